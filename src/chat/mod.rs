@@ -1,0 +1,51 @@
+//! The vocabulary that the layers of the middle share.
+//!
+//! A request is an [`http::Request<ChatRequest>`](ChatRequest), a response an
+//! [`http::Response`] whose body is a [`ChatStream`]: a stream of [`ChatEvent`]s. The `http`
+//! envelope stays around both, so headers, extensions and every tower or tower-http layer that
+//! leaves bodies alone fit between the layers of this crate.
+//!
+//! A service of the middle that answers every request with one word:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_qwen::{
+//!     Error,
+//!     chat::{Answer, ChatEvent, ChatRequest, FinishReason, Message, Role},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! let service = ServiceBuilder::new()
+//!     .concurrency_limit(64)
+//!     .service(service_fn(|_request: Request<ChatRequest>| async {
+//!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
+//!             Ok(ChatEvent::Text("Hi".into())),
+//!             Ok(ChatEvent::Finished(FinishReason::Stop)),
+//!         ])))
+//!     }));
+//!
+//! let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+//! let response = service.oneshot(Request::new(request)).await?;
+//! assert_eq!(Answer::collect(response.into_body()).await?.text, "Hi");
+//! # Ok(())
+//! # }
+//! ```
+
+mod event;
+mod message;
+mod request;
+mod stream;
+mod text;
+
+pub use self::{
+    event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
+    message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
+    request::{
+        ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions, ResponseFormat,
+        Sampling, StreamOptions, Tenant,
+    },
+    stream::{Answer, ChatStream},
+    text::Text,
+};

@@ -1,0 +1,149 @@
+use std::{future::poll_fn, pin::pin};
+
+use futures_core::Stream;
+
+use super::{Attachment, ChatEvent, Conversation, FinishReason, ToolCall, Usage};
+use crate::{Error, ErrorKind};
+
+/// The body of a response in the middle of the stack: a stream of [`ChatEvent`]s.
+///
+/// Every stream of the right item is one; the trait only gives the bound a short name. The
+/// stream is past the commit point: an `Err` item ends it, and nothing is retried.
+pub trait ChatStream: Stream<Item = Result<ChatEvent, Error>> {}
+
+impl<S> ChatStream for S where S: Stream<Item = Result<ChatEvent, Error>> + ?Sized {}
+
+/// A whole answer, collected from a [`ChatStream`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Where the next turn can go on.
+    pub conversation: Option<Conversation>,
+    /// The visible answer.
+    pub text: String,
+    /// The model's thinking.
+    pub reasoning: String,
+    /// The calls, in order.
+    pub tool_calls: Vec<ToolCall>,
+    /// What is not text.
+    pub attachments: Vec<Attachment>,
+    /// The last token counts.
+    pub usage: Option<Usage>,
+    /// Why the answer ended.
+    pub finish_reason: Option<FinishReason>,
+}
+
+impl Answer {
+    /// Reads `stream` to its end.
+    ///
+    /// # Errors
+    ///
+    /// The stream's own, and [`ErrorKind::Truncated`] where it ends without
+    /// [`ChatEvent::Finished`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the stream, and what was read of it is lost.
+    ///
+    /// ```
+    /// use tower_qwen::chat::{Answer, ChatEvent, FinishReason};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_qwen::Error> {
+    /// let stream = futures_util::stream::iter([
+    ///     Ok(ChatEvent::Text("Hel".into())),
+    ///     Ok(ChatEvent::Text("lo".into())),
+    ///     Ok(ChatEvent::Finished(FinishReason::Stop)),
+    /// ]);
+    /// assert_eq!(Answer::collect(stream).await?.text, "Hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn collect(stream: impl ChatStream) -> Result<Self, Error> {
+        let mut stream = pin!(stream);
+        let mut answer = Self::default();
+        let mut arguments = Vec::new();
+        while let Some(event) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+            answer.push(event?, &mut arguments);
+        }
+        if answer.finish_reason.is_none() {
+            return Err(Error::new(
+                ErrorKind::Truncated,
+                "the upstream's stream ended before the answer was complete",
+            ));
+        }
+        for (call, arguments) in answer.tool_calls.iter_mut().zip(arguments) {
+            call.arguments = arguments.into();
+        }
+        Ok(answer)
+    }
+
+    /// Takes one event in; the arguments of call `n` grow in `arguments[n]`.
+    fn push(&mut self, event: ChatEvent, arguments: &mut Vec<String>) {
+        match event {
+            ChatEvent::Started(conversation) => self.conversation = Some(conversation),
+            ChatEvent::Text(text) => self.text.push_str(&text),
+            ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
+            ChatEvent::ToolCall { id, name, .. } => {
+                self.tool_calls.push(ToolCall::new(id, name, ""));
+                arguments.push(String::new());
+            }
+            ChatEvent::ToolArguments { index, json } => {
+                if let Some(arguments) = arguments.get_mut(index as usize) {
+                    arguments.push_str(&json);
+                }
+            }
+            ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
+            ChatEvent::Usage(usage) => self.usage = Some(usage),
+            ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on(events: Vec<Result<ChatEvent, Error>>) -> Result<Answer, Error> {
+        tokio_test::block_on(Answer::collect(futures_util::stream::iter(events)))
+    }
+
+    #[test]
+    fn calls_get_their_own_arguments() {
+        let call = |index, name: &str| {
+            Ok(ChatEvent::ToolCall { index, id: format!("call_{index}").into(), name: name.into() })
+        };
+        let arguments =
+            |index, json: &str| Ok(ChatEvent::ToolArguments { index, json: json.into() });
+        let answer = block_on(vec![
+            call(0, "f"),
+            arguments(0, "{\"a\""),
+            call(1, "g"),
+            arguments(1, "{}"),
+            arguments(0, ":1}"),
+            Ok(ChatEvent::Finished(FinishReason::ToolCalls)),
+        ])
+        .expect("complete");
+        assert_eq!(
+            answer.tool_calls,
+            [ToolCall::new("call_0", "f", "{\"a\":1}"), ToolCall::new("call_1", "g", "{}")]
+        );
+    }
+
+    #[test]
+    fn an_end_without_finished_is_an_error() {
+        let error = block_on(vec![Ok(ChatEvent::Text("half".into()))]).expect_err("cut");
+        assert_eq!(error.kind(), ErrorKind::Truncated);
+    }
+
+    #[test]
+    fn an_error_item_ends_the_answer() {
+        let error = block_on(vec![
+            Ok(ChatEvent::Text("half".into())),
+            Err(Error::new(ErrorKind::Quota, "used up")),
+            Ok(ChatEvent::Finished(FinishReason::Stop)),
+        ])
+        .expect_err("the item");
+        assert!(error.is_quota());
+    }
+}

@@ -1,0 +1,1 @@
+//! `QwenUpstream`, the HTTP client.

@@ -1,0 +1,8 @@
+//! The upstreams: adapters to the wires that Qwen speaks, and the HTTP client below them.
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "compatible")]
+pub mod compatible;
+#[cfg(feature = "web")]
+pub mod web;
