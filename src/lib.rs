@@ -11,6 +11,8 @@ pub mod dedup;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
+#[cfg(any(feature = "openai", feature = "tool-call"))]
+mod json;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]

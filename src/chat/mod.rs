@@ -39,6 +39,8 @@ mod request;
 mod stream;
 mod text;
 
+#[cfg(feature = "openai")]
+pub(crate) use self::stream::truncated;
 pub use self::{
     event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
@@ -46,6 +48,6 @@ pub use self::{
         ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions, ResponseFormat,
         Sampling, StreamOptions, Tenant,
     },
-    stream::{Answer, ChatStream},
+    stream::{Answer, ChatStream, Collect},
     text::Text,
 };

@@ -1,6 +1,11 @@
-use std::{future::poll_fn, pin::pin};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use futures_core::Stream;
+use pin_project_lite::pin_project;
 
 use super::{Attachment, ChatEvent, Conversation, FinishReason, ToolCall, Usage};
 use crate::{Error, ErrorKind};
@@ -59,23 +64,8 @@ impl Answer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn collect(stream: impl ChatStream) -> Result<Self, Error> {
-        let mut stream = pin!(stream);
-        let mut answer = Self::default();
-        let mut arguments = Vec::new();
-        while let Some(event) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-            answer.push(event?, &mut arguments);
-        }
-        if answer.finish_reason.is_none() {
-            return Err(Error::new(
-                ErrorKind::Truncated,
-                "the upstream's stream ended before the answer was complete",
-            ));
-        }
-        for (call, arguments) in answer.tool_calls.iter_mut().zip(arguments) {
-            call.arguments = arguments.into();
-        }
-        Ok(answer)
+    pub fn collect<S: ChatStream>(stream: S) -> Collect<S> {
+        Collect { stream, answer: Self::default(), arguments: Vec::new() }
     }
 
     /// Takes one event in; the arguments of call `n` grow in `arguments[n]`.
@@ -98,6 +88,48 @@ impl Answer {
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
     }
+}
+
+pin_project! {
+    /// The future of [`Answer::collect`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Collect<S> {
+        #[pin]
+        stream: S,
+        answer: Answer,
+        // Per call, so that a piece is appended and not the whole copied.
+        arguments: Vec<String>,
+    }
+}
+
+impl<S: ChatStream> Future for Collect<S> {
+    type Output = Result<Answer, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        while let Some(event) = ready!(this.stream.as_mut().poll_next(cx)) {
+            match event {
+                Ok(event) => this.answer.push(event, this.arguments),
+                // What comes after the end of the answer cannot make it less complete.
+                Err(_) if this.answer.finish_reason.is_some() => break,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let mut answer = std::mem::take(this.answer);
+        if answer.finish_reason.is_none() {
+            return Poll::Ready(Err(truncated()));
+        }
+        for (call, arguments) in answer.tool_calls.iter_mut().zip(this.arguments.drain(..)) {
+            call.arguments = arguments.into();
+        }
+        Poll::Ready(Ok(answer))
+    }
+}
+
+/// What a stream that ends without [`ChatEvent::Finished`] amounts to.
+pub(crate) fn truncated() -> Error {
+    Error::new(ErrorKind::Truncated, "the upstream's stream ended before the answer was complete")
 }
 
 #[cfg(test)]

@@ -44,9 +44,7 @@ impl Text {
     ///
     /// Where the bytes are not UTF-8, with the place of the first that is wrong.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Utf8Error> {
-        // `ByteString` would hand back the bytes instead of where they went wrong.
-        std::str::from_utf8(&bytes)?;
-        Ok(Self(ByteString::try_from(bytes).expect("checked on the line above")))
+        ByteString::try_from(bytes).map(Self)
     }
 
     /// The text as a string slice.

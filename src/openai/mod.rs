@@ -1,1 +1,73 @@
-//! The `openai` concern.
+//! The edge of the stack: the OpenAI chat completions API over a chat service.
+//!
+//! [`OpenAiLayer`] makes an ordinary HTTP service (`Error = Infallible`) of a service of the
+//! middle. It reads the request once ([`decode`]) and writes the answer once; streamed and whole
+//! answers come from the same events. Every error is an OpenAI error object with the right
+//! status; after the response was begun it is written into the stream (qwen-wire.md D1–D6).
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_qwen::{
+//!     Error,
+//!     chat::{ChatEvent, ChatRequest, FinishReason},
+//!     openai::OpenAiLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = ServiceBuilder::new().layer(OpenAiLayer::new()).service(service_fn(
+//!     |request: Request<ChatRequest>| async move {
+//!         let said = request.body().messages[0].text();
+//!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
+//!             Ok(ChatEvent::Text(said)),
+//!             Ok(ChatEvent::Finished(FinishReason::Stop)),
+//!         ])))
+//!     },
+//! ));
+//!
+//! let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(
+//!     r#"{"model":"echo","messages":[{"role":"user","content":"Hello"}]}"#,
+//! )))?;
+//! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();
+//! assert!(body.windows(17).any(|part| part == br#""content":"Hello""#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What becomes of the client's credentials
+//!
+//! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge
+//! and end here: the layers below never see them. A digest of the key is the request's
+//! [`tenant`](crate::chat::ChatRequest::tenant). Checking the key is left to a layer outside.
+//!
+//! # Extensions
+//!
+//! Thinking is `reasoning_content` in deltas and messages. `qwen_chat_id` and `qwen_parent_id`
+//! stand in the first chunk, or in the whole answer, where the upstream keeps chats; a client
+//! that sends them back goes on there.
+//!
+//! # Metrics
+//!
+//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`) and `outcome` (`complete`,
+//! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
+//! `internal`): one for every request that reached the inner service.
+
+mod body;
+mod decode;
+mod encode;
+mod error;
+mod future;
+mod images;
+mod layer;
+mod metrics;
+mod read;
+mod service;
+mod wire;
+
+pub use self::{
+    body::OpenAiBody, decode::decode, error::error_response, future::ResponseFuture,
+    layer::OpenAiLayer, service::OpenAi,
+};

@@ -1,0 +1,447 @@
+//! The request body: JSON in, [`ChatRequest`] out, every error with the field at fault.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::{Value, error::Category};
+
+use super::wire;
+use crate::{
+    Error, ErrorKind,
+    chat::{
+        ChatRequest, Content, Conversation, Extra, FunctionTool, Message, Part, PartKind,
+        ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling, StreamOptions, Text,
+        Tool, ToolCall, ToolChoice,
+    },
+};
+
+/// How much of a parser's message is passed on. It may quote the value at fault, which may be
+/// long.
+const MESSAGE_LEN: usize = 300;
+
+/// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
+///
+/// Strings without escapes are slices of `body`; nothing is copied but those with escapes.
+/// Unknown fields are kept in [`ChatRequest::extra`] and its like. Beside what OpenAI documents
+/// it takes what clients are known to send: a URL string for `image_url`, an object for a call's
+/// `arguments`, function tools without the inner `function`, the thinking options of Qwen
+/// servers, and `qwen_chat_id` with `qwen_parent_id`.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidRequest`], with the field as [`Error::param`] and one of the codes
+/// `invalid_json`, `missing_required_parameter`, `invalid_type`, `invalid_value`,
+/// `unsupported_parameter`.
+///
+/// ```
+/// use tower_qwen::openai::decode;
+///
+/// let error = decode(&r#"{"model":"qwen3-max","messages":[{"role":"usr"}]}"#.into()).unwrap_err();
+/// assert_eq!(error.param(), Some("messages[0].role"));
+/// ```
+pub fn decode(body: &Bytes) -> Result<ChatRequest, Error> {
+    let body = Text::from_utf8(body.clone()).map_err(|error| {
+        invalid_json(format!("the body is not UTF-8: byte {} is wrong", error.valid_up_to()))
+    })?;
+    // Editors on Windows leave a byte order mark; JSON has none.
+    let text = body.strip_prefix('\u{feff}').unwrap_or(&body);
+    if text.trim_ascii().is_empty() {
+        return Err(invalid_json("the body is empty; send a JSON object".into()));
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let wire: wire::Request<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| type_error(&error))?;
+    json.end().map_err(|error| {
+        invalid_json(format!("the body goes on after its JSON object: {error}"))
+    })?;
+    Decoder { body: &body }.request(wire)
+}
+
+/// The error of a parser, with the field that it stopped at.
+fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let inner = error.inner();
+    let message = inner.to_string();
+    match inner.classify() {
+        Category::Data => {
+            // The parser names a place in the text, which is of little use where the field is
+            // named.
+            let place = format!(" at line {} column {}", inner.line(), inner.column());
+            let message = clip(message.strip_suffix(place.as_str()).unwrap_or(&message));
+            let path = error.path().to_string();
+            if path == "." {
+                // The body as a whole, or a field that occurs twice.
+                return Error::new(ErrorKind::InvalidRequest, format!("invalid body: {message}"))
+                    .with_code("invalid_type");
+            }
+            Error::invalid(path.clone(), format!("invalid type for `{path}`: {message}"))
+                .with_code("invalid_type")
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            invalid_json(format!("the body is not valid JSON: {}", clip(&message)))
+        }
+    }
+}
+
+fn invalid_json(message: String) -> Error {
+    Error::new(ErrorKind::InvalidRequest, message).with_code("invalid_json")
+}
+
+fn clip(message: &str) -> Cow<'_, str> {
+    if message.len() <= MESSAGE_LEN {
+        return message.into();
+    }
+    let mut end = MESSAGE_LEN;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &message[..end]).into()
+}
+
+fn missing(param: impl Into<Cow<'static, str>>) -> Error {
+    let param = param.into();
+    Error::invalid(param.clone(), format!("missing required parameter: `{param}`"))
+        .with_code("missing_required_parameter")
+}
+
+fn invalid_value(param: impl Into<Cow<'static, str>>, message: impl std::fmt::Display) -> Error {
+    let param = param.into();
+    Error::invalid(param.clone(), format!("invalid value for `{param}`: {message}"))
+        .with_code("invalid_value")
+}
+
+fn unsupported(param: &'static str, message: &'static str) -> Error {
+    Error::invalid(param, message).with_code("unsupported_parameter")
+}
+
+/// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
+struct Decoder<'a> {
+    body: &'a Text,
+}
+
+impl Decoder<'_> {
+    fn text(&self, text: wire::Str<'_>) -> Text {
+        match text.0 {
+            Cow::Borrowed(text) => self.body.slice_ref(text),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+
+    fn some(&self, text: Option<wire::Str<'_>>) -> Option<Text> {
+        text.map(|text| self.text(text))
+    }
+
+    fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
+        let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
+        if model.trim().is_empty() {
+            return Err(invalid_value("model", "the name is empty"));
+        }
+        let messages = wire.messages.ok_or_else(|| missing("messages"))?;
+        if messages.is_empty() {
+            return Err(invalid_value("messages", "at least one message is needed"));
+        }
+        if wire.functions.is_some() {
+            return Err(unsupported(
+                "functions",
+                "`functions` is the form before `tools`; send `tools` instead",
+            ));
+        }
+        if wire.function_call.is_some() {
+            return Err(unsupported(
+                "function_call",
+                "`function_call` is the form before `tool_choice`; send `tool_choice` instead",
+            ));
+        }
+        if wire.n.is_some_and(|n| n != 1) {
+            return Err(invalid_value("n", "only 1 answer a request is offered"));
+        }
+
+        let messages = messages
+            .into_iter()
+            .enumerate()
+            .map(|(index, message)| self.message(index, message))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut request = ChatRequest::new(model, messages);
+        let mut extra = wire.extra;
+
+        request.tools = Arc::new(
+            wire.tools
+                .unwrap_or_default()
+                .into_iter()
+                .enumerate()
+                .map(|(index, tool)| self::tool(index, tool))
+                .collect::<Result<Vec<_>, _>>()?,
+        );
+        request.tool_choice =
+            wire.tool_choice.map(|choice| self.tool_choice(choice)).transpose()?;
+        if let Some(ToolChoice::Function(name)) = &request.tool_choice
+            && !request
+                .tools
+                .iter()
+                .any(|tool| tool.as_function().is_some_and(|function| function.name == *name))
+        {
+            return Err(invalid_value(
+                "tool_choice",
+                format_args!("`tools` holds no function `{name}`"),
+            ));
+        }
+        request.parallel_tool_calls = wire.parallel_tool_calls;
+        request.response_format = wire.response_format.map(response_format).transpose()?;
+        request.stream = wire.stream.unwrap_or(false);
+        if let Some(options) = wire.stream_options {
+            request.stream_options = StreamOptions {
+                include_usage: options.include_usage.unwrap_or(false),
+                extra: options.extra,
+            };
+        }
+
+        let mut reasoning = ReasoningOptions {
+            effort: self.some(wire.reasoning_effort).map(ReasoningEffort::from),
+            enabled: wire.enable_thinking,
+            budget: wire.thinking_budget,
+        };
+        if let Some(other) = wire.reasoning {
+            reasoning.effort = reasoning.effort.or_else(|| self.some(other.effort).map(Into::into));
+            reasoning.enabled = reasoning.enabled.or(other.enabled);
+            reasoning.budget = reasoning.budget.or(other.max_tokens);
+            if !other.extra.is_empty() {
+                extra.insert("reasoning".into(), Value::Object(other.extra));
+            }
+        }
+        if let Some(kwargs) = wire.chat_template_kwargs {
+            reasoning.enabled =
+                reasoning.enabled.or_else(|| kwargs.get("enable_thinking")?.as_bool());
+            extra.insert("chat_template_kwargs".into(), Value::Object(kwargs));
+        }
+        request.reasoning = reasoning;
+
+        request.sampling = Sampling {
+            max_tokens: wire.max_completion_tokens.or(wire.max_tokens),
+            temperature: wire.temperature,
+            top_p: wire.top_p,
+            top_k: wire.top_k,
+            presence_penalty: wire.presence_penalty,
+            frequency_penalty: wire.frequency_penalty,
+            repetition_penalty: wire.repetition_penalty,
+            seed: wire.seed,
+            stop: match wire.stop {
+                None => Vec::new(),
+                Some(wire::Stop::Text(one)) => vec![self.text(one)],
+                Some(wire::Stop::Several(several)) => {
+                    several.into_iter().map(|one| self.text(one)).collect()
+                }
+            },
+        };
+        request.user = self.some(wire.user);
+
+        request.conversation = match (self.some(wire.qwen_chat_id), self.some(wire.qwen_parent_id))
+        {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(invalid_value("qwen_parent_id", "it needs `qwen_chat_id` beside it"));
+            }
+            (Some(chat_id), _) if chat_id.is_empty() => {
+                return Err(invalid_value("qwen_chat_id", "the id is empty"));
+            }
+            (Some(chat_id), parent_id) => {
+                let mut conversation = Conversation::new(chat_id);
+                conversation.parent_id = parent_id;
+                Some(conversation)
+            }
+        };
+        request.extra = Arc::new(extra);
+        Ok(request)
+    }
+
+    fn message(&self, index: usize, wire: wire::Message<'_>) -> Result<Message, Error> {
+        let at = |field: &str| format!("messages[{index}].{field}");
+        let word = wire.role.ok_or_else(|| missing(at("role")))?;
+        let role = Role::from_wire(&word.0).ok_or_else(|| {
+            invalid_value(
+                at("role"),
+                format_args!(
+                    "`{}` is none of system, developer, user, assistant, tool, function",
+                    clip(&word.0)
+                ),
+            )
+        })?;
+        let mut message = Message::empty(role);
+        message.content = match wire.content {
+            None => None,
+            Some(wire::Content::Text(text)) => Some(Content::Text(self.text(text))),
+            Some(wire::Content::Parts(parts)) => Some(Content::Parts(
+                parts
+                    .into_iter()
+                    .enumerate()
+                    .map(|(place, part)| self.part(part, || at(&format!("content[{place}]"))))
+                    .collect::<Result<_, _>>()?,
+            )),
+        };
+        message.name = self.some(wire.name);
+        message.tool_call_id = self.some(wire.tool_call_id);
+        message.reasoning = self.some(wire.reasoning_content.or(wire.reasoning));
+        for (place, call) in wire.tool_calls.into_iter().flatten().enumerate() {
+            let at = |field: &str| at(&format!("tool_calls[{place}].{field}"));
+            let function = match call.function {
+                Some(function) => function,
+                None => {
+                    return Err(match call.kind {
+                        Some(kind) if kind.0 != "function" => invalid_value(
+                            at("type"),
+                            format_args!("calls of type `{}` are not supported", clip(&kind.0)),
+                        ),
+                        _ => missing(at("function")),
+                    });
+                }
+            };
+            let mut call = ToolCall { extra: call.extra, ..self.call(call.id, function) };
+            // Older clients repeat the index of the stream's deltas.
+            call.extra.shift_remove("index");
+            message.tool_calls.push(call);
+        }
+        if let Some(function) = wire.function_call {
+            message.tool_calls.push(self.call(None, function));
+        }
+        message.extra = wire.extra;
+
+        let speechless = message.content.is_none() && message.tool_calls.is_empty();
+        if speechless && !matches!(role, Role::Assistant | Role::Tool | Role::Function) {
+            return Err(missing(at("content")));
+        }
+        Ok(message)
+    }
+
+    fn call(&self, id: Option<wire::Str<'_>>, function: wire::Function<'_>) -> ToolCall {
+        let arguments = match function.arguments {
+            None => Text::from_static("{}"),
+            Some(wire::Arguments::Text(text)) => self.text(text),
+            Some(wire::Arguments::Object(object)) => Value::Object(object).to_string().into(),
+        };
+        ToolCall::new(self.some(id).unwrap_or_default(), self.text(function.name), arguments)
+    }
+
+    fn part(&self, wire: wire::Part<'_>, at: impl Fn() -> String) -> Result<Part, Error> {
+        let under = |field: &str| format!("{}.{field}", at());
+        let kind = wire.kind.ok_or_else(|| missing(under("type")))?;
+        let url = |url: wire::Url<'_>| match url {
+            wire::Url::Text(url) => (self.text(url), None),
+            wire::Url::Object(object) => (self.text(object.url), self.some(object.detail)),
+        };
+        let mut extra = wire.extra;
+        let kind = match &*kind.0 {
+            // The second and third are the names of the Responses API, which some clients mix in.
+            "text" | "input_text" | "output_text" => {
+                PartKind::Text(self.some(wire.text).ok_or_else(|| missing(under("text")))?)
+            }
+            "refusal" => {
+                PartKind::Refusal(self.some(wire.refusal).ok_or_else(|| missing(under("refusal")))?)
+            }
+            "image_url" => {
+                let (url, detail) =
+                    wire.image_url.map(url).ok_or_else(|| missing(under("image_url")))?;
+                PartKind::Image { url, detail }
+            }
+            "video_url" => {
+                let (url, _) =
+                    wire.video_url.map(url).ok_or_else(|| missing(under("video_url")))?;
+                PartKind::Video { url }
+            }
+            "input_audio" => {
+                let audio = wire.input_audio.ok_or_else(|| missing(under("input_audio")))?;
+                PartKind::Audio { data: self.text(audio.data), format: self.some(audio.format) }
+            }
+            "file" => {
+                let file = wire.file.ok_or_else(|| missing(under("file")))?;
+                if file.file_id.is_none() && file.file_data.is_none() {
+                    return Err(missing(under("file.file_data")));
+                }
+                PartKind::File {
+                    id: self.some(file.file_id),
+                    data: self.some(file.file_data),
+                    name: self.some(file.filename),
+                }
+            }
+            other => {
+                let mut whole = Extra::new();
+                whole.insert("type".into(), other.into());
+                if let Some(text) = wire.text {
+                    whole.insert("text".into(), text.0.into());
+                }
+                whole.append(&mut extra);
+                PartKind::Other(whole)
+            }
+        };
+        Ok(Part { kind, extra })
+    }
+
+    fn tool_choice(&self, wire: wire::ToolChoice<'_>) -> Result<ToolChoice, Error> {
+        match wire {
+            wire::ToolChoice::Text(word) => match &*word.0 {
+                "auto" => Ok(ToolChoice::Auto),
+                "none" => Ok(ToolChoice::None),
+                "required" | "any" => Ok(ToolChoice::Required),
+                other => Err(invalid_value(
+                    "tool_choice",
+                    format_args!("`{}` is none of none, auto, required", clip(other)),
+                )),
+            },
+            wire::ToolChoice::Object(object) => {
+                let function = object.get("function").and_then(|function| function.get("name"));
+                match (object.get("type").and_then(Value::as_str), function) {
+                    (Some("function"), Some(Value::String(name))) => {
+                        Ok(ToolChoice::Function(name.as_str().into()))
+                    }
+                    (Some("function"), _) => Err(missing("tool_choice.function.name")),
+                    (Some(_), _) => Ok(ToolChoice::Other(Value::Object(object))),
+                    (None, _) => Err(missing("tool_choice.type")),
+                }
+            }
+        }
+    }
+}
+
+fn tool(index: usize, wire: wire::Tool) -> Result<Tool, Error> {
+    let at = |field: &str| format!("tools[{index}].{field}");
+    let kind = wire.kind.ok_or_else(|| missing(at("type")))?;
+    if kind != "function" {
+        let mut whole = Extra::new();
+        whole.insert("type".into(), kind.into());
+        whole.extend(wire.extra);
+        return Ok(Tool::Other(Value::Object(whole)));
+    }
+    let (function, name) = match wire.function {
+        Some(function) => (function, at("function.name")),
+        // The form of the Responses API, which some clients mix in.
+        None if wire.extra.contains_key("name") => {
+            let function = serde_json::from_value(Value::Object(wire.extra))
+                .map_err(|error| invalid_value(format!("tools[{index}]"), error))?;
+            (function, at("name"))
+        }
+        None => return Err(missing(at("function"))),
+    };
+    let wire::ToolFunction { name: word, description, parameters, strict, extra } = function;
+    if word.is_empty() {
+        return Err(invalid_value(name, "the name is empty"));
+    }
+    Ok(Tool::Function(FunctionTool {
+        name: word.into(),
+        description: description.map(Into::into),
+        parameters: parameters.map(Value::Object),
+        strict,
+        extra,
+    }))
+}
+
+fn response_format(wire: wire::ResponseFormat) -> Result<ResponseFormat, Error> {
+    match wire.kind.as_str() {
+        "text" => Ok(ResponseFormat::Text),
+        "json_object" => Ok(ResponseFormat::JsonObject),
+        "json_schema" => wire
+            .json_schema
+            .map(|schema| ResponseFormat::JsonSchema(Value::Object(schema)))
+            .ok_or_else(|| missing("response_format.json_schema")),
+        other => Err(invalid_value(
+            "response_format.type",
+            format_args!("`{}` is none of text, json_object, json_schema", clip(other)),
+        )),
+    }
+}

@@ -1,0 +1,328 @@
+//! The answer: events in, OpenAI JSON out, as chunks or whole.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::error::error_into;
+use crate::{
+    Error,
+    chat::{
+        Answer, Attachment, AttachmentKind, ChatEvent, Conversation, FinishReason, Text, ToolCall,
+        Usage, truncated,
+    },
+    json::{escape_into, string_into},
+};
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// What all chunks of one answer, or the whole answer, have in common.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    /// `chatcmpl-…`.
+    pub(super) id: String,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    /// The name that the client asked for, whatever the upstream calls it.
+    pub(super) model: Text,
+}
+
+impl Envelope {
+    /// Everything up to and with `"choices":[`.
+    fn head_into(&self, out: &mut BytesMut, object: &str) {
+        out.put_slice(b"{\"id\":");
+        string_into(out, &self.id);
+        out.put_slice(b",\"object\":");
+        string_into(out, object);
+        out.put_slice(b",\"created\":");
+        number_into(out, self.created);
+        out.put_slice(b",\"model\":");
+        string_into(out, &self.model);
+        out.put_slice(b",\"choices\":[");
+    }
+}
+
+/// Writes the chunks of a streamed answer (qwen-wire.md D2, D3, D5).
+///
+/// One `id`, `created` and `model` for all chunks; the role once and first; one finish reason, in
+/// a chunk of its own; the usage chunk only when asked for; then `[DONE]`. An error is one object
+/// without an `event:` line, then `[DONE]`; never a normal end. What does not change from chunk
+/// to chunk is written once and copied.
+#[derive(Debug)]
+pub(super) struct ChunkEncoder {
+    /// `data: {…"choices":[{"index":0,"delta":{`.
+    head: Bytes,
+    /// How much of `head` ends with `"choices":[`.
+    choices: usize,
+    include_usage: bool,
+    usage: Option<Usage>,
+    conversation: Option<Conversation>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was sent; the role is due.
+    Start,
+    Open,
+    /// The finish reason was sent.
+    Finished,
+    /// `[DONE]` was sent.
+    Done,
+}
+
+impl ChunkEncoder {
+    pub(super) fn new(envelope: &Envelope, include_usage: bool) -> Self {
+        let mut head = BytesMut::with_capacity(160 + envelope.model.len());
+        head.put_slice(b"data: ");
+        envelope.head_into(&mut head, "chat.completion.chunk");
+        let choices = head.len();
+        head.put_slice(b"{\"index\":0,\"delta\":{");
+        Self {
+            head: head.freeze(),
+            choices,
+            include_usage,
+            usage: None,
+            conversation: None,
+            state: State::Start,
+        }
+    }
+
+    /// Whether the stream is complete.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Whether the finish reason was sent: the answer is whole, whatever comes now.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished | State::Done)
+    }
+
+    /// Appends the chunk of one event, if it makes one.
+    pub(super) fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
+        match event {
+            ChatEvent::Usage(usage) => return self.usage = Some(usage),
+            ChatEvent::Started(conversation) => return self.conversation = Some(conversation),
+            _ if self.is_finished() => return,
+            _ => {}
+        }
+        if self.state == State::Start {
+            self.role(out);
+        }
+        match event {
+            ChatEvent::Text(text) => self.text(out, b"\"content\":\"", &text),
+            ChatEvent::Reasoning(text) => self.text(out, b"\"reasoning_content\":\"", &text),
+            ChatEvent::ToolCall { index, id, name } => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"tool_calls\":[{\"index\":");
+                number_into(out, index.into());
+                out.put_slice(b",\"id\":");
+                string_into(out, &id);
+                out.put_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+                string_into(out, &name);
+                out.put_slice(b",\"arguments\":\"\"}}]");
+                self.tail(out, None);
+            }
+            ChatEvent::ToolArguments { index, json } => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"tool_calls\":[{\"index\":");
+                number_into(out, index.into());
+                out.put_slice(b",\"function\":{\"arguments\":");
+                string_into(out, &json);
+                out.put_slice(b"}}]");
+                self.tail(out, None);
+            }
+            ChatEvent::Attachment(attachment) => {
+                // Images are text by now, see `images`.
+                if attachment.kind == AttachmentKind::SearchResult {
+                    out.put_slice(&self.head);
+                    out.put_slice(b"\"annotations\":[");
+                    citation_into(out, &attachment);
+                    out.put_slice(b"]");
+                    self.tail(out, None);
+                }
+            }
+            ChatEvent::Finished(reason) => {
+                out.put_slice(&self.head);
+                self.tail(out, Some(reason));
+                self.state = State::Finished;
+            }
+            ChatEvent::Usage(_) | ChatEvent::Started(_) => unreachable!("returned above"),
+        }
+    }
+
+    /// Appends what ends the stream: usage if asked for, `[DONE]`; or, where the answer is not
+    /// complete, the error that says so.
+    pub(super) fn end(&mut self, out: &mut BytesMut) {
+        match self.state {
+            State::Done => {}
+            State::Start | State::Open => self.error(out, &truncated()),
+            State::Finished => {
+                if let Some(usage) = self.usage.filter(|_| self.include_usage) {
+                    out.put_slice(&self.head[..self.choices]);
+                    out.put_slice(b"],\"usage\":");
+                    usage_into(out, &usage);
+                    out.put_slice(b"}\n\n");
+                }
+                out.put_slice(DONE);
+                self.state = State::Done;
+            }
+        }
+    }
+
+    /// Appends the error and ends the stream. After the finish reason the answer is whole, so the
+    /// error is not the client's concern any more.
+    pub(super) fn error(&mut self, out: &mut BytesMut, error: &Error) {
+        if self.is_finished() {
+            return self.end(out);
+        }
+        out.put_slice(b"data: ");
+        error_into(out, error);
+        out.put_slice(b"\n\n");
+        out.put_slice(DONE);
+        self.state = State::Done;
+    }
+
+    fn role(&mut self, out: &mut BytesMut) {
+        self.state = State::Open;
+        out.put_slice(&self.head);
+        out.put_slice(b"\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]");
+        if let Some(conversation) = &self.conversation {
+            conversation_into(out, conversation);
+        }
+        self.end_chunk(out);
+    }
+
+    fn text(&self, out: &mut BytesMut, key: &[u8], text: &str) {
+        out.reserve(self.head.len() + key.len() + text.len() + 64);
+        out.put_slice(&self.head);
+        out.put_slice(key);
+        escape_into(out, text);
+        out.put_slice(b"\"");
+        self.tail(out, None);
+    }
+
+    /// From behind the delta's fields to the end of the chunk.
+    fn tail(&self, out: &mut BytesMut, finish_reason: Option<FinishReason>) {
+        out.put_slice(b"},\"finish_reason\":");
+        match finish_reason {
+            None => out.put_slice(b"null"),
+            Some(reason) => string_into(out, reason.as_str()),
+        }
+        out.put_slice(b"}]");
+        self.end_chunk(out);
+    }
+
+    fn end_chunk(&self, out: &mut BytesMut) {
+        out.put_slice(if self.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
+    }
+}
+
+/// The whole answer as one `chat.completion` object (D1).
+pub(super) fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
+    let size = 512 + answer.text.len() + answer.reasoning.len();
+    let mut out = BytesMut::with_capacity(size + size / 8);
+    envelope.head_into(&mut out, "chat.completion");
+    out.put_slice(b"{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
+    if answer.text.is_empty() && !answer.tool_calls.is_empty() {
+        out.put_slice(b"null");
+    } else {
+        string_into(&mut out, &answer.text);
+    }
+    out.put_slice(b",\"refusal\":null");
+    if !answer.reasoning.is_empty() {
+        out.put_slice(b",\"reasoning_content\":");
+        string_into(&mut out, &answer.reasoning);
+    }
+    if !answer.tool_calls.is_empty() {
+        out.put_slice(b",\"tool_calls\":[");
+        list_into(&mut out, &answer.tool_calls, call_into);
+        out.put_slice(b"]");
+    }
+    let mut citations = answer
+        .attachments
+        .iter()
+        .filter(|attachment| attachment.kind == AttachmentKind::SearchResult)
+        .peekable();
+    if citations.peek().is_some() {
+        out.put_slice(b",\"annotations\":[");
+        list_into(&mut out, citations, citation_into);
+        out.put_slice(b"]");
+    }
+    out.put_slice(b"},\"logprobs\":null,\"finish_reason\":");
+    string_into(&mut out, answer.finish_reason.unwrap_or(FinishReason::Stop).as_str());
+    out.put_slice(b"}]");
+    if let Some(usage) = &answer.usage {
+        out.put_slice(b",\"usage\":");
+        usage_into(&mut out, usage);
+    }
+    if let Some(conversation) = &answer.conversation {
+        conversation_into(&mut out, conversation);
+    }
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+fn list_into<T>(
+    out: &mut BytesMut,
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut BytesMut, T),
+) {
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.put_slice(b",");
+        }
+        write(out, item);
+    }
+}
+
+fn call_into(out: &mut BytesMut, call: &ToolCall) {
+    out.put_slice(b"{\"id\":");
+    string_into(out, &call.id);
+    out.put_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+    string_into(out, &call.name);
+    out.put_slice(b",\"arguments\":");
+    string_into(out, &call.arguments);
+    out.put_slice(b"}}");
+}
+
+/// The extension that lets a client go on in the same upstream chat by itself.
+fn conversation_into(out: &mut BytesMut, conversation: &Conversation) {
+    out.put_slice(b",\"qwen_chat_id\":");
+    string_into(out, &conversation.chat_id);
+    if let Some(parent_id) = &conversation.parent_id {
+        out.put_slice(b",\"qwen_parent_id\":");
+        string_into(out, parent_id);
+    }
+}
+
+/// OpenAI's form of a web search's source. Where in the text it belongs is not known.
+fn citation_into(out: &mut BytesMut, attachment: &Attachment) {
+    out.put_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
+    string_into(out, &attachment.url);
+    out.put_slice(b",\"title\":");
+    string_into(out, attachment.title.as_deref().unwrap_or_default());
+    out.put_slice(b",\"start_index\":0,\"end_index\":0}}");
+}
+
+fn usage_into(out: &mut BytesMut, usage: &Usage) {
+    out.put_slice(b"{\"prompt_tokens\":");
+    number_into(out, usage.prompt_tokens);
+    out.put_slice(b",\"completion_tokens\":");
+    number_into(out, usage.completion_tokens);
+    out.put_slice(b",\"total_tokens\":");
+    number_into(out, usage.total_tokens);
+    if let Some(cached) = usage.cached_tokens {
+        out.put_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
+        number_into(out, cached);
+        out.put_slice(b"}");
+    }
+    if let Some(reasoning) = usage.reasoning_tokens {
+        out.put_slice(b",\"completion_tokens_details\":{\"reasoning_tokens\":");
+        number_into(out, reasoning);
+        out.put_slice(b"}");
+    }
+    out.put_slice(b"}");
+}
+
+fn number_into(out: &mut BytesMut, number: u64) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}

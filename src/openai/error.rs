@@ -1,0 +1,176 @@
+//! Errors as OpenAI clients read them.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+
+use crate::{Error, ErrorKind, json};
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The response that tells a client of `error` before anything else was sent (qwen-wire.md D4).
+///
+/// The status is [`Error::status`], the body an OpenAI error object; `retry-after` is set where
+/// the wait is known. Both official SDKs repeat 408, 409, 429 and 5xx by themselves, so where a
+/// repetition cannot help `x-should-retry: false` asks them not to.
+///
+/// [`OpenAiLayer`](super::OpenAiLayer) does this for its own errors; the function is for the
+/// routes around it, such as a fallback for unknown paths.
+///
+/// ```
+/// use tower_qwen::{Error, ErrorKind, openai::error_response};
+///
+/// let error = Error::new(ErrorKind::NotFound, "unknown path /v2/chat").with_code("unknown_url");
+/// assert_eq!(error_response(&error).status(), 404);
+/// ```
+pub fn error_response(error: &Error) -> Response<Full<Bytes>> {
+    response(error).map(Full::new)
+}
+
+pub(super) fn response(error: &Error) -> Response<Bytes> {
+    let mut body = BytesMut::new();
+    error_into(&mut body, error);
+    let mut response = Response::new(body.freeze());
+    let status = error.status();
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = error.retry_after() {
+        headers.insert(RETRY_AFTER, seconds(wait).into());
+    }
+    if repeated_by_sdks(status) && !error.is_retryable() {
+        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// Appends the error object: `{"error":{…}}`.
+pub(super) fn error_into(out: &mut BytesMut, error: &Error) {
+    let (kind, code) = type_and_code(error.kind());
+    // An upstream's own word for a class that clients know by another must not hide the latter.
+    let code = match error.kind() {
+        ErrorKind::InvalidRequest
+        | ErrorKind::NotFound
+        | ErrorKind::Permission
+        | ErrorKind::Unsupported => error.code().or(code),
+        _ => code,
+    };
+    out.put_slice(b"{\"error\":{\"message\":");
+    json::string_into(out, error.message());
+    out.put_slice(b",\"type\":");
+    json::string_into(out, kind);
+    out.put_slice(b",\"param\":");
+    nullable_into(out, error.param());
+    out.put_slice(b",\"code\":");
+    nullable_into(out, code);
+    out.put_slice(b"}}");
+}
+
+fn nullable_into(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        Some(text) => json::string_into(out, text),
+        None => out.put_slice(b"null"),
+    }
+}
+
+/// `retry-after` has whole seconds; never less than the wait.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// What openai-python and openai-node repeat without being told to (D4).
+fn repeated_by_sdks(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
+    ) || status.is_server_error()
+}
+
+/// `type` and default `code` of the error object (D4).
+const fn type_and_code(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
+    const REQUEST: &str = "invalid_request_error";
+    match kind {
+        ErrorKind::InvalidRequest => (REQUEST, None),
+        ErrorKind::ContextLength => (REQUEST, Some("context_length_exceeded")),
+        ErrorKind::ContentFilter => (REQUEST, Some("content_filter")),
+        ErrorKind::TooLarge => (REQUEST, Some("request_too_large")),
+        ErrorKind::UnsupportedMediaType => (REQUEST, Some("unsupported_media_type")),
+        ErrorKind::MethodNotAllowed => (REQUEST, Some("method_not_supported")),
+        ErrorKind::Auth => ("authentication_error", Some("invalid_api_key")),
+        ErrorKind::Permission => ("permission_error", None),
+        ErrorKind::ModelNotFound => (REQUEST, Some("model_not_found")),
+        ErrorKind::NotFound => (REQUEST, Some("not_found")),
+        ErrorKind::ConversationLost => (REQUEST, Some("conversation_not_found")),
+        ErrorKind::ConversationBusy => ("server_error", Some("conversation_busy")),
+        ErrorKind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
+        ErrorKind::Quota => ("insufficient_quota", Some("insufficient_quota")),
+        ErrorKind::Internal => ("server_error", Some("internal_error")),
+        ErrorKind::Unsupported => (REQUEST, Some("unsupported")),
+        ErrorKind::Upstream => ("upstream_error", Some("upstream_error")),
+        ErrorKind::Truncated => ("upstream_error", Some("upstream_stream_error")),
+        ErrorKind::Challenge => ("server_error", Some("upstream_challenge")),
+        ErrorKind::Overloaded => ("server_error", Some("overloaded")),
+        ErrorKind::Timeout => ("timeout_error", Some("upstream_timeout")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn body(error: &Error) -> Value {
+        let body = tokio_test::block_on(error_response(error).into_body().collect())
+            .expect("infallible")
+            .to_bytes();
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    #[test]
+    fn has_the_shape_that_sdks_read() {
+        let error = Error::invalid("messages", "it is \"empty\"").with_code("invalid_value");
+        assert_eq!(
+            body(&error),
+            json!({"error": {
+                "message": "it is \"empty\"",
+                "type": "invalid_request_error",
+                "param": "messages",
+                "code": "invalid_value",
+            }})
+        );
+    }
+
+    #[test]
+    fn an_upstreams_code_does_not_hide_the_known_one() {
+        let error = Error::new(ErrorKind::Quota, "used up").with_code("RateLimited");
+        assert_eq!(body(&error)["error"]["code"], "insufficient_quota");
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up() {
+        let error = Error::new(ErrorKind::RateLimited, "slow down")
+            .with_retry_after(Duration::from_millis(1500));
+        let response = error_response(&error);
+        assert_eq!(response.headers()["retry-after"], "2");
+        assert!(!response.headers().contains_key("x-should-retry"));
+    }
+
+    #[test]
+    fn sdks_are_kept_from_repeating_what_cannot_help() {
+        for kind in [ErrorKind::Quota, ErrorKind::Challenge, ErrorKind::Internal] {
+            let response = error_response(&Error::new(kind, "no"));
+            assert_eq!(response.headers()["x-should-retry"], "false", "{kind:?}");
+        }
+        for kind in [ErrorKind::InvalidRequest, ErrorKind::Upstream, ErrorKind::Timeout] {
+            let response = error_response(&Error::new(kind, "no"));
+            assert!(!response.headers().contains_key("x-should-retry"), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    request, response,
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+use uuid::Uuid;
+
+use super::{
+    OpenAiBody,
+    decode::decode,
+    encode::{ChunkEncoder, Envelope, completion},
+    error,
+    images::ImagesAsText,
+    layer::Config,
+    metrics::Outcome,
+    read::ReadBody,
+};
+use crate::{
+    Error,
+    chat::{self, Answer, ChatRequest, ChatStream, Tenant},
+};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pin_project! {
+    /// The future of [`OpenAi`](super::OpenAi): reads the body, calls the inner service when that
+    /// is ready, and, for a client that wants no stream, collects the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops whatever it waits for, which cancels the upstream's work.
+    pub struct ResponseFuture<S, B, C>
+    where
+        S: Service<Request<ChatRequest>>,
+    {
+        #[pin]
+        state: State<S, B, C, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, B, C, F>
+    {
+        Refuse { error: Option<Error> },
+        Read {
+            #[pin]
+            body: ReadBody<B>,
+            // Both are taken when the body was read.
+            call: Option<(S, request::Parts)>,
+            tenant: Tenant,
+            config: Config,
+        },
+        Ready { service: S, request: Option<Request<ChatRequest>>, answer: Option<Reply> },
+        Call { #[pin] future: F, answer: Option<Reply> },
+        Collect {
+            #[pin]
+            collect: chat::Collect<ImagesAsText<C>>,
+            parts: Option<response::Parts>,
+            envelope: Envelope,
+            outcome: Outcome,
+        },
+    }
+}
+
+/// What is known of the reply before the inner service was called.
+struct Reply {
+    envelope: Envelope,
+    stream: bool,
+    include_usage: bool,
+    config: Config,
+}
+
+impl<S, B, C> ResponseFuture<S, B, C>
+where
+    S: Service<Request<ChatRequest>>,
+    B: Body,
+{
+    pub(super) fn refuse(error: Error) -> Self {
+        Self { state: State::Refuse { error: Some(error) } }
+    }
+
+    pub(super) fn read(
+        service: S,
+        parts: request::Parts,
+        tenant: Tenant,
+        body: ReadBody<B>,
+        config: Config,
+    ) -> Self {
+        Self { state: State::Read { body, call: Some((service, parts)), tenant, config } }
+    }
+}
+
+impl<S, B, C> Future for ResponseFuture<S, B, C>
+where
+    S: Service<Request<ChatRequest>, Response = Response<C>>,
+    S::Error: Into<Error>,
+    C: ChatStream,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<OpenAiBody<C>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Refuse { error } => {
+                    let error = error.take().expect("polled after it was ready");
+                    return Poll::Ready(Ok(refusal(&error)));
+                }
+                StateProjection::Read { body, call, tenant, config } => {
+                    match ready!(body.poll(cx)).and_then(|body| decode(&body)) {
+                        Err(error) => State::Refuse { error: Some(error) },
+                        Ok(mut chat) => {
+                            chat.tenant = *tenant;
+                            let (service, parts) = call.take().expect("taken once, here");
+                            let reply = Reply {
+                                envelope: Envelope {
+                                    id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
+                                    created: SystemTime::now()
+                                        .duration_since(UNIX_EPOCH)
+                                        .map_or(0, |since| since.as_secs()),
+                                    model: chat.model.clone(),
+                                },
+                                stream: chat.stream,
+                                include_usage: chat.stream_options.include_usage,
+                                config: *config,
+                            };
+                            State::Ready {
+                                service,
+                                request: Some(Request::from_parts(parts, chat)),
+                                answer: Some(reply),
+                            }
+                        }
+                    }
+                }
+                StateProjection::Ready { service, request, answer } => {
+                    match ready!(service.poll_ready(cx)) {
+                        Err(error) => State::Refuse { error: Some(error.into()) },
+                        Ok(()) => State::Call {
+                            future: service.call(request.take().expect("taken once, here")),
+                            answer: answer.take(),
+                        },
+                    }
+                }
+                StateProjection::Call { future, answer } => match ready!(future.poll(cx)) {
+                    Err(error) => {
+                        let error = error.into();
+                        let reply = answer.take().expect("taken once, in this arm or the next");
+                        Outcome::new(reply.stream).failed(&error);
+                        State::Refuse { error: Some(error) }
+                    }
+                    Ok(response) => {
+                        let (parts, events) = response.into_parts();
+                        let events = ImagesAsText::new(events);
+                        let reply = answer.take().expect("taken once, in this arm or the last");
+                        if reply.stream {
+                            return Poll::Ready(Ok(streamed(parts, events, &reply)));
+                        }
+                        State::Collect {
+                            collect: Answer::collect(events),
+                            parts: Some(parts),
+                            envelope: reply.envelope,
+                            outcome: Outcome::new(false),
+                        }
+                    }
+                },
+                StateProjection::Collect { collect, parts, envelope, outcome } => {
+                    match ready!(collect.poll(cx)) {
+                        Err(error) => {
+                            outcome.failed(&error);
+                            State::Refuse { error: Some(error) }
+                        }
+                        Ok(answer) => {
+                            outcome.ended(true);
+                            let parts = parts.take().expect("taken once, here");
+                            let json = completion(envelope, &answer);
+                            return Poll::Ready(Ok(whole(parts, json)));
+                        }
+                    }
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+fn refusal<C>(error: &Error) -> Response<OpenAiBody<C>> {
+    tracing::debug!(
+        kind = ?error.kind(),
+        status = error.status().as_u16(),
+        param = error.param(),
+        "answered with an error"
+    );
+    error::response(error).map(OpenAiBody::whole)
+}
+
+fn streamed<C: ChatStream>(
+    parts: response::Parts,
+    events: ImagesAsText<C>,
+    reply: &Reply,
+) -> Response<OpenAiBody<C>> {
+    let body = OpenAiBody::chunks(
+        events,
+        ChunkEncoder::new(&reply.envelope, reply.include_usage),
+        reply.config.keep_alive,
+        Outcome::new(true),
+    );
+    let mut response = Response::from_parts(parts, body);
+    describe(&mut response, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+fn whole<C>(parts: response::Parts, json: Bytes) -> Response<OpenAiBody<C>> {
+    let mut response = Response::from_parts(parts, OpenAiBody::whole(json));
+    describe(&mut response, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The inner response's headers stay, except what they say of a body that is not sent.
+fn describe<C>(response: &mut Response<OpenAiBody<C>>, content_type: HeaderValue) {
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    headers.insert(CONTENT_TYPE, content_type);
+}

@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::OpenAi;
+
+/// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
+///
+/// Put it outermost, on the route. It reads the body once and writes the answer once, streamed
+/// or whole; the services below see [`ChatRequest`](crate::chat::ChatRequest)s and give
+/// [`ChatStream`](crate::chat::ChatStream)s. It does not look at the path, so that the router
+/// decides; for unknown paths there is [`error_response`](super::error_response).
+///
+/// See the [module](super) for an example.
+#[derive(Clone, Debug)]
+pub struct OpenAiLayer {
+    config: Config,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub(super) max_body: usize,
+    pub(super) keep_alive: Option<Duration>,
+}
+
+impl OpenAiLayer {
+    /// An edge that takes bodies of up to 32 MiB and keeps quiet streams alive every 15 s.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            config: Config {
+                max_body: 32 * 1024 * 1024,
+                keep_alive: Some(Duration::from_secs(15)),
+            },
+        }
+    }
+
+    /// The largest body to read, in bytes; a larger one is answered with 413.
+    #[must_use]
+    pub const fn max_body(mut self, bytes: usize) -> Self {
+        self.config.max_body = bytes;
+        self
+    }
+
+    /// After how much quiet a stream gets a comment line, so that proxies and clients do not
+    /// take it for dead; `None` for never. It is sent between events only, and does not count as
+    /// progress of the upstream.
+    #[must_use]
+    pub const fn keep_alive(mut self, interval: Option<Duration>) -> Self {
+        self.config.keep_alive = interval;
+        self
+    }
+}
+
+impl Default for OpenAiLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for OpenAiLayer {
+    type Service = OpenAi<S>;
+
+    fn layer(&self, inner: S) -> OpenAi<S> {
+        OpenAi::new(inner, self.config)
+    }
+}

@@ -1,0 +1,67 @@
+//! What an operator sees of the edge.
+
+use metrics::counter;
+
+use crate::{Error, ErrorKind};
+
+const ANSWERS: &str = "tower_qwen_openai_answers_total";
+
+/// Counts an answer when it is over, also when that is because the client went away.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    mode: &'static str,
+    outcome: &'static str,
+}
+
+impl Outcome {
+    /// An answer that has begun and was not yet seen to end.
+    pub(super) fn new(stream: bool) -> Self {
+        Self { mode: if stream { "stream" } else { "whole" }, outcome: "abandoned" }
+    }
+
+    pub(super) fn ended(&mut self, complete: bool) {
+        self.outcome = if complete { "complete" } else { "truncated" };
+    }
+
+    pub(super) fn failed(&mut self, error: &Error) {
+        self.outcome = label(error.kind());
+        tracing::warn!(
+            kind = ?error.kind(),
+            code = error.code(),
+            mode = self.mode,
+            error = error as &dyn std::error::Error,
+            "an answer failed"
+        );
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        counter!(ANSWERS, "mode" => self.mode, "outcome" => self.outcome).increment(1);
+    }
+}
+
+/// A few words rather than one per kind: a label is for the operator, who asks whose fault it is.
+const fn label(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidRequest
+        | ErrorKind::ContextLength
+        | ErrorKind::ContentFilter
+        | ErrorKind::TooLarge
+        | ErrorKind::UnsupportedMediaType
+        | ErrorKind::MethodNotAllowed
+        | ErrorKind::ModelNotFound
+        | ErrorKind::NotFound
+        | ErrorKind::Unsupported => "refused",
+        ErrorKind::Auth | ErrorKind::Permission => "auth",
+        ErrorKind::RateLimited | ErrorKind::Quota => "limited",
+        ErrorKind::Challenge => "challenge",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Truncated => "truncated",
+        ErrorKind::Internal => "internal",
+        ErrorKind::ConversationLost
+        | ErrorKind::ConversationBusy
+        | ErrorKind::Upstream
+        | ErrorKind::Overloaded => "upstream",
+    }
+}

@@ -1,0 +1,142 @@
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use http_body::Body;
+use sha2::{Digest, Sha256};
+use tower_service::Service;
+
+use super::{OpenAiBody, ResponseFuture, layer::Config, read::ReadBody};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatRequest, ChatStream, Tenant},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// What a client proves itself with. It is for this edge; what upstream gets is the business of
+/// the layers below.
+const CREDENTIALS: [HeaderName; 5] =
+    [header::AUTHORIZATION, X_API_KEY, API_KEY, header::PROXY_AUTHORIZATION, header::COOKIE];
+
+/// The service of [`OpenAiLayer`](super::OpenAiLayer).
+///
+/// It is always ready, and waits for the inner service's readiness only when the request was
+/// read and found valid; so a malformed request is answered even when the inner service is at
+/// its limit, and a slow upload does not hold a place in it.
+#[derive(Clone, Debug)]
+pub struct OpenAi<S> {
+    inner: S,
+    config: Config,
+}
+
+impl<S> OpenAi<S> {
+    pub(super) const fn new(inner: S, config: Config) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, B, C> Service<Request<B>> for OpenAi<S>
+where
+    S: Service<Request<ChatRequest>, Response = Response<C>> + Clone,
+    S::Error: Into<Error>,
+    C: ChatStream,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<OpenAiBody<C>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S, B, C>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        if let Err(error) = acceptable(&parts) {
+            return ResponseFuture::refuse(error);
+        }
+        let tenant = tenant(&parts.headers);
+        for name in CREDENTIALS {
+            parts.headers.remove(name);
+        }
+        let body = ReadBody::new(body, self.config.max_body);
+        ResponseFuture::read(self.inner.clone(), parts, tenant, body, self.config)
+    }
+}
+
+/// Checks what can be checked before the body is read.
+fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
+    if parts.method != Method::POST {
+        return Err(Error::new(
+            ErrorKind::MethodNotAllowed,
+            format!("{} is not served here; use POST", parts.method),
+        ));
+    }
+    let media_type = parts.headers.get(header::CONTENT_TYPE).map(|value| {
+        let value = value.to_str().unwrap_or("(unreadable)");
+        value.split(';').next().unwrap_or_default().trim()
+    });
+    match media_type {
+        // Hand-written clients forget it; what else would it be.
+        None => Ok(()),
+        Some(json) if json.eq_ignore_ascii_case("application/json") => Ok(()),
+        // The default of `curl -d`; the body will tell.
+        Some(form) if form.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("the content type `{other}` is not read here; send application/json"),
+        )),
+    }
+}
+
+/// The tenant by its key, wherever clients put it; the scheme's name does not matter.
+fn tenant(headers: &HeaderMap) -> Tenant {
+    let key = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| {
+            let value = value.as_bytes();
+            match value.split_first_chunk::<7>() {
+                Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,
+                _ => value,
+            }
+        })
+        .or_else(|| headers.get(X_API_KEY).map(|value| value.as_bytes()))
+        .or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
+        .map(<[u8]>::trim_ascii)
+        .filter(|key| !key.is_empty());
+    key.map(|key| Tenant::from_digest(Sha256::digest(key).into())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant_of(name: &'static str, value: &'static str) -> Tenant {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a header value"));
+        tenant(&headers)
+    }
+
+    #[test]
+    fn a_key_is_the_same_tenant_wherever_it_stands() {
+        let bearer = tenant_of("authorization", "Bearer sk-demo");
+        assert_eq!(bearer, tenant_of("authorization", "bearer  sk-demo"));
+        assert_eq!(bearer, tenant_of("x-api-key", "sk-demo"));
+        assert_ne!(bearer, tenant_of("x-api-key", "sk-other"));
+        assert_ne!(bearer, Tenant::default());
+    }
+
+    #[test]
+    fn no_key_is_the_default_tenant() {
+        assert_eq!(tenant(&HeaderMap::new()), Tenant::default());
+        assert_eq!(tenant_of("authorization", "Bearer "), Tenant::default());
+    }
+}

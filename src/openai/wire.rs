@@ -1,0 +1,308 @@
+//! The JSON that OpenAI clients send, borrowed from the body.
+//!
+//! These types know the shape and nothing else; [`decode`](super::decode) gives them a meaning.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, value::MapAccessDeserializer},
+};
+use serde_json::Value;
+
+use crate::chat::Extra;
+
+/// A string that borrows from the body where it holds no escapes.
+///
+/// `Cow<str>` alone would be copied inside an `Option`.
+#[derive(Debug)]
+pub(super) struct Str<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Str<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text)))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
+}
+
+/// Either a string or something with a shape of its own.
+///
+/// A visitor rather than an untagged enum: that one would buffer the value, copy it, and lose
+/// both the place and the reason of an error.
+macro_rules! string_or {
+    (
+        $(#[$meta:meta])*
+        $name:ident<$lt:lifetime> = $expecting:literal,
+        $(seq => $seq:ident($seq_ty:ty),)?
+        $(map => $map:ident($map_ty:ty),)?
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub(super) enum $name<$lt> {
+            Text(Str<$lt>),
+            $($seq($seq_ty),)?
+            $($map($map_ty),)?
+        }
+
+        impl<'de: $lt, $lt> Deserialize<'de> for $name<$lt> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+
+                impl<'de> de::Visitor<'de> for Visitor {
+                    type Value = $name<'de>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_borrowed_str<E: de::Error>(
+                        self,
+                        text: &'de str,
+                    ) -> Result<Self::Value, E> {
+                        Ok($name::Text(Str(Cow::Borrowed(text))))
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                        Ok($name::Text(Str(Cow::Owned(text.to_owned()))))
+                    }
+
+                    fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
+                        Ok($name::Text(Str(Cow::Owned(text))))
+                    }
+
+                    $(
+                        fn visit_seq<A: de::SeqAccess<'de>>(
+                            self,
+                            seq: A,
+                        ) -> Result<Self::Value, A::Error> {
+                            Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq))
+                                .map($name::$seq)
+                        }
+                    )?
+
+                    $(
+                        fn visit_map<A: de::MapAccess<'de>>(
+                            self,
+                            map: A,
+                        ) -> Result<Self::Value, A::Error> {
+                            Deserialize::deserialize(MapAccessDeserializer::new(map))
+                                .map($name::$map)
+                        }
+                    )?
+                }
+
+                deserializer.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+
+string_or! {
+    /// `messages[].content`.
+    Content<'a> = "a string or an array of content parts",
+    seq => Parts(Vec<Part<'a>>),
+}
+
+string_or! {
+    /// `image_url` and `video_url`, as OpenAI and as several clients write them.
+    Url<'a> = "a URL or an object with a `url`",
+    map => Object(UrlObject<'a>),
+}
+
+string_or! {
+    /// `arguments` of a call in the history: a string of JSON, or from some clients the object.
+    Arguments<'a> = "a string of JSON",
+    map => Object(Extra),
+}
+
+string_or! {
+    /// `stop`.
+    Stop<'a> = "a string or an array of strings",
+    seq => Several(Vec<Str<'a>>),
+}
+
+string_or! {
+    /// `tool_choice`.
+    ToolChoice<'a> = "\"none\", \"auto\", \"required\" or an object",
+    map => Object(Extra),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Request<'a> {
+    #[serde(borrow)]
+    pub(super) model: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) messages: Option<Vec<Message<'a>>>,
+    pub(super) tools: Option<Vec<Tool>>,
+    #[serde(borrow)]
+    pub(super) tool_choice: Option<ToolChoice<'a>>,
+    pub(super) parallel_tool_calls: Option<bool>,
+    pub(super) response_format: Option<ResponseFormat>,
+    pub(super) stream: Option<bool>,
+    pub(super) stream_options: Option<StreamOptions>,
+    pub(super) reasoning_effort: Option<Str<'a>>,
+    pub(super) reasoning: Option<Reasoning<'a>>,
+    pub(super) enable_thinking: Option<bool>,
+    pub(super) thinking_budget: Option<u64>,
+    pub(super) chat_template_kwargs: Option<Extra>,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) max_completion_tokens: Option<u64>,
+    pub(super) temperature: Option<f64>,
+    pub(super) top_p: Option<f64>,
+    pub(super) top_k: Option<u64>,
+    pub(super) presence_penalty: Option<f64>,
+    pub(super) frequency_penalty: Option<f64>,
+    pub(super) repetition_penalty: Option<f64>,
+    pub(super) seed: Option<i64>,
+    #[serde(borrow)]
+    pub(super) stop: Option<Stop<'a>>,
+    pub(super) n: Option<u64>,
+    pub(super) user: Option<Str<'a>>,
+    pub(super) qwen_chat_id: Option<Str<'a>>,
+    pub(super) qwen_parent_id: Option<Str<'a>>,
+    // The forms before tools; named here so that they are refused and not lost.
+    pub(super) functions: Option<Vec<Value>>,
+    pub(super) function_call: Option<Value>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow)]
+    pub(super) role: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) content: Option<Content<'a>>,
+    pub(super) name: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) tool_calls: Option<Vec<ToolCall<'a>>>,
+    pub(super) function_call: Option<Function<'a>>,
+    pub(super) tool_call_id: Option<Str<'a>>,
+    pub(super) reasoning_content: Option<Str<'a>>,
+    pub(super) reasoning: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Part<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Option<Str<'a>>,
+    pub(super) text: Option<Str<'a>>,
+    pub(super) refusal: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) image_url: Option<Url<'a>>,
+    #[serde(borrow)]
+    pub(super) video_url: Option<Url<'a>>,
+    pub(super) input_audio: Option<Audio<'a>>,
+    pub(super) file: Option<File<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct UrlObject<'a> {
+    #[serde(borrow)]
+    pub(super) url: Str<'a>,
+    pub(super) detail: Option<Str<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Audio<'a> {
+    #[serde(borrow)]
+    pub(super) data: Str<'a>,
+    pub(super) format: Option<Str<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct File<'a> {
+    #[serde(borrow)]
+    pub(super) file_id: Option<Str<'a>>,
+    pub(super) file_data: Option<Str<'a>>,
+    pub(super) filename: Option<Str<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ToolCall<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<Str<'a>>,
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) function: Option<Function<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Function<'a> {
+    #[serde(borrow)]
+    pub(super) name: Str<'a>,
+    #[serde(borrow)]
+    pub(super) arguments: Option<Arguments<'a>>,
+}
+
+/// A tool keeps its schema, so nothing is borrowed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tool {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) function: Option<ToolFunction>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ToolFunction {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) parameters: Option<Extra>,
+    pub(super) strict: Option<bool>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ResponseFormat {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) json_schema: Option<Extra>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StreamOptions {
+    pub(super) include_usage: Option<bool>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reasoning<'a> {
+    #[serde(borrow)]
+    pub(super) effort: Option<Str<'a>>,
+    pub(super) enabled: Option<bool>,
+    pub(super) max_tokens: Option<u64>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
+}
