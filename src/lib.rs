@@ -15,7 +15,7 @@ mod error;
 mod json;
 #[cfg(feature = "openai")]
 pub mod openai;
-#[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
+#[cfg(any(feature = "client", feature = "web"))]
 pub mod qwen;
 #[cfg(feature = "session")]
 pub mod session;

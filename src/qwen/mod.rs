@@ -2,7 +2,5 @@
 
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(feature = "compatible")]
-pub mod compatible;
 #[cfg(feature = "web")]
 pub mod web;
