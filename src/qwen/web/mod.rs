@@ -1,1 +1,182 @@
-//! The `web` adapter.
+//! The adapter to chat.qwen.ai.
+//!
+//! [`QwenWebLayer`] turns an HTTP service that reaches chat.qwen.ai into a service of the middle:
+//! a [`ChatRequest`](crate::chat::ChatRequest) goes in, a stream of
+//! [`ChatEvent`](crate::chat::ChatEvent)s comes out.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_qwen::{
+//!     Error,
+//!     chat::{Answer, ChatRequest, Message, Role},
+//!     qwen::QwenWebLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! // In the place of this one stands `QwenUpstream`.
+//! let upstream = service_fn(|request: Request<Full<Bytes>>| async move {
+//!     let (kind, body) = match request.uri().path() {
+//!         "/api/v2/chats/new" => {
+//!             ("application/json", r#"{"success": true, "data": {"id": "c-1"}}"#)
+//!         }
+//!         _ => (
+//!             "text/event-stream",
+//!             concat!(
+//!                 r#"data: {"response.created": {"chat_id": "c-1", "response_id": "r-1"}}"#,
+//!                 "\n\n",
+//!                 r#"data: {"choices": [{"delta": {"content": "Hi", "phase": "answer"}}]}"#,
+//!                 "\n\n",
+//!                 r#"data: {"choices": [{"delta": {"phase": "answer", "status": "finished"}}]}"#,
+//!                 "\n\n",
+//!             ),
+//!         ),
+//!     };
+//!     Response::builder().header("content-type", kind).body(Full::from(body))
+//! });
+//! let service = ServiceBuilder::new().layer(QwenWebLayer::new()).service(upstream);
+//!
+//! let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+//! let response = service.oneshot(Request::new(request)).await?;
+//! let answer = Answer::collect(response.into_body()).await?;
+//! assert_eq!(answer.text, "Hi");
+//! assert_eq!(answer.conversation.and_then(|at| at.parent_id).as_deref(), Some("r-1"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A turn
+//!
+//! 1. Without a [`conversation`](crate::chat::ChatRequest::conversation), or with one that names
+//!    no chat, a chat is opened (A6). With one the turn goes on from its `parent_id`, or from the
+//!    root where it has none.
+//! 2. The messages are folded into one, for upstream takes no more (A7): a single user message
+//!    goes as it is; of several the instructions stand first, then the others in their order,
+//!    each under a line that says who speaks: `[system]`, `[user: ann]`, `[assistant]`,
+//!    `[calls get_weather, id call_1]`, `[tool result: get_weather, id call_1]`, `[thinks]`.
+//!    Images with `https:` URLs become `files`, with `[image 1]` in their place; what cannot be
+//!    carried is an error that names the part.
+//! 3. The answer is read to its first content; only then the response future resolves.
+//!
+//! Function tools, sampling fields and everything in
+//! [`extra`](crate::chat::ChatRequest::extra) mean nothing to this upstream and are not sent
+//! (A7, A14); [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
+//! reasoning options (A8), `web_search_options` and a tool of type `web_search`.
+//!
+//! Of the request's headers upstream gets `authorization`, `cookie`, `user-agent`, `bx-*` and
+//! `x-request-id`, and no other.
+//!
+//! # The answer
+//!
+//! | upstream's phase (A11.3) | events |
+//! |---|---|
+//! | `answer`, or none named | [`Text`](crate::chat::ChatEvent::Text) |
+//! | `think`, `thinking_summary` | [`Reasoning`](crate::chat::ChatEvent::Reasoning); of cumulative lists only what is new |
+//! | `web_search` | [`Attachment`](crate::chat::ChatEvent::Attachment) for each result |
+//! | `image_gen`, `image_gen_tool` | an `Attachment`, and the image in Markdown as `Text`, for chat clients show nothing else |
+//! | any other | nothing |
+//!
+//! [`Started`](crate::chat::ChatEvent::Started) comes first, as soon as upstream names the
+//! answer; where it never does, there is none. [`Usage`](crate::chat::ChatEvent::Usage) comes
+//! once, with the last counts, right before
+//! [`Finished`](crate::chat::ChatEvent::Finished).
+//!
+//! # Errors
+//!
+//! chat.qwen.ai reports nearly every failure with HTTP status 200: in a JSON envelope, in an
+//! event, or as a page of its anti-bot layer (A4, A15, A16). All become an
+//! [`Error`](crate::Error) of the kind that the table of A15.2 gives. Upstream's words in it are
+//! cut to 400 characters, and what looks like a credential is masked. An answer that ends
+//! without upstream's terminal event is [`Truncated`](crate::ErrorKind::Truncated).
+//!
+//! # Observability
+//!
+//! Counters: `tower_qwen_web_turns_total`, `tower_qwen_web_errors_total` (label `kind`; errors
+//! before the commit point), `tower_qwen_web_stops_total`. Tracing: `DEBUG` for calls and
+//! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
+//! where upstream does not take the shape of a request.
+
+mod error;
+mod fold;
+mod frames;
+mod future;
+mod layer;
+mod redact;
+mod request;
+mod service;
+mod stop;
+mod stream;
+mod turn;
+mod wire;
+
+pub(super) use self::error::{Call, envelope};
+pub use self::{
+    future::ResponseFuture, layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream,
+};
+
+/// How much the model thinks: the gears of upstream's own page (A8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Thinking {
+    /// Not at all: the first token comes soonest.
+    #[default]
+    Fast,
+    /// As the model sees fit.
+    Auto,
+    /// Always.
+    Thinking,
+}
+
+impl Thinking {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "Fast",
+            Self::Auto => "Auto",
+            Self::Thinking => "Thinking",
+        }
+    }
+}
+
+/// What kind of answer is made (A9). Video is not among them: it is no stream but a task to poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChatType {
+    /// Text.
+    #[default]
+    Text,
+    /// Text after a web search.
+    Search,
+    /// An image.
+    Image,
+    /// A change to an image.
+    ImageEdit,
+    /// A long report out of many searches.
+    DeepResearch,
+    /// A program or document of its own.
+    Artifacts,
+    /// A web page.
+    WebDev,
+    /// A travel plan.
+    Travel,
+    /// A lesson.
+    Learn,
+}
+
+impl ChatType {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "t2t",
+            Self::Search => "search",
+            Self::Image => "t2i",
+            Self::ImageEdit => "image_edit",
+            Self::DeepResearch => "deep_research",
+            Self::Artifacts => "artifacts",
+            Self::WebDev => "web_dev",
+            Self::Travel => "travel",
+            Self::Learn => "learn",
+        }
+    }
+}

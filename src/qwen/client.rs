@@ -1,1 +1,0 @@
-//! `QwenUpstream`, the HTTP client.

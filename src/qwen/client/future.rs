@@ -1,0 +1,86 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Response;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+use tower_service::Service;
+
+use super::UpstreamBody;
+use crate::{Error, ErrorKind};
+
+type Pending = <reqwest::Client as Service<reqwest::Request>>::Future;
+
+pin_project! {
+    /// The response future of [`QwenUpstream`](super::QwenUpstream).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture {
+        #[pin]
+        pending: Pending,
+        #[pin]
+        deadline: Sleep,
+        begun: Instant,
+        limit: Duration,
+        idle: Duration,
+    }
+}
+
+impl ResponseFuture {
+    pub(super) fn new(pending: Pending, limit: Duration, idle: Duration) -> Self {
+        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, idle }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<UpstreamBody>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.pending.poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                tracing::debug!(status = %response.status(), "answered");
+                let elapsed = this.begun.elapsed();
+                metrics::histogram!("tower_qwen_client_first_byte_seconds").record(elapsed);
+                let idle = *this.idle;
+                Ok(Response::from(response).map(|body| UpstreamBody::new(body, idle)))
+            }
+            Poll::Ready(Err(error)) => Err(to_error(error)),
+            Poll::Pending => {
+                ready!(this.deadline.poll(cx));
+                let message = format!("upstream did not answer within {:?}", this.limit);
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
+        };
+        Poll::Ready(result.inspect_err(count))
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// An error of reqwest's, without the URL: its query is nobody's business.
+pub(super) fn to_error(error: reqwest::Error) -> Error {
+    let (kind, message) = match (error.is_timeout(), error.is_connect()) {
+        (true, true) => (ErrorKind::Timeout, "connecting to the upstream took too long"),
+        (true, false) => (ErrorKind::Timeout, "the upstream was too slow"),
+        (false, true) => (ErrorKind::Upstream, "the upstream could not be reached"),
+        (false, false) if error.is_decode() => {
+            (ErrorKind::Upstream, "the upstream's response could not be decompressed")
+        }
+        (false, false) => (ErrorKind::Upstream, "the connection to the upstream broke"),
+    };
+    Error::new(kind, message).with_source(error.without_url())
+}
+
+pub(super) fn count(error: &Error) {
+    let kind = if error.is_timeout() { "timeout" } else { "upstream" };
+    metrics::counter!("tower_qwen_client_errors_total", "kind" => kind).increment(1);
+}

@@ -1,0 +1,147 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body::Body;
+use reqwest::Url;
+use tower_service::Service;
+use uuid::Uuid;
+
+use super::{ResponseFuture, UpstreamBody};
+use crate::{Error, qwen::Anonymous};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An HTTP client for one upstream; see the [module](super).
+///
+/// Clones share the pool of connections.
+///
+/// # Cancel safety
+///
+/// Dropping a response future or body cancels the exchange: over HTTP/1.1 its connection is
+/// closed, over HTTP/2 its stream is reset.
+#[derive(Clone)]
+pub struct QwenUpstream {
+    client: reqwest::Client,
+    config: Arc<Config>,
+}
+
+pub(super) struct Config {
+    pub(super) base: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) credential: HeaderMap,
+    pub(super) is_browser: bool,
+    pub(super) first_byte_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TIMEZONE: HeaderName = HeaderName::from_static("timezone");
+
+impl QwenUpstream {
+    pub(super) fn new(client: reqwest::Client, config: Arc<Config>) -> Self {
+        Self { client, config }
+    }
+
+    /// Scheme, host and port of the upstream, for logs and banners.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.config.base.origin().ascii_serialization()
+    }
+}
+
+impl Config {
+    /// The URL of a request: its path and query below the base. Its host is not looked at, so
+    /// that nothing above can send the credential elsewhere.
+    fn url(&self, uri: &http::Uri) -> Url {
+        let mut url = self.base.clone();
+        let path = format!("{}{}", self.base.path().trim_end_matches('/'), uri.path());
+        url.set_path(&path);
+        url.set_query(uri.query());
+        url
+    }
+
+    fn headers(&self, request: &mut HeaderMap, anonymous: bool) {
+        for (name, value) in &self.headers {
+            if anonymous && name.as_str().starts_with("bx-") {
+                continue;
+            }
+            if !request.contains_key(name) {
+                request.insert(name, value.clone());
+            }
+        }
+        let brings_its_own =
+            request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE);
+        if !anonymous && !brings_its_own {
+            for (name, value) in &self.credential {
+                request.insert(name, value.clone());
+            }
+        }
+        if !request.contains_key(X_REQUEST_ID) {
+            let id = Uuid::new_v4().to_string();
+            let id = HeaderValue::from_str(&id).expect("hexadecimal digits and hyphens");
+            request.insert(X_REQUEST_ID, id);
+        }
+        if self.is_browser && !request.contains_key(TIMEZONE) {
+            let now = jiff::Timestamp::now().strftime("%a %b %d %Y %H:%M:%S GMT+0000");
+            let now = HeaderValue::from_str(&now.to_string()).expect("English names and digits");
+            request.insert(TIMEZONE, now);
+        }
+        for name in [header::AUTHORIZATION, header::COOKIE] {
+            if let Some(value) = request.get_mut(name) {
+                value.set_sensitive(true);
+            }
+        }
+        // The client names the host of the base URL.
+        request.remove(header::HOST);
+    }
+}
+
+impl<B> Service<Request<B>> for QwenUpstream
+where
+    B: Body<Data = Bytes> + Send + Sync + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<UpstreamBody>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let (mut head, body) = request.into_parts();
+        let anonymous = head.extensions.get::<Anonymous>().is_some();
+        self.config.headers(&mut head.headers, anonymous);
+        let url = self.config.url(&head.uri);
+        tracing::debug!(method = %head.method, path = url.path(), "sending");
+        let mut request = reqwest::Request::new(head.method, url);
+        *request.headers_mut() = head.headers;
+        *request.body_mut() = (!body.is_end_stream()).then(|| reqwest::Body::wrap(body));
+        ResponseFuture::new(
+            self.client.call(request),
+            self.config.first_byte_timeout,
+            self.config.idle_timeout,
+        )
+    }
+}
+
+/// Shows the names of the headers and no value.
+impl fmt::Debug for QwenUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            self.config.headers.keys().chain(self.config.credential.keys()).collect();
+        f.debug_struct("QwenUpstream")
+            .field("origin", &self.origin())
+            .field("headers", &names)
+            .field("first_byte_timeout", &self.config.first_byte_timeout)
+            .field("idle_timeout", &self.config.idle_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! What the adapters share in dealing with the HTTP service below them.
+
+use std::{error::Error as StdError, future::poll_fn, io, pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, header};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::{Error, ErrorKind};
+
+pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The error of an HTTP service or body as one of ours: an [`Error`] is handed on as it is, one
+/// below others gives its kind, and anything else means that upstream could not be reached.
+pub(super) fn error(error: impl Into<BoxError>) -> Error {
+    let error = match error.into().downcast::<Error>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let mut level: Option<&(dyn StdError + 'static)> = Some(error.as_ref());
+    while let Some(cause) = level {
+        if let Some(inner) = cause.downcast_ref::<Error>() {
+            return Error::new(inner.kind(), inner.message().to_owned()).with_source(error);
+        }
+        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+            return Error::new(ErrorKind::Timeout, "the upstream was too slow").with_source(error);
+        }
+        level = cause.source();
+    }
+    Error::new(ErrorKind::Upstream, "the connection to the upstream failed").with_source(error)
+}
+
+/// Whether a header of the middle travels on to upstream: what identifies an account and its
+/// browser, and the request's id.
+fn travels(name: &HeaderName) -> bool {
+    *name == header::AUTHORIZATION
+        || *name == header::COOKIE
+        || *name == header::USER_AGENT
+        || name.as_str() == "x-request-id"
+        || name.as_str().starts_with("bx-")
+}
+
+/// The headers of a request of the middle that upstream gets.
+pub(super) fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        if travels(name) {
+            let mut value = value.clone();
+            if name.as_str() != "x-request-id" && *name != header::USER_AGENT {
+                value.set_sensitive(true);
+            }
+            kept.append(name, value);
+        }
+    }
+    kept
+}
+
+/// Waits until `service` takes a request, then hands it one.
+pub(super) async fn send<S, R>(service: &mut S, request: R) -> Result<S::Response, Error>
+where
+    S: Service<R>,
+    S::Error: Into<BoxError>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(error)?;
+    service.call(request).await.map_err(error)
+}
+
+/// What was read of a body that is not a stream of events.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) bytes: Bytes,
+    /// Whether it is the whole body.
+    pub(super) complete: bool,
+}
+
+/// Reads `body` to its end, or to `limit` bytes, or until `deadline` has passed.
+///
+/// Punish pages that are asked for as a stream may never end (A16), so that what came until then
+/// has to do. The same goes for a body that breaks off: its head says what it was.
+pub(super) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut complete = false;
+    let reading = async {
+        while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            let Ok(frame) = frame else { return };
+            let Ok(mut data) = frame.into_data() else { continue };
+            let room = limit - joined.len() - first.len();
+            let fits = data.len() <= room;
+            data.truncate(room);
+            // The usual body is one frame: it is taken as it is.
+            if first.is_empty() && joined.is_empty() {
+                first = data;
+            } else {
+                joined.extend_from_slice(&std::mem::take(&mut first));
+                joined.extend_from_slice(&data);
+            }
+            if !fits {
+                return;
+            }
+        }
+        complete = true;
+    };
+    // What was read is what counts, whether or not the deadline passed.
+    let _ = tokio::time::timeout(deadline, reading).await;
+    let bytes = if joined.is_empty() { first } else { joined.freeze() };
+    Read { bytes, complete }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn body(parts: &[&'static str]) -> impl Body<Data = Bytes, Error = Infallible> + use<> {
+        let frames: Vec<_> =
+            parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
+        StreamBody::new(stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_or_to_the_limit() {
+        let read_all = read(body(&["ab", "cd", "e"]), 5, Duration::from_secs(1)).await;
+        assert_eq!(read_all.bytes, "abcde");
+        assert!(read_all.complete);
+        let cut = read(body(&["ab", "cd", "e"]), 3, Duration::from_secs(1)).await;
+        assert_eq!(cut.bytes, "abc");
+        assert!(!cut.complete);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_left_at_the_deadline() {
+        let frames = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))]);
+        let never = StreamBody::new(frames.chain(stream::pending()));
+        let read = read(never, 10, Duration::from_secs(9)).await;
+        assert_eq!(read.bytes, "x");
+        assert!(!read.complete);
+    }
+
+    #[test]
+    fn only_credentials_and_the_id_travel() {
+        let mut headers = HeaderMap::new();
+        for name in
+            ["authorization", "cookie", "bx-ua", "user-agent", "x-request-id", "accept", "host"]
+        {
+            headers.insert(HeaderName::from_static(name), "v".parse().unwrap());
+        }
+        let kept = credentials(&headers);
+        assert_eq!(kept.len(), 5);
+        assert!(!kept.contains_key("accept") && !kept.contains_key("host"));
+        assert!(kept["authorization"].is_sensitive() && kept["bx-ua"].is_sensitive());
+    }
+
+    #[test]
+    fn an_error_keeps_its_kind_through_a_wrapper() {
+        #[derive(Debug)]
+        struct Wrapper(Error);
+        impl std::fmt::Display for Wrapper {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("wrapped")
+            }
+        }
+        impl StdError for Wrapper {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let inner = || Error::new(ErrorKind::Quota, "used up");
+        assert!(error(inner()).is_quota());
+        assert!(error(Wrapper(inner())).is_quota());
+        assert!(error(io::Error::from(io::ErrorKind::TimedOut)).is_timeout());
+        assert_eq!(error("else").kind(), ErrorKind::Upstream);
+    }
+}

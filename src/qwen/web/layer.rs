@@ -1,0 +1,157 @@
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{ChatType, QwenWeb, Thinking};
+
+/// Makes [`QwenWeb`]: chat over the wire of chat.qwen.ai.
+///
+/// All settings have the values of a signed-in browser; see the [module](super).
+///
+/// ```
+/// use tower_qwen::qwen::{QwenWebLayer, web::Thinking};
+///
+/// let layer = QwenWebLayer::new().thinking(Thinking::Auto).title("From the proxy");
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct QwenWebLayer {
+    config: Arc<Config>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) title: Cow<'static, str>,
+    pub(super) chat_mode: Cow<'static, str>,
+    pub(super) project_id: Cow<'static, str>,
+    pub(super) chat_type: ChatType,
+    pub(super) thinking: Thinking,
+    pub(super) auto_search: bool,
+    pub(super) incremental: bool,
+    pub(super) stop_on_drop: bool,
+    pub(super) commit_bytes: usize,
+    pub(super) commit_events: usize,
+    pub(super) answer_limit: usize,
+    pub(super) page_deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            title: Cow::Borrowed("New Chat"),
+            chat_mode: Cow::Borrowed("normal"),
+            project_id: Cow::Borrowed(""),
+            chat_type: ChatType::Text,
+            thinking: Thinking::Fast,
+            auto_search: false,
+            incremental: true,
+            stop_on_drop: true,
+            commit_bytes: 256 * 1024,
+            commit_events: 256,
+            answer_limit: 8 * 1024 * 1024,
+            page_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl QwenWebLayer {
+    /// The settings of a signed-in browser.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(Arc::make_mut(&mut self.config));
+        self
+    }
+
+    /// The title of new chats. Default: `New Chat`, which upstream replaces with one of its own.
+    #[must_use]
+    pub fn title(self, title: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|config| config.title = title.into())
+    }
+
+    /// `chat_mode`: `normal` for an account, `guest` without one, `local` for chats that do not
+    /// show up in the account's list (A6). Default: `normal`.
+    #[must_use]
+    pub fn chat_mode(self, mode: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|config| config.chat_mode = mode.into())
+    }
+
+    /// The project that new chats belong to: its `custom_instruction` is the one real system
+    /// prompt (A7). Default: none.
+    #[must_use]
+    pub fn project(self, id: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|config| config.project_id = id.into())
+    }
+
+    /// What kind of answer is made. Default: [`ChatType::Text`].
+    #[must_use]
+    pub fn chat_type(self, chat_type: ChatType) -> Self {
+        self.with(|config| config.chat_type = chat_type)
+    }
+
+    /// How much the model thinks where the request does not say it. Default:
+    /// [`Thinking::Fast`], which gives the first token soonest.
+    #[must_use]
+    pub fn thinking(self, thinking: Thinking) -> Self {
+        self.with(|config| config.thinking = thinking)
+    }
+
+    /// Whether the model may search the web on its own. A request may allow it for itself, with
+    /// a tool of type `web_search`. Default: no.
+    #[must_use]
+    pub fn auto_search(self, allowed: bool) -> Self {
+        self.with(|config| config.auto_search = allowed)
+    }
+
+    /// Whether upstream sends only what is new in each event. Where it does not, each event
+    /// holds the whole text so far, and what was there before is taken off it (A13). Set it to
+    /// `false` only for deployments that ignore the flag: taking prefixes off a stream that *is*
+    /// incremental would swallow repeated words. Default: `true`.
+    #[must_use]
+    pub fn incremental_output(self, incremental: bool) -> Self {
+        self.with(|config| config.incremental = incremental)
+    }
+
+    /// Whether upstream is told to stop when an answer is dropped before its end (A20); it would
+    /// write on otherwise, and the chat be busy. Default: yes.
+    #[must_use]
+    pub fn stop_on_drop(self, stop: bool) -> Self {
+        self.with(|config| config.stop_on_drop = stop)
+    }
+
+    /// How long the response future waits for content: to the end of `bytes` of stream or of
+    /// `events`, whichever comes first. An answer that has begun by then is handed on as it is;
+    /// one that has not is an error. Default: 256 KiB, 256 events.
+    #[must_use]
+    pub fn commit_limit(self, bytes: usize, events: usize) -> Self {
+        self.with(|config| {
+            config.commit_bytes = bytes;
+            config.commit_events = events;
+        })
+    }
+
+    /// The largest answer in bytes that is read where upstream sends one JSON body instead of a
+    /// stream. Default: 8 MiB.
+    #[must_use]
+    pub fn answer_limit(self, bytes: usize) -> Self {
+        self.with(|config| config.answer_limit = bytes)
+    }
+
+    /// How long a body that is not a stream is read for; what came until then is judged. Punish
+    /// pages may never end (A16). Default: 10 s.
+    #[must_use]
+    pub fn page_deadline(self, deadline: Duration) -> Self {
+        self.with(|config| config.page_deadline = deadline)
+    }
+}
+
+impl<S> Layer<S> for QwenWebLayer {
+    type Service = QwenWeb<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        QwenWeb::new(inner, Arc::clone(&self.config))
+    }
+}

@@ -1,0 +1,278 @@
+//! The bodies that chat.qwen.ai wants (A6, A7, A20).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    Thinking,
+    fold::{Folded, fold},
+    layer::Config,
+};
+use crate::{
+    Error,
+    chat::{ChatRequest, ReasoningOptions, Text, Tool},
+};
+
+/// The largest thinking budget that upstream takes (A8).
+const LARGEST_BUDGET: u64 = 81_920;
+
+#[derive(Serialize)]
+struct NewChat<'a> {
+    title: &'a str,
+    models: [&'a str; 1],
+    chat_mode: &'a str,
+    chat_type: &'a str,
+    /// Milliseconds here, seconds in a completion (E33).
+    timestamp: u64,
+    project_id: &'a str,
+}
+
+/// The body of `POST /api/v2/chats/new` (A6).
+pub(super) fn new_chat(config: &Config, model: &str) -> Bytes {
+    json(&NewChat {
+        title: &config.title,
+        models: [model],
+        chat_mode: &config.chat_mode,
+        chat_type: config.chat_type.as_str(),
+        timestamp: u64::try_from(now().as_millis()).unwrap_or(u64::MAX),
+        project_id: &config.project_id,
+    })
+}
+
+#[derive(Serialize)]
+struct Stop<'a> {
+    chat_id: &'a str,
+    response_id: &'a str,
+}
+
+/// The body of `POST /api/v2/chat/completions/stop` (A20).
+pub(super) fn stop(chat_id: &str, response_id: &str) -> Bytes {
+    json(&Stop { chat_id, response_id })
+}
+
+/// What a turn needs of a request, checked before the first call is made.
+pub(super) struct Turn {
+    model: Text,
+    folded: Folded,
+    features: Features,
+    search: bool,
+}
+
+impl Turn {
+    /// # Errors
+    ///
+    /// Names the part of the request that upstream cannot be given.
+    pub(super) fn new(config: &Config, request: &ChatRequest) -> Result<Self, Error> {
+        Ok(Self {
+            model: request.model.clone(),
+            folded: fold(&request.messages)?,
+            features: Features::new(config, request),
+            search: request.extra.get("web_search_options").is_some_and(|value| !value.is_null()),
+        })
+    }
+
+    /// The body of `POST /api/v2/chat/completions` (A7).
+    pub(super) fn body(&self, config: &Config, chat_id: &str, parent_id: Option<&str>) -> Bytes {
+        let chat_type = match config.chat_type {
+            super::ChatType::Text if self.search => super::ChatType::Search,
+            chosen => chosen,
+        };
+        let chat_type = chat_type.as_str();
+        let seconds = now().as_secs();
+        let model = self.model.as_str();
+        json(&Completion {
+            stream: true,
+            version: "2.1",
+            incremental_output: config.incremental,
+            chat_id,
+            camel_chat_id: chat_id,
+            chat_mode: &config.chat_mode,
+            model,
+            parent_id,
+            camel_parent_id: parent_id.unwrap_or(""),
+            messages: [Message {
+                id: None,
+                fid: Uuid::new_v4().to_string(),
+                camel_parent_id: parent_id,
+                parent_id,
+                children_ids: [Uuid::new_v4().to_string()],
+                role: "user",
+                content: &self.folded.text,
+                user_action: "chat",
+                files: self.folded.images.iter().map(|url| File::image(url)).collect(),
+                timestamp: seconds,
+                models: [model],
+                model: "",
+                chat_type,
+                sub_chat_type: chat_type,
+                feature_config: &self.features,
+                extra: Extra { meta: Meta { sub_chat_type: chat_type } },
+            }],
+            timestamp: seconds,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    stream: bool,
+    version: &'a str,
+    incremental_output: bool,
+    chat_id: &'a str,
+    #[serde(rename = "chatId")]
+    camel_chat_id: &'a str,
+    chat_mode: &'a str,
+    model: &'a str,
+    parent_id: Option<&'a str>,
+    #[serde(rename = "parentId")]
+    camel_parent_id: &'a str,
+    messages: [Message<'a>; 1],
+    timestamp: u64,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    id: Option<&'a str>,
+    fid: String,
+    #[serde(rename = "parentId")]
+    camel_parent_id: Option<&'a str>,
+    parent_id: Option<&'a str>,
+    #[serde(rename = "childrenIds")]
+    children_ids: [String; 1],
+    role: &'a str,
+    content: &'a str,
+    user_action: &'a str,
+    files: Vec<File<'a>>,
+    timestamp: u64,
+    models: [&'a str; 1],
+    model: &'a str,
+    chat_type: &'a str,
+    sub_chat_type: &'a str,
+    feature_config: &'a Features,
+    extra: Extra<'a>,
+}
+
+#[derive(Serialize)]
+struct Extra<'a> {
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    #[serde(rename = "subChatType")]
+    sub_chat_type: &'a str,
+}
+
+/// The short form of A17, enough for images.
+#[derive(Serialize)]
+struct File<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    name: &'a str,
+    file_type: &'a str,
+    #[serde(rename = "showType")]
+    show_type: &'a str,
+    file_class: &'a str,
+    status: &'a str,
+    url: &'a str,
+}
+
+impl<'a> File<'a> {
+    fn image(url: &'a str) -> Self {
+        let path = url.split(['?', '#']).next().unwrap_or(url);
+        let name = path.splitn(4, '/').nth(3).and_then(|path| path.rsplit('/').next());
+        let name = name.filter(|name| !name.is_empty()).unwrap_or("image.png");
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let file_type = match extension.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" => "image/jpeg",
+            "webp" => "image/webp",
+            "gif" => "image/gif",
+            "bmp" => "image/bmp",
+            _ => "image/png",
+        };
+        Self {
+            kind: "image",
+            name,
+            file_type,
+            show_type: "image",
+            file_class: "vision",
+            status: "uploaded",
+            url,
+        }
+    }
+}
+
+/// `feature_config` (A8), in the captured gears.
+#[derive(Serialize)]
+struct Features {
+    thinking_enabled: bool,
+    output_schema: &'static str,
+    research_mode: &'static str,
+    auto_thinking: bool,
+    thinking_mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_format: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_budget: Option<u64>,
+    auto_search: bool,
+}
+
+impl Features {
+    fn new(config: &Config, request: &ChatRequest) -> Self {
+        let thinking = gear(&request.reasoning, config.thinking);
+        let thinks = thinking != Thinking::Fast;
+        Self {
+            thinking_enabled: thinks,
+            output_schema: "phase",
+            research_mode: match config.chat_type {
+                super::ChatType::DeepResearch => "deep",
+                _ => "normal",
+            },
+            auto_thinking: thinking == Thinking::Auto,
+            thinking_mode: thinking.as_str(),
+            thinking_format: thinks.then_some("summary"),
+            thinking_budget: request
+                .reasoning
+                .budget
+                .filter(|&budget| thinks && budget > 0)
+                .map(|budget| budget.min(LARGEST_BUDGET)),
+            auto_search: config.auto_search || offers_search(&request.tools),
+        }
+    }
+}
+
+/// The gear that a request asks for (A8).
+fn gear(reasoning: &ReasoningOptions, default: Thinking) -> Thinking {
+    match reasoning.wanted() {
+        Some(true) => Thinking::Thinking,
+        Some(false) => Thinking::Fast,
+        None => default,
+    }
+}
+
+/// Whether the client offers upstream's own web search as a tool.
+fn offers_search(tools: &[Tool]) -> bool {
+    tools.iter().any(|tool| match tool {
+        Tool::Other(value) => value
+            .get("type")
+            .and_then(|kind| kind.as_str())
+            .is_some_and(|kind| kind.starts_with("web_search")),
+        _ => false,
+    })
+}
+
+fn now() -> std::time::Duration {
+    // A clock before 1970 is none.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("string keys, and no type whose serialisation fails").into()
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,246 @@
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::{Map, Value};
+use tower_service::Service;
+
+use super::{
+    error::{Call, effective_status, envelope},
+    future::ResponseFuture,
+    layer::Config,
+    request,
+    stop::Stop,
+    stream::AnswerStream,
+    turn::Turn,
+};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatRequest, Conversation, Text},
+    qwen::transport::{self, BoxError},
+};
+
+/// How much of a page that is not JSON is read.
+const PAGE_LIMIT: usize = 64 * 1024;
+
+/// Chat over the wire of chat.qwen.ai; made by [`QwenWebLayer`](super::QwenWebLayer).
+///
+/// `S` is an HTTP service whose requests have a path and no host, such as
+/// [`QwenUpstream`](crate::qwen::client::QwenUpstream) or the emulator.
+#[derive(Clone, Debug)]
+pub struct QwenWeb<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> QwenWeb<S> {
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+
+    /// The HTTP service below.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The HTTP service below.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The HTTP service below.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B> Service<Request<ChatRequest>> for QwenWeb<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<AnswerStream<B>>;
+    type Error = Error;
+    type Future = ResponseFuture<B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(transport::error)
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        // The instance that was polled ready makes the first call.
+        let spare = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, spare);
+        let exchange = Exchange::new(ready, Arc::clone(&self.config), request.headers());
+        ResponseFuture::new(exchange.run(request.into_body()))
+    }
+}
+
+/// The calls that one request of the middle takes.
+struct Exchange<S> {
+    /// Taken by the first call.
+    ready: Option<S>,
+    /// For the calls after it.
+    spare: S,
+    config: Arc<Config>,
+    headers: HeaderMap,
+}
+
+impl<S, B> Exchange<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn new(ready: S, config: Arc<Config>, headers: &HeaderMap) -> Self {
+        let spare = ready.clone();
+        Self { ready: Some(ready), spare, config, headers: transport::credentials(headers) }
+    }
+
+    async fn run(mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
+        metrics::counter!("tower_qwen_web_turns_total").increment(1);
+        let result = self.turn(request).await;
+        if let Err(error) = &result {
+            let kind = format!("{:?}", error.kind());
+            metrics::counter!("tower_qwen_web_errors_total", "kind" => kind).increment(1);
+        }
+        result
+    }
+
+    async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
+        let turn = request::Turn::new(&self.config, &request)?;
+        let (conversation, call) = match request.conversation {
+            Some(given) if !given.chat_id.is_empty() => {
+                check_id("conversation.chat_id", &given.chat_id)?;
+                (given, Call::Turn { continued: true })
+            }
+            nowhere => {
+                let account = nowhere.and_then(|nowhere| nowhere.account);
+                let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
+                conversation.account = account;
+                (conversation, Call::Turn { continued: false })
+            }
+        };
+        let chat_id = &conversation.chat_id;
+        let body = turn.body(&self.config, chat_id, conversation.parent_id.as_deref());
+        drop(turn);
+        let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
+        tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
+        let (head, body) = self.post(&path, body).await?.into_parts();
+
+        let status = effective_status(head.status, &head.headers);
+        if !(status.is_success() && is_event_stream(&head.headers)) {
+            let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
+            let read = transport::read(body, limit, self.config.page_deadline).await;
+            let envelope = envelope(call, head.status, &head.headers, &read)?;
+            return AnswerStream::whole(conversation, &envelope).map(Response::new);
+        }
+
+        let stop = self.config.stop_on_drop.then(|| self.stop(chat_id));
+        let turn = Turn::new(conversation, call, self.config.incremental);
+        let mut stream = AnswerStream::new(body, turn, stop);
+        stream.commit(self.config.commit_bytes, self.config.commit_events).await?;
+        Ok(Response::new(stream))
+    }
+
+    /// Opens a chat (A6).
+    async fn new_chat(&mut self, model: &str) -> Result<Text, Error> {
+        let body = request::new_chat(&self.config, model);
+        let (head, body) = self.post("/api/v2/chats/new", body).await?.into_parts();
+        let read = transport::read(body, PAGE_LIMIT, self.config.page_deadline).await;
+        let envelope = envelope(Call::NewChat, head.status, &head.headers, &read)?;
+        let id = chat_id(&envelope).ok_or_else(|| {
+            Error::new(ErrorKind::Upstream, "the upstream opened a chat and did not name it")
+        })?;
+        check_id("chat_id", id)
+            .map_err(|error| Error::new(ErrorKind::Upstream, error.message().to_owned()))?;
+        Ok(id.into())
+    }
+
+    async fn post(&mut self, path: &str, body: Bytes) -> Result<Response<B>, Error> {
+        let request = post(path, &self.headers, body)?;
+        match self.ready.take() {
+            Some(mut ready) => ready.call(request).await.map_err(transport::error),
+            None => transport::send(&mut self.spare, request).await,
+        }
+    }
+
+    /// What tells upstream to stop writing an answer (A20).
+    fn stop(&self, chat_id: &Text) -> Stop {
+        let mut service = self.spare.clone();
+        let headers = self.headers.clone();
+        let chat_id = chat_id.clone();
+        Stop::new(move |response_id: Text| async move {
+            let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
+            let request = post(&path, &headers, request::stop(&chat_id, &response_id))?;
+            let response = transport::send(&mut service, request).await?;
+            let status = effective_status(response.status(), response.headers());
+            tracing::debug!(%chat_id, %status, "told upstream to stop");
+            Ok(())
+        })
+    }
+}
+
+fn post(path: &str, headers: &HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = path.parse().map_err(|error| {
+        Error::new(ErrorKind::Internal, "a chat's id does not fit into a URL")
+            .with_source(error as http::uri::InvalidUri)
+    })?;
+    *request.headers_mut() = headers.clone();
+    request
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    Ok(request)
+}
+
+/// The id of a new chat, in the order of A6.
+fn chat_id(envelope: &Map<String, Value>) -> Option<&str> {
+    let data = envelope.get("data").and_then(Value::as_object);
+    let in_data = |key: &str| data.and_then(|data| data.get(key)).and_then(Value::as_str);
+    let at_top = |key: &str| envelope.get(key).and_then(Value::as_str);
+    let in_chat =
+        || data.and_then(|data| data.get("chat")).and_then(|chat| chat.get("id")?.as_str());
+    in_data("id")
+        .or_else(|| in_data("chat_id"))
+        .or_else(|| at_top("chat_id"))
+        .or_else(|| at_top("id"))
+        .or_else(in_chat)
+        .filter(|id| !id.is_empty())
+}
+
+/// Ids go into a query as they are, so that only what needs no escape there is let through.
+fn check_id(param: &'static str, id: &str) -> Result<(), Error> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b':');
+    if id.len() <= 256 && id.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Error::invalid(param, "a chat's id is letters, digits and -_.~: and at most 256 of them"))
+}
+
+fn content_type(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    value.split(|&b| b == b';').next().unwrap_or(value).trim_ascii()
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    content_type(headers).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = content_type(headers).to_ascii_lowercase();
+    kind.ends_with(b"json")
+}

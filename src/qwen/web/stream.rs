@@ -1,0 +1,232 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http_body::Body;
+use serde_json::{Map, Value};
+
+use super::{frames::Frames, stop::Stop, turn::Turn};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatEvent, Conversation, FinishReason},
+    qwen::transport::{self, BoxError},
+};
+
+/// The answer of [`QwenWeb`](super::QwenWeb): a [`ChatStream`](crate::chat::ChatStream).
+///
+/// It ends with [`ChatEvent::Finished`] or one `Err`, and with upstream's terminal event: it
+/// does not wait for upstream to close the connection (A11.1).
+///
+/// # Cancel safety
+///
+/// Dropping it before its end closes the connection, and spawns a call on the current tokio
+/// runtime that tells upstream to stop (A20), with 5 s to do so. Nothing is called where no
+/// runtime is running, where upstream has not named the answer yet, or where
+/// [`QwenWebLayer::stop_on_drop`](super::QwenWebLayer::stop_on_drop) is off.
+#[must_use = "streams do nothing unless polled"]
+pub struct AnswerStream<B> {
+    /// `None` once the stream is over. The one box of an answer: the body is polled before the
+    /// stream is handed on, and handed on it is moved.
+    body: Option<Pin<Box<B>>>,
+    frames: Frames,
+    turn: Turn,
+    /// What was read and not taken.
+    events: VecDeque<ChatEvent>,
+    /// What ends the stream once the events are taken.
+    error: Option<Error>,
+    /// After the body, so that the connection is closed before the call is made.
+    stop: Option<Stop>,
+}
+
+impl<B> AnswerStream<B> {
+    pub(super) fn new(body: B, turn: Turn, stop: Option<Stop>) -> Self {
+        Self {
+            body: Some(Box::pin(body)),
+            frames: Frames::new(),
+            turn,
+            events: VecDeque::new(),
+            error: None,
+            stop,
+        }
+    }
+
+    /// An answer that came in one piece of JSON (A12).
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer in it.
+    pub(super) fn whole(
+        mut conversation: Conversation,
+        envelope: &Map<String, Value>,
+    ) -> Result<Self, Error> {
+        let data = envelope.get("data").and_then(Value::as_object).unwrap_or(envelope);
+        let content = data
+            .get("choices")
+            .and_then(|choices| choices.get(0)?.get("message")?.get("content")?.as_str())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Upstream,
+                    "the upstream answered with JSON that holds no answer",
+                )
+            })?;
+        let mut events = VecDeque::with_capacity(3);
+        let id = data.get("message_id").and_then(Value::as_str).filter(|id| !id.is_empty());
+        if let Some(id) = id {
+            conversation.parent_id = Some(id.into());
+            events.push_back(ChatEvent::Started(conversation.clone()));
+        }
+        if !content.is_empty() {
+            events.push_back(ChatEvent::Text(content.into()));
+        }
+        events.push_back(ChatEvent::Finished(FinishReason::Stop));
+        Ok(Self {
+            body: None,
+            frames: Frames::new(),
+            turn: Turn::over(conversation),
+            events,
+            error: None,
+            stop: None,
+        })
+    }
+
+    /// The stream ends after what has been read.
+    fn close(&mut self) {
+        self.body = None;
+        self.frames = Frames::new();
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.error = Some(error);
+        self.close();
+    }
+
+    /// Takes one event of upstream's in; nothing where a whole one has to be read first.
+    fn advance(&mut self) -> Option<()> {
+        let data = match self.frames.next()? {
+            Ok(data) => data,
+            Err(error) => {
+                self.fail(error);
+                return Some(());
+            }
+        };
+        let result = self.turn.push(&data, &mut self.events);
+        if let Some(stop) = &mut self.stop {
+            if self.turn.is_over() {
+                stop.disarm();
+            } else if let Some(id) = self.turn.response_id() {
+                stop.arm(id);
+            }
+        }
+        match result {
+            Err(error) => self.fail(error),
+            Ok(()) if self.turn.is_over() => self.close(),
+            Ok(()) => {}
+        }
+        Some(())
+    }
+}
+
+impl<B> AnswerStream<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    /// Reads until there is something more to take. `Ready(false)`: the stream is over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            if self.body.is_none() {
+                return Poll::Ready(false);
+            }
+            if self.advance().is_some() {
+                return Poll::Ready(true);
+            }
+            let Some(body) = &mut self.body else { continue };
+            match ready!(body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.frames.push(data);
+                    }
+                }
+                Some(Err(error)) => self.fail(transport::error(error)),
+                None if self.frames.finish() => {}
+                None => {
+                    let error = self.turn.cut();
+                    self.fail(error);
+                }
+            }
+        }
+    }
+
+    /// Reads to the commit point (DESIGN: the first event that a client sees), or until the
+    /// limits are reached.
+    ///
+    /// # Errors
+    ///
+    /// What ended the stream before it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: what was read stays in the stream.
+    pub(super) async fn commit(&mut self, bytes: usize, events: usize) -> Result<(), Error> {
+        let mut read = 0;
+        loop {
+            if self.events.iter().any(ChatEvent::is_content) {
+                return Ok(());
+            }
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            if self.frames.taken() > bytes || read > events {
+                if self.turn.response_id().is_some() {
+                    return Ok(());
+                }
+                self.close();
+                return Err(Error::new(
+                    ErrorKind::Upstream,
+                    "the upstream sent much and no answer in it",
+                ));
+            }
+            poll_fn(|cx| self.poll_read(cx)).await;
+            read += 1;
+        }
+    }
+}
+
+impl<B> Stream for AnswerStream<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.events.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(error) = this.error.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            if !ready!(this.poll_read(cx)) && this.events.is_empty() && this.error.is_none() {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}
+
+impl<B> fmt::Debug for AnswerStream<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerStream")
+            .field("is_over", &self.body.is_none())
+            .field("waiting", &self.events.len())
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}
