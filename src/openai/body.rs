@@ -1,25 +1,22 @@
 use std::{
     convert::Infallible,
-    future::Future,
     pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::{encode::ChunkEncoder, images::ImagesAsText, metrics::Outcome};
-use crate::chat::ChatStream;
+use crate::{
+    chat::ChatStream,
+    sse::{KEEP_ALIVE, KeepAlive, KeepAliveTimer},
+};
 
 /// How large a frame may grow while the upstream has more at once.
 const FRAME_LEN: usize = 16 * 1024;
-
-/// One comment line without a blank line: the only keep-alive that every SDK survives (D6).
-const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 pin_project! {
     /// The body of every response of [`OpenAi`](super::OpenAi).
@@ -47,7 +44,7 @@ pin_project! {
             #[pin]
             stream: Option<ImagesAsText<S>>,
             #[pin]
-            quiet: Quiet,
+            keep_alive: Option<KeepAliveTimer>,
             encoder: ChunkEncoder,
             buffer: BytesMut,
             outcome: Outcome,
@@ -63,13 +60,13 @@ impl<S> OpenAiBody<S> {
     pub(super) fn chunks(
         stream: ImagesAsText<S>,
         encoder: ChunkEncoder,
-        keep_alive: Option<Duration>,
+        keep_alive: Option<KeepAlive>,
         outcome: Outcome,
     ) -> Self {
         Self {
             kind: Kind::Chunks {
                 stream: Some(stream),
-                quiet: Quiet::new(keep_alive),
+                keep_alive: keep_alive.map(KeepAlive::timer),
                 encoder,
                 buffer: BytesMut::new(),
                 outcome,
@@ -86,21 +83,24 @@ impl<S: ChatStream> Body for OpenAiBody<S> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let (mut stream, quiet, encoder, buffer, outcome) = match self.project().kind.project() {
-            KindProjection::Whole { bytes } => {
-                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
-            }
-            KindProjection::Chunks { stream, quiet, encoder, buffer, outcome } => {
-                (stream, quiet, encoder, buffer, outcome)
-            }
-        };
+        let (mut stream, mut keep_alive, encoder, buffer, outcome) =
+            match self.project().kind.project() {
+                KindProjection::Whole { bytes } => {
+                    return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+                }
+                KindProjection::Chunks { stream, keep_alive, encoder, buffer, outcome } => {
+                    (stream, keep_alive, encoder, buffer, outcome)
+                }
+            };
         while buffer.len() < FRAME_LEN {
             let Some(events) = stream.as_mut().as_pin_mut() else { break };
             match events.poll_next(cx) {
                 Poll::Pending if buffer.is_empty() => {
-                    return quiet
-                        .poll_tick(cx)
-                        .map(|()| Some(Ok(Frame::data(Bytes::from_static(KEEP_ALIVE)))));
+                    let Some(timer) = keep_alive.as_mut().as_pin_mut() else {
+                        return Poll::Pending;
+                    };
+                    ready!(timer.poll_quiet(cx));
+                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(KEEP_ALIVE)))));
                 }
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(event))) => encoder.event(buffer, event),
@@ -121,7 +121,9 @@ impl<S: ChatStream> Body for OpenAiBody<S> {
         if buffer.is_empty() {
             return Poll::Ready(None);
         }
-        quiet.moved();
+        if let Some(timer) = keep_alive.as_mut().as_pin_mut() {
+            timer.reset();
+        }
         Poll::Ready(Some(Ok(Frame::data(buffer.split().freeze()))))
     }
 
@@ -139,50 +141,5 @@ impl<S: ChatStream> Body for OpenAiBody<S> {
             }
             Kind::Chunks { .. } => SizeHint::default(),
         }
-    }
-}
-
-pin_project! {
-    /// Tells when nothing was sent for an interval.
-    #[derive(Debug)]
-    struct Quiet {
-        #[pin]
-        timer: Option<Sleep>,
-        interval: Duration,
-        // When something was last sent. The timer is not touched for every frame: it looks here
-        // when it fires.
-        last: Instant,
-    }
-}
-
-impl Quiet {
-    fn new(interval: Option<Duration>) -> Self {
-        Self {
-            timer: interval.map(sleep),
-            interval: interval.unwrap_or_default(),
-            last: Instant::now(),
-        }
-    }
-
-    fn moved(self: Pin<&mut Self>) {
-        *self.project().last = Instant::now();
-    }
-
-    /// Ready when the interval has passed since the last frame; counts as a frame itself.
-    fn poll_tick(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let Some(mut timer) = this.timer.as_pin_mut() else { return Poll::Pending };
-        while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let quiet = now.duration_since(*this.last) >= *this.interval;
-            if quiet {
-                *this.last = now;
-            }
-            timer.as_mut().reset(*this.last + *this.interval);
-            if quiet {
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
     }
 }

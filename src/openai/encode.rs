@@ -10,9 +10,8 @@ use crate::{
         Usage, truncated,
     },
     json::{escape_into, string_into},
+    sse::DONE,
 };
-
-const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// What all chunks of one answer, or the whole answer, have in common.
 #[derive(Debug)]

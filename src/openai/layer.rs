@@ -3,6 +3,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::OpenAi;
+use crate::sse::KeepAlive;
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
@@ -20,7 +21,7 @@ pub struct OpenAiLayer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
     pub(super) max_body: usize,
-    pub(super) keep_alive: Option<Duration>,
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
 impl OpenAiLayer {
@@ -30,7 +31,7 @@ impl OpenAiLayer {
         Self {
             config: Config {
                 max_body: 32 * 1024 * 1024,
-                keep_alive: Some(Duration::from_secs(15)),
+                keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             },
         }
     }
@@ -46,8 +47,8 @@ impl OpenAiLayer {
     /// take it for dead; `None` for never. It is sent between events only, and does not count as
     /// progress of the upstream.
     #[must_use]
-    pub const fn keep_alive(mut self, interval: Option<Duration>) -> Self {
-        self.config.keep_alive = interval;
+    pub const fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
+        self.config.keep_alive = keep_alive;
         self
     }
 }
