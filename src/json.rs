@@ -1,6 +1,9 @@
-//! JSON strings, written into a buffer of bytes.
+//! JSON strings: read without a copy, written into a buffer of bytes.
+
+use std::{borrow::Cow, fmt};
 
 use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Deserializer, de};
 
 const LANES: usize = size_of::<u64>();
 const ONES: u64 = u64::from_le_bytes([1; LANES]);
@@ -72,6 +75,40 @@ fn clean_len(bytes: &[u8]) -> usize {
 
 const fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// A string that borrows from the text it was read from where it holds no escapes.
+///
+/// `Cow<str>` alone would be copied inside an `Option`.
+#[derive(Debug)]
+pub(crate) struct Str<'a>(pub(crate) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Str<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text)))
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
+    }
 }
 
 #[cfg(test)]

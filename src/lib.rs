@@ -11,11 +11,11 @@ pub mod dedup;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
-#[cfg(any(feature = "openai", feature = "tool-call"))]
+#[cfg(any(feature = "compatible", feature = "openai", feature = "tool-call"))]
 mod json;
 #[cfg(feature = "openai")]
 pub mod openai;
-#[cfg(any(feature = "client", feature = "web"))]
+#[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
 #[cfg(feature = "session")]
 pub mod session;

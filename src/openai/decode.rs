@@ -13,6 +13,7 @@ use crate::{
         ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling, StreamOptions, Text,
         Tool, ToolCall, ToolChoice,
     },
+    json::Str,
 };
 
 /// How much of a parser's message is passed on. It may quote the value at fault, which may be
@@ -119,14 +120,14 @@ struct Decoder<'a> {
 }
 
 impl Decoder<'_> {
-    fn text(&self, text: wire::Str<'_>) -> Text {
+    fn text(&self, text: Str<'_>) -> Text {
         match text.0 {
             Cow::Borrowed(text) => self.body.slice_ref(text),
             Cow::Owned(text) => text.into(),
         }
     }
 
-    fn some(&self, text: Option<wire::Str<'_>>) -> Option<Text> {
+    fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
         text.map(|text| self.text(text))
     }
 
@@ -310,7 +311,7 @@ impl Decoder<'_> {
         Ok(message)
     }
 
-    fn call(&self, id: Option<wire::Str<'_>>, function: wire::Function<'_>) -> ToolCall {
+    fn call(&self, id: Option<Str<'_>>, function: wire::Function<'_>) -> ToolCall {
         let arguments = match function.arguments {
             None => Text::from_static("{}"),
             Some(wire::Arguments::Text(text)) => self.text(text),

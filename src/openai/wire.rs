@@ -10,41 +10,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::chat::Extra;
-
-/// A string that borrows from the body where it holds no escapes.
-///
-/// `Cow<str>` alone would be copied inside an `Option`.
-#[derive(Debug)]
-pub(super) struct Str<'a>(pub(super) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Str<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(text)))
-            }
-        }
-
-        deserializer.deserialize_str(Visitor)
-    }
-}
+use crate::{chat::Extra, json::Str};
 
 /// Either a string or something with a shape of its own.
 ///

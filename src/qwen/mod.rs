@@ -24,10 +24,15 @@
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod client;
+#[cfg(feature = "compatible")]
+#[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
+pub mod compatible;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod models;
-#[cfg(feature = "web")]
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod redact;
+#[cfg(any(feature = "compatible", feature = "web"))]
 mod transport;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::redact::redact;
+use crate::qwen::redact::redact;
 use crate::{Error, ErrorKind, qwen::transport::Read};
 
 /// How much of a body that is not an event stream is looked at for the marks of an anti-bot

@@ -104,7 +104,6 @@ mod fold;
 mod frames;
 mod future;
 mod layer;
-mod redact;
 mod request;
 mod service;
 mod stop;

@@ -11,7 +11,7 @@ const MASK: &str = "[redacted]";
 /// `text` in one line of bounded length, with everything masked that looks like a credential:
 /// JWTs, compressed tokens (F2), keys, whatever follows `Bearer`, and values of `token=` and the
 /// like. Ids in the form of UUIDs stay: messages name chats by them.
-pub(super) fn redact(text: &str) -> String {
+pub(crate) fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(2 * LONGEST));
     let mut left = LONGEST;
     // Whether the word before announces a secret.

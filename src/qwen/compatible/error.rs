@@ -1,0 +1,157 @@
+//! What the errors of these servers mean (qwen-wire.md B8, C1, C2).
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::Server;
+use crate::{Error, ErrorKind, qwen::redact::redact};
+
+/// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
+/// DashScope), or a bare string.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    message: String,
+    code: Option<String>,
+    kind: Option<String>,
+    param: Option<String>,
+}
+
+impl Fault {
+    /// Reads an error body, or an event that holds one; `None` where it holds none.
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        let object = match value.get("error") {
+            Some(Value::String(message)) => {
+                return Some(Self { message: message.clone(), ..Self::default() });
+            }
+            Some(inner @ Value::Object(_)) => inner,
+            _ => value,
+        };
+        let word = |key: &str| match object.get(key) {
+            Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
+            // vLLM, SGLang and llama.cpp write the status here (C2).
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let message = word("message").or_else(|| word("detail")).or_else(|| word("msg"));
+        let code = word("code");
+        if message.is_none() && code.is_none() {
+            return None;
+        }
+        Some(Self {
+            message: message.unwrap_or_default(),
+            code,
+            kind: word("type"),
+            param: word("param"),
+        })
+    }
+
+    /// A body that is no JSON: a gateway's page or a line of text.
+    pub(super) fn from_text(text: &str) -> Self {
+        let text = text.trim();
+        // A page is for people with a browser.
+        let message = if text.starts_with('<') { "" } else { text };
+        Self { message: message.to_owned(), ..Self::default() }
+    }
+
+    /// The status that the code gives where it is one, as with errors inside a stream.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.code.as_deref()?.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok())
+    }
+
+    /// The error for a client.
+    pub(super) fn into_error(
+        self,
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        server: Server,
+    ) -> Error {
+        let (kind, wait) = self.classify(status, server);
+        let message = if self.message.is_empty() {
+            format!("the upstream answered with status {}", status.as_u16())
+        } else {
+            redact(&self.message)
+        };
+        let mut error = Error::new(kind, message);
+        if let Some(code) = self.code.filter(|code| code.parse::<u16>().is_err()).or(self.kind) {
+            error = error.with_code(code);
+        }
+        if let Some(param) = self.param {
+            error = error.with_param(param);
+        }
+        match retry_after.or(wait) {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
+    }
+
+    fn classify(&self, status: StatusCode, server: Server) -> (ErrorKind, Option<Duration>) {
+        let code = self.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let kind = self.kind.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let text = self.message.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let is = |words: &[&str]| words.iter().any(|word| code == *word || kind == *word);
+
+        // What the text or the code says outranks the status, which gateways change.
+        if code.contains("datainspectionfailed")
+            || is(&["data_inspection_failed", "content_filter"])
+            || text.contains("datainspectionfailed")
+        {
+            return (ErrorKind::ContentFilter, None);
+        }
+        if is(&["context_length_exceeded", "exceed_context_size_error"])
+            || says(&["range of input length should be", "maximum context length"])
+        {
+            return (ErrorKind::ContextLength, None);
+        }
+        // Quota before auth: some of these come as 401 or 403 (B8).
+        if is(&["arrearage", "commoditynotpurchased", "prepaidbilloverdue", "postpaidbilloverdue"])
+            || code == "allocationquota.freetieronly"
+            || says(&["free allocated quota exceeded"])
+        {
+            return (ErrorKind::Quota, None);
+        }
+        if is(&["insufficient_quota", "quota_exceeded", "throttling.allocationquota"])
+            || says(&["exceeded your current quota", "allocated quota exceeded"])
+        {
+            // On DashScope this is tokens per minute and passes by itself; elsewhere it is used
+            // up (E32).
+            return match server {
+                Server::DashScope => (ErrorKind::RateLimited, Some(Duration::from_secs(60))),
+                _ => (ErrorKind::Quota, Some(Duration::from_secs(65))),
+            };
+        }
+        if code.starts_with("throttling")
+            || is(&["limit_requests", "limitrequests", "limit_burst_rate", "rate_limit_exceeded"])
+        {
+            return (ErrorKind::RateLimited, None);
+        }
+        if is(&["model_not_found", "modelnotfound", "model_not_supported"]) {
+            return (ErrorKind::ModelNotFound, None);
+        }
+        if is(&["requesttimeout"]) || says(&["stream timeout", "gateway timeout"]) {
+            return (ErrorKind::Timeout, None);
+        }
+        // The portal says so with several statuses (B8).
+        if server == Server::Portal
+            && says(&["invalid access token", "token expired", "invalid api key", "unauthorized"])
+        {
+            return (ErrorKind::Auth, None);
+        }
+        let kind = match status.as_u16() {
+            401 => ErrorKind::Auth,
+            403 if server == Server::Portal => ErrorKind::Auth,
+            403 => ErrorKind::Permission,
+            404 if says(&["model"]) => ErrorKind::ModelNotFound,
+            404 => ErrorKind::NotFound,
+            408 | 504 => ErrorKind::Timeout,
+            413 => ErrorKind::TooLarge,
+            429 => ErrorKind::RateLimited,
+            503 => ErrorKind::Overloaded,
+            400..=499 => ErrorKind::InvalidRequest,
+            _ => ErrorKind::Upstream,
+        };
+        (kind, None)
+    }
+}

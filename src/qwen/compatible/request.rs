@@ -1,0 +1,404 @@
+//! The request as an OpenAI-compatible server reads it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Server, server::Thinking};
+use crate::{
+    chat::{
+        ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, ResponseFormat, Role,
+        Text, Tool, ToolCall, ToolChoice,
+    },
+    json::string_into,
+};
+
+/// JSON-Schema keywords that the portal refuses (B7).
+const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties"];
+
+/// Writes the body of `POST /chat/completions` (qwen-wire.md D1).
+///
+/// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
+/// what DashScope refuses or cuts in whole answers (C1). Unknown fields go out as they came.
+pub(super) fn body(request: &ChatRequest, model: &str, server: Server) -> Bytes {
+    let size: usize = request.messages.iter().map(|message| 64 + message.text().len()).sum();
+    let mut out = BytesMut::with_capacity(1024 + size + size / 16);
+    let mut object = Object::open(&mut out);
+
+    object.text("model", model);
+    object.with("messages", |out| messages_into(out, &request.messages, server));
+    object.value("stream", &true);
+    object.with("stream_options", |out| {
+        let mut options = Object::open(out);
+        options.value("include_usage", &true);
+        options.extra(&request.stream_options.extra, &["include_usage"]);
+        options.close();
+    });
+    // An empty list made the portal's model call tools at random (B7).
+    if !request.tools.is_empty() {
+        object.with("tools", |out| {
+            list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
+        });
+        if let Some(choice) = &request.tool_choice {
+            object.with("tool_choice", |out| tool_choice_into(out, choice));
+        }
+        object.some("parallel_tool_calls", request.parallel_tool_calls.as_ref());
+    }
+    if let Some(format) = &request.response_format {
+        object.with("response_format", |out| response_format_into(out, format));
+    }
+
+    let sampling = &request.sampling;
+    object.some("max_tokens", max_tokens(sampling.max_tokens, model, server).as_ref());
+    object.some("temperature", sampling.temperature.as_ref());
+    object.some("top_p", sampling.top_p.as_ref());
+    object.some("top_k", sampling.top_k.as_ref());
+    object.some("presence_penalty", sampling.presence_penalty.as_ref());
+    object.some("frequency_penalty", sampling.frequency_penalty.as_ref());
+    object.some("repetition_penalty", sampling.repetition_penalty.as_ref());
+    object.some("seed", sampling.seed.as_ref());
+    if !sampling.stop.is_empty() {
+        object.value("stop", &sampling.stop);
+    }
+    object.some("user", request.user.as_ref());
+
+    let Thinking { enable_thinking, budget, effort, template } =
+        server.thinking(&request.reasoning);
+    object.some("enable_thinking", enable_thinking.as_ref());
+    object.some("thinking_budget", budget.as_ref());
+    object.some("reasoning_effort", effort.as_ref().map(|effort| effort.as_str()).as_ref());
+    let kwargs = request.extra.get("chat_template_kwargs").and_then(Value::as_object);
+    if template.is_some() || kwargs.is_some() {
+        object.with("chat_template_kwargs", |out| {
+            let mut object = Object::open(out);
+            object.some("enable_thinking", template.as_ref());
+            if let Some(kwargs) = kwargs {
+                object.extra(kwargs, if template.is_some() { &["enable_thinking"] } else { &[] });
+            }
+            object.close();
+        });
+    }
+    object.extra(&request.extra, &["chat_template_kwargs"]);
+    object.close();
+    out.freeze()
+}
+
+/// The portal refuses more than its models give (B7).
+fn max_tokens(wanted: Option<u64>, model: &str, server: Server) -> Option<u64> {
+    let limit = match (server, model) {
+        (Server::Portal, "vision-model") => 32_768,
+        (Server::Portal, "coder-model") => 65_536,
+        _ => return wanted,
+    };
+    wanted.map(|wanted| wanted.min(limit))
+}
+
+/// The portal's own names for what it serves (B7); every other server takes the name as it is.
+pub(super) fn model_name(model: &Text, server: Server) -> &str {
+    match (server, model.as_str()) {
+        (Server::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
+        (_, model) => model,
+    }
+}
+
+fn messages_into(out: &mut BytesMut, messages: &[Message], server: Server) {
+    if server != Server::Portal {
+        return list_into(out, messages.iter(), |out, message| message_into(out, message, server));
+    }
+    // The portal wants a system message, its text as parts, and no two messages of one role in a
+    // row unless they call tools or answer a call (B7).
+    let mut merged: Vec<Message> = Vec::with_capacity(messages.len() + 1);
+    if !messages.iter().any(|message| message.role.is_instruction()) {
+        merged.push(Message::new(Role::System, "You are a helpful assistant."));
+    }
+    for message in messages {
+        match merged.last_mut() {
+            Some(last) if can_merge(last, message) => {
+                let joined = format!("{}\n\n{}", last.text(), message.text());
+                last.content = Some(Content::Text(joined.into()));
+            }
+            _ => merged.push(message.clone()),
+        }
+    }
+    list_into(out, merged.iter(), |out, message| message_into(out, message, server));
+}
+
+fn can_merge(last: &Message, next: &Message) -> bool {
+    let plain = |message: &Message| {
+        message.tool_calls.is_empty()
+            && message.tool_call_id.is_none()
+            && message.name.is_none()
+            && message.extra.is_empty()
+            && !message.content.as_ref().is_some_and(|content| content.media().next().is_some())
+    };
+    wire_role(last.role) == wire_role(next.role)
+        && matches!(next.role, Role::User | Role::Assistant | Role::System | Role::Developer)
+        && plain(last)
+        && plain(next)
+}
+
+/// None of these servers knows `developer`; all of them know what it means.
+fn wire_role(role: Role) -> &'static str {
+    match role {
+        Role::Developer => "system",
+        other => other.as_str(),
+    }
+}
+
+fn message_into(out: &mut BytesMut, message: &Message, server: Server) {
+    let mut object = Object::open(out);
+    object.text("role", wire_role(message.role));
+    object.with("content", |out| match &message.content {
+        None => out.put_slice(if message.tool_calls.is_empty() { b"\"\"" } else { b"null" }),
+        Some(Content::Text(text)) if server == Server::Portal && message.role.is_instruction() => {
+            let mut part = Part::new(PartKind::Text(text.clone()));
+            part.extra.insert(
+                "cache_control".into(),
+                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
+            );
+            list_into(out, [&part].into_iter(), part_into);
+        }
+        Some(Content::Text(text)) => string_into(out, text),
+        Some(content @ Content::Parts(parts)) => {
+            let text_alone = content.media().next().is_none();
+            if text_alone && server == Server::Portal && !message.role.is_instruction() {
+                string_into(out, &content.text());
+            } else {
+                list_into(out, parts.iter(), part_into);
+            }
+        }
+    });
+    if let Some(name) = &message.name {
+        object.text("name", name);
+    }
+    if let Some(reasoning) = &message.reasoning {
+        object.text("reasoning_content", reasoning);
+    }
+    if !message.tool_calls.is_empty() {
+        object.with("tool_calls", |out| list_into(out, message.tool_calls.iter(), call_into));
+    }
+    if let Some(id) = &message.tool_call_id {
+        object.text("tool_call_id", id);
+    }
+    object.extra(&message.extra, &[]);
+    object.close();
+}
+
+fn call_into(out: &mut BytesMut, call: &ToolCall) {
+    let mut object = Object::open(out);
+    object.text("id", &call.id);
+    object.text("type", "function");
+    object.with("function", |out| {
+        let mut function = Object::open(out);
+        function.text("name", &call.name);
+        function.text("arguments", &call.arguments);
+        function.close();
+    });
+    object.extra(&call.extra, &[]);
+    object.close();
+}
+
+fn part_into(out: &mut BytesMut, part: &Part) {
+    let mut object = Object::open(out);
+    let mut kind = |kind: &str| object.text("type", kind);
+    match &part.kind {
+        PartKind::Text(text) => {
+            kind("text");
+            object.text("text", text);
+        }
+        PartKind::Refusal(text) => {
+            kind("refusal");
+            object.text("refusal", text);
+        }
+        PartKind::Image { url, detail } => {
+            kind("image_url");
+            object.with("image_url", |out| {
+                let mut image = Object::open(out);
+                image.text("url", url);
+                image.some("detail", detail.as_ref());
+                image.close();
+            });
+        }
+        PartKind::Audio { data, format } => {
+            kind("input_audio");
+            object.with("input_audio", |out| {
+                let mut audio = Object::open(out);
+                audio.text("data", data);
+                audio.some("format", format.as_ref());
+                audio.close();
+            });
+        }
+        PartKind::File { id, data, name } => {
+            kind("file");
+            object.with("file", |out| {
+                let mut file = Object::open(out);
+                file.some("file_id", id.as_ref());
+                file.some("file_data", data.as_ref());
+                file.some("filename", name.as_ref());
+                file.close();
+            });
+        }
+        PartKind::Video { url } => {
+            kind("video_url");
+            object.with("video_url", |out| {
+                let mut video = Object::open(out);
+                video.text("url", url);
+                video.close();
+            });
+        }
+        PartKind::Other(whole) => object.extra(whole, &[]),
+    }
+    object.extra(&part.extra, &[]);
+    object.close();
+}
+
+fn tool_into(out: &mut BytesMut, tool: &Tool, server: Server) {
+    match tool {
+        Tool::Other(value) => value_into(out, value),
+        Tool::Function(function) => {
+            let mut object = Object::open(out);
+            object.text("type", "function");
+            object.with("function", |out| function_into(out, function, server));
+            object.close();
+        }
+    }
+}
+
+fn function_into(out: &mut BytesMut, function: &FunctionTool, server: Server) {
+    let mut object = Object::open(out);
+    object.text("name", &function.name);
+    object.some("description", function.description.as_ref());
+    if let Some(parameters) = &function.parameters {
+        if server == Server::Portal {
+            object.value("parameters", &without_refused(parameters));
+        } else {
+            object.value("parameters", parameters);
+        }
+    }
+    object.some("strict", function.strict.as_ref());
+    object.extra(&function.extra, &[]);
+    object.close();
+}
+
+/// The schema without the keywords that the portal refuses. Properties of that name stay.
+fn without_refused(schema: &Value) -> Value {
+    match schema {
+        Value::Object(object) => object
+            .iter()
+            .filter(|(key, _)| !REFUSED_BY_PORTAL.contains(&key.as_str()))
+            .map(|(key, value)| {
+                let value = match (key.as_str(), value) {
+                    ("properties", Value::Object(properties)) => properties
+                        .iter()
+                        .map(|(name, schema)| (name.clone(), without_refused(schema)))
+                        .collect(),
+                    ("enum" | "const" | "default" | "examples", value) => value.clone(),
+                    (_, value) => without_refused(value),
+                };
+                (key.clone(), value)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(without_refused).collect(),
+        other => other.clone(),
+    }
+}
+
+fn tool_choice_into(out: &mut BytesMut, choice: &ToolChoice) {
+    match choice {
+        ToolChoice::Auto => string_into(out, "auto"),
+        ToolChoice::None => string_into(out, "none"),
+        ToolChoice::Required => string_into(out, "required"),
+        ToolChoice::Function(name) => {
+            let mut object = Object::open(out);
+            object.text("type", "function");
+            object.with("function", |out| {
+                let mut function = Object::open(out);
+                function.text("name", name);
+                function.close();
+            });
+            object.close();
+        }
+        ToolChoice::Other(value) => value_into(out, value),
+    }
+}
+
+fn response_format_into(out: &mut BytesMut, format: &ResponseFormat) {
+    let mut object = Object::open(out);
+    match format {
+        ResponseFormat::Text => object.text("type", "text"),
+        ResponseFormat::JsonObject => object.text("type", "json_object"),
+        ResponseFormat::JsonSchema(schema) => {
+            object.text("type", "json_schema");
+            object.value("json_schema", schema);
+        }
+    }
+    object.close();
+}
+
+/// A JSON object as it is written.
+struct Object<'a> {
+    out: &'a mut BytesMut,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    fn open(out: &'a mut BytesMut) -> Self {
+        out.put_u8(b'{');
+        Self { out, empty: true }
+    }
+
+    fn with(&mut self, key: &str, write: impl FnOnce(&mut BytesMut)) {
+        if !std::mem::take(&mut self.empty) {
+            self.out.put_u8(b',');
+        }
+        string_into(self.out, key);
+        self.out.put_u8(b':');
+        write(self.out);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.with(key, |out| string_into(out, text));
+    }
+
+    fn value(&mut self, key: &str, value: &impl Serialize) {
+        self.with(key, |out| value_into(out, value));
+    }
+
+    fn some(&mut self, key: &str, value: Option<&impl Serialize>) {
+        if let Some(value) = value {
+            self.value(key, value);
+        }
+    }
+
+    fn extra(&mut self, extra: &Extra, except: &[&str]) {
+        for (key, value) in extra {
+            if !except.contains(&key.as_str()) {
+                self.value(key, value);
+            }
+        }
+    }
+
+    fn close(self) {
+        self.out.put_u8(b'}');
+    }
+}
+
+fn value_into(out: &mut BytesMut, value: &impl Serialize) {
+    serde_json::to_writer(out.writer(), value)
+        .expect("a buffer takes everything, keys are strings");
+}
+
+fn list_into<T>(
+    out: &mut BytesMut,
+    items: impl Iterator<Item = T>,
+    write: impl Fn(&mut BytesMut, T),
+) {
+    out.put_u8(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        write(out, item);
+    }
+    out.put_u8(b']');
+}

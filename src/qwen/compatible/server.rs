@@ -1,0 +1,115 @@
+use crate::chat::{ReasoningEffort, ReasoningOptions};
+
+/// What kind of server an OpenAI-compatible upstream is.
+///
+/// They all speak almost the same; the kind decides the few things in which they differ and
+/// which cannot be seen from the answer (qwen-wire.md B7, C1, C2). What can be seen is repaired
+/// for every kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Server {
+    /// Any other: the request goes out as the client wrote it.
+    #[default]
+    Generic,
+    /// DashScope's compatible mode, a coding plan, or a gateway in front of it (C1).
+    DashScope,
+    /// The portal that OAuth logins of qwen-code lead to (B7).
+    Portal,
+    /// vLLM (C2).
+    Vllm,
+    /// SGLang (C2).
+    SgLang,
+    /// Ollama's `/v1` (C2).
+    Ollama,
+    /// llama.cpp's server (C2).
+    LlamaCpp,
+    /// LM Studio.
+    LmStudio,
+}
+
+impl Server {
+    /// The kind that `name` means on a command line: `generic`, `dashscope`, `portal`, `vllm`,
+    /// `sglang`, `ollama`, `llamacpp`, `lmstudio`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "generic" => Self::Generic,
+            "dashscope" => Self::DashScope,
+            "portal" => Self::Portal,
+            "vllm" => Self::Vllm,
+            "sglang" => Self::SgLang,
+            "ollama" => Self::Ollama,
+            "llamacpp" => Self::LlamaCpp,
+            "lmstudio" => Self::LmStudio,
+            _ => return None,
+        })
+    }
+
+    /// The kind that the host of a base URL gives away, or [`Generic`](Server::Generic).
+    #[must_use]
+    pub fn from_host(host: &str) -> Self {
+        let host = host.to_ascii_lowercase();
+        if host == "portal.qwen.ai" {
+            Self::Portal
+        } else if host == "aliyuncs.com" || host.ends_with(".aliyuncs.com") {
+            Self::DashScope
+        } else {
+            Self::Generic
+        }
+    }
+
+    /// How this kind is told to think or not.
+    pub(super) fn thinking(self, options: &ReasoningOptions) -> Thinking {
+        let Some(wanted) = options.wanted() else { return Thinking::default() };
+        let effort = options.effort.as_ref();
+        match self {
+            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other (B7),
+            // so the effort becomes a budget.
+            Self::DashScope | Self::Portal => Thinking {
+                enable_thinking: Some(wanted),
+                budget: wanted
+                    .then(|| options.budget.or_else(|| effort.and_then(budget)))
+                    .flatten(),
+                ..Thinking::default()
+            },
+            Self::Vllm | Self::SgLang | Self::LlamaCpp => Thinking {
+                template: Some(wanted),
+                // Newer chat templates know efforts; those that do not ignore them.
+                effort: effort.filter(|_| wanted).cloned(),
+                ..Thinking::default()
+            },
+            Self::Ollama => Thinking {
+                effort: match (wanted, effort) {
+                    (false, _) => Some(ReasoningEffort::None),
+                    (true, effort) => effort.cloned().or(Some(ReasoningEffort::Medium)),
+                },
+                ..Thinking::default()
+            },
+            Self::Generic | Self::LmStudio => Thinking {
+                enable_thinking: options.enabled,
+                budget: options.budget,
+                effort: effort.cloned(),
+                template: None,
+            },
+        }
+    }
+}
+
+/// The fields of a request that say how much to think.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Thinking {
+    pub(super) enable_thinking: Option<bool>,
+    pub(super) budget: Option<u64>,
+    pub(super) effort: Option<ReasoningEffort>,
+    /// `chat_template_kwargs.enable_thinking`.
+    pub(super) template: Option<bool>,
+}
+
+/// The budget that stands for an effort (B7); none for the highest.
+fn budget(effort: &ReasoningEffort) -> Option<u64> {
+    match effort {
+        ReasoningEffort::Low => Some(1024),
+        ReasoningEffort::Medium => Some(8192),
+        _ => None,
+    }
+}

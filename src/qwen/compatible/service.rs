@@ -1,0 +1,164 @@
+use std::{
+    mem,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::Value;
+use tower_service::Service;
+
+use super::{
+    AnswerStream, ResponseFuture, Server,
+    error::Fault,
+    events::Translator,
+    layer::{Config, ThinkTags},
+    request,
+    think::ThinkSplitter,
+};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatRequest, Text},
+    qwen::transport::{self, BoxError},
+};
+
+/// How much of an error body is read.
+const ERROR_LEN: usize = 64 * 1024;
+
+/// How much of an answer is read that came whole although a stream was asked for.
+const WHOLE_LEN: usize = 16 * 1024 * 1024;
+
+/// How long the end of an error body may take.
+const ERROR_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Chat over an OpenAI-compatible wire; made by [`CompatibleLayer`](super::CompatibleLayer).
+///
+/// `S` is an HTTP service whose requests have a path and no host, such as
+/// [`QwenUpstream`](crate::qwen::client::QwenUpstream) with the base URL of the API, `/v1`
+/// included.
+#[derive(Clone, Debug)]
+pub struct Compatible<S> {
+    inner: S,
+    config: Config,
+}
+
+impl<S> Compatible<S> {
+    pub(super) const fn new(inner: S, config: Config) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, B> Service<Request<ChatRequest>> for Compatible<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<AnswerStream<B>>;
+    type Error = Error;
+    type Future = ResponseFuture<B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(transport::error)
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        let spare = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, spare);
+        let config = self.config;
+        let exchange = ready.call(wire_request(&request, config.server));
+        ResponseFuture::new(async move {
+            let response = exchange.await.map_err(transport::error)?;
+            answer(response, config).await
+        })
+    }
+}
+
+fn wire_request(request: &Request<ChatRequest>, server: Server) -> Request<Full<Bytes>> {
+    let chat = request.body();
+    let body = request::body(chat, request::model_name(&chat.model, server), server);
+    let mut wire = Request::new(Full::new(body));
+    *wire.method_mut() = Method::POST;
+    *wire.uri_mut() = http::Uri::from_static("/chat/completions");
+    let headers = wire.headers_mut();
+    *headers = transport::credentials(request.headers());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    for (name, value) in own_headers(server) {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
+    wire
+}
+
+/// What the portal wants to see beside the token (B7).
+fn own_headers(server: Server) -> &'static [(&'static str, &'static str)] {
+    match server {
+        Server::Portal => {
+            &[("x-dashscope-cachecontrol", "enable"), ("x-dashscope-authtype", "qwen-oauth")]
+        }
+        _ => &[],
+    }
+}
+
+async fn answer<B>(
+    response: Response<B>,
+    config: Config,
+) -> Result<Response<AnswerStream<B>>, Error>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = response.into_parts();
+    let think = match config.think {
+        ThinkTags::Leading => ThinkSplitter::new(),
+        ThinkTags::Opened => ThinkSplitter::inside(),
+        ThinkTags::Ignore => ThinkSplitter::off(),
+    };
+    let translator = Translator::new(config.server, think);
+    if head.status.is_success() && media_type(&head.headers) == "text/event-stream" {
+        let mut stream = AnswerStream::new(body, translator);
+        stream.commit().await?;
+        return Ok(Response::new(stream));
+    }
+    let limit = if head.status.is_success() { WHOLE_LEN } else { ERROR_LEN };
+    let read = transport::read(body, limit, ERROR_DEADLINE).await;
+    let fault = match serde_json::from_slice::<Value>(&read.bytes) {
+        Ok(json) if head.status.is_success() && json.get("choices").is_some() => {
+            let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
+            return AnswerStream::whole(translator, &text).map(Response::new);
+        }
+        Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+        Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
+    };
+    let status = if head.status.is_success() {
+        // A gateway that reports an error with a good status.
+        fault.status().unwrap_or(StatusCode::BAD_GATEWAY)
+    } else {
+        head.status
+    };
+    Err(fault.into_error(status, retry_after(&head.headers), config.server))
+}
+
+fn not_a_chat(error: std::str::Utf8Error) -> Error {
+    Error::new(ErrorKind::Upstream, "the upstream's answer is not UTF-8").with_source(error)
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+/// Seconds only: none of these servers sends a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}

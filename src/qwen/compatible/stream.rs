@@ -1,0 +1,127 @@
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http_body::Body;
+
+use super::events::Translator;
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatEvent, Text},
+    qwen::transport::{self, BoxError},
+    sse::{EventStream, StreamError},
+};
+
+/// How many events may pass before the first that means something.
+const COMMIT_EVENTS: usize = 256;
+
+/// The answer of an OpenAI-compatible upstream, from its first event on.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the exchange, which cancels the upstream's work.
+#[derive(Debug)]
+pub struct AnswerStream<B> {
+    /// `None` when the answer is over, so that the connection is let go at once. Boxed, as the
+    /// stream is moved out of the future that committed it.
+    events: Option<Pin<Box<EventStream<B>>>>,
+    translator: Translator,
+    /// An error that came behind events which are still to be given.
+    failed: Option<Error>,
+}
+
+impl<B> AnswerStream<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(body: B, translator: Translator) -> Self {
+        // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
+        // is found out.
+        let events = EventStream::new(body).take_unfinished(true);
+        Self { events: Some(Box::pin(events)), translator, failed: None }
+    }
+
+    /// An answer that came whole.
+    pub(super) fn whole(mut translator: Translator, body: &Text) -> Result<Self, Error> {
+        translator.whole(body)?;
+        translator.end()?;
+        Ok(Self { events: None, translator, failed: None })
+    }
+
+    /// Reads up to the commit point: until something is there that the client will see.
+    pub(super) async fn commit(&mut self) -> Result<(), Error> {
+        for _ in 0..COMMIT_EVENTS {
+            if self.translator.has_content() {
+                return Ok(());
+            }
+            if !poll_fn(|cx| self.poll_read(cx)).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Upstream,
+            "the upstream sent many events and nothing of an answer in them",
+        ))
+    }
+
+    /// Reads one event; `false` where there are no more.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        let Some(events) = &mut self.events else { return Poll::Ready(Ok(false)) };
+        let read = match ready!(events.as_mut().poll_next(cx)) {
+            Some(Ok(event)) => self.translator.event(&event.data.into()),
+            Some(Err(error)) => Err(stream_error(error)),
+            None => {
+                self.events = None;
+                return Poll::Ready(self.translator.end().map(|()| true));
+            }
+        };
+        if read.is_err() {
+            self.events = None;
+        } else if self.translator.is_done() {
+            // What a server sends behind `[DONE]`, or that it keeps the connection open, is of
+            // no concern.
+            self.events = None;
+            return Poll::Ready(self.translator.end().map(|()| true));
+        }
+        Poll::Ready(read.map(|()| true))
+    }
+}
+
+fn stream_error(error: StreamError) -> Error {
+    match error {
+        StreamError::Body(error) => transport::error(error),
+        error => {
+            Error::new(ErrorKind::Upstream, "the upstream's stream is malformed").with_source(error)
+        }
+    }
+}
+
+impl<B> Stream for AnswerStream<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.translator.pop() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(error) = this.failed.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            match ready!(this.poll_read(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => this.failed = Some(error),
+            }
+        }
+    }
+}
