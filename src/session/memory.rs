@@ -117,8 +117,11 @@ impl Shared {
     fn record(&self, records: &[(Key, Record)]) {
         for (key, record) in records {
             let Some(bytes) = record.encode() else { continue };
+            if self.forgotten.get(&record.chat).is_some() {
+                continue;
+            }
             self.records.insert(*key, bytes.into());
-            // In this order, so that a tombstone is either seen here or younger than the record.
+            // Once more, for a tombstone that came between: it must be younger than the record.
             if self.forgotten.get(&record.chat).is_some() {
                 self.records.invalidate(key);
             }
