@@ -75,7 +75,8 @@ where
 {
     let (parts, mut chat) = request.into_parts();
     let route = Route::find(&layer, &chat).await;
-    let replayable = route.replayable;
+    // What else a chat holds that the client named itself, only the client knows.
+    let replayable = route.within.is_none();
     chat.conversation.clone_from(&route.conversation);
     chat.seen = route.seen;
 
@@ -152,9 +153,6 @@ pub(super) struct Route {
     pub(super) history: KeyChain,
     /// The same within the chat that the client named.
     pub(super) within: Option<(KeyChain, Conversation)>,
-    /// Whether the messages of the request are all of the context, so that they can be replayed
-    /// elsewhere.
-    replayable: bool,
 }
 
 impl Route {
@@ -165,16 +163,20 @@ impl Route {
             .clone()
             .map(|own| (KeyChain::within_chat(chat, &own.chat_id), own));
 
-        // An answer is what can be gone on from, so a prefix that ends with one is what is known;
-        // and something must come after it.
+        // An answer is what can be gone on from, with something that is not an answer.
         let mut known: Vec<Prefix> = Vec::new();
+        let mut answered = false;
         for (index, message) in chat.messages.iter().enumerate() {
             let digest = history.message(message);
             history.link(&digest);
             if let Some((within, _)) = &mut within {
                 within.link(&digest);
             }
-            if message.role == Role::Assistant && index + 1 < chat.messages.len() {
+            if message.role != Role::Assistant {
+                continue;
+            }
+            answered = true;
+            if chat.messages.get(index + 1).is_some_and(|next| next.role != Role::Assistant) {
                 known.push(Prefix {
                     seen: index + 1,
                     history: history.key(),
@@ -182,9 +184,8 @@ impl Route {
                 });
             }
         }
-        let answered = chat.messages.iter().any(|message| message.role == Role::Assistant);
 
-        let mut route = Self { conversation: None, seen: 0, history, within, replayable: true };
+        let mut route = Self { conversation: None, seen: 0, history, within };
         let Some((_, own)) = &route.within else {
             let keys: Vec<Key> =
                 known.iter().rev().take(PREFIXES).map(|prefix| prefix.history).collect();
@@ -208,7 +209,6 @@ impl Route {
 
         // The client's own chat wins; the store may know the place in it.
         let own = own.clone();
-        route.replayable = answered;
         route.conversation = Some(own.clone());
         route.seen = chat.seen;
         if own.parent_id.is_none() {

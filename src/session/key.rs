@@ -33,7 +33,8 @@ pub struct Key {
 
 impl Key {
     /// The key under which the last answer of a chat is known, for clients that name the chat
-    /// and send only what is new.
+    /// and send only what is new. What the chat was told of tools does not matter here: to keep
+    /// its context is worth more.
     #[must_use]
     pub fn of_chat(tenant: &Tenant, chat_id: &str) -> Self {
         let digest = Fields::new(b"tower-qwen last answer")

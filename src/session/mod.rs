@@ -20,11 +20,12 @@
 //! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
 //!   that is busy gets some more tries and then the same (G5). Both before the commit point.
 //! - A client that names its own chat (`qwen_chat_id`, here a [`ChatRequest::conversation`] that
-//!   is already set) gets that chat. With a known history of that chat it goes on from its place;
-//!   with an unknown one that has answers in it, all is sent as a new root of the chat; with only
-//!   new messages, it goes on from the chat's last answer, as far as the store knows it. Should
-//!   upstream not know the chat, only a history that has answers in it is replayed: of the others
-//!   nobody here knows what came before, and the client gets the error.
+//!   is already set) gets that chat and no other. With a known history of that chat it goes on
+//!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
+//!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
+//!   knows it. Nothing is replayed elsewhere: what else the chat holds, only the client knows, so
+//!   it gets the error of a chat that is lost or stays busy. A conversation that has a
+//!   `parent_id` too is left as it is.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -24,9 +24,8 @@ use crate::{
 ///
 /// The inner service's. An error for which [`Error::is_conversation_lost`] holds is answered with
 /// one replay of the whole history, one for which [`Error::is_conversation_busy`] holds with a few
-/// tries and then a replay, and neither reaches the caller unless that fails too; but where the
-/// client named the chat itself and sent no history that could be replayed, it does. A store that
-/// fails never fails a request.
+/// tries and then a replay, and neither reaches the caller unless that fails too or the client
+/// named the chat itself. A store that fails never fails a request.
 ///
 /// # Cancel safety
 ///

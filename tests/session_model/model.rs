@@ -64,6 +64,8 @@ struct World {
     /// Histories that clients may send, each ready to be answered.
     histories: Vec<History>,
     turns: Vec<Turn>,
+    /// Whether the store fails and forgets in this scenario.
+    troubles: bool,
 }
 
 #[derive(Clone)]
@@ -89,7 +91,7 @@ enum State {
 }
 
 impl World {
-    fn new([a, b, ..]: Op) -> Self {
+    fn new([a, b, c, _]: Op) -> Self {
         let store = Store::default();
         let upstream = Upstream::default();
         let contention = match a % 3 {
@@ -102,7 +104,8 @@ impl World {
             .busy_retries(u32::from(b % 4))
             .lease_limit(Duration::from_secs(u64::from(b) + 1));
         let stack = layer.layer(DedupLayer::new().layer(upstream.clone()));
-        Self { stack, upstream, store, histories: Vec::new(), turns: Vec::new() }
+        let troubles = c & 1 != 0;
+        Self { stack, upstream, store, histories: Vec::new(), turns: Vec::new(), troubles }
     }
 
     async fn step(&mut self, [kind, a, b, c]: Op) {
@@ -135,7 +138,8 @@ impl World {
                             history.messages.push(Message::new(Role::User, word(c)));
                         }
                         2 => history.messages[at].content = Some(Content::Text(word(c).into())),
-                        _ => history.tools = !history.tools,
+                        3 if c & 4 != 0 => history.tools = !history.tools,
+                        _ => history.own = None,
                     }
                     self.start(history, b);
                 }
@@ -143,22 +147,36 @@ impl World {
             // Names the chat itself.
             6 => {
                 if let Some(mut history) = pick(&self.histories, a).cloned() {
-                    let answered =
-                        history.messages.iter().any(|message| message.role == Role::Assistant);
                     let upstream = self.upstream.state();
                     let chat = pick(&upstream.chats, b).map(|chat| (chat.id.clone(), chat.tenant));
                     drop(upstream);
                     // Another tenant's chat is another account's: upstream does not know it.
                     if let Some((id, tenant)) = chat
-                        && answered
                         && tenant == history.tenant
                     {
                         history.own = Some(id);
+                        if c & 3 == 0 {
+                            history.messages = vec![Message::new(Role::User, word(b))];
+                        }
                         self.start(history, c);
                     }
                 }
             }
-            7..=11 => self.advance_turn(a).await,
+            // Somebody reads: a whole answer, as a rule.
+            7..=9 => {
+                let turns = self.turns.len();
+                for _ in 0..200 {
+                    if self.turns.len() < turns {
+                        break;
+                    }
+                    self.advance_turn(a).await;
+                }
+            }
+            10 | 11 => {
+                for _ in 0..b % 16 {
+                    self.advance_turn(a).await;
+                }
+            }
             // A client gives up.
             12 => {
                 if !self.turns.is_empty() {
@@ -168,16 +186,20 @@ impl World {
             }
             13 => {
                 let mut upstream = self.upstream.state();
+                upstream.disturb();
                 let count = upstream.chats.len();
                 if count > 0 {
                     upstream.chats[usize::from(a) % count].lost = true;
                 }
             }
-            14 => match a % 4 {
-                0 => self.store.state().expire(b),
-                1 => self.store.state().failing = b % 8,
-                _ => self.store.state().failing = 0,
-            },
+            14 if self.troubles => {
+                self.upstream.state().disturb();
+                match a % 4 {
+                    0 => self.store.state().expire(b),
+                    1 => self.store.state().failing = b % 8,
+                    _ => self.store.state().failing = 0,
+                }
+            }
             _ => tokio::time::advance(Duration::from_millis(u64::from(a) * 40)).await,
         }
     }
@@ -215,8 +237,10 @@ impl World {
                 Poll::Pending => {}
                 Poll::Ready(Ok(response)) => turn.state = State::Reading(response.into_body()),
                 Poll::Ready(Err(error)) => {
-                    // The only error that a client may see.
-                    assert!(error.is_quota(), "{error:?}");
+                    // The only errors that a client may see.
+                    let own = turn.history.own.is_some();
+                    let of_own = error.is_conversation_lost() || error.is_conversation_busy();
+                    assert!(error.is_quota() || own && of_own, "{error:?}");
                     turn.state = State::Over;
                 }
             },
@@ -309,7 +333,9 @@ impl Turn {
             if style & 8 != 0 {
                 call.id = format!("mine_{index}").into();
             }
-            let mut result = Message::new(Role::Tool, word(style >> 4));
+            // The ids are the client's own, so the text says which call it is about.
+            let text = format!("{}({index}): {}", call.name, word(style >> 4));
+            let mut result = Message::new(Role::Tool, text);
             result.tool_call_id = Some(call.id.clone());
             results.push(result);
         }
@@ -343,7 +369,6 @@ struct UpstreamState {
 struct Chat {
     id: String,
     tenant: u8,
-    tools: bool,
     lost: bool,
     /// The layer was told that the chat is lost.
     forgotten: bool,
@@ -355,6 +380,7 @@ struct Chat {
 struct Node {
     parent: Option<String>,
     messages: Vec<Message>,
+    tools: bool,
     complete: bool,
 }
 
@@ -387,8 +413,14 @@ impl Upstream {
 }
 
 impl UpstreamState {
+    /// Something happens that turns under way did not count on.
+    fn disturb(&mut self) {
+        self.expected.iter_mut().for_each(|expected| expected.sent = None);
+    }
+
     /// Notes what a client means by its request; `quiet` where nothing else is going on.
     fn expect(&mut self, history: &History, quiet: bool, answer: u8) -> usize {
+        self.disturb();
         let canon = canon(&history.messages);
         let mut sent = None;
         if quiet && !self.forgetful && history.own.is_none() {
@@ -396,16 +428,13 @@ impl UpstreamState {
             let longest = (1..canon.len())
                 .rev()
                 .filter(|at| history.messages[at - 1].role == Role::Assistant)
+                .filter(|at| history.messages[*at].role != Role::Assistant)
                 .find_map(|at| {
                     let key = (history.tenant, history.tools, String::new(), canon[..at].to_vec());
                     self.known.get(&key).map(|chat| (at, *chat))
                 });
             sent = Some(match longest {
-                Some((at, chat))
-                    if !self.chats[chat].lost
-                        && !self.chats[chat].busy()
-                        && history.messages[at].role != Role::Assistant =>
-                {
+                Some((at, chat)) if !self.chats[chat].lost && !self.chats[chat].busy() => {
                     canon.len() - at
                 }
                 _ => canon.len(),
@@ -427,7 +456,6 @@ impl UpstreamState {
                 self.chats.push(Chat {
                     id,
                     tenant: history.tenant,
-                    tools: history.tools,
                     lost: false,
                     forgotten: false,
                     nodes: BTreeMap::new(),
@@ -451,15 +479,24 @@ impl UpstreamState {
         if place.busy() {
             return Err(Error::new(ErrorKind::ConversationBusy, "busy"));
         }
-        assert!(
-            place.tools == history.tools || parent.is_none(),
-            "the chat was told of other tools"
-        );
+        // The first turn from a root tells of the tools; what goes on from it relies on that.
+        if let (Some(parent), None) = (parent, &history.own) {
+            let told = place.nodes[parent].tools;
+            assert_eq!(told, history.tools, "the chat was told of other tools");
+        }
 
         // The heart of it: what the model answers is what the client meant.
         let mut context = place.path(parent);
         context.extend(chat.messages.iter().cloned());
-        assert_eq!(canon(&context), canon(&history.messages), "another context");
+        let (context, meant) = (canon(&context), canon(&history.messages));
+        match &history.own {
+            None => assert_eq!(context, meant, "another context"),
+            // What else that chat holds is the client's business.
+            Some(own) => {
+                assert_eq!(*own, place.id, "not the chat that the client named");
+                assert!(context.ends_with(&meant), "{context:?} is another context than {meant:?}");
+            }
+        }
         if let Some(sent) = sent {
             assert_eq!(chat.messages.len(), sent, "not only what is new");
         }
@@ -475,10 +512,16 @@ impl UpstreamState {
         let question = Node {
             parent: parent.map(str::to_owned),
             messages: chat.messages.to_vec(),
+            tools: history.tools,
             complete: true,
         };
         place.nodes.insert(asked.clone(), question);
-        let node = Node { parent: Some(asked), messages: vec![made], complete: false };
+        let node = Node {
+            parent: Some(asked),
+            messages: vec![made],
+            tools: history.tools,
+            complete: false,
+        };
         place.nodes.insert(answered.clone(), node);
         let running = Arc::new(());
         place.running = Some(running.clone());
@@ -631,7 +674,6 @@ fn canon(messages: &[Message]) -> Vec<String> {
         }
     }
 
-    let mut calls: Vec<String> = Vec::new();
     messages
         .iter()
         .map(|message| {
@@ -649,14 +691,7 @@ fn canon(messages: &[Message]) -> Vec<String> {
                     format!("{}({})", call.name, json(&value))
                 })
                 .collect();
-            if !message.tool_calls.is_empty() {
-                calls = message.tool_calls.iter().map(|call| call.id.to_string()).collect();
-            }
-            let answers = message
-                .tool_call_id
-                .as_ref()
-                .and_then(|id| calls.iter().position(|call| **call == **id));
-            format!("{role}: {text:?} {made:?} {answers:?}")
+            format!("{role}: {text:?} {made:?}")
         })
         .collect()
 }
