@@ -52,11 +52,8 @@ where
 
     fn call(&mut self, mut request: Request<ChatRequest>) -> S::Future {
         let chat = request.body_mut();
-        let plan = if self.after_last_answer {
-            Plan::after_last_answer(chat)
-        } else {
-            Plan::new(chat)
-        };
+        let plan =
+            if self.after_last_answer { Plan::after_last_answer(chat) } else { Plan::new(chat) };
         match plan {
             Plan::Whole => {}
             Plan::Rest { seen } => {

@@ -158,10 +158,8 @@ pub(super) struct Route {
 impl Route {
     async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Self {
         let mut history = KeyChain::new(chat);
-        let mut within = chat
-            .conversation
-            .clone()
-            .map(|own| (KeyChain::within_chat(chat, &own.chat_id), own));
+        let mut within =
+            chat.conversation.clone().map(|own| (KeyChain::within_chat(chat, &own.chat_id), own));
 
         // An answer is what can be gone on from, with something that is not an answer.
         let mut known: Vec<Prefix> = Vec::new();
@@ -266,7 +264,8 @@ enum Taken {
 impl Lease {
     async fn take(layer: &SessionLayer, chat: ChatKey) -> Taken {
         /// The first and the last pause between two looks at the lease.
-        const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+        const PAUSES: (Duration, Duration) =
+            (Duration::from_millis(10), Duration::from_millis(200));
 
         let Settings { contention, lease_limit, store_timeout, .. } = layer.settings;
         let deadline = match contention {
@@ -275,12 +274,8 @@ impl Lease {
         };
         // Made before the store is asked: should this future be dropped while the answer is on
         // its way, the lease is given back all the same.
-        let mut lease = Self {
-            store: Arc::clone(&layer.store),
-            chat,
-            owner: Owner::unique(),
-            released: false,
-        };
+        let mut lease =
+            Self { store: Arc::clone(&layer.store), chat, owner: Owner::unique(), released: false };
         let mut pause = PAUSES.0;
         loop {
             let taking = lease.store.acquire(chat, lease.owner, lease_limit);
@@ -345,9 +340,9 @@ pub(super) async fn bounded<T>(
     let first = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
     let result = match first {
         Poll::Ready(result) => result,
-        Poll::Pending => timeout(limit, answer)
-            .await
-            .unwrap_or_else(|elapsed| Err(StoreError::new(elapsed))),
+        Poll::Pending => {
+            timeout(limit, answer).await.unwrap_or_else(|elapsed| Err(StoreError::new(elapsed)))
+        }
     };
     result.inspect_err(|error| failed(operation, error)).ok()
 }

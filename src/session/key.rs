@@ -354,12 +354,12 @@ impl AnswerChain {
         match event {
             ChatEvent::Text(piece) => self.text.push(piece),
             ChatEvent::ToolCall { index, name, .. } => {
-                if *index != self.count {
+                let Some(count) = self.count.checked_add(1).filter(|_| *index == self.count) else {
                     self.lost = true;
                     return;
-                }
+                };
                 self.close_call();
-                self.count += 1;
+                self.count = count;
                 self.open = Some(OpenCall {
                     // The record outlives the buffer that the name may be a slice of.
                     name: Text::from(name.as_str()),
@@ -367,7 +367,7 @@ impl AnswerChain {
                 });
             }
             ChatEvent::ToolArguments { index, json } => match &mut self.open {
-                Some(open) if index + 1 == self.count => open.arguments.push(json),
+                Some(open) if index.checked_add(1) == Some(self.count) => open.arguments.push(json),
                 _ => self.lost = true,
             },
             _ => {}

@@ -9,8 +9,8 @@ use std::{
 };
 
 use ::redis::{
-    Client, ExistenceCheck, FromRedisValue, IntoConnectionInfo, RedisResult, Script,
-    SetExpiry, SetOptions,
+    Client, ExistenceCheck, FromRedisValue, IntoConnectionInfo, RedisResult, Script, SetExpiry,
+    SetOptions,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
@@ -195,7 +195,10 @@ impl RedisStore {
     }
 
     /// Does one operation within the time limit.
-    async fn run<T, F>(&self, operation: impl FnOnce(ConnectionManager) -> F) -> Result<T, StoreError>
+    async fn run<T, F>(
+        &self,
+        operation: impl FnOnce(ConnectionManager) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -336,8 +339,9 @@ impl SessionStore for RedisStore {
             loop {
                 let mut scan = ::redis::cmd("SCAN");
                 scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
-                let (next, keys): (u64, Vec<Vec<u8>>) =
-                    self.run(async |mut connection| scan.query_async(&mut connection).await).await?;
+                let (next, keys): (u64, Vec<Vec<u8>>) = self
+                    .run(async |mut connection| scan.query_async(&mut connection).await)
+                    .await?;
                 if !keys.is_empty() {
                     let unlink = ::redis::Cmd::unlink(keys);
                     self.run(async |mut connection| {

@@ -247,6 +247,8 @@ mod tests {
     #[test]
     fn debug_shows_no_id() {
         let shown = format!("{:?}", record(Some("parent-1"), Some("somebody")));
-        assert!(!shown.contains("33333333") && !shown.contains("parent") && !shown.contains("some"));
+        assert!(
+            !shown.contains("33333333") && !shown.contains("parent") && !shown.contains("some")
+        );
     }
 }

@@ -233,22 +233,26 @@ impl World {
         let at = usize::from(which) % self.turns.len();
         let turn = &mut self.turns[at];
         match &mut turn.state {
-            State::Asking(asking) => match poll_fn(|cx| Poll::Ready(Pin::new(&mut *asking).poll(cx))).await {
-                Poll::Pending => {}
-                Poll::Ready(Ok(response)) => turn.state = State::Reading(response.into_body()),
-                Poll::Ready(Err(error)) => {
-                    // The only errors that a client may see.
-                    let own = turn.history.own.is_some();
-                    let of_own = error.is_conversation_lost() || error.is_conversation_busy();
-                    assert!(error.is_quota() || own && of_own, "{error:?}");
-                    turn.state = State::Over;
+            State::Asking(asking) => {
+                match poll_fn(|cx| Poll::Ready(Pin::new(&mut *asking).poll(cx))).await {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(response)) => turn.state = State::Reading(response.into_body()),
+                    Poll::Ready(Err(error)) => {
+                        // The only errors that a client may see.
+                        let own = turn.history.own.is_some();
+                        let of_own = error.is_conversation_lost() || error.is_conversation_busy();
+                        assert!(error.is_quota() || own && of_own, "{error:?}");
+                        turn.state = State::Over;
+                    }
                 }
-            },
-            State::Reading(answer) => match poll_fn(|cx| Poll::Ready(Pin::new(&mut *answer).poll_next(cx))).await {
-                Poll::Pending => {}
-                Poll::Ready(Some(Ok(event))) => turn.take(event),
-                Poll::Ready(Some(Err(_)) | None) => turn.state = State::Over,
-            },
+            }
+            State::Reading(answer) => {
+                match poll_fn(|cx| Poll::Ready(Pin::new(&mut *answer).poll_next(cx))).await {
+                    Poll::Pending => {}
+                    Poll::Ready(Some(Ok(event))) => turn.take(event),
+                    Poll::Ready(Some(Err(_)) | None) => turn.state = State::Over,
+                }
+            }
             State::Over => {}
         }
         if let Some(Turn { state: State::Over, .. }) = self.turns.get(at) {
@@ -326,7 +330,8 @@ impl Turn {
         for (index, call) in made.tool_calls.iter_mut().enumerate() {
             if style & 4 != 0 {
                 // Parses and writes the arguments anew, keys sorted.
-                if let Ok(value) = serde_json::from_str::<BTreeMap<String, Value>>(&call.arguments) {
+                if let Ok(value) = serde_json::from_str::<BTreeMap<String, Value>>(&call.arguments)
+                {
                     call.arguments = serde_json::to_string_pretty(&value).expect("JSON").into();
                 }
             }
@@ -444,7 +449,12 @@ impl UpstreamState {
         self.expected.len() - 1
     }
 
-    fn answer(&mut self, shared: &Upstream, turn: usize, chat: &ChatRequest) -> Result<Running, Error> {
+    fn answer(
+        &mut self,
+        shared: &Upstream,
+        turn: usize,
+        chat: &ChatRequest,
+    ) -> Result<Running, Error> {
         let Expected { history, sent, answer } = &self.expected[turn];
         let (history, sent, answer) = (history.clone(), *sent, *answer);
         assert_eq!(chat.seen, 0, "dedup did not do its work");
