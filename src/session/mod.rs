@@ -1,1 +1,130 @@
-//! The `session` concern.
+//! Stateless clients over stateful chats.
+//!
+//! An OpenAI client resends the whole history with every turn. chat.qwen.ai keeps it: a chat is a
+//! tree of messages, a turn names the answer that it goes on from (A10), and long resends are
+//! refused. [`SessionLayer`] finds the place in that tree which a history ends at.
+//!
+//! - Every prefix of the history has a [`Key`], a link of a SHA-256 chain over what the client saw
+//!   and sends back ([`KeyChain`] says what counts). Tenant, model and tools are part of it, so
+//!   nothing of one tenant is ever matched by another.
+//! - The longest prefix that the [`SessionStore`] knows sets
+//!   [`ChatRequest::conversation`] and [`ChatRequest::seen`]; one call of the store a request.
+//!   A new question, another try at the last answer, an edit further up and going on from the
+//!   middle are all the same: the turn goes on from that node of the tree. An unknown history
+//!   starts a new chat and is sent whole. [`DedupLayer`](crate::dedup::DedupLayer), behind this
+//!   layer, leaves out what was seen.
+//! - The answer is hashed while it streams and recorded when it is complete, before its last
+//!   event passes; [`SessionStream`] says when it is not.
+//! - Two turns on one chat at the same time: the second waits a little for the first's lease and
+//!   then takes a new chat ([`Contention`]).
+//! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
+//!   that is busy gets some more tries and then the same (G5). Both before the commit point.
+//! - A client that names its own chat (`qwen_chat_id`, here a [`ChatRequest::conversation`] that
+//!   is already set) gets that chat and no other. With a known history of that chat it goes on
+//!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
+//!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
+//!   knows it. Nothing is replayed elsewhere: what else the chat holds, only the client knows, so
+//!   it gets the error of a chat that is lost or stays busy. A conversation that has a
+//!   `parent_id` too is left as it is.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_qwen::{
+//!     Error,
+//!     chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role},
+//!     session::{MemoryStore, SessionLayer},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Error> {
+//! // An upstream whose answers are all message `a1` of chat `c1`.
+//! let mut service = ServiceBuilder::new()
+//!     .layer(SessionLayer::new(MemoryStore::default()))
+//!     .service(service_fn(|request: Request<ChatRequest>| async move {
+//!         let parent = request.into_body().conversation.and_then(|place| place.parent_id);
+//!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
+//!             Ok(ChatEvent::Started(Conversation::new("c1").with_parent("a1"))),
+//!             Ok(ChatEvent::Text(parent.unwrap_or("a new chat".into()))),
+//!             Ok(ChatEvent::Finished(FinishReason::Stop)),
+//!         ])))
+//!     }));
+//!
+//! let mut history = vec![Message::new(Role::User, "Hello")];
+//! let mut answers = Vec::new();
+//! for question in ["How are you?", "And now?"] {
+//!     let request = Request::new(ChatRequest::new("qwen3-max", history.clone()));
+//!     let response = service.ready().await?.call(request).await?;
+//!     let answer = Answer::collect(response.into_body()).await?;
+//!     history.push(Message::new(Role::Assistant, answer.text.clone()));
+//!     history.push(Message::new(Role::User, question));
+//!     answers.push(answer.text);
+//! }
+//! assert_eq!(answers, ["a new chat", "a1"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Metrics
+//!
+//! | name | labels |
+//! | --- | --- |
+//! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `error` |
+//! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
+//! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `release` |
+//!
+//! Traces are at DEBUG and name a chat by a few characters of its [`ChatKey`].
+//!
+//! [`ChatRequest::conversation`]: crate::chat::ChatRequest::conversation
+//! [`ChatRequest::seen`]: crate::chat::ChatRequest::seen
+
+mod future;
+mod key;
+mod layer;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+mod service;
+mod store;
+mod stream;
+
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+pub use self::{
+    future::ResponseFuture,
+    key::{ARGUMENTS_LIMIT, AnswerChain, ChatKey, Key, KeyChain, TenantTag},
+    layer::{Contention, SessionLayer},
+    memory::MemoryStore,
+    service::Session,
+    store::{Found, Owner, Record, SessionStore, StoreError, StoreFuture},
+    stream::SessionStream,
+};
+
+use crate::chat::Tenant;
+
+/// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream (D11).
+///
+/// Only that tenant's sessions go, whatever the id, so a client cannot touch another's.
+///
+/// # Errors
+///
+/// Where the store could not do it.
+pub async fn forget_chat(
+    store: &dyn SessionStore,
+    tenant: &Tenant,
+    chat_id: &str,
+) -> Result<(), StoreError> {
+    store.forget(ChatKey::new(tenant, chat_id)).await
+}
+
+/// Forgets every chat of `tenant`, for a route that deletes them all upstream (D11).
+///
+/// Answers that are streaming meanwhile may still be recorded; going on from them is then a
+/// conversation that upstream lost, which is replayed.
+///
+/// # Errors
+///
+/// Where the store could not do it, or not all of it.
+pub async fn forget_tenant(store: &dyn SessionStore, tenant: &Tenant) -> Result<(), StoreError> {
+    store.forget_tenant(TenantTag::new(tenant)).await
+}

@@ -1,0 +1,37 @@
+use tower_layer::Layer;
+
+use super::Dedup;
+
+/// Puts [`Dedup`] in front of a service: a chat gets only what it has not seen.
+#[derive(Clone, Debug, Default)]
+pub struct DedupLayer {
+    after_last_answer: bool,
+}
+
+impl DedupLayer {
+    /// A layer that goes by [`ChatRequest::seen`](crate::chat::ChatRequest::seen).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { after_last_answer: false }
+    }
+
+    /// Takes a conversation that goes on from an answer, and of which nobody counted what it has
+    /// seen, to hold everything up to the last answer of the history.
+    ///
+    /// For a stateful upstream without a [`SessionLayer`](crate::session::SessionLayer), whose
+    /// clients resend the history *and* say where to go on. It trusts them: an edit of what was
+    /// already answered is not noticed.
+    #[must_use]
+    pub const fn after_last_answer(mut self) -> Self {
+        self.after_last_answer = true;
+        self
+    }
+}
+
+impl<S> Layer<S> for DedupLayer {
+    type Service = Dedup<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Dedup::new(inner, self.after_last_answer)
+    }
+}

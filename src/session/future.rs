@@ -1,0 +1,354 @@
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    hash::{BuildHasher as _, RandomState},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
+use tower_service::Service;
+use tracing::debug;
+
+use super::{
+    key::{ChatKey, Key, KeyChain},
+    layer::{Contention, SessionLayer, Settings},
+    store::{Found, Owner, SessionStore, StoreError, StoreFuture},
+    stream::{Recorder, SessionStream},
+};
+use crate::{
+    Error,
+    chat::{ChatRequest, ChatStream, Conversation, Role},
+};
+
+/// How many prefixes of a history are looked up, the longest first. A turn goes on from the last
+/// answer or from one not far before it; should it go on from before this many answers, it is
+/// replayed.
+const PREFIXES: usize = 1024;
+
+/// The response future of [`Session`](super::Session).
+///
+/// Dropping it ends the turn and frees the chat.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<B> {
+    turn: Pin<Box<dyn Future<Output = Result<Response<SessionStream<B>>, Error>> + Send>>,
+}
+
+impl<B> ResponseFuture<B> {
+    pub(super) fn new(
+        turn: impl Future<Output = Result<Response<SessionStream<B>>, Error>> + Send + 'static,
+    ) -> Self {
+        Self { turn: Box::pin(turn) }
+    }
+}
+
+impl<B> Future for ResponseFuture<B> {
+    type Output = Result<Response<SessionStream<B>>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.turn.as_mut().poll(cx)
+    }
+}
+
+impl<B> fmt::Debug for ResponseFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// One turn up to its commit point.
+pub(super) async fn turn<S, B>(
+    layer: SessionLayer,
+    mut inner: S,
+    request: Request<ChatRequest>,
+) -> Result<Response<SessionStream<B>>, Error>
+where
+    S: Service<Request<ChatRequest>, Response = Response<B>>,
+    S::Error: Into<Error>,
+    B: ChatStream,
+{
+    let (parts, mut chat) = request.into_parts();
+    let route = Route::find(&layer, &chat).await;
+    // What else a chat holds that the client named itself, only the client knows.
+    let replayable = route.within.is_none();
+    chat.conversation.clone_from(&route.conversation);
+    chat.seen = route.seen;
+
+    let mut lease = None;
+    if let Some(conversation) = &chat.conversation {
+        let key = ChatKey::new(&chat.tenant, &conversation.chat_id);
+        match Lease::take(&layer, key).await {
+            Taken::Free(taken) => lease = Some(taken),
+            Taken::Unknown => {}
+            Taken::Held if replayable => replay(&mut chat, key, "concurrent"),
+            // The client wants this chat and no other; upstream says what it makes of it.
+            Taken::Held => {}
+        }
+    }
+
+    let mut busy = 0;
+    loop {
+        let Some(conversation) = &chat.conversation else {
+            drop(lease.take());
+            let recorder = Recorder::new(&layer, &chat, route, None);
+            let request = Request::from_parts(parts, chat);
+            let response = inner.call(request).await.map_err(Into::into)?;
+            return Ok(response.map(|body| SessionStream::new(body, recorder)));
+        };
+
+        let key = ChatKey::new(&chat.tenant, &conversation.chat_id);
+        let attempt = Request::from_parts(parts.clone(), chat.clone());
+        let error = match inner.call(attempt).await {
+            Ok(response) => {
+                let recorder = Recorder::new(&layer, &chat, route, lease);
+                return Ok(response.map(|body| SessionStream::new(body, recorder)));
+            }
+            Err(error) => error.into(),
+        };
+        if error.is_conversation_lost() {
+            bounded("forget", layer.settings.store_timeout, layer.store.forget(key)).await;
+            if !replayable {
+                return Err(error);
+            }
+            replay(&mut chat, key, "lost");
+        } else if error.is_conversation_busy() && busy < layer.settings.busy_retries {
+            busy += 1;
+            debug!(chat = %key, busy, "the chat is busy");
+            sleep(busy_delay(&layer.settings)).await;
+        } else if error.is_conversation_busy() && replayable {
+            replay(&mut chat, key, "busy");
+        } else {
+            return Err(error);
+        }
+        poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+    }
+}
+
+/// Turns the request into one that replays the whole history into a new chat.
+fn replay(chat: &mut ChatRequest, key: ChatKey, cause: &'static str) {
+    debug!(chat = %key, cause, "the history is replayed into a new chat");
+    metrics::counter!("tower_qwen_session_replays_total", "cause" => cause).increment(1);
+    chat.conversation = None;
+    chat.seen = 0;
+}
+
+fn busy_delay(settings: &Settings) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) >> 32;
+    #[expect(clippy::cast_precision_loss, reason = "32 bits")]
+    let share = random as f64 / f64::from(u32::MAX);
+    settings.busy_delay.mul_f64(1.0 + share)
+}
+
+/// Where a turn goes.
+pub(super) struct Route {
+    pub(super) conversation: Option<Conversation>,
+    pub(super) seen: usize,
+    /// The key chain of the whole history.
+    pub(super) history: KeyChain,
+    /// The same within the chat that the client named.
+    pub(super) within: Option<(KeyChain, Conversation)>,
+}
+
+impl Route {
+    async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Self {
+        let mut history = KeyChain::new(chat);
+        let mut within =
+            chat.conversation.clone().map(|own| (KeyChain::within_chat(chat, &own.chat_id), own));
+
+        // An answer is what can be gone on from, with something that is not an answer.
+        let mut known: Vec<Prefix> = Vec::new();
+        let mut answered = false;
+        for (index, message) in chat.messages.iter().enumerate() {
+            let digest = history.message(message);
+            history.link(&digest);
+            if let Some((within, _)) = &mut within {
+                within.link(&digest);
+            }
+            if message.role != Role::Assistant {
+                continue;
+            }
+            answered = true;
+            if chat.messages.get(index + 1).is_some_and(|next| next.role != Role::Assistant) {
+                known.push(Prefix {
+                    seen: index + 1,
+                    history: history.key(),
+                    within: within.as_ref().map(|(within, _)| within.key()),
+                });
+            }
+        }
+
+        let mut route = Self { conversation: None, seen: 0, history, within };
+        let Some((_, own)) = &route.within else {
+            let keys: Vec<Key> =
+                known.iter().rev().take(PREFIXES).map(|prefix| prefix.history).collect();
+            let result = if keys.is_empty() {
+                "first"
+            } else {
+                match look_up(layer, &keys).await {
+                    Some(Some(Found { index, record })) => {
+                        route.seen = known[known.len() - 1 - index].seen;
+                        debug!(chat = %record.chat, seen = route.seen, "the history is known");
+                        route.conversation = Some(record.conversation);
+                        "hit"
+                    }
+                    Some(None) => "miss",
+                    None => "error",
+                }
+            };
+            count_lookup(result);
+            return route;
+        };
+
+        // The client's own chat wins; the store may know the place in it.
+        let own = own.clone();
+        route.conversation = Some(own.clone());
+        route.seen = chat.seen;
+        if own.parent_id.is_none() {
+            let prefixes = known.len().min(PREFIXES);
+            let keys: Vec<Key> = (known.iter().rev().take(PREFIXES))
+                .filter_map(|prefix| prefix.within)
+                .chain(known.iter().rev().take(PREFIXES).map(|prefix| prefix.history))
+                // Without an answer among them, the messages are what is new in the chat.
+                .chain((!answered).then(|| Key::of_chat(&chat.tenant, &own.chat_id)))
+                .collect();
+            if let Some(Some(Found { index, record })) = look_up(layer, &keys).await
+                && record.conversation.chat_id == own.chat_id
+            {
+                route.seen = match index.checked_rem(prefixes) {
+                    Some(back) => known[known.len() - 1 - back].seen,
+                    None => 0,
+                };
+                route.conversation = Some(record.conversation);
+            }
+        }
+        count_lookup("own");
+        route
+    }
+}
+
+struct Prefix {
+    seen: usize,
+    history: Key,
+    within: Option<Key>,
+}
+
+fn count_lookup(result: &'static str) {
+    metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
+}
+
+async fn look_up(layer: &SessionLayer, keys: &[Key]) -> Option<Option<Found>> {
+    bounded("find", layer.settings.store_timeout, layer.store.find(keys)).await
+}
+
+/// The chat is this turn's alone until it is dropped.
+pub(super) struct Lease {
+    store: Arc<dyn SessionStore>,
+    chat: ChatKey,
+    owner: Owner,
+    released: bool,
+}
+
+enum Taken {
+    Free(Lease),
+    Held,
+    /// The store did not say. Upstream refuses a second answer in the same chat by itself.
+    Unknown,
+}
+
+impl Lease {
+    async fn take(layer: &SessionLayer, chat: ChatKey) -> Taken {
+        /// The first and the last pause between two looks at the lease.
+        const PAUSES: (Duration, Duration) =
+            (Duration::from_millis(10), Duration::from_millis(200));
+
+        let Settings { contention, lease_limit, store_timeout, .. } = layer.settings;
+        let deadline = match contention {
+            Contention::Wait(patience) => Instant::now() + patience,
+            Contention::Replay => Instant::now(),
+        };
+        // Made before the store is asked: should this future be dropped while the answer is on
+        // its way, the lease is given back all the same.
+        let mut lease =
+            Self { store: Arc::clone(&layer.store), chat, owner: Owner::unique(), released: false };
+        let mut pause = PAUSES.0;
+        loop {
+            let taking = lease.store.acquire(chat, lease.owner, lease_limit);
+            match bounded("acquire", store_timeout, taking).await {
+                Some(true) => return Taken::Free(lease),
+                Some(false) => {}
+                None => return Taken::Unknown,
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                lease.released = true;
+                return Taken::Held;
+            }
+            sleep(pause.min(deadline - now)).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// What a store needs to release it together with a record.
+    pub(super) fn claim(&self) -> (ChatKey, Owner) {
+        (self.chat, self.owner)
+    }
+
+    /// The store has released it.
+    pub(super) fn released(mut self) {
+        self.released = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let (store, chat, owner) = (Arc::clone(&self.store), self.chat, self.owner);
+        let mut release = Box::pin(async move {
+            if let Err(error) = store.release(chat, owner).await {
+                failed("release", &error);
+            }
+        });
+        // A store in memory is done with it at once.
+        if release.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            detach(release);
+        }
+    }
+}
+
+/// Goes on with `work` in a task of its own; outside of a runtime it is dropped.
+pub(super) fn detach(work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(work);
+    }
+}
+
+/// Waits for the store, but not for long; `None` where it failed, which is counted.
+pub(super) async fn bounded<T>(
+    operation: &'static str,
+    limit: Duration,
+    mut answer: StoreFuture<'_, T>,
+) -> Option<T> {
+    // A store in memory needs no timer.
+    let first = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+    let result = match first {
+        Poll::Ready(result) => result,
+        Poll::Pending => {
+            timeout(limit, answer).await.unwrap_or_else(|elapsed| Err(StoreError::new(elapsed)))
+        }
+    };
+    result.inspect_err(|error| failed(operation, error)).ok()
+}
+
+fn failed(operation: &'static str, error: &StoreError) {
+    metrics::counter!("tower_qwen_session_store_errors_total", "operation" => operation)
+        .increment(1);
+    debug!(operation, error = error as &dyn std::error::Error, "the session store failed");
+}

@@ -1,0 +1,141 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{service::Session, store::SessionStore};
+use crate::chat::Tenant;
+
+/// What the second of two turns on one chat does: upstream generates one answer a chat at a time
+/// (A10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contention {
+    /// Wait this long for the first to end, then replay the history into a chat of its own.
+    Wait(Duration),
+    /// Replay the history into a chat of its own at once.
+    Replay,
+}
+
+/// Puts [`Session`] in front of a service: stateless clients over stateful chats.
+///
+/// The [module](super) says how it works. What can be set has good defaults:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_qwen::session::{Contention, MemoryStore, SessionLayer};
+///
+/// let store = MemoryStore::new(10_000, Duration::from_secs(60 * 60));
+/// let layer = SessionLayer::new(store).contention(Contention::Replay).busy_retries(1);
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct SessionLayer {
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) contention: Contention,
+    pub(super) lease_limit: Duration,
+    pub(super) busy_retries: u32,
+    pub(super) busy_delay: Duration,
+    pub(super) store_timeout: Duration,
+}
+
+impl SessionLayer {
+    /// A layer that keeps its sessions in `store`.
+    #[must_use]
+    pub fn new(store: impl SessionStore) -> Self {
+        Self::from_shared(Arc::new(store))
+    }
+
+    /// The same for a store that is shared, or chosen at run time.
+    #[must_use]
+    pub fn from_shared(store: Arc<dyn SessionStore>) -> Self {
+        Self {
+            store,
+            settings: Settings {
+                contention: Contention::Wait(Duration::from_secs(2)),
+                lease_limit: Duration::from_secs(10 * 60),
+                busy_retries: 3,
+                busy_delay: Duration::from_secs(2),
+                store_timeout: Duration::from_millis(500),
+            },
+        }
+    }
+
+    /// What the second of two turns on one chat does. By default it waits for two seconds.
+    #[must_use]
+    pub fn contention(mut self, contention: Contention) -> Self {
+        self.settings.contention = contention;
+        self
+    }
+
+    /// How long a turn may keep a chat to itself, 10 minutes by default. It matters only where a
+    /// process dies in the middle of an answer: should an answer take longer, upstream itself
+    /// refuses the next turn as busy.
+    #[must_use]
+    pub fn lease_limit(mut self, limit: Duration) -> Self {
+        self.settings.lease_limit = limit;
+        self
+    }
+
+    /// How often a turn that upstream refuses because the chat is busy is tried again before the
+    /// history is replayed into a new chat; 3 by default (G5).
+    #[must_use]
+    pub fn busy_retries(mut self, retries: u32) -> Self {
+        self.settings.busy_retries = retries;
+        self
+    }
+
+    /// How long to wait before each of these tries, two seconds by default. Up to as much again
+    /// is added at random, so that turns which met once do not meet again.
+    #[must_use]
+    pub fn busy_delay(mut self, delay: Duration) -> Self {
+        self.settings.busy_delay = delay;
+        self
+    }
+
+    /// How long one call of the store may take before the request goes on without it; half a
+    /// second by default.
+    #[must_use]
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.store_timeout = timeout;
+        self
+    }
+
+    /// The store, as for [`forget_chat`](super::forget_chat).
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn SessionStore> {
+        &self.store
+    }
+
+    /// Forgets the chat `chat_id` of `tenant`, as after it was deleted upstream. Another tenant's
+    /// sessions stay, whatever the id.
+    ///
+    /// # Errors
+    ///
+    /// Where the store could not do it.
+    pub async fn forget_chat(
+        &self,
+        tenant: &Tenant,
+        chat_id: &str,
+    ) -> Result<(), super::StoreError> {
+        super::forget_chat(&*self.store, tenant, chat_id).await
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = Session<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Session::new(inner, self.clone())
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
