@@ -1,1 +1,6 @@
 //! The `tool` concern.
+
+#[cfg(feature = "tool-call")]
+pub mod arguments;
+#[cfg(feature = "tool-call")]
+pub mod schema;
