@@ -258,15 +258,15 @@ fn walk<'a>(
         return true;
     }
     if let Some(Value::String(reference)) = fields.get("$ref")
-        && let Some(target) =
-            reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+        && let Some(target) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
         && walk(root, target, budget, visit)
     {
         return true;
     }
-    ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| fields.get(*word)?.as_array()).any(
-        |branches| branches.iter().any(|branch| walk(root, branch, budget, visit)),
-    )
+    ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|word| fields.get(*word)?.as_array())
+        .any(|branches| branches.iter().any(|branch| walk(root, branch, budget, visit)))
 }
 
 fn any_property<'a>(

@@ -1,6 +1,9 @@
 //! Objects and arrays that a model wrote as nested plain tags.
 
-use super::{super::schema::{Parameter, Types}, DEPTH_LIMIT, convert, string};
+use super::{
+    super::schema::{Parameter, Types},
+    DEPTH_LIMIT, convert, string,
+};
 
 /// Writes `text`, trimmed, as the object or array that `parameter` declares: an object is a row
 /// of `<property>…</property>` with declared names, an array a row of equal tags, one an item.
@@ -16,8 +19,7 @@ fn value(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize) 
         return false;
     }
     let types = parameter.types();
-    if types.contains(Types::OBJECT)
-        && elements(text, |name, _| parameter.property(name).is_some())
+    if types.contains(Types::OBJECT) && elements(text, |name, _| parameter.property(name).is_some())
     {
         object(text, parameter, out, depth);
         return true;
@@ -168,9 +170,6 @@ mod tests {
     #[test]
     fn an_element_may_hold_its_own_name() {
         let schema = json!({"type": "array", "items": {"type": "string"}});
-        assert_eq!(
-            read(schema, "<a>x<a>y</a></a>").as_deref(),
-            Some(r#"["x<a>y</a>"]"#)
-        );
+        assert_eq!(read(schema, "<a>x<a>y</a></a>").as_deref(), Some(r#"["x<a>y</a>"]"#));
     }
 }
