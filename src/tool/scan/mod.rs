@@ -212,8 +212,12 @@ impl Sink {
         }
     }
 
-    /// Arguments that can leave as they came.
+    /// Arguments that can leave as they came; a few bytes join what waits already.
     fn argument_slices(&mut self, window: Window<'_>, range: Range<usize>) {
+        if !self.arguments.is_empty() && range.len() <= GROWTH {
+            self.arguments.push_str(&window.text()[range]);
+            return;
+        }
         self.flush();
         window.each(range, |text| self.items.push_back(Item::Arguments(text)));
     }
@@ -412,7 +416,9 @@ impl Scanner {
                 }
                 if wrapped {
                     match open::wrapped(text, &self.tools) {
-                        Look::Yes(opening) => return Some(self.open(opening, window, at, closers)),
+                        Look::Yes(opening) => {
+                            return Some(self.open(opening, window, at..at, closers));
+                        }
                         Look::More if !end => return None,
                         _ => {}
                     }
@@ -472,7 +478,7 @@ impl Scanner {
             match look {
                 Look::Yes(opening) => {
                     self.leave(window, at, blank, before);
-                    return Some(self.open(opening, window, at + tag, 0));
+                    return Some(self.open(opening, window, at + blank..at + tag, 0));
                 }
                 Look::More if !end => {
                     self.leave(window, at, blank, before);
@@ -518,9 +524,16 @@ impl Scanner {
         }
     }
 
-    /// Opens a call at `at`, inside of `closers` wrappers that are open already; the place where
-    /// its text goes on.
-    fn open(&mut self, opening: Opening, window: Window<'_>, at: usize, closers: u8) -> usize {
+    /// Opens a call after `blanks`, inside of `closers` wrappers that are open already; the place
+    /// where its text goes on.
+    fn open(
+        &mut self,
+        opening: Opening,
+        window: Window<'_>,
+        blanks: Range<usize>,
+        closers: u8,
+    ) -> usize {
+        let at = blanks.end;
         match opening {
             Opening::Tags { dialect, name, length, wrappers } => {
                 let form = match dialect {
@@ -533,7 +546,8 @@ impl Scanner {
             }
             Opening::Json { length, array, wrappers } => {
                 let mut hermes = Box::new(Hermes::new(array, wrappers + closers));
-                window.each(at..at + length, |text| hermes.keep(text));
+                // It may still turn out to be text, with the blanks before it.
+                window.each(blanks.start..at + length, |text| hermes.keep(text));
                 self.state = State::Hermes(hermes);
                 at + length
             }
