@@ -1,0 +1,120 @@
+//! The text that is being looked at, and how to cut it without a copy.
+
+use std::{collections::VecDeque, ops::Range};
+
+use crate::chat::Text;
+
+/// Text in one piece, for looking, whose parts can leave as slices of what came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window<'a> {
+    text: &'a str,
+    parts: Parts<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Parts<'a> {
+    One(&'a Text),
+    Many(&'a VecDeque<Text>),
+}
+
+impl<'a> Window<'a> {
+    pub(super) fn of(piece: &'a Text) -> Self {
+        Self { text: piece, parts: Parts::One(piece) }
+    }
+
+    pub(super) const fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Whether slices are as long as what they are cut from, not a few held-back bytes.
+    pub(super) const fn is_piece(&self) -> bool {
+        matches!(self.parts, Parts::One(_))
+    }
+
+    /// Gives `range` away, slice by slice, without a copy.
+    pub(super) fn each(&self, range: Range<usize>, mut take: impl FnMut(Text)) {
+        if range.is_empty() {
+            return;
+        }
+        match self.parts {
+            Parts::One(piece) => {
+                take(if range.len() == piece.len() { piece.clone() } else { piece.slice(range) });
+            }
+            Parts::Many(parts) => {
+                let mut start = 0;
+                for part in parts {
+                    let end = start + part.len();
+                    let from = range.start.clamp(start, end) - start;
+                    let to = range.end.clamp(start, end) - start;
+                    if from < to {
+                        take(part.slice(from..to));
+                    }
+                    start = end;
+                }
+            }
+        }
+    }
+}
+
+/// Text that is held back until more of it decides what it is: joined, for looking, and in the
+/// slices that it came in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    text: String,
+    parts: VecDeque<Text>,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(super) fn push(&mut self, part: Text) {
+        self.text.push_str(&part);
+        self.parts.push_back(part);
+    }
+
+    pub(super) fn window(&self) -> Window<'_> {
+        Window { text: &self.text, parts: Parts::Many(&self.parts) }
+    }
+
+    /// Lets go of the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.text.drain(..count);
+        let mut left = count;
+        while left > 0 {
+            let Some(part) = self.parts.front_mut() else { return };
+            if part.len() <= left {
+                left -= part.len();
+                self.parts.pop_front();
+            } else {
+                *part = part.slice(left..);
+                left = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_point_into_what_came_in() {
+        let pieces = [Text::from("héll"), Text::from("o w"), Text::from("örld")];
+        let mut held = Held::default();
+        pieces.iter().cloned().for_each(|piece| held.push(piece));
+        held.consume(3);
+        assert_eq!(held.window().text(), "llo wörld");
+        let mut slices = Vec::new();
+        held.window().each(1..7, |slice| slices.push(slice));
+        assert_eq!(slices, ["l", "o w", "ö"]);
+        assert_eq!(slices[1].as_ptr(), pieces[1].as_ptr());
+        held.consume(10);
+        assert!(held.is_empty() && held.parts.is_empty());
+    }
+}

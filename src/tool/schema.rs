@@ -1,0 +1,407 @@
+//! What a request declares: the tools by name, and the types that their JSON Schemas allow.
+//!
+//! A schema is never compiled: [`Toolset`] sorts the names once a request, and the types of a
+//! parameter are worked out when a call opens it. Nothing is validated either; the only question
+//! that is asked of a schema is which JSON types a value may have (rules 12, 17 and 18 of
+//! tool-calls.md e.2).
+
+use std::{ops::BitOr, sync::Arc};
+
+use serde_json::Value;
+
+use crate::chat::{FunctionTool, Tool, ToolChoice};
+
+/// How many nodes of one schema are visited at most, so that a `$ref` that leads to itself, or
+/// branches that multiply, cost no more than a large honest schema.
+const VISITS: u32 = 512;
+
+/// The longest name of a tool or a parameter that is recognised in text, in bytes.
+pub(super) const NAME_LIMIT: usize = 256;
+
+/// The function tools of a request, by name.
+///
+/// Cheap to clone, and cheap to make: the tools are shared, the names are sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Toolset {
+    tools: Arc<Vec<Tool>>,
+    /// Places in `tools`, sorted by the function's name; the first of a name stands for all.
+    names: Arc<[u32]>,
+}
+
+impl Toolset {
+    /// The functions among `tools`. Names that no tag can hold (empty, longer than 256 bytes, or
+    /// with a `>`) are left out.
+    #[must_use]
+    pub fn new(tools: Arc<Vec<Tool>>) -> Self {
+        let name = |place: &u32| function(&tools, *place).name.as_str();
+        let mut names: Vec<u32> = (0u32..)
+            .zip(tools.iter())
+            .filter(|(_, tool)| {
+                tool.as_function().is_some_and(|function| {
+                    !function.name.is_empty()
+                        && function.name.len() <= NAME_LIMIT
+                        && !function.name.contains('>')
+                })
+            })
+            .map(|(place, _)| place)
+            .collect();
+        names.sort_by(|a, b| name(a).cmp(name(b)));
+        names.dedup_by(|b, a| name(b) == name(a));
+        Self { names: names.into(), tools }
+    }
+
+    /// The functions that an answer may call: none where `choice` forbids calls (rule 1).
+    #[must_use]
+    pub fn for_choice(tools: Arc<Vec<Tool>>, choice: Option<&ToolChoice>) -> Self {
+        match choice {
+            Some(ToolChoice::None) => Self::default(),
+            _ => Self::new(tools),
+        }
+    }
+
+    /// Whether no function is declared, so that nothing may become a call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The number of functions, those of one name counted once.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The function of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&FunctionTool> {
+        self.names
+            .binary_search_by(|&place| function(&self.tools, place).name.as_str().cmp(name))
+            .ok()
+            .map(|at| function(&self.tools, self.names[at]))
+    }
+
+    /// The functions, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &FunctionTool> {
+        self.names.iter().map(|&place| function(&self.tools, place))
+    }
+
+    /// Whether some declared name begins with `prefix`.
+    pub(super) fn starts(&self, prefix: &str) -> bool {
+        let at = self
+            .names
+            .partition_point(|&place| function(&self.tools, place).name.as_str() < prefix);
+        self.names
+            .get(at)
+            .is_some_and(|&place| function(&self.tools, place).name.starts_with(prefix))
+    }
+
+    /// The parameter `key` of function `name`; undeclared ones are strings.
+    pub(super) fn parameter(&self, name: &str, key: &str) -> Parameter<'_> {
+        let mut parameter = Parameter { root: &Value::Null, nodes: Vec::new() };
+        if let Some(root) = self.get(name).and_then(|function| function.parameters.as_ref()) {
+            parameter.root = root;
+            any_property(root, root, &mut VISITS.clone(), &mut |declared, node| {
+                if declared == key {
+                    parameter.nodes.push(node);
+                }
+                false
+            });
+        }
+        parameter
+    }
+
+    /// Whether some parameter of function `name` passes `test`.
+    pub(super) fn any_parameter(&self, name: &str, mut test: impl FnMut(&str) -> bool) -> bool {
+        self.get(name).and_then(|function| function.parameters.as_ref()).is_some_and(|root| {
+            any_property(root, root, &mut VISITS.clone(), &mut |declared, _| test(declared))
+        })
+    }
+}
+
+/// The function at a place that [`Toolset::new`] has checked.
+fn function(tools: &[Tool], place: u32) -> &FunctionTool {
+    tools[place as usize].as_function().expect("only functions are indexed")
+}
+
+/// What the schema says about one parameter, or about one value inside of it.
+#[derive(Debug)]
+pub(super) struct Parameter<'a> {
+    root: &'a Value,
+    nodes: Vec<&'a Value>,
+}
+
+impl<'a> Parameter<'a> {
+    /// The types that the value may have; nothing known means a string.
+    pub(super) fn types(&self) -> Types {
+        let budget = &mut VISITS.clone();
+        let types = (self.nodes.iter())
+            .fold(Types::NONE, |types, node| types | types_of(self.root, node, budget));
+        if types == Types::NONE { Types::STRING } else { types }
+    }
+
+    /// The property `key` of an object.
+    pub(super) fn property(&self, key: &str) -> Option<Parameter<'a>> {
+        let mut nodes = Vec::new();
+        for node in &self.nodes {
+            any_property(self.root, node, &mut VISITS.clone(), &mut |declared, node| {
+                if declared == key {
+                    nodes.push(node);
+                }
+                false
+            });
+        }
+        (!nodes.is_empty()).then_some(Parameter { root: self.root, nodes })
+    }
+
+    /// The items of an array.
+    pub(super) fn items(&self) -> Parameter<'a> {
+        let mut nodes = Vec::new();
+        for node in &self.nodes {
+            walk(self.root, node, &mut VISITS.clone(), &mut |node| {
+                nodes.extend(node.get("items"));
+                false
+            });
+        }
+        Parameter { root: self.root, nodes }
+    }
+}
+
+/// A set of JSON types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Types(u8);
+
+impl Types {
+    /// No type.
+    pub const NONE: Self = Self(0);
+    /// `string`.
+    pub const STRING: Self = Self(1);
+    /// `null`.
+    pub const NULL: Self = Self(2);
+    /// `boolean`.
+    pub const BOOLEAN: Self = Self(4);
+    /// `integer`.
+    pub const INTEGER: Self = Self(8);
+    /// `number`; takes integers too.
+    pub const NUMBER: Self = Self(16);
+    /// `object`.
+    pub const OBJECT: Self = Self(32);
+    /// `array`.
+    pub const ARRAY: Self = Self(64);
+
+    /// The types that `schema` allows, after local `$ref`s; `$ref`s start from `schema` itself.
+    /// Nothing known means a string.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tower_qwen::tool::schema::Types;
+    ///
+    /// let schema = json!({"anyOf": [{"type": "integer"}, {"type": "null"}]});
+    /// assert_eq!(Types::of(&schema), Types::INTEGER | Types::NULL);
+    /// assert_eq!(Types::of(&json!({"description": "anything"})), Types::STRING);
+    /// ```
+    #[must_use]
+    pub fn of(schema: &Value) -> Self {
+        Parameter { root: schema, nodes: vec![schema] }.types()
+    }
+
+    /// Whether all of `other` are in the set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    fn of_value(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::NULL,
+            Value::Bool(_) => Self::BOOLEAN,
+            Value::Number(number) if number.is_f64() => Self::NUMBER,
+            Value::Number(_) => Self::INTEGER,
+            Value::String(_) => Self::STRING,
+            Value::Array(_) => Self::ARRAY,
+            Value::Object(_) => Self::OBJECT,
+        }
+    }
+
+    fn of_word(word: &str) -> Self {
+        match word {
+            "string" => Self::STRING,
+            "null" => Self::NULL,
+            "boolean" => Self::BOOLEAN,
+            "integer" => Self::INTEGER,
+            "number" => Self::NUMBER,
+            "object" => Self::OBJECT,
+            "array" => Self::ARRAY,
+            _ => Self::NONE,
+        }
+    }
+}
+
+impl BitOr for Types {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Shows `node` and what it refers to or combines to `visit`, until `visit` says stop.
+fn walk<'a>(
+    root: &'a Value,
+    node: &'a Value,
+    budget: &mut u32,
+    visit: &mut dyn FnMut(&'a Value) -> bool,
+) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return false };
+    *budget = left;
+    let Value::Object(fields) = node else { return false };
+    if visit(node) {
+        return true;
+    }
+    if let Some(Value::String(reference)) = fields.get("$ref")
+        && let Some(target) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+        && walk(root, target, budget, visit)
+    {
+        return true;
+    }
+    ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|word| fields.get(*word)?.as_array())
+        .any(|branches| branches.iter().any(|branch| walk(root, branch, budget, visit)))
+}
+
+fn any_property<'a>(
+    root: &'a Value,
+    node: &'a Value,
+    budget: &mut u32,
+    test: &mut dyn FnMut(&str, &'a Value) -> bool,
+) -> bool {
+    walk(root, node, budget, &mut |node| {
+        node.get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(|properties| properties.iter().any(|(key, node)| test(key, node)))
+    })
+}
+
+fn types_of(root: &Value, node: &Value, budget: &mut u32) -> Types {
+    let mut types = Types::NONE;
+    walk(root, node, budget, &mut |node| {
+        types = types | own_types(node);
+        false
+    });
+    types
+}
+
+/// The types that a node names by itself.
+fn own_types(node: &Value) -> Types {
+    let mut types = match node.get("type") {
+        Some(Value::String(word)) => Types::of_word(word),
+        Some(Value::Array(words)) => words
+            .iter()
+            .filter_map(Value::as_str)
+            .fold(Types::NONE, |types, word| types | Types::of_word(word)),
+        _ => Types::NONE,
+    };
+    if types == Types::NONE {
+        if let Some(Value::Array(values)) = node.get("enum") {
+            types = values.iter().fold(types, |types, value| types | Types::of_value(value));
+        }
+        if let Some(value) = node.get("const") {
+            types = types | Types::of_value(value);
+        }
+        if types == Types::NONE && node.get("properties").is_some() {
+            types = Types::OBJECT;
+        }
+        if types == Types::NONE && node.get("items").is_some() {
+            types = Types::ARRAY;
+        }
+    }
+    // What OpenAPI wrote before it took up JSON Schema.
+    if types != Types::NONE && node.get("nullable") == Some(&Value::Bool(true)) {
+        types = types | Types::NULL;
+    }
+    types
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn toolset(parameters: Value) -> Toolset {
+        Toolset::new(Arc::new(vec![
+            Tool::Other(json!({"type": "web_search"})),
+            Tool::Function(FunctionTool::new("f", parameters)),
+            Tool::Function(FunctionTool::new("a_tool", None)),
+        ]))
+    }
+
+    #[test]
+    fn names_are_found_whole_and_by_prefix() {
+        let tools = toolset(json!({}));
+        assert_eq!(tools.len(), 2);
+        assert!(tools.get("f").is_some() && tools.get("web_search").is_none());
+        assert!(tools.starts("a_t") && tools.starts("") && !tools.starts("a_x"));
+    }
+
+    #[test]
+    fn names_that_no_tag_can_hold_are_left_out() {
+        let tools = ["", "a>b", &"n".repeat(257)]
+            .map(|name| Tool::Function(FunctionTool::new(name, None)))
+            .to_vec();
+        assert!(Toolset::new(Arc::new(tools)).is_empty());
+    }
+
+    #[test]
+    fn no_choice_means_no_tools() {
+        let tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", None))]);
+        assert!(Toolset::for_choice(tools.clone(), Some(&ToolChoice::None)).is_empty());
+        assert_eq!(Toolset::for_choice(tools, Some(&ToolChoice::Required)).len(), 1);
+    }
+
+    #[test]
+    fn types_follow_every_way_to_say_them() {
+        let cases = [
+            (json!({"type": "string"}), Types::STRING),
+            (json!({"type": ["integer", "null"]}), Types::INTEGER | Types::NULL),
+            (json!({"oneOf": [{"type": "number"}, {"const": "x"}]}), Types::NUMBER | Types::STRING),
+            (json!({"allOf": [{"type": "object"}, {"required": ["x"]}]}), Types::OBJECT),
+            (json!({"enum": ["a", 1, null]}), Types::STRING | Types::INTEGER | Types::NULL),
+            (json!({"properties": {}}), Types::OBJECT),
+            (json!({"items": {}}), Types::ARRAY),
+            (json!({"type": "boolean", "nullable": true}), Types::BOOLEAN | Types::NULL),
+            (json!({"minLength": 1}), Types::STRING),
+            (json!(true), Types::STRING),
+        ];
+        for (schema, types) in cases {
+            assert_eq!(Types::of(&schema), types, "{schema}");
+        }
+    }
+
+    #[test]
+    fn references_are_followed_and_loops_end() {
+        let tools = toolset(json!({
+            "$ref": "#/$defs/Arguments",
+            "$defs": {
+                "Arguments": {"properties": {"n": {"$ref": "#/$defs/N"}, "loop": {"$ref": "#/$defs/L"}}},
+                "N": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+                "L": {"anyOf": [{"$ref": "#/$defs/L"}, {"$ref": "#/$defs/L"}, {"type": "array"}]},
+            },
+        }));
+        assert_eq!(tools.parameter("f", "n").types(), Types::INTEGER | Types::NULL);
+        assert_eq!(tools.parameter("f", "other").types(), Types::STRING);
+        assert_eq!(tools.parameter("nobody", "n").types(), Types::STRING);
+        // The first branch uses the budget up; what matters is that it ends.
+        let _ = tools.parameter("f", "loop").types();
+        assert!(tools.any_parameter("f", |key| key == "loop"));
+    }
+
+    #[test]
+    fn the_types_of_a_key_in_several_branches_are_joined() {
+        let tools = toolset(json!({"anyOf": [
+            {"properties": {"v": {"type": "integer"}}},
+            {"properties": {"v": {"type": "boolean"}}},
+        ]}));
+        assert_eq!(tools.parameter("f", "v").types(), Types::INTEGER | Types::BOOLEAN);
+    }
+}
