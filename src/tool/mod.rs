@@ -1,1 +1,6 @@
 //! The `tool` concern.
+
+#[cfg(feature = "tool-call")]
+pub mod history;
+#[cfg(feature = "tool-call")]
+pub mod prompt;
