@@ -4,3 +4,5 @@
 pub mod history;
 #[cfg(feature = "tool-call")]
 pub mod prompt;
+#[cfg(feature = "tool-wrap")]
+pub mod wrap;
