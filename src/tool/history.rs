@@ -1,0 +1,652 @@
+//! The calls and results of a history, as text.
+//!
+//! Assistant messages get their calls behind their own text, in the [`Format`] that the prompt
+//! asks for, and results become user messages (tool-calls.md f.3, f.4). Both are what the model
+//! sees of its own past, so both are written as its template writes them, and reading a rendered
+//! call gives back the same name and the same arguments.
+//!
+//! ```
+//! use tower_qwen::{
+//!     chat::ToolCall,
+//!     tool::{history::render_calls, prompt::Format},
+//! };
+//!
+//! let call = ToolCall::new("call_1", "read_file", r#"{"path":"src/main.rs"}"#);
+//! assert_eq!(
+//!     render_calls(&[call], Format::Coder, &[]),
+//!     "<tool_call>\n<function=read_file>\n<parameter=path>\nsrc/main.rs\n</parameter>\n\
+//!      </function>\n</tool_call>",
+//! );
+//! ```
+//!
+//! # What a format cannot say
+//!
+//! Formats 1 and 3 have no escapes and no types: a value that holds the format's own closers, a
+//! number where the schema says string, a name with `>` in it would be read back as something
+//! else. Such a call is rendered in format 2, which can say everything and which the scanner
+//! accepts beside any other. So are arguments that are no JSON object; they stand there as one
+//! string. Both are deviations from tool-calls.md f.4, which has no fallback and so loses them.
+
+use std::{borrow::Cow, collections::HashMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
+
+use super::prompt::Format;
+use crate::chat::{Content, FunctionTool, Message, Part, PartKind, Role, Text, Tool, ToolCall};
+
+/// Models repeat a call whose result is empty (f.3).
+const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
+
+const RESPONSE: &str = "<tool_response>";
+const RESPONSE_END: &str = "</tool_response>";
+
+/// The calls of one assistant message as text, in order, with a newline between them.
+///
+/// `tools` are those of the request: what a schema says of a parameter decides whether its value
+/// can stand in the format (see the [module](self)). An undeclared parameter counts as a string.
+#[must_use]
+pub fn render_calls(calls: &[ToolCall], format: Format, tools: &[Tool]) -> String {
+    let mut text = String::new();
+    for call in calls {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        push_call(&mut text, call, format, tools);
+    }
+    text
+}
+
+/// The messages as an upstream without tools takes them, and `seen` for these.
+pub(super) fn rewrite(
+    messages: &[Message],
+    seen: usize,
+    format: Format,
+    tools: &[Tool],
+) -> (Vec<Message>, usize) {
+    let mut rewritten = Vec::with_capacity(messages.len());
+    let mut rewritten_seen = 0;
+    let mut calls = Calls::default();
+    let mut at = 0;
+    while at < messages.len() {
+        if at == seen {
+            rewritten_seen = rewritten.len();
+        }
+        let message = &messages[at];
+        match message.role {
+            Role::Tool | Role::Function => {
+                // What upstream has seen is not merged with what it has not.
+                let limit = if at < seen { seen.min(messages.len()) } else { messages.len() };
+                let end = messages[at..limit]
+                    .iter()
+                    .position(|next| !matches!(next.role, Role::Tool | Role::Function))
+                    .map_or(limit, |length| at + length);
+                rewritten.push(results(&messages[at..end], &calls, format));
+                at = end;
+                continue;
+            }
+            Role::Assistant if !message.tool_calls.is_empty() => {
+                calls.enter(at, &message.tool_calls);
+                rewritten.push(assistant(message, format, tools));
+            }
+            _ => {
+                let mut message = message.clone();
+                message.content.get_or_insert_with(|| Content::Text(Text::new()));
+                rewritten.push(message);
+            }
+        }
+        at += 1;
+    }
+    if seen >= messages.len() {
+        rewritten_seen = rewritten.len();
+    }
+    (rewritten, if seen == 0 { 0 } else { rewritten_seen })
+}
+
+/// An assistant message with its calls behind its text.
+fn assistant(message: &Message, format: Format, tools: &[Tool]) -> Message {
+    let mut rewritten = message.clone();
+    rewritten.tool_calls = Vec::new();
+    let calls = render_calls(&message.tool_calls, format, tools);
+    rewritten.content = Some(match rewritten.content.take() {
+        Some(Content::Parts(mut parts)) if !parts.is_empty() => {
+            parts.push(Part::new(PartKind::Text(format!("\n\n{calls}").into())));
+            Content::Parts(parts)
+        }
+        Some(Content::Text(text)) if !text.trim().is_empty() => {
+            Content::Text(format!("{}\n\n{calls}", text.trim_end()).into())
+        }
+        _ => Content::Text(calls.into()),
+    });
+    rewritten
+}
+
+/// What results may answer: every call so far, a later one with the same id in place of an
+/// earlier.
+#[derive(Default)]
+struct Calls<'a> {
+    by_id: HashMap<&'a str, Call<'a>>,
+    /// Legacy calls have no id; their results name the function.
+    by_name: HashMap<&'a str, Call<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    name: &'a str,
+    /// Which message and which call of it.
+    place: (usize, usize),
+    /// Which of the message's calls of this name, from 1; `None` if it is the only one.
+    number: Option<usize>,
+    /// Whether the message has other calls.
+    several: bool,
+}
+
+impl<'a> Calls<'a> {
+    fn enter(&mut self, message: usize, calls: &'a [ToolCall]) {
+        let mut total: HashMap<&str, usize> = HashMap::new();
+        for call in calls {
+            *total.entry(call.name.as_str()).or_default() += 1;
+        }
+        let mut so_far: HashMap<&str, usize> = HashMap::new();
+        for (index, call) in calls.iter().enumerate() {
+            let name = call.name.as_str();
+            let number = so_far.entry(name).or_default();
+            *number += 1;
+            let entry = Call {
+                name,
+                place: (message, index),
+                number: (total.get(name).is_some_and(|&total| total > 1)).then_some(*number),
+                several: calls.len() > 1,
+            };
+            self.by_id.insert(call.id.as_str(), entry);
+            self.by_name.insert(name, entry);
+        }
+    }
+
+    fn answered_by(&self, result: &Message) -> Option<Call<'a>> {
+        match (&result.tool_call_id, &result.name) {
+            (Some(id), _) if !id.is_empty() => self.by_id.get(id.as_str()).copied(),
+            (_, Some(name)) => self.by_name.get(name.as_str()).copied(),
+            _ => None,
+        }
+    }
+}
+
+/// Consecutive results as one user message, in the order of their calls.
+fn results(messages: &[Message], calls: &Calls<'_>, format: Format) -> Message {
+    let mut results: Vec<(Option<Call<'_>>, &Message)> =
+        messages.iter().map(|message| (calls.answered_by(message), message)).collect();
+    // Templates have no names in results, so models pair them by place. The sort is stable:
+    // results of calls that are not in the history stay in the client's order, at the end.
+    results.sort_by_key(|(call, _)| call.map_or((usize::MAX, 0), |call| call.place));
+
+    let mut parts: Vec<Part> = Vec::new();
+    let mut text = String::new();
+    for (call, message) in &results {
+        if !text.is_empty() || !parts.is_empty() {
+            text.push('\n');
+        }
+        let name = call.map(|call| call.name).or(message.name.as_deref());
+        let number = call.and_then(|call| call.number);
+        let tags = format != Format::Xml;
+        if tags {
+            text.push_str(RESPONSE);
+            text.push('\n');
+        }
+        let several = call.map_or(messages.len() > 1, |call| call.several);
+        match (name, number) {
+            (Some(name), Some(number)) if several || !tags => {
+                text.push_str(&format!("[{name} #{number}] Result:\n"));
+            }
+            (Some(name), None) if several || !tags => {
+                text.push_str(&format!("[{name}] Result:\n"));
+            }
+            _ if !tags => text.push_str("[tool] Result:\n"),
+            _ => {}
+        }
+        push_content(&mut text, &mut parts, message.content.as_ref());
+        if tags {
+            text.push('\n');
+            text.push_str(RESPONSE_END);
+        }
+    }
+    if parts.is_empty() {
+        return Message::new(Role::User, text);
+    }
+    flush(&mut text, &mut parts);
+    let mut message = Message::empty(Role::User);
+    message.content = Some(Content::Parts(parts));
+    message
+}
+
+/// A result's text into `text`; where it has media, everything so far into `parts`.
+fn push_content(text: &mut String, parts: &mut Vec<Part>, content: Option<&Content>) {
+    match content {
+        Some(Content::Parts(own)) if content.is_some_and(|all| all.media().next().is_some()) => {
+            for part in own {
+                match part.as_text() {
+                    Some(own) => text.push_str(own),
+                    None => {
+                        flush(text, parts);
+                        parts.push(part.clone());
+                    }
+                }
+            }
+        }
+        content => {
+            let own = content.map(Content::text).unwrap_or_default();
+            text.push_str(if own.trim().is_empty() { NO_OUTPUT } else { &own });
+        }
+    }
+}
+
+fn flush(text: &mut String, parts: &mut Vec<Part>) {
+    if !text.is_empty() {
+        parts.push(Part::new(PartKind::Text(std::mem::take(text).into())));
+    }
+}
+
+/// Whether this is a message of results: it begins and ends with their tags.
+pub(super) fn is_results(content: &Content) -> bool {
+    match content {
+        Content::Text(text) => text.starts_with(RESPONSE) && text.ends_with(RESPONSE_END),
+        Content::Parts(parts) => {
+            let text = |part: Option<&Part>| part.and_then(Part::as_text).cloned();
+            text(parts.first()).is_some_and(|text| text.starts_with(RESPONSE))
+                && text(parts.last()).is_some_and(|text| text.ends_with(RESPONSE_END))
+        }
+    }
+}
+
+fn push_call(text: &mut String, call: &ToolCall, format: Format, tools: &[Tool]) {
+    let function = tools
+        .iter()
+        .filter_map(Tool::as_function)
+        .find(|function| function.name.as_str() == call.name.as_str());
+    let arguments = Arguments::read(&call.arguments);
+    match (format, &arguments) {
+        (Format::Coder, Arguments::Object(fields)) if fits_coder(call, fields, function) => {
+            push_coder(text, call, fields);
+        }
+        (Format::Xml, Arguments::Object(fields)) if fits_xml(call, fields, function) => {
+            push_xml(text, call, fields);
+        }
+        _ => push_hermes(text, call, &arguments),
+    }
+}
+
+/// A call's arguments, looked into one level deep.
+enum Arguments<'a> {
+    /// An object's members, in order.
+    Object(Vec<Field<'a>>),
+    /// Something else.
+    Other(&'a str),
+}
+
+struct Field<'a> {
+    key: String,
+    /// The value as JSON, as it was sent: numbers keep their digits.
+    json: &'a str,
+    /// The value, if it is a string.
+    string: Option<Cow<'a, str>>,
+}
+
+impl<'a> Arguments<'a> {
+    fn read(json: &'a str) -> Self {
+        // Clients send nothing, or null, for a call without arguments.
+        if matches!(json.trim(), "" | "null") {
+            return Self::Object(Vec::new());
+        }
+        match serde_json::from_str::<Members<'_>>(json) {
+            Ok(Members(members)) => Self::Object(members),
+            Err(_) => Self::Other(json),
+        }
+    }
+}
+
+struct Members<'a>(Vec<Field<'a>>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    let json = value.get();
+                    let string = json
+                        .starts_with('"')
+                        .then(|| serde_json::from_str(json).map_err(serde::de::Error::custom))
+                        .transpose()?
+                        .map(Cow::Owned);
+                    members.push(Field { key, json, string });
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+// ---- format 1 ----
+
+fn push_coder(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
+    text.push_str("<tool_call>\n<function=");
+    text.push_str(&call.name);
+    text.push_str(">\n");
+    for field in fields {
+        text.push_str("<parameter=");
+        text.push_str(&field.key);
+        text.push_str(">\n");
+        push_value(text, field);
+        text.push_str("\n</parameter>\n");
+    }
+    text.push_str("</function>\n</tool_call>");
+}
+
+fn push_value(text: &mut String, field: &Field<'_>) {
+    match &field.string {
+        Some(string) => text.push_str(string),
+        None => push_compact(text, field.json),
+    }
+}
+
+fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionTool>) -> bool {
+    const MARKUP: [&str; 6] =
+        ["<tool_call", "</tool_call", "<function", "</function", "<parameter", "</parameter"];
+    let name = |name: &str| {
+        !name.is_empty()
+            && !name.contains(['<', '>', '=', '\n', '\r', '"', '\''])
+            && name.trim() == name
+    };
+    name(&call.name)
+        && distinct(fields)
+        && fields.iter().all(|field| {
+            let value = field.string.as_deref().unwrap_or(field.json);
+            name(&field.key)
+                // Reading takes it for a part of the newline behind it.
+                && !value.ends_with('\r')
+                && !MARKUP.iter().any(|markup| value.contains(markup))
+                && keeps_type(field, function)
+        })
+}
+
+fn distinct(fields: &[Field<'_>]) -> bool {
+    fields
+        .iter()
+        .enumerate()
+        .all(|(at, field)| fields[..at].iter().all(|earlier| earlier.key != field.key))
+}
+
+// ---- format 2 ----
+
+fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
+    let json =
+        |string: &str| serde_json::to_string(string).expect("a string is always written as JSON");
+    text.push_str("<tool_call>\n{\"name\": ");
+    push_untagged(text, &json(&call.name));
+    text.push_str(", \"arguments\": ");
+    match arguments {
+        Arguments::Object(fields) if fields.is_empty() => text.push_str("{}"),
+        Arguments::Object(_) if call.arguments.contains('\n') => {
+            let mut compact = String::with_capacity(call.arguments.len());
+            push_compact(&mut compact, &call.arguments);
+            push_untagged(text, &compact);
+        }
+        Arguments::Object(_) => push_untagged(text, call.arguments.trim()),
+        Arguments::Other(raw) => push_untagged(text, &json(raw)),
+    }
+    text.push_str("}\n</tool_call>");
+}
+
+/// JSON without the wrapper's tags in its strings: readers that look for the next `</tool_call>`
+/// find the right one (vllm-project/vllm#45167).
+fn push_untagged(text: &mut String, json: &str) {
+    let mut rest = json;
+    while let Some(at) = rest.find('<') {
+        text.push_str(&rest[..at]);
+        let tag = &rest[at..];
+        let is_wrapper = tag.starts_with("<tool_call") || tag.starts_with("</tool_call");
+        text.push_str(if is_wrapper { "\\u003c" } else { "<" });
+        rest = &tag[1..];
+    }
+    text.push_str(rest);
+}
+
+/// JSON without the blanks between its tokens.
+fn push_compact(text: &mut String, json: &str) {
+    let mut in_string = false;
+    let mut escaped = false;
+    text.extend(json.chars().filter(|&c| {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            true
+        } else {
+            in_string = c == '"';
+            !c.is_ascii_whitespace()
+        }
+    }));
+}
+
+// ---- format 3 ----
+
+fn push_xml(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
+    let mut tag = |before: &str, name: &str, after: &str| {
+        for piece in [before, name, after] {
+            text.push_str(piece);
+        }
+    };
+    tag("<", &call.name, ">\n");
+    for field in fields {
+        tag("<", &field.key, ">");
+        let mut value = String::new();
+        push_value(&mut value, field);
+        // Reading removes one newline on either side.
+        let newline = if value.contains(['\n', '\r']) { "\n" } else { "" };
+        tag(newline, &value, newline);
+        tag("</", &field.key, ">\n");
+    }
+    tag("</", &call.name, ">");
+}
+
+fn fits_xml(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionTool>) -> bool {
+    let Some(function) = function else { return false };
+    let tag = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            && !matches!(name, "tool_call" | "think" | "function" | "parameter")
+    };
+    let properties = function
+        .parameters
+        .as_ref()
+        .and_then(|schema| schema.get("properties"))
+        .and_then(Value::as_object);
+    let declared = |key: &str| properties.is_some_and(|properties| properties.contains_key(key));
+    let names: Vec<&str> = properties
+        .into_iter()
+        .flat_map(|properties| properties.keys().map(String::as_str))
+        .chain([call.name.as_str(), "tool_call", "function", "parameter"])
+        .collect();
+    // Whether the value holds what may be read as markup of this call.
+    let markup = |value: &str| {
+        value.match_indices('<').any(|(at, _)| {
+            let rest = &value[at + 1..];
+            let rest = rest.strip_prefix('/').unwrap_or(rest);
+            names.iter().any(|name| rest.starts_with(name))
+        })
+    };
+    tag(&call.name)
+        && distinct(fields)
+        && fields.iter().all(|field| {
+            let value = field.string.as_deref().unwrap_or(field.json);
+            tag(&field.key)
+                && field.key != call.name.as_str()
+                && declared(&field.key)
+                && !value.ends_with('\r')
+                && !markup(value)
+                && keeps_type(field, Some(function))
+        })
+}
+
+// ---- what a schema makes of a raw value ----
+
+/// A set of JSON types.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Types(u8);
+
+impl Types {
+    const NONE: Self = Self(0);
+    const STRING: Self = Self(1);
+    const INTEGER: Self = Self(2);
+    const NUMBER: Self = Self(4);
+    const BOOLEAN: Self = Self(8);
+    const NULL: Self = Self(16);
+    const OBJECT: Self = Self(32);
+    const ARRAY: Self = Self(64);
+
+    const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "string" => Self::STRING,
+            "integer" => Self::INTEGER,
+            "number" => Self::NUMBER,
+            "boolean" => Self::BOOLEAN,
+            "null" => Self::NULL,
+            "object" => Self::OBJECT,
+            "array" => Self::ARRAY,
+            _ => return None,
+        })
+    }
+
+    /// The type of a value, given as JSON.
+    fn of(json: &str) -> Self {
+        match json.bytes().next() {
+            Some(b'"') => Self::STRING,
+            Some(b'{') => Self::OBJECT,
+            Some(b'[') => Self::ARRAY,
+            Some(b't' | b'f') => Self::BOOLEAN,
+            Some(b'n') => Self::NULL,
+            _ if json.contains(['.', 'e', 'E']) => Self::NUMBER,
+            _ => Self::INTEGER,
+        }
+    }
+}
+
+/// Whether the field's value, written without quotes, is read back as the same value.
+///
+/// The reading is that of tool-calls.md rules 12 and 17 to 19. Where a schema leaves a doubt, the
+/// answer is no.
+fn keeps_type(field: &Field<'_>, function: Option<&FunctionTool>) -> bool {
+    let Some(types) = types_of(&field.key, function) else { return false };
+    match &field.string {
+        Some(_) if types == Types::STRING => true,
+        // Only a text that cannot be anything else of the union is surely the string. Words that
+        // begin with a letter are JSON or Python literals in a few cases.
+        Some(string) => {
+            const WORDS: [&str; 7] =
+                ["null", "none", "true", "false", "nan", "infinity", "undefined"];
+            types.has(Types::STRING)
+                && string.chars().next().is_some_and(char::is_alphabetic)
+                && string.trim() == string
+                && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(string))
+        }
+        None if types == Types::STRING => false,
+        None => {
+            let own = Types::of(field.json);
+            match own {
+                Types::NULL => types.has(Types::NULL) || !types.has(Types::STRING),
+                // Minus zero is a float to most readers.
+                Types::INTEGER => {
+                    types.has(Types::INTEGER.with(Types::NUMBER)) && field.json != "-0"
+                }
+                // A fraction of zero is dropped where integers are allowed.
+                Types::NUMBER => types.has(Types::NUMBER) && !types.has(Types::INTEGER),
+                own => types.has(own),
+            }
+        }
+    }
+}
+
+/// The types that the schema of a parameter allows; `None` where that is not plain to see.
+fn types_of(key: &str, function: Option<&FunctionTool>) -> Option<Types> {
+    let schema = function.and_then(|function| function.parameters.as_ref());
+    let Some(schema) = schema else { return Some(Types::STRING) };
+    // Properties may stand elsewhere, too.
+    if ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|word| schema.get(word).is_some()) {
+        return None;
+    }
+    match schema.get("properties").and_then(|properties| properties.get(key)) {
+        Some(property) => types_in(property, schema, 0),
+        None => Some(Types::STRING),
+    }
+}
+
+fn types_in(schema: &Value, root: &Value, depth: usize) -> Option<Types> {
+    const SOURCES: [&str; 9] =
+        ["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "properties", "items"];
+    let fields = schema.as_object().filter(|_| depth < 8)?;
+    if fields.contains_key("nullable") {
+        return None;
+    }
+    let union = |schemas: &Value| {
+        let schemas = schemas.as_array().filter(|schemas| !schemas.is_empty())?;
+        schemas.iter().try_fold(Types::NONE, |types, schema| {
+            Some(types.with(types_in(schema, root, depth + 1)?))
+        })
+    };
+    let values = |values: &[Value]| {
+        values.iter().fold(Types::NONE, |types, value| types.with(Types::of(&value.to_string())))
+    };
+    let mut sources = SOURCES.iter().filter_map(|source| Some((*source, fields.get(*source)?)));
+    let Some((source, value)) = sources.next() else { return Some(Types::STRING) };
+    let types = match source {
+        "type"
+            if ["$ref", "anyOf", "oneOf", "allOf"].iter().any(|key| fields.contains_key(*key)) =>
+        {
+            return None;
+        }
+        // Whatever else stands beside a type only narrows it.
+        "type" => {
+            return match value {
+                Value::String(word) => Types::named(word),
+                Value::Array(words) if !words.is_empty() => {
+                    words.iter().try_fold(Types::NONE, |types, word| {
+                        Some(types.with(Types::named(word.as_str()?)?))
+                    })
+                }
+                _ => None,
+            };
+        }
+        "$ref" => {
+            let pointer = value.as_str()?.strip_prefix('#')?;
+            types_in(root.pointer(pointer)?, root, depth + 1)?
+        }
+        "anyOf" | "oneOf" => union(value)?,
+        "allOf" if value.as_array().is_some_and(|all| all.len() == 1) => union(value)?,
+        "allOf" => return None,
+        "enum" => values(value.as_array()?),
+        "const" => values(std::slice::from_ref(value)),
+        "properties" => Types::OBJECT,
+        _ => Types::ARRAY,
+    };
+    (sources.next().is_none() && types != Types::NONE).then_some(types)
+}

@@ -1,0 +1,451 @@
+//! Tools for an upstream that has none: definitions, choices, calls and results as text.
+//!
+//! [`rewrite`] turns a request with tools into one of plain messages, in the [`Format`] that the
+//! model was trained on, so that a text-only upstream can be asked for tool calls and shown its
+//! earlier ones (tool-calls.md f.2 to f.4). What the model then writes is read back by the tool
+//! scanner, which accepts every format whatever was asked for.
+//!
+//! - The definitions, with their whole JSON Schemas, go into the system text of the first message
+//!   of a chat, and only there: a stateful upstream keeps them, and repeating them costs tokens
+//!   and was seen to give empty answers (f.1).
+//! - What holds for one turn only, `tool_choice` and `parallel_tool_calls`, is said in a short
+//!   line behind the last message, on the first turn as on later ones, and only where it differs
+//!   from the default. In the system text it would hold for the whole chat.
+//! - Assistant messages keep their text and get their calls behind it, results become user
+//!   messages (see [`history`](super::history)).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tower_qwen::{
+//!     chat::{ChatRequest, FunctionTool, Message, Role, Tool},
+//!     tool::prompt::{Format, rewrite},
+//! };
+//!
+//! let mut request =
+//!     ChatRequest::new("qwen3.7-plus", vec![Message::new(Role::User, "Is it raining in Oslo?")]);
+//! let schema = serde_json::json!({"type": "object", "properties": {"city": {"type": "string"}}});
+//! request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("weather", schema))]);
+//!
+//! let format = Format::for_model(&request.model);
+//! rewrite(&mut request, format, true);
+//! assert_eq!(format, Format::Coder);
+//! assert!(request.tools.is_empty());
+//! assert!(request.messages[0].text().contains(r#""name":"weather""#));
+//! ```
+//!
+//! Deviation from tool-calls.md f.2: the sentences are this crate's own; what is kept of the
+//! models' templates is their markup, its order, and what they ask for. Tools that are not
+//! functions cannot be called in text and are left out.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::history;
+use crate::chat::{
+    ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, Role, Text, Tool,
+    ToolChoice,
+};
+
+/// How tool calls are written as text (tool-calls.md a.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// Qwen3-Coder's XML, format 1: `<tool_call>` around `<function=NAME>` with
+    /// `<parameter=KEY>`; what Qwen3-Coder and everything from Qwen3.5 on were trained on.
+    Coder,
+    /// Hermes' JSON, format 2: `{"name": …, "arguments": …}` in `<tool_call>`; what Qwen2.5 and
+    /// Qwen3 were trained on.
+    Hermes,
+    /// Plain tags, format 3: `<NAME>` with `<KEY>value</KEY>` in it, as Roo Code and Cline ask
+    /// for.
+    Xml,
+}
+
+impl Format {
+    /// The format that the family of `model` was trained on (f.2): [`Hermes`](Format::Hermes) for
+    /// versions below 3.5 that are no Qwen3 coders and for QwQ and QVQ, [`Coder`](Format::Coder)
+    /// for everything else.
+    ///
+    /// Only the name is looked at, in any case and behind any prefix, as in
+    /// `hf.co/Qwen/Qwen3-8B-GGUF`. A name without a version, such as `qwen-plus`, stands for
+    /// whatever is current, so it gets the newer format.
+    ///
+    /// ```
+    /// use tower_qwen::tool::prompt::Format;
+    ///
+    /// assert_eq!(Format::for_model("qwen3-coder-plus"), Format::Coder);
+    /// assert_eq!(Format::for_model("qwen3-max"), Format::Hermes);
+    /// assert_eq!(Format::for_model("Qwen/Qwen3.5-35B-A3B"), Format::Coder);
+    /// ```
+    #[must_use]
+    pub fn for_model(model: &str) -> Self {
+        let model = model.to_ascii_lowercase();
+        match version(&model) {
+            Some((0..=2, _)) => Self::Hermes,
+            Some((3, 0..=4)) if !model.contains("coder") => Self::Hermes,
+            None if model.contains("qwq") || model.contains("qvq") => Self::Hermes,
+            _ => Self::Coder,
+        }
+    }
+}
+
+/// The version behind the last `qwen` in a lower-case model name that has one.
+fn version(model: &str) -> Option<(u32, u32)> {
+    model
+        .match_indices("qwen")
+        .filter_map(|(at, name)| {
+            let rest = &model[at + name.len()..];
+            let rest = rest.strip_prefix(['-', '_', ' ']).unwrap_or(rest);
+            let (major, rest) = number(rest)?;
+            // A longer number is a date or a count of parameters.
+            if major >= 100 {
+                return None;
+            }
+            let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
+            Some((major, minor))
+        })
+        .last()
+}
+
+fn number(text: &str) -> Option<(u32, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+/// Whether the template of `model` lists functions as XML rather than as lines of JSON: that of
+/// Qwen3-Coder alone does (f.2).
+fn lists_xml(model: &str) -> bool {
+    let model = model.to_ascii_lowercase();
+    model.contains("coder") && matches!(version(&model), Some((3, 0..=4)))
+}
+
+/// Rewrites the request for an upstream that has no native tools.
+///
+/// Tool definitions go into the system text (only when `first_turn`), assistant calls and tool
+/// results become text, `tool_choice` and `parallel_tool_calls` become a line behind the last
+/// message; then `tools` is empty and both options are `None`. Every message has content
+/// afterwards, if only an empty string. [`seen`](ChatRequest::seen) goes on counting the same
+/// messages, and messages on either side of it are never merged.
+///
+/// `first_turn` says whether this request opens an upstream chat, or goes to an upstream that
+/// keeps none.
+pub fn rewrite(request: &mut ChatRequest, format: Format, first_turn: bool) {
+    let tools = std::mem::take(&mut request.tools);
+    let choice = request.tool_choice.take().unwrap_or_default();
+    let parallel = request.parallel_tool_calls.take();
+    let functions: Vec<&FunctionTool> = tools.iter().filter_map(Tool::as_function).collect();
+
+    if needs_rewrite(&request.messages) {
+        let (messages, seen) = history::rewrite(&request.messages, request.seen, format, &tools);
+        request.messages = Arc::new(messages);
+        request.seen = seen;
+    }
+    if functions.is_empty() {
+        return;
+    }
+    if first_turn {
+        let tools_first = format == Format::Coder && !lists_xml(&request.model);
+        let text = definitions(&functions, format, &request.model);
+        add_to_system(request, &text, tools_first);
+    }
+    if let Some(line) = choice_line(&choice, parallel) {
+        add_line(Arc::make_mut(&mut request.messages), &line);
+    }
+}
+
+fn needs_rewrite(messages: &[Message]) -> bool {
+    messages.iter().any(|message| {
+        message.content.is_none()
+            || !message.tool_calls.is_empty()
+            || matches!(message.role, Role::Tool | Role::Function)
+    })
+}
+
+/// Puts `text` before or behind the first instruction, or makes one of it.
+fn add_to_system(request: &mut ChatRequest, text: &str, before: bool) {
+    let messages = Arc::make_mut(&mut request.messages);
+    match messages.iter_mut().find(|message| message.role.is_instruction()) {
+        Some(message) => match &mut message.content {
+            Some(Content::Parts(parts)) if before => {
+                parts.insert(0, Part::new(PartKind::Text(format!("{text}\n\n").into())));
+            }
+            Some(Content::Parts(parts)) => {
+                parts.push(Part::new(PartKind::Text(format!("\n\n{text}").into())));
+            }
+            Some(Content::Text(own)) if !own.trim().is_empty() => {
+                *own = if before { format!("{text}\n\n{own}") } else { format!("{own}\n\n{text}") }
+                    .into();
+            }
+            content => *content = Some(Content::Text(text.into())),
+        },
+        None => {
+            messages.insert(0, Message::new(Role::System, text));
+            if request.seen > 0 {
+                request.seen += 1;
+            }
+        }
+    }
+}
+
+/// Says `line` to the model, behind everything else.
+fn add_line(messages: &mut Vec<Message>, line: &str) {
+    match messages.last_mut() {
+        Some(Message { role: Role::User, content: Some(content), .. })
+            if !history::is_results(content) =>
+        {
+            match content {
+                Content::Text(text) => *text = format!("{text}\n\n{line}").into(),
+                Content::Parts(parts) => {
+                    parts.push(Part::new(PartKind::Text(format!("\n\n{line}").into())));
+                }
+            }
+        }
+        // A message of results is told from a question by its first and last tag (f.3), so
+        // nothing is added to it.
+        _ => messages.push(Message::new(Role::User, line)),
+    }
+}
+
+/// What this turn's options ask for, where that is not the default.
+fn choice_line(choice: &ToolChoice, parallel: Option<bool>) -> Option<String> {
+    let single = parallel == Some(false);
+    let how_many = if single { "exactly one" } else { "at least one" };
+    Some(match choice {
+        ToolChoice::None => "Do not call any function in this reply; answer in words.".into(),
+        ToolChoice::Required => format!("Call {how_many} function in this reply."),
+        ToolChoice::Function(name) if single => {
+            format!("Call the function {name} in this reply, exactly once, and no other.")
+        }
+        ToolChoice::Function(name) => {
+            format!("Call the function {name} in this reply, and no other.")
+        }
+        ToolChoice::Other(value) => match allowed(value) {
+            Some((names, required)) => {
+                let names = names.join(", ");
+                match (required, single) {
+                    (true, _) => format!(
+                        "Call {how_many} function in this reply, and only out of these: {names}."
+                    ),
+                    (false, true) => format!(
+                        "Call at most one function in this reply, and only out of these: {names}."
+                    ),
+                    (false, false) => {
+                        format!("Call only functions out of these in this reply: {names}.")
+                    }
+                }
+            }
+            None if single => SINGLE.into(),
+            None => return None,
+        },
+        ToolChoice::Auto if single => SINGLE.into(),
+        ToolChoice::Auto => return None,
+    })
+}
+
+const SINGLE: &str = "Call at most one function in this reply.";
+
+/// The names of an `allowed_tools` choice, and whether one of them must be called.
+fn allowed(choice: &Value) -> Option<(Vec<&str>, bool)> {
+    if choice.get("type")?.as_str()? != "allowed_tools" {
+        return None;
+    }
+    // Chat completions nest the fields, the responses API does not.
+    let fields = choice.get("allowed_tools").filter(|inner| inner.is_object()).unwrap_or(choice);
+    let names: Vec<&str> = fields
+        .get("tools")?
+        .as_array()?
+        .iter()
+        .filter_map(|tool| tool.get("function").unwrap_or(tool).get("name")?.as_str())
+        .collect();
+    let required = fields.get("mode").and_then(Value::as_str) == Some("required");
+    (!names.is_empty()).then_some((names, required))
+}
+
+/// The system text that offers `functions` and says how to call them.
+fn definitions(functions: &[&FunctionTool], format: Format, model: &str) -> String {
+    let mut text = String::from("# Tools\n\n");
+    let xml = format == Format::Coder && lists_xml(model);
+    text.push_str(if xml {
+        "You can call these functions:\n\n<tools>\n"
+    } else {
+        "You can call the functions below. Each line describes one, with the JSON Schema of its \
+         arguments.\n\n<tools>\n"
+    });
+    for function in functions {
+        if xml {
+            push_xml(&mut text, function);
+        } else {
+            push_json(&mut text, function);
+        }
+        text.push('\n');
+    }
+    text.push_str("</tools>\n\n");
+    text.push_str(match format {
+        Format::Coder => CODER,
+        Format::Hermes => HERMES,
+        Format::Xml => XML,
+    });
+    text
+}
+
+// The first rule is there because the 30B coder leaves out the opening tag in one of five calls
+// unless told (QwenLM/Qwen3-Coder#475).
+const CODER: &str = "\
+To call a function, write this and nothing after it:
+
+<tool_call>
+<function=name_of_the_function>
+<parameter=name_of_a_parameter>
+its value
+</parameter>
+<parameter=name_of_another_parameter>
+a value may take
+several lines
+</parameter>
+</function>
+</tool_call>
+
+<IMPORTANT>
+- Every call begins with <tool_call>. The <function=...></function> block stands inside \
+<tool_call></tool_call>; never leave either of the two out.
+- Give every required parameter. Write strings as they are, without quotes or escapes, and every \
+other value as JSON.
+- You may explain a call in words before it, never after it. Several calls follow one another, \
+each in its own <tool_call></tool_call>.
+- If no function fits, answer as usual and do not mention the functions.
+</IMPORTANT>";
+
+const HERMES: &str = "\
+For each function call, write a JSON object with the function's name and its arguments inside \
+<tool_call></tool_call>:
+
+<tool_call>
+{\"name\": <name-of-the-function>, \"arguments\": <object-with-the-arguments>}
+</tool_call>
+
+You may explain a call in words before it, never after it. If no function fits, answer as usual \
+and do not mention the functions.";
+
+const XML: &str = "\
+To call a function, write its name as a tag, with a tag for each parameter inside:
+
+<name_of_the_function>
+<name_of_a_parameter>its value</name_of_a_parameter>
+<name_of_another_parameter>
+a value may take
+several lines
+</name_of_another_parameter>
+</name_of_the_function>
+
+Give every required parameter. Write strings as they are, without quotes or escapes, and every \
+other value as JSON. You may explain a call in words before it, never after it. If no function \
+fits, answer as usual and do not mention the functions.";
+
+/// One function as a line of JSON, as the templates of all but Qwen3-Coder show it.
+fn push_json(text: &mut String, function: &FunctionTool) {
+    #[derive(Serialize)]
+    struct Definition<'a> {
+        r#type: &'static str,
+        function: Function<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct Function<'a> {
+        name: &'a Text,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        description: Option<&'a Text>,
+        parameters: &'a Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        strict: Option<bool>,
+        #[serde(flatten)]
+        extra: &'a Extra,
+    }
+
+    let none = no_parameters();
+    let definition = Definition {
+        r#type: "function",
+        function: Function {
+            name: &function.name,
+            description: function.description.as_ref(),
+            parameters: function.parameters.as_ref().unwrap_or(&none),
+            strict: function.strict,
+            extra: &function.extra,
+        },
+    };
+    text.push_str(&serde_json::to_string(&definition).expect("its keys are strings"));
+}
+
+fn no_parameters() -> Value {
+    let mut schema = Map::new();
+    schema.insert("type".into(), "object".into());
+    schema.insert("properties".into(), Map::new().into());
+    schema.into()
+}
+
+/// One function as tags, as Qwen3-Coder's template shows it: the keys that the template names
+/// first, every other key of the schema behind them as a tag of its own.
+fn push_xml(text: &mut String, function: &FunctionTool) {
+    text.push_str("<function>");
+    push_tag(text, "name", &function.name);
+    if let Some(description) = &function.description {
+        push_tag(text, "description", description.trim());
+    }
+    text.push_str("\n<parameters>");
+    if let Some(schema) = &function.parameters {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            text.push_str("\n<parameter>");
+            push_tag(text, "name", name);
+            match property.as_object() {
+                Some(fields) => {
+                    for key in ["type", "description"] {
+                        if let Some(value) = fields.get(key) {
+                            push_value(text, key, value);
+                        }
+                    }
+                    for (key, value) in fields {
+                        if !matches!(key.as_str(), "type" | "description" | "name") {
+                            push_value(text, key, value);
+                        }
+                    }
+                    // Would be taken for the parameter's own name.
+                    if let Some(value) = fields.get("name") {
+                        push_value(text, "schema_name", value);
+                    }
+                }
+                // `true` and `false` are schemas, too.
+                None => push_value(text, "schema", property),
+            }
+            text.push_str("\n</parameter>");
+        }
+        for (key, value) in schema.as_object().into_iter().flatten() {
+            if key == "type" && value == "object" || key == "properties" && value.is_object() {
+                continue;
+            }
+            push_value(text, key, value);
+        }
+    }
+    text.push_str("\n</parameters>");
+    if let Some(strict) = function.strict {
+        push_tag(text, "strict", if strict { "true" } else { "false" });
+    }
+    for (key, value) in &function.extra {
+        push_value(text, key, value);
+    }
+    text.push_str("\n</function>");
+}
+
+fn push_value(text: &mut String, tag: &str, value: &Value) {
+    match value {
+        Value::String(value) => push_tag(text, tag, value),
+        other => push_tag(text, tag, &other.to_string()),
+    }
+}
+
+fn push_tag(text: &mut String, tag: &str, value: &str) {
+    for piece in ["\n<", tag, ">", value, "</", tag, ">"] {
+        text.push_str(piece);
+    }
+}

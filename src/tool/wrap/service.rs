@@ -1,0 +1,53 @@
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{ResponseFuture, ToolWrapStream, layer::Config};
+use crate::chat::ChatRequest;
+
+/// The service of [`ToolWrapLayer`](super::ToolWrapLayer).
+#[derive(Clone, Debug)]
+pub struct ToolWrap<S> {
+    inner: S,
+    config: Config,
+}
+
+impl<S> ToolWrap<S> {
+    pub(super) fn new(inner: S, config: Config) -> Self {
+        Self { inner, config }
+    }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B> Service<Request<ChatRequest>> for ToolWrap<S>
+where
+    S: Service<Request<ChatRequest>, Response = Response<B>>,
+{
+    type Response = Response<ToolWrapStream<B>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        let automaton = self.config.automaton(request.body());
+        ResponseFuture::new(self.inner.call(request), automaton)
+    }
+}

@@ -1,0 +1,126 @@
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{Automaton, End, Outcome, Piece};
+use crate::{
+    Error,
+    chat::{ChatEvent, ChatStream, FinishReason},
+};
+
+pin_project! {
+    /// The body of [`ToolWrap`](super::ToolWrap)'s responses: the inner stream with its text
+    /// turned into exactly one call for the client.
+    ///
+    /// Events other than text pass at once. After the call is complete the inner stream is still
+    /// read to its end, for its usage and its last event, and its text dropped. The finish reason
+    /// is the inner stream's, but never `tool_calls` (rule 9).
+    ///
+    /// An `Err` item comes out behind the text that was held, and ends the stream; nothing is
+    /// completed then. So it is when the inner stream ends without
+    /// [`Finished`](ChatEvent::Finished), except that there is no item: whoever reads the stream
+    /// sees it end without, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the inner stream, and with it the upstream's work.
+    #[derive(Debug)]
+    pub struct ToolWrapStream<B> {
+        #[pin]
+        inner: B,
+        automaton: Automaton,
+        queue: VecDeque<Piece>,
+        // What comes out when the queue is empty.
+        last: Option<Result<ChatEvent, Error>>,
+        // The index of the upstream's own call that became the reply's.
+        native: Option<u32>,
+        finished: bool,
+        ended: bool,
+    }
+}
+
+impl<B> ToolWrapStream<B> {
+    /// Wraps the text of `inner` with `automaton`.
+    pub fn new(inner: B, automaton: Automaton) -> Self {
+        Self {
+            inner,
+            automaton,
+            queue: VecDeque::new(),
+            last: None,
+            native: None,
+            finished: false,
+            ended: false,
+        }
+    }
+}
+
+impl<B: ChatStream> Stream for ToolWrapStream<B> {
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        loop {
+            if let Some(piece) = this.queue.pop_front() {
+                return Poll::Ready(Some(Ok(match piece {
+                    Piece::Text(text) => ChatEvent::Text(text),
+                    Piece::Reasoning(text) => ChatEvent::Reasoning(text),
+                })));
+            }
+            if let Some(last) = this.last.take() {
+                return Poll::Ready(Some(last));
+            }
+            if *this.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(this.inner.as_mut().poll_next(cx)) {
+                Some(Ok(ChatEvent::Text(text))) => this.automaton.push(&text, this.queue),
+                Some(Ok(ChatEvent::ToolCall { index, name, .. })) => {
+                    if this.automaton.native_call(&name, this.queue) {
+                        *this.native = Some(index);
+                    } else {
+                        tracing::debug!("dropped a native tool call of an XML client's reply");
+                    }
+                }
+                Some(Ok(ChatEvent::ToolArguments { index, json })) => {
+                    if *this.native == Some(index) {
+                        this.automaton.native_arguments(&json, this.queue);
+                    }
+                }
+                Some(Ok(ChatEvent::Finished(reason))) => {
+                    if *this.finished {
+                        continue;
+                    }
+                    *this.finished = true;
+                    let (end, reason) = match reason {
+                        FinishReason::Stop | FinishReason::ToolCalls => {
+                            (End::Complete, FinishReason::Stop)
+                        }
+                        cut => (End::Cut, cut),
+                    };
+                    report(this.automaton.finish(end, this.queue));
+                    *this.last = Some(Ok(ChatEvent::Finished(reason)));
+                }
+                Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
+                Some(Err(error)) => {
+                    *this.ended = true;
+                    this.automaton.abort(this.queue);
+                    *this.last = Some(Err(error));
+                }
+                None => {
+                    *this.ended = true;
+                    this.automaton.abort(this.queue);
+                }
+            }
+        }
+    }
+}
+
+fn report(outcome: Outcome) {
+    tracing::debug!(outcome = outcome.as_str(), "wrapped a reply for an XML client");
+    metrics::counter!("tower_qwen_tool_wrap_total", "outcome" => outcome.as_str()).increment(1);
+}

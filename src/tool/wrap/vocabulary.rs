@@ -1,0 +1,454 @@
+use std::collections::BTreeSet;
+
+/// The tool and parameter names that a client's parser knows.
+///
+/// An XML client finds calls by exact names and by nothing else, so the wrapper must know the
+/// same ones (tool-calls.md d.1). They are taken from the client's system prompt, which has one
+/// section a tool: a level-two heading with the name and a usage example with the tag.
+///
+/// The parsers of Roo Code and Cline accept more than their prompts show: tools that the current
+/// mode does not offer, and any parameter inside any tool. So where a prompt is recognised as
+/// one of theirs, their built-in lists are added, and where it shows no tools at all, both lists
+/// stand in for it. A name too many makes a mention of it in prose harmless but escaped; a name
+/// too few would hide a call.
+///
+/// ```
+/// use tower_qwen::tool::wrap::Vocabulary;
+///
+/// let vocabulary = Vocabulary::from_prompt(
+///     "# Tools\n\n## look_up\nParameters:\n- word: (required) The word\nUsage:\n\
+///      <look_up>\n<word>here</word>\n</look_up>\n",
+/// );
+/// assert!(vocabulary.has_tool("look_up") && vocabulary.has_parameter("word"));
+/// assert!(!vocabulary.has_tool("read_file"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Sorted, without duplicates; as are the parameters.
+    tools: Vec<Box<str>>,
+    parameters: Vec<Box<str>>,
+    longest: usize,
+}
+
+/// What every completion needs.
+const COMPLETION: (&str, &str) = ("attempt_completion", "result");
+
+/// Tags of other formats, which must keep their meaning.
+const RESERVED: [&str; 5] = ["tool_call", "function", "parameter", "think", "tool_response"];
+
+impl Vocabulary {
+    /// Exactly these names, and those of a completion, `attempt_completion` and `result`.
+    ///
+    /// Names that could not be tags are left out: empty ones, those longer than 128 bytes, those
+    /// with anything but ASCII letters, digits, `_`, `-`, `.` and `:`, and the tags of the models'
+    /// own formats (`tool_call`, `function`, `parameter`, `think`, `tool_response`).
+    pub fn new<T, P>(
+        tools: impl IntoIterator<Item = T>,
+        parameters: impl IntoIterator<Item = P>,
+    ) -> Self
+    where
+        T: AsRef<str>,
+        P: AsRef<str>,
+    {
+        let tools: Vec<T> = tools.into_iter().collect();
+        let parameters: Vec<P> = parameters.into_iter().collect();
+        let mut names = Names::default();
+        tools.iter().for_each(|name| names.tool(name.as_ref()));
+        parameters.iter().for_each(|name| names.parameter(name.as_ref()));
+        names.into()
+    }
+
+    /// The names of Roo Code.
+    #[must_use]
+    pub fn roo_code() -> Self {
+        Self::new(ROO_TOOLS, ROO_PARAMETERS)
+    }
+
+    /// The names of Cline.
+    #[must_use]
+    pub fn cline() -> Self {
+        Self::new(CLINE_TOOLS, CLINE_PARAMETERS)
+    }
+
+    /// The names of the client that sent this system prompt; those of Roo Code and Cline
+    /// together if it shows no tools.
+    #[must_use]
+    pub fn from_prompt(prompt: &str) -> Self {
+        let mut names = Names::default();
+        let sections = Sections { rest: prompt };
+        for section in sections {
+            names.section(&section);
+        }
+        let (roo, cline) = names.clients(prompt);
+        if roo {
+            names.all(&ROO_TOOLS, &ROO_PARAMETERS);
+        }
+        if cline {
+            names.all(&CLINE_TOOLS, &CLINE_PARAMETERS);
+        }
+        names.into()
+    }
+
+    /// Whether the client has this tool.
+    #[must_use]
+    pub fn has_tool(&self, name: &str) -> bool {
+        self.tool(name).is_some()
+    }
+
+    /// Whether the client has this parameter, of whatever tool.
+    #[must_use]
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.parameter(name).is_some()
+    }
+
+    /// The tools, in alphabetical order.
+    pub fn tools(&self) -> impl Iterator<Item = &str> {
+        self.tools.iter().map(AsRef::as_ref)
+    }
+
+    /// The parameters, in alphabetical order.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(AsRef::as_ref)
+    }
+
+    /// The length of the longest name, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    pub(super) fn tool(&self, name: &str) -> Option<usize> {
+        self.tools.binary_search_by(|own| own.as_ref().cmp(name)).ok()
+    }
+
+    pub(super) fn tool_name(&self, tool: usize) -> &str {
+        &self.tools[tool]
+    }
+
+    pub(super) fn parameter(&self, name: &str) -> Option<usize> {
+        self.parameters.binary_search_by(|own| own.as_ref().cmp(name)).ok()
+    }
+
+    pub(super) fn parameter_name(&self, parameter: usize) -> &str {
+        &self.parameters[parameter]
+    }
+
+    /// Whether a tool's name begins with `start`.
+    pub(super) fn begins_tool(&self, start: &str) -> bool {
+        begins(&self.tools, start)
+    }
+
+    /// Whether a parameter's name begins with `start`.
+    pub(super) fn begins_parameter(&self, start: &str) -> bool {
+        begins(&self.parameters, start)
+    }
+}
+
+impl Default for Vocabulary {
+    /// The names of Roo Code and Cline together.
+    fn default() -> Self {
+        Self::from_prompt("")
+    }
+}
+
+fn begins(names: &[Box<str>], start: &str) -> bool {
+    let at = names.partition_point(|name| name.as_ref() < start);
+    names.get(at).is_some_and(|name| name.starts_with(start))
+}
+
+#[derive(Default)]
+struct Names<'a> {
+    tools: BTreeSet<&'a str>,
+    parameters: BTreeSet<&'a str>,
+}
+
+impl From<Names<'_>> for Vocabulary {
+    fn from(mut names: Names<'_>) -> Self {
+        names.tools.insert(COMPLETION.0);
+        names.parameters.insert(COMPLETION.1);
+        let longest =
+            names.tools.iter().chain(&names.parameters).map(|name| name.len()).max().unwrap_or(0);
+        let boxed =
+            |names: BTreeSet<&str>| -> Vec<Box<str>> { names.into_iter().map(Box::from).collect() };
+        Self { tools: boxed(names.tools), parameters: boxed(names.parameters), longest }
+    }
+}
+
+impl<'a> Names<'a> {
+    fn tool(&mut self, name: &'a str) {
+        if is_name(name) {
+            self.tools.insert(name);
+        }
+    }
+
+    fn parameter(&mut self, name: &'a str) {
+        if is_name(name) {
+            self.parameters.insert(name);
+        }
+    }
+
+    fn all(&mut self, tools: &[&'static str], parameters: &[&'static str]) {
+        self.tools.extend(tools);
+        self.parameters.extend(parameters);
+    }
+
+    /// Takes the names of one tool's section, if its body shows the tool's tag.
+    fn section(&mut self, section: &Section<'a>) {
+        let Section { name, body } = *section;
+        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+        let Some(first) = body.find(&open) else { return };
+        self.tool(name);
+        // `- key: what it is`; deeper lists describe what is inside a parameter.
+        for line in body[..first].lines() {
+            let key = line.strip_prefix("- ").and_then(|item| item.split_once(':'));
+            if let Some((key, _)) = key {
+                self.parameter(key.trim_matches(['`', '*', ' ']));
+            }
+        }
+        let mut rest = &body[first..];
+        while let Some(at) = rest.find(&open) {
+            let usage = &rest[at + open.len()..];
+            let end = usage.find(&close).unwrap_or(usage.len());
+            self.usage(&usage[..end]);
+            rest = &usage[end..];
+        }
+    }
+
+    /// Takes the outermost tags of a usage example.
+    fn usage(&mut self, usage: &'a str) {
+        let mut rest = usage;
+        while let Some(at) = rest.find('<') {
+            rest = &rest[at + 1..];
+            let Some((name, inner)) = rest.split_once('>').filter(|(name, _)| is_name(name)) else {
+                continue;
+            };
+            self.parameter(name);
+            rest = inner;
+            if let Some(end) = inner.find(&format!("</{name}>")) {
+                rest = &inner[end..];
+            }
+        }
+    }
+
+    /// Whose built-in names belong to a prompt with these tools: Roo Code's, Cline's.
+    fn clients(&self, prompt: &str) -> (bool, bool) {
+        let has = |names: &[&str]| names.iter().any(|name| self.tools.contains(name));
+        let roo = has(&ROO_ONLY) || prompt.contains("You are Roo");
+        let cline = has(&CLINE_ONLY) || prompt.contains("You are Cline");
+        // Without any section there is only a guess, and both lists are the safe one.
+        let neither = !roo && !cline && self.tools.is_empty();
+        (roo || neither, cline || neither)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
+        && !RESERVED.contains(&name)
+}
+
+struct Section<'a> {
+    name: &'a str,
+    body: &'a str,
+}
+
+/// The parts of a prompt under level-two headings that are one name.
+struct Sections<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Sections<'a> {
+    type Item = Section<'a>;
+
+    fn next(&mut self) -> Option<Section<'a>> {
+        loop {
+            let at = heading(self.rest, &["## "])?;
+            let (line, body) =
+                self.rest[at + 3..].split_once('\n').unwrap_or((&self.rest[at + 3..], ""));
+            let end = heading(body, &["## ", "# "]).unwrap_or(body.len());
+            self.rest = &body[end..];
+            let name = line.trim();
+            if is_name(name) {
+                return Some(Section { name, body: &body[..end] });
+            }
+        }
+    }
+}
+
+/// Where the first line begins that starts with one of `marks`.
+fn heading(text: &str, marks: &[&str]) -> Option<usize> {
+    let is_heading = |at: usize| marks.iter().any(|mark| text[at..].starts_with(mark));
+    std::iter::once(0)
+        .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1))
+        .find(|&at| is_heading(at))
+}
+
+/// Tools that only Roo Code has, and that its prompts show.
+const ROO_ONLY: [&str; 7] = [
+    "apply_diff",
+    "switch_mode",
+    "fetch_instructions",
+    "update_todo_list",
+    "codebase_search",
+    "insert_content",
+    "run_slash_command",
+];
+
+/// Tools that only Cline has, and that its prompts show.
+const CLINE_ONLY: [&str; 5] = [
+    "replace_in_file",
+    "plan_mode_respond",
+    "act_mode_respond",
+    "load_mcp_documentation",
+    "focus_chain",
+];
+
+const ROO_TOOLS: [&str; 25] = [
+    "execute_command",
+    "read_file",
+    "write_to_file",
+    "apply_diff",
+    "search_and_replace",
+    "search_replace",
+    "edit_file",
+    "apply_patch",
+    "search_files",
+    "list_files",
+    "browser_action",
+    "use_mcp_tool",
+    "access_mcp_resource",
+    "ask_followup_question",
+    "attempt_completion",
+    "switch_mode",
+    "new_task",
+    "fetch_instructions",
+    "codebase_search",
+    "update_todo_list",
+    "run_slash_command",
+    "generate_image",
+    "custom_tool",
+    // Of older versions.
+    "insert_content",
+    "list_code_definition_names",
+];
+
+const ROO_PARAMETERS: [&str; 40] = [
+    "command",
+    "path",
+    "content",
+    "regex",
+    "file_pattern",
+    "recursive",
+    "action",
+    "url",
+    "coordinate",
+    "text",
+    "server_name",
+    "tool_name",
+    "arguments",
+    "uri",
+    "question",
+    "result",
+    "diff",
+    "mode_slug",
+    "reason",
+    "line",
+    "mode",
+    "message",
+    "cwd",
+    "follow_up",
+    "task",
+    "size",
+    "query",
+    "args",
+    "start_line",
+    "end_line",
+    "todos",
+    "prompt",
+    "image",
+    "files",
+    "operations",
+    "patch",
+    "file_path",
+    "old_string",
+    "new_string",
+    "expected_replacements",
+];
+
+const CLINE_TOOLS: [&str; 27] = [
+    "ask_followup_question",
+    "attempt_completion",
+    "execute_command",
+    "replace_in_file",
+    "read_file",
+    "write_to_file",
+    "search_files",
+    "list_files",
+    "list_code_definition_names",
+    "browser_action",
+    "use_mcp_tool",
+    "access_mcp_resource",
+    "load_mcp_documentation",
+    "new_task",
+    "plan_mode_respond",
+    "act_mode_respond",
+    "focus_chain",
+    "web_fetch",
+    "web_search",
+    "condense",
+    "summarize_task",
+    "report_bug",
+    "new_rule",
+    "apply_patch",
+    "generate_explanation",
+    "use_skill",
+    "use_subagents",
+];
+
+const CLINE_PARAMETERS: [&str; 45] = [
+    "command",
+    "requires_approval",
+    "path",
+    "absolutePath",
+    "content",
+    "diff",
+    "regex",
+    "file_pattern",
+    "recursive",
+    "action",
+    "url",
+    "coordinate",
+    "text",
+    "query",
+    "allowed_domains",
+    "blocked_domains",
+    "prompt",
+    "server_name",
+    "tool_name",
+    "arguments",
+    "uri",
+    "question",
+    "options",
+    "response",
+    "result",
+    "context",
+    "title",
+    "what_happened",
+    "steps_to_reproduce",
+    "api_request_output",
+    "additional_context",
+    "needs_more_exploration",
+    "task_progress",
+    "timeout",
+    "input",
+    "from_ref",
+    "to_ref",
+    "skill_name",
+    "prompt_1",
+    "prompt_2",
+    "prompt_3",
+    "prompt_4",
+    "prompt_5",
+    "start_line",
+    "end_line",
+];
