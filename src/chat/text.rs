@@ -131,6 +131,13 @@ impl From<&str> for Text {
     }
 }
 
+/// Free: both are checked bytes.
+impl From<ByteString> for Text {
+    fn from(text: ByteString) -> Self {
+        Self(text)
+    }
+}
+
 impl PartialEq<str> for Text {
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other

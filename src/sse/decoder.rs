@@ -1,0 +1,572 @@
+use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use memchr::memchr;
+
+use super::Event;
+
+/// The byte order mark in UTF-8.
+pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// A joined line or event above this size does not leave its buffer behind for the next.
+const KEEP_CAPACITY: usize = 64 * 1024;
+
+/// The first allocation for lines that are cut between two pieces.
+const FIRST_CAPACITY: usize = 4 * 1024;
+
+/// Reads an event stream: bytes in, [`Event`]s out, no I/O.
+///
+/// This is the interpretation of the [WHATWG standard][spec], complete: a byte order mark, LF,
+/// CR and CRLF in any mix, comments, every field's rules, malformed UTF-8 replaced. However the
+/// input is cut into pieces, also within a character or between CR and LF, the events are the
+/// same.
+///
+/// [`push`](Self::push) a piece, then call [`next_event`](Self::next_event) until it has no
+/// more; at the end of the input ask [`finish`](Self::finish) whether it was cut.
+///
+/// ```
+/// use tower_qwen::sse::Decoder;
+///
+/// let mut decoder = Decoder::new();
+/// decoder.push("data: one\n\nda".into());
+/// assert_eq!(decoder.next_event()?.expect("complete").data, "one");
+/// assert_eq!(decoder.next_event()?, None);
+/// decoder.push("ta: two\r\ndata: lines\r\n\r\n".into());
+/// assert_eq!(decoder.next_event()?.expect("complete").data, "two\nlines");
+/// assert_eq!(decoder.next_event()?, None);
+/// assert!(decoder.finish()?.is_none());
+/// # Ok::<_, tower_qwen::sse::DecodeError>(())
+/// ```
+///
+/// # Cost
+///
+/// Time is linear in the input, whatever its shape. The fields of an event are slices of the
+/// pushed piece. Only a line that is cut between two pieces, and an event of several `data`
+/// lines, is copied, once, into a buffer that is used again when the events before are dropped:
+/// a steady stream does not allocate.
+///
+/// # Memory
+///
+/// At most the pieces that were pushed and not yet read, one piece each for the last id and the
+/// first field of a block, and two times the limits of [a line](Self::with_max_line) and of
+/// [an event](Self::with_max_event): buffers grow by doubling. Malformed UTF-8 can become three
+/// times as long when it is replaced. What the events share that the caller keeps comes on top.
+///
+/// [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+pub struct Decoder {
+    max_line: usize,
+    /// The piece being read, up to where, and where in it the next CR is (its length if none).
+    input: Bytes,
+    position: usize,
+    next_cr: usize,
+    /// What was pushed before `input` was read.
+    queue: VecDeque<Bytes>,
+    /// The beginning of a line that the end of a piece has cut.
+    cut_line: BytesMut,
+    /// The last byte was the CR of a line end, of which an LF may be the second half.
+    after_cr: bool,
+    /// How much of a byte order mark was seen; `BOM.len()` where none can come any more.
+    bom: usize,
+    failed: Option<DecodeError>,
+    block: Block,
+}
+
+/// The fields of the block being read, and those that outlive it.
+#[derive(Default)]
+struct Block {
+    max_event: usize,
+    lines_are_events: bool,
+    data: Data,
+    /// How many bytes of the input are in `data`, and the line feeds between its lines.
+    data_len: usize,
+    event: Option<ByteString>,
+    retry: Option<Duration>,
+    last_id: Option<ByteString>,
+    reconnection_time: Option<Duration>,
+    /// Where the lines of events that have several are joined.
+    joined: BytesMut,
+}
+
+/// The data so far.
+#[derive(Default)]
+enum Data {
+    #[default]
+    None,
+    /// The first line, a slice of the input.
+    One(ByteString),
+    /// Several, in [`Block::joined`].
+    Joined,
+}
+
+impl Decoder {
+    /// The limit for a line that [`new`](Self::new) sets: 8 MiB. An image in base64 fits.
+    pub const DEFAULT_MAX_LINE: usize = 8 << 20;
+
+    /// The limit for an event's data that [`new`](Self::new) sets: 8 MiB.
+    pub const DEFAULT_MAX_EVENT: usize = 8 << 20;
+
+    /// A decoder as the standard describes it, with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            max_line: Self::DEFAULT_MAX_LINE,
+            input: Bytes::new(),
+            position: 0,
+            next_cr: 0,
+            queue: VecDeque::new(),
+            cut_line: BytesMut::new(),
+            after_cr: false,
+            bom: 0,
+            failed: None,
+            block: Block { max_event: Self::DEFAULT_MAX_EVENT, ..Block::default() },
+        }
+    }
+
+    /// A decoder for streams whose every `data` line is a whole event, with or without a blank
+    /// line behind it, as chat.qwen.ai sends them (qwen-wire.md A11.1).
+    ///
+    /// All else is as in [`new`](Self::new); an event's other fields, if any, have to stand
+    /// before its data.
+    #[must_use]
+    pub fn lenient() -> Self {
+        let mut decoder = Self::new();
+        decoder.block.lines_are_events = true;
+        decoder
+    }
+
+    /// Sets how many bytes a line may have, its end not counted.
+    #[must_use]
+    pub fn with_max_line(mut self, bytes: usize) -> Self {
+        self.max_line = bytes;
+        self
+    }
+
+    /// Sets how many bytes an event's data may have, the line feeds between its lines counted.
+    #[must_use]
+    pub fn with_max_event(mut self, bytes: usize) -> Self {
+        self.block.max_event = bytes;
+        self
+    }
+
+    /// Adds a piece of input. Nothing is copied.
+    ///
+    /// To push more before [`next_event`](Self::next_event) has returned `None` is allowed; the
+    /// pieces wait in line.
+    pub fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() || self.failed.is_some() {
+            return;
+        }
+        if self.position == self.input.len() && self.queue.is_empty() {
+            self.load(piece);
+        } else {
+            self.queue.push_back(piece);
+        }
+    }
+
+    /// The next event of what was pushed, or `None` if more input is needed.
+    ///
+    /// # Errors
+    ///
+    /// Where a line or an event passes its limit. The decoder has then dropped its input, and
+    /// returns the same error from now on: what follows would be out of step.
+    #[inline]
+    pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
+        if let Some(data) = self.plain_event() {
+            return Ok(Some(self.block.event(data)));
+        }
+        self.next_event_in_general()
+    }
+
+    /// Ends the input: says whether it ended within a block, which the standard wants thrown
+    /// away. Call it when [`next_event`](Self::next_event) has returned `None`; what is still
+    /// unread is dropped.
+    ///
+    /// The decoder is then ready for the stream of a reconnection: it only keeps the last event
+    /// ID and the reconnection time.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_event`](Self::next_event).
+    pub fn finish(&mut self) -> Result<Option<Unfinished>, DecodeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if (1..BOM.len()).contains(&self.bom) {
+            self.cut_line.extend_from_slice(&BOM[..self.bom]);
+        }
+        let line = mem::take(&mut self.cut_line).freeze();
+        // A comment is no part of a block, so it may be cut as it likes.
+        let mid_line = !line.is_empty() && !line.starts_with(b":");
+        let mut event = None;
+        if mid_line {
+            event = match self.block.line(&line, 0, line.len()) {
+                Ok(event) => event,
+                Err(error) => return Err(self.fail(error)),
+            };
+        }
+        let within = mid_line || self.block.is_open();
+        if event.is_none() {
+            event = self.block.dispatch();
+        }
+        self.load(Bytes::new());
+        self.queue.clear();
+        self.after_cr = false;
+        self.bom = 0;
+        Ok(within.then_some(Unfinished { event, mid_line }))
+    }
+
+    /// The last event ID: what a reconnecting client sends as `last-event-id`.
+    #[must_use]
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.block.last_id.as_deref()
+    }
+
+    /// The reconnection time, if the stream set one.
+    #[must_use]
+    pub fn reconnection_time(&self) -> Option<Duration> {
+        self.block.reconnection_time
+    }
+
+    /// Makes `piece` the one that is read.
+    #[inline]
+    fn load(&mut self, piece: Bytes) {
+        self.next_cr = memchr(b'\r', &piece).unwrap_or(piece.len());
+        self.position = 0;
+        self.input = piece;
+    }
+
+    /// The data of what nearly all events are: one `data` line and a blank line, whole in the
+    /// piece, with a single space and LF line ends. Everything else takes the general path.
+    #[inline]
+    fn plain_event(&mut self) -> Option<ByteString> {
+        // No CR of this piece is behind us, so the LF search need not look beyond the next one.
+        let rest = self.input.get(self.position..self.next_cr)?;
+        if !rest.starts_with(b"data: ") || !self.at_block_start() {
+            return None;
+        }
+        let end = memchr(b'\n', rest)?;
+        if rest.get(end + 1) != Some(&b'\n') || end > self.max_line {
+            return None;
+        }
+        let value = self.position + "data: ".len()..self.position + end;
+        if value.len() > self.block.max_event {
+            return None;
+        }
+        let data = text(&self.input, value);
+        self.position += end + 2;
+        Some(data)
+    }
+
+    #[inline]
+    fn at_block_start(&self) -> bool {
+        self.cut_line.is_empty()
+            && !self.after_cr
+            && self.bom == BOM.len()
+            && matches!(self.block.data, Data::None)
+    }
+
+    fn next_event_in_general(&mut self) -> Result<Option<Event>, DecodeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        loop {
+            if self.position == self.input.len() {
+                match self.queue.pop_front() {
+                    Some(piece) => self.load(piece),
+                    None => {
+                        // Lets go of the piece while waiting for the next.
+                        self.load(Bytes::new());
+                        return Ok(None);
+                    }
+                }
+            }
+            if self.bom < BOM.len() {
+                self.skip_bom();
+                continue;
+            }
+            if mem::take(&mut self.after_cr) && self.input[self.position] == b'\n' {
+                self.position += 1;
+                continue;
+            }
+            match self.read_line() {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) => {}
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+    }
+
+    /// Reads up to the next line end or the end of the piece.
+    fn read_line(&mut self) -> Result<Option<Event>, DecodeError> {
+        let start = self.position;
+        let end = match memchr(b'\n', &self.input[start..self.next_cr]) {
+            Some(length) => {
+                self.position = start + length + 1;
+                start + length
+            }
+            None if self.next_cr < self.input.len() => {
+                let end = self.next_cr;
+                self.after_cr = true;
+                self.position = end + 1;
+                self.next_cr = memchr(b'\r', &self.input[end + 1..])
+                    .map_or(self.input.len(), |length| end + 1 + length);
+                end
+            }
+            None => {
+                self.position = self.input.len();
+                let cut = &self.input[start..];
+                if self.cut_line.len() + cut.len() > self.max_line {
+                    return Err(DecodeError::LineTooLong { limit: self.max_line });
+                }
+                append(&mut self.cut_line, cut);
+                return Ok(None);
+            }
+        };
+        if self.cut_line.len() + (end - start) > self.max_line {
+            return Err(DecodeError::LineTooLong { limit: self.max_line });
+        }
+        if self.cut_line.is_empty() {
+            return self.block.line(&self.input, start, end);
+        }
+        append(&mut self.cut_line, &self.input[start..end]);
+        let line = take(&mut self.cut_line);
+        self.block.line(&line, 0, line.len())
+    }
+
+    /// Drops a byte order mark at the beginning of the stream.
+    #[cold]
+    fn skip_bom(&mut self) {
+        while self.bom < BOM.len() && self.position < self.input.len() {
+            if self.input[self.position] == BOM[self.bom] {
+                self.position += 1;
+                self.bom += 1;
+            } else {
+                // It was none; what looked like one belongs to the first line.
+                self.cut_line.extend_from_slice(&BOM[..self.bom]);
+                self.bom = BOM.len();
+            }
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: DecodeError) -> DecodeError {
+        self.load(Bytes::new());
+        self.queue.clear();
+        self.cut_line = BytesMut::new();
+        self.block.data = Data::None;
+        self.block.joined = BytesMut::new();
+        self.failed = Some(error);
+        error
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says how much waits, not what.
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("max_line", &self.max_line)
+            .field("max_event", &self.block.max_event)
+            .field("lenient", &self.block.lines_are_events)
+            .field("unread", &self.input.len().saturating_sub(self.position))
+            .field("cut_line", &self.cut_line.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Block {
+    /// Interprets the line `owner[start..end]`; an event is complete where one comes back.
+    #[inline]
+    fn line(
+        &mut self,
+        owner: &Bytes,
+        start: usize,
+        end: usize,
+    ) -> Result<Option<Event>, DecodeError> {
+        let line = &owner[start..end];
+        if line.is_empty() {
+            return Ok(self.dispatch());
+        }
+        // No field that has a meaning has a longer name than `event` and `retry`.
+        let (name, value) = match line.iter().take("event:".len()).position(|&b| b == b':') {
+            Some(colon) => {
+                let space = usize::from(line.get(colon + 1) == Some(&b' '));
+                (&line[..colon], start + colon + 1 + space)
+            }
+            None => (line, end),
+        };
+        // A name that ends the line has the empty value.
+        let value = value.min(end)..end;
+        match name {
+            b"data" => {
+                self.append_data(owner, value)?;
+                if self.lines_are_events {
+                    return Ok(self.dispatch());
+                }
+            }
+            b"event" => self.event = Some(text(owner, value)).filter(|name| !name.is_empty()),
+            b"id" if memchr(0, &owner[value.clone()]).is_none() => {
+                self.last_id = Some(text(owner, value));
+            }
+            b"retry" => {
+                if let Some(time) = milliseconds(&owner[value]) {
+                    self.retry = Some(time);
+                    self.reconnection_time = Some(time);
+                }
+            }
+            // A comment, whose name is empty, or a field that is to be ignored.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn append_data(&mut self, owner: &Bytes, value: Range<usize>) -> Result<(), DecodeError> {
+        let line_feed = usize::from(!matches!(self.data, Data::None));
+        self.data_len += line_feed + value.len();
+        if self.data_len > self.max_event {
+            return Err(DecodeError::EventTooLong { limit: self.max_event });
+        }
+        match mem::replace(&mut self.data, Data::Joined) {
+            Data::None => {
+                self.data = Data::One(text(owner, value));
+                return Ok(());
+            }
+            Data::One(first) => append(&mut self.joined, first.as_bytes()),
+            Data::Joined => {}
+        }
+        append(&mut self.joined, b"\n");
+        append(&mut self.joined, &owner[value]);
+        Ok(())
+    }
+
+    /// The end of a block: an event if there was data, and every field is forgotten.
+    fn dispatch(&mut self) -> Option<Event> {
+        self.data_len = 0;
+        let data = match mem::take(&mut self.data) {
+            Data::None => {
+                self.event = None;
+                self.retry = None;
+                return None;
+            }
+            Data::One(data) => data,
+            Data::Joined => {
+                let lines = take(&mut self.joined);
+                text(&lines, 0..lines.len())
+            }
+        };
+        Some(self.event(data))
+    }
+
+    #[inline]
+    fn event(&mut self, data: ByteString) -> Event {
+        Event { event: self.event.take(), data, id: self.last_id.clone(), retry: self.retry.take() }
+    }
+
+    /// Whether a field was set since the last blank line.
+    fn is_open(&self) -> bool {
+        !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
+    }
+}
+
+/// A part of `owner` as text, shared with it if it is well-formed UTF-8.
+///
+/// To cut lines and fields before decoding comes to the same as decoding the whole stream first,
+/// as the standard does: the bytes that end them never stand within a character, well formed or
+/// not.
+#[inline]
+fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
+    if range.is_empty() {
+        return ByteString::new();
+    }
+    match ByteString::try_from(owner.slice(range.clone())) {
+        Ok(text) => text,
+        Err(_) => replaced(&owner[range]),
+    }
+}
+
+#[cold]
+fn replaced(bytes: &[u8]) -> ByteString {
+    String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// A `retry` value: ASCII digits and nothing else.
+fn milliseconds(value: &[u8]) -> Option<Duration> {
+    if value.is_empty() {
+        return None;
+    }
+    let mut total = 0_u64;
+    for digit in value {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        total = total.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    }
+    Some(Duration::from_millis(total))
+}
+
+/// Appends to a buffer whose earlier contents may still be shared by events.
+fn append(buffer: &mut BytesMut, bytes: &[u8]) {
+    if buffer.capacity() - buffer.len() < bytes.len() {
+        // Takes the room of dropped events back if there is any.
+        buffer.reserve(bytes.len().max(FIRST_CAPACITY));
+    }
+    buffer.extend_from_slice(bytes);
+}
+
+/// Takes the contents; a buffer that one large line has grown is not kept.
+fn take(buffer: &mut BytesMut) -> Bytes {
+    let taken = buffer.split().freeze();
+    if taken.len() > KEEP_CAPACITY {
+        *buffer = BytesMut::new();
+    }
+    taken
+}
+
+/// What was left when the input of a [`Decoder`] ended within a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The event as it would be if the blank line, and the end of a last line that was cut, had
+    /// come; `None` if there was no data yet.
+    pub event: Option<Event>,
+    /// Whether the input ended within a line, so that the last field may be cut.
+    pub mid_line: bool,
+}
+
+/// The input of a [`Decoder`] passed a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A line has more bytes than it may.
+    LineTooLong {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// An event's data has more bytes than it may.
+    EventTooLong {
+        /// How many it may have.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LineTooLong { limit } => {
+                write!(f, "a line of the event stream is longer than {limit} bytes")
+            }
+            Self::EventTooLong { limit } => {
+                write!(f, "an event of the event stream has more than {limit} bytes of data")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
