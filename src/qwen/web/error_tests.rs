@@ -36,7 +36,13 @@ fn in_stream(code: &str, details: &str) -> Error {
 
 /// The rows of A15.2: code, details, kind, the client's status, seconds to wait.
 const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 31] = [
-    ("RateLimited", "You've reached the upper limit for today's usage.", ErrorKind::Quota, 429, None),
+    (
+        "RateLimited",
+        "You've reached the upper limit for today's usage.",
+        ErrorKind::Quota,
+        429,
+        None,
+    ),
     ("RateLimited", "The chat is in progress", ErrorKind::ConversationBusy, 503, Some(3)),
     ("Bad_Request", "The chat is in progress!", ErrorKind::ConversationBusy, 503, Some(3)),
     ("ParallelLimited", "", ErrorKind::RateLimited, 429, Some(5)),
@@ -52,7 +58,13 @@ const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 31] = [
     ("Not_Found", "Model not found", ErrorKind::ModelNotFound, 404, None),
     ("Not_Found", "Chat not found", ErrorKind::ConversationLost, 404, None),
     ("CHAT_NOT_FOUND", "", ErrorKind::ConversationLost, 404, None),
-    ("Bad_Request", "Invalid input the chat c-1 is not exist.", ErrorKind::ConversationLost, 404, None),
+    (
+        "Bad_Request",
+        "Invalid input the chat c-1 is not exist.",
+        ErrorKind::ConversationLost,
+        404,
+        None,
+    ),
     ("PARENT_NOT_FOUND", "", ErrorKind::ConversationLost, 400, None),
     (
         "Bad_Request",
@@ -69,12 +81,24 @@ const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 31] = [
         None,
     ),
     ("Bad_Request", "Invalid input too many messages.", ErrorKind::Internal, 502, None),
-    ("RequestValidationError", "[\"Field 'chat_id': Field required\"]", ErrorKind::Internal, 502, None),
+    (
+        "RequestValidationError",
+        "[\"Field 'chat_id': Field required\"]",
+        ErrorKind::Internal,
+        502,
+        None,
+    ),
     ("Bad_Request", "internal error", ErrorKind::Upstream, 502, None),
     ("Internal_Server_Error", "", ErrorKind::Upstream, 502, None),
     ("internal_error", "", ErrorKind::Upstream, 502, None),
     ("Bad_Request", "Something wrong with request!", ErrorKind::Internal, 502, None),
-    ("invalid_input", "The input or attachment is not valid.", ErrorKind::InvalidRequest, 400, None),
+    (
+        "invalid_input",
+        "The input or attachment is not valid.",
+        ErrorKind::InvalidRequest,
+        400,
+        None,
+    ),
     ("data_inspection_failed", "", ErrorKind::ContentFilter, 400, None),
     (
         "InternalError.Algo.InvalidParameter",
@@ -135,7 +159,8 @@ fn the_hours_of_a_quota_are_a_wait() {
 
 #[test]
 fn what_was_asked_decides_about_localised_words() {
-    let not_found = || Failure { code: "Not_Found".into(), text: "未找到".into(), ..Failure::default() };
+    let not_found =
+        || Failure { code: "Not_Found".into(), text: "未找到".into(), ..Failure::default() };
     let kind = |call| not_found().into_error(call, None, None).kind();
     assert_eq!(kind(TURN), ErrorKind::ConversationLost);
     assert_eq!(kind(FIRST), ErrorKind::ModelNotFound);
@@ -159,11 +184,13 @@ fn a_refusal_is_read_at_the_top_as_well() {
 fn the_effective_status_outweighs_http() {
     let error = refused_by(TURN, 200, &[("x-actual-status-code", "401")], read("{}"));
     assert!(error.is_auth());
-    let error = refused_by(TURN, 200, &[("x-actual-status-code", "429"), ("retry-after", "9")], read(""));
+    let error =
+        refused_by(TURN, 200, &[("x-actual-status-code", "429"), ("retry-after", "9")], read(""));
     assert!(error.is_rate_limited());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));
     // What does not parse does not count.
-    let ok = HeaderMap::from_iter([("x-actual-status-code".parse().unwrap(), "ok".parse().unwrap())]);
+    let ok =
+        HeaderMap::from_iter([("x-actual-status-code".parse().unwrap(), "ok".parse().unwrap())]);
     assert!(envelope(TURN, StatusCode::OK, &ok, &read(r#"{"success":true}"#)).is_ok());
 }
 
