@@ -1,1 +1,148 @@
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
+use crate::chat::{Extra, ToolCall};
+
+fn parts(parts: Vec<PartKind>) -> Message {
+    let mut message = Message::empty(Role::User);
+    message.content = Some(Content::Parts(parts.into_iter().map(Part::new).collect()));
+    message
+}
+
+fn image_at(url: &str) -> PartKind {
+    PartKind::Image { url: url.into(), detail: None }
+}
+
+#[test]
+fn a_single_user_message_goes_as_it_is_and_uncopied() {
+    let message = Message::new(Role::User, String::from("Hello [image 1]\n"));
+    let folded = fold(std::slice::from_ref(&message)).unwrap();
+    assert_eq!(folded.text, "Hello [image 1]\n");
+    assert_eq!(folded.text.as_ptr(), message.text().as_ptr());
+}
+
+#[test]
+fn a_history_is_marked_with_its_instructions_first() {
+    let mut named = Message::new(Role::User, "What is the weather?");
+    named.name = Some("ann".into());
+    let mut calls = Message::empty(Role::Assistant);
+    calls.reasoning = Some("I must look.".into());
+    calls.tool_calls = vec![
+        ToolCall::new("call_1", "get_weather", "{\"city\":\"Oslo\"}"),
+        ToolCall::new("", "now", "{}"),
+    ];
+    let mut result = Message::new(Role::Tool, "4 °C");
+    result.tool_call_id = Some("call_1".into());
+    let mut legacy = Message::new(Role::Function, "noon");
+    legacy.name = Some("now".into());
+    let folded = fold(&[
+        Message::new(Role::User, "Hi"),
+        Message::new(Role::System, "Answer in verse."),
+        named,
+        calls,
+        result,
+        legacy,
+        Message::new(Role::Developer, "Be short."),
+        Message::new(Role::Assistant, "It is cold."),
+    ])
+    .unwrap();
+    assert_eq!(
+        folded.text,
+        "[system]\nAnswer in verse.\n\n\
+         [developer]\nBe short.\n\n\
+         [user]\nHi\n\n\
+         [user: ann]\nWhat is the weather?\n\n\
+         [assistant]\n[thinks]\nI must look.\n\
+         [calls get_weather, id call_1]\n{\"city\":\"Oslo\"}\n\
+         [calls now]\n{}\n\n\
+         [tool result: get_weather, id call_1]\n4 °C\n\n\
+         [tool result: now]\nnoon\n\n\
+         [assistant]\nIt is cold."
+    );
+}
+
+#[test]
+fn a_single_message_that_is_not_a_users_is_marked() {
+    let mut result = Message::new(Role::Tool, "4 °C");
+    result.tool_call_id = Some("call_1".into());
+    assert_eq!(fold(&[result]).unwrap().text, "[tool result, id call_1]\n4 °C");
+    let mut named = Message::new(Role::User, "Hi");
+    named.name = Some("ann".into());
+    assert_eq!(fold(&[named]).unwrap().text, "[user: ann]\nHi");
+}
+
+#[test]
+fn images_keep_their_place_among_the_text() {
+    let first = parts(vec![
+        PartKind::Text("Look: ".into()),
+        image_at("https://cdn.example/a.png"),
+        PartKind::Text(" and ".into()),
+        image_at("HTTPS://cdn.example/b.jpg"),
+    ]);
+    let folded = fold(std::slice::from_ref(&first)).unwrap();
+    assert_eq!(folded.text, "Look:  and ");
+    assert_eq!(folded.images, ["https://cdn.example/a.png", "HTTPS://cdn.example/b.jpg"]);
+    let folded = fold(&[first, parts(vec![image_at("https://cdn.example/c.gif")])]).unwrap();
+    assert_eq!(folded.text, "[user]\nLook: [image 1] and [image 2]\n\n[user]\n[image 3]");
+    assert_eq!(folded.images.len(), 3);
+}
+
+#[test]
+fn what_cannot_be_carried_is_named() {
+    let text = || PartKind::Text("x".into());
+    let other = json!({"type": "audio_url", "audio_url": {"url": "https://cdn.example/a.mp3"}});
+    let Some(other) = other.as_object().cloned() else { unreachable!() };
+    for (kind, word) in [
+        (image_at("data:image/png;base64,AAAA"), "data:"),
+        (image_at("http://cdn.example/a.png"), "not https:"),
+        (image_at("é"), "not https:"),
+        (PartKind::Audio { data: "AAAA".into(), format: None }, "audio"),
+        (PartKind::Video { url: "https://cdn.example/a.mp4".into() }, "video"),
+        (PartKind::File { id: Some("f".into()), data: None, name: None }, "a file"),
+        (PartKind::Other(Extra::from(other)), "type"),
+    ] {
+        let alone = fold(&[parts(vec![text(), kind.clone()])]).expect_err("not carried");
+        assert_eq!(alone.param(), Some("messages[0].content[1]"));
+        assert!(alone.to_string().contains(word), "{alone}");
+        let folded = fold(&[Message::new(Role::System, "s"), parts(vec![text(), kind])]);
+        let error = folded.expect_err("not carried");
+        assert_eq!(error.param(), Some("messages[1].content[1]"));
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest);
+    }
+}
+
+#[test]
+fn nothing_to_say_is_an_error() {
+    for messages in [vec![], vec![Message::new(Role::User, " \n")], vec![parts(vec![])]] {
+        assert_eq!(fold(&messages).expect_err("empty").param(), Some("messages"));
+    }
+    assert!(fold(&[parts(vec![image_at("https://cdn.example/a.png")])]).is_ok());
+}
+
+proptest! {
+    /// No text of the history is lost, and the order is kept among those of a kind.
+    #[test]
+    fn nothing_is_lost(history in proptest::collection::vec((0..4_u8, "[a-z]{1,8}"), 2..20)) {
+        let messages: Vec<_> = history
+            .iter()
+            .enumerate()
+            .map(|(at, (role, text))| {
+                let role = [Role::System, Role::User, Role::Assistant, Role::Tool][*role as usize];
+                Message::new(role, format!("{text}#{at}#"))
+            })
+            .collect();
+        let folded = fold(&messages).unwrap().text;
+        for instructions in [true, false] {
+            let mut from = 0;
+            for message in &messages {
+                if message.role.is_instruction() == instructions {
+                    let text = message.text();
+                    let at = folded[from..].find(text.as_str());
+                    prop_assert!(at.is_some(), "{} after {} in {}", text, from, folded);
+                    from += at.unwrap_or(0) + text.len();
+                }
+            }
+        }
+    }
+}

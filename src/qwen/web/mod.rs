@@ -101,7 +101,6 @@
 
 mod error;
 mod fold;
-mod frames;
 mod future;
 mod layer;
 mod request;

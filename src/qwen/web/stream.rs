@@ -11,11 +11,12 @@ use futures_core::Stream;
 use http_body::Body;
 use serde_json::{Map, Value};
 
-use super::{frames::Frames, stop::Stop, turn::Turn};
+use super::{stop::Stop, turn::Turn};
 use crate::{
     Error, ErrorKind,
-    chat::{ChatEvent, Conversation, FinishReason},
+    chat::{ChatEvent, Conversation, FinishReason, Text},
     qwen::transport::{self, BoxError},
+    sse::{DecodeError, Decoder, Unfinished},
 };
 
 /// The answer of [`QwenWeb`](super::QwenWeb): a [`ChatStream`](crate::chat::ChatStream).
@@ -34,7 +35,9 @@ pub struct AnswerStream<B> {
     /// `None` once the stream is over. The one box of an answer: the body is polled before the
     /// stream is handed on, and handed on it is moved.
     body: Option<Pin<Box<B>>>,
-    frames: Frames,
+    decoder: Decoder,
+    /// How many bytes came.
+    read: usize,
     turn: Turn,
     /// What was read and not taken.
     events: VecDeque<ChatEvent>,
@@ -48,7 +51,8 @@ impl<B> AnswerStream<B> {
     pub(super) fn new(body: B, turn: Turn, stop: Option<Stop>) -> Self {
         Self {
             body: Some(Box::pin(body)),
-            frames: Frames::new(),
+            decoder: Decoder::lenient(),
+            read: 0,
             turn,
             events: VecDeque::new(),
             error: None,
@@ -87,7 +91,8 @@ impl<B> AnswerStream<B> {
         events.push_back(ChatEvent::Finished(FinishReason::Stop));
         Ok(Self {
             body: None,
-            frames: Frames::new(),
+            decoder: Decoder::lenient(),
+            read: 0,
             turn: Turn::over(conversation),
             events,
             error: None,
@@ -98,7 +103,8 @@ impl<B> AnswerStream<B> {
     /// The stream ends after what has been read.
     fn close(&mut self) {
         self.body = None;
-        self.frames = Frames::new();
+        // What upstream sent beyond its last event is not kept for as long as the client reads.
+        self.decoder = Decoder::lenient();
     }
 
     fn fail(&mut self, error: Error) {
@@ -106,16 +112,39 @@ impl<B> AnswerStream<B> {
         self.close();
     }
 
-    /// Takes one event of upstream's in; nothing where a whole one has to be read first.
-    fn advance(&mut self) -> Option<()> {
-        let data = match self.frames.next()? {
-            Ok(data) => data,
-            Err(error) => {
-                self.fail(error);
-                return Some(());
+    /// Takes one event of upstream's in; `false` where more has to be read for a whole one.
+    fn advance(&mut self) -> bool {
+        match self.decoder.next_event() {
+            Ok(Some(event)) => {
+                let result = self.turn.push(&Text::from(event.data), &mut self.events);
+                self.after(result);
+                true
             }
+            Ok(None) => false,
+            Err(error) => {
+                self.fail(too_long(error));
+                true
+            }
+        }
+    }
+
+    /// Upstream closed the connection: its last line may lack an end, but not its answer.
+    fn finish(&mut self) {
+        let result = match self.decoder.finish() {
+            Ok(Some(Unfinished { event: Some(event), .. })) => {
+                self.turn.push_last(&Text::from(event.data), &mut self.events)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(too_long(error)),
         };
-        let result = self.turn.push(&data, &mut self.events);
+        self.after(result);
+        if !self.turn.is_over() && self.error.is_none() {
+            let error = self.turn.cut();
+            self.fail(error);
+        }
+    }
+
+    fn after(&mut self, result: Result<(), Error>) {
         if let Some(stop) = &mut self.stop {
             if self.turn.is_over() {
                 stop.disarm();
@@ -128,8 +157,12 @@ impl<B> AnswerStream<B> {
             Ok(()) if self.turn.is_over() => self.close(),
             Ok(()) => {}
         }
-        Some(())
     }
+}
+
+fn too_long(error: DecodeError) -> Error {
+    Error::new(ErrorKind::Upstream, "the upstream sent an event that is too long")
+        .with_source(error)
 }
 
 impl<B> AnswerStream<B>
@@ -143,21 +176,24 @@ where
             if self.body.is_none() {
                 return Poll::Ready(false);
             }
-            if self.advance().is_some() {
+            if self.advance() {
                 return Poll::Ready(true);
             }
             let Some(body) = &mut self.body else { continue };
             match ready!(body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.frames.push(data);
+                        self.read += data.len();
+                        self.decoder.push(data);
                     }
                 }
-                Some(Err(error)) => self.fail(transport::error(error)),
-                None if self.frames.finish() => {}
+                Some(Err(error)) => {
+                    self.fail(transport::error(error));
+                    return Poll::Ready(true);
+                }
                 None => {
-                    let error = self.turn.cut();
-                    self.fail(error);
+                    self.finish();
+                    return Poll::Ready(true);
                 }
             }
         }
@@ -174,7 +210,7 @@ where
     ///
     /// Nothing is lost: what was read stays in the stream.
     pub(super) async fn commit(&mut self, bytes: usize, events: usize) -> Result<(), Error> {
-        let mut read = 0;
+        let mut steps = 0;
         loop {
             if self.events.iter().any(ChatEvent::is_content) {
                 return Ok(());
@@ -182,7 +218,7 @@ where
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            if self.frames.taken() > bytes || read > events {
+            if self.read > bytes || steps > events {
                 if self.turn.response_id().is_some() {
                     return Ok(());
                 }
@@ -193,7 +229,7 @@ where
                 ));
             }
             poll_fn(|cx| self.poll_read(cx)).await;
-            read += 1;
+            steps += 1;
         }
     }
 }

@@ -98,6 +98,23 @@ impl Turn {
         }
     }
 
+    /// [`push`](Self::push) for the last line of a stream that ended within it: what cannot be
+    /// read of it was cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push), and where the event is not whole.
+    pub(super) fn push_last(
+        &mut self,
+        data: &Text,
+        out: &mut VecDeque<ChatEvent>,
+    ) -> Result<(), Error> {
+        if Event::parse(data).is_err() {
+            return Err(self.cut());
+        }
+        self.push(data, out)
+    }
+
     /// The error for a stream that ends now.
     pub(super) fn cut(&mut self) -> Error {
         self.is_over = true;
