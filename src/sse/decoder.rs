@@ -4,16 +4,13 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use memchr::memchr;
 
-use super::Event;
+use super::{
+    Event,
+    buffer::{append, take},
+};
 
 /// The byte order mark in UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
-
-/// A joined line or event above this size does not leave its buffer behind for the next.
-const KEEP_CAPACITY: usize = 64 * 1024;
-
-/// The first allocation for lines that are cut between two pieces.
-const FIRST_CAPACITY: usize = 4 * 1024;
 
 /// Reads an event stream: bytes in, [`Event`]s out, no I/O.
 ///
@@ -509,24 +506,6 @@ fn milliseconds(value: &[u8]) -> Option<Duration> {
         total = total.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
     }
     Some(Duration::from_millis(total))
-}
-
-/// Appends to a buffer whose earlier contents may still be shared by events.
-fn append(buffer: &mut BytesMut, bytes: &[u8]) {
-    if buffer.capacity() - buffer.len() < bytes.len() {
-        // Takes the room of dropped events back if there is any.
-        buffer.reserve(bytes.len().max(FIRST_CAPACITY));
-    }
-    buffer.extend_from_slice(bytes);
-}
-
-/// Takes the contents; a buffer that one large line has grown is not kept.
-fn take(buffer: &mut BytesMut) -> Bytes {
-    let taken = buffer.split().freeze();
-    if taken.len() > KEEP_CAPACITY {
-        *buffer = BytesMut::new();
-    }
-    taken
 }
 
 /// What was left when the input of a [`Decoder`] ended within a block.

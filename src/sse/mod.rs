@@ -2,11 +2,17 @@
 //!
 //! The codec does no I/O: a [`Decoder`] turns bytes into [`Event`]s, an [`Encoder`] writes
 //! events into a buffer. [`EventStream`] puts the decoder over any [`http_body::Body`].
+//! [`SseReframeLayer`] goes over any HTTP service and makes its streams well formed, whoever
+//! reads them; it is described in [`reframe`].
+//!
+//! All of it stands alone: the feature `sse` brings nothing else of this crate.
 
+mod buffer;
 mod decoder;
 mod encoder;
 mod event;
 mod keep_alive;
+pub mod reframe;
 mod stream;
 
 pub use self::{
@@ -14,5 +20,6 @@ pub use self::{
     encoder::{DONE, Encoder, KEEP_ALIVE},
     event::Event,
     keep_alive::{KeepAlive, KeepAliveTimer},
+    reframe::{OnError, SseReframe, SseReframeLayer},
     stream::{EventStream, StreamError},
 };

@@ -1,0 +1,274 @@
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::{
+    OnError,
+    debug_view::DebugView,
+    layer::Config,
+    reframer::{Reframer, Tail},
+};
+use crate::sse::{Encoder, KEEP_ALIVE, KeepAliveTimer, StreamError};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+pin_project! {
+    /// The body of a response of an [`SseReframe`](super::SseReframe).
+    ///
+    /// Where the response is no event stream, this passes the inner body's frames on as they
+    /// are, and costs a branch.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when a poll is given up. Dropping the body drops the inner one at once.
+    pub struct ReframeBody<B> {
+        #[pin]
+        inner: B,
+        #[pin]
+        keep_alive: Option<KeepAliveTimer>,
+        reframe: Option<Reframe>,
+    }
+}
+
+struct Reframe {
+    reframer: Reframer,
+    on_error: OnError,
+    view: Option<Box<DebugView>>,
+    next: Next,
+}
+
+/// What the next poll does.
+enum Next {
+    Read,
+    /// The trailers came while an event was held.
+    Trailers(HeaderMap),
+    End,
+}
+
+impl<B> ReframeBody<B> {
+    pub(super) fn pass(inner: B) -> Self {
+        Self { inner, keep_alive: None, reframe: None }
+    }
+
+    pub(super) fn reframe(inner: B, config: Config) -> Self {
+        metrics::counter!("tower_qwen_sse_streams_total").increment(1);
+        Self {
+            inner,
+            keep_alive: config.keep_alive.map(|keep_alive| keep_alive.timer()),
+            reframe: Some(Reframe {
+                reframer: Reframer::new(config.max_event, config.lenient),
+                on_error: config.on_error,
+                view: DebugView::if_enabled(config.trace_content),
+                next: Next::Read,
+            }),
+        }
+    }
+}
+
+impl<B> Body for ReframeBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    /// The inner body's errors as they are, and [`StreamError`]s of this body's own.
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        let Some(reframe) = this.reframe else {
+            return this.inner.poll_frame(cx).map(|frame| {
+                frame.map(|frame| match frame {
+                    Ok(frame) => {
+                        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+                    }
+                    Err(error) => Err(error.into()),
+                })
+            });
+        };
+        loop {
+            match std::mem::replace(&mut reframe.next, Next::End) {
+                Next::Read => reframe.next = Next::Read,
+                Next::Trailers(trailers) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Next::End => return Poll::Ready(None),
+            }
+            let output = match this.inner.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => reframe.frame(frame),
+                Poll::Ready(Some(Err(error))) => Some(reframe.fail(error.into(), "body")),
+                Poll::Ready(None) => {
+                    reframe.next = Next::End;
+                    reframe.end()
+                }
+                Poll::Pending => {
+                    // Only whole events have left, so a comment fits in here.
+                    let Some(timer) = this.keep_alive.as_mut().as_pin_mut() else {
+                        return Poll::Pending;
+                    };
+                    std::task::ready!(timer.poll_quiet(cx));
+                    metrics::counter!("tower_qwen_sse_keep_alives_total").increment(1);
+                    if let Some(view) = &mut reframe.view {
+                        view.keep_alive();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(KEEP_ALIVE)))));
+                }
+            };
+            if let Some(output) = output {
+                if let Some(timer) = this.keep_alive.as_mut().as_pin_mut() {
+                    timer.reset();
+                }
+                if let (Some(view), Ok(output)) = (&mut reframe.view, &output) {
+                    view.frame_out(output);
+                }
+                return Poll::Ready(Some(output.map(Frame::data)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.reframe {
+            None => self.inner.is_end_stream(),
+            Some(reframe) => match reframe.next {
+                Next::Read => self.inner.is_end_stream() && reframe.reframer.is_empty(),
+                Next::Trailers(_) => false,
+                Next::End => true,
+            },
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.reframe {
+            None => self.inner.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Reframe {
+    /// Takes a frame of the inner body in.
+    fn frame<D: Buf>(&mut self, frame: Frame<D>) -> Option<Result<Bytes, BoxError>> {
+        let trailers = match frame.into_data() {
+            Ok(mut data) => {
+                // For `Bytes` this is no copy.
+                let piece = data.copy_to_bytes(data.remaining());
+                if let Some(view) = &mut self.view {
+                    view.piece_in(&piece, self.reframer.held());
+                }
+                return match self.reframer.push(piece) {
+                    Ok(frame) => frame.map(Ok),
+                    Err(error) => Some(self.fail(StreamError::from(error).into(), "too_long")),
+                };
+            }
+            Err(other) => other.into_trailers(),
+        };
+        // Frames of kinds yet to come are not for event streams.
+        self.next = Next::Trailers(trailers.ok()?);
+        let output = self.end();
+        if matches!(output, Some(Err(_))) {
+            self.next = Next::End;
+        }
+        output
+    }
+
+    /// The inner body has ended without an error.
+    fn end(&mut self) -> Option<Result<Bytes, BoxError>> {
+        match self.reframer.finish() {
+            Tail::Nothing => None,
+            Tail::Completed(frame) => Some(Ok(frame)),
+            Tail::Cut(held) => {
+                tracing::debug!(bytes = held, "dropped an event that the upstream did not finish");
+                let next = std::mem::replace(&mut self.next, Next::End);
+                let output = self.fail(StreamError::Unfinished.into(), "unfinished");
+                if output.is_ok() {
+                    self.next = next;
+                }
+                Some(output)
+            }
+        }
+    }
+
+    /// Ends the stream with an error, as the policy wants it.
+    #[cold]
+    fn fail(&mut self, error: BoxError, kind: &'static str) -> Result<Bytes, BoxError> {
+        self.next = Next::End;
+        metrics::counter!("tower_qwen_sse_errors_total", "kind" => kind).increment(1);
+        match self.on_error {
+            OnError::Propagate => Err(error),
+            OnError::InBand => {
+                tracing::warn!(kind, "an event stream broke off, and the client was told in band");
+                Ok(in_band(&*error))
+            }
+        }
+    }
+}
+
+/// The last events of a stream that broke off (D5).
+fn in_band(error: &(dyn StdError + Send + Sync + 'static)) -> Bytes {
+    // The text of foreign errors may hold what clients must not see, such as internal addresses.
+    let message = match (error.downcast_ref::<crate::Error>(), error.downcast_ref::<StreamError>())
+    {
+        (Some(error), _) => error.message().to_owned(),
+        (None, Some(StreamError::Decode(error))) => error.to_string(),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => "the upstream broke the event stream off".to_owned(),
+    };
+    let mut encoder = Encoder::new();
+    encoder.data(&format!(
+        "{{\"error\":{{\"message\":{},\"type\":\"upstream_error\",\"param\":null,\
+         \"code\":\"upstream_stream_error\"}}}}",
+        JsonString(&message),
+    ));
+    encoder.done();
+    encoder.take()
+}
+
+/// A string in JSON; the `sse` feature alone has no serialiser for it.
+struct JsonString<'a>(&'a str);
+
+impl fmt::Display for JsonString<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+
+        f.write_char('"')?;
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                '\0'..='\x1f' => write!(f, "\\u{:04x}", u32::from(character))?,
+                _ => f.write_char(character)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// Says what the body does, not what flows through it.
+impl<B> fmt::Debug for ReframeBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReframeBody")
+            .field("reframes", &self.reframe.is_some())
+            .field("held", &self.reframe.as_ref().map_or(0, |reframe| reframe.reframer.held()))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_string_is_escaped() {
+        assert_eq!(JsonString("a\"b\\c\n\u{1f}é").to_string(), "\"a\\\"b\\\\c\\u000a\\u001fé\"");
+    }
+}

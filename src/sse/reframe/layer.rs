@@ -1,0 +1,104 @@
+use tower_layer::Layer;
+
+use super::SseReframe;
+use crate::sse::{Decoder, KeepAlive};
+
+/// Makes event streams well formed: see the [module documentation](super).
+#[derive(Clone, Copy, Debug)]
+pub struct SseReframeLayer {
+    config: Config,
+}
+
+/// What each body needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) lenient: bool,
+    pub(super) max_event: usize,
+    pub(super) on_error: OnError,
+    pub(super) trace_content: bool,
+}
+
+/// What becomes of an error in the middle of a stream, when the status is long sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnError {
+    /// The body fails: a server breaks the connection or the HTTP/2 stream off. What an adapter
+    /// or a client behind the layer wants, and the default.
+    #[default]
+    Propagate,
+    /// The body ends in good order with two more events, the safest form for OpenAI clients
+    /// (qwen-wire.md D5): `data: {"error":{…}}` and `data: [DONE]`.
+    InBand,
+}
+
+impl SseReframeLayer {
+    /// A layer without keep-alive that takes [`Decoder::DEFAULT_MAX_EVENT`] bytes an event and
+    /// passes errors on.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            config: Config {
+                keep_alive: None,
+                lenient: false,
+                max_event: Decoder::DEFAULT_MAX_EVENT,
+                on_error: OnError::Propagate,
+                trace_content: false,
+            },
+        }
+    }
+
+    /// Sends [`KEEP_ALIVE`](crate::sse::KEEP_ALIVE) after each such silence.
+    ///
+    /// It says that the connection lives, not that the upstream does: a timeout for the
+    /// upstream's silence has to stand inside of this layer.
+    #[must_use]
+    pub const fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
+        self.config.keep_alive = Some(keep_alive);
+        self
+    }
+
+    /// Takes each `data` line for a whole event, and adds the blank line where it is missing:
+    /// for streams as chat.qwen.ai sends them (qwen-wire.md A11.1).
+    #[must_use]
+    pub const fn lenient(mut self, lenient: bool) -> Self {
+        self.config.lenient = lenient;
+        self
+    }
+
+    /// How many bytes are held back for one event before the stream is given up.
+    #[must_use]
+    pub const fn max_event(mut self, bytes: usize) -> Self {
+        self.config.max_event = bytes;
+        self
+    }
+
+    /// What becomes of an error in the middle of a stream.
+    #[must_use]
+    pub const fn on_error(mut self, on_error: OnError) -> Self {
+        self.config.on_error = on_error;
+        self
+    }
+
+    /// Whether the debug view, which is there at level TRACE, shows what the events say. Only
+    /// for debugging: it is what users wrote and what they were answered.
+    #[must_use]
+    pub const fn trace_content(mut self, trace: bool) -> Self {
+        self.config.trace_content = trace;
+        self
+    }
+}
+
+impl Default for SseReframeLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for SseReframeLayer {
+    type Service = SseReframe<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SseReframe::new(inner, self.config)
+    }
+}
