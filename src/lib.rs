@@ -1,4 +1,123 @@
-//! Composable tower layers over a Qwen upstream.
+//! Composable [tower] layers over a Qwen upstream.
+//!
+//! A Rust service in front of Qwen gets, one layer at a time: credentials that refresh
+//! themselves, stateless OpenAI clients over stateful chats, only the new messages sent,
+//! well-formed event streams, and tool calls that work even when the model writes them as text.
+//!
+//! # The stack
+//!
+//! HTTP all the way down; only the body changes its type.
+//!
+//! ```text
+//! any axum / hyper server
+//!       │  http::Request<B: Body>                http::Response<OpenAiBody>  ▲
+//!   OpenAiLayer        JSON in, validated · SSE or JSON out · every error an OpenAI error
+//!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
+//!   SessionLayer       which upstream chat does this history continue?
+//!   DedupLayer         send only what that chat has not seen
+//!   ToolCallLayer      tools → prompt, calls in the text → tool_calls
+//!   (or ToolWrapLayer  every reply is one XML tool call, for XML-protocol clients)
+//!   AuthRefreshLayer   put the credential on; refresh once, retry once
+//!   QwenWebLayer       chat ⇄ chat.qwen.ai wire
+//!       │  http::Request<Full<Bytes>>            http::Response<B: Body>
+//!   SseReframeLayer    any chunking in, whole well-formed events out
+//!   QwenUpstream       the HTTP client: base URL, headers, cookies, pool
+//! ```
+//!
+//! Every layer is optional and has a feature of its own. The order is not a matter of taste: the
+//! session hashes what the *client* saw and will send back, so it is outside the tools; dedup
+//! needs the conversation that the session found; the tools go only into the first message of a
+//! chat, so they are inside dedup; an expired token is reported inside a 200 that only the
+//! adapter can read, so the credential is outside the adapter. Where types can say so, a wrong
+//! order does not compile. [`SseReframeLayer`](sse::SseReframeLayer) also stands alone over any
+//! HTTP service; the adapters read any chunking by themselves and do not need it.
+//!
+//! # A server
+//!
+//! With [`OpenAiLayer`](openai::OpenAiLayer) outermost the stack is an ordinary HTTP service with
+//! `Error = Infallible`, for axum's `route_service` or hyper's `TowerToHyperService`. Here it
+//! runs on the [`Emulator`](emulator::Emulator); with
+//! [`QwenUpstream`](qwen::client::QwenUpstream) in its place it talks to the real one.
+//!
+//! ```
+//! use axum::{Router, body::Body, http::Request};
+//! use http_body_util::BodyExt;
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_qwen::{emulator::Emulator, openai::OpenAiLayer, qwen::web::QwenWebLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let qwen = ServiceBuilder::new()
+//!     .layer(OpenAiLayer::new())
+//!     .layer(QwenWebLayer::new())
+//!     .service(Emulator::new());
+//! let app: Router = Router::new().route_service("/v1/chat/completions", qwen);
+//!
+//! let request = Request::post("/v1/chat/completions").body(Body::from(
+//!     r#"{"model":"qwen3-max","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#,
+//! ))?;
+//! let body = app.oneshot(request).await?.into_body().collect().await?.to_bytes();
+//! assert!(body.starts_with(b"data: ") && body.ends_with(b"data: [DONE]\n\n"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A client
+//!
+//! Without the edge the stack is a Rust client.
+//!
+//! ```
+//! use http::Request;
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_qwen::{
+//!     chat::{Answer, ChatRequest, Message, Role},
+//!     emulator::Emulator,
+//!     qwen::web::QwenWebLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), tower_qwen::Error> {
+//! let qwen = ServiceBuilder::new().layer(QwenWebLayer::new()).service(Emulator::new());
+//! let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+//! let answer = Answer::collect(qwen.oneshot(Request::new(request)).await?.into_body()).await?;
+//! assert!(!answer.text.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds | by default |
+//! | --- | --- | --- |
+//! | `chat` | the vocabulary that the layers share | with any layer |
+//! | `sse` | the event-stream codec and `SseReframeLayer`, nothing else | yes |
+//! | `openai` | `OpenAiLayer` | yes |
+//! | `session` | `SessionLayer` and the store in memory | yes |
+//! | `redis` | the store for several proxies | no |
+//! | `dedup` | `DedupLayer` | yes |
+//! | `tool-call` | `ToolCallLayer` and the scanner | yes |
+//! | `tool-wrap` | `ToolWrapLayer` | yes |
+//! | `auth` | credentials, providers, `AuthRefreshLayer` | yes |
+//! | `web` | `QwenWebLayer` | yes |
+//! | `client` | `QwenUpstream` | yes |
+//! | `emulator` | an in-process chat.qwen.ai | yes |
+//!
+//! # What is promised
+//!
+//! - Memory is bounded, and time is linear in the input, whatever upstream or client send.
+//! - Nothing they send makes it panic.
+//! - A response that is dropped cancels the work upstream; a refresh in flight is never lost.
+//! - At most one refresh is in flight per credential and one replay per request, and nothing is
+//!   repeated after the *commit point*: an adapter answers only when the first meaningful event
+//!   is there, so before it errors have a real status, and after it they are written into the
+//!   stream.
+//! - A stream has one terminal frame. It is never ended silently: an upstream that breaks off is
+//!   an error, whatever its status was.
+//! - A conversation never leaks into another tenant's.
+//! - Challenges of an anti-bot layer are recognised and reported, never evaded.
+//!
+//! [tower]: https://docs.rs/tower
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 

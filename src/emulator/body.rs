@@ -1,0 +1,237 @@
+//! What an answer's bytes come out of.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
+
+use super::{generation::Generation, script::Script};
+
+/// The body of every answer of the [`Emulator`](super::Emulator).
+///
+/// An event stream comes out one event a frame, or in pieces of the size that the builder or the
+/// request asked for; waits between events are tokio's. The error is what a client of a real
+/// server would see when the connection is lost ([`io::ErrorKind::ConnectionReset`]), and only
+/// the `reset` directive produces it.
+///
+/// Dropping a body before its end leaves the chat "in progress" until it is stopped, as a real
+/// server goes on generating for a client that went away (qwen-wire.md A20).
+pub struct Body {
+    inner: Inner,
+}
+
+enum Inner {
+    Whole(Option<Bytes>),
+    Events(Box<Events>),
+}
+
+/// One step of a stream.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Bytes that are on the wire now.
+    Send(Bytes),
+    /// Nothing happens for this long.
+    Wait(Duration),
+    /// The model is done: the chat is free, what is still sent does not concern it.
+    Finish,
+    /// The connection is lost.
+    Fail,
+    /// The socket stays open and silent for good.
+    Hold,
+    /// The body ends.
+    End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Running,
+    Holding,
+    Failing,
+    Ended,
+}
+
+pub(super) struct Events {
+    script: Script,
+    /// Cut the stream into pieces of this many bytes, whatever they hold.
+    piece: Option<usize>,
+    /// What is on the wire and not yet handed over; only used when `piece` is set.
+    wire: BytesMut,
+    flow: Flow,
+    sleep: Option<Pin<Box<Sleep>>>,
+    sleeping: bool,
+    generation: Option<Generation>,
+    stop: Option<oneshot::Receiver<()>>,
+}
+
+impl Body {
+    /// A body that is there at once.
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { inner: Inner::Whole(Some(bytes.into())) }
+    }
+
+    /// The body that plays `script`.
+    pub(super) fn events(
+        script: Script,
+        piece: Option<usize>,
+        generation: Option<(Generation, oneshot::Receiver<()>)>,
+    ) -> Self {
+        let (generation, stop) = generation.unzip();
+        Self {
+            inner: Inner::Events(Box::new(Events {
+                script,
+                piece: piece.map(|n| n.max(1)),
+                wire: BytesMut::new(),
+                flow: Flow::Running,
+                sleep: None,
+                sleeping: false,
+                generation,
+                stop,
+            })),
+        }
+    }
+}
+
+impl Events {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        loop {
+            if let Some(stop) = &mut self.stop
+                && let Poll::Ready(stopped) = Pin::new(stop).poll(cx)
+            {
+                // An error says that the chat is gone; the stream goes on without it.
+                self.stop = None;
+                if stopped.is_ok() {
+                    self.settle();
+                    self.sleeping = false;
+                    self.flow = Flow::Ended;
+                }
+            }
+            if let Some(piece) = self.piece {
+                let full = self.wire.len() >= piece;
+                let last = self.sleeping || self.flow != Flow::Running;
+                if full || (last && !self.wire.is_empty()) {
+                    let cut = piece.min(self.wire.len());
+                    return Poll::Ready(Some(Ok(Frame::data(self.wire.split_to(cut).freeze()))));
+                }
+            }
+            if self.sleeping
+                && let Some(sleep) = &mut self.sleep
+            {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleeping = false;
+            }
+            match self.flow {
+                Flow::Running => {}
+                Flow::Holding => return Poll::Pending,
+                Flow::Failing => {
+                    self.flow = Flow::Ended;
+                    return Poll::Ready(Some(Err(io::Error::new(
+                        io::ErrorKind::ConnectionReset,
+                        "the emulated connection was reset",
+                    ))));
+                }
+                Flow::Ended => return Poll::Ready(None),
+            }
+            match self.script.next_step() {
+                Step::Send(bytes) if self.piece.is_none() => {
+                    if !bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                    }
+                }
+                Step::Send(bytes) => self.wire.extend_from_slice(&bytes),
+                Step::Wait(duration) => self.rest(duration),
+                Step::Finish => self.settle(),
+                Step::Fail => {
+                    self.settle();
+                    self.flow = Flow::Failing;
+                }
+                Step::Hold => self.flow = Flow::Holding,
+                Step::End => {
+                    self.settle();
+                    self.flow = Flow::Ended;
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(Instant::now() + duration),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep(duration))),
+        }
+        self.sleeping = true;
+    }
+
+    /// The server is through with this answer: the chat takes the next request.
+    fn settle(&mut self) {
+        self.stop = None;
+        if let Some(generation) = self.generation.take() {
+            generation.finish(self.script.answered());
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if let Some(generation) = self.generation.take() {
+            generation.abandon(self.script.answered());
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut self.get_mut().inner {
+            Inner::Whole(bytes) => Poll::Ready(
+                bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
+            ),
+            Inner::Events(events) => events.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Inner::Events(events) => events.flow == Flow::Ended && events.wire.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Inner::Events(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.inner {
+            Inner::Whole(_) => "whole",
+            Inner::Events(_) => "events",
+        };
+        f.debug_tuple("Body").field(&kind).finish()
+    }
+}
