@@ -289,7 +289,9 @@ fn parse_base_url(url: &str) -> Result<Uri, ConfigError> {
         return error("--base-url: it must hold no user name or password; use --token");
     }
     if uri.scheme() != Some(&Scheme::HTTP) && uri.scheme() != Some(&Scheme::HTTPS) {
-        return error(format!("--base-url: {url:?} is neither http:// nor https://"));
+        return error(format!(
+            "--base-url: {url:?} is no URL that starts with http:// or https://"
+        ));
     }
     if uri.host().is_none_or(str::is_empty) {
         return error(format!("--base-url: {url:?} names no host"));

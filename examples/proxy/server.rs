@@ -6,10 +6,14 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::Notify,
     time,
 };
@@ -27,11 +31,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Serves `router` to everyone who connects until `stop` is ready; then takes no one more, and
 /// gives what is under way [`DRAIN_TIMEOUT`] to end.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Without a timer hyper would drop its timeouts silently.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
-    let builder = Arc::new(builder);
+    let builder = Arc::new(protocols());
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
 
@@ -50,6 +50,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
                 }
             },
         };
+        // Events are small and must not wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
         tokio::spawn(connection(stream, builder.clone(), router.clone(), graceful.watcher()));
     }
 
@@ -61,16 +65,22 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Without a timer hyper would drop its timeouts silently.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
+    builder
+}
+
+async fn connection<I>(
+    stream: I,
     builder: Arc<auto::Builder<TokioExecutor>>,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    // Events are small and must not wait for each other.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
+    watcher: Watcher,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let heard = Arc::new(Notify::new());
     let service = hyper::service::service_fn({
         let heard = heard.clone();
@@ -141,5 +151,65 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
                 std::future::pending::<()>().await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A server for one connection; the guard stops it.
+    fn connect() -> (DuplexStream, GracefulShutdown) {
+        let (client, server) = duplex(1024);
+        let router = Router::new().route("/", get(async || "here"));
+        let guard = GracefulShutdown::new();
+        tokio::spawn(connection(server, Arc::new(protocols()), router, guard.watcher()));
+        (client, guard)
+    }
+
+    async fn closes_in(mut client: DuplexStream) -> (Duration, String) {
+        let start = Instant::now();
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.expect("a duplex pipe does not fail");
+        (start.elapsed(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_ask_is_dropped() {
+        let almost = HEADER_TIMEOUT + Duration::from_secs(1);
+        for said in
+            ["", "P", "PRI * HTTP", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nho"]
+        {
+            let (mut client, _guard) = connect();
+            client.write_all(said.as_bytes()).await.expect("it is open");
+            let (elapsed, _) = closes_in(client).await;
+            assert!(elapsed >= HEADER_TIMEOUT && elapsed < almost, "{said:?}: {elapsed:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_its_answer() {
+        let (mut client, _guard) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        let (elapsed, said) = closes_in(client).await;
+        assert!(said.ends_with("here"), "{said}");
+        assert!(elapsed >= HEADER_TIMEOUT, "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_under_way_is_ended_before_the_stop() {
+        let (mut client, guard) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        tokio::task::yield_now().await;
+        let stopped = tokio::spawn(guard.shutdown());
+        let (_, said) = closes_in(client).await;
+        assert!(said.ends_with("here"), "{said}");
+        stopped.await.expect("no panic");
     }
 }
