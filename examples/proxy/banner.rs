@@ -30,7 +30,7 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
         }
         Upstream::Web { base_url, credentials } => {
             writeln!(out, "    at {base_url}")?;
-            if credentials.headers().is_empty() {
+            if credentials.is_empty() {
                 writeln!(out, "    without a credential; set QWEN_TOKEN or QWEN_COOKIES")?;
             }
             writeln!(out, "    for an imitation without a network: --upstream emulator")?;

@@ -2,11 +2,7 @@
 
 use std::{env, fmt, fs, net::IpAddr, path::PathBuf};
 
-use axum::http::{
-    HeaderMap, HeaderValue, Uri,
-    header::{AUTHORIZATION, COOKIE},
-    uri::Scheme,
-};
+use axum::http::{Uri, uri::Scheme};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
@@ -143,17 +139,21 @@ impl Upstream {
     }
 }
 
-/// The headers that the web upstream knows the user by (qwen-wire.md A2). Each is marked
-/// sensitive, so `Debug` does not show it.
+/// How the web upstream knows the user (qwen-wire.md A2). `Debug` shows none of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WebCredentials {
-    headers: HeaderMap,
+    /// A JWT.
+    pub(crate) token: Option<SecretString>,
+    /// A device token.
+    pub(crate) umid_token: Option<SecretString>,
+    /// A cookie jar, as the header has it.
+    pub(crate) cookies: Option<SecretString>,
 }
 
 impl WebCredentials {
-    /// The headers to put on every request.
-    pub(crate) const fn headers(&self) -> &HeaderMap {
-        &self.headers
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.token.is_none() && self.umid_token.is_none() && self.cookies.is_none()
     }
 }
 
@@ -216,18 +216,19 @@ impl Options {
         let credentials = web_credentials(given(self.token), given(self.cookies))?;
         let base_url = self.base_url.filter(|url| !url.is_empty());
         let base_url = parse_base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let (web, reason) = match (self.upstream, &self.replay, &credentials) {
+        let is_known = !credentials.is_empty();
+        let (web, reason) = match (self.upstream, &self.replay, is_known) {
             (UpstreamChoice::Web, Some(_), _) => {
                 return error("--replay: only the emulator replays; leave out --upstream web");
             }
             (UpstreamChoice::Web, None, _) => (true, "as --upstream says"),
             (UpstreamChoice::Emulator, ..) => (false, "as --upstream says"),
             (UpstreamChoice::Auto, Some(_), _) => (false, "because --replay is given"),
-            (UpstreamChoice::Auto, None, Some(_)) => (true, "because a web credential is given"),
-            (UpstreamChoice::Auto, None, None) => (false, "because no web credential is given"),
+            (UpstreamChoice::Auto, None, true) => (true, "because a web credential is given"),
+            (UpstreamChoice::Auto, None, false) => (false, "because no web credential is given"),
         };
         let upstream = if web {
-            Upstream::Web { base_url, credentials: credentials.unwrap_or_default() }
+            Upstream::Web { base_url, credentials }
         } else {
             Upstream::Emulator { recording: self.replay.map(read_recording).transpose()? }
         };
@@ -302,67 +303,41 @@ fn parse_base_url(url: &str) -> Result<Uri, ConfigError> {
     Ok(uri)
 }
 
-/// The headers for the token and the cookies (A2); `None` if neither is given.
+/// What the token and the cookies are (A2).
 fn web_credentials(
     token: Option<SecretString>,
     cookies: Option<SecretString>,
-) -> Result<Option<WebCredentials>, ConfigError> {
-    if token.is_none() && cookies.is_none() {
-        return Ok(None);
+) -> Result<WebCredentials, ConfigError> {
+    let mut credentials = WebCredentials::default();
+    let trimmed = |secret: &SecretString| SecretString::from(secret.expose_secret().trim());
+    if let Some(cookies) = cookies.as_ref().map(trimmed) {
+        check_cookies(cookies.expose_secret())?;
+        // Bearer and cookie go together (A2.2); a jar that was copied whole has the JWT in it.
+        let jwt = cookie(cookies.expose_secret(), "token").filter(|jwt| check_jwt(jwt).is_ok());
+        credentials.token = jwt.map(Into::into);
+        credentials.cookies = Some(cookies);
     }
-    let mut headers = HeaderMap::new();
-    let token = token.as_ref().map(|token| token.expose_secret().trim());
-    let cookies = cookies.as_ref().map(|cookies| cookies.expose_secret().trim());
-    if let Some(cookies) = cookies {
-        check_cookies(cookies)?;
-    }
-    let jwt = match token {
-        Some(token) if token.starts_with("eyJ") => {
-            check_jwt(token)?;
-            Some(token)
+    if let Some(token) = token.as_ref().map(trimmed) {
+        let text = token.expose_secret();
+        if text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("bearer")) {
+            return error("--token: it is malformed: leave out the word Bearer");
         }
-        Some(token) if token.len() > 7 && token[..7].eq_ignore_ascii_case("bearer ") => {
-            return error("--token: give the token alone, without the word Bearer");
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return error(
+                "--token: it is malformed: a token is one word of visible ASCII characters",
+            );
         }
-        Some(token) if token.starts_with("H4sI") => {
+        if text.starts_with("H4sI") {
             return error("--token: a compressed token is not read here; give the JWT inside it");
         }
-        Some(token) => {
-            if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-                return error(
-                    "--token: it is malformed: a token is one word of visible ASCII characters",
-                );
-            }
-            headers.insert("bx-umidtoken", secret_header(token));
-            None
+        if text.starts_with("eyJ") {
+            check_jwt(text)?;
+            credentials.token = Some(token);
+        } else {
+            credentials.umid_token = Some(token);
         }
-        None => None,
-    };
-    let own_jar = cookies.and_then(|cookies| cookie(cookies, "token"));
-    // Bearer and cookie go together (A2.2); a jar that was copied whole has the JWT in it.
-    let bearer = jwt.or_else(|| own_jar.filter(|token| check_jwt(token).is_ok()));
-    if let Some(bearer) = bearer {
-        headers.insert(AUTHORIZATION, secret_header(&format!("Bearer {bearer}")));
     }
-    let jar = match (jwt, cookies) {
-        (Some(_), Some(cookies)) if own_jar == jwt => Some(cookies.to_owned()),
-        (Some(_), Some(_)) if own_jar.is_some() => {
-            return error("--cookies: its `token` is not the one of --token; give one of them");
-        }
-        (Some(jwt), Some(cookies)) => Some(format!("token={jwt}; {cookies}")),
-        (Some(jwt), None) => Some(format!("token={jwt}")),
-        (None, cookies) => cookies.map(str::to_owned),
-    };
-    if let Some(jar) = jar {
-        headers.insert(COOKIE, secret_header(&jar));
-    }
-    Ok(Some(WebCredentials { headers }))
-}
-
-fn secret_header(value: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(value).expect("checked to be visible ASCII and blanks");
-    value.set_sensitive(true);
-    value
+    Ok(credentials)
 }
 
 /// A JWT has three parts of base64url, the second of which is a JSON object (F1). Its signature

@@ -13,10 +13,11 @@ mod stack;
 
 use std::{
     fmt::Display,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
+use axum::Router;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -32,17 +33,23 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    match run(&config).await {
+    let router = match stack::router(&config) {
+        Ok(router) => router,
+        Err(error) => return fail(error, USAGE),
+    };
+    match run(&config, router).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
 }
 
-async fn run(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::new(&config.log);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+async fn run(config: &Config, router: Router) -> Result<(), String> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&config.log))
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
 
-    let router = stack::router(config)?;
     let stop =
         server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let listen = &config.listen;

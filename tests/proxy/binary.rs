@@ -4,8 +4,9 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::OnceLock,
+    thread::{self, JoinHandle},
 };
 
 /// The proxy's program, built with the features and the profile of this test.
@@ -59,7 +60,8 @@ pub(crate) fn command() -> Command {
 /// A proxy that runs until it is dropped.
 pub(crate) struct Running {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// Reads what it logs, for a full pipe would stop it.
+    log: Option<JoinHandle<String>>,
     /// Its origin, such as `http://127.0.0.1:40001`.
     pub(crate) origin: String,
     /// What it said until then.
@@ -85,7 +87,12 @@ impl Running {
         }
         let (_, rest) = banner.split_once("http://").expect("the banner has the address");
         let origin = rest.split_whitespace().next().expect("the banner has the address");
-        Self { child, origin: format!("http://{origin}"), stderr, banner }
+        let log = thread::spawn(move || {
+            let mut log = Vec::new();
+            stderr.read_to_end(&mut log).expect("a pipe can be read");
+            String::from_utf8_lossy(&log).into_owned()
+        });
+        Self { child, origin: format!("http://{origin}"), log: Some(log), banner }
     }
 
     /// Sends the signal, waits for the end, and gives the exit code and what was logged.
@@ -93,9 +100,9 @@ impl Running {
     pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {
         let kill = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
         assert!(kill.expect("kill").success());
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).expect("UTF-8");
-        (self.child.wait().expect("it was started").code(), log)
+        let code = self.child.wait().expect("it was started").code();
+        let log = self.log.take().expect("it is taken once, here");
+        (code, log.join().expect("it does not panic"))
     }
 }
 

@@ -31,9 +31,13 @@ fn refusal(args: &[&str]) -> String {
     message
 }
 
-fn web_headers(args: &[&str]) -> HeaderMap {
+/// Token, device token and cookies.
+fn credentials(args: &[&str]) -> [Option<String>; 3] {
     match resolve(args).expect("valid").upstream {
-        Upstream::Web { credentials, .. } => credentials.headers().clone(),
+        Upstream::Web { credentials: WebCredentials { token, umid_token, cookies }, .. } => {
+            [token, umid_token, cookies]
+                .map(|secret| secret.map(|secret| secret.expose_secret().to_owned()))
+        }
         Upstream::Emulator { .. } => panic!("the emulator has no credentials"),
     }
 }
@@ -100,33 +104,21 @@ fn a_credential_chooses_the_web() {
 }
 
 #[test]
-fn a_jwt_is_bearer_and_cookie() {
-    let headers = web_headers(&["--token", JWT]);
-    assert_eq!(headers["authorization"], format!("Bearer {JWT}"));
-    assert_eq!(headers["cookie"], format!("token={JWT}"));
-    assert!(!headers.contains_key("bx-umidtoken"));
-
-    let headers = web_headers(&["--token", JWT, "--cookies", "cna=x; acw_tc=y"]);
-    assert_eq!(headers["cookie"], format!("token={JWT}; cna=x; acw_tc=y"));
-}
-
-#[test]
-fn a_jar_that_holds_the_token_is_bearer_too() {
+fn a_token_is_known_by_its_form() {
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(credentials(&["--token", JWT]), [some(JWT), None, None]);
+    let padded = format!(" {JWT}\n");
+    assert_eq!(credentials(&["--token", &padded]), [some(JWT), None, None]);
+    assert_eq!(
+        credentials(&["--token", "T2gA-device+token/==", "--cookies", "cna=x; acw_tc=y"]),
+        [None, some("T2gA-device+token/=="), some("cna=x; acw_tc=y")]
+    );
+    // A jar that was copied whole holds the token; one that is given beside it is newer.
     let jar = format!("cna=x; token={JWT}");
-    let headers = web_headers(&["--cookies", &jar]);
-    assert_eq!(headers["authorization"], format!("Bearer {JWT}"));
-    assert_eq!(headers["cookie"], *jar);
-    assert_eq!(web_headers(&["--cookies", &jar, "--token", JWT])["cookie"], *jar);
-    let other = refusal(&["--cookies", "token=other", "--token", JWT]);
-    assert!(other.starts_with("--cookies: "), "{other}");
-}
-
-#[test]
-fn another_token_is_the_device_token() {
-    let headers = web_headers(&["--token", "T2gA-device+token/==", "--cookies", "cna=x"]);
-    assert_eq!(headers["bx-umidtoken"], "T2gA-device+token/==");
-    assert_eq!(headers["cookie"], "cna=x");
-    assert!(!headers.contains_key("authorization"));
+    assert_eq!(credentials(&["--cookies", &jar]), [some(JWT), None, some(&jar)]);
+    let old = "token=old; cna=x";
+    assert_eq!(credentials(&["--cookies", old]), [None, None, some(old)]);
+    assert_eq!(credentials(&["--cookies", old, "--token", JWT]), [some(JWT), None, some(old)]);
 }
 
 #[test]
@@ -134,9 +126,18 @@ fn malformed_tokens_are_refused_without_being_shown() {
     let cut = &JWT[..40];
     let four = format!("{JWT}.x");
     let garbled = JWT.replace('.', "!.");
-    for token in
-        [cut, &four, &garbled, "two words", "dotted\u{7f}", "tökén", "Bearer x", "eyJ", "H4sIAAAA"]
-    {
+    for token in [
+        cut,
+        &four,
+        &garbled,
+        "two words",
+        "dotted\u{7f}",
+        "tökén",
+        "Bearer x",
+        "bearer",
+        "eyJ",
+        "H4sIAAAA",
+    ] {
         let message = refusal(&["--token", token]);
         assert!(message.starts_with("--token: "), "{message}");
         assert!(!message.contains(token), "{message} shows the token");
@@ -148,7 +149,7 @@ fn malformed_cookies_are_refused() {
     for cookies in ["token", "=x", "a=b;;c=d", "a=b\u{1}", "a=ö"] {
         assert!(refusal(&["--cookies", cookies]).starts_with("--cookies: "), "{cookies}");
     }
-    assert_eq!(web_headers(&["--cookies", "a=b; c=d;"])["cookie"], "a=b; c=d;");
+    assert_eq!(credentials(&["--cookies", "a=b; c=d;"])[2].as_deref(), Some("a=b; c=d;"));
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn proxy(keys: &str) -> Router {
         } else {
             ApiKeys::parse(keys).expect("keys")
         },
-        models: Models::new(catalogue, HeaderMap::new()),
+        models: Models::new(catalogue),
     };
     let edge = OpenAiLayer::new().max_body(200);
     router(site, ServiceBuilder::new().layer(edge).service(echo))
@@ -90,7 +90,10 @@ async fn health_needs_no_key() {
 
 #[tokio::test]
 async fn models_are_listed_and_found_by_id() {
-    let model = json!({"id":"org/echo","object":"model","created":7,"owned_by":"qwen"});
+    let model = json!({
+        "id": "org/echo", "object": "model", "created": 7, "owned_by": "qwen",
+        "info": {"created_at": 7},
+    });
     let proxy = proxy("");
     let (_, _, list) = ask(&proxy, get("/v1/models")).await;
     assert_eq!(list, json!({"object": "list", "data": [model]}));
