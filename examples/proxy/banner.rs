@@ -1,0 +1,60 @@
+//! What the proxy says of itself when it starts.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
+
+use super::config::{Config, Upstream};
+
+/// Writes the banner: where it listens, who answers and why, and what to try.
+///
+/// The first line holds the address that was bound, for whoever asked for port 0.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "tower-qwen proxy {version} listens on http://{address}")?;
+    writeln!(out, "  upstream: {}, {}", config.upstream.name(), config.reason)?;
+    match &config.upstream {
+        Upstream::Emulator { recording } => {
+            match recording {
+                Some(recording) => {
+                    writeln!(out, "    it replays {} recorded bytes", recording.len())?;
+                }
+                None => writeln!(out, "    it is an imitation: no model answers")?,
+            }
+            writeln!(out, "    for chat.qwen.ai set QWEN_TOKEN or QWEN_COOKIES (see --help)")?;
+        }
+        Upstream::Web { base_url, credentials } => {
+            writeln!(out, "    at {base_url}")?;
+            if credentials.is_empty() {
+                writeln!(out, "    without a credential; set QWEN_TOKEN or QWEN_COOKIES")?;
+            }
+            writeln!(out, "    for an imitation without a network: --upstream emulator")?;
+        }
+    }
+    if config.api_keys.is_empty() {
+        let reach = if address.ip().is_loopback() { "" } else { " WHO CAN REACH IT" };
+        writeln!(out, "  clients: any{reach}; to ask for a key set QWEN_PROXY_API_KEY")?;
+    } else {
+        writeln!(out, "  clients: those with an API key")?;
+    }
+    let mut local = address;
+    if address.ip().is_unspecified() {
+        local.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let key = if config.api_keys.is_empty() { "" } else { " -H 'x-api-key: KEY'" };
+    writeln!(out, "  try:")?;
+    writeln!(
+        out,
+        "    curl -N http://{local}/v1/chat/completions -H 'content-type: application/json'{key} \
+         -d '{{\"model\":\"qwen3-max\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
+         \"content\":\"Hello\"}}]}}'"
+    )
+}

@@ -1,0 +1,213 @@
+//! The routes, and what stands around all of them.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Uri,
+        header::{AUTHORIZATION, COOKIE, ORIGIN, PROXY_AUTHORIZATION},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tower::{Service, ServiceBuilder};
+use tower_http::{
+    ServiceBuilderExt,
+    cors::{AllowOrigin, Any, CorsLayer},
+    request_id::MakeRequestUuid,
+    trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
+};
+use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tracing::{Level, info_span};
+
+use super::{
+    auth::{ApiKeys, require_key},
+    models::Models,
+};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
+
+/// What `tracing` must not see of requests.
+const SECRETS: [HeaderName; 5] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, X_API_KEY, API_KEY];
+
+/// What the routes need to know.
+pub(crate) struct Site {
+    /// The upstream's name, for `x-qwen-upstream`.
+    pub(crate) upstream: &'static str,
+    /// The keys of clients.
+    pub(crate) api_keys: ApiKeys,
+    /// The catalogue.
+    pub(crate) models: Models,
+}
+
+/// Everything the proxy serves; `chat` is the stack of layers.
+pub(crate) fn router<S>(site: Site, chat: S) -> Router
+where
+    S: Service<Request, Error = Infallible, Future: Send, Response: IntoResponse>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let Site { upstream, api_keys, models } = site;
+    let open = api_keys.is_empty();
+
+    let api = Router::new()
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(one_model))
+        .with_state(models)
+        // Its edge says itself what it thinks of other methods than POST.
+        .route_service("/v1/chat/completions", chat)
+        .route_layer(middleware::from_fn_with_state(api_keys, require_key));
+    let around = ServiceBuilder::new()
+        .sensitive_request_headers(SECRETS.into())
+        .map_request(forget_odd_request_id)
+        .set_x_request_id(MakeRequestUuid)
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(|request: &Request| {
+                    info_span!(
+                        "request",
+                        method = %request.method(),
+                        path = request.uri().path(),
+                        id = request_id(request.headers()),
+                    )
+                })
+                .on_response(DefaultOnResponse::new().level(Level::INFO))
+                .on_failure(DefaultOnFailure::new().level(Level::WARN)),
+        )
+        .propagate_x_request_id()
+        .map_response(move |mut response: Response| {
+            let name = HeaderValue::from_static(upstream);
+            response.headers_mut().insert(X_QWEN_UPSTREAM, name);
+            response
+        })
+        .layer(cors(open))
+        .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)));
+
+    Router::new()
+        .route("/health", get(move || health(upstream)))
+        .merge(api)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(around)
+}
+
+async fn health(upstream: &'static str) -> Json<serde_json::Value> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Json(json!({
+        "status": "healthy",
+        "timestamp": now.as_secs(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "upstream": upstream,
+    }))
+}
+
+async fn list_models(State(models): State<Models>) -> Result<Json<serde_json::Value>, Response> {
+    let list = models.list().await.map_err(refuse)?;
+    Ok(Json(json!({"object": "list", "data": list})))
+}
+
+/// The id may hold slashes, as those of self-hosted models do.
+async fn one_model(
+    State(models): State<Models>,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Response> {
+    let list = models.list().await.map_err(refuse)?;
+    match list.into_iter().find(|model| model["id"] == *id) {
+        Some(model) => Ok(Json(model)),
+        None => Err(refuse(
+            Error::new(ErrorKind::ModelNotFound, format!("the model `{id}` does not exist"))
+                .with_param("model"),
+        )),
+    }
+}
+
+async fn unknown_path(method: Method, uri: Uri) -> Response {
+    refuse(
+        Error::new(ErrorKind::NotFound, format!("there is no {method} {} here", uri.path()))
+            .with_code("unknown_url"),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    refuse(Error::new(
+        ErrorKind::MethodNotAllowed,
+        format!("{method} is not served at {}", uri.path()),
+    ))
+}
+
+fn refuse(error: Error) -> Response {
+    error_response(&error).into_response()
+}
+
+/// Other people's pages in the user's browser can reach a server on loopback, so without keys
+/// only pages from loopback may read the answers. With keys the key decides.
+fn cors(open: bool) -> CorsLayer {
+    let origins = if open {
+        AllowOrigin::predicate(|origin, _| is_loopback(origin))
+    } else {
+        AllowOrigin::any()
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        // SDKs in browsers send a dozen `x-stainless-*`; `*` would not cover `authorization`.
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
+        .expose_headers(Any)
+        .max_age(Duration::from_secs(3600))
+}
+
+/// CORS keeps a page from reading the answer, not from asking; this does, also where the page's
+/// host name was rebound to this machine.
+async fn own_pages_only(open: bool, request: Request, next: Next) -> Response {
+    match request.headers().get(ORIGIN) {
+        Some(origin) if open && !is_loopback(origin) => refuse(
+            Error::new(
+                ErrorKind::Permission,
+                "pages from other hosts are served only by a proxy that asks for an API key",
+            )
+            .with_code("origin_not_allowed"),
+        ),
+        _ => next.run(request).await,
+    }
+}
+
+fn is_loopback(origin: &HeaderValue) -> bool {
+    let uri = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    uri.as_ref().and_then(Uri::host).is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// A client's own request id goes into logs and upstream, so it must be a plain short word.
+fn forget_odd_request_id(mut request: Request) -> Request {
+    let plain = |id: &HeaderValue| {
+        id.len() <= 128
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
+    };
+    if request.headers().get(&X_REQUEST_ID).is_some_and(|id| !plain(id)) {
+        request.headers_mut().remove(&X_REQUEST_ID);
+    }
+    request
+}
+
+fn request_id(headers: &HeaderMap) -> &str {
+    headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

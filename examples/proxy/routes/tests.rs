@@ -1,0 +1,196 @@
+use axum::{body::Body, http::StatusCode};
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower::{ServiceExt, service_fn};
+use tower_qwen::{
+    chat::{ChatEvent, ChatRequest, FinishReason},
+    openai::OpenAiLayer,
+};
+
+use super::*;
+
+/// A proxy whose upstream repeats the last message and has one model, `org/echo`.
+fn proxy(keys: &str) -> Router {
+    let catalogue = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
+        let list = r#"{"data":[{"id":"org/echo","info":{"created_at":7}}]}"#;
+        Ok::<_, tower::BoxError>(Response::new(Full::from(list)))
+    });
+    let echo = service_fn(|request: axum::http::Request<ChatRequest>| async move {
+        let said = request.body().messages.last().expect("never empty").text();
+        let events = [ChatEvent::Text(said), ChatEvent::Finished(FinishReason::Stop)];
+        Ok::<_, Error>(axum::http::Response::new(stream::iter(events.map(Ok))))
+    });
+    let site = Site {
+        upstream: "emulator",
+        api_keys: if keys.is_empty() {
+            ApiKeys::default()
+        } else {
+            ApiKeys::parse(keys).expect("keys")
+        },
+        models: Models::new(catalogue),
+    };
+    let edge = OpenAiLayer::new().max_body(200);
+    router(site, ServiceBuilder::new().layer(edge).service(echo))
+}
+
+fn get(path: &str) -> Request {
+    Request::get(path).body(Body::empty()).expect("a request")
+}
+
+fn post(path: &str, body: impl Into<Body>) -> Request {
+    let request = Request::post(path).header("content-type", "application/json");
+    request.body(body.into()).expect("a request")
+}
+
+fn chat() -> Request {
+    post("/v1/chat/completions", r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#)
+}
+
+fn with(mut request: Request, name: &'static str, value: &str) -> Request {
+    request.headers_mut().insert(name, value.parse().expect("a header value"));
+    request
+}
+
+async fn ask(router: &Router, request: Request) -> (StatusCode, HeaderMap, Value) {
+    let response = router.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    (parts.status, parts.headers, json)
+}
+
+/// Asserts that the answer is an OpenAI error and gives its status and code.
+async fn refusal(router: &Router, request: Request) -> (u16, Value) {
+    let (status, headers, body) = ask(router, request).await;
+    assert_eq!(headers["content-type"], "application/json");
+    assert!(headers.contains_key("x-request-id"));
+    assert_eq!(headers["x-qwen-upstream"], "emulator");
+    let error = &body["error"];
+    assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
+    assert!(error.get("param").is_some(), "{body}");
+    (status.as_u16(), error["code"].clone())
+}
+
+#[tokio::test]
+async fn a_chat_is_answered_through_all_of_it() {
+    let (status, headers, body) = ask(&proxy(""), chat()).await;
+    assert_eq!(status, 200);
+    assert_eq!(body["choices"][0]["message"]["content"], "Hi");
+    assert_eq!(headers["x-qwen-upstream"], "emulator");
+}
+
+#[tokio::test]
+async fn health_needs_no_key() {
+    let (status, _, body) = ask(&proxy("one"), get("/health")).await;
+    assert_eq!(status, 200);
+    assert_eq!((&body["status"], &body["upstream"]), (&json!("healthy"), &json!("emulator")));
+}
+
+#[tokio::test]
+async fn models_are_listed_and_found_by_id() {
+    let model = json!({
+        "id": "org/echo", "object": "model", "created": 7, "owned_by": "qwen",
+        "info": {"created_at": 7},
+    });
+    let proxy = proxy("");
+    let (_, _, list) = ask(&proxy, get("/v1/models")).await;
+    assert_eq!(list, json!({"object": "list", "data": [model]}));
+    for path in ["/v1/models/org/echo", "/v1/models/org%2Fecho"] {
+        assert_eq!(ask(&proxy, get(path)).await.2, model, "{path}");
+    }
+    assert_eq!(refusal(&proxy, get("/v1/models/none")).await, (404, json!("model_not_found")));
+}
+
+#[tokio::test]
+async fn without_a_key_the_api_is_closed() {
+    let proxy = proxy("one,two");
+    for request in [get("/v1/models"), get("/v1/models/org/echo"), chat()] {
+        assert_eq!(refusal(&proxy, request).await, (401, json!("invalid_api_key")));
+    }
+    let wrong = with(chat(), "authorization", "Bearer three");
+    assert_eq!(refusal(&proxy, wrong).await, (401, json!("invalid_api_key")));
+    for (name, value) in [("authorization", "Bearer two"), ("x-api-key", "one")] {
+        assert_eq!(ask(&proxy, with(chat(), name, value)).await.0, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_openai_errors() {
+    let proxy = proxy("");
+    for path in ["/", "/v1", "/v2/chat", "/v1/chat/completions/", "/v1/models/"] {
+        let (status, code) = refusal(&proxy, get(path)).await;
+        assert_eq!((status, code), (404, json!("unknown_url")), "{path}");
+    }
+    for request in [get("/v1/chat/completions"), post("/v1/models", ""), post("/health", "")] {
+        let path = request.uri().clone();
+        let (status, code) = refusal(&proxy, request).await;
+        assert_eq!((status, code), (405, json!("method_not_supported")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_an_openai_error() {
+    let long = format!(r#"{{"model":"m","messages":[],"user":"{}"}}"#, "x".repeat(200));
+    let too_large = (413, json!("request_too_large"));
+    let announced = post("/v1/chat/completions", long.clone());
+    assert_eq!(refusal(&proxy(""), announced).await, too_large);
+    let pieces = long
+        .into_bytes()
+        .chunks(50)
+        .map(|piece| Ok::<_, Error>(piece.to_vec()))
+        .collect::<Vec<_>>();
+    let unannounced = post("/v1/chat/completions", Body::from_stream(stream::iter(pieces)));
+    assert_eq!(refusal(&proxy(""), unannounced).await, too_large);
+}
+
+#[tokio::test]
+async fn a_request_id_is_made_or_kept() {
+    let proxy = proxy("");
+    let (_, headers, _) = ask(&proxy, get("/health")).await;
+    assert_eq!(headers["x-request-id"].len(), 36);
+    let (_, headers, _) = ask(&proxy, with(get("/health"), "x-request-id", "mine-1")).await;
+    assert_eq!(headers["x-request-id"], "mine-1");
+    for odd in ["two words", "<b>", &"x".repeat(129)] {
+        let (_, headers, _) = ask(&proxy, with(get("/health"), "x-request-id", odd)).await;
+        assert_eq!(headers["x-request-id"].len(), 36, "{odd}");
+    }
+}
+
+fn preflight(origin: &str) -> Request {
+    let request = Request::options("/v1/chat/completions")
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type,x-stainless-os");
+    request.body(Body::empty()).expect("a request")
+}
+
+#[tokio::test]
+async fn pages_from_loopback_may_always_ask() {
+    for origin in ["http://localhost:5173", "http://127.0.0.1", "http://[::1]:3000"] {
+        let (status, headers, _) = ask(&proxy(""), preflight(origin)).await;
+        assert_eq!(status, 200);
+        assert_eq!(headers["access-control-allow-origin"], origin);
+        let allowed = headers["access-control-allow-headers"].to_str().expect("ASCII");
+        assert!(allowed.contains("authorization") && allowed.contains("x-stainless-os"));
+        let (_, headers, _) = ask(&proxy(""), with(chat(), "origin", origin)).await;
+        assert_eq!(headers["access-control-allow-origin"], origin);
+        assert_eq!(headers["access-control-expose-headers"], "*");
+    }
+}
+
+#[tokio::test]
+async fn other_pages_need_a_key() {
+    for origin in ["https://example.org", "null", "http://localhost.example.org"] {
+        let (_, headers, _) = ask(&proxy(""), preflight(origin)).await;
+        assert!(!headers.contains_key("access-control-allow-origin"), "{origin}");
+        let asked = with(chat(), "origin", origin);
+        assert_eq!(refusal(&proxy(""), asked).await, (403, json!("origin_not_allowed")));
+
+        let (_, headers, _) = ask(&proxy("one"), preflight(origin)).await;
+        assert_eq!(headers["access-control-allow-origin"], "*");
+        let asked = with(with(chat(), "origin", origin), "x-api-key", "one");
+        assert_eq!(ask(&proxy("one"), asked).await.0, 200);
+    }
+}

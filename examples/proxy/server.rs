@@ -1,0 +1,215 @@
+//! Serves a router on a listener until it is told to stop.
+
+use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Notify,
+    time,
+};
+use tower::Service;
+
+/// For how long a connection may take to send the head of a request, its first included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long streams may go on after the server was told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// How often an HTTP/2 peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Serves `router` to everyone who connects until `stop` is ready; then takes no one more, and
+/// gives what is under way [`DRAIN_TIMEOUT`] to end.
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    let builder = Arc::new(protocols());
+    let graceful = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    if !is_of_the_connection(&error) {
+                        tracing::error!(%error, "cannot accept connections; trying again");
+                        time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    continue;
+                }
+            },
+        };
+        // Events are small and must not wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        tokio::spawn(connection(stream, builder.clone(), router.clone(), graceful.watcher()));
+    }
+
+    drop(listener);
+    let open = graceful.count();
+    tracing::info!(open, "stopping");
+    if time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections did not end in time and are cut");
+    }
+}
+
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Without a timer hyper would drop its timeouts silently.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
+    builder
+}
+
+async fn connection<I>(
+    stream: I,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    router: Router,
+    watcher: Watcher,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let heard = Arc::new(Notify::new());
+    let service = hyper::service::service_fn({
+        let heard = heard.clone();
+        move |request: hyper::Request<Incoming>| {
+            heard.notify_one();
+            let mut router = router.clone();
+            async move {
+                // A router is always ready.
+                Ok::<_, Infallible>(match router.call(request.map(axum::body::Body::new)).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                })
+            }
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let mut connection = pin!(watcher.watch(connection));
+    // hyper's timeout begins when it knows the protocol; a peer that says nothing keeps it from
+    // knowing.
+    let result = tokio::select! {
+        biased;
+        result = &mut connection => result,
+        () = heard.notified() => connection.await,
+        () = time::sleep(HEADER_TIMEOUT) => {
+            tracing::debug!("a connection brought no request in time");
+            return;
+        }
+    };
+    if let Err(error) = result {
+        // Clients that go away in the middle are everyday.
+        tracing::debug!(error, "a connection ended with an error");
+    }
+}
+
+/// Whether accepting failed for the one connection only, so that the next can be tried at once.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Ready when the process is asked to stop: SIGINT (Ctrl-C) or SIGTERM.
+///
+/// # Errors
+///
+/// If the signals cannot be listened to.
+pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(async {
+            if let Err(error) = tokio::signal::ctrl_c().await {
+                tracing::error!(%error, "cannot listen for Ctrl-C");
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A server for one connection; the guard stops it.
+    fn connect() -> (DuplexStream, GracefulShutdown) {
+        let (client, server) = duplex(1024);
+        let router = Router::new().route("/", get(async || "here"));
+        let guard = GracefulShutdown::new();
+        tokio::spawn(connection(server, Arc::new(protocols()), router, guard.watcher()));
+        (client, guard)
+    }
+
+    async fn closes_in(mut client: DuplexStream) -> (Duration, String) {
+        let start = Instant::now();
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.expect("a duplex pipe does not fail");
+        (start.elapsed(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_ask_is_dropped() {
+        let almost = HEADER_TIMEOUT + Duration::from_secs(1);
+        for said in
+            ["", "P", "PRI * HTTP", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nho"]
+        {
+            let (mut client, _guard) = connect();
+            client.write_all(said.as_bytes()).await.expect("it is open");
+            let (elapsed, _) = closes_in(client).await;
+            assert!(elapsed >= HEADER_TIMEOUT && elapsed < almost, "{said:?}: {elapsed:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_after_its_answer() {
+        let (mut client, _guard) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        let (elapsed, said) = closes_in(client).await;
+        assert!(said.ends_with("here"), "{said}");
+        assert!(elapsed >= HEADER_TIMEOUT, "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_under_way_is_ended_before_the_stop() {
+        let (mut client, guard) = connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        tokio::task::yield_now().await;
+        let stopped = tokio::spawn(guard.shutdown());
+        let (_, said) = closes_in(client).await;
+        assert!(said.ends_with("here"), "{said}");
+        stopped.await.expect("no panic");
+    }
+}

@@ -1,0 +1,142 @@
+//! The program's command line: what it says and how it ends.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+};
+
+use crate::binary::{Running, command};
+
+/// Runs it to its end and gives the exit code and standard error, which must be one line.
+fn refusal(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut child =
+        command().args(args).envs(env.iter().copied()).spawn().expect("the proxy can be started");
+    let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut error = String::new();
+    stderr.read_line(&mut error).expect("UTF-8");
+    if !error.starts_with("error: ") {
+        // It serves, and would go on doing so.
+        child.kill().expect("it is running");
+    }
+    let code = child.wait().expect("it was started").code();
+    stderr.read_to_string(&mut error).expect("UTF-8");
+    assert!(error.starts_with("error: "), "{args:?} {env:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    (code, error)
+}
+
+/// One request over a connection of its own; gives the whole response.
+fn exchange(origin: &str, head: &str, body: &str) -> String {
+    let address = origin.strip_prefix("http://").expect("an origin");
+    let mut stream = TcpStream::connect(address).expect("the proxy listens");
+    let length = body.len();
+    write!(
+        stream,
+        "{head}\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .expect("the proxy reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("UTF-8");
+    response
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_a_code() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("bound").to_string();
+    let (code, error) = refusal(&["--listen", &taken], &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        error,
+        format!("error: cannot listen on {taken}: it is in use; choose another with --listen\n")
+    );
+
+    let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
+        (&["--base-url", "chat.qwen.ai"], &[], "--base-url: \"chat.qwen.ai\" is no URL that"),
+        (&[], &[("QWEN_BASE_URL", "ftp://x")], "--base-url: \"ftp://x\" is no URL that"),
+        (&["--token", "eyJhbGciOiJIUzI1NiJ9.e30"], &[], "--token: it is malformed: a JWT has"),
+        (&[], &[("QWEN_TOKEN", "two words")], "--token: it is malformed: a token is one word"),
+        (&["--replay", "no-such-file.sse"], &[], "--replay: cannot read no-such-file.sse: "),
+        (&["--replay", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], &[], "--replay: "),
+        (&[], &[("PORT", "http")], "PORT: \"http\" is not a port"),
+    ];
+    for (args, env, message) in cases {
+        let (code, error) = refusal(args, env);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.starts_with(&format!("error: {message}")), "{error}");
+    }
+}
+
+#[test]
+fn it_says_who_answers_and_why() {
+    let proxy = Running::start(command());
+    assert!(proxy.banner.contains("upstream: emulator, because no web credential is given"));
+    assert!(proxy.banner.contains("QWEN_TOKEN"), "{}", proxy.banner);
+    let health = exchange(&proxy.origin, "GET /health HTTP/1.1", "");
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    assert!(health.contains("\r\nx-qwen-upstream: emulator\r\n"), "{health}");
+
+    let mut web = command();
+    web.env("QWEN_TOKEN", "a-device-token").args(["--base-url", "http://127.0.0.1:9"]);
+    let web = Running::start(web);
+    assert!(web.banner.contains("upstream: web, because a web credential is given"));
+    assert!(web.banner.contains("http://127.0.0.1:9"), "{}", web.banner);
+    let health = exchange(&web.origin, "GET /health HTTP/1.1", "");
+    assert!(health.contains("\r\nx-qwen-upstream: web\r\n"), "{health}");
+}
+
+#[test]
+fn the_environment_sets_what_options_do() {
+    let mut keyed = command();
+    keyed.env("API_KEY", "sk-demo").env("LOG_LEVEL", "debug").env("QWEN_UPSTREAM", "emulator");
+    let proxy = Running::start(keyed);
+    assert!(proxy.banner.contains("as --upstream says"), "{}", proxy.banner);
+    let closed = exchange(&proxy.origin, "GET /v1/models HTTP/1.1", "");
+    assert!(closed.starts_with("HTTP/1.1 401"), "{closed}");
+    let head = "GET /v1/models HTTP/1.1\r\nx-api-key: sk-demo";
+    let open = exchange(&proxy.origin, head, "");
+    assert!(open.starts_with("HTTP/1.1 200"), "{open}");
+}
+
+#[cfg(unix)]
+#[test]
+fn it_ends_in_good_order_when_told_to() {
+    for signal in ["-INT", "-TERM"] {
+        let mut talking = command();
+        talking.args(["--log", "info"]);
+        let (code, log) = Running::start(talking).stop(signal);
+        assert_eq!(code, Some(0), "{signal}: {log}");
+        assert!(log.contains("stopping"), "{signal}: {log}");
+    }
+}
+
+#[test]
+fn no_secret_of_a_client_is_logged() {
+    let mut talking = command();
+    talking.args(["--log", "trace"]).env("QWEN_PROXY_API_KEY", "sk-of-the-proxy");
+    let proxy = Running::start(talking);
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer sk-of-the-proxy\r\n\
+                cookie: secret-cookie\r\ncontent-type: application/json";
+    let body = r#"{"model":"qwen3-max","messages":[{"role":"user","content":"private words"}]}"#;
+    let answer = exchange(&proxy.origin, head, body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, log) = proxy.stop("-TERM");
+    assert!(log.contains("/v1/chat/completions"), "{log}");
+    for secret in ["sk-of-the-proxy", "secret-cookie"] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+}
+
+#[test]
+fn help_shows_every_option_with_its_environment_name_and_default() {
+    let output = command().arg("--help").stdout(Stdio::piped()).output().expect("it runs");
+    let help = String::from_utf8(output.stdout).expect("UTF-8");
+    let options = help.split("\n  -").skip(1);
+    for option in
+        options.filter(|option| !option.contains("--help") && !option.contains("--version"))
+    {
+        assert!(option.contains("[default: "), "no default: {option}");
+        assert!(option.contains("[env: ") || option.starts_with("-replay"), "no name: {option}");
+    }
+}

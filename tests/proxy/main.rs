@@ -1,0 +1,15 @@
+//! The proxy of examples/proxy: the unit tests of its modules, and the program from outside.
+#![cfg(all(
+    feature = "auth",
+    feature = "client",
+    feature = "emulator",
+    feature = "openai",
+    feature = "web"
+))]
+
+mod binary;
+mod command;
+#[expect(dead_code, reason = "the program's start is not called here")]
+#[path = "../../examples/proxy/main.rs"]
+mod proxy;
+mod readme;
