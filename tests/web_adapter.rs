@@ -1,4 +1,7 @@
 //! `QwenWebLayer` over an upstream of this file's own.
+#![cfg(feature = "web")]
+// Helpers of tests are not tests to the lint.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     convert::Infallible,

@@ -99,3 +99,65 @@ impl fmt::Debug for UpstreamBody {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt, StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    /// A body of one frame after each of the waits, which then stays silent.
+    fn frames(waits: &[u64]) -> Pin<Box<UpstreamBody>> {
+        let frames = stream::iter(waits.to_vec())
+            .then(|wait| async move {
+                tokio::time::sleep(Duration::from_secs(wait)).await;
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
+            })
+            .chain(stream::pending());
+        let body = StreamBody::new(sync_wrapper(frames));
+        Box::pin(UpstreamBody::new(reqwest::Body::wrap(body), IDLE))
+    }
+
+    /// `reqwest::Body` wants what is `Sync`; a boxed stream of this test is made so by a lock
+    /// that nobody else takes.
+    fn sync_wrapper<S>(inner: S) -> impl futures_core::Stream<Item = S::Item> + Send + Sync
+    where
+        S: futures_core::Stream + Send + 'static,
+        S::Item: Send,
+    {
+        let inner = std::sync::Mutex::new(Box::pin(inner));
+        stream::poll_fn(move |cx| inner.lock().unwrap().as_mut().poll_next(cx))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_timed_from_the_last_frame() {
+        let begun = Instant::now();
+        let mut body = frames(&[50, 59, 0, 59]);
+        for _ in 0..4 {
+            assert!(body.frame().await.expect("one more").is_ok());
+        }
+        assert_eq!(begun.elapsed().as_secs(), 168);
+        let error = body.frame().await.expect("silence").expect_err("too long");
+        assert!(error.is_timeout());
+        assert_eq!(begun.elapsed().as_secs(), 168 + 60);
+        assert!(body.frame().await.is_none() && body.is_end_stream(), "one error ends it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_its_time_is_not_silence() {
+        let mut body = frames(&[0, 0, 30]);
+        assert!(body.frame().await.expect("one").is_ok());
+        assert!(body.frame().await.expect("two").is_ok());
+        assert!(body.frame().now_or_never().is_none());
+        assert!(body.frame().await.expect("three").is_ok());
+        tokio::time::sleep(IDLE * 10).await;
+        let begun = Instant::now();
+        assert!(body.frame().await.expect("silence").is_err());
+        assert_eq!(begun.elapsed(), IDLE);
+    }
+}

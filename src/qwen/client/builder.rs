@@ -247,7 +247,8 @@ impl QwenUpstreamBuilder {
         let token_cookie = token.filter(|_| self.token_cookie);
         let jar =
             self.cookies.as_deref().unwrap_or("").split(';').map(str::trim).filter(|cookie| {
-                !cookie.is_empty() && !(token_cookie.is_some() && cookie.starts_with("token="))
+                let is_replaced = token_cookie.is_some() && cookie.starts_with("token=");
+                !cookie.is_empty() && !is_replaced
             });
         let own = token_cookie.map(|token| format!("token={token}"));
         let all: Vec<&str> = own.as_deref().into_iter().chain(jar).collect();

@@ -232,9 +232,12 @@ fn tail(before: &mut Text, now: Text) -> Text {
         // Nothing new, or an earlier state once more.
         return Text::new();
     }
-    let shared = before.bytes().zip(now.bytes()).take_while(|(a, b)| a == b).count();
-    let at = now.floor_char_boundary(shared);
-    let new = now.slice(at..);
+    let mut shared = before.bytes().zip(now.bytes()).take_while(|(a, b)| a == b).count();
+    // They may part within a character.
+    while !now.is_char_boundary(shared) {
+        shared -= 1;
+    }
+    let new = now.slice(shared..);
     *before = now;
     new
 }

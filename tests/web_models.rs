@@ -1,0 +1,116 @@
+//! The model catalogue over an upstream of this file's own.
+#![cfg(feature = "web")]
+// Helpers of tests are not tests to the lint.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use tower::{Service, service_fn};
+use tower_qwen::{
+    Error, ErrorKind,
+    qwen::{
+        Anonymous,
+        models::{self, Model},
+    },
+};
+
+const CATALOGUE: &str = r#"{"data": [
+    {"id": "qwen3-max", "name": "Qwen3-Max", "object": "model", "owned_by": "qwen",
+     "info": {"id": "qwen3-max", "meta": {"max_context_length": 262144}, "created_at": 1732000000}},
+    {"id": "bare"}, {"name": "no id"}, 7
+]}"#;
+const UNAUTHORIZED: &str = r#"{"success":false,"data":{"code":"Unauthorized","details":"x"}}"#;
+
+type Calls = Arc<Mutex<Vec<(HeaderMap, bool)>>>;
+
+/// An upstream that gives the answers in turn, and the requests that it got.
+fn upstream(
+    answers: &[&'static str],
+) -> (
+    impl Service<
+        Request<Full<Bytes>>,
+        Response = Response<Full<Bytes>>,
+        Error = Infallible,
+        Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
+    >,
+    Calls,
+) {
+    let calls = Calls::default();
+    let noted = Arc::clone(&calls);
+    let mut answers = answers.to_vec().into_iter();
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/api/models"));
+        let anonymous = request.extensions().get::<Anonymous>().is_some();
+        noted.lock().unwrap().push((request.headers().clone(), anonymous));
+        ready(Ok(Response::new(answers.next().expect("one call more than answers").into())))
+    });
+    (service, calls)
+}
+
+async fn list(answers: &[&'static str]) -> (Result<Vec<Model>, Error>, Calls) {
+    let (service, calls) = upstream(answers);
+    let mut headers = HeaderMap::new();
+    headers.insert("cookie", "token=demo".parse().unwrap());
+    headers.insert("x-api-key", "secret".parse().unwrap());
+    (models::list(service, &headers).await, calls)
+}
+
+#[tokio::test]
+async fn the_catalogue_is_read() {
+    let (models, calls) = list(&[CATALOGUE]).await;
+    let models = models.unwrap();
+    assert_eq!(models.len(), 2, "what has no id is no model");
+    assert_eq!(models[0].id, "qwen3-max");
+    assert_eq!(models[0].created, 1_732_000_000);
+    assert_eq!(models[0].owned_by, "qwen");
+    assert_eq!(models[0].extra["name"], "Qwen3-Max");
+    assert_eq!(models[0].extra["info"]["meta"]["max_context_length"], 262_144);
+    assert!(!models[0].extra.contains_key("id") && !models[0].extra.contains_key("object"));
+    assert_eq!((models[1].created, models[1].owned_by.as_str()), (0, "qwen"));
+    let calls = calls.lock().unwrap();
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].0["cookie"], "token=demo");
+    assert!(!calls[0].0.contains_key("x-api-key") && !calls[0].1);
+}
+
+#[tokio::test]
+async fn the_envelope_of_the_second_version_is_read() {
+    let (models, _) = list(&[r#"{"success":true,"data":{"data":[{"id":"a"}]}}"#]).await;
+    assert_eq!(models.unwrap()[0].id, "a");
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_left_out() {
+    let (models, calls) = list(&[UNAUTHORIZED, CATALOGUE]).await;
+    assert_eq!(models.unwrap().len(), 2);
+    let calls = calls.lock().unwrap();
+    assert!(calls[1].1, "QwenUpstream leaves its own out too");
+    assert!(!calls[1].0.contains_key("cookie"));
+}
+
+#[tokio::test]
+async fn refused_twice_the_first_refusal_counts() {
+    let (models, calls) = list(&[UNAUTHORIZED, r#"{"data":7}"#]).await;
+    assert!(models.expect_err("refused").is_auth());
+    assert_eq!(calls.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_challenge_is_not_provoked_again() {
+    let (models, calls) = list(&["<!doctypehtml><html></html>"]).await;
+    assert!(models.expect_err("challenged").is_challenge());
+    assert_eq!(calls.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_catalogue_is_an_upstream_error() {
+    let (models, _) = list(&["{}", "[]"]).await;
+    assert_eq!(models.expect_err("none").kind(), ErrorKind::Upstream);
+}
