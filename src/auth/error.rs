@@ -17,7 +17,7 @@ struct Inner {
     kind: RefreshErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The class of a [`RefreshError`].
@@ -53,7 +53,7 @@ impl RefreshError {
         kind: RefreshErrorKind,
         message: Cow<'static, str>,
         retry_after: Option<Duration>,
-        source: Option<BoxError>,
+        source: Option<Arc<dyn StdError + Send + Sync>>,
     ) -> Self {
         Self { inner: Arc::new(Inner { kind, message, retry_after, source }) }
     }
@@ -62,16 +62,14 @@ impl RefreshError {
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let Inner { kind, message, retry_after, .. } = &*self.inner;
-        Self::build(*kind, message.clone(), *retry_after, Some(source.into()))
+        Self::build(*kind, message.clone(), *retry_after, Some(Arc::from(source.into())))
     }
 
     /// The same with how long to wait before the next try.
     #[must_use]
     pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
-        match Arc::try_unwrap(self.inner) {
-            Ok(inner) => Self { inner: Arc::new(Inner { retry_after, ..inner }) },
-            Err(shared) => Self::build(shared.kind, shared.message.clone(), retry_after, None),
-        }
+        let Inner { kind, message, source, .. } = &*self.inner;
+        Self::build(*kind, message.clone(), retry_after, source.clone())
     }
 
     /// The class.

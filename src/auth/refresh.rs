@@ -275,7 +275,12 @@ impl Account {
             }
         };
         if let Some(error) = dead {
-            return last_resort.map_or(Step::Fail(error), Step::Use);
+            return match (last_resort, &state.flight) {
+                (Some(lease), _) => Step::Use(lease),
+                // A reload: somebody may have signed in.
+                (None, Some(flight)) if !tried => Step::Wait(flight.clone()),
+                (None, _) => Step::Fail(error),
+            };
         }
         if let Some(flight) = &state.flight
             && !tried
@@ -435,7 +440,8 @@ impl Account {
             Ok(None) => Ok(()),
             Ok(Some(renewal)) => self.install(&mut state, cause, renewal),
             Err(error) => Err(error),
-        };
+        }
+        .map_err(|error| self.set_back(&mut state, cause, error));
         let outcome = match (&result, cause) {
             (Ok(()), Cause::Reload | Cause::Load) => None,
             (Ok(()), _) => Some("ok"),
@@ -449,7 +455,6 @@ impl Account {
         match &result {
             Ok(()) => {}
             Err(error) => {
-                self.set_back(&mut state, cause, error.clone());
                 if error.needs_sign_in() {
                     tracing::error!(account = %name, ?cause, %error, "somebody has to sign in again");
                 } else {
@@ -528,7 +533,8 @@ impl Account {
         Ok(())
     }
 
-    fn set_back(&self, state: &mut State, cause: Cause, error: RefreshError) {
+    /// Remembers a failure, and gives it back with when to try again.
+    fn set_back(&self, state: &mut State, cause: Cause, error: RefreshError) -> RefreshError {
         if let Some(current) = &mut state.current {
             // Whether it helped or not, the class has had its refresh.
             current.timeout_spent |= cause == Cause::Timeout;
@@ -539,8 +545,8 @@ impl Account {
             _ => false,
         };
         if for_good {
-            state.dead = Some(error);
-            return;
+            state.dead = Some(error.clone());
+            return error;
         }
         let count = state.setback.as_ref().map_or(0, |setback| setback.count).saturating_add(1);
         let wait = if error.kind() == RefreshErrorKind::Missing {
@@ -550,7 +556,10 @@ impl Account {
             // Full span at most, half at least: neither a herd nor a hurry.
             error.retry_after().unwrap_or_default().max(wait.mul_f64(0.5 + jitter() / 2.0))
         };
-        state.setback = Some(Setback { error, until: after(wait), count });
+        let setback = Setback { error, until: after(wait), count };
+        let error = setback.error();
+        state.setback = Some(setback);
+        error
     }
 
     /// The upstream let a request through.
@@ -768,9 +777,7 @@ impl Setback {
     /// The error for those who come during the back-off.
     fn error(&self) -> RefreshError {
         let left = self.until.saturating_duration_since(Instant::now());
-        RefreshError::new(self.error.kind(), self.error.to_string())
-            .with_source(self.error.clone())
-            .with_retry_after(Some(left))
+        self.error.clone().with_retry_after(Some(left))
     }
 }
 

@@ -5,7 +5,7 @@
 //! The property test beside this file and the fuzz target `auth_state` drive it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
@@ -271,6 +271,36 @@ struct MemoryStore {
 struct MemoryProvider {
     store: Arc<MemoryStore>,
     client: TokenClient,
+    /// How many of this process's calls are under way, and which tokens it has replaced.
+    calls: Mutex<(u32, HashSet<String>)>,
+    server: Shared<Server>,
+}
+
+impl MemoryProvider {
+    /// A panic would end the refresh's task and no test, so what is wrong is written down.
+    fn must(&self, holds: bool, what: &str) {
+        if !holds {
+            lock(&self.server).wrongs.push(what.into());
+        }
+    }
+}
+
+/// Counts a call of a provider as under way until its future is dropped.
+struct Call<'a>(&'a MemoryProvider);
+
+impl<'a> Call<'a> {
+    fn new(provider: &'a MemoryProvider) -> Self {
+        let mut calls = lock(&provider.calls);
+        calls.0 += 1;
+        provider.must(calls.0 == 1, "a provider's calls must not overlap");
+        Self(provider)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.calls).0 -= 1;
+    }
 }
 
 fn access_token(credential: &Credential) -> &str {
@@ -279,18 +309,32 @@ fn access_token(credential: &Credential) -> &str {
 
 impl CredentialProvider for MemoryProvider {
     fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
-        Box::pin(async { Ok(lock(&self.store.saved).clone()) })
+        Box::pin(async {
+            let _call = Call::new(self);
+            tokio::task::yield_now().await;
+            Ok(lock(&self.store.saved).clone())
+        })
     }
 
     fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
         Box::pin(async move {
+            let _call = Call::new(self);
+            let replaced = lock(&self.calls).1.contains(access_token(&current));
+            self.must(!replaced, "a credential that was replaced is refreshed again");
             let _guard = self.store.lock.lock().await;
             let saved = lock(&self.store.saved).clone();
             if access_token(&saved) != access_token(&current) {
+                lock(&self.calls).1.insert(access_token(&current).to_owned());
                 return Ok(Renewal::adopted(saved));
             }
             let granted = self.client.refresh(&saved).await?;
-            *lock(&self.store.saved) = granted.clone();
+            // Somebody may have signed in meanwhile; what is newest stays.
+            let mut saved = lock(&self.store.saved);
+            if access_token(&saved) == access_token(&current) {
+                *saved = granted.clone();
+            }
+            drop(saved);
+            lock(&self.calls).1.insert(access_token(&current).to_owned());
             Ok(Renewal::granted(granted))
         })
     }
@@ -300,8 +344,14 @@ impl CredentialProvider for MemoryProvider {
         current: Credential,
     ) -> BoxFuture<'_, Result<Option<Credential>, RefreshError>> {
         Box::pin(async move {
+            let _call = Call::new(self);
+            tokio::task::yield_now().await;
             let saved = lock(&self.store.saved).clone();
-            Ok((access_token(&saved) != access_token(&current)).then_some(saved))
+            let changed = access_token(&saved) != access_token(&current);
+            if changed {
+                lock(&self.calls).1.insert(access_token(&current).to_owned());
+            }
+            Ok(changed.then_some(saved))
         })
     }
 
@@ -361,7 +411,15 @@ impl World {
             let builder = CredentialPool::builder().clock(clock);
             match &store {
                 Store::Memory => builder
-                    .account("a", MemoryProvider { store: Arc::clone(&memory), client })
+                    .account(
+                        "a",
+                        MemoryProvider {
+                            store: Arc::clone(&memory),
+                            client,
+                            calls: Mutex::default(),
+                            server: Arc::clone(&server),
+                        },
+                    )
                     .build(),
                 Store::File(path) => {
                     builder.account("a", OAuthFile::new(path, client).with_clock(clock)).build()
