@@ -52,6 +52,10 @@ pub struct ChatRequest {
     /// Where in an upstream chat to go on; `None` replays the whole history. Set by the
     /// client's `qwen_chat_id` or by the session layer.
     pub conversation: Option<Conversation>,
+    /// The account whose credential is on the envelope. Set by the auth layer; the adapter names
+    /// it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
+    /// find their way back to it.
+    pub account: Option<Text>,
     /// How many of the first [`messages`](ChatRequest::messages) the
     /// [`conversation`](ChatRequest::conversation) already holds. Set by the session layer; the
     /// dedup layer leaves them out and sets it back to 0.
@@ -78,6 +82,7 @@ impl ChatRequest {
             user: None,
             tenant: Tenant::default(),
             conversation: None,
+            account: None,
             seen: 0,
             extra: Arc::default(),
         }

@@ -1,0 +1,682 @@
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tower_service::Service;
+
+use super::{
+    BoxFuture, Credential, CredentialKind, JwtClaims, RefreshError, RefreshErrorKind,
+    clock::{Clock, SharedClock},
+};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type SendRequest = dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
+    + Send
+    + Sync;
+
+/// The public client id of the qwen-code CLI (B1).
+const CLIENT_ID: &str = "f0304373b74a44d2b584a3fb70ca9e56";
+const TOKEN_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/token";
+const DEVICE_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/device/code";
+const WEB_REFRESH_URL: &str = "https://auth.qwen.ai/api/v2/auths/refresh";
+const WEB_USER_URL: &str = "https://chat.qwen.ai/api/v1/auths/";
+
+/// The longest answer that is read; real ones have less than 4 KiB.
+const MAX_ANSWER: usize = 64 << 10;
+/// How long an access token is taken to live where nothing says so.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(3600);
+/// The longest lifetime that is believed.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The HTTP side of signing in: refreshes logins (B3, A2.3), asks whether they are valid (D11),
+/// and starts the device flow (B1; see [`device`](super::device)).
+///
+/// Works over any HTTP client service; the requests have absolute URIs. It makes one attempt and
+/// remembers nothing: repeating, sharing and storing are its callers' business.
+///
+/// Cheap to clone; clones share the service.
+#[derive(Clone)]
+pub struct TokenClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    send: Arc<SendRequest>,
+    token_url: Uri,
+    device_url: Uri,
+    web_refresh_url: Uri,
+    web_user_url: Uri,
+    client_id: Box<str>,
+    timeout: Duration,
+    clock: SharedClock,
+}
+
+impl TokenClient {
+    /// A client of Qwen's own endpoints, over `service`.
+    pub fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        // A service need not be `Sync`; it is only ever cloned out of the mutex.
+        let service = Mutex::new(service);
+        let send = move |request| -> BoxFuture<'static, Result<Response<Bytes>, BoxError>> {
+            let mut service = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Box::pin(async move {
+                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+                let (head, body) = service.call(request).await.map_err(Into::into)?.into_parts();
+                let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+                Ok(Response::from_parts(head, body))
+            })
+        };
+        Self {
+            inner: Arc::new(Inner {
+                send: Arc::new(send),
+                token_url: Uri::from_static(TOKEN_URL),
+                device_url: Uri::from_static(DEVICE_URL),
+                web_refresh_url: Uri::from_static(WEB_REFRESH_URL),
+                web_user_url: Uri::from_static(WEB_USER_URL),
+                client_id: CLIENT_ID.into(),
+                timeout: Duration::from_secs(30),
+                clock: SharedClock::SYSTEM,
+            }),
+        }
+    }
+
+    /// Asks this endpoint for tokens. The device endpoint is taken to be its neighbour: a
+    /// path that ends in `/token` becomes `/device/code`.
+    #[must_use]
+    pub fn with_token_url(mut self, url: Uri) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        let text = url.to_string();
+        if let Some(device) =
+            text.strip_suffix("/token").and_then(|base| format!("{base}/device/code").parse().ok())
+        {
+            inner.device_url = device;
+        }
+        inner.token_url = url;
+        self
+    }
+
+    /// Starts device flows at this endpoint.
+    #[must_use]
+    pub fn with_device_url(mut self, url: Uri) -> Self {
+        Arc::make_mut(&mut self.inner).device_url = url;
+        self
+    }
+
+    /// Refreshes web sessions at this endpoint (A2.3; or the older one of A1, which answers with
+    /// the user's record).
+    #[must_use]
+    pub fn with_web_refresh_url(mut self, url: Uri) -> Self {
+        Arc::make_mut(&mut self.inner).web_refresh_url = url;
+        self
+    }
+
+    /// Asks this endpoint whose a web session is.
+    #[must_use]
+    pub fn with_web_user_url(mut self, url: Uri) -> Self {
+        Arc::make_mut(&mut self.inner).web_user_url = url;
+        self
+    }
+
+    /// Introduces itself as this OAuth client instead of qwen-code's.
+    #[must_use]
+    pub fn with_client_id(mut self, client_id: &str) -> Self {
+        Arc::make_mut(&mut self.inner).client_id = client_id.into();
+        self
+    }
+
+    /// Gives an answer this long to arrive whole; 30 s unless set. Too short is worse than too
+    /// long: an answer that is not waited for may hold the only valid refresh token.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        Arc::make_mut(&mut self.inner).timeout = timeout;
+        self
+    }
+
+    /// Measures lifetimes with `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        Arc::make_mut(&mut self.inner).clock = SharedClock::new(clock);
+        self
+    }
+
+    /// Buys a newer credential: for OAuth with the refresh token (B3), for a web session with
+    /// its cookies (A2.3). What the answer leaves out, `resource_url` and often the refresh
+    /// token, is kept.
+    ///
+    /// The refresh token of `credential` is spent, unless the answer brings it back. Store what
+    /// this returns before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshErrorKind::Rejected`] where the login is dead; `NoRefreshToken` where there is
+    /// nothing to refresh with; `Network` and `Endpoint` for what passes.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: dropping the future may lose the only valid refresh token. Run it on a task.
+    pub async fn refresh(&self, credential: &Credential) -> Result<Credential, RefreshError> {
+        match credential.kind() {
+            CredentialKind::OAuth => self.refresh_oauth(credential).await,
+            CredentialKind::Web => self.refresh_web(credential).await,
+            CredentialKind::ApiKey => Err(no_refresh_token()),
+        }
+    }
+
+    async fn refresh_oauth(&self, credential: &Credential) -> Result<Credential, RefreshError> {
+        let Some(refresh_token) = credential.refresh_token() else {
+            return Err(no_refresh_token());
+        };
+        let form = Form::new()
+            .field("grant_type", "refresh_token")
+            .field("refresh_token", refresh_token.expose_secret())
+            .field("client_id", &self.inner.client_id);
+        let answer = self.post(&self.inner.token_url, form).await?;
+        answer.grant(Some(credential), self.inner.clock.now())
+    }
+
+    async fn refresh_web(&self, credential: &Credential) -> Result<Credential, RefreshError> {
+        let mut request = self.get(&self.inner.web_refresh_url, credential)?;
+        request
+            .headers_mut()
+            .insert("x-request-origin", header::HeaderValue::from_static("https://chat.qwen.ai"));
+        let answer = self.send(request).await?;
+        let now = self.inner.clock.now();
+        let Some(object) = answer.json.as_ref().filter(|_| answer.status.is_success()) else {
+            return Err(answer.failure());
+        };
+        if object.get("success").and_then(Value::as_bool) == Some(false) {
+            return Err(answer.failure());
+        }
+        let text = |pointer: &str| {
+            object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
+        };
+        let (token, whole_session) = match (text("/data/access_token"), text("/token")) {
+            (Some(access), _) => (access, false),
+            (None, Some(session)) => (session, true),
+            (None, None) => return Err(answer.failure()),
+        };
+        let expires_at = lifetime(object.get("data").unwrap_or(object), token, now, None);
+        let mut renewed = credential
+            .clone()
+            .with_access_token(token, expires_at, whole_session)
+            .map_err(|_| unusable_answer())?;
+        if let Some(refresh) = text("/data/refresh_token") {
+            let cookie = format!("refresh_token={refresh}");
+            renewed = renewed
+                .with_refresh_token(refresh)
+                .with_cookies(&cookie)
+                .map_err(|_| unusable_answer())?;
+        }
+        Ok(renewed)
+    }
+
+    /// Whether `credential` would be let in (D11).
+    ///
+    /// An ended token is told by its own expiry. For a web session the upstream is asked whose
+    /// it is; for OAuth and API keys, `models_url` (such as `…/v1/models`) is asked where it is
+    /// given. Without anyone to ask, the answer is only as good as the token's expiry, and
+    /// [`Validation::asked`] says so.
+    ///
+    /// A valid web session may still be refused at a chat: the anti-bot layer judges device
+    /// headers too (A2.2).
+    ///
+    /// # Errors
+    ///
+    /// Where the upstream could not be asked, or gave an answer that says neither.
+    pub async fn validate(
+        &self,
+        credential: &Credential,
+        models_url: Option<&Uri>,
+    ) -> Result<Validation, RefreshError> {
+        let expires_at = credential.expires_at();
+        let says = |valid, asked| Validation { valid, asked, expires_at };
+        if credential.ends_within(Duration::ZERO, self.inner.clock.now()) {
+            return Ok(says(false, false));
+        }
+        let url = match (credential.kind(), models_url) {
+            (CredentialKind::Web, _) => &self.inner.web_user_url,
+            (_, Some(url)) => url,
+            (_, None) => return Ok(says(true, false)),
+        };
+        let answer = self.send(self.get(url, credential)?).await?;
+        let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            || answer.code() == Some("Unauthorized");
+        match answer.json {
+            // A page instead of JSON is the anti-bot layer's, and no verdict about the token.
+            Some(_) if refused => Ok(says(false, true)),
+            Some(object)
+                if answer.status.is_success()
+                    && object.get("success").and_then(Value::as_bool) != Some(false) =>
+            {
+                Ok(says(true, true))
+            }
+            _ => Err(unusable_answer()),
+        }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.inner.clock.now()
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        &self.inner.client_id
+    }
+
+    pub(super) fn token_url(&self) -> &Uri {
+        &self.inner.token_url
+    }
+
+    pub(super) fn device_url(&self) -> &Uri {
+        &self.inner.device_url
+    }
+
+    pub(super) async fn post(&self, url: &Uri, form: Form) -> Result<Answer, RefreshError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT, "application/json")
+            .header("x-request-id", uuid::Uuid::new_v4().to_string())
+            .body(Full::from(form.0));
+        self.send(request.map_err(|_| unusable_answer())?).await
+    }
+
+    fn get(
+        &self,
+        url: &Uri,
+        credential: &Credential,
+    ) -> Result<Request<Full<Bytes>>, RefreshError> {
+        let mut request = Request::builder()
+            .uri(url)
+            .header(header::ACCEPT, "application/json")
+            .header("x-request-id", uuid::Uuid::new_v4().to_string())
+            .body(Full::default())
+            .map_err(|_| unusable_answer())?;
+        credential.stamp(request.headers_mut());
+        Ok(request)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, RefreshError> {
+        match tokio::time::timeout(self.inner.timeout, (self.inner.send)(request)).await {
+            Ok(Ok(response)) => Ok(Answer::read(response)),
+            Ok(Err(error)) => Err(RefreshError::new(
+                RefreshErrorKind::Network,
+                "the sign-in endpoint could not be reached",
+            )
+            .with_source(error)),
+            Err(elapsed) => Err(RefreshError::new(
+                RefreshErrorKind::Network,
+                "the sign-in endpoint did not answer in time",
+            )
+            .with_source(elapsed)),
+        }
+    }
+}
+
+impl fmt::Debug for TokenClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenClient")
+            .field("token_url", &self.inner.token_url)
+            .field("device_url", &self.inner.device_url)
+            .field("web_refresh_url", &self.inner.web_refresh_url)
+            .field("timeout", &self.inner.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`TokenClient::validate`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Validation {
+    /// Whether the credential would be let in.
+    pub valid: bool,
+    /// Whether the upstream said so; otherwise only the token's own expiry did.
+    pub asked: bool,
+    /// When it ends, as far as that is known.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// A form on its way to an endpoint. Holds secrets, so it has no `Debug`.
+pub(super) struct Form(String);
+
+impl Form {
+    pub(super) const fn new() -> Self {
+        Self(String::new())
+    }
+
+    pub(super) fn field(mut self, name: &str, value: &str) -> Self {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        for &byte in value.as_bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                    self.0.push(char::from(byte));
+                }
+                b' ' => self.0.push('+'),
+                _ => {
+                    const HEX: [u8; 16] = *b"0123456789ABCDEF";
+                    self.0.push('%');
+                    self.0.push(char::from(HEX[usize::from(byte >> 4)]));
+                    self.0.push(char::from(HEX[usize::from(byte & 15)]));
+                }
+            }
+        }
+        self
+    }
+}
+
+/// What an endpoint answered. Holds secrets, so it has no `Debug`.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// The body, where it is a JSON object.
+    pub(super) json: Option<Value>,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Answer {
+    fn read(response: Response<Bytes>) -> Self {
+        let status = effective_status(response.headers(), response.status());
+        let retry_after = retry_after(response.headers());
+        let json = serde_json::from_slice(response.body()).ok().filter(Value::is_object);
+        Self { status, json, retry_after }
+    }
+
+    /// The error code of the answer, whatever its status (B1: failures come with 200 too).
+    pub(super) fn code(&self) -> Option<&str> {
+        let json = self.json.as_ref()?;
+        ["/error", "/error/code", "/data/code", "/code"]
+            .iter()
+            .find_map(|pointer| json.pointer(pointer).and_then(Value::as_str))
+    }
+
+    /// The credential that the answer grants, with what it leaves out taken from `old`.
+    pub(super) fn grant(
+        &self,
+        old: Option<&Credential>,
+        now: SystemTime,
+    ) -> Result<Credential, RefreshError> {
+        let object = self.json.as_ref().filter(|_| self.status.is_success());
+        let text = |name: &str| {
+            object.and_then(|object| object.get(name)?.as_str()).filter(|text| !text.is_empty())
+        };
+        let (Some(object), Some(access)) = (object, text("access_token")) else {
+            return Err(self.failure());
+        };
+        let expires_at = lifetime(object, access, now, Some(ASSUMED_LIFETIME));
+        let credential = match old {
+            Some(old) => old.clone().with_access_token(access, expires_at, false),
+            None => Credential::oauth(access, None, expires_at),
+        };
+        let mut credential = credential.map_err(|_| unusable_answer())?;
+        if let Some(token) = text("refresh_token") {
+            credential = credential.with_refresh_token(token);
+        }
+        if let Some(url) = text("resource_url") {
+            credential = credential.with_resource_url(url);
+        }
+        Ok(credential)
+    }
+
+    /// Why there is no grant in the answer: dead (400, 401 or `invalid_grant`; B3) or passing.
+    pub(super) fn failure(&self) -> RefreshError {
+        let passing = ["temporarily_unavailable", "server_error", "slow_down", "rate_limited"];
+        let code = self.code();
+        let rejected = match self.status {
+            // A body that is not JSON is some intermediary's.
+            _ if self.json.is_none() => false,
+            _ if code.is_some_and(|code| passing.contains(&code)) => false,
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => true,
+            status if status.is_success() || status == StatusCode::FORBIDDEN => {
+                matches!(code, Some("invalid_grant" | "Unauthorized" | "expired_token"))
+            }
+            _ => false,
+        };
+        let (kind, what) = if rejected {
+            (RefreshErrorKind::Rejected, "the sign-in endpoint refused the login")
+        } else {
+            (RefreshErrorKind::Endpoint, "the sign-in endpoint did not grant a token")
+        };
+        // Only words from a list: an answer may hold anything, its own tokens included.
+        let known = ["invalid_grant", "invalid_client", "invalid_request", "Unauthorized"];
+        let code = code.filter(|code| known.contains(code) || passing.contains(code));
+        let code = code.map(|code| format!(", `{code}`")).unwrap_or_default();
+        let message = format!("{what} (status {}{code})", self.status.as_u16());
+        RefreshError::new(kind, message).with_retry_after(self.retry_after)
+    }
+}
+
+/// When the token that `object` brings ends: by `expires_in`, by its own word, or as assumed.
+fn lifetime(
+    object: &Value,
+    token: &str,
+    now: SystemTime,
+    assumed: Option<Duration>,
+) -> Option<SystemTime> {
+    let seconds = object.get("expires_in").and_then(|value| match value {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_f64(),
+    });
+    let lifetime = seconds
+        .filter(|&seconds: &f64| seconds >= 1.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map(|lifetime| lifetime.min(LONGEST_LIFETIME));
+    if let Some(lifetime) = lifetime {
+        return now.checked_add(lifetime);
+    }
+    let own = JwtClaims::read(token).ok().and_then(|claims| claims.expires_at);
+    own.or_else(|| now.checked_add(assumed?))
+}
+
+/// The status that counts: `x-actual-status-code` where it parses, else HTTP's own (A4).
+pub(super) fn effective_status(headers: &HeaderMap, status: StatusCode) -> StatusCode {
+    headers
+        .get("x-actual-status-code")
+        .and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok())
+        .unwrap_or(status)
+}
+
+/// `retry-after-ms`, or `retry-after` in seconds.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number =
+        |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+    let seconds =
+        number("retry-after-ms").map(|millis| millis / 1000.0).or_else(|| number("retry-after"))?;
+    Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(LONGEST_LIFETIME))
+}
+
+fn no_refresh_token() -> RefreshError {
+    RefreshError::new(RefreshErrorKind::NoRefreshToken, "the login has no refresh token")
+}
+
+pub(super) fn unusable_answer() -> RefreshError {
+    RefreshError::new(RefreshErrorKind::Endpoint, "the sign-in endpoint's answer is not usable")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// A client whose endpoint gives one answer, and what it was asked.
+    fn client(
+        status: u16,
+        body: &'static str,
+    ) -> (TokenClient, Arc<Mutex<Vec<(http::request::Parts, String)>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+            let log = Arc::clone(&log);
+            async move {
+                let (head, sent) = request.into_parts();
+                let sent = sent.collect().await.expect("in memory").to_bytes();
+                let sent = String::from_utf8(sent.to_vec()).expect("a form");
+                log.lock().expect("not poisoned").push((head, sent));
+                let response = Response::builder()
+                    .status(status)
+                    .header("retry-after", "7")
+                    .body(Full::new(Bytes::from_static(body.as_bytes())));
+                Ok::<_, Infallible>(response.expect("a response"))
+            }
+        });
+        (TokenClient::new(service).with_clock(|| at(1000)), asked)
+    }
+
+    fn login() -> Credential {
+        Credential::oauth("old-at", Some("old/rt+ 1"), Some(at(900)))
+            .expect("a login")
+            .with_resource_url("portal.qwen.ai")
+    }
+
+    #[tokio::test]
+    async fn a_refresh_keeps_what_the_answer_leaves_out() {
+        let (client, asked) = client(200, r#"{"access_token":"new-at","expires_in":21600}"#);
+        let renewed = client.refresh(&login()).await.expect("granted");
+        assert_eq!(renewed.access_token().expose_secret(), "new-at");
+        assert_eq!(renewed.refresh_token().expect("kept").expose_secret(), "old/rt+ 1");
+        assert_eq!(renewed.resource_url(), Some("portal.qwen.ai"));
+        assert_eq!(renewed.expires_at(), Some(at(22_600)));
+        let asked = asked.lock().expect("not poisoned");
+        let (head, form) = &asked[0];
+        assert_eq!(head.uri, TOKEN_URL);
+        assert_eq!(head.headers[header::CONTENT_TYPE], "application/x-www-form-urlencoded");
+        assert_eq!(
+            form,
+            &format!("grant_type=refresh_token&refresh_token=old%2Frt%2B+1&client_id={CLIENT_ID}")
+        );
+        assert!(!head.headers.contains_key(header::AUTHORIZATION));
+    }
+
+    #[tokio::test]
+    async fn a_refresh_takes_what_the_answer_brings() {
+        let body = r#"{"access_token":"a","refresh_token":"r","resource_url":"x.example","expires_in":"60"}"#;
+        let renewed = client(200, body).0.refresh(&login()).await.expect("granted");
+        assert_eq!(renewed.refresh_token().expect("new").expose_secret(), "r");
+        assert_eq!(renewed.resource_url(), Some("x.example"));
+        assert_eq!(renewed.expires_at(), Some(at(1060)));
+    }
+
+    #[tokio::test]
+    async fn strange_lifetimes_are_not_believed() {
+        for (body, end) in [
+            (r#"{"access_token":"a"}"#, 4600),
+            (r#"{"access_token":"a","expires_in":0}"#, 4600),
+            (r#"{"access_token":"a","expires_in":-5}"#, 4600),
+            (r#"{"access_token":"a","expires_in":1e300}"#, 4600),
+            (r#"{"access_token":"a","expires_in":1e15}"#, 1000 + 315_360_000),
+        ] {
+            let renewed = client(200, body).0.refresh(&login()).await.expect("granted");
+            assert_eq!(renewed.expires_at(), Some(at(end)), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn dead_logins_are_told_from_passing_failures() {
+        use RefreshErrorKind::{Endpoint, Rejected};
+        for (status, body, kind) in [
+            (400, r#"{"error":"invalid_grant","error_description":"secret"}"#, Rejected),
+            (401, r#"{"error":"invalid_token"}"#, Rejected),
+            (200, r#"{"error":"invalid_grant"}"#, Rejected),
+            (403, r#"{"error":"invalid_grant"}"#, Rejected),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Endpoint),
+            (400, "<html>challenge</html>", Endpoint),
+            (401, "", Endpoint),
+            (403, r#"{"error":"blocked"}"#, Endpoint),
+            (429, r#"{"error":"slow_down"}"#, Endpoint),
+            (500, r#"{"error":"invalid_grant"}"#, Endpoint),
+            (200, r#"{"access_token":null}"#, Endpoint),
+            (200, r#"["access_token"]"#, Endpoint),
+            (200, "{\"access_token\":\"a\\nb\"}", Endpoint),
+        ] {
+            let error = client(status, body).0.refresh(&login()).await.expect_err(body);
+            assert_eq!(error.kind(), kind, "{status} {body}");
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("secret") && !shown.contains("old"), "{shown}");
+        }
+        let error = client(503, "busy").0.refresh(&login()).await.expect_err("busy");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    }
+
+    #[tokio::test]
+    async fn a_web_session_is_refreshed_with_its_cookies() {
+        let session = Credential::web("session").expect("opaque").with_cookies("cna=1");
+        let session = session.expect("cookies");
+        let body = r#"{"success":true,"data":{"access_token":"short","refresh_token":"next","expires_in":900}}"#;
+        let (client_, asked) = client(200, body);
+        let renewed = client_.refresh(&session).await.expect("granted");
+        assert_eq!(renewed.access_token().expose_secret(), "short");
+        let jar = renewed.cookies().expect("kept").expose_secret();
+        assert_eq!(jar, "token=session; cna=1; refresh_token=next");
+        assert_eq!(renewed.expires_at(), Some(at(1900)));
+        let asked = asked.lock().expect("not poisoned");
+        assert_eq!(asked[0].0.headers[header::COOKIE], "token=session; cna=1");
+        assert_eq!(asked[0].0.headers["x-request-origin"], "https://chat.qwen.ai");
+        drop(asked);
+
+        // The older endpoint brings a whole new session.
+        let renewed = client(200, r#"{"id":"u","token":"session-2"}"#).0.refresh(&session).await;
+        let jar = renewed.expect("granted");
+        assert_eq!(jar.cookies().expect("kept").expose_secret(), "token=session-2; cna=1");
+
+        let dead = r#"{"success":false,"data":{"code":"Unauthorized","details":"x"}}"#;
+        let error = client(200, dead).0.refresh(&session).await.expect_err("dead");
+        assert_eq!(error.kind(), RefreshErrorKind::Rejected);
+    }
+
+    #[tokio::test]
+    async fn validation_asks_and_says_whom() {
+        let session = Credential::web("session").expect("opaque");
+        let valid = client(200, r#"{"id":"u"}"#).0.validate(&session, None).await.expect("asked");
+        assert!(valid.valid && valid.asked);
+        for (status, body) in [
+            (401, r#"{"detail":"x"}"#),
+            (200, r#"{"success":false,"data":{"code":"Unauthorized"}}"#),
+        ] {
+            let answer = client(status, body).0.validate(&session, None).await.expect("asked");
+            assert!(!answer.valid && answer.asked);
+        }
+        let page = client(403, "<!doctypehtml>").0.validate(&session, None).await;
+        assert_eq!(page.expect_err("no verdict").kind(), RefreshErrorKind::Endpoint);
+        // Ended by its own word, and nobody was asked.
+        let (client_, asked) = client(200, "{}");
+        let ended = client_.validate(&login(), None).await.expect("known");
+        assert!(!ended.valid && !ended.asked);
+        let fresh = login().with_expires_at(Some(at(2000)));
+        let unasked = client_.validate(&fresh, None).await.expect("known");
+        assert!(unasked.valid && !unasked.asked);
+        assert!(asked.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_hangs_is_given_up() {
+        let service = tower::service_fn(|_: Request<Full<Bytes>>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        });
+        let error = TokenClient::new(service).refresh(&login()).await.expect_err("hangs");
+        assert_eq!(error.kind(), RefreshErrorKind::Network);
+    }
+}

@@ -1,0 +1,541 @@
+use std::{
+    ffi::OsString,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
+    lock::{self, LockFile},
+};
+use crate::auth::{
+    Credential, RefreshError, RefreshErrorKind, TokenClient,
+    clock::{Clock, SharedClock},
+};
+
+/// The longest file that is taken for a credential.
+const MAX_FILE: u64 = 1 << 20;
+/// How often the file's time is looked at (B5).
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// What counts as fresh enough to be adopted instead of refreshed (B4).
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// A login in a file that other processes read and refresh too: by default
+/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI (B4, B5).
+///
+/// Refresh tokens are good for one use, so two processes that refresh at the same time log the
+/// user out. What prevents that is the protocol of B5: a refresh takes the lock file beside the
+/// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
+/// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
+/// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
+/// `resource_url` and the refresh token are kept where the endpoint leaves them out, and so is
+/// every field that is not known.
+///
+/// A file that is gone does not end the session: what was read before stays in use, and the next
+/// refresh writes the file again. A login that could not be written (a full disk) is kept in
+/// memory, used, and written at the next occasion.
+///
+/// # What cannot be promised
+///
+/// A process that dies after the endpoint has answered and before the new refresh token is on
+/// disk takes that token with it. No client can close this window; it is the time of one small
+/// write. Endpoints that accept the previous refresh token until the new one is used close it.
+///
+/// ```no_run
+/// use http::Request;
+/// use http_body_util::Full;
+/// use tower_qwen::auth::{AuthRefreshLayer, OAuthFile, TokenClient};
+/// # async fn send(_: Request<Full<bytes::Bytes>>) -> Result<http::Response<Full<bytes::Bytes>>, std::io::Error> { unimplemented!() }
+///
+/// # fn main() -> Result<(), std::io::Error> {
+/// // Any HTTP client service will do.
+/// let client = TokenClient::new(tower::service_fn(send));
+/// let layer = AuthRefreshLayer::new(OAuthFile::new(OAuthFile::default_path()?, client));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct OAuthFile {
+    file: Arc<CredentialFile>,
+    client: TokenClient,
+    clock: SharedClock,
+    stale_after: Duration,
+}
+
+/// The file itself; everything about it blocks.
+#[derive(Debug)]
+struct CredentialFile {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the file looked like when it was last read or written.
+    seen: Option<Fingerprint>,
+    /// What the file says, or would say if it could be written.
+    stored: Option<StoredCredential>,
+    /// The refresh token that was spent for [`stored`](State::stored), where that is not on disk.
+    unsaved: Option<SecretString>,
+}
+
+/// Tells whether a file has been replaced or written. The inode helps where two writes fall into
+/// one tick of the file system's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl OAuthFile {
+    /// The login in the file at `path`, refreshed through `client`.
+    pub fn new(path: impl Into<PathBuf>, client: TokenClient) -> Self {
+        let path = path.into();
+        Self {
+            file: Arc::new(CredentialFile { path, state: Mutex::default() }),
+            client,
+            clock: SharedClock::SYSTEM,
+            stale_after: lock::STALE_AFTER,
+        }
+    }
+
+    /// `~/.qwen/oauth_creds.json` of this user.
+    ///
+    /// # Errors
+    ///
+    /// Where the user has no home directory.
+    pub fn default_path() -> io::Result<PathBuf> {
+        let home = std::env::home_dir()
+            .filter(|home| !home.as_os_str().is_empty())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no home directory"))?;
+        Ok(home.join(".qwen").join("oauth_creds.json"))
+    }
+
+    /// The account's name that goes with a file's: `default` for `oauth_creds.json`, `work` for
+    /// `oauth_creds_work.json` (B4), else the name without its extension.
+    ///
+    /// ```
+    /// use tower_qwen::auth::OAuthFile;
+    ///
+    /// assert_eq!(OAuthFile::account_name("/home/me/.qwen/oauth_creds.json"), "default");
+    /// assert_eq!(OAuthFile::account_name("oauth_creds_work.json"), "work");
+    /// assert_eq!(OAuthFile::account_name("alice.json"), "alice");
+    /// ```
+    #[must_use]
+    pub fn account_name(path: impl AsRef<Path>) -> String {
+        let stem = path.as_ref().file_stem().unwrap_or_default().to_string_lossy();
+        match stem.strip_prefix("oauth_creds") {
+            Some("") => "default".to_owned(),
+            Some(rest) => rest.trim_start_matches('_').to_owned(),
+            None => stem.into_owned(),
+        }
+    }
+
+    /// Measures expiry with `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = SharedClock::new(clock);
+        self
+    }
+
+    pub(in crate::auth) fn with_shared_clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The credential files at `path`: itself, or every `.json` file of a directory, in the order
+    /// of their names.
+    ///
+    /// Blocks; it is meant for start-up.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory cannot be read. A file that does not exist is no error: somebody may
+    /// sign in later.
+    pub fn discover(path: impl Into<PathBuf>) -> io::Result<Vec<PathBuf>> {
+        let path = path.into();
+        if !path.is_dir() {
+            return Ok(vec![path]);
+        }
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let path = entry?.path();
+            // Files in the making begin with a dot.
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            if path.extension().is_some_and(|extension| extension == "json")
+                && !hidden
+                && path.is_file()
+            {
+                files.push(path);
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// Takes a lock from its holder after `stale_after` without a sign of life; 10 s unless set,
+    /// which is what the qwen-code CLI uses. All who share the file should agree.
+    #[must_use]
+    pub fn with_stale_lock_after(mut self, stale_after: Duration) -> Self {
+        self.stale_after = stale_after;
+        self
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Puts a new login into the file, in place of the old one: what signing in ends with.
+    /// Takes the lock, so that no refresh of the old login writes over it.
+    ///
+    /// # Errors
+    ///
+    /// Where the lock cannot be had or the file cannot be written.
+    pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
+        let lock = self.lock().await?;
+        let file = Arc::clone(&self.file);
+        let result = blocking(move || {
+            let mut state = file.lock_state();
+            state.unsaved = None;
+            state.stored = Some(StoredCredential::new(credential));
+            file.write(&mut state)
+        })
+        .await;
+        lock.release().await;
+        result
+    }
+
+    async fn lock(&self) -> Result<LockFile, RefreshError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.make_dir()).await?;
+        LockFile::acquire(&self.file.lock_path(), self.stale_after).await
+    }
+
+    /// The refresh proper, under the lock.
+    async fn refresh_locked(
+        &self,
+        lock: &LockFile,
+        current: Credential,
+    ) -> Result<Renewal, RefreshError> {
+        let (file, used, now) = (Arc::clone(&self.file), current, self.clock.now());
+        let newest = blocking(move || file.newest(&used, now)).await?;
+        let basis = match newest {
+            Newest::Adopt(credential) => return Ok(Renewal::adopted(credential)),
+            Newest::Refresh(credential) => credential,
+        };
+        // Whoever was suspended between taking the lock and here may have lost it.
+        if !lock.is_held().await {
+            return Err(RefreshError::new(
+                RefreshErrorKind::LockTimeout,
+                "the credential's lock was lost before the refresh",
+            ));
+        }
+        let granted = self.client.refresh(&basis).await?;
+        let (file, credential) = (Arc::clone(&self.file), granted);
+        blocking(move || Ok(Renewal::granted(file.keep(&basis, credential)))).await
+    }
+}
+
+impl CredentialProvider for OAuthFile {
+    fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
+        Box::pin(async {
+            let file = Arc::clone(&self.file);
+            blocking(move || {
+                let mut state = file.lock_state();
+                match file.read(&mut state)? {
+                    Some(credential) => Ok(credential),
+                    None => Err(RefreshError::new(
+                        RefreshErrorKind::Missing,
+                        "the credential file does not exist",
+                    )),
+                }
+            })
+            .await
+        })
+    }
+
+    fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
+        Box::pin(async {
+            let lock = self.lock().await?;
+            let result = self.refresh_locked(&lock, current).await;
+            lock.release().await;
+            result
+        })
+    }
+
+    fn reload(
+        &self,
+        current: Credential,
+    ) -> BoxFuture<'_, Result<Option<Credential>, RefreshError>> {
+        Box::pin(async {
+            if self.file.lock_state().unsaved.is_some() {
+                let lock = self.lock().await?;
+                let file = Arc::clone(&self.file);
+                let saved = blocking(move || file.save_unsaved()).await;
+                lock.release().await;
+                saved?;
+            }
+            let file = Arc::clone(&self.file);
+            blocking(move || file.changed(&current)).await
+        })
+    }
+
+    fn reload_interval(&self) -> Option<Duration> {
+        Some(RELOAD_INTERVAL)
+    }
+}
+
+enum Newest {
+    Adopt(Credential),
+    Refresh(Credential),
+}
+
+impl CredentialFile {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is one assignment: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `oauth_creds.lock` beside `oauth_creds.json` (B5).
+    fn lock_path(&self) -> PathBuf {
+        self.path.with_extension("lock")
+    }
+
+    fn fingerprint(&self) -> io::Result<Option<Fingerprint>> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) => {
+                #[cfg(unix)]
+                let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+                #[cfg(not(unix))]
+                let inode = 0;
+                let modified = metadata.modified().ok();
+                Ok(Some(Fingerprint { modified, len: metadata.len(), inode }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the file into the state; `None` if there is no file, and then the state stays.
+    fn read(&self, state: &mut State) -> Result<Option<Credential>, RefreshError> {
+        let unreadable = |error| file_error("the credential file could not be read", error);
+        // The look comes before the read: a write between the two shows at the next look.
+        let Some(seen) = self.fingerprint().map_err(unreadable)? else { return Ok(None) };
+        if seen.len > MAX_FILE {
+            return Err(RefreshError::new(
+                RefreshErrorKind::File,
+                "the credential file is too large to be one",
+            ));
+        }
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => SecretString::from(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let stored = StoredCredential::parse(text.expose_secret()).map_err(|error| {
+            RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
+                .with_source(error)
+        })?;
+        let credential = stored.credential().clone();
+        state.seen = Some(seen);
+        state.stored = Some(stored);
+        state.unsaved = None;
+        Ok(Some(credential))
+    }
+
+    /// What the file says if that is not `current`.
+    fn changed(&self, current: &Credential) -> Result<Option<Credential>, RefreshError> {
+        let mut state = self.lock_state();
+        if state.unsaved.is_some() {
+            return Ok(None);
+        }
+        let seen = self
+            .fingerprint()
+            .map_err(|error| file_error("the credential file could not be looked at", error))?;
+        if seen.is_none() || seen == state.seen {
+            return Ok(None);
+        }
+        Ok(self.read(&mut state)?.filter(|credential| !credential.is_same(current)))
+    }
+
+    /// Under the lock: what to use, or what to refresh, instead of `used`.
+    fn newest(&self, used: &Credential, now: SystemTime) -> Result<Newest, RefreshError> {
+        let mut state = self.lock_state();
+        // A login of ours that is not on disk is newer than the file, unless somebody has put a
+        // third one there in the meantime.
+        let unsaved = state.unsaved.clone().zip(state.stored.clone());
+        let on_disk = self.read(&mut state)?;
+        let newest = match (unsaved, on_disk) {
+            (Some((spent, stored)), on_disk)
+                if on_disk.as_ref().is_none_or(|old| old.has_refresh_token(&spent)) =>
+            {
+                let credential = stored.credential().clone();
+                state.stored = Some(stored);
+                state.unsaved = Some(spent);
+                Some(credential)
+            }
+            (_, on_disk) => on_disk,
+        };
+        Ok(match newest {
+            Some(newest) if !newest.is_same(used) && !newest.ends_within(MARGIN, now) => {
+                tracing::debug!("another process has refreshed the credential file already");
+                Newest::Adopt(newest)
+            }
+            // The file's refresh token is the newest even where its access token has ended.
+            Some(newest) => Newest::Refresh(newest),
+            // The file is gone: go on with what is in memory (B5).
+            None => Newest::Refresh(used.clone()),
+        })
+    }
+
+    /// Under the lock: stores what was granted for `basis`, and gives back what is now to be used.
+    fn keep(&self, basis: &Credential, granted: Credential) -> Credential {
+        let mut state = self.lock_state();
+        // Somebody may have signed in anew without taking the lock, while the endpoint answered.
+        // The login that ends later is the later one.
+        let mine = state.stored.take();
+        let previous = match self.read(&mut state) {
+            Ok(Some(other)) if !other.is_same(basis) => {
+                if other.expires_at() > granted.expires_at() {
+                    return other;
+                }
+                state.stored.take()
+            }
+            Ok(Some(_)) => state.stored.take(),
+            Ok(None) | Err(_) => mine,
+        };
+        state.stored = Some(match previous {
+            Some(previous) if previous.is_writable() => previous.with(granted.clone()),
+            _ => StoredCredential::new(granted.clone()),
+        });
+        state.unsaved = None;
+        if let Err(error) = self.write(&mut state) {
+            tracing::error!(
+                error = %error, cause = ?error.kind(),
+                "a refreshed login could not be written; it is kept in memory until it can",
+            );
+            state.unsaved = Some(
+                basis.refresh_token().cloned().unwrap_or_else(|| SecretString::from(String::new())),
+            );
+        }
+        granted
+    }
+
+    /// Under the lock: another try at what could not be written.
+    fn save_unsaved(&self) -> Result<(), RefreshError> {
+        let mut state = self.lock_state();
+        let Some((spent, stored)) = state.unsaved.clone().zip(state.stored.clone()) else {
+            return Ok(());
+        };
+        let on_disk = self.read(&mut state)?;
+        if on_disk.is_some_and(|on_disk| !on_disk.has_refresh_token(&spent)) {
+            // A third login stands there; it is newer.
+            return Ok(());
+        }
+        state.stored = Some(stored);
+        state.unsaved = Some(spent);
+        self.write(&mut state)?;
+        state.unsaved = None;
+        tracing::info!("a refreshed login that could not be written before is on disk now");
+        Ok(())
+    }
+
+    /// Makes the file's directory, for its owner alone (B4).
+    fn make_dir(&self) -> Result<(), RefreshError> {
+        let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) else {
+            return Ok(());
+        };
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(dir)
+            .map_err(|error| file_error("the credential file's directory could not be made", error))
+    }
+
+    /// Writes what the state holds, so that any moment's crash leaves the old file or the new.
+    fn write(&self, state: &mut State) -> Result<(), RefreshError> {
+        let unwritable = |error| file_error("the credential file could not be written", error);
+        let Some(text) = state.stored.as_ref().and_then(StoredCredential::to_json) else {
+            return Err(RefreshError::new(
+                RefreshErrorKind::File,
+                "the credential file is in a form that is only read",
+            ));
+        };
+        self.make_dir()?;
+        write_atomically(&self.path, text.expose_secret().as_bytes()).map_err(unwritable)?;
+        state.seen = self.fingerprint().map_err(unwritable)?;
+        Ok(())
+    }
+}
+
+/// Replaces the file at `path` in one step: temporary file of mode 0600, fsync, rename, fsync of
+/// the directory.
+fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
+    // Behind a link the file itself is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    remove_leftovers(dir, &temporary(name, ""));
+    let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&aside).and_then(|mut file| {
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    });
+    if let Err(error) = written {
+        // What is left is removed before the next write at the latest.
+        drop(fs::remove_file(&aside));
+        return Err(error);
+    }
+    #[cfg(unix)]
+    fs::File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+/// `.oauth_creds.json.<id>.tmp`; with an empty id, what all such names begin with.
+fn temporary(name: &std::ffi::OsStr, id: &str) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".");
+    if !id.is_empty() {
+        temporary.push(id);
+        temporary.push(".tmp");
+    }
+    temporary
+}
+
+/// Removes the temporary files of processes that were killed while they wrote: they hold
+/// secrets. Nobody else writes now, since the lock is held.
+fn remove_leftovers(dir: &Path, prefix: &std::ffi::OsStr) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(prefix.as_encoded_bytes())
+            && name.ends_with(b".tmp")
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(error = %error.kind(), "an old temporary credential file stays");
+        }
+    }
+}
+
+pub(super) fn file_error(message: &'static str, error: io::Error) -> RefreshError {
+    RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+}

@@ -1,0 +1,358 @@
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use crate::auth::{Credential, CredentialKind, InvalidToken, token};
+
+/// A credential as a file holds it, with everything else that the file says.
+///
+/// Reads what the tools of this field write:
+///
+/// - `oauth_creds.json` of qwen-code (B4): `expiry_date` in milliseconds;
+/// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339;
+/// - an account of a credential store (F3): `kind`, `jwt`, `cookies`, `headers`, `access_token`,
+///   `refresh_token`, `expiry_ms`, `resource_url`, `api_key`;
+/// - the objects inside compressed tokens (F2), a compressed token itself, a JWT, or a key.
+///
+/// Fields that are not known are kept when the file is written again. `Debug` shows no value.
+///
+/// ```
+/// use tower_qwen::auth::{CredentialKind, StoredCredential};
+///
+/// let stored = StoredCredential::parse(
+///     r#"{"access_token": "at-demo", "refresh_token": "rt-demo", "token_type": "Bearer",
+///         "resource_url": "portal.qwen.ai", "expiry_date": 1790021600000}"#,
+/// )?;
+/// assert_eq!(stored.credential().kind(), CredentialKind::OAuth);
+/// assert!(stored.credential().expires_at().is_some());
+/// # Ok::<_, tower_qwen::auth::InvalidToken>(())
+/// ```
+#[derive(Clone)]
+pub struct StoredCredential {
+    credential: Credential,
+    format: Format,
+    fields: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// B4.
+    QwenCode,
+    /// B4, the variant of CLIProxyAPI.
+    CliProxy,
+    /// F3.
+    Store,
+    /// Anything that only says who, and that nothing can be written back into.
+    ReadOnly,
+}
+
+impl StoredCredential {
+    /// A login that is about to be stored for the first time, in the form of qwen-code (B4).
+    #[must_use]
+    pub fn new(credential: Credential) -> Self {
+        let format = match credential.kind() {
+            CredentialKind::OAuth => Format::QwenCode,
+            _ => Format::Store,
+        };
+        let fields = Map::new();
+        let mut stored = Self { credential: credential.clone(), format, fields };
+        if format == Format::Store {
+            stored.fields.insert("kind".into(), credential.kind().as_str().into());
+        }
+        stored.write(credential);
+        stored
+    }
+
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidToken`] where it holds no credential.
+    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+            // A JSON text that is no object would make a strange key.
+            return match text.trim() {
+                token if !token.is_empty() && !token.contains(['{', '[', '"', '\n']) => Ok(Self {
+                    credential: Credential::parse(token)?,
+                    format: Format::ReadOnly,
+                    fields: Map::new(),
+                }),
+                _ => Err(InvalidToken(())),
+            };
+        };
+        let (credential, format) = read(&fields)?;
+        Ok(Self { credential, format, fields })
+    }
+
+    /// The credential.
+    #[must_use]
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Takes `credential` in place of the own, and keeps every field that it says nothing about.
+    #[must_use]
+    pub fn with(mut self, credential: Credential) -> Self {
+        self.write(credential);
+        self
+    }
+
+    /// The file's text: pretty JSON (B4); `None` where the file was a bare token.
+    #[must_use]
+    pub fn to_json(&self) -> Option<SecretString> {
+        if self.format == Format::ReadOnly {
+            return None;
+        }
+        // Strings and numbers in a map with string keys: there is nothing that could fail.
+        let text = serde_json::to_string_pretty(&self.fields).ok()?;
+        Some(SecretString::from(text))
+    }
+
+    /// Whether a refreshed credential can be written back.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.format != Format::ReadOnly
+    }
+
+    fn write(&mut self, credential: Credential) {
+        let Self { fields, format, .. } = self;
+        let mut set = |name: &str, value: Value| {
+            fields.insert(name.to_owned(), value);
+        };
+        let access_token = credential.access_token().expose_secret();
+        match (*format, credential.kind()) {
+            (Format::Store, CredentialKind::ApiKey) => set("api_key", access_token.into()),
+            (Format::Store, CredentialKind::Web) => {
+                // The session outlives the access token that it buys (A2.3), so both are kept.
+                let cookies = credential.cookies().map_or("", |jar| jar.expose_secret());
+                let pairs = token::split_cookies(cookies);
+                let session = pairs.iter().find(|(name, _)| name == "token");
+                if let Some((_, session)) = session {
+                    set("jwt", session.as_str().into());
+                }
+                if session.is_none_or(|(_, session)| session != access_token) {
+                    set("access_token", access_token.into());
+                }
+                let jar = pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
+                set("cookies", Value::Object(jar));
+            }
+            _ => set("access_token", access_token.into()),
+        }
+        if let Some(token) = credential.refresh_token() {
+            set("refresh_token", token.expose_secret().into());
+        }
+        if let Some(url) = credential.resource_url() {
+            set("resource_url", url.into());
+        }
+        let expiry = credential.expires_at();
+        match *format {
+            Format::QwenCode => {
+                set("token_type", "Bearer".into());
+                if let Some(expiry) = expiry {
+                    set("expiry_date", millis(expiry).into());
+                }
+            }
+            Format::CliProxy => {
+                if let Some(Ok(expiry)) = expiry.map(jiff::Timestamp::try_from) {
+                    set("expired", format!("{expiry:.0}").into());
+                }
+            }
+            Format::Store => {
+                if let Some(expiry) = expiry {
+                    set("expiry_ms", millis(expiry).into());
+                }
+            }
+            Format::ReadOnly => {}
+        }
+        self.credential = credential;
+    }
+}
+
+fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToken> {
+    let text = |name: &str| {
+        fields.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
+    };
+    let kind = text("kind");
+    let key = text("api_key").filter(|_| kind.is_none_or(|kind| kind == "apikey"));
+    let mut credential = if let Some(key) = key {
+        Credential::api_key(key)?
+    } else if let Some(jwt) = text("jwt").filter(|_| kind.is_none_or(|kind| kind == "web")) {
+        let session = Credential::web(jwt)?;
+        match text("access_token") {
+            Some(access) => session.with_access_token(access, moment(fields), false)?,
+            None => session,
+        }
+    } else if let Some(access) = text("access_token") {
+        match kind {
+            Some("apikey") => Credential::api_key(access)?,
+            Some("web") => Credential::web(access)?,
+            _ => Credential::oauth(access, None, moment(fields))?,
+        }
+    } else if fields.contains_key("localStorage") || fields.contains_key("session_token") {
+        let object = Value::Object(fields.clone());
+        return Ok((Credential::from_expanded(token::expand_object(&object)?)?, Format::ReadOnly));
+    } else {
+        let jar = fields.get("cookies").map(token::read_cookies).unwrap_or_default();
+        let session = jar.iter().find(|(name, _)| name == "token").ok_or(InvalidToken(()))?;
+        Credential::web(&session.1)?
+    };
+    if let Some(token) = text("refresh_token") {
+        credential = credential.with_refresh_token(token);
+    }
+    if let Some(url) = text("resource_url") {
+        credential = credential.with_resource_url(url);
+    }
+    if let Some(cookies) = fields.get("cookies") {
+        let pairs: Vec<String> = token::read_cookies(cookies)
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        credential = credential.with_cookies(&pairs.join("; "))?;
+    }
+    if let Some(Value::Object(headers)) = fields.get("headers") {
+        for (name, value) in headers {
+            let value = value.as_str().ok_or(InvalidToken(()))?;
+            credential = credential.with_header(name, value)?;
+        }
+    }
+    let format = if kind.is_some() || credential.kind() != CredentialKind::OAuth {
+        Format::Store
+    } else if text("type").is_some() || fields.contains_key("expired") {
+        Format::CliProxy
+    } else {
+        Format::QwenCode
+    };
+    Ok((credential, format))
+}
+
+/// When the credential ends, in any of the spellings.
+fn moment(fields: &Map<String, Value>) -> Option<SystemTime> {
+    for name in ["expiry_date", "expiry_ms"] {
+        if let Some(millis) = fields.get(name).and_then(Value::as_f64) {
+            let since = Duration::try_from_secs_f64(millis / 1000.0).ok()?;
+            return SystemTime::UNIX_EPOCH.checked_add(since);
+        }
+    }
+    let expired: jiff::Timestamp = fields.get("expired")?.as_str()?.parse().ok()?;
+    Some(expired.into())
+}
+
+/// Milliseconds since the epoch.
+fn millis(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for StoredCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredCredential")
+            .field("credential", &self.credential)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    fn secret(secret: Option<&SecretString>) -> Option<&str> {
+        secret.map(ExposeSecret::expose_secret)
+    }
+
+    #[test]
+    fn the_file_of_qwen_code_goes_there_and_back() {
+        let text = r#"{"access_token": "at-demo", "refresh_token": "rt-demo", "token_type": "Bearer",
+            "resource_url": "portal.qwen.ai", "expiry_date": 1790021600000, "id_token": "optional"}"#;
+        let stored = StoredCredential::parse(text).expect("B4");
+        assert_eq!(stored.credential().expires_at(), at(1_790_021_600_000));
+        assert_eq!(secret(stored.credential().refresh_token()), Some("rt-demo"));
+        assert_eq!(stored.credential().resource_url(), Some("portal.qwen.ai"));
+        let newer =
+            Credential::oauth("at-2", Some("rt-2"), at(1_790_043_200_000)).expect("a login");
+        let json = stored.with(newer).to_json().expect("an object");
+        let value: Value = serde_json::from_str(json.expose_secret()).expect("JSON");
+        assert_eq!(
+            value,
+            serde_json::json!({"access_token": "at-2", "refresh_token": "rt-2",
+                "token_type": "Bearer", "resource_url": "portal.qwen.ai",
+                "expiry_date": 1_790_043_200_000_u64, "id_token": "optional"})
+        );
+    }
+
+    #[test]
+    fn the_file_of_cli_proxy_goes_there_and_back() {
+        let text = r#"{"type":"qwen","access_token":"at","refresh_token":"rt",
+            "expired":"2030-01-01T08:00:00+08:00","email":"a@example.org"}"#;
+        let stored = StoredCredential::parse(text).expect("the variant");
+        assert_eq!(stored.credential().expires_at(), at(1_893_456_000_000));
+        let newer = stored.credential().clone().with_expires_at(at(1_893_459_600_000));
+        let json = stored.with(newer).to_json().expect("an object");
+        let value: Value = serde_json::from_str(json.expose_secret()).expect("JSON");
+        assert_eq!(value["expired"], "2030-01-01T01:00:00Z");
+        assert_eq!(value["email"], "a@example.org");
+        assert!(value.get("expiry_date").is_none());
+    }
+
+    #[test]
+    fn the_store_holds_every_kind() {
+        let web = StoredCredential::parse(
+            r#"{"kind":"web","jwt":"session","cookies":{"cna":"1"},"headers":{"bx-v":"2.5.36"},
+                "access_token":"short","expiry_ms":1000,"refresh_token":"rt","note":"mine"}"#,
+        )
+        .expect("a session");
+        let credential = web.credential();
+        assert_eq!(credential.kind(), CredentialKind::Web);
+        assert_eq!(credential.access_token().expose_secret(), "short");
+        assert_eq!(secret(credential.cookies()), Some("token=session; cna=1"));
+        assert_eq!(credential.expires_at(), at(1000));
+        let again = web.to_json().expect("an object");
+        let again = StoredCredential::parse(again.expose_secret()).expect("what was written");
+        assert!(again.credential().is_same(credential));
+
+        let key = StoredCredential::parse(r#"{"kind":"apikey","api_key":"sk-1"}"#).expect("a key");
+        assert_eq!(key.credential().kind(), CredentialKind::ApiKey);
+        let oauth = StoredCredential::parse(
+            r#"{"kind":"oauth","access_token":"at","refresh_token":"rt","expiry_ms":5000}"#,
+        )
+        .expect("a login");
+        assert_eq!(oauth.credential().expires_at(), at(5000));
+    }
+
+    #[test]
+    fn bare_tokens_and_their_objects_are_read_only() {
+        for text in [
+            "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE4OTM0NTYwMDB9.c2ln\n",
+            "H4sIAAAAAAACA0tMTNRLSkrSS05OrsksyUvUTUnNzQcAIdb0PRUAAAA=",
+            r#"{"user_id":"u","session_token":"x"}"#,
+            r#"{"localStorage":{"token":"x"},"cookies":[]}"#,
+        ] {
+            let stored = StoredCredential::parse(text).expect(text);
+            assert_eq!(stored.credential().kind(), CredentialKind::Web);
+            assert!(!stored.is_writable() && stored.to_json().is_none());
+        }
+    }
+
+    #[test]
+    fn what_holds_no_credential_is_refused() {
+        for text in ["", "  ", "{", "[]", "\"sk-1\"", "{}", r#"{"access_token":""}"#, "a\nb", "7 {"]
+        {
+            assert!(StoredCredential::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let text = r#"{"access_token":"secret-at","refresh_token":"secret-rt","x":"secret"}"#;
+        let stored = StoredCredential::parse(text).expect("a login");
+        assert!(!format!("{stored:#?}").contains("secret"));
+    }
+}

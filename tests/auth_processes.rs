@@ -1,0 +1,274 @@
+//! Two processes, one credential file, refresh tokens that are good for one use, and `kill -9`.
+//!
+//! The test runs itself as its children. Its token endpoint is strict: whoever presents a refresh
+//! token that has been used gets `invalid_grant`, and the test fails.
+//!
+//! What cannot hold for any client: a process that is killed after the endpoint has answered and
+//! before the answer is on disk takes the new refresh token with it. So there are two tests:
+//!
+//! - with a strict endpoint, processes are killed at any moment except inside that window (the
+//!   test sees the window: the endpoint has granted what the file does not hold yet);
+//! - with an endpoint that also takes the previous token until the new one is first used, which
+//!   is how endpoints close the window, processes are killed at any moment.
+#![cfg(all(feature = "auth", unix))]
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
+use tower_qwen::auth::{CredentialPool, OAuthFile, TokenClient};
+
+const CHILD: &str = "TOWER_QWEN_TEST_CHILD";
+/// Short, so that the test is; long enough for a process that gets no processor for a while.
+const STALE_AFTER: Duration = Duration::from_secs(2);
+/// Shorter than the margin: every refresh is a real one.
+const LIFETIME: u64 = 20;
+
+/// What a child does: refreshes the login in the file as fast as it can.
+#[test]
+#[ignore = "the other tests of this file run it as a process of its own"]
+fn child() {
+    let Ok(task) = env::var(CHILD) else { return };
+    let [path, address, id] = task.split('|').collect::<Vec<_>>()[..] else {
+        panic!("not a task: {task}");
+    };
+    let address: SocketAddr = address.parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let http = tower::service_fn(move |request: Request<Full<Bytes>>| async move {
+            let stream = TokioIo::new(tokio::net::TcpStream::connect(address).await?);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+            tokio::spawn(connection);
+            let response = sender.send_request(request).await?;
+            Ok::<Response<hyper::body::Incoming>, tower::BoxError>(response)
+        });
+        let client = TokenClient::new(http)
+            .with_token_url(format!("http://{address}/token").parse().unwrap())
+            .with_client_id(id);
+        let file = OAuthFile::new(path, client).with_stale_lock_after(STALE_AFTER);
+        let pool = CredentialPool::new("default", file);
+        loop {
+            // What goes wrong is for the endpoint to see: a spent token, or none at all.
+            let _ = pool.refresh("default").await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// The token endpoint.
+struct Server {
+    /// Whether the previous token is taken until the newest has been used.
+    grace: bool,
+    serial: u64,
+    /// The token that bought the newest.
+    used: Option<u64>,
+    grants: u64,
+    replays: u64,
+    /// Processes that were killed: what they had sent never arrives.
+    dead: Vec<String>,
+    wrongs: Vec<String>,
+}
+
+impl Server {
+    fn redeem(&mut self, token: &str) -> Option<String> {
+        let number: u64 = token.strip_prefix("rt-").and_then(|n| n.parse().ok())?;
+        if self.grace && Some(number) == self.used {
+            // The newest was never used: its owner died with it. It is void from now on.
+            self.replays += 1;
+        } else if number != self.serial {
+            self.wrongs.push(format!("{token} came, and the newest is rt-{}", self.serial));
+            return None;
+        }
+        self.used = Some(number);
+        self.serial += 1;
+        self.grants += 1;
+        Some(grant(self.serial))
+    }
+}
+
+fn grant(serial: u64) -> String {
+    format!(
+        r#"{{"access_token":"at-{serial}","refresh_token":"rt-{serial}","expires_in":{LIFETIME}}}"#
+    )
+}
+
+type Shared = Arc<Mutex<Server>>;
+
+fn lock(server: &Shared) -> MutexGuard<'_, Server> {
+    server.lock().unwrap()
+}
+
+fn serve(listener: TcpListener, server: Shared) {
+    for stream in listener.incoming() {
+        let server = Arc::clone(&server);
+        // A client that was killed breaks its connection, which is not the endpoint's problem.
+        thread::spawn(move || stream.and_then(|stream| answer(stream, &server)));
+    }
+}
+
+fn answer(mut stream: TcpStream, server: &Shared) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    let form = loop {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&request);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+                })
+                .unwrap_or(0);
+            if body.len() >= length {
+                break body.to_owned();
+            }
+        }
+    };
+    let field = |name: &str| {
+        form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
+    };
+    let (status, body) = {
+        let mut server = lock(server);
+        if server.dead.iter().any(|dead| dead == field("client_id")) {
+            return Ok(());
+        }
+        match server.redeem(field("refresh_token")) {
+            Some(body) => ("200 OK", body),
+            None => ("400 Bad Request", r#"{"error":"invalid_grant"}"#.to_owned()),
+        }
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+struct Process {
+    id: String,
+    child: Child,
+}
+
+impl Process {
+    fn start(id: String, path: &Path, address: SocketAddr) -> Self {
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .env(CHILD, format!("{}|{address}|{id}", path.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { id, child }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL, by the child's own id.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn refresh_token_on_disk(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("a rename leaves no moment without the file");
+    let value: serde_json::Value = serde_json::from_str(&text).expect("never half a file");
+    value["refresh_token"].as_str().unwrap().to_owned()
+}
+
+/// Lets two processes refresh `refreshes` times, and kills one every now and then.
+fn run(grace: bool, refreshes: u64, kills: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let path: PathBuf = dir.path().join("oauth_creds.json");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let first = serde_json::json!({"access_token": "at-0", "refresh_token": "rt-0",
+        "token_type": "Bearer", "resource_url": "portal.qwen.ai", "expiry_date": now as u64});
+    fs::write(&path, first.to_string()).unwrap();
+    let server = Arc::new(Mutex::new(Server {
+        grace,
+        serial: 0,
+        used: None,
+        grants: 0,
+        replays: 0,
+        dead: Vec::new(),
+        wrongs: Vec::new(),
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn({
+        let server = Arc::clone(&server);
+        move || serve(listener, server)
+    });
+    let mut started = 0;
+    let mut start = || {
+        started += 1;
+        Process::start(format!("process-{started}"), &path, address)
+    };
+    let mut processes = [start(), start()];
+    let mut killed = 0;
+    let mut in_window = 0;
+    let begun = Instant::now();
+    // Odd numbers, so that the kills do not fall into step with anything.
+    let mut pause = 7;
+    loop {
+        pause = (pause * 31 + 11) % 17;
+        thread::sleep(Duration::from_millis(5 + pause));
+        let mut state = lock(&server);
+        assert!(state.wrongs.is_empty(), "after {} refreshes: {:?}", state.grants, state.wrongs);
+        assert!(begun.elapsed() < Duration::from_secs(600), "stuck at {} refreshes", state.grants);
+        if state.grants >= refreshes && killed >= kills {
+            break;
+        }
+        if state.grants >= (killed + 1) * refreshes / (kills + 1) && killed < kills {
+            let on_disk = refresh_token_on_disk(&path) == format!("rt-{}", state.serial);
+            if !grace && !on_disk {
+                in_window += 1;
+                continue;
+            }
+            // The endpoint grants nothing while its state is held, and nothing to the dead after.
+            let victim = &mut processes[(killed % 2) as usize];
+            victim.child.kill().unwrap();
+            victim.child.wait().unwrap();
+            state.dead.push(victim.id.clone());
+            drop(state);
+            *victim = start();
+            killed += 1;
+        }
+    }
+    drop(processes);
+    let state = lock(&server);
+    println!(
+        "{} refreshes, {killed} kills, {} tokens lost with their process and replaced, \
+         {in_window} kills put off, {:.1} s",
+        state.grants,
+        state.replays,
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(state.wrongs.is_empty(), "{:?}", state.wrongs);
+}
+
+#[test]
+fn no_refresh_token_is_spent_twice_whenever_a_process_is_killed() {
+    run(false, 1000, 12);
+}
+
+#[test]
+fn an_endpoint_that_forgives_the_previous_token_closes_the_last_window() {
+    run(true, 1000, 12);
+}
