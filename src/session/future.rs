@@ -81,7 +81,7 @@ where
     chat.seen = route.seen;
 
     let mut lease = None;
-    if let Some(conversation) = &chat.conversation {
+    if let Some(conversation) = place(&chat) {
         let key = ChatKey::new(&chat.tenant, &conversation.chat_id);
         match Lease::take(&layer, key).await {
             Taken::Free(taken) => lease = Some(taken),
@@ -94,7 +94,7 @@ where
 
     let mut busy = 0;
     loop {
-        let Some(conversation) = &chat.conversation else {
+        let Some(conversation) = place(&chat) else {
             drop(lease.take());
             let recorder = Recorder::new(&layer, &chat, route, None);
             let request = Request::from_parts(parts, chat);
@@ -130,6 +130,12 @@ where
     }
 }
 
+/// The place in a chat that the request names. A conversation without a chat is only a wish for
+/// an account.
+fn place(chat: &ChatRequest) -> Option<&Conversation> {
+    chat.conversation.as_ref().filter(|conversation| !conversation.chat_id.is_empty())
+}
+
 /// Turns the request into one that replays the whole history into a new chat.
 fn replay(chat: &mut ChatRequest, key: ChatKey, cause: &'static str) {
     debug!(chat = %key, cause, "the history is replayed into a new chat");
@@ -159,7 +165,7 @@ impl Route {
     async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Self {
         let mut history = KeyChain::new(chat);
         let mut within =
-            chat.conversation.clone().map(|own| (KeyChain::within_chat(chat, &own.chat_id), own));
+            place(chat).map(|own| (KeyChain::within_chat(chat, &own.chat_id), own.clone()));
 
         // An answer is what can be gone on from, with something that is not an answer.
         let mut known: Vec<Prefix> = Vec::new();
@@ -183,7 +189,7 @@ impl Route {
             }
         }
 
-        let mut route = Self { conversation: None, seen: 0, history, within };
+        let mut route = Self { conversation: chat.conversation.clone(), seen: 0, history, within };
         let Some((_, own)) = &route.within else {
             let keys: Vec<Key> =
                 known.iter().rev().take(PREFIXES).map(|prefix| prefix.history).collect();
@@ -207,7 +213,6 @@ impl Route {
 
         // The client's own chat wins; the store may know the place in it.
         let own = own.clone();
-        route.conversation = Some(own.clone());
         route.seen = chat.seen;
         if own.parent_id.is_none() {
             let prefixes = known.len().min(PREFIXES);

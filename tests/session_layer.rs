@@ -1,0 +1,908 @@
+//! `SessionLayer` and `DedupLayer` in front of an upstream that does as it is told.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, pending, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt};
+use http::{Request, Response};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+use tower_qwen::{
+    Error, ErrorKind,
+    chat::{
+        Answer, ChatEvent, ChatRequest, Content, Conversation, FinishReason, Message, Part,
+        PartKind, Role, Tenant, ToolCall,
+    },
+    dedup::{Dedup, DedupLayer},
+    session::{
+        ChatKey, Contention, Found, Key, MemoryStore, Owner, Record, ResponseFuture, Session,
+        SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, TenantTag, forget_chat,
+        forget_tenant,
+    },
+};
+
+type Events = Vec<Result<ChatEvent, Error>>;
+type Body = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
+type Stack = Session<Dedup<Upstream>>;
+
+/// What the upstream does with a request.
+enum Reply {
+    /// Answers so.
+    Events(Events),
+    /// Begins so and goes on when asked to.
+    Held(Events, tokio::sync::oneshot::Receiver<Events>),
+    /// Refuses.
+    Error(ErrorKind),
+}
+
+/// An upstream that notes what it was sent. Without orders it answers with `ok`, in the chat that
+/// the request names or in a new one.
+#[derive(Clone, Default)]
+struct Upstream {
+    state: Arc<Mutex<State>>,
+    ready: bool,
+}
+
+#[derive(Default)]
+struct State {
+    sent: Vec<ChatRequest>,
+    orders: VecDeque<Reply>,
+    chats: usize,
+}
+
+impl Upstream {
+    fn order(&self, reply: Reply) {
+        self.state.lock().unwrap().orders.push_back(reply);
+    }
+
+    /// The last request: chat, parent and the texts.
+    fn last(&self) -> (Option<String>, Option<String>, Vec<String>) {
+        let state = self.state.lock().unwrap();
+        let chat = state.sent.last().expect("something was sent");
+        let place = chat.conversation.clone();
+        (
+            place.as_ref().map(|place| place.chat_id.to_string()),
+            place.and_then(|place| place.parent_id).map(|parent| parent.to_string()),
+            chat.messages.iter().map(|message| message.text().to_string()).collect(),
+        )
+    }
+
+    fn count(&self) -> usize {
+        self.state.lock().unwrap().sent.len()
+    }
+}
+
+impl Service<Request<ChatRequest>> for Upstream {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = std::future::Ready<Result<Response<Body>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without readiness");
+        let chat = request.into_body();
+        assert_eq!(chat.seen, 0);
+        let mut state = self.state.lock().unwrap();
+        let place = chat.conversation.as_ref().filter(|place| !place.chat_id.is_empty());
+        let chat_id = place.map_or_else(
+            || {
+                state.chats += 1;
+                format!("c{}", state.chats).into()
+            },
+            |place| place.chat_id.clone(),
+        );
+        state.sent.push(chat);
+        let answer = format!("a{}", state.sent.len());
+        let started = ChatEvent::Started(Conversation::new(chat_id).with_parent(answer));
+        let begin = futures_util::stream::iter([Ok(started)]);
+        let body: Body = match state.orders.pop_front() {
+            None => Box::pin(begin.chain(futures_util::stream::iter(ok()))),
+            Some(Reply::Events(events)) => {
+                Box::pin(begin.chain(futures_util::stream::iter(events)))
+            }
+            Some(Reply::Held(events, rest)) => {
+                let rest = futures_util::stream::once(async {
+                    futures_util::stream::iter(rest.await.unwrap_or_default())
+                });
+                Box::pin(begin.chain(futures_util::stream::iter(events)).chain(rest.flatten()))
+            }
+            Some(Reply::Error(kind)) => {
+                return std::future::ready(Err(Error::new(kind, "as ordered")));
+            }
+        };
+        std::future::ready(Ok(Response::new(body)))
+    }
+}
+
+fn ok() -> Events {
+    vec![Ok(ChatEvent::Text("ok".into())), finished()]
+}
+
+fn finished() -> Result<ChatEvent, Error> {
+    Ok(ChatEvent::Finished(FinishReason::Stop))
+}
+
+fn stack(layer: SessionLayer) -> (Stack, Upstream) {
+    let upstream = Upstream::default();
+    (layer.layer(DedupLayer::new().layer(upstream.clone())), upstream)
+}
+
+fn default_stack() -> (Stack, Upstream) {
+    stack(SessionLayer::new(MemoryStore::default()))
+}
+
+/// A history of these texts, questions and answers in turn.
+fn history(texts: &[&str]) -> ChatRequest {
+    let roles = [Role::User, Role::Assistant];
+    let messages = texts
+        .iter()
+        .zip(roles.iter().cycle())
+        .map(|(text, role)| Message::new(*role, (*text).to_owned()))
+        .collect();
+    ChatRequest::new("qwen3-max", messages)
+}
+
+async fn begin(stack: &Stack, chat: ChatRequest) -> Result<SessionStream<Body>, Error> {
+    Ok(stack.clone().oneshot(Request::new(chat)).await?.into_body())
+}
+
+async fn ask(stack: &Stack, chat: ChatRequest) -> Answer {
+    let body = begin(stack, chat).await.expect("answered");
+    Answer::collect(body).await.expect("complete")
+}
+
+async fn texts(stack: &Stack, texts: &[&str]) -> Answer {
+    ask(stack, history(texts)).await
+}
+
+fn call(stack: &Stack, chat: ChatRequest) -> ResponseFuture<Body> {
+    let mut stack = stack.clone();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(stack.poll_ready(&mut cx).is_ready());
+    stack.call(Request::new(chat))
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn assert_sent(upstream: &Upstream, chat: Option<&str>, parent: Option<&str>, texts: &[&str]) {
+    let expected = (chat.map(str::to_owned), parent.map(str::to_owned), strings(texts));
+    assert_eq!(upstream.last(), expected);
+}
+
+#[tokio::test]
+async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
+    let (stack, upstream) = default_stack();
+    let mut chat = ChatRequest::new(
+        "qwen3-max",
+        vec![Message::new(Role::System, "Be brief."), Message::new(Role::User, "question 0")],
+    );
+    for turn in 1..=50 {
+        let call_id = format!("call_{turn}");
+        upstream.order(Reply::Events(vec![
+            Ok(ChatEvent::Reasoning("hm".into())),
+            Ok(ChatEvent::Text(" Let me ".into())),
+            Ok(ChatEvent::Text("look.\n".into())),
+            Ok(ChatEvent::ToolCall { index: 0, id: call_id.clone().into(), name: "read".into() }),
+            Ok(ChatEvent::ToolArguments { index: 0, json: "{\"path\":\"a\",".into() }),
+            Ok(ChatEvent::ToolArguments { index: 0, json: "\"lines\":10}".into() }),
+            Ok(ChatEvent::ToolCall { index: 1, id: "b".into(), name: "list".into() }),
+            Ok(ChatEvent::Finished(FinishReason::ToolCalls)),
+        ]));
+        let before = chat.messages.len();
+        let answer = ask(&stack, chat.clone()).await;
+        let (to, parent, sent) = upstream.last();
+        if turn == 1 {
+            assert_eq!((to, sent.len()), (None, before));
+        } else {
+            assert_eq!(to.as_deref(), Some("c1"));
+            assert_eq!(parent, Some(format!("a{}", turn - 1)), "chained by response id");
+            assert_eq!(sent, ["result one", "result two", &format!("question {}", turn - 1)]);
+        }
+        assert_eq!(answer.conversation.expect("its place").chat_id, "c1");
+
+        // Text trimmed, arguments written anew, an argument object where there was none.
+        let mut made = Message::new(Role::Assistant, answer.text.trim().to_owned());
+        made.tool_calls = vec![
+            ToolCall::new(call_id.clone(), "read", r#"{ "lines": 10, "path": "a" }"#),
+            ToolCall::new("b", "list", "{}"),
+        ];
+        let result = |id: &str, text: &'static str| {
+            let mut result = Message::new(Role::Tool, text);
+            result.tool_call_id = Some(id.to_owned().into());
+            result
+        };
+        let messages = Arc::make_mut(&mut chat.messages);
+        messages.extend([made, result(&call_id, "result one"), result("b", "result two")]);
+        messages.push(Message::new(Role::User, format!("question {turn}")));
+    }
+    let last = upstream.state.lock().unwrap().sent.last().cloned().expect("sent");
+    assert_eq!(last.messages[0].name.as_deref(), Some("read"));
+    assert_eq!(last.messages[1].name.as_deref(), Some("list"));
+}
+
+#[tokio::test]
+async fn the_tree_is_followed_wherever_the_client_goes() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    assert_sent(&upstream, None, None, &["one"]);
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    texts(&stack, &["one", "ok", "two", "ok", "three"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a2"), &["three"]);
+    // Once more: a sibling of the last answer.
+    texts(&stack, &["one", "ok", "two", "ok", "three"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a2"), &["three"]);
+    // An edit further up.
+    texts(&stack, &["one", "ok", "TWO"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
+    texts(&stack, &["one", "ok", "TWO", "ok", "three"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a5"), &["three"]);
+    // The old branch is still there.
+    texts(&stack, &["one", "ok", "two", "ok", "three", "ok", "four"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a4"), &["four"]);
+    // An answer that the client changed was never given: what follows it goes along.
+    texts(&stack, &["one", "ok", "two", "OK", "three"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two", "OK", "three"]);
+    // The first message edited: nothing is known.
+    texts(&stack, &["ONE", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["ONE", "ok", "two"]);
+    // The answer continued: no turn to send, so all of it.
+    texts(&stack, &["one", "ok"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok"]);
+    texts(&stack, &[]).await;
+    assert_sent(&upstream, None, None, &[]);
+}
+
+#[tokio::test]
+async fn two_users_with_the_same_words_never_meet() {
+    let (stack, upstream) = default_stack();
+    let of = |digest: u8, texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.tenant = Tenant::from_digest([digest; 32]);
+        chat
+    };
+    ask(&stack, of(1, &["hello"])).await;
+    ask(&stack, of(2, &["hello", "ok", "secret?"])).await;
+    assert_sent(&upstream, None, None, &["hello", "ok", "secret?"]);
+    ask(&stack, of(1, &["hello", "ok", "more"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["more"]);
+    // Naming the other's chat does not help.
+    let mut named = of(2, &["hello", "ok", "more"]);
+    named.conversation = Some(Conversation::new("c1"));
+    ask(&stack, named).await;
+    assert_sent(&upstream, Some("c1"), None, &["hello", "ok", "more"]);
+}
+
+#[tokio::test]
+async fn the_next_turn_may_come_with_the_last_event() {
+    let (stack, upstream) = default_stack();
+    let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+    while !matches!(body.next().await, Some(Ok(ChatEvent::Finished(_)))) {}
+    // The first stream is neither read to its end nor dropped.
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    // The same where the first turn held the chat's lease.
+    let mut body = begin(&stack, history(&["one", "ok", "two"])).await.expect("answered");
+    while !matches!(body.next().await, Some(Ok(ChatEvent::Finished(_)))) {}
+    texts(&stack, &["one", "ok", "two", "ok", "three"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a3"), &["three"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_whole_is_not_recorded() {
+    let text = || Ok(ChatEvent::Text("ok".into()));
+    let cuts: [Events; 4] = [
+        vec![text()],
+        vec![text(), Err(Error::new(ErrorKind::Truncated, "cut"))],
+        vec![text(), Err(Error::new(ErrorKind::Truncated, "cut")), finished()],
+        vec![text(), Ok(ChatEvent::Finished(FinishReason::ContentFilter))],
+    ];
+    for events in cuts {
+        let (stack, upstream) = default_stack();
+        upstream.order(Reply::Events(events));
+        let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+        while body.next().await.is_some() {}
+        texts(&stack, &["one", "ok", "two"]).await;
+        assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    }
+    // Abandoned in the middle, and just before its end.
+    for events in [1, 2] {
+        let (stack, upstream) = default_stack();
+        let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+        for _ in 0..events {
+            body.next().await.expect("an event").expect("no error");
+        }
+        drop(body);
+        texts(&stack, &["one", "ok", "two"]).await;
+        assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    }
+    // The token limit ends an answer as upstream has it.
+    let (stack, upstream) = default_stack();
+    upstream.order(Reply::Events(vec![text(), Ok(ChatEvent::Finished(FinishReason::Length))]));
+    texts(&stack, &["one"]).await;
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+#[tokio::test]
+async fn events_pass_as_they_are() {
+    let (stack, upstream) = default_stack();
+    let usage = || ChatEvent::Usage(tower_qwen::chat::Usage::new(1, 2));
+    upstream.order(Reply::Events(vec![
+        Ok(ChatEvent::Reasoning("hm".into())),
+        Ok(ChatEvent::Text("a".into())),
+        Ok(usage()),
+        finished(),
+        Ok(usage()),
+    ]));
+    let body = begin(&stack, history(&["one"])).await.expect("answered");
+    let events: Vec<ChatEvent> = body.map(|event| event.expect("no error")).collect().await;
+    let started = Conversation::new("c1").with_parent("a1");
+    assert_eq!(
+        events,
+        [
+            ChatEvent::Started(started),
+            ChatEvent::Reasoning("hm".into()),
+            ChatEvent::Text("a".into()),
+            usage(),
+            ChatEvent::Finished(FinishReason::Stop),
+            usage(),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_lost_chat_is_forgotten_and_replayed_once() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    upstream.order(Reply::Error(ErrorKind::ConversationLost));
+    let answer = texts(&stack, &["one", "ok", "two"]).await;
+    assert_eq!(upstream.count(), 3);
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    assert_eq!(answer.conversation.expect("a place").chat_id, "c2");
+    // It goes on in the new chat, and the old one is not tried again.
+    texts(&stack, &["one", "ok", "two", "ok", "three"]).await;
+    assert_sent(&upstream, Some("c2"), Some("a3"), &["three"]);
+    texts(&stack, &["one", "ok", "2"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "2"]);
+
+    // Lost again at once: that is an answer too.
+    upstream.order(Reply::Error(ErrorKind::ConversationLost));
+    upstream.order(Reply::Error(ErrorKind::ConversationLost));
+    let before = upstream.count();
+    let error = begin(&stack, history(&["one", "ok", "two", "ok", "four"])).await;
+    assert!(error.err().expect("lost twice").is_conversation_lost());
+    assert_eq!(upstream.count(), before + 2);
+}
+
+#[tokio::test]
+async fn other_errors_pass_and_keep_the_session() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    for kind in [ErrorKind::Quota, ErrorKind::Auth, ErrorKind::Timeout, ErrorKind::Challenge] {
+        upstream.order(Reply::Error(kind));
+        let before = upstream.count();
+        let error = begin(&stack, history(&["one", "ok", "two"])).await.err().expect("an error");
+        assert_eq!(error.kind(), kind);
+        assert_eq!(upstream.count(), before + 1, "not retried");
+    }
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_chat_is_tried_a_few_times_and_then_left() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    let began = Instant::now();
+    upstream.order(Reply::Error(ErrorKind::ConversationBusy));
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    let waited = began.elapsed();
+    assert!((2..=4).contains(&waited.as_secs()), "G5: {waited:?}");
+
+    for _ in 0..4 {
+        upstream.order(Reply::Error(ErrorKind::ConversationBusy));
+    }
+    let (before, began) = (upstream.count(), Instant::now());
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    assert_eq!(upstream.count(), before + 5);
+    assert!((6..=12).contains(&began.elapsed().as_secs()));
+    // The chat itself is not forgotten.
+    texts(&stack, &["one", "ok", "new"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["new"]);
+}
+
+/// An answer that ends when told.
+fn held(upstream: &Upstream) -> tokio::sync::oneshot::Sender<Events> {
+    let (end, rest) = tokio::sync::oneshot::channel();
+    upstream.order(Reply::Held(vec![Ok(ChatEvent::Text("o".into()))], rest));
+    end
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_turn_waits_for_the_first() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    let end = held(&upstream);
+    let first = begin(&stack, history(&["one", "ok", "two"])).await.expect("answered");
+    let mut second = call(&stack, history(&["one", "ok", "TWO"]));
+    let before = upstream.count();
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut second).poll(cx))).await.is_pending());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut second).poll(cx))).await.is_pending());
+    assert_eq!(upstream.count(), before, "not sent while the first is answered");
+
+    end.send(vec![Ok(ChatEvent::Text("k".into())), finished()]).expect("is read");
+    assert_eq!(Answer::collect(first).await.expect("complete").text, "ok");
+    second.await.expect("answered");
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_turn_takes_a_chat_of_its_own_where_the_first_takes_long() {
+    for (contention, longest) in [
+        (Contention::Wait(Duration::from_secs(2)), Duration::from_secs(2)),
+        (Contention::Replay, Duration::ZERO),
+    ] {
+        let (stack, upstream) =
+            stack(SessionLayer::new(MemoryStore::default()).contention(contention));
+        texts(&stack, &["one"]).await;
+        let end = held(&upstream);
+        let first = begin(&stack, history(&["one", "ok", "two"])).await.expect("answered");
+        let began = Instant::now();
+        let answer = texts(&stack, &["one", "ok", "TWO"]).await;
+        assert_eq!(began.elapsed(), longest);
+        assert_sent(&upstream, None, None, &["one", "ok", "TWO"]);
+        // Both are recorded, each where it was answered.
+        assert_eq!(answer.conversation.expect("a place").chat_id, "c2");
+        end.send(vec![Ok(ChatEvent::Text("k".into())), finished()]).expect("is read");
+        Answer::collect(first).await.expect("complete");
+        texts(&stack, &["one", "ok", "two", "ok", "three"]).await;
+        assert_sent(&upstream, Some("c1"), Some("a2"), &["three"]);
+        texts(&stack, &["one", "ok", "TWO", "ok", "three"]).await;
+        assert_sent(&upstream, Some("c2"), Some("a3"), &["three"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_dropped_frees_the_chat() {
+    let (stack, upstream) =
+        stack(SessionLayer::new(MemoryStore::default()).contention(Contention::Replay));
+    texts(&stack, &["one"]).await;
+    // While it streams.
+    let _end = held(&upstream);
+    drop(begin(&stack, history(&["one", "ok", "two"])).await.expect("answered"));
+    texts(&stack, &["one", "ok", "TWO"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
+    // While the chat is busy.
+    upstream.order(Reply::Error(ErrorKind::ConversationBusy));
+    let mut waiting = call(&stack, history(&["one", "ok", "two"]));
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut waiting).poll(cx))).await.is_pending());
+    drop(waiting);
+    texts(&stack, &["one", "ok", "2"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["2"]);
+}
+
+#[tokio::test]
+async fn the_account_stays_with_the_chat() {
+    let (stack, upstream) = default_stack();
+    let started = Conversation::new("c9").with_parent("r1").with_account("ann");
+    upstream.order(Reply::Events(
+        [vec![Ok(ChatEvent::Started(started))], ok()].into_iter().flatten().collect(),
+    ));
+    texts(&stack, &["one"]).await;
+    for question in ["two", "three"] {
+        texts(&stack, &["one", "ok", question]).await;
+        let state = upstream.state.lock().unwrap();
+        let place = state.sent.last().and_then(|chat| chat.conversation.clone());
+        assert_eq!(place.expect("a place").account.as_deref(), Some("ann"));
+    }
+    // An answer that does not say whose it is, in a chat that is known, is the account's too.
+    texts(&stack, &["one", "ok", "two", "ok", "more"]).await;
+    let state = upstream.state.lock().unwrap();
+    let place = state.sent.last().and_then(|chat| chat.conversation.clone()).expect("a place");
+    assert_eq!((&*place.chat_id, place.account.as_deref()), ("c9", Some("ann")));
+}
+
+#[tokio::test]
+async fn a_wish_for_an_account_is_not_a_chat() {
+    let (stack, upstream) = default_stack();
+    let wish = |texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.conversation = Some(Conversation::new("").with_account("ann"));
+        chat
+    };
+    ask(&stack, wish(&["one"])).await;
+    assert_sent(&upstream, Some(""), None, &["one"]);
+    ask(&stack, wish(&["one", "ok", "two"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+fn own(chat_id: &str, texts: &[&str]) -> ChatRequest {
+    let mut chat = history(texts);
+    chat.conversation = Some(Conversation::new(chat_id.to_owned()));
+    chat
+}
+
+#[tokio::test]
+async fn a_chat_that_the_client_names_wins() {
+    let (stack, upstream) = default_stack();
+    // With the history that is known of it.
+    texts(&stack, &["one"]).await;
+    let answer = ask(&stack, own("c1", &["one", "ok", "two"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    assert_eq!(answer.conversation.expect("its place").chat_id, "c1");
+    ask(&stack, own("c1", &["one", "ok", "two", "ok", "three"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a2"), &["three"]);
+    // With an unknown history: a root of its own, in that chat.
+    ask(&stack, own("c1", &["uno", "ok", "dos"])).await;
+    assert_sent(&upstream, Some("c1"), None, &["uno", "ok", "dos"]);
+    ask(&stack, own("c1", &["uno", "ok", "dos", "ok", "tres"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a4"), &["tres"]);
+    // With what is known of another chat.
+    ask(&stack, own("x", &["one", "ok", "two"])).await;
+    assert_sent(&upstream, Some("x"), None, &["one", "ok", "two"]);
+    // With a parent of its own, nothing is looked up.
+    let mut placed = history(&["one", "ok", "two"]);
+    placed.conversation = Some(Conversation::new("y").with_parent("p"));
+    ask(&stack, placed).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["one", "ok", "two"]);
+}
+
+#[tokio::test]
+async fn a_client_that_names_the_chat_may_send_only_what_is_new() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    ask(&stack, own("c1", &["two"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    ask(&stack, own("c1", &["three"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a2"), &["three"]);
+    // A chat that the store never saw.
+    ask(&stack, own("z", &["one"])).await;
+    assert_sent(&upstream, Some("z"), None, &["one"]);
+    // What that chat holds beside is not another conversation's: this history was never
+    // answered as it stands.
+    texts(&stack, &["three", "ok", "four"]).await;
+    assert_sent(&upstream, None, None, &["three", "ok", "four"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_that_the_client_names_is_not_replaced() {
+    let (stack, upstream) = default_stack();
+    upstream.order(Reply::Error(ErrorKind::ConversationLost));
+    let error = begin(&stack, own("gone", &["one", "ok", "two"])).await.err().expect("lost");
+    assert!(error.is_conversation_lost());
+    assert_eq!(upstream.count(), 1);
+
+    for _ in 0..4 {
+        upstream.order(Reply::Error(ErrorKind::ConversationBusy));
+    }
+    let error = begin(&stack, own("busy", &["one"])).await.err().expect("busy");
+    assert!(error.is_conversation_busy());
+    assert_eq!(upstream.count(), 5);
+
+    // Neither for a lease: upstream decides.
+    let _end = held(&upstream);
+    let _first = begin(&stack, own("c", &["one"])).await.expect("answered");
+    ask(&stack, own("c", &["two"])).await;
+    assert_sent(&upstream, Some("c"), None, &["two"]);
+}
+
+#[tokio::test]
+async fn deleted_chats_are_forgotten_within_the_tenant() {
+    let store = MemoryStore::default();
+    let layer = SessionLayer::new(store.clone());
+    let (stack, upstream) = stack(layer.clone());
+    let [ann, bob] = [[1; 32], [2; 32]].map(Tenant::from_digest);
+    let of = |tenant: Tenant, texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.tenant = tenant;
+        chat
+    };
+    ask(&stack, of(ann, &["one"])).await;
+    ask(&stack, of(bob, &["one"])).await;
+
+    layer.forget_chat(&bob, "c1").await.expect("memory");
+    ask(&stack, of(ann, &["one", "ok", "two"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    forget_chat(&store, &ann, "c1").await.expect("memory");
+    ask(&stack, of(ann, &["one", "ok", "two"])).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+
+    forget_tenant(&store, &ann).await.expect("memory");
+    ask(&stack, of(ann, &["one", "ok", "two", "ok", "three"])).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two", "ok", "three"]);
+    ask(&stack, of(bob, &["one", "ok", "two"])).await;
+    assert_sent(&upstream, Some("c2"), Some("a2"), &["two"]);
+}
+
+#[tokio::test]
+async fn an_answer_in_a_chat_that_was_deleted_meanwhile_does_not_bring_it_back() {
+    let store = MemoryStore::default();
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()));
+    let end = held(&upstream);
+    let body = begin(&stack, history(&["one"])).await.expect("answered");
+    forget_chat(&store, &Tenant::default(), "c1").await.expect("memory");
+    end.send(vec![Ok(ChatEvent::Text("k".into())), finished()]).expect("is read");
+    Answer::collect(body).await.expect("complete");
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+}
+
+#[tokio::test]
+async fn a_refusal_in_parts_is_the_text_that_was_streamed() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    let mut chat = history(&["one", "", "two"]);
+    let parts = ["o", "k \n"].map(|text| Part::new(PartKind::Text(text.into())));
+    Arc::make_mut(&mut chat.messages)[1].content = Some(Content::Parts(parts.into()));
+    ask(&stack, chat).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+/// A store over memory that counts its calls, and fails, waits or hangs.
+#[derive(Clone)]
+struct Wrapped {
+    memory: MemoryStore,
+    calls: Arc<[AtomicUsize; 5]>,
+    mode: Arc<Mutex<Mode>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Works,
+    Fails,
+    Hangs,
+    /// Answers after this long.
+    Slow(Duration),
+}
+
+impl Wrapped {
+    fn new(mode: Mode) -> Self {
+        Self {
+            memory: MemoryStore::default(),
+            calls: Arc::default(),
+            mode: Arc::new(Mutex::new(mode)),
+        }
+    }
+
+    fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    /// Calls of find, record, forget, acquire and release.
+    fn calls(&self) -> [usize; 5] {
+        std::array::from_fn(|index| self.calls[index].load(Ordering::SeqCst))
+    }
+
+    fn wrap<'a, T: Send + 'a>(
+        &'a self,
+        operation: usize,
+        future: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        self.calls[operation].fetch_add(1, Ordering::SeqCst);
+        let mode = *self.mode.lock().unwrap();
+        Box::pin(async move {
+            match mode {
+                Mode::Works => {}
+                Mode::Fails => return Err(StoreError::new("as ordered")),
+                Mode::Hangs => pending().await,
+                Mode::Slow(delay) => tokio::time::sleep(delay).await,
+            }
+            future().await
+        })
+    }
+}
+
+impl SessionStore for Wrapped {
+    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        self.wrap(0, move || self.memory.find(keys))
+    }
+
+    fn record<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        self.wrap(1, move || self.memory.record(records, lease))
+    }
+
+    fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
+        self.wrap(2, move || self.memory.forget(chat))
+    }
+
+    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
+        self.memory.forget_tenant(tenant)
+    }
+
+    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
+        self.wrap(3, move || self.memory.acquire(chat, owner, limit))
+    }
+
+    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
+        self.wrap(4, move || self.memory.release(chat, owner))
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_is_one_call_of_the_store() {
+    let store = Wrapped::new(Mode::Works);
+    let (stack, _) = stack(SessionLayer::new(store.clone()));
+    texts(&stack, &["one"]).await;
+    assert_eq!(store.calls(), [0, 1, 0, 0, 0], "a first turn looks nothing up");
+    let long: Vec<&str> = ["one", "ok"].into_iter().cycle().take(201).collect();
+    texts(&stack, &long).await;
+    assert_eq!(store.calls(), [1, 2, 0, 1, 0]);
+    ask(&stack, own("c", &long)).await;
+    assert_eq!(store.calls(), [2, 3, 0, 2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_or_hangs_fails_no_request() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let store = Wrapped::new(Mode::Works);
+        let (stack, upstream) = stack(SessionLayer::new(store.clone()));
+        texts(&stack, &["one"]).await;
+        store.set(mode);
+        let began = Instant::now();
+        texts(&stack, &["one", "ok", "two"]).await;
+        assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+        // One look-up and one record; there is no lease, for there is no chat.
+        assert!(began.elapsed() <= Duration::from_millis(1_000), "{:?}", began.elapsed());
+
+        // It comes back between the look-up and the lease, or goes then.
+        store.set(Mode::Works);
+        let body = begin(&stack, history(&["one", "ok", "2"])).await.expect("answered");
+        assert_sent(&upstream, Some("c1"), Some("a1"), &["2"]);
+        store.set(mode);
+        Answer::collect(body).await.expect("complete");
+    }
+    let shown = handle.render();
+    for line in [
+        r#"tower_qwen_session_store_errors_total{operation="find"} 2"#,
+        r#"tower_qwen_session_store_errors_total{operation="record"} 4"#,
+        r#"tower_qwen_session_lookups_total{result="error"} 2"#,
+        r#"tower_qwen_session_lookups_total{result="first"} 2"#,
+        r#"tower_qwen_session_lookups_total{result="hit"} 2"#,
+    ] {
+        assert!(shown.contains(line), "{line} is not in\n{shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_event_waits_for_a_slow_store_and_not_for_long() {
+    let slow = Duration::from_millis(100);
+    let store = Wrapped::new(Mode::Slow(slow));
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()));
+    let began = Instant::now();
+    let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+    let mut text_at = None;
+    loop {
+        match body.next().await.expect("not over").expect("no error") {
+            ChatEvent::Text(_) => text_at = Some(began.elapsed()),
+            ChatEvent::Finished(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(text_at, Some(Duration::ZERO), "content does not wait");
+    assert!(began.elapsed() >= slow);
+    store.set(Mode::Works);
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_on_its_way_survives_the_client() {
+    let store = Wrapped::new(Mode::Slow(Duration::from_millis(100)));
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()));
+    let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+    {
+        // Up to the point where the last event waits for the store.
+        let mut reading = pin!(async { while body.next().await.is_some() {} });
+        assert!(poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await.is_pending());
+    }
+    drop(body);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.set(Mode::Works);
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_in_a_slow_store_is_given_back_too() {
+    let store = Wrapped::new(Mode::Slow(Duration::from_millis(20)));
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()).contention(Contention::Replay));
+    texts(&stack, &["one"]).await;
+    let _end = held(&upstream);
+    drop(begin(&stack, history(&["one", "ok", "two"])).await.expect("answered"));
+    // Dropped while the lease is being taken, whatever the store makes of it.
+    let mut taking = call(&stack, history(&["one", "ok", "2"]));
+    tokio::time::timeout(Duration::from_millis(30), poll_fn(|cx| Pin::new(&mut taking).poll(cx)))
+        .await
+        .expect_err("still asks the store");
+    drop(taking);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    texts(&stack, &["one", "ok", "TWO"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
+}
+
+#[test]
+fn memory_needs_neither_runtime_nor_timer() {
+    let (stack, upstream) = default_stack();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for texts in [&["one"][..], &["one", "ok", "two"]] {
+        let mut turn = pin!(ask(&stack, history(texts)));
+        assert!(turn.as_mut().poll(&mut cx).is_ready());
+    }
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    // Nor does a lease that is given back.
+    let mut turn = Box::pin(begin(&stack, history(&["one", "ok", "2"])));
+    let Poll::Ready(body) = turn.as_mut().poll(&mut cx) else { panic!("at once") };
+    drop(body);
+    let mut turn = pin!(ask(&stack, history(&["one", "ok", "3"])));
+    assert!(turn.as_mut().poll(&mut cx).is_ready());
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["3"]);
+}
+
+#[tokio::test]
+async fn the_inner_service_is_made_ready_before_every_try() {
+    let (mut inner, mut handle) = tower_test::mock::pair::<Request<ChatRequest>, Response<Body>>();
+    handle.allow(0);
+    let mut adapted = SessionLayer::new(MemoryStore::default()).layer(Mocked(inner.clone()));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(adapted.poll_ready(&mut cx).is_pending(), "readiness is the inner service's");
+    handle.allow(1);
+    assert!(poll_fn(|cx| adapted.poll_ready(cx)).await.is_ok());
+    let mut chat = history(&["one"]);
+    chat.conversation = Some(Conversation::new("c").with_parent("p"));
+    let turn = tokio::spawn(adapted.call(Request::new(chat)));
+    let (_, send) = handle.next_request().await.expect("sent");
+    send.send_error(Error::new(ErrorKind::Quota, "used up"));
+    assert!(turn.await.expect("no panic").err().expect("an error").is_quota());
+    let _ = &mut inner;
+}
+
+/// The mock's error is a box; ours is not.
+#[derive(Clone)]
+struct Mocked(tower_test::mock::Mock<Request<ChatRequest>, Response<Body>>);
+
+impl Service<Request<ChatRequest>> for Mocked {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(cx).map_err(unbox)
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async { answer.await.map_err(unbox) })
+    }
+}
+
+fn unbox(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    *error.downcast::<Error>().expect("an error of the crate")
+}
