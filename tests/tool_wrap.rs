@@ -564,6 +564,8 @@ fn native_forms_in_fences_and_behind_backticks_are_text() {
         format!("~~~~\n~~~\n{call}\n~~~~"),
         format!("x\n   ````\n```\n{call}"),
         format!("`{call}`"),
+        format!("`{}`", call.replace('\n', "")),
+        "`<tool_call>{\"name\": \"read_file\"}`".to_owned(),
         "`<function=read_file><parameter=path>`".to_owned(),
     ] {
         becomes(&text, &completed(&text, &text), Outcome::Completed);

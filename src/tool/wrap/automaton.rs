@@ -275,7 +275,7 @@ impl Automaton {
             let input = Text::new();
             let mut out = Output::new(&input, queue);
             self.held.carry();
-            self.held.emit(guard.tag, self.held.len(), 0, &mut out);
+            self.held.emit(self.call_start(guard), self.held.len(), 0, &mut out);
             self.enter_call(guard, None);
         }
         self.release_undecided(queue);
@@ -550,7 +550,8 @@ impl Automaton {
             }
             Tag::Wrapper => self.state = State::Wrapper,
             Tag::Client(tool) => self.state = self.guarded(tool, true, tag),
-            Tag::Coder(tool) => self.state = self.guarded(tool, false, tag),
+            Tag::Coder(tool) if self.foreign => self.state = self.guarded(tool, false, tag),
+            Tag::Coder(_) => self.release_held(at, out),
         }
     }
 
@@ -567,17 +568,15 @@ impl Automaton {
         } else if self.vocabulary.begins_tool(name) {
             return Tag::Prefix;
         }
-        if self.foreign {
-            if let Some(name) = tag.strip_prefix(FUNCTION) {
-                return match name.strip_suffix('>') {
-                    Some(name) => self.vocabulary.tool(name).map_or(Tag::No, Tag::Coder),
-                    None if self.vocabulary.begins_tool(name) => Tag::Prefix,
-                    None => Tag::No,
-                };
-            }
-            if FUNCTION.starts_with(tag) || !wrapped && WRAPPER.starts_with(tag) {
-                return if tag == WRAPPER { Tag::Wrapper } else { Tag::Prefix };
-            }
+        if let Some(name) = tag.strip_prefix(FUNCTION) {
+            return match name.strip_suffix('>') {
+                Some(name) => self.vocabulary.tool(name).map_or(Tag::No, Tag::Coder),
+                None if self.vocabulary.begins_tool(name) => Tag::Prefix,
+                None => Tag::No,
+            };
+        }
+        if FUNCTION.starts_with(tag) || !wrapped && WRAPPER.starts_with(tag) {
+            return if tag == WRAPPER { Tag::Wrapper } else { Tag::Prefix };
         }
         if self.memory.is_empty() && !wrapped {
             match tag {
@@ -594,7 +593,7 @@ impl Automaton {
     fn wrapper(&mut self, at: usize, out: &mut Output<'_>) -> usize {
         let byte = out.input().as_bytes()[at];
         match byte {
-            b'{' | b'[' => {
+            b'{' | b'[' if self.foreign => {
                 self.state = State::Json(Box::new(Json::new(self.held.as_str())));
                 self.held.clear();
                 at
@@ -643,7 +642,7 @@ impl Automaton {
             let name = self.vocabulary.tool_name(guard.tool);
             if let Some(end) = tag.strip_prefix('/') {
                 if end.strip_suffix('>') == Some(name) {
-                    self.held.emit(guard.tag, self.held.len(), at + 1, out);
+                    self.held.emit(self.call_start(guard), self.held.len(), at + 1, out);
                     self.enter_call(guard, None);
                     self.state = State::Done;
                 } else if !name.starts_with(end) {
@@ -652,7 +651,7 @@ impl Automaton {
             } else if let Some(parameter) =
                 tag.strip_suffix('>').and_then(|name| self.vocabulary.parameter(name))
             {
-                self.held.emit(guard.tag, self.held.len(), at + 1, out);
+                self.held.emit(self.call_start(guard), self.held.len(), at + 1, out);
                 self.enter_call(guard, Some(parameter));
             } else if !self.vocabulary.begins_parameter(tag) {
                 self.mention(guard, at + 1, out);
@@ -672,6 +671,11 @@ impl Automaton {
             }
         }
         at + 1
+    }
+
+    /// From where on what is held belongs to the call: a wrapper does not, unless it is quoted.
+    fn call_start(&self, guard: Guard) -> usize {
+        if self.foreign { guard.tag } else { 0 }
     }
 
     /// The call has passed with what was held of it.
