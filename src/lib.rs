@@ -144,3 +144,7 @@ pub mod sse;
 pub mod tool;
 
 pub use self::error::{Error, ErrorKind};
+/// The README's examples are compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -215,7 +215,7 @@ impl Translator {
             && (chunk.object.as_ref().is_some_and(|object| object.0 == "error")
                 || chunk.message.is_some()
                 || chunk.code.is_some());
-        if !flat && !chunk.error.as_ref().is_some_and(|error| !error.is_null()) {
+        if !flat && chunk.error.as_ref().is_none_or(|error| error.is_null()) {
             return None;
         }
         let whole: Value = serde_json::from_str(data.trim()).ok()?;

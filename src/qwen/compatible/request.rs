@@ -129,7 +129,7 @@ fn can_merge(last: &Message, next: &Message) -> bool {
             && message.tool_call_id.is_none()
             && message.name.is_none()
             && message.extra.is_empty()
-            && !message.content.as_ref().is_some_and(|content| content.media().next().is_some())
+            && message.content.as_ref().is_none_or(|content| content.media().next().is_none())
     };
     wire_role(last.role) == wire_role(next.role)
         && matches!(next.role, Role::User | Role::Assistant | Role::System | Role::Developer)
