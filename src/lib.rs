@@ -148,8 +148,3 @@ pub use self::error::{Error, ErrorKind};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// Compiles and runs the examples of README.md with those of the documentation.
-#[cfg(all(doctest, feature = "emulator", feature = "openai", feature = "web"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
