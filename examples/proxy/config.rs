@@ -1,11 +1,11 @@
 //! What the proxy is told: its options, their environment names, and what follows from them.
 
-use std::{env, fmt, fs, net::IpAddr, path::PathBuf};
+use std::{env, ffi::OsStr, fmt, fs, net::IpAddr, path::PathBuf};
 
 use axum::http::{Uri, uri::Scheme};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 
@@ -23,8 +23,7 @@ const DEFAULT_LOG: &str = "info";
     version,
     after_help = "Environment names stand for options that are not given; an empty value counts \
                   as none. Prefer them for secrets: a command line can be seen by every user of \
-                  the machine.",
-    max_term_width = 100
+                  the machine."
 )]
 pub(crate) struct Options {
     /// Where to listen, as HOST:PORT; port 0 takes a free one. Without it HOST and PORT are
@@ -75,7 +74,7 @@ pub(crate) struct Options {
 
     /// Answer with this recorded event stream of the web upstream; for the emulator only
     /// [default: none]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
     replay: Option<PathBuf>,
 
     /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
@@ -181,6 +180,17 @@ fn error<T>(message: impl Into<String>) -> Result<T, ConfigError> {
 }
 
 impl Options {
+    /// Reads the command line and the environment; ends the process where that is asked for
+    /// (`--help`) or where they cannot be read.
+    pub(crate) fn read() -> Self {
+        let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+        let command = Self::command().mut_args(|arg| match arg.get_env() {
+            Some(name) if is_empty(name) => arg.env(None::<&str>),
+            _ => arg,
+        });
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Checks the options and works out what follows from them.
     ///
     /// # Errors

@@ -18,7 +18,6 @@ use std::{
 };
 
 use axum::Router;
-use clap::Parser;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -29,7 +28,7 @@ const USAGE: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Options::parse().resolve() {
+    let config = match Options::read().resolve() {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };

@@ -35,7 +35,7 @@ pub(crate) fn path() -> &'static Path {
 
 /// A command to run the proxy, without the configuration that the environment may hold.
 pub(crate) fn command() -> Command {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "QWEN_PROXY_LISTEN",
         "QWEN_UPSTREAM",
         "QWEN_BASE_URL",
@@ -43,6 +43,7 @@ pub(crate) fn command() -> Command {
         "QWEN_COOKIES",
         "QWEN_PROXY_API_KEY",
         "QWEN_TOOLS",
+        "QWEN_REPLAY",
         "HOST",
         "PORT",
         "API_KEY",

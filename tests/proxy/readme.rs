@@ -12,7 +12,8 @@ fn names(text: &str, test: impl Fn(&str) -> bool) -> BTreeSet<&str> {
 }
 
 fn is_option(word: &str) -> bool {
-    word.starts_with("--") && word.len() > 2 && !["--help", "--version"].contains(&word)
+    word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        && !["--help", "--version"].contains(&word)
 }
 
 fn is_environment_name(word: &str) -> bool {

@@ -1,5 +1,3 @@
-use clap::CommandFactory;
-
 use super::*;
 
 /// A JWT by its shape; nothing has ever signed it.
@@ -12,7 +10,7 @@ fn options(args: &[&str]) -> Options {
     let matches = command
         .try_get_matches_from(std::iter::once("proxy").chain(args.iter().copied()))
         .expect("valid arguments");
-    <Options as clap::FromArgMatches>::from_arg_matches(&matches).expect("valid arguments")
+    Options::from_arg_matches(&matches).expect("valid arguments")
 }
 
 fn resolve_in(env: &[(&str, &str)], args: &[&str]) -> Result<Config, ConfigError> {
