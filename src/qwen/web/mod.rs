@@ -100,6 +100,7 @@
 //! where upstream does not take the shape of a request.
 
 mod error;
+mod fast;
 mod fold;
 mod future;
 mod layer;
