@@ -103,9 +103,15 @@ impl RefreshError {
                 ErrorKind::Auth,
                 format!("there is no upstream login for account `{account}`: sign in first"),
             ),
-            RefreshErrorKind::Rejected | RefreshErrorKind::NoRefreshToken => Error::new(
+            RefreshErrorKind::Rejected => Error::new(
                 ErrorKind::Auth,
                 format!("the upstream login of account `{account}` has ended: sign in again"),
+            ),
+            RefreshErrorKind::NoRefreshToken => Error::new(
+                ErrorKind::Auth,
+                format!(
+                    "the upstream login of account `{account}` cannot be refreshed: sign in again"
+                ),
             ),
             _ => Error::new(
                 ErrorKind::Upstream,

@@ -206,11 +206,15 @@ impl Account {
             return None;
         }
         let current = state.current.as_ref()?;
-        if current.stale_at.is_none() && self.reload_interval.is_none() {
+        if current.stale_at.is_none() && self.reload_interval.is_none() && !current.refused {
             return Some(self.lease(current));
         }
         let now = self.settings.clock.now();
         if current.stale_at.is_some_and(|stale_at| now >= stale_at) {
+            return None;
+        }
+        if current.refused && state.flight.is_some() {
+            // A better one is on its way.
             return None;
         }
         let lease = self.lease(current);
@@ -268,7 +272,8 @@ impl Account {
                 let alive = !current.credential.ends_within(Duration::ZERO, now);
                 // A dead login's access token is good until its end, unless it was refused.
                 let usable = !(dead.is_some() && current.refused);
-                if !stale && usable {
+                let awaited = current.refused && state.flight.is_some() && !tried;
+                if !stale && usable && !awaited {
                     return Step::Use(self.lease(current));
                 }
                 (Cause::Expiry, (alive && usable).then(|| self.lease(current)))
@@ -541,7 +546,8 @@ impl Account {
         }
         let for_good = match error.kind() {
             RefreshErrorKind::Rejected => true,
-            RefreshErrorKind::NoRefreshToken => cause == Cause::Expiry,
+            // A key that does not end is not dead because it cannot be refreshed.
+            RefreshErrorKind::NoRefreshToken => self.unusable(state, self.settings.clock.now()),
             _ => false,
         };
         if for_good {

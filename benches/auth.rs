@@ -1,0 +1,206 @@
+//! What `AuthRefreshLayer` costs a request whose credential is valid, beside the same service
+//! without it in the same run. The budget: 100 ns a request (DESIGN §7).
+
+use std::{
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{Request, Response, header};
+use http_body_util::Full;
+use tower::{Layer, Service};
+use tower_qwen::{
+    Error,
+    auth::{
+        AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider, RefreshError,
+        Renewal, StaticCredential,
+    },
+    chat::{ChatRequest, Conversation, Message, Role},
+};
+
+/// Answers at once.
+#[derive(Clone)]
+struct Upstream;
+
+impl<B> Service<Request<B>> for Upstream {
+    type Response = Response<()>;
+    type Error = Error;
+    type Future = Ready<Result<Response<()>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        black_box(&request);
+        ready(Ok(Response::new(())))
+    }
+}
+
+/// Passes everything through, as a layer that does nothing would.
+#[derive(Clone)]
+struct PassThrough<S>(S);
+
+impl<S: Service<Request<B>>, B> Service<Request<B>> for PassThrough<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        self.0.call(request)
+    }
+}
+
+/// A login that ends, and whose store is looked at.
+struct Login;
+
+impl CredentialProvider for Login {
+    fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
+        let end = SystemTime::now() + Duration::from_secs(86_400);
+        let login = Credential::oauth("at-demo", Some("rt-demo"), Some(end));
+        Box::pin(ready(login.map_err(Into::into)))
+    }
+
+    fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
+        Box::pin(ready(Ok(Renewal::granted(current))))
+    }
+
+    fn reload_interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(5))
+    }
+}
+
+/// Sends one request and takes the answer, without a runtime's help.
+fn exchange<S, B>(service: &mut S, request: Request<B>) -> S::Response
+where
+    S: Service<Request<B>>,
+    S::Error: std::fmt::Debug,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    match pin!(service.call(request)).poll(&mut cx) {
+        Poll::Ready(response) => response.expect("nothing fails here"),
+        Poll::Pending => unreachable!("nothing waits here"),
+    }
+}
+
+fn bytes_request() -> Request<Full<Bytes>> {
+    Request::builder()
+        .method("POST")
+        .uri("/v1/chat/completions")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "text/event-stream")
+        .body(Full::from("{}"))
+        .expect("a request")
+}
+
+fn chat_request() -> Request<ChatRequest> {
+    let mut chat = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+    chat.conversation = Some(Conversation::new("chat").with_parent("p").with_account("a"));
+    Request::builder().header("x-request-id", "00000000").body(chat).expect("a request")
+}
+
+fn compare<B>(
+    criterion: &mut Criterion,
+    runtime: &tokio::runtime::Runtime,
+    body: &str,
+    request: impl Fn() -> Request<B>,
+) where
+    B: tower_qwen::auth::Affinity + Clone + Send + 'static,
+{
+    let pools = [
+        (
+            "key",
+            CredentialPool::new(
+                "a",
+                StaticCredential::new(Credential::api_key("sk-demo").expect("a key")),
+            ),
+        ),
+        ("login", CredentialPool::new("a", Login)),
+        (
+            "two-logins",
+            CredentialPool::builder()
+                .account("a", Login)
+                .account("b", Login)
+                .build()
+                .expect("two accounts"),
+        ),
+    ];
+    let mut group = criterion.benchmark_group(format!("auth/{body}"));
+    // The request is made and the answer dropped outside of what is measured, in all alike.
+    let mut plain = PassThrough(Upstream);
+    group.bench_function("pass-through", |bencher| {
+        bencher.iter_batched(
+            &request,
+            |request| exchange(&mut plain, request),
+            BatchSize::SmallInput,
+        );
+    });
+    for (name, pool) in pools {
+        runtime.block_on(pool.load());
+        let _guard = runtime.enter();
+        let mut service = PassThrough(AuthRefreshLayer::with_pool(pool).layer(Upstream));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                &request,
+                |request| exchange(&mut service, request),
+                BatchSize::SmallInput,
+            );
+        });
+        println!("{body} {}", ratio(&request, &mut plain, &mut service, name));
+    }
+    group.finish();
+}
+
+/// The difference and the ratio, from interleaved rounds of the same run.
+fn ratio<B, P, S>(
+    request: &impl Fn() -> Request<B>,
+    plain: &mut P,
+    service: &mut S,
+    name: &str,
+) -> String
+where
+    P: Service<Request<B>, Error = Error>,
+    S: Service<Request<B>, Error = Error>,
+{
+    const ROUND: usize = 1000;
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..300 {
+        let requests: Vec<_> = (0..ROUND).map(|_| request()).collect();
+        let begun = Instant::now();
+        for request in requests {
+            black_box(exchange(plain, request));
+        }
+        best[0] = best[0].min(begun.elapsed());
+        let requests: Vec<_> = (0..ROUND).map(|_| request()).collect();
+        let begun = Instant::now();
+        for request in requests {
+            black_box(exchange(service, request));
+        }
+        best[1] = best[1].min(begun.elapsed());
+    }
+    let [plain, with] = best.map(|best| best.as_secs_f64() * 1e9 / ROUND as f64);
+    format!(
+        "auth/{name}: pass-through {plain:.0} ns, with the layer {with:.0} ns: {:.0} ns more, {:.2} ×",
+        with - plain,
+        with / plain
+    )
+}
+
+fn benches(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    compare(criterion, &runtime, "bytes", bytes_request);
+    compare(criterion, &runtime, "chat", chat_request);
+}
+
+criterion_group!(auth, benches);
+criterion_main!(auth);
