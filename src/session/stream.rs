@@ -195,7 +195,9 @@ impl Recorder {
             let claim = lease.as_ref().map(Lease::claim);
             if bounded("record", store_timeout, store.record(&records, claim)).await.is_some() {
                 debug!(%chat, "the answer is recorded");
-                lease.map(Lease::released);
+                if let Some(lease) = lease {
+                    lease.released();
+                }
             }
         }))))
     }
