@@ -569,11 +569,20 @@ async fn a_chat_that_the_client_names_wins() {
     // With what is known of another chat.
     ask(&stack, own("x", &["one", "ok", "two"])).await;
     assert_sent(&upstream, Some("x"), None, &["one", "ok", "two"]);
-    // With a parent of its own, nothing is looked up.
-    let mut placed = history(&["one", "ok", "two"]);
-    placed.conversation = Some(Conversation::new("y").with_parent("p"));
-    ask(&stack, placed).await;
-    assert_sent(&upstream, Some("y"), Some("p"), &["one", "ok", "two"]);
+    // With the answer that it goes on from, what follows the last answer is new.
+    let placed = |texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.conversation = Some(Conversation::new("y").with_parent("p"));
+        chat
+    };
+    ask(&stack, placed(&["one", "ok", "two", "ok", "three"])).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["three"]);
+    ask(&stack, placed(&["three"])).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["three"]);
+    let mut counted = placed(&["one", "ok", "two", "ok", "three"]);
+    counted.seen = 2;
+    ask(&stack, counted).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["two", "ok", "three"]);
 }
 
 #[tokio::test]

@@ -214,7 +214,12 @@ impl Route {
         // The client's own chat wins; the store may know the place in it.
         let own = own.clone();
         route.seen = chat.seen;
-        if own.parent_id.is_none() {
+        if own.parent_id.is_some() {
+            // The client says which answer it goes on from: what it has of it is seen.
+            if chat.seen == 0 {
+                route.seen = known.last().map_or(0, |prefix| prefix.seen);
+            }
+        } else {
             let prefixes = known.len().min(PREFIXES);
             let keys: Vec<Key> = (known.iter().rev().take(PREFIXES))
                 .filter_map(|prefix| prefix.within)
