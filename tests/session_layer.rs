@@ -1,5 +1,7 @@
 //! `SessionLayer` and `DedupLayer` in front of an upstream that does as it is told.
 
+#![cfg(all(feature = "dedup", feature = "session"))]
+
 use std::{
     collections::VecDeque,
     future::{Future, pending, poll_fn},
@@ -61,12 +63,12 @@ struct State {
 
 impl Upstream {
     fn order(&self, reply: Reply) {
-        self.state.lock().unwrap().orders.push_back(reply);
+        self.state.lock().expect("nothing panics under the lock").orders.push_back(reply);
     }
 
     /// The last request: chat, parent and the texts.
     fn last(&self) -> (Option<String>, Option<String>, Vec<String>) {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock().expect("nothing panics under the lock");
         let chat = state.sent.last().expect("something was sent");
         let place = chat.conversation.clone();
         (
@@ -77,7 +79,7 @@ impl Upstream {
     }
 
     fn count(&self) -> usize {
-        self.state.lock().unwrap().sent.len()
+        self.state.lock().expect("nothing panics under the lock").sent.len()
     }
 }
 
@@ -95,7 +97,7 @@ impl Service<Request<ChatRequest>> for Upstream {
         assert!(std::mem::take(&mut self.ready), "called without readiness");
         let chat = request.into_body();
         assert_eq!(chat.seen, 0);
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("nothing panics under the lock");
         let place = chat.conversation.as_ref().filter(|place| !place.chat_id.is_empty());
         let chat_id = place.map_or_else(
             || {
@@ -231,7 +233,14 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
         messages.extend([made, result(&call_id, "result one"), result("b", "result two")]);
         messages.push(Message::new(Role::User, format!("question {turn}")));
     }
-    let last = upstream.state.lock().unwrap().sent.last().cloned().expect("sent");
+    let last = upstream
+        .state
+        .lock()
+        .expect("nothing panics under the lock")
+        .sent
+        .last()
+        .cloned()
+        .expect("sent");
     assert_eq!(last.messages[0].name.as_deref(), Some("read"));
     assert_eq!(last.messages[1].name.as_deref(), Some("list"));
 }
@@ -511,13 +520,13 @@ async fn the_account_stays_with_the_chat() {
     texts(&stack, &["one"]).await;
     for question in ["two", "three"] {
         texts(&stack, &["one", "ok", question]).await;
-        let state = upstream.state.lock().unwrap();
+        let state = upstream.state.lock().expect("nothing panics under the lock");
         let place = state.sent.last().and_then(|chat| chat.conversation.clone());
         assert_eq!(place.expect("a place").account.as_deref(), Some("ann"));
     }
     // An answer that does not say whose it is, in a chat that is known, is the account's too.
     texts(&stack, &["one", "ok", "two", "ok", "more"]).await;
-    let state = upstream.state.lock().unwrap();
+    let state = upstream.state.lock().expect("nothing panics under the lock");
     let place = state.sent.last().and_then(|chat| chat.conversation.clone()).expect("a place");
     assert_eq!((&*place.chat_id, place.account.as_deref()), ("c9", Some("ann")));
 }
@@ -560,11 +569,20 @@ async fn a_chat_that_the_client_names_wins() {
     // With what is known of another chat.
     ask(&stack, own("x", &["one", "ok", "two"])).await;
     assert_sent(&upstream, Some("x"), None, &["one", "ok", "two"]);
-    // With a parent of its own, nothing is looked up.
-    let mut placed = history(&["one", "ok", "two"]);
-    placed.conversation = Some(Conversation::new("y").with_parent("p"));
-    ask(&stack, placed).await;
-    assert_sent(&upstream, Some("y"), Some("p"), &["one", "ok", "two"]);
+    // With the answer that it goes on from, what follows the last answer is new.
+    let placed = |texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.conversation = Some(Conversation::new("y").with_parent("p"));
+        chat
+    };
+    ask(&stack, placed(&["one", "ok", "two", "ok", "three"])).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["three"]);
+    ask(&stack, placed(&["three"])).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["three"]);
+    let mut counted = placed(&["one", "ok", "two", "ok", "three"]);
+    counted.seen = 2;
+    ask(&stack, counted).await;
+    assert_sent(&upstream, Some("y"), Some("p"), &["two", "ok", "three"]);
 }
 
 #[tokio::test]
@@ -685,7 +703,7 @@ impl Wrapped {
     }
 
     fn set(&self, mode: Mode) {
-        *self.mode.lock().unwrap() = mode;
+        *self.mode.lock().expect("nothing panics under the lock") = mode;
     }
 
     /// Calls of find, record, forget, acquire and release.
@@ -699,7 +717,7 @@ impl Wrapped {
         future: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a,
     ) -> StoreFuture<'a, T> {
         self.calls[operation].fetch_add(1, Ordering::SeqCst);
-        let mode = *self.mode.lock().unwrap();
+        let mode = *self.mode.lock().expect("nothing panics under the lock");
         Box::pin(async move {
             match mode {
                 Mode::Works => {}

@@ -32,24 +32,24 @@ use crate::{
 /// replayed.
 const PREFIXES: usize = 1024;
 
+type Outcome<B> = Result<Response<SessionStream<B>>, Error>;
+
 /// The response future of [`Session`](super::Session).
 ///
 /// Dropping it ends the turn and frees the chat.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<B> {
-    turn: Pin<Box<dyn Future<Output = Result<Response<SessionStream<B>>, Error>> + Send>>,
+    turn: Pin<Box<dyn Future<Output = Outcome<B>> + Send>>,
 }
 
 impl<B> ResponseFuture<B> {
-    pub(super) fn new(
-        turn: impl Future<Output = Result<Response<SessionStream<B>>, Error>> + Send + 'static,
-    ) -> Self {
+    pub(super) fn new(turn: impl Future<Output = Outcome<B>> + Send + 'static) -> Self {
         Self { turn: Box::pin(turn) }
     }
 }
 
 impl<B> Future for ResponseFuture<B> {
-    type Output = Result<Response<SessionStream<B>>, Error>;
+    type Output = Outcome<B>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.turn.as_mut().poll(cx)
@@ -67,7 +67,7 @@ pub(super) async fn turn<S, B>(
     layer: SessionLayer,
     mut inner: S,
     request: Request<ChatRequest>,
-) -> Result<Response<SessionStream<B>>, Error>
+) -> Outcome<B>
 where
     S: Service<Request<ChatRequest>, Response = Response<B>>,
     S::Error: Into<Error>,
@@ -214,7 +214,12 @@ impl Route {
         // The client's own chat wins; the store may know the place in it.
         let own = own.clone();
         route.seen = chat.seen;
-        if own.parent_id.is_none() {
+        if own.parent_id.is_some() {
+            // The client says which answer it goes on from: what it has of it is seen.
+            if chat.seen == 0 {
+                route.seen = known.last().map_or(0, |prefix| prefix.seen);
+            }
+        } else {
             let prefixes = known.len().min(PREFIXES);
             let keys: Vec<Key> = (known.iter().rev().take(PREFIXES))
                 .filter_map(|prefix| prefix.within)

@@ -24,8 +24,9 @@
 //!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
 //!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
 //!   knows it. Nothing is replayed elsewhere: what else the chat holds, only the client knows, so
-//!   it gets the error of a chat that is lost or stays busy. A conversation that has a
-//!   `parent_id` too is left as it is.
+//!   it gets the error of a chat that is lost or stays busy. Where it also names the answer
+//!   (`qwen_parent_id`), nothing is looked up, and what follows the last answer of the history is
+//!   new.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -277,10 +277,12 @@ impl World {
         }
         // A lease that was taken while the store failed has its time limit.
         tokio::time::advance(Duration::from_secs(300)).await;
-        let state = self.upstream.state();
-        for chat in &state.chats {
+        let mut keys = Vec::new();
+        for chat in &self.upstream.state().chats {
             assert!(!chat.busy(), "a turn was not ended upstream");
-            let key = ChatKey::new(&tenant(chat.tenant), &chat.id);
+            keys.push(ChatKey::new(&tenant(chat.tenant), &chat.id));
+        }
+        for key in keys {
             let free = self.store.memory.acquire(key, Owner::unique(), Duration::from_secs(1));
             assert!(free.await.expect("memory does not fail"), "a lease was left behind");
         }
@@ -413,7 +415,7 @@ impl Chat {
 
 impl Upstream {
     fn state(&self) -> MutexGuard<'_, UpstreamState> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("nothing panics under the lock")
     }
 }
 
@@ -740,7 +742,7 @@ impl StoreState {
 
 impl Store {
     fn state(&self) -> MutexGuard<'_, StoreState> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("nothing panics under the lock")
     }
 }
 

@@ -1,0 +1,167 @@
+//! What the memory store takes and what it lets go.
+
+#![cfg(feature = "session")]
+
+use std::time::{Duration, Instant};
+
+use tower_qwen::{
+    chat::{ChatEvent, ChatRequest, Conversation, Message, Role, Tenant},
+    session::{ChatKey, Key, KeyChain, MemoryStore, Owner, Record, SessionStore, TenantTag},
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn key(number: usize) -> Key {
+    let chat = ChatRequest::new("m", vec![]);
+    let mut chain = KeyChain::new(&chat);
+    chain.push(&Message::new(Role::User, number.to_string()));
+    chain.key()
+}
+
+/// A record with ids as long as those of chat.qwen.ai and a short name of an account.
+fn record(number: usize) -> Record {
+    let id = |first: usize| format!("{first:08x}-aaaa-4bbb-8ccc-{number:012x}");
+    let place = Conversation::new(id(1)).with_parent(id(2)).with_account("account-1");
+    Record::new(&Tenant::default(), place)
+}
+
+const IDS: usize = 36 + 36 + 9;
+
+#[track_caller]
+fn now<T>(future: tower_qwen::session::StoreFuture<'_, T>) -> T {
+    tokio_test::block_on(future).expect("memory does not fail")
+}
+
+#[test]
+fn a_record_takes_512_bytes_and_its_ids() {
+    let store = MemoryStore::new(1_000_000, HOUR);
+    for number in 0..1_000 {
+        now(store.record(&[(key(number), record(number))], None));
+    }
+    // Over several sizes: tables grow in steps.
+    let mut filled = 1_000;
+    for count in [5_000, 20_000] {
+        let taken = allocation_counter::measure(|| {
+            for number in filled..count {
+                now(store.record(&[(key(number), record(number))], None));
+            }
+        });
+        let each = taken.bytes_current / i64::try_from(count - filled).expect("small");
+        println!("{each} bytes a record at {count}, of them {IDS} ids");
+        assert!(each > i64::try_from(IDS).expect("small"), "not measured: {each}");
+        assert!(each <= i64::try_from(512 + IDS).expect("small"), "{each} bytes a record");
+        filled = count;
+    }
+    assert!(now(store.find(&[key(0)])).is_some());
+}
+
+#[test]
+fn a_record_keeps_no_buffer_alive() {
+    // Ids as an adapter gives them: slices of what came from the network.
+    let store = MemoryStore::new(10_000, HOUR);
+    let taken = allocation_counter::measure(|| {
+        for number in 0..100 {
+            let buffer =
+                tower_qwen::chat::Text::from(format!("{number:04}{}", "x".repeat(64 * 1024)));
+            let place = Conversation::new(buffer.slice(..4)).with_parent(buffer.slice(..8));
+            now(store.record(&[(key(number), Record::new(&Tenant::default(), place))], None));
+        }
+    });
+    assert!(taken.bytes_current < 1024 * 1024, "{taken:?}");
+}
+
+#[test]
+fn beyond_the_capacity_the_one_not_used_for_the_longest_time_goes() {
+    let store = MemoryStore::new(100, HOUR);
+    for number in 0..1_000 {
+        now(store.record(&[(key(number), record(number))], None));
+        // The first one is used again and again.
+        assert!(now(store.find(&[key(0)])).is_some(), "lost at {number}");
+    }
+    let known = (0..1_000).filter(|number| now(store.find(&[key(*number)])).is_some()).count();
+    assert!((1..=200).contains(&known), "{known} of 100 are known");
+    assert!(now(store.find(&[key(999)])).is_some(), "the newest is not turned away");
+    assert!(now(store.find(&[key(1)])).is_none());
+}
+
+#[test]
+fn what_is_not_used_goes_by_itself() {
+    let store = MemoryStore::new(100, Duration::from_millis(1));
+    now(store.record(&[(key(0), record(0))], None));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(5) {
+        std::hint::spin_loop();
+    }
+    assert!(now(store.find(&[key(0)])).is_none());
+    assert!(format!("{:?}", MemoryStore::default()).contains("3600s"), "an hour by default");
+}
+
+#[test]
+fn the_first_key_that_is_known_wins() {
+    let store = MemoryStore::default();
+    now(store.record(&[(key(1), record(1)), (key(2), record(2))], None));
+    let found = now(store.find(&[key(0), key(2), key(1)])).expect("known");
+    assert_eq!((found.index, found.record), (1, record(2)));
+    assert_eq!(now(store.find(&[])), None);
+}
+
+#[test]
+fn what_is_forgotten_stays_forgotten() {
+    let store = MemoryStore::default();
+    now(store.record(&[(key(1), record(1)), (key(2), record(2))], None));
+    now(store.forget(record(2).chat));
+    assert_eq!(now(store.find(&[key(2), key(1)])).map(|found| found.index), Some(1));
+    // Nor does a late record displace what is known.
+    now(store.record(&[(key(2), record(2)), (key(1), record(2))], None));
+    assert_eq!(now(store.find(&[key(2)])), None);
+    assert_eq!(now(store.find(&[key(1)])).map(|found| found.record), Some(record(1)));
+    now(store.forget_tenant(TenantTag::new(&Tenant::from_digest([1; 32]))));
+    assert!(now(store.find(&[key(1)])).is_some(), "another tenant's");
+    now(store.forget_tenant(TenantTag::new(&Tenant::default())));
+    assert_eq!(now(store.find(&[key(1)])), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_has_one_owner_and_a_limit() {
+    let store = MemoryStore::default();
+    let chat = ChatKey::new(&Tenant::default(), "c");
+    let [one, two] = [Owner::unique(), Owner::unique()];
+    let minute = Duration::from_secs(60);
+    let taken = async |owner| store.acquire(chat, owner, minute).await.expect("memory");
+    assert!(taken(one).await);
+    assert!(!taken(two).await);
+    store.release(chat, two).await.expect("memory");
+    assert!(!taken(two).await, "only the owner gives it back");
+    tokio::time::advance(minute).await;
+    assert!(taken(two).await);
+    store.release(chat, one).await.expect("memory");
+    assert!(!taken(one).await, "too late");
+    store.record(&[], Some((chat, two))).await.expect("memory");
+    assert!(taken(one).await);
+}
+
+#[test]
+fn an_answer_is_hashed_and_not_collected() {
+    let mut answer = KeyChain::new(&ChatRequest::new("m", vec![])).answer();
+    let text = ChatEvent::Text("some words of an answer ".into());
+    let reasoning = ChatEvent::Reasoning("hm".into());
+    let cost = allocation_counter::measure(|| {
+        for _ in 0..10_000 {
+            answer.push(&text);
+            answer.push(&reasoning);
+        }
+    });
+    assert_eq!(cost.count_total, 0, "an event allocates nothing");
+
+    // Arguments are buffered up to the limit and no further.
+    answer.push(&ChatEvent::ToolCall { index: 0, id: "x".into(), name: "f".into() });
+    let piece = ChatEvent::ToolArguments { index: 0, json: "x".repeat(1024).into() };
+    let cost = allocation_counter::measure(|| {
+        for _ in 0..10_000 {
+            answer.push(&piece);
+        }
+    });
+    let limit = u64::try_from(tower_qwen::session::ARGUMENTS_LIMIT).expect("small");
+    assert!(cost.bytes_max <= 2 * limit, "{cost:?}");
+    assert!(cost.bytes_current <= 0, "given back when it is too long: {cost:?}");
+}

@@ -1,0 +1,363 @@
+//! `RedisStore` against a real server, which is killed and started again.
+//!
+//! Without `redis-server` on the path the tests say so and pass, unless `CI` is `true`.
+
+#![cfg(feature = "redis")]
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::BoxStream};
+use http::{Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_qwen::{
+    Error,
+    chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
+    dedup::DedupLayer,
+    session::{
+        ChatKey, Key, KeyChain, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
+    },
+};
+
+/// A server on a port of its own, with nothing on disk.
+struct Server {
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// `None`, said aloud, where there is no `redis-server`.
+    async fn start() -> Option<Self> {
+        let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+        if there.is_err() {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "redis-server must be installed where CI=true"
+            );
+            eprintln!("skipped: there is no redis-server on the path");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let mut server = Self { port, child: None };
+        server.run().await;
+        Some(server)
+    }
+
+    async fn run(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server starts");
+        self.child = Some(child);
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "redis-server does not listen");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it runs");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// Stops the process without closing its sockets.
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("it runs");
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    fn store(&self) -> RedisStore {
+        RedisStore::new(&format!("redis://127.0.0.1:{}", self.port)).expect("a URL")
+    }
+
+    async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port));
+        let mut connection = client
+            .expect("a URL")
+            .get_multiplexed_async_connection()
+            .await
+            .expect("redis-server answers");
+        command.query_async(&mut connection).await.expect("redis-server answers")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+const ANN: Tenant = Tenant::from_digest([1; 32]);
+const BOB: Tenant = Tenant::from_digest([2; 32]);
+
+fn key(tenant: Tenant, text: &str) -> Key {
+    let mut chat = ChatRequest::new("m", vec![Message::new(Role::User, text.to_owned())]);
+    chat.tenant = tenant;
+    let mut chain = KeyChain::new(&chat);
+    chain.push(&chat.messages[0]);
+    chain.key()
+}
+
+fn record(tenant: Tenant, chat: &str, parent: &str) -> Record {
+    let place = Conversation::new(chat.to_owned()).with_parent(parent.to_owned());
+    Record::new(&tenant, place.with_account("account"))
+}
+
+#[tokio::test]
+async fn records_are_found_longest_first_and_forgotten() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let [long, middle, short] = ["long", "middle", "short"].map(|text| key(ANN, text));
+    assert_eq!(store.find(&[long, middle, short]).await.expect("Redis"), None);
+
+    let [first, second] = [record(ANN, "c1", "a1"), record(ANN, "c2", "a2")];
+    store.record(&[(short, first.clone()), (middle, second.clone())], None).await.expect("Redis");
+    let found = store.find(&[long, middle, short]).await.expect("Redis").expect("known");
+    assert_eq!((found.index, found.record), (1, second.clone()));
+
+    // A chat that is forgotten leaves room for a shorter prefix, and does not come back.
+    store.forget(second.chat).await.expect("Redis");
+    store.record(&[(long, second)], None).await.expect("Redis");
+    let found = store.find(&[long, middle, short]).await.expect("Redis").expect("known");
+    assert_eq!((found.index, &found.record), (2, &first));
+
+    store.record(&[(key(BOB, "short"), first.clone())], None).await.expect("Redis");
+    store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
+    assert_eq!(store.find(&[long, middle, short]).await.expect("Redis"), None);
+    assert!(store.find(&[key(BOB, "short")]).await.expect("Redis").is_some());
+
+    // Another prefix is another store.
+    let other = server.store().with_prefix("other*:");
+    assert_eq!(other.find(&[key(BOB, "short")]).await.expect("Redis"), None);
+    other.record(&[(short, first)], None).await.expect("Redis");
+    other.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
+    assert_eq!(other.find(&[short]).await.expect("Redis"), None);
+}
+
+#[tokio::test]
+async fn a_whole_tenant_is_forgotten_however_much_it_is() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let keys: Vec<Key> = (0..3_000).map(|number| key(ANN, &number.to_string())).collect();
+    let records: Vec<_> = keys.iter().map(|key| (*key, record(ANN, "c", "a"))).collect();
+    store.record(&records, None).await.expect("Redis");
+    store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
+    assert_eq!(store.find(&keys[..1_000]).await.expect("Redis"), None);
+    assert_eq!(server.query::<u64>(&redis::cmd("DBSIZE")).await, 0);
+}
+
+#[tokio::test]
+async fn a_look_up_is_one_round_trip_and_starts_the_hour_again() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let keys: Vec<Key> = (0..500).map(|number| key(ANN, &number.to_string())).collect();
+    store.record(&[(keys[499], record(ANN, "c", "a"))], None).await.expect("Redis");
+    // Loads the script.
+    store.find(&keys).await.expect("Redis");
+
+    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+    let [name] = &names[..] else { panic!("one record: {names:?}") };
+    let _: () = server.query(redis::cmd("PEXPIRE").arg(name).arg(60_000)).await;
+    let calls = async || -> u64 {
+        let info: String = server.query(redis::cmd("INFO").arg("commandstats")).await;
+        info.lines()
+            .filter(|line| line.starts_with("cmdstat_eval"))
+            .filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok())
+            .sum()
+    };
+    let before = calls().await;
+    store.find(&keys).await.expect("Redis").expect("known");
+    assert_eq!(calls().await, before + 1);
+    let left: u64 = server.query(redis::cmd("PTTL").arg(name)).await;
+    assert!(left > 59 * 60_000, "{left} ms");
+    assert_eq!(RedisStore::DEFAULT_TTL, Duration::from_secs(3600));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_an_error_and_no_record() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    store.record(&[(key(ANN, "x"), record(ANN, "c", "a"))], None).await.expect("Redis");
+    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+    let _: () = server.query(redis::cmd("SET").arg(&names[0]).arg("nonsense")).await;
+    store.find(&[key(ANN, "x")]).await.expect_err("nonsense");
+}
+
+#[tokio::test]
+async fn a_lease_has_one_owner_and_a_limit() {
+    let Some(server) = Server::start().await else { return };
+    let (store, other) = (server.store(), server.store());
+    let chat = ChatKey::new(&ANN, "c");
+    let [one, two] = [Owner::unique(), Owner::unique()];
+    let hour = Duration::from_secs(3600);
+    assert!(store.acquire(chat, one, hour).await.expect("Redis"));
+    assert!(!other.acquire(chat, two, hour).await.expect("Redis"));
+    assert!(other.acquire(ChatKey::new(&BOB, "c"), two, hour).await.expect("Redis"));
+    // Only the owner gives it back.
+    other.release(chat, two).await.expect("Redis");
+    assert!(!other.acquire(chat, two, hour).await.expect("Redis"));
+    store.release(chat, one).await.expect("Redis");
+    assert!(other.acquire(chat, two, hour).await.expect("Redis"));
+    // With a record, in one trip; and only one's own.
+    let records = [(key(ANN, "x"), record(ANN, "c", "a"))];
+    store.record(&records, Some((chat, one))).await.expect("Redis");
+    assert!(!store.acquire(chat, one, hour).await.expect("Redis"));
+    other.record(&records, Some((chat, two))).await.expect("Redis");
+    let short = Duration::from_millis(1);
+    assert!(store.acquire(chat, one, short).await.expect("Redis"));
+    let began = Instant::now();
+    while !other.acquire(chat, two, hour).await.expect("Redis") {
+        assert!(began.elapsed() < Duration::from_secs(10), "the limit does not end it");
+    }
+}
+
+/// An upstream that answers every question with its own words and a number, so that every history
+/// is told apart. `None` as parent where it was replayed.
+type Parents = Arc<std::sync::Mutex<Vec<Option<String>>>>;
+
+fn proxy(
+    store: RedisStore,
+    parents: &Parents,
+) -> impl Service<
+    Request<ChatRequest>,
+    Response = Response<
+        tower_qwen::session::SessionStream<BoxStream<'static, Result<ChatEvent, Error>>>,
+    >,
+    Error = Error,
+    Future: Send,
+> + Clone
++ Send
++ use<> {
+    static ANSWERS: AtomicU64 = AtomicU64::new(0);
+    let parents = Arc::clone(parents);
+    let upstream = service_fn(move |request: Request<ChatRequest>| {
+        let chat = request.into_body();
+        let number = ANSWERS.fetch_add(1, Ordering::Relaxed);
+        let place = chat.conversation.clone();
+        let parent = place.as_ref().and_then(|place| place.parent_id.clone());
+        parents.lock().expect("no panic").push(parent.map(|parent| parent.to_string()));
+        let chat_id = place.map_or_else(|| format!("chat-{number}").into(), |place| place.chat_id);
+        let started = Conversation::new(chat_id).with_parent(format!("answer-{number}"));
+        let events = [
+            Ok(ChatEvent::Started(started)),
+            Ok(ChatEvent::Text(format!("answer {number}").into())),
+            Ok(ChatEvent::Finished(FinishReason::Stop)),
+        ];
+        async move { Ok::<_, Error>(Response::new(futures_util::stream::iter(events).boxed())) }
+    });
+    SessionLayer::new(store).layer(DedupLayer::new().layer(upstream))
+}
+
+async fn turn<S, B>(proxy: &S, messages: &mut Vec<Message>, question: &str) -> Result<(), Error>
+where
+    S: Service<Request<ChatRequest>, Response = Response<B>, Error = Error> + Clone,
+    B: tower_qwen::chat::ChatStream,
+{
+    messages.push(Message::new(Role::User, question.to_owned()));
+    let chat = ChatRequest::new("m", messages.clone());
+    let response = proxy.clone().oneshot(Request::new(chat)).await?;
+    let answer = Answer::collect(response.into_body()).await?;
+    messages.push(Message::new(Role::Assistant, answer.text));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_proxies_alternate_without_a_replay() {
+    let Some(server) = Server::start().await else { return };
+    let parents = Parents::default();
+    let proxies = [proxy(server.store(), &parents), proxy(server.store(), &parents)];
+    let mut messages = Vec::new();
+    for number in 0..50 {
+        turn(&proxies[number % 2], &mut messages, &format!("question {number}"))
+            .await
+            .expect("answered");
+    }
+    let parents = parents.lock().expect("no panic");
+    assert_eq!(parents.iter().filter(|parent| parent.is_none()).count(), 1, "the first turn only");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_started_again_fails_no_request() {
+    let Some(mut server) = Server::start().await else { return };
+    let parents = Parents::default();
+    let proxy = proxy(server.store(), &parents);
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..16)
+        .map(|client| {
+            let (proxy, over, answered) = (proxy.clone(), over.clone(), answered.clone());
+            tokio::spawn(async move {
+                let (mut messages, mut longest) = (Vec::new(), Duration::ZERO);
+                for number in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    if number % 10 == 0 {
+                        messages.clear();
+                    }
+                    let began = Instant::now();
+                    turn(&proxy, &mut messages, &format!("client {client}, question {number}"))
+                        .await
+                        .expect("no request fails");
+                    longest = longest.max(began.elapsed());
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+                longest
+            })
+        })
+        .collect();
+
+    let more = async |count: usize| {
+        let goal = answered.load(Ordering::Relaxed) + count;
+        let began = Instant::now();
+        while answered.load(Ordering::Relaxed) < goal {
+            assert!(began.elapsed() < Duration::from_secs(60), "requests hang");
+            tokio::task::yield_now().await;
+        }
+    };
+    more(200).await;
+    for _ in 0..2 {
+        server.kill();
+        more(200).await;
+        server.run().await;
+        // It is used again before long.
+        let began = Instant::now();
+        loop {
+            more(50).await;
+            let size: u64 = server.query(&redis::cmd("DBSIZE")).await;
+            if size > 0 {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not used again");
+        }
+        more(200).await;
+    }
+    // One that accepts and says nothing is as good as away.
+    server.signal("-STOP");
+    more(200).await;
+    server.signal("-CONT");
+    more(200).await;
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        let longest = client.await.expect("no request failed");
+        // Three operations a turn, a quarter of a second each, and a busy machine.
+        assert!(longest < Duration::from_secs(5), "a request took {longest:?}");
+    }
+}
