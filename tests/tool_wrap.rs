@@ -463,16 +463,22 @@ fn native_xml_without_newlines_is_rewritten() {
 /// vllm-project/vllm#33965, areal-project/AReaL#1458: a value quotes the format itself.
 #[test]
 fn native_closers_in_values_are_data() {
-    let value = "Write <parameter=x> … </parameter>, then </function>; </tool_call> is last.\n\
-                 <parameter=unknown>\n</function> no";
-    rewritten(
-        &format!(
-            "<tool_call>\n<function=ask_followup_question>\n<parameter=question>\n{value}\n\
-             </parameter>\n</function>\n</tool_call>"
-        ),
-        "ask_followup_question",
-        &[("question", value)],
-    );
+    for value in [
+        "Write <parameter=x> … </parameter>, then </function>; </tool_call> is last.\n\
+         <parameter=unknown>\n</function> no",
+        "a</parameter>\n</div> b</function> </b> <parameter=path> c </parameter>\n<",
+        "</parameter> </parameter></parameter></b> </function </parameter",
+        "\n<parameter=path\n<parameter=question>\n</question></tool_call>.",
+    ] {
+        rewritten(
+            &format!(
+                "<tool_call>\n<function=ask_followup_question>\n<parameter=question>\n{value}\n\
+                 </parameter>\n</function>\n</tool_call>"
+            ),
+            "ask_followup_question",
+            &[("question", value.trim().replace("</question>", "&lt;/question>").as_str())],
+        );
+    }
 }
 
 /// ollama/ollama#12357, lightseekorg/smg#1888: values are literal; only what would end the

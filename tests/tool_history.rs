@@ -1,0 +1,677 @@
+//! What an upstream without tools sees of a conversation with tools: rendered calls read back as
+//! the same calls (tool-calls.md f.4), results with their calls (f.3), definitions and choices
+//! (f.2).
+#![cfg(feature = "tool-call")]
+
+mod rendered_calls;
+
+use std::sync::Arc;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use rendered_calls::read;
+use serde_json::{Map, Value, json};
+use tower_qwen::{
+    chat::{
+        ChatRequest, Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall,
+        ToolChoice,
+    },
+    tool::{
+        history::render_calls,
+        prompt::{Format, rewrite},
+    },
+};
+
+const FORMATS: [Format; 3] = [Format::Coder, Format::Hermes, Format::Xml];
+
+fn tool(name: &str, schema: Value) -> Tool {
+    Tool::Function(FunctionTool::new(name, schema))
+}
+
+fn tools() -> Vec<Tool> {
+    vec![
+        tool(
+            "write",
+            json!({
+                "type": "object",
+                "properties": {
+                    "path": {"type": "string"},
+                    "content": {"type": "string"},
+                    "mode": {"type": "integer"},
+                    "tags": {"type": "array", "items": {"type": "string"}},
+                    "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                    "at": {"$ref": "#/$defs/point"},
+                },
+                "required": ["path"],
+                "$defs": {"point": {"type": "object", "properties": {"x": {"type": "number"}}}},
+            }),
+        ),
+        tool("now", json!({"type": "object", "properties": {}})),
+    ]
+}
+
+/// Renders one call in every format, and reads it back.
+#[track_caller]
+fn round_trip(name: &str, arguments: &str, tools: &[Tool]) {
+    let expected: Value = serde_json::from_str(arguments).expect("JSON");
+    for format in FORMATS {
+        let text = render_calls(&[ToolCall::new("id", name, arguments)], format, tools);
+        let calls = read(&text, tools);
+        assert_eq!(calls.len(), 1, "{format:?}: {text}");
+        assert_eq!(calls[0].0, name, "{format:?}: {text}");
+        let got: Value = serde_json::from_str(&calls[0].1).expect("JSON");
+        assert_eq!(got, expected, "{format:?}: {text}");
+    }
+}
+
+fn rendered(format: Format, arguments: &str) -> String {
+    render_calls(&[ToolCall::new("id", "write", arguments)], format, &tools())
+}
+
+// ---- calls ----
+
+#[test]
+fn each_format_writes_calls_as_its_template() {
+    let arguments = r#"{"path": "a é.rs", "content": "fn main() {\n}\n", "mode": 420, "tags": [ "x", "y z" ], "note": null}"#;
+    assert_eq!(
+        rendered(Format::Coder, arguments),
+        "<tool_call>\n<function=write>\n<parameter=path>\na é.rs\n</parameter>\n\
+         <parameter=content>\nfn main() {\n}\n\n</parameter>\n<parameter=mode>\n420\n</parameter>\n\
+         <parameter=tags>\n[\"x\",\"y z\"]\n</parameter>\n<parameter=note>\nnull\n</parameter>\n\
+         </function>\n</tool_call>"
+    );
+    assert_eq!(
+        rendered(Format::Hermes, arguments),
+        format!("<tool_call>\n{{\"name\": \"write\", \"arguments\": {arguments}}}\n</tool_call>")
+    );
+    assert_eq!(
+        rendered(Format::Xml, arguments),
+        "<write>\n<path>a é.rs</path>\n<content>\nfn main() {\n}\n\n</content>\n<mode>420</mode>\n\
+         <tags>[\"x\",\"y z\"]</tags>\n<note>null</note>\n</write>"
+    );
+}
+
+#[test]
+fn arguments_keep_their_order_and_their_digits() {
+    let text = rendered(
+        Format::Coder,
+        r#"{"mode":123456789012345678901234567890,"at":{"y":1.10,"x":1e400}}"#,
+    );
+    assert!(text.contains("\n123456789012345678901234567890\n"));
+    assert!(text.contains("\n{\"y\":1.10,\"x\":1e400}\n"));
+    assert!(text.find("mode") < text.find("=at"));
+}
+
+#[test]
+fn calls_without_arguments_have_none() {
+    for arguments in ["{}", "", "  ", "null", "{ }"] {
+        let call = ToolCall::new("id", "now", arguments);
+        let text = render_calls(std::slice::from_ref(&call), Format::Coder, &tools());
+        assert_eq!(text, "<tool_call>\n<function=now>\n</function>\n</tool_call>");
+        for format in FORMATS {
+            let text = render_calls(std::slice::from_ref(&call), format, &tools());
+            assert_eq!(read(&text, &tools()), [("now".to_owned(), "{}".to_owned())]);
+        }
+    }
+}
+
+#[test]
+fn values_that_a_format_cannot_carry_are_written_as_json() {
+    for arguments in [
+        // The format's own markup.
+        r#"{"content": "x\n</parameter>\n<parameter=path>\ny"}"#,
+        r#"{"content": "</function>\n</tool_call> <tool_call>"}"#,
+        r#"{"content": "</content></write><path>"}"#,
+        r#"{"tags": ["</parameter>\n</function>"]}"#,
+        // Types that the schema does not declare.
+        r#"{"path": 5}"#,
+        r#"{"path": null, "mode": "five"}"#,
+        r#"{"mode": 1.0}"#,
+        r#"{"mode": -0}"#,
+        r#"{"note": "null"}"#,
+        r#"{"note": " padded "}"#,
+        r#"{"other": {"nested": true}}"#,
+        // Layout that reading would take for its own.
+        "{\"content\": \"line\\r\"}",
+        r#"{"content": "\n\nx\n"}"#,
+        // Names that are none in tags.
+        r#"{"a>b": "x", "": "y"}"#,
+        r#"{"\"quoted\"": "x", " padded ": "y"}"#,
+    ] {
+        round_trip("write", arguments, &tools());
+    }
+    round_trip("no such tool>", r#"{"x": "y"}"#, &tools());
+    round_trip("undeclared", r#"{"x": "y", "n": 1}"#, &tools());
+}
+
+/// vllm-project/vllm#45167: a reader that looks for the next `</tool_call>` must find the right
+/// one.
+#[test]
+fn the_wrapper_does_not_stand_in_json_strings() {
+    let text = rendered(Format::Hermes, r#"{"content": "a </tool_call> b <tool_call> <b>"}"#);
+    assert_eq!(text.matches("tool_call>").count(), 4);
+    assert_eq!(text.matches("<tool_call>").count() + text.matches("</tool_call>").count(), 2);
+    assert!(text.contains("<b>"));
+}
+
+#[test]
+fn arguments_that_are_no_object_are_kept_as_a_string() {
+    for arguments in [r#"{"path": "src/ma"#, "[1, 2]", "text", r#"{"a": 1} {"b": 2}"#] {
+        for format in FORMATS {
+            let text = rendered(format, arguments);
+            assert_eq!(read(&text, &tools()), [("write".to_owned(), arguments.to_owned())]);
+        }
+    }
+}
+
+#[test]
+fn several_calls_follow_one_another() {
+    let calls = [
+        ToolCall::new("1", "write", r#"{"path":"a"}"#),
+        ToolCall::new("2", "now", "{}"),
+        ToolCall::new("3", "write", r#"{"path":"</parameter>"}"#),
+    ];
+    for format in FORMATS {
+        let text = render_calls(&calls, format, &tools());
+        let names: Vec<String> = read(&text, &tools()).into_iter().map(|call| call.0).collect();
+        assert_eq!(names, ["write", "now", "write"]);
+        assert!(text.contains(">\n<"));
+    }
+}
+
+// ---- properties ----
+
+fn string() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => "[a-zA-Z0-9 ]{0,8}",
+        2 => "\\PC{0,4}",
+        4 => select(&MARKUP[..]).prop_map(str::to_owned),
+    ];
+    vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+const MARKUP: [&str; 34] = [
+    "\n",
+    "\r\n",
+    "\r",
+    " ",
+    "<",
+    ">",
+    "</",
+    "</parameter>",
+    "<parameter=",
+    "<parameter=a>",
+    "</function>",
+    "<function=",
+    "<tool_call>",
+    "</tool_call>",
+    "</a>",
+    "<a>",
+    "</tool>",
+    "<tool>",
+    "<b>",
+    "null",
+    "None",
+    "true",
+    "False",
+    "12",
+    "-0",
+    "1.0",
+    "1e5",
+    "{}",
+    "[1]",
+    "\"",
+    "\\",
+    "NaN",
+    "'a'",
+    "\u{85}",
+];
+
+fn leaf() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        string().prop_map(Value::String),
+        any::<i64>().prop_map(Value::from),
+        // serde_json reads other floats back a little different, by default.
+        any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
+        Just(json!(1.0)),
+        any::<bool>().prop_map(Value::Bool),
+        Just(Value::Null),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    leaf().prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::Array),
+            vec((string(), inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn schema() -> impl Strategy<Value = Value> {
+    let plain = select(&["string", "integer", "number", "boolean", "null", "object", "array"][..])
+        .prop_map(|word| json!({"type": word}));
+    let leaf = prop_oneof![
+        4 => plain,
+        1 => Just(json!({})),
+        1 => Just(json!({"$ref": "#/$defs/d"})),
+        1 => Just(json!({"$ref": "#/$defs/loop"})),
+        1 => vec(leaf(), 1..3).prop_map(|values| json!({"enum": values})),
+        1 => leaf().prop_map(|value| json!({"const": value})),
+        1 => Just(json!({"items": {}})),
+        1 => Just(json!({"properties": {"x": {}}})),
+        1 => Just(json!({"type": ["string", "null"]})),
+        1 => Just(json!({"type": ["array", "null"], "items": {"type": "integer"}})),
+        1 => Just(json!({"type": ["integer", "boolean"], "enum": [1, 2]})),
+        1 => Just(Value::Bool(true)),
+    ];
+    leaf.prop_recursive(2, 6, 3, |inner| {
+        (select(&["anyOf", "oneOf", "allOf"][..]), vec(inner, 1..4))
+            .prop_map(|(union, schemas)| json!({union: schemas}))
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => select(&["a", "b", "path", "tool"][..]).prop_map(str::to_owned),
+        1 => string(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rendered_calls_read_back_as_the_same(
+        properties in vec((key(), schema()), 0..4),
+        definition in schema(),
+        arguments in vec((key(), value()), 0..4),
+        name in prop_oneof![4 => Just("tool".to_owned()), 1 => string()],
+    ) {
+        let properties: Map<String, Value> = properties.into_iter().collect();
+        let schema = json!({
+            "properties": properties,
+            "$defs": {"d": definition, "loop": {"$ref": "#/$defs/loop"}},
+        });
+        let tools = [tool("tool", schema)];
+        let arguments: Map<String, Value> = arguments.into_iter().collect();
+        round_trip(&name, &Value::Object(arguments.clone()).to_string(), &tools);
+        round_trip(&name, &serde_json::to_string_pretty(&arguments).expect("JSON"), &tools);
+    }
+}
+
+// ---- messages ----
+
+fn assistant(text: Option<&str>, calls: &[(&str, &str, &str)]) -> Message {
+    let mut message = Message::empty(Role::Assistant);
+    message.content = text.map(|text| Content::Text(text.into()));
+    message.tool_calls =
+        calls.iter().map(|(id, name, json)| ToolCall::new(*id, *name, *json)).collect();
+    message
+}
+
+fn result(id: &str, text: &str) -> Message {
+    let mut message = Message::new(Role::Tool, text);
+    message.tool_call_id = Some(id.into());
+    message
+}
+
+fn user(text: &str) -> Message {
+    Message::new(Role::User, text)
+}
+
+fn rewritten(messages: Vec<Message>, format: Format) -> ChatRequest {
+    let mut request = ChatRequest::new("qwen3-coder-plus", messages);
+    rewrite(&mut request, format, false);
+    for message in request.messages.iter() {
+        assert!(message.content.is_some() && message.tool_calls.is_empty());
+        assert!(!matches!(message.role, Role::Tool | Role::Function));
+    }
+    request
+}
+
+fn texts(request: &ChatRequest) -> Vec<(Role, String)> {
+    request.messages.iter().map(|message| (message.role, message.text().to_string())).collect()
+}
+
+const NOW: &str = "<tool_call>\n<function=now>\n</function>\n</tool_call>";
+
+#[test]
+fn an_assistants_calls_stand_behind_its_text() {
+    let request = rewritten(
+        vec![
+            assistant(None, &[("1", "now", "{}")]),
+            assistant(Some("Let me see.\n"), &[("1", "now", "{}")]),
+            assistant(Some(""), &[]),
+            assistant(None, &[]),
+        ],
+        Format::Coder,
+    );
+    let own = |text: &str| (Role::Assistant, text.to_owned());
+    assert_eq!(
+        texts(&request),
+        [own(NOW), own(&format!("Let me see.\n\n{NOW}")), own(""), own("")]
+    );
+}
+
+#[test]
+fn a_result_becomes_a_user_message() {
+    let messages = || vec![assistant(None, &[("1", "now", "{}")]), result("1", "12:00")];
+    let request = rewritten(messages(), Format::Coder);
+    assert_eq!(
+        texts(&request)[1],
+        (Role::User, "<tool_response>\n12:00\n</tool_response>".to_owned())
+    );
+    let request = rewritten(messages(), Format::Xml);
+    assert_eq!(texts(&request)[1], (Role::User, "[now] Result:\n12:00".to_owned()));
+}
+
+/// Models repeat a call whose result is empty (f.3).
+#[test]
+fn an_empty_result_says_so() {
+    for text in ["", " \n"] {
+        let request = rewritten(vec![result("1", text)], Format::Hermes);
+        assert_eq!(
+            request.messages[0].text(),
+            "<tool_response>\n(The tool is done. It returned no output.)\n</tool_response>"
+        );
+    }
+    let mut null = Message::empty(Role::Tool);
+    null.tool_call_id = Some("1".into());
+    let request = rewritten(vec![null], Format::Hermes);
+    assert!(request.messages[0].text().contains("no output"));
+}
+
+#[test]
+fn results_of_several_calls_are_named_and_in_the_order_of_the_calls() {
+    let request = rewritten(
+        vec![
+            assistant(None, &[("1", "read", "{}"), ("2", "now", "{}"), ("3", "read", "{}")]),
+            result("3", "c"),
+            result("unknown", "d"),
+            result("1", "a"),
+            result("2", "b"),
+            user("Go on"),
+            // The same ids again: the nearest calls are meant.
+            assistant(None, &[("2", "late", "{}")]),
+            result("2", "e"),
+        ],
+        Format::Hermes,
+    );
+    assert_eq!(request.messages.len(), 5);
+    assert_eq!(
+        request.messages[1].text(),
+        "<tool_response>\n[read #1] Result:\na\n</tool_response>\n\
+         <tool_response>\n[now] Result:\nb\n</tool_response>\n\
+         <tool_response>\n[read #2] Result:\nc\n</tool_response>\n\
+         <tool_response>\nd\n</tool_response>"
+    );
+    assert_eq!(request.messages[4].text(), "<tool_response>\ne\n</tool_response>");
+}
+
+#[test]
+fn legacy_results_are_paired_by_name() {
+    let mut legacy = Message::new(Role::Function, "12:00");
+    legacy.name = Some("now".into());
+    let request = rewritten(vec![assistant(None, &[("", "now", "{}")]), legacy], Format::Xml);
+    assert_eq!(request.messages[1].text(), "[now] Result:\n12:00");
+}
+
+#[test]
+fn media_of_a_result_stay_in_their_place() {
+    let image = Part::new(PartKind::Image { url: "https://example.org/a".into(), detail: None });
+    let mut message = result("1", "");
+    message.content = Some(Content::Parts(vec![
+        Part::new(PartKind::Text("before ".into())),
+        image.clone(),
+        Part::new(PartKind::Text("after".into())),
+    ]));
+    let mut request = rewritten(vec![message, result("2", "x")], Format::Coder);
+    let Some(Content::Parts(parts)) = &request.messages[0].content else { panic!("parts") };
+    assert_eq!(parts[0].as_text().unwrap(), "<tool_response>\nbefore ");
+    assert_eq!(parts[1], image);
+    assert_eq!(
+        parts[2].as_text().unwrap(),
+        "after\n</tool_response>\n<tool_response>\nx\n</tool_response>"
+    );
+    // Results with media are results: nothing is written behind them.
+    request.tools = Arc::new(tools());
+    request.tool_choice = Some(ToolChoice::Required);
+    rewrite(&mut request, Format::Coder, false);
+    assert_eq!(request.messages.len(), 2);
+}
+
+#[test]
+fn seen_goes_on_counting_the_same_messages() {
+    let messages = || {
+        vec![
+            user("a"),
+            assistant(None, &[("1", "now", "{}"), ("2", "now", "{}")]),
+            result("1", "x"),
+            result("2", "y"),
+            user("b"),
+        ]
+    };
+    for (seen, expected) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 4)] {
+        let mut request = ChatRequest::new("m", messages());
+        request.seen = seen;
+        rewrite(&mut request, Format::Coder, false);
+        assert_eq!(request.seen, expected, "of {seen}");
+        // What was seen is not merged with what was not.
+        assert_eq!(request.messages.len(), if seen == 3 { 5 } else { 4 });
+    }
+    let mut request = ChatRequest::new("m", messages());
+    (request.seen, request.tools) = (4, Arc::new(tools()));
+    rewrite(&mut request, Format::Coder, true);
+    assert_eq!((request.seen, request.messages.len()), (4, 5));
+}
+
+#[test]
+fn a_plain_history_is_shared() {
+    let mut request = ChatRequest::new("m", vec![user("a")]);
+    let messages = Arc::clone(&request.messages);
+    rewrite(&mut request, Format::Coder, true);
+    assert!(Arc::ptr_eq(&messages, &request.messages));
+}
+
+// ---- definitions ----
+
+fn first_turn(model: &str, format: Format, messages: Vec<Message>) -> ChatRequest {
+    let mut request = ChatRequest::new(model, messages);
+    request.tools = Arc::new(tools());
+    request.tool_choice = Some(ToolChoice::Auto);
+    request.parallel_tool_calls = Some(true);
+    rewrite(&mut request, format, true);
+    assert!(request.tools.is_empty());
+    assert!(request.tool_choice.is_none() && request.parallel_tool_calls.is_none());
+    request
+}
+
+/// The seed shows only the top-level type of a parameter, which costs correct arguments (f.1).
+#[test]
+fn the_whole_schema_is_in_the_system_text() {
+    for (model, format) in
+        [("qwen3.7-plus", Format::Coder), ("qwen3-max", Format::Hermes), ("qwen3-max", Format::Xml)]
+    {
+        let request = first_turn(model, format, vec![user("Hi")]);
+        let system = request.messages[0].text();
+        assert_eq!(request.messages[0].role, Role::System);
+        let lines: Vec<Value> =
+            system.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let expected: Vec<Value> = tools()
+            .iter()
+            .filter_map(Tool::as_function)
+            .map(|tool| {
+                let parameters = tool.parameters.clone();
+                json!({"type": "function", "function": {"name": &tool.name, "parameters": parameters}})
+            })
+            .collect();
+        assert_eq!(lines.iter().filter(|line| line.is_object()).count(), 2);
+        assert_eq!(lines[..2], expected);
+        assert!(
+            system.contains(r#"{"type":"object","properties":{"path""#),
+            "keys keep their order"
+        );
+    }
+}
+
+#[test]
+fn qwen3_coder_gets_its_own_list() {
+    let request = first_turn("qwen3-coder-plus", Format::Coder, vec![user("Hi")]);
+    let system = request.messages[0].text();
+    for part in [
+        "<tools>\n<function>\n<name>write</name>\n<parameters>\n<parameter>\n<name>path</name>\n\
+         <type>string</type>\n</parameter>",
+        "<name>tags</name>\n<type>array</type>\n<items>{\"type\":\"string\"}</items>",
+        "<anyOf>[{\"type\":\"string\"},{\"type\":\"null\"}]</anyOf>",
+        "<$ref>#/$defs/point</$ref>",
+        "<required>[\"path\"]</required>\n<$defs>{\"point\":",
+        "</parameters>\n</function>\n<function>\n<name>now</name>\n<parameters>\n</parameters>\n\
+         </function>\n</tools>",
+    ] {
+        assert!(system.contains(part), "{part} is not in {system}");
+    }
+}
+
+#[test]
+fn each_format_shows_its_own_call() {
+    for (format, shown) in [
+        (Format::Coder, "<tool_call>\n<function=name_of_the_function>\n<parameter="),
+        (Format::Hermes, "<tool_call>\n{\"name\": <"),
+        (Format::Xml, "<name_of_the_function>\n<name_of_a_parameter>"),
+    ] {
+        let request = first_turn("m", format, vec![user("Hi")]);
+        assert!(request.messages[0].text().contains(shown));
+    }
+}
+
+#[test]
+fn definitions_join_the_first_instruction_in_the_templates_order() {
+    let messages = || {
+        vec![
+            Message::new(Role::Developer, "Be brief."),
+            user("Hi"),
+            Message::new(Role::System, "!"),
+        ]
+    };
+    let request = first_turn("qwen3-coder-plus", Format::Coder, messages());
+    assert!(request.messages[0].text().starts_with("Be brief.\n\n# Tools\n"));
+    assert_eq!(request.messages.len(), 3);
+    assert_eq!(request.messages[2].text(), "!");
+    let request = first_turn("qwen3.5-plus", Format::Coder, messages());
+    assert!(request.messages[0].text().ends_with("\n\nBe brief."));
+    assert_eq!(request.messages[0].role, Role::Developer);
+
+    let mut parts = messages();
+    parts[0].content = Some(Content::Parts(vec![Part::new(PartKind::Text("Be brief.".into()))]));
+    let request = first_turn("qwen3-max", Format::Hermes, parts);
+    assert!(request.messages[0].text().starts_with("Be brief.\n\n# Tools\n"));
+}
+
+#[test]
+fn later_turns_and_requests_without_tools_define_nothing() {
+    let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
+    request.tools = Arc::new(tools());
+    rewrite(&mut request, Format::Hermes, false);
+    assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
+
+    let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
+    request.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}))]);
+    request.tool_choice = Some(ToolChoice::Required);
+    rewrite(&mut request, Format::Hermes, true);
+    assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
+    assert!(request.tools.is_empty());
+}
+
+// ---- choices ----
+
+fn line(choice: Option<ToolChoice>, parallel: Option<bool>, first: bool) -> String {
+    let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
+    request.tools = Arc::new(tools());
+    request.tool_choice = choice;
+    request.parallel_tool_calls = parallel;
+    rewrite(&mut request, Format::Hermes, first);
+    let text = request.messages.last().expect("a message").text();
+    text.strip_prefix("Hi").expect("the question comes first").to_owned()
+}
+
+#[test]
+fn choices_are_said_behind_the_question_on_every_turn() {
+    let named = || Some(ToolChoice::Function("now".into()));
+    let allowed = |mode: &str| {
+        Some(ToolChoice::Other(json!({"type": "allowed_tools", "allowed_tools": {
+            "mode": mode, "tools": [{"type": "function", "function": {"name": "now"}}]}})))
+    };
+    for first in [true, false] {
+        for (choice, parallel, expected) in [
+            (None, None, ""),
+            (Some(ToolChoice::Auto), Some(true), ""),
+            (None, Some(false), "Call at most one function in this reply."),
+            (
+                Some(ToolChoice::None),
+                None,
+                "Do not call any function in this reply; answer in words.",
+            ),
+            (Some(ToolChoice::Required), None, "Call at least one function in this reply."),
+            (Some(ToolChoice::Required), Some(false), "Call exactly one function in this reply."),
+            (named(), None, "Call the function now in this reply, and no other."),
+            (
+                named(),
+                Some(false),
+                "Call the function now in this reply, exactly once, and no other.",
+            ),
+            (allowed("auto"), None, "Call only functions out of these in this reply: now."),
+            (
+                allowed("required"),
+                Some(false),
+                "Call exactly one function in this reply, and only out of these: now.",
+            ),
+            (Some(ToolChoice::Other(json!({"type": "new"}))), None, ""),
+        ] {
+            let expected =
+                if expected.is_empty() { String::new() } else { format!("\n\n{expected}") };
+            assert_eq!(line(choice, parallel, first), expected);
+        }
+    }
+}
+
+/// The newer template knows results by the tags at their ends (f.3).
+#[test]
+fn a_choice_does_not_stand_in_a_message_of_results() {
+    let mut request =
+        ChatRequest::new("m", vec![assistant(None, &[("1", "now", "{}")]), result("1", "x")]);
+    request.tools = Arc::new(tools());
+    request.tool_choice = Some(ToolChoice::Required);
+    rewrite(&mut request, Format::Coder, false);
+    assert_eq!(request.messages[1].text(), "<tool_response>\nx\n</tool_response>");
+    assert_eq!(
+        texts(&request)[2],
+        (Role::User, "Call at least one function in this reply.".to_owned())
+    );
+}
+
+#[test]
+fn a_models_family_decides_about_its_format() {
+    for (model, format) in [
+        ("qwen3-coder-plus", Format::Coder),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", Format::Coder),
+        ("qwen3.5-plus", Format::Coder),
+        ("qwen3.8-max", Format::Coder),
+        ("qwen4-max", Format::Coder),
+        ("coder-model", Format::Coder),
+        ("qwen-plus", Format::Coder),
+        ("qwen-plus-2025-07-28", Format::Coder),
+        ("some-other-model", Format::Coder),
+        ("qwen3-max", Format::Hermes),
+        ("qwen3:8b", Format::Hermes),
+        ("qwen-3-235b-a22b", Format::Hermes),
+        ("hf.co/Qwen/Qwen3-8B-GGUF", Format::Hermes),
+        ("Qwen3-Next-80B-A3B-Instruct", Format::Hermes),
+        ("qwen3-vl-plus", Format::Hermes),
+        ("qwen2.5-coder:7b", Format::Hermes),
+        ("Qwen2.5-72B-Instruct", Format::Hermes),
+        ("qwq-32b", Format::Hermes),
+    ] {
+        assert_eq!(Format::for_model(model), format, "{model}");
+    }
+}
