@@ -3,11 +3,14 @@
 //! Qwen models are asked for calls in their prompt and write them into their answer, in several
 //! formats, whole or in pieces. [`prompt`] and [`history`] put tools, calls and results into
 //! words; [`scan`] finds the calls in what comes back; [`arguments`] and [`schema`] make JSON of
-//! their parameters. [`wrap`] serves the clients of the other kind, which read XML themselves and
-//! take every reply for exactly one call.
+//! their parameters; and the layer of [`call`] puts all that around a chat service, for clients that
+//! speak OpenAI's form. [`wrap`] serves the clients of the other kind, which read XML themselves
+//! and take every reply for exactly one call.
 
 #[cfg(feature = "tool-call")]
 pub mod arguments;
+#[cfg(feature = "tool-call")]
+pub mod call;
 #[cfg(feature = "tool-call")]
 pub mod history;
 #[cfg(feature = "tool-call")]

@@ -83,7 +83,7 @@ mod body;
 mod coder;
 mod hermes;
 mod lines;
-mod object;
+pub(super) mod object;
 mod open;
 mod plain;
 mod relay;

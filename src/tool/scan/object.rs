@@ -1,6 +1,7 @@
 //! What should be an arguments object, read from the forms in which models write one.
 
-use super::relay::{Fed, Relay};
+pub(in super::super) use super::relay::Fed;
+use super::relay::Relay;
 
 /// Decodes a JSON string piece by piece, from after its opening quote.
 #[derive(Clone, Debug)]

@@ -1,0 +1,195 @@
+//! Calls of upstreams that have tools of their own, with their usual faults repaired.
+
+use std::collections::VecDeque;
+
+use super::reader::{new_id, repaired};
+use crate::{
+    chat::{ChatEvent, Text},
+    tool::scan::object::{Arguments, Fed},
+};
+
+/// The calls that the upstream has begun.
+#[derive(Debug, Default)]
+pub(super) struct Natives {
+    calls: Vec<Native>,
+}
+
+#[derive(Debug)]
+struct Native {
+    /// The upstream's number of it.
+    upstream: u32,
+    /// Ours, once it is announced.
+    index: Option<u32>,
+    id: Text,
+    name: Text,
+    arguments: Arguments,
+    /// Arguments that came before the name.
+    early: String,
+    /// Whether the arguments are complete, or nothing more can be made of them.
+    done: bool,
+    closed: bool,
+}
+
+impl Native {
+    fn new(upstream: u32, id: Text, name: Text) -> Self {
+        Self {
+            upstream,
+            index: None,
+            id,
+            name,
+            arguments: Arguments::new(),
+            early: String::new(),
+            done: false,
+            closed: false,
+        }
+    }
+
+    /// Whether a beginning with the same number is that of another call: some upstreams give
+    /// every call the number 0.
+    fn is_other(&self, id: &Text, name: &Text) -> bool {
+        if name.is_empty() {
+            false
+        } else if id.is_empty() || self.id.is_empty() {
+            self.done
+        } else {
+            self.id != *id
+        }
+    }
+
+    fn announce(&mut self, index: u32, events: &mut VecDeque<ChatEvent>) {
+        self.index = Some(index);
+        if self.id.is_empty() {
+            repaired("id");
+            self.id = new_id();
+        }
+        let (id, name) = (self.id.clone(), self.name.clone());
+        events.push_back(ChatEvent::ToolCall { index, id, name });
+        if !self.early.is_empty() {
+            events.push_back(ChatEvent::ToolArguments { index, json: self.early.as_str().into() });
+            self.early = String::new();
+        }
+    }
+
+    /// Completes the arguments.
+    fn close(&mut self, events: &mut VecDeque<ChatEvent>) {
+        let Some(index) = self.index else { return };
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        let mut json = String::new();
+        self.arguments.finish(&mut json);
+        if !self.arguments.started() {
+            json.push_str("{}");
+        } else if !self.done {
+            repaired("arguments");
+        }
+        if !json.is_empty() {
+            events.push_back(ChatEvent::ToolArguments { index, json: json.into() });
+        }
+    }
+}
+
+impl Natives {
+    /// Takes the beginning of a call; `next` is the next number of ours.
+    pub(super) fn begin(
+        &mut self,
+        upstream: u32,
+        id: Text,
+        name: Text,
+        next: &mut u32,
+        events: &mut VecDeque<ChatEvent>,
+    ) {
+        let taken = !id.is_empty() && self.calls.iter().any(|call| call.id == id);
+        let known = self.calls.iter_mut().rev().find(|call| call.upstream == upstream);
+        if let Some(call) = known
+            && !call.is_other(&id, &name)
+        {
+            // The beginning again, or the rest of it.
+            if call.index.is_some() {
+                repaired("repeated");
+                return;
+            }
+            if call.id.is_empty() && !taken {
+                call.id = id;
+            }
+            if !name.is_empty() {
+                call.name = name;
+                call.announce(*next, events);
+                *next += 1;
+            }
+            return;
+        }
+        let id = if taken { Text::new() } else { id };
+        let mut call = Native::new(upstream, id, name);
+        if !call.name.is_empty() {
+            call.announce(*next, events);
+            *next += 1;
+        }
+        self.calls.push(call);
+    }
+
+    /// Takes a piece of a call's arguments.
+    pub(super) fn arguments(
+        &mut self,
+        upstream: u32,
+        json: &str,
+        events: &mut VecDeque<ChatEvent>,
+    ) {
+        let at = match self.calls.iter().rposition(|call| call.upstream == upstream) {
+            Some(at) => at,
+            None => {
+                self.calls.push(Native::new(upstream, Text::new(), Text::new()));
+                self.calls.len() - 1
+            }
+        };
+        let call = &mut self.calls[at];
+        if call.done {
+            return;
+        }
+        let mut out = String::new();
+        match call.arguments.feed(json, &mut out) {
+            Fed::More => {}
+            Fed::Done(_) => call.done = true,
+            Fed::Broken(_) => {
+                repaired("arguments");
+                call.arguments.finish(&mut out);
+                call.done = true;
+            }
+        }
+        match call.index {
+            Some(index) if !out.is_empty() => {
+                events.push_back(ChatEvent::ToolArguments { index, json: out.into() });
+            }
+            Some(_) => {}
+            None => call.early.push_str(&out),
+        }
+    }
+
+    /// Completes every call. One without a name is given `only`, or else left out.
+    pub(super) fn finish(
+        &mut self,
+        only: Option<&Text>,
+        next: &mut u32,
+        events: &mut VecDeque<ChatEvent>,
+    ) {
+        for call in &mut self.calls {
+            if call.index.is_none() {
+                match only {
+                    Some(name) => {
+                        repaired("name");
+                        call.name = name.clone();
+                        call.announce(*next, events);
+                        *next += 1;
+                    }
+                    None => repaired("nameless"),
+                }
+            }
+            call.close(events);
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.calls.len()
+    }
+}

@@ -1,0 +1,276 @@
+//! What reads an answer: events of the upstream in, events for the client out.
+
+use std::collections::VecDeque;
+
+use metrics::counter;
+use tracing::debug;
+
+use super::{native::Natives, rescue::Rescue};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatEvent, FinishReason, Text, ToolChoice},
+    tool::{
+        scan::{Item, Scanner},
+        schema::Toolset,
+    },
+};
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Reads the text, unless only native calls are repaired.
+    scan: Option<Scan>,
+    natives: Natives,
+    /// The only function that a call without a name can be.
+    only: Option<Text>,
+    /// The number of the next call.
+    next: u32,
+    /// Events that are ready; those that the scanner has come before them.
+    events: VecDeque<ChatEvent>,
+    /// Whether there was visible text.
+    text: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+struct Scan {
+    scanner: Scanner,
+    rescue: Rescue,
+    /// The number of the call that the scanner is in.
+    open: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Running,
+    /// The upstream finished; the events before that are on their way.
+    Finishing(FinishReason),
+    /// [`ChatEvent::Finished`] has been sent.
+    Finished,
+    /// The upstream failed or was cut; the events before that are on their way.
+    Failing(Error),
+    Over,
+}
+
+impl Reader {
+    pub(super) fn new(tools: Toolset, choice: Option<&ToolChoice>, scans: bool) -> Self {
+        let only = match choice {
+            Some(ToolChoice::Function(name)) => Some(name.clone()),
+            _ if tools.len() == 1 => tools.iter().next().map(|function| function.name.clone()),
+            _ => None,
+        };
+        let scan = scans.then(|| Scan {
+            scanner: Scanner::new(tools.clone()),
+            rescue: Rescue::new(tools),
+            open: 0,
+        });
+        Self {
+            scan,
+            natives: Natives::default(),
+            only,
+            next: 0,
+            events: VecDeque::new(),
+            text: false,
+            state: State::Running,
+        }
+    }
+
+    /// The next item for the client.
+    pub(super) fn pop(&mut self) -> Option<Result<ChatEvent, Error>> {
+        loop {
+            if let Some(scan) = &mut self.scan {
+                while let Some(item) = scan.scanner.pop() {
+                    if let Some(event) = event(item, scan, &mut self.next, &mut self.text) {
+                        return Some(Ok(event));
+                    }
+                }
+            }
+            if let Some(event) = self.events.pop_front() {
+                return Some(Ok(event));
+            }
+            match std::mem::replace(&mut self.state, State::Over) {
+                // Now it is known what the answer was.
+                State::Finishing(reason) => match self.rescued(reason) {
+                    true => self.state = State::Finishing(reason),
+                    false => {
+                        self.state = State::Finished;
+                        return Some(Ok(ChatEvent::Finished(self.reason(reason))));
+                    }
+                },
+                State::Failing(error) => return Some(Err(error)),
+                state => {
+                    self.state = state;
+                    return None;
+                }
+            }
+        }
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Takes an event of the upstream.
+    pub(super) fn push(&mut self, event: ChatEvent) {
+        if matches!(self.state, State::Finished) {
+            // Token counts may follow the end, nothing else may.
+            match event {
+                ChatEvent::Usage(_) | ChatEvent::Started(_) => self.events.push_back(event),
+                _ => repaired("after_end"),
+            }
+            return;
+        }
+        match event {
+            ChatEvent::Text(text) => match &mut self.scan {
+                Some(scan) => scan.scanner.push(text),
+                None => {
+                    self.text = true;
+                    self.events.push_back(ChatEvent::Text(text));
+                }
+            },
+            ChatEvent::Reasoning(text) => {
+                if let Some(scan) = &mut self.scan {
+                    scan.rescue.push(text.clone());
+                }
+                self.events.push_back(ChatEvent::Reasoning(text));
+            }
+            ChatEvent::ToolCall { index, id, name } => {
+                self.flush();
+                let before = self.next;
+                self.natives.begin(index, id, name, &mut self.next, &mut self.events);
+                count_native(self.next - before);
+            }
+            ChatEvent::ToolArguments { index, json } => {
+                self.natives.arguments(index, &json, &mut self.events);
+            }
+            ChatEvent::Finished(reason) => {
+                self.close();
+                self.state = State::Finishing(reason);
+            }
+            event => self.events.push_back(event),
+        }
+    }
+
+    /// The upstream failed.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.close();
+        self.state = State::Failing(error);
+    }
+
+    /// The upstream's stream ended.
+    pub(super) fn end(&mut self) {
+        if matches!(self.state, State::Finished) {
+            self.state = State::Over;
+        } else {
+            self.fail(Error::new(
+                ErrorKind::Truncated,
+                "the upstream's stream ended before the answer was complete",
+            ));
+        }
+    }
+
+    /// Lets go what the scanner holds, before something that is not text.
+    fn flush(&mut self) {
+        let Some(scan) = &mut self.scan else { return };
+        scan.scanner.finish();
+        while let Some(item) = scan.scanner.pop() {
+            self.events.extend(event(item, scan, &mut self.next, &mut self.text));
+        }
+    }
+
+    /// Completes every call.
+    fn close(&mut self) {
+        if matches!(self.state, State::Finished) {
+            return;
+        }
+        self.flush();
+        let before = self.next;
+        self.natives.finish(self.only.as_ref(), &mut self.next, &mut self.events);
+        count_native(self.next - before);
+        if let Some(scan) = &self.scan
+            && scan.scanner.released() > 0
+        {
+            counter!("tower_qwen_tool_text_released_total").increment(scan.scanner.released());
+        }
+    }
+
+    /// Sends the calls that stand at the end of the reasoning, if there is nothing else; whether
+    /// there were any (rule 9).
+    fn rescued(&mut self, reason: FinishReason) -> bool {
+        if self.text || self.next > 0 {
+            return false;
+        }
+        if !matches!(reason, FinishReason::Stop | FinishReason::ToolCalls) {
+            return false;
+        }
+        let Some(scan) = &mut self.scan else { return false };
+        let calls = scan.rescue.finish();
+        for (name, arguments) in calls {
+            debug!("a tool call at the end of the reasoning is sent");
+            counter!("tower_qwen_tool_calls_total", "form" => "reasoning").increment(1);
+            let index = self.next;
+            self.next += 1;
+            self.events.push_back(ChatEvent::ToolCall { index, id: new_id(), name });
+            self.events.push_back(ChatEvent::ToolArguments { index, json: arguments.into() });
+        }
+        self.next > 0
+    }
+
+    /// The reason that the client is given (rule 22).
+    fn reason(&self, upstream: FinishReason) -> FinishReason {
+        let reason = match upstream {
+            FinishReason::Length | FinishReason::ContentFilter => upstream,
+            _ if self.next > 0 => FinishReason::ToolCalls,
+            _ => FinishReason::Stop,
+        };
+        if reason != upstream && (self.natives.len() > 0 || upstream == FinishReason::ToolCalls) {
+            repaired("finish_reason");
+        }
+        reason
+    }
+}
+
+/// What an item of the scanner is for the client.
+fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option<ChatEvent> {
+    match item {
+        Item::Text(piece) => {
+            *text = *text || !piece.trim_ascii().is_empty();
+            Some(ChatEvent::Text(piece))
+        }
+        Item::Reasoning(piece) => {
+            scan.rescue.push(piece.clone());
+            Some(ChatEvent::Reasoning(piece))
+        }
+        Item::Call { name, form } => {
+            counter!("tower_qwen_tool_calls_total", "form" => form.as_str()).increment(1);
+            scan.open = *next;
+            *next += 1;
+            Some(ChatEvent::ToolCall { index: scan.open, id: new_id(), name })
+        }
+        Item::Arguments(json) => Some(ChatEvent::ToolArguments { index: scan.open, json }),
+        Item::End { complete } => {
+            if !complete {
+                debug!("a tool call was cut, and its arguments were closed");
+            }
+            None
+        }
+    }
+}
+
+fn count_native(calls: u32) {
+    if calls > 0 {
+        counter!("tower_qwen_tool_calls_total", "form" => "native").increment(calls.into());
+    }
+}
+
+/// Notes a repair of what an upstream sent.
+pub(super) fn repaired(repair: &'static str) {
+    debug!(repair, "a native tool call was repaired");
+    counter!("tower_qwen_tool_repairs_total", "repair" => repair).increment(1);
+}
+
+/// An id as OpenAI's look.
+pub(super) fn new_id() -> Text {
+    let mut buffer = [0; uuid::fmt::Simple::LENGTH];
+    let id = uuid::Uuid::new_v4();
+    ["call_", id.simple().encode_lower(&mut buffer)].concat().into()
+}

@@ -1,0 +1,69 @@
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{future::ResponseFuture, layer::ToolCallLayer, stream::ToolCallStream};
+use crate::{
+    Error,
+    chat::{ChatRequest, ChatStream},
+};
+
+/// Writes tools into requests and reads calls from answers.
+///
+/// Made by [`ToolCallLayer`]; the [module](super) says how it works.
+///
+/// # Errors
+///
+/// The inner service's. Nothing that a model writes is an error.
+///
+/// # Cancel safety
+///
+/// Nothing is kept outside of the future and the response's body; dropping either loses only
+/// what they had.
+#[derive(Clone, Debug)]
+pub struct ToolCall<S> {
+    inner: S,
+    layer: ToolCallLayer,
+}
+
+impl<S> ToolCall<S> {
+    pub(super) const fn new(inner: S, layer: ToolCallLayer) -> Self {
+        Self { inner, layer }
+    }
+
+    /// The service behind it.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service behind it.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Takes the service behind it out.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B> Service<Request<ChatRequest>> for ToolCall<S>
+where
+    S: Service<Request<ChatRequest>, Response = Response<B>>,
+    S::Error: Into<Error>,
+    B: ChatStream,
+{
+    type Response = Response<ToolCallStream<B>>;
+    type Error = Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ChatRequest>) -> Self::Future {
+        let reader = self.layer.prepare(request.body_mut());
+        ResponseFuture::new(self.inner.call(request), reader)
+    }
+}

@@ -1,0 +1,68 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::reader::Reader;
+use crate::{
+    Error,
+    chat::{ChatEvent, ChatStream},
+};
+
+pin_project! {
+    /// The answer of a [`ToolCall`](super::ToolCall) service: that of the inner service, with its
+    /// calls as events.
+    ///
+    /// # Errors
+    ///
+    /// The inner stream's, after the arguments of open calls have been closed, and
+    /// [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) where the inner stream ends without
+    /// [`ChatEvent::Finished`]. Where nothing is to be read from the answer, the stream is the
+    /// inner one as it is.
+    #[derive(Debug)]
+    #[must_use = "streams do nothing unless polled"]
+    pub struct ToolCallStream<S> {
+        #[pin]
+        inner: S,
+        reader: Option<Box<Reader>>,
+    }
+}
+
+impl<S> ToolCallStream<S> {
+    pub(super) const fn new(inner: S, reader: Option<Box<Reader>>) -> Self {
+        Self { inner, reader }
+    }
+}
+
+impl<S: ChatStream> Stream for ToolCallStream<S> {
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        let Some(reader) = this.reader else { return this.inner.poll_next(cx) };
+        loop {
+            if let Some(item) = reader.pop() {
+                return Poll::Ready(Some(item));
+            }
+            if reader.is_over() {
+                return Poll::Ready(None);
+            }
+            match ready!(this.inner.as_mut().poll_next(cx)) {
+                Some(Ok(event)) => reader.push(event),
+                Some(Err(error)) => reader.fail(error),
+                None => reader.end(),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self.reader {
+            // One event may become several, and several none.
+            Some(_) => (0, None),
+            None => self.inner.size_hint(),
+        }
+    }
+}
