@@ -118,6 +118,7 @@ where
                         return Poll::Pending;
                     };
                     std::task::ready!(timer.poll_quiet(cx));
+                    reframe.reframer.interject();
                     metrics::counter!("tower_qwen_sse_keep_alives_total").increment(1);
                     if let Some(view) = &mut reframe.view {
                         view.keep_alive();
@@ -141,7 +142,7 @@ where
         match &self.reframe {
             None => self.inner.is_end_stream(),
             Some(reframe) => match reframe.next {
-                Next::Read => self.inner.is_end_stream() && reframe.reframer.is_empty(),
+                Next::Read => self.inner.is_end_stream() && reframe.reframer.held() == 0,
                 Next::Trailers(_) => false,
                 Next::End => true,
             },

@@ -50,8 +50,8 @@
 //! - **Framing.** What arrived together leaves together, in one frame, without waiting for more.
 //!   A frame that holds whole events already is passed on as the same `Bytes`. Comments between
 //!   events leave at once.
-//! - **Form.** CR and CRLF become LF, and a byte order mark is dropped. Nothing else is: fields,
-//!   comments and bytes that are no UTF-8 stay as they are.
+//! - **Form.** CR and CRLF become LF. Nothing is dropped: fields, comments and bytes that are no
+//!   UTF-8 stay as they are, and so does a byte order mark, unless a keep-alive went before it.
 //! - **The end.** A last block with data that lacks only its blank line gets it, and so does a
 //!   `data: [DONE]` that lacks its newlines. Where the stream ends in the middle of an event,
 //!   or the body fails, or an event is larger than [may be](SseReframeLayer::max_event), the

@@ -12,8 +12,8 @@ use crate::sse::{
 /// Cuts a stream of bytes anew, so that each frame holds whole events: the core of
 /// [`SseReframe`](super::SseReframe), without I/O.
 ///
-/// The frames, joined, are the input, but for its byte order mark and its line ends, which all
-/// become LF. In lenient mode a blank line is added behind each `data` line that has none.
+/// The frames, joined, are the input, but for its line ends, which all become LF. In lenient
+/// mode a blank line is added behind each `data` line that has none.
 pub(super) struct Reframer {
     max_event: usize,
     lenient: bool,
@@ -25,8 +25,10 @@ pub(super) struct Reframer {
     tail: Bytes,
     /// The last byte was a CR, of which an LF may be the second half.
     after_cr: bool,
-    /// How much of a byte order mark was seen; `BOM.len()` where none can come any more.
-    bom: usize,
+    /// No frame was given yet.
+    first: bool,
+    /// Something was sent before the first frame.
+    interjected: bool,
     /// Where pieces are rewritten, if they have to be.
     scratch: BytesMut,
     lines: DataLines,
@@ -51,7 +53,8 @@ impl Reframer {
             held: BytesMut::new(),
             tail: Bytes::new(),
             after_cr: false,
-            bom: 0,
+            first: true,
+            interjected: false,
             scratch: BytesMut::new(),
             lines: DataLines::default(),
         }
@@ -62,9 +65,13 @@ impl Reframer {
         self.held.len() + self.tail.len()
     }
 
-    /// Whether nothing waits, not even half a byte order mark.
-    pub(super) fn is_empty(&self) -> bool {
-        self.held() == 0 && !(1..BOM.len()).contains(&self.bom)
+    /// Notes that something is sent that is not from this stream.
+    ///
+    /// If it comes before the first frame, a byte order mark that stands there would no longer
+    /// stand at the beginning, where clients skip it, and so has to go. Otherwise it stays: a
+    /// second one behind it, which clients must not skip, would take its place.
+    pub(super) fn interject(&mut self) {
+        self.interjected = self.first;
     }
 
     /// Takes a piece in, and gives the events that are complete now in one frame: the very
@@ -75,9 +82,6 @@ impl Reframer {
     /// limit does not concern it.
     #[inline]
     pub(super) fn push(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, DecodeError> {
-        if self.bom < BOM.len() {
-            piece = self.skip_bom(piece);
-        }
         if piece.is_empty() {
             return Ok(None);
         }
@@ -98,22 +102,18 @@ impl Reframer {
 
     /// Ends the input.
     pub(super) fn finish(&mut self) -> Tail {
-        // Half a byte order mark is half a line.
-        if (1..BOM.len()).contains(&self.bom) {
-            append(&mut self.held, &BOM[..self.bom]);
-        }
-        self.bom = 0;
         self.after_cr = false;
         self.lines = DataLines::default();
         let tail = mem::take(&mut self.tail);
         append(&mut self.held, &tail);
         let mut block = mem::take(&mut self.held);
-        if block.is_empty() {
+        let mark = if self.first && block.starts_with(BOM) { BOM.len() } else { 0 };
+        if block.len() == mark {
             return Tail::Nothing;
         }
-        let Some(end) = missing_end(&block) else { return Tail::Cut(block.len()) };
+        let Some(end) = missing_end(&block[mark..]) else { return Tail::Cut(block.len()) };
         block.extend_from_slice(end);
-        Tail::Completed(block.freeze())
+        Tail::Completed(self.without_late_mark(block.freeze()))
     }
 
     /// Where behind the last blank line of `piece`, or the last comment outside of a block, its
@@ -158,6 +158,15 @@ impl Reframer {
             take(&mut self.held)
         };
         self.tail = rest;
+        if self.first { self.without_late_mark(frame) } else { frame }
+    }
+
+    /// The first frame, without the byte order mark that something was sent before.
+    #[cold]
+    fn without_late_mark(&mut self, mut frame: Bytes) -> Bytes {
+        if mem::take(&mut self.first) && self.interjected && frame.starts_with(BOM) {
+            frame.advance(BOM.len());
+        }
         frame
     }
 
@@ -169,25 +178,6 @@ impl Reframer {
             return Err(DecodeError::EventTooLong { limit: self.max_event });
         }
         Ok(())
-    }
-
-    /// Drops a byte order mark at the beginning of the stream: behind a keep-alive it would no
-    /// longer be one.
-    fn skip_bom(&mut self, mut piece: Bytes) -> Bytes {
-        let mark = &BOM[self.bom..];
-        let seen = piece.iter().zip(mark).take_while(|(byte, mark)| byte == mark).count();
-        if seen == mark.len() || seen == piece.len() {
-            self.bom += seen;
-            piece.advance(seen);
-        } else {
-            // It was none; what looked like one belongs to the first line.
-            append(&mut self.held, &BOM[..self.bom]);
-            if self.bom > 0 {
-                self.lines.matched = DataLines::OTHER;
-            }
-            self.bom = BOM.len();
-        }
-        piece
     }
 
     /// Copies a piece with LF for each CR and CRLF.
@@ -224,7 +214,7 @@ fn last_blank_line(piece: &[u8], after_lf: bool) -> Option<usize> {
 /// What an unfinished block lacks, where no field of it can be cut.
 fn missing_end(block: &[u8]) -> Option<&'static [u8]> {
     let is_data = |line: &[u8]| line == b"data" || line.starts_with(b"data:");
-    if block.starts_with(b":") {
+    if block.starts_with(b":") && memchr(b'\n', block).is_none() {
         // Nobody reads a comment, so it is whole wherever it ends.
         return Some(b"\n");
     }
@@ -240,6 +230,8 @@ fn missing_end(block: &[u8]) -> Option<&'static [u8]> {
 /// Puts a blank line behind each `data` line, for streams where those are whole events.
 #[derive(Default)]
 struct DataLines {
+    /// How much of a byte order mark was seen; `BOM.len()` where none can come any more.
+    bom: usize,
     /// How much of `data:` the line that the last piece has cut begins with.
     matched: usize,
     /// A blank line was put where the piece ended, so one that follows is not needed.
@@ -259,7 +251,7 @@ impl DataLines {
         if mem::take(&mut self.skip_blank) && piece[0] == b'\n' {
             piece.advance(1);
         }
-        let (mut start, mut copied) = (0, 0);
+        let (mut start, mut copied) = (self.skip_bom(&piece), 0);
         while let Some(length) = memchr(b'\n', &piece[start..]) {
             let line = self.matched_with(&piece[start..start + length]);
             self.matched = 0;
@@ -284,6 +276,22 @@ impl DataLines {
         }
         append(scratch, &piece[copied..]);
         take(scratch)
+    }
+
+    /// How much of `piece` is a byte order mark at the beginning of the stream, or a part of one.
+    fn skip_bom(&mut self, piece: &[u8]) -> usize {
+        let mark = &BOM[self.bom..];
+        let seen = piece.iter().zip(mark).take_while(|(byte, mark)| byte == mark).count();
+        if seen == mark.len() || seen == piece.len() {
+            self.bom += seen;
+            return seen;
+        }
+        // It was none; what looked like one belongs to the first line.
+        if self.bom > 0 {
+            self.matched = Self::OTHER;
+        }
+        self.bom = BOM.len();
+        0
     }
 
     /// [`matched`](Self::matched) when the line has gone on with `more`.
@@ -376,14 +384,43 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_dropped_wherever_it_is_cut() {
-        for size in 1..=4 {
-            let output = joined(false, b"\xef\xbb\xbfdata: a\n\n".chunks(size));
-            assert_eq!(output, (b"data: a\n\n".to_vec(), Tail::Nothing), "{size}");
-            for lenient in [false, true] {
-                let odd = b"\xef\xbbdata: a\n\n";
-                assert_eq!(joined(lenient, odd.chunks(size)), (odd.to_vec(), Tail::Nothing));
+    fn a_byte_order_mark_goes_only_if_something_was_sent_before_it() {
+        let input = "\u{feff}data: a\ndata: b\n\n".as_bytes();
+        for size in 1..=input.len() {
+            for interject in [false, true] {
+                let mut reframer = Reframer::new(LIMIT, false);
+                if interject {
+                    reframer.interject();
+                }
+                let output = frames(&mut reframer, input.chunks(size));
+                let start = if interject { 3 } else { 0 };
+                assert_eq!(output.into_iter().flatten().collect::<Vec<_>>(), [&input[start..]]);
             }
+        }
+    }
+
+    // Found by fuzzing: to drop the first mark would make the second one the first.
+    #[test]
+    fn a_second_byte_order_mark_stays_second() {
+        let input = "\u{feff}\u{feff}data:\ndata: a\n\n";
+        assert_eq!(joined(false, [input.as_bytes()]).0, input.as_bytes());
+    }
+
+    #[test]
+    fn lenient_knows_a_data_line_behind_a_byte_order_mark() {
+        for (input, expected) in [
+            ("\u{feff}data: a\ndata: b\n", "\u{feff}data: a\n\ndata: b\n\n"),
+            ("\u{feff}\u{feff}data: a\n\n", "\u{feff}\u{feff}data: a\n\n"),
+            ("\u{feff}\u{feff}data: a\n:b\n", ""),
+        ] {
+            for size in 1..=input.len() {
+                let (output, _) = joined(true, input.as_bytes().chunks(size));
+                assert_eq!(String::from_utf8_lossy(&output), expected, "{size}");
+            }
+        }
+        for size in 1..=4 {
+            let odd = b"\xef\xbbdata: a\n:b\n";
+            assert_eq!(joined(true, odd.chunks(size)).0, b"");
         }
     }
 
@@ -402,6 +439,10 @@ mod tests {
             ("data: a\nda", Tail::Cut(10)),
             ("event: a\n", Tail::Cut(9)),
             ("\u{feff}", Tail::Nothing),
+            ("\u{feff}data: a\n", Tail::Completed("\u{feff}data: a\n\n".into())),
+            ("data: a\n\n\u{feff}data: [DONE]", Tail::Cut(15)),
+            // Found by fuzzing: behind a byte order mark a comment does wait for its block.
+            ("\u{feff}: a\nevent: x\n", Tail::Cut(16)),
         ] {
             for size in 1..=input.len().max(1) {
                 assert_eq!(joined(false, input.as_bytes().chunks(size)).1, expected, "{input:?}");
