@@ -4,6 +4,7 @@
 
 mod delay;
 mod field;
+mod fragments;
 mod property;
 mod twin;
 

@@ -25,14 +25,17 @@ pub(crate) struct Twin<'a> {
     out: Outcome,
     /// The prose since the start or the last call.
     prose: String,
+    /// Whether something was met that the twin does not know: nested tags as a value.
+    unknown: bool,
 }
 
 /// The outcome of `text`, or none where it holds JSON that is not strictly valid: what becomes
 /// of that is promised to be valid, not to be anything in particular.
 pub(crate) fn outcome(tools: &[Declared], text: &str) -> Option<Outcome> {
-    let mut twin = Twin { tools, text, out: Outcome::default(), prose: String::new() };
+    let mut twin =
+        Twin { tools, text, out: Outcome::default(), prose: String::new(), unknown: false };
     twin.run()?;
-    Some(twin.out)
+    (!twin.unknown).then_some(twin.out)
 }
 
 enum Header {
@@ -255,8 +258,12 @@ impl Twin<'_> {
                         value
                     }
                 };
+                let types = self.types(name, &key);
+                if !coder && types != Types::STRING && value.trim().starts_with('<') {
+                    self.unknown = true;
+                }
                 let mut json = String::new();
-                if arguments::convert(&value, self.types(name, &key), &mut json) {
+                if arguments::convert(&value, types, &mut json) {
                     arguments.insert(key, serde_json::from_str(&json).expect("converted to JSON"));
                 }
                 continue;
