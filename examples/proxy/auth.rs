@@ -34,6 +34,11 @@ impl ApiKeys {
         if keys.is_empty() { Err("it holds no key") } else { Ok(Self(keys)) }
     }
 
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether any client is served.
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

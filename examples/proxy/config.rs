@@ -1,6 +1,6 @@
 //! What the proxy is told: its options, their environment names, and what follows from them.
 
-use std::{env, ffi::OsStr, fmt, fs, net::IpAddr, path::PathBuf};
+use std::{env, ffi::OsStr, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::{Uri, uri::Scheme};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -72,6 +72,32 @@ pub(crate) struct Options {
     )]
     tools: Tools,
 
+    /// How many seconds a conversation is remembered that nobody goes on with
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_SESSION_TTL",
+        hide_env_values = true,
+        default_value_t = 3600,
+        value_parser = clap::value_parser!(u64).range(1..=31_536_000)
+    )]
+    session_ttl: u64,
+
+    /// How many turns are remembered at most; beyond it the oldest are replayed when they go on
+    #[arg(
+        long,
+        value_name = "TURNS",
+        env = "QWEN_SESSION_CAPACITY",
+        hide_env_values = true,
+        default_value_t = 100_000
+    )]
+    session_capacity: u64,
+
+    /// Remember conversations in this Redis, for several proxies that serve the same clients; a
+    /// build with `--features redis` can [default: none, in memory]
+    #[arg(long, value_name = "URL", env = "QWEN_REDIS_URL", hide_env_values = true)]
+    redis: Option<SecretString>,
+
     /// Answer with this recorded event stream of the web upstream; for the emulator only
     /// [default: none]
     #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
@@ -97,8 +123,12 @@ enum UpstreamChoice {
 /// How calls of tools reach the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tools {
-    /// The client's tools are not offered; what the model writes is passed on as it is
+    /// Tools are offered in the prompt, and calls become `tool_calls`
     #[default]
+    Openai,
+    /// Every reply is one XML tool call, for clients of that protocol (also at /xml/v1)
+    Xml,
+    /// The client's tools are not offered; what the model writes is passed on as it is
     Off,
 }
 
@@ -115,8 +145,21 @@ pub(crate) struct Config {
     pub(crate) api_keys: ApiKeys,
     /// What becomes of tools.
     pub(crate) tools: Tools,
+    /// How conversations are remembered.
+    pub(crate) sessions: Sessions,
     /// What to log.
     pub(crate) log: String,
+}
+
+/// How conversations are remembered.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// For how long after their last use.
+    pub(crate) ttl: Duration,
+    /// How many turns, in memory.
+    pub(crate) capacity: u64,
+    /// Where, if not in memory; the URL may hold a password.
+    pub(crate) redis: Option<SecretString>,
 }
 
 /// Who answers.
@@ -242,7 +285,16 @@ impl Options {
         } else {
             Upstream::Emulator { recording: self.replay.map(read_recording).transpose()? }
         };
-        Ok(Config { listen, upstream, reason, api_keys, tools: self.tools, log })
+        let redis = given(self.redis);
+        if redis.is_some() && cfg!(not(feature = "redis")) {
+            return error("--redis: this build has no Redis in it; build it with --features redis");
+        }
+        let sessions = Sessions {
+            ttl: Duration::from_secs(self.session_ttl),
+            capacity: self.session_capacity,
+            redis,
+        };
+        Ok(Config { listen, upstream, reason, api_keys, tools: self.tools, sessions, log })
     }
 }
 

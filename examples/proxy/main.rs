@@ -5,6 +5,7 @@
 
 mod auth;
 mod banner;
+mod chats;
 mod config;
 mod models;
 mod routes;

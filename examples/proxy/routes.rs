@@ -1,9 +1,6 @@
 //! The routes, and what stands around all of them.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
     Json, Router,
@@ -14,21 +11,25 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, delete, get},
 };
 use serde_json::json;
-use tower::{Service, ServiceBuilder};
+use tower::ServiceBuilder;
 use tower_http::{
     ServiceBuilderExt,
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::MakeRequestUuid,
     trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
 };
-use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tower_qwen::{
+    Error, ErrorKind,
+    openai::{error_response, tenant},
+};
 use tracing::{Level, info_span};
 
 use super::{
     auth::{ApiKeys, require_key},
+    chats::Chats,
     models::Models,
 };
 
@@ -48,26 +49,28 @@ pub(crate) struct Site {
     pub(crate) api_keys: ApiKeys,
     /// The catalogue.
     pub(crate) models: Models,
+    /// What can be done about chats.
+    pub(crate) chats: Chats,
 }
 
-/// Everything the proxy serves; `chat` is the stack of layers.
-pub(crate) fn router<S>(site: Site, chat: S) -> Router
-where
-    S: Service<Request, Error = Infallible, Future: Send, Response: IntoResponse>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
-    let Site { upstream, api_keys, models } = site;
+/// Everything the proxy serves; `chat` and `xml` are stacks of layers, the second for clients of
+/// the XML protocol.
+pub(crate) fn router(site: Site, chat: MethodRouter, xml: MethodRouter) -> Router {
+    let Site { upstream, api_keys, models, chats } = site;
     let open = api_keys.is_empty();
 
     let api = Router::new()
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
+        .route("/xml/v1/models", get(list_models))
+        .route("/xml/v1/models/{*id}", get(one_model))
         .with_state(models)
-        // Its edge says itself what it thinks of other methods than POST.
-        .route_service("/v1/chat/completions", chat)
+        .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
+        .route("/v1/chats/{id}", delete(delete_chat))
+        .with_state(chats)
+        // Their edge says itself what it thinks of other methods than POST.
+        .route("/v1/chat/completions", chat)
+        .route("/xml/v1/chat/completions", xml)
         .route_layer(middleware::from_fn_with_state(api_keys, require_key));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
@@ -131,6 +134,23 @@ async fn one_model(
                 .with_param("model"),
         )),
     }
+}
+
+async fn delete_chat(
+    State(chats): State<Chats>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Response> {
+    chats.delete(&tenant(&headers), &id).await.map_err(refuse)?;
+    Ok(Json(json!({"success": true, "message": "Chat deleted", "id": id})))
+}
+
+async fn delete_chats(
+    State(chats): State<Chats>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Response> {
+    chats.delete_all(&tenant(&headers)).await.map_err(refuse)?;
+    Ok(Json(json!({"success": true, "message": "All chats deleted"})))
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {

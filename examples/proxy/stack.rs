@@ -1,8 +1,11 @@
 //! Where the layers are put together.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::{Request, Response},
+    routing::any_service,
 };
 use bytes::Bytes;
 use http_body::Body;
@@ -11,13 +14,17 @@ use secrecy::ExposeSecret;
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_qwen::{
     Error,
+    dedup::DedupLayer,
     emulator::Emulator,
     openai::OpenAiLayer,
     qwen::{QwenUpstream, QwenWebLayer},
+    session::{MemoryStore, SessionLayer, SessionStore},
+    tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 
 use super::{
-    config::{Config, Tools, Upstream, WebCredentials},
+    chats::Chats,
+    config::{Config, Sessions, Tools, Upstream, WebCredentials},
     models::Models,
     routes::{self, Site},
 };
@@ -31,18 +38,18 @@ pub(crate) fn router(config: &Config) -> Result<Router, String> {
     match &config.upstream {
         Upstream::Emulator { recording } => {
             let emulator = emulator(recording.as_ref()).map_err(|e| format!("--replay: {e}"))?;
-            Ok(over(emulator, config))
+            over(emulator, config)
         }
         Upstream::Web { base_url, credentials } => {
             let client = client(&base_url.to_string(), credentials)
                 .map_err(|error| format!("the upstream cannot be set up: {error}"))?;
-            Ok(over(client, config))
+            over(client, config)
         }
     }
 }
 
 /// The layers, outermost first.
-fn over<U, B>(upstream: U, config: &Config) -> Router
+fn over<U, B>(upstream: U, config: &Config) -> Result<Router, String>
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -51,18 +58,40 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let store = store(&config.sessions)?;
+    let edge = ServiceBuilder::new()
+        .layer(OpenAiLayer::new())
+        .layer(SessionLayer::from_shared(Arc::clone(&store)))
+        .layer(DedupLayer::new());
+    let web = QwenWebLayer::new();
+
+    let xml = edge.clone().layer(ToolWrapLayer::new()).layer(web.clone()).service(upstream.clone());
+    let xml = any_service(xml);
     let chat = match config.tools {
-        Tools::Off => ServiceBuilder::new()
-            .layer(OpenAiLayer::new())
-            .layer(QwenWebLayer::new())
-            .service(upstream.clone()),
+        Tools::Openai => {
+            any_service(edge.layer(ToolCallLayer::new()).layer(web).service(upstream.clone()))
+        }
+        Tools::Xml => xml.clone(),
+        Tools::Off => any_service(edge.layer(web).service(upstream.clone())),
     };
     let site = Site {
         upstream: config.upstream.name(),
+        chats: Chats::new(upstream.clone(), store, &config.api_keys),
         api_keys: config.api_keys.clone(),
         models: Models::new(upstream),
     };
-    routes::router(site, chat)
+    Ok(routes::router(site, chat, xml))
+}
+
+fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String> {
+    #[cfg(feature = "redis")]
+    if let Some(url) = &sessions.redis {
+        // The message of a bad URL must not hold the URL, which may hold a password.
+        let store = tower_qwen::session::RedisStore::new(url.expose_secret())
+            .map_err(|_| "--redis: it is not a URL such as redis://127.0.0.1:6379/0".to_owned())?;
+        return Ok(Arc::new(store.with_ttl(sessions.ttl)));
+    }
+    Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
 fn emulator(recording: Option<&Bytes>) -> Result<Emulator, tower_qwen::emulator::ReplayError> {

@@ -68,6 +68,10 @@ mod service;
 mod wire;
 
 pub use self::{
-    body::OpenAiBody, decode::decode, error::error_response, future::ResponseFuture,
-    layer::OpenAiLayer, service::OpenAi,
+    body::OpenAiBody,
+    decode::decode,
+    error::error_response,
+    future::ResponseFuture,
+    layer::OpenAiLayer,
+    service::{OpenAi, tenant},
 };

@@ -97,8 +97,13 @@ fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
     }
 }
 
-/// The tenant by its key, wherever clients put it; the scheme's name does not matter.
-fn tenant(headers: &HeaderMap) -> Tenant {
+/// Whose request has these headers: the digest of the key, wherever clients put it
+/// (`authorization`, `x-api-key`, `api-key`).
+///
+/// [`OpenAi`] does this for its own requests; the function is for the routes around it that must
+/// mean the same tenant.
+#[must_use]
+pub fn tenant(headers: &HeaderMap) -> Tenant {
     let key = headers
         .get(header::AUTHORIZATION)
         .map(|value| {

@@ -1,4 +1,6 @@
-use axum::{body::Body, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{body::Body, http::StatusCode, routing::any_service};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full};
@@ -7,6 +9,7 @@ use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     chat::{ChatEvent, ChatRequest, FinishReason},
     openai::OpenAiLayer,
+    session::MemoryStore,
 };
 
 use super::*;
@@ -22,17 +25,28 @@ fn proxy(keys: &str) -> Router {
         let events = [ChatEvent::Text(said), ChatEvent::Finished(FinishReason::Stop)];
         Ok::<_, Error>(axum::http::Response::new(stream::iter(events.map(Ok))))
     });
+    let api_keys =
+        if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
+    let deleted = service_fn(async |request: axum::http::Request<Full<Bytes>>| {
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        let found = method == "DELETE" && matches!(path, "/api/v2/chats/c-1" | "/api/v2/chats/");
+        let body = if found {
+            r#"{"success":true,"data":{"status":true}}"#
+        } else {
+            r#"{"success":false,"data":{"code":"Not_Found","details":"no such chat"}}"#
+        };
+        Ok::<_, tower::BoxError>(Response::new(Full::from(body)))
+    });
+    let store = Arc::new(MemoryStore::default());
     let site = Site {
         upstream: "emulator",
-        api_keys: if keys.is_empty() {
-            ApiKeys::default()
-        } else {
-            ApiKeys::parse(keys).expect("keys")
-        },
+        chats: Chats::new(deleted, store, &api_keys),
+        api_keys,
         models: Models::new(catalogue),
     };
     let edge = OpenAiLayer::new().max_body(200);
-    router(site, ServiceBuilder::new().layer(edge).service(echo))
+    let chat = any_service(ServiceBuilder::new().layer(edge).service(echo));
+    router(site, chat.clone(), chat)
 }
 
 fn get(path: &str) -> Request {
@@ -193,4 +207,30 @@ async fn other_pages_need_a_key() {
         let asked = with(with(chat(), "origin", origin), "x-api-key", "one");
         assert_eq!(ask(&proxy("one"), asked).await.0, 200);
     }
+}
+
+fn remove(path: &str) -> Request {
+    Request::delete(path).body(Body::empty()).expect("a request")
+}
+
+#[tokio::test]
+async fn chats_are_deleted_one_by_one_or_all_together() {
+    let open = proxy("");
+    let (status, _, body) = ask(&open, remove("/v1/chats/c-1")).await;
+    assert_eq!((status, &body["success"]), (StatusCode::OK, &Value::Bool(true)));
+    assert_eq!(ask(&open, remove("/v1/chats/other")).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&open, remove("/v1/chats/a%2Fb")).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(ask(&open, remove("/v1/chats/delete")).await.0, StatusCode::OK);
+    assert_eq!(ask(&open, post("/v1/chats/delete", "")).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_among_several_cannot_delete_what_may_be_anothers() {
+    let shared = proxy("sk-one,sk-two");
+    for path in ["/v1/chats/c-1", "/v1/chats/delete"] {
+        assert_eq!(ask(&shared, remove(path)).await.0, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let mine = |path| with(remove(path), "authorization", "Bearer sk-one");
+    assert_eq!(ask(&shared, mine("/v1/chats/c-1")).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&shared, mine("/v1/chats/delete")).await.0, StatusCode::FORBIDDEN);
 }
