@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 use memchr::memchr;
 
@@ -57,6 +57,11 @@ pub struct Decoder {
     input: Bytes,
     position: usize,
     next_cr: usize,
+    /// No LF is between `position` and here.
+    scanned: usize,
+    /// The piece is nothing but ASCII.
+    ascii: bool,
+    checked: Checked,
     /// What was pushed before `input` was read.
     queue: VecDeque<Bytes>,
     /// The beginning of a line that the end of a piece has cut.
@@ -67,6 +72,16 @@ pub struct Decoder {
     bom: usize,
     failed: Option<DecodeError>,
     block: Block,
+}
+
+/// The piece as text, so that each event in it is a slice which needs no check of its own. The
+/// first event that is not the piece's last asks for it.
+enum Checked {
+    NotYet,
+    /// The text, and where in the piece it begins: a character that is cut off at an end of the
+    /// piece is no part of it.
+    Text(ByteString, usize),
+    Malformed,
 }
 
 /// The fields of the block being read, and those that outlive it.
@@ -111,6 +126,9 @@ impl Decoder {
             input: Bytes::new(),
             position: 0,
             next_cr: 0,
+            scanned: 0,
+            ascii: true,
+            checked: Checked::NotYet,
             queue: VecDeque::new(),
             cut_line: BytesMut::new(),
             after_cr: false,
@@ -172,6 +190,9 @@ impl Decoder {
         if let Some(data) = self.plain_event() {
             return Ok(Some(self.block.event(data)));
         }
+        if self.input.is_empty() && self.queue.is_empty() && self.failed.is_none() {
+            return Ok(None);
+        }
         self.next_event_in_general()
     }
 
@@ -206,7 +227,7 @@ impl Decoder {
         if event.is_none() {
             event = self.block.dispatch();
         }
-        self.load(Bytes::new());
+        self.unload();
         self.queue.clear();
         self.after_cr = false;
         self.bom = 0;
@@ -228,9 +249,31 @@ impl Decoder {
     /// Makes `piece` the one that is read.
     #[inline]
     fn load(&mut self, piece: Bytes) {
-        self.next_cr = memchr(b'\r', &piece).unwrap_or(piece.len());
-        self.position = 0;
+        let (ascii, has_cr) = survey(&piece);
+        self.next_cr = match has_cr {
+            true => memchr(b'\r', &piece).unwrap_or(piece.len()),
+            false => piece.len(),
+        };
+        self.ascii = ascii;
         self.input = piece;
+        self.restart();
+    }
+
+    /// Lets go of the piece.
+    #[inline]
+    fn unload(&mut self) {
+        self.input = Bytes::new();
+        self.next_cr = 0;
+        self.restart();
+    }
+
+    #[inline]
+    fn restart(&mut self) {
+        self.position = 0;
+        self.scanned = 0;
+        if !matches!(self.checked, Checked::NotYet) {
+            self.checked = Checked::NotYet;
+        }
     }
 
     /// The data of what nearly all events are: one `data` line and a blank line, whole in the
@@ -242,17 +285,57 @@ impl Decoder {
         if !rest.starts_with(b"data: ") || !self.at_block_start() {
             return None;
         }
-        let end = memchr(b'\n', rest)?;
-        if rest.get(end + 1) != Some(&b'\n') || end > self.max_line {
+        let Some(length) = memchr(b'\n', rest) else {
+            self.scanned = self.next_cr;
+            return None;
+        };
+        let value = self.position + "data: ".len()..self.position + length;
+        self.scanned = value.end;
+        if rest.get(length + 1) != Some(&b'\n')
+            || length > self.max_line
+            || value.len() > self.block.max_event
+        {
             return None;
         }
-        let value = self.position + "data: ".len()..self.position + end;
-        if value.len() > self.block.max_event {
-            return None;
+        let next = value.end + 2;
+        if next < self.input.len() {
+            self.position = next;
+            self.scanned = next;
+            return Some(self.checked_slice(value));
         }
-        let data = text(&self.input, value);
-        self.position += end + 2;
+        // The last one of the piece, often the only one: takes the buffer over.
+        let data = if self.ascii {
+            let mut data = std::mem::take(&mut self.input);
+            data.truncate(value.end);
+            data.advance(value.start);
+            ByteString::try_from(data).expect("ASCII is UTF-8")
+        } else {
+            text(&self.input, value)
+        };
+        self.unload();
         Some(data)
+    }
+
+    /// A part of the piece as text, which is checked at once for all of the piece.
+    #[inline]
+    fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
+        if matches!(self.checked, Checked::NotYet) {
+            self.checked = check(&self.input);
+        }
+        match &self.checked {
+            Checked::Text(text, start) => {
+                // Both ends are next to ASCII, so no character is cut.
+                let part = value
+                    .start
+                    .checked_sub(*start)
+                    .and_then(|start_in_text| text.get(start_in_text..value.end - start));
+                if let Some(part) = part {
+                    return text.slice_ref(part);
+                }
+            }
+            Checked::NotYet | Checked::Malformed => {}
+        }
+        text(&self.input, value)
     }
 
     #[inline]
@@ -272,8 +355,7 @@ impl Decoder {
                 match self.queue.pop_front() {
                     Some(piece) => self.load(piece),
                     None => {
-                        // Lets go of the piece while waiting for the next.
-                        self.load(Bytes::new());
+                        self.unload();
                         return Ok(None);
                     }
                 }
@@ -297,10 +379,11 @@ impl Decoder {
     /// Reads up to the next line end or the end of the piece.
     fn read_line(&mut self) -> Result<Option<Event>, DecodeError> {
         let start = self.position;
-        let end = match memchr(b'\n', &self.input[start..self.next_cr]) {
+        let from = self.scanned.max(start);
+        let end = match memchr(b'\n', &self.input[from..self.next_cr]) {
             Some(length) => {
-                self.position = start + length + 1;
-                start + length
+                self.position = from + length + 1;
+                from + length
             }
             None if self.next_cr < self.input.len() => {
                 let end = self.next_cr;
@@ -348,7 +431,7 @@ impl Decoder {
 
     #[cold]
     fn fail(&mut self, error: DecodeError) -> DecodeError {
-        self.load(Bytes::new());
+        self.unload();
         self.queue.clear();
         self.cut_line = BytesMut::new();
         self.block.data = Data::None;
@@ -469,6 +552,55 @@ impl Block {
     /// Whether a field was set since the last blank line.
     fn is_open(&self) -> bool {
         !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
+    }
+}
+
+/// Whether `bytes` are all ASCII, and whether a CR is among them: one pass without a branch on
+/// the bytes, which compiles to wide registers.
+#[inline]
+fn survey(bytes: &[u8]) -> (bool, bool) {
+    const WIDTH: usize = 32;
+    let mut union = [0_u8; WIDTH];
+    // What is nearest to a CR: zero where there is one.
+    let mut nearest = [u8::MAX; WIDTH];
+    let mut look = |chunk: &[u8; WIDTH]| {
+        for ((union, nearest), &byte) in union.iter_mut().zip(&mut nearest).zip(chunk) {
+            *union |= byte;
+            *nearest = (*nearest).min(byte ^ b'\r');
+        }
+    };
+    let Some(last) = bytes.last_chunk() else {
+        return (bytes.is_ascii(), bytes.contains(&b'\r'));
+    };
+    for chunk in bytes.as_chunks().0 {
+        look(chunk);
+    }
+    // It overlaps the one before, to which that does no harm.
+    look(last);
+    (union.iter().all(u8::is_ascii), nearest.contains(&0))
+}
+
+/// The part of a piece that is whole characters, if it is well formed.
+fn check(piece: &Bytes) -> Checked {
+    // Up to three bytes of a character that the ends of the piece have cut.
+    let is_continuation = |byte: &&u8| **byte & 0xc0 == 0x80;
+    let start = piece.iter().take(3).take_while(is_continuation).count();
+    let mut end = piece.len();
+    let tail = piece.iter().rev().take(3).take_while(is_continuation).count();
+    if let Some(lead) = (end - tail).checked_sub(1) {
+        let length = match piece[lead] {
+            0xf0.. => 4,
+            0xe0.. => 3,
+            0xc0.. => 2,
+            _ => 1,
+        };
+        if length > tail + 1 {
+            end = lead;
+        }
+    }
+    match ByteString::try_from(piece.slice(start..end.max(start))) {
+        Ok(text) => Checked::Text(text, start),
+        Err(_) => Checked::Malformed,
     }
 }
 

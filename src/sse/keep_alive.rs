@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// When to send a keep-alive: after this much silence.
@@ -43,27 +42,24 @@ impl KeepAlive {
     }
 }
 
-pin_project! {
-    /// Tells a response body when it has been silent for too long.
-    ///
-    /// The body calls [`poll_quiet`](Self::poll_quiet) when it has nothing to send, and
-    /// [`reset`](Self::reset) when it sends something. Resetting is a plain store; the clock is
-    /// read once a silence, and the runtime's timer is touched once an interval, not once an
-    /// event.
-    #[derive(Debug)]
-    pub struct KeepAliveTimer {
-        interval: Duration,
-        // When the present silence was first noticed.
-        quiet_since: Option<Instant>,
-        #[pin]
-        sleep: Option<Sleep>,
-    }
+/// Tells a response body when it has been silent for too long.
+///
+/// The body calls [`poll_quiet`](Self::poll_quiet) when it has nothing to send, and
+/// [`reset`](Self::reset) when it sends something. Resetting is a plain store; the clock is read
+/// once a silence, and the runtime's timer is touched once an interval, not once an event.
+#[derive(Debug)]
+pub struct KeepAliveTimer {
+    interval: Duration,
+    /// When the present silence was first noticed.
+    quiet_since: Option<Instant>,
+    /// Boxed at the first silence, so that bodies with a timer stay `Unpin`.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl KeepAliveTimer {
     /// Notes that something was sent: the silence starts anew.
-    pub fn reset(self: Pin<&mut Self>) {
-        *self.project().quiet_since = None;
+    pub fn reset(mut self: Pin<&mut Self>) {
+        self.quiet_since = None;
     }
 
     /// Is ready when a keep-alive is due, and then starts the next silence.
@@ -72,14 +68,11 @@ impl KeepAliveTimer {
     ///
     /// Outside of a tokio runtime with its timer on.
     pub fn poll_quiet(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+        let this = self.get_mut();
         let since = *this.quiet_since.get_or_insert_with(Instant::now);
         // An interval that the clock cannot add is one that never ends.
-        let Some(due) = since.checked_add(*this.interval) else { return Poll::Pending };
-        if this.sleep.is_none() {
-            this.sleep.set(Some(sleep_until(due)));
-        }
-        let mut sleep = this.sleep.as_pin_mut().expect("set above");
+        let Some(due) = since.checked_add(this.interval) else { return Poll::Pending };
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         ready!(sleep.as_mut().poll(cx));
         if sleep.deadline() < due {
             // Set for an earlier silence, which something ended.
@@ -87,9 +80,9 @@ impl KeepAliveTimer {
             ready!(sleep.as_mut().poll(cx));
         }
         let now = Instant::now();
-        *this.quiet_since = Some(now);
-        if let Some(next) = now.checked_add(*this.interval) {
-            sleep.reset(next);
+        this.quiet_since = Some(now);
+        if let Some(next) = now.checked_add(this.interval) {
+            sleep.as_mut().reset(next);
         }
         Poll::Ready(())
     }

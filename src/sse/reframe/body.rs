@@ -32,7 +32,6 @@ pin_project! {
     pub struct ReframeBody<B> {
         #[pin]
         inner: B,
-        #[pin]
         keep_alive: Option<KeepAliveTimer>,
         reframe: Option<Reframe>,
     }
@@ -114,10 +113,8 @@ where
                 }
                 Poll::Pending => {
                     // Only whole events have left, so a comment fits in here.
-                    let Some(timer) = this.keep_alive.as_mut().as_pin_mut() else {
-                        return Poll::Pending;
-                    };
-                    std::task::ready!(timer.poll_quiet(cx));
+                    let Some(timer) = this.keep_alive else { return Poll::Pending };
+                    std::task::ready!(Pin::new(timer).poll_quiet(cx));
                     reframe.reframer.interject();
                     metrics::counter!("tower_qwen_sse_keep_alives_total").increment(1);
                     if let Some(view) = &mut reframe.view {
@@ -127,8 +124,8 @@ where
                 }
             };
             if let Some(output) = output {
-                if let Some(timer) = this.keep_alive.as_mut().as_pin_mut() {
-                    timer.reset();
+                if let Some(timer) = this.keep_alive {
+                    Pin::new(timer).reset();
                 }
                 if let (Some(view), Ok(output)) = (&mut reframe.view, &output) {
                     view.frame_out(output);

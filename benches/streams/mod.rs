@@ -1,0 +1,81 @@
+//! The streams that the benches read: the delta of a chat with its usage, as chat.qwen.ai
+//! writes it (qwen-wire.md A11.5), about 316 bytes an event.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+/// How many events the streams have that are not one large one.
+pub const EVENTS: usize = 8192;
+
+/// A stream, cut into pieces.
+pub struct Shape {
+    pub name: &'static str,
+    pub events: usize,
+    pub pieces: Vec<Bytes>,
+}
+
+impl Shape {
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+}
+
+/// One event, the `n`th of its stream.
+pub fn event(n: usize) -> String {
+    const WORDS: [&str; 8] = ["The", " quick", " brown", " fox", ",", " jumps", " over", " dogs."];
+    let tokens = n + 1;
+    let mut event = String::with_capacity(320);
+    write!(
+        event,
+        "data: {{\"choices\": [{{\"delta\": {{\"role\": \"assistant\", \"content\": \"{}\", \
+         \"phase\": \"answer\", \"status\": \"typing\"}}}}], \"usage\": {{\"input_tokens\": 1033, \
+         \"output_tokens\": {tokens}, \"characters\": 0, \"total_tokens\": {}, \
+         \"input_tokens_details\": {{\"text_tokens\": 1033}}, \"output_tokens_details\": \
+         {{\"text_tokens\": {tokens}}}, \"cached_tokens\": 0}}}}\n\n",
+        WORDS[n % WORDS.len()],
+        tokens + 1033,
+    )
+    .expect("a string takes everything");
+    event
+}
+
+fn stream(events: usize) -> Bytes {
+    (0..events).map(event).collect::<String>().into()
+}
+
+fn cut(mut stream: Bytes, size: usize) -> Vec<Bytes> {
+    let mut pieces = Vec::with_capacity(stream.len() / size + 1);
+    while !stream.is_empty() {
+        // Each piece has its own buffer, as one that was read from a socket.
+        pieces.push(Bytes::copy_from_slice(&stream.split_to(size.min(stream.len()))));
+    }
+    pieces
+}
+
+/// One event of `size` bytes, in pieces of 8 KiB.
+pub fn large_event(name: &'static str, size: usize) -> Shape {
+    let stream = format!("data: {}\n\n", "0123456789abcdef".repeat(size / 16));
+    Shape { name, events: 1, pieces: cut(stream.into(), 8192) }
+}
+
+/// `events` events in one piece.
+pub fn one_piece(name: &'static str, events: usize) -> Shape {
+    Shape { name, events, pieces: vec![stream(events)] }
+}
+
+/// The shapes that the budgets speak of.
+pub fn shapes() -> Vec<Shape> {
+    vec![
+        Shape {
+            name: "aligned",
+            events: EVENTS,
+            pieces: (0..EVENTS).map(|n| event(n).into()).collect(),
+        },
+        Shape { name: "1,460 bytes", events: EVENTS, pieces: cut(stream(EVENTS), 1460) },
+        Shape { name: "16 KiB", events: EVENTS, pieces: cut(stream(EVENTS), 16 * 1024) },
+        Shape { name: "1 byte", events: EVENTS / 16, pieces: cut(stream(EVENTS / 16), 1) },
+        one_piece("8,192 in one piece", EVENTS),
+        large_event("one of 1 MiB in 8 KiB", 1 << 20),
+    ]
+}
