@@ -187,6 +187,7 @@ impl Decoder {
     /// returns the same error from now on: what follows would be out of step.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
+        self.skip_blank_line();
         if let Some(data) = self.plain_event() {
             return Ok(Some(self.block.event(data)));
         }
@@ -336,6 +337,21 @@ impl Decoder {
             Checked::NotYet | Checked::Malformed => {}
         }
         text(&self.input, value)
+    }
+
+    /// Where each line is an event, the blank line behind it is still to be read. Gone, it does
+    /// not keep the next event from being plain.
+    #[inline]
+    fn skip_blank_line(&mut self) {
+        if self.block.lines_are_events
+            && self.position < self.next_cr
+            && self.input[self.position] == b'\n'
+            && self.at_block_start()
+            && self.block.event.is_none()
+            && self.block.retry.is_none()
+        {
+            self.position += 1;
+        }
     }
 
     #[inline]

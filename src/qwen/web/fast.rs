@@ -171,7 +171,7 @@ mod tests {
     fn agree(data: &str) -> Result<bool, TestCaseError> {
         let data = Text::from(data);
         let Some(fast) = parse(&data) else { return Ok(false) };
-        let general = Event::parse_in_general(&data);
+        let general = Event::parse(&data);
         prop_assert!(
             matches!(&general, Ok(Event::Delta(delta)) if *delta == fast),
             "{data}\n{fast:?}\n{general:?}"

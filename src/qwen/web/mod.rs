@@ -76,7 +76,7 @@
 //! | `answer`, or none named | [`Text`](crate::chat::ChatEvent::Text) |
 //! | `think`, `thinking_summary` | [`Reasoning`](crate::chat::ChatEvent::Reasoning); of cumulative lists only what is new |
 //! | `web_search` | [`Attachment`](crate::chat::ChatEvent::Attachment) for each result |
-//! | `image_gen`, `image_gen_tool` | an `Attachment`, and the image in Markdown as `Text`, for chat clients show nothing else |
+//! | `image_gen`, `image_gen_tool` | an `Attachment` for each image; [`OpenAiLayer`](crate::openai) shows it as Markdown |
 //! | any other | nothing |
 //!
 //! [`Started`](crate::chat::ChatEvent::Started) comes first, as soon as upstream names the

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     error::{Call, Failure},
+    fast,
     wire::{Delta, Event, Found, Phase, Status, Summary, slice},
 };
 use crate::{
@@ -75,6 +76,10 @@ impl Turn {
     ///
     /// Where the event says that the answer failed, or cannot be read. The turn is over then.
     pub(super) fn push(&mut self, data: &Text, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
+        // The usual event goes the short way.
+        if let Some(delta) = fast::parse(data) {
+            return self.delta(delta, out);
+        }
         let event = Event::parse(data).map_err(|error| {
             self.is_over = true;
             tracing::debug!(%error, bytes = data.len(), "an event of the stream is not readable");
@@ -209,8 +214,7 @@ impl Turn {
         Ok(())
     }
 
-    /// A generated image: as what it is, and as Markdown, which is how the clients of a chat API
-    /// get to see it.
+    /// A generated image, once. How it is shown is the edge's to say.
     fn image(&mut self, url: Text, out: &mut VecDeque<ChatEvent>) {
         if url.is_empty() || self.images.contains(&url) {
             return;
@@ -218,8 +222,7 @@ impl Turn {
         if self.images.len() < IMAGES {
             self.images.push(url.clone());
         }
-        out.push_back(ChatEvent::Attachment(Attachment::new(AttachmentKind::Image, url.clone())));
-        out.push_back(ChatEvent::Text(format!("![image]({url})\n").into()));
+        out.push_back(ChatEvent::Attachment(Attachment::new(AttachmentKind::Image, url)));
     }
 }
 

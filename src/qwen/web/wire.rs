@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{error::Failure, fast};
+use super::error::Failure;
 use crate::chat::{Text, Usage};
 
 /// One event of the stream.
@@ -104,13 +104,6 @@ impl Event {
     ///
     /// Where it is not JSON, or the text of a delta is not a string.
     pub(super) fn parse(data: &Text) -> Result<Self, serde_json::Error> {
-        match fast::parse(data) {
-            Some(delta) => Ok(Self::Delta(delta)),
-            None => Self::parse_in_general(data),
-        }
-    }
-
-    pub(super) fn parse_in_general(data: &Text) -> Result<Self, serde_json::Error> {
         if data.trim_ascii().is_empty() || data.starts_with("[DONE]") {
             return Ok(Self::Nothing);
         }
