@@ -545,7 +545,8 @@ async fn chats_are_listed_shown_and_deleted() {
     assert_eq!(history["messages"][user]["content"], "hi");
     assert_eq!(history["messages"][user]["childrenIds"], json!([current]));
 
-    send(&emulator, Method::DELETE, &format!("/api/v2/chats/{one}"), None, "").await;
+    let deleted = send(&emulator, Method::DELETE, &format!("/api/v2/chats/{one}"), None, "").await;
+    assert_eq!(deleted.1["x-actual-status-code"], "200");
     assert!(emulator.chat(&one).is_none() && emulator.chat(&two).is_some());
     post(&emulator, "/api/v2/chats/batch_delete", &json!({"ids": [two]})).await;
     assert!(emulator.chats().is_empty());
