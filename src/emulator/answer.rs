@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::prompt::Turn;
+use super::{prompt::Turn, tools::Offer};
 
 /// What the model knows of a request.
 pub(super) struct Question<'a> {
@@ -44,6 +44,14 @@ impl Question<'_> {
             ),
         };
         answer
+    }
+
+    /// The calls that the user asks for, if the conversation offers tools. The result of a tool
+    /// never leads to another call, so the loop of an agent ends.
+    pub(super) fn calls(&self) -> Option<String> {
+        let Turn::User(words) = self.turn else { return None };
+        let mut texts = [self.content].into_iter().chain(self.path.iter().rev().copied());
+        texts.find_map(Offer::read)?.answer(words)
     }
 
     /// The texts on the path of the message, one a line (A21, behaviour 20).

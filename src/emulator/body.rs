@@ -55,6 +55,7 @@ pub(super) enum Step {
 enum Flow {
     Running,
     Holding,
+    Breaking,
     Failing,
     Ended,
 }
@@ -134,6 +135,13 @@ impl Events {
             match self.flow {
                 Flow::Running => {}
                 Flow::Holding => return Poll::Pending,
+                Flow::Breaking => {
+                    // A server throws away what it has not written yet when a body fails, so it
+                    // is given a chance to write the deltas first.
+                    self.flow = Flow::Failing;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Flow::Failing => {
                     self.flow = Flow::Ended;
                     return Poll::Ready(Some(Err(io::Error::new(
@@ -154,7 +162,7 @@ impl Events {
                 Step::Finish => self.settle(),
                 Step::Fail => {
                     self.settle();
-                    self.flow = Flow::Failing;
+                    self.flow = Flow::Breaking;
                 }
                 Step::Hold => self.flow = Flow::Holding,
                 Step::End => {

@@ -10,6 +10,9 @@ use super::{
     state::{Limits, Shared},
 };
 
+/// The longest wait that can be asked for: longer ones would leave the clock's range.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Which months of the web API are imitated (A11.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,7 +145,7 @@ impl Builder {
 
     /// How long the token endpoint takes to answer; no time by default.
     pub fn token_delay(mut self, delay: Duration) -> Self {
-        self.config.token_delay = delay;
+        self.config.token_delay = delay.min(DAY);
         self
     }
 
@@ -172,7 +175,7 @@ impl Builder {
     /// Waits this long before each delta, for the first 1,024 deltas of an answer. Zero by
     /// default, which suits tests and needs no timer; [`Emulator::DEMO_PACE`] looks natural.
     pub fn pace(mut self, pace: Duration) -> Self {
-        self.config.pace = pace;
+        self.config.pace = pace.min(DAY);
         self
     }
 
@@ -208,7 +211,7 @@ impl Builder {
     /// How long a chat stays "in progress" after its client went away without stopping the
     /// answer (A20); 10 s by default.
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.config.linger = linger;
+        self.config.linger = linger.min(DAY);
         self
     }
 

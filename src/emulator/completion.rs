@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     answer::{Question, UNICODE},
     body::{Body, Step},
-    builder::{Style, UnknownParent},
+    builder::{DAY, Style, UnknownParent},
     directive::Directives,
     envelope::{
         CHALLENGE_HTML, CHALLENGE_REDIRECT, Refusal, challenge_json, json_with, mean, success,
@@ -194,7 +194,7 @@ fn due(shared: &Shared, words: &str) -> Directives {
 
 /// A wait of this many milliseconds, a day at most.
 fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis.min(86_400_000))
+    Duration::from_millis(millis).min(DAY)
 }
 
 /// The failures that come before any look at the chat.
@@ -235,8 +235,7 @@ fn imposed(
         response.headers_mut().insert(header::CONTENT_TYPE, html);
         return Some(response);
     }
-    let refusal = refusal(directives, continues, ask)?;
-    let mut refusal = refusal;
+    let mut refusal = refusal(directives, continues, ask)?;
     refusal.flat = directives.has("flat");
     Some(refusal.response())
 }
@@ -454,6 +453,12 @@ fn compose(directives: &Directives, question: &Question<'_>) -> Answer {
         return Answer::text(question.list_path());
     }
     let mut text = String::new();
+    if let Some(calls) = question.calls() {
+        if let Some(lead) = directives.argument("lead") {
+            text = format!("{lead}\n\n");
+        }
+        return Answer::text(text + &calls);
+    }
     if directives.has("search") {
         text.push_str("According to what I found [[1]]: ");
     }

@@ -156,12 +156,12 @@ impl OAuth {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
         let mut tokens = HashMap::new();
         for (token, account, lifetime) in &config.tokens {
-            let expires = lifetime.map(|lifetime| now + lifetime);
+            let expires = lifetime.and_then(|lifetime| now.checked_add(lifetime));
             tokens.insert(token.clone(), Grant { account: account.clone(), expires });
         }
         for account in &config.oauth {
             if let Some(token) = &account.access_token {
-                let expires = Some(now + account.lifetime);
+                let expires = now.checked_add(account.lifetime);
                 tokens.insert(token.clone(), Grant { account: account.name.clone(), expires });
             }
         }
@@ -195,7 +195,7 @@ impl OAuth {
         standing
     }
 
-    /// Makes `token` good for `lifetime`.
+    /// Makes `token` good until it `expires`; for good if it does not.
     pub(super) fn issue(&mut self, token: String, account: String, expires: Option<Instant>) {
         self.tokens.insert(token.clone(), Grant { account, expires });
         self.issued.push_back(token);
@@ -237,7 +237,7 @@ impl OAuth {
         );
         let signature = URL_SAFE_NO_PAD.encode(Sha256::digest(id.as_bytes()));
         let token = format!("{header}.{payload}.{signature}");
-        self.issue(token.clone(), account.to_owned(), Some(now + lifetime));
+        self.issue(token.clone(), account.to_owned(), now.checked_add(lifetime));
         token
     }
 
@@ -387,8 +387,8 @@ impl OAuth {
         if let Some(url) = &account.resource_url {
             answer["resource_url"] = url.as_str().into();
         }
-        let (name, expires) = (account.name.clone(), now + account.lifetime);
-        self.issue(access, name, Some(expires));
+        let (name, expires) = (account.name.clone(), now.checked_add(account.lifetime));
+        self.issue(access, name, expires);
         answer
     }
 }

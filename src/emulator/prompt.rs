@@ -112,10 +112,20 @@ fn marker(line: &str) -> Option<(Speaker, usize)> {
 /// A user's section that starts as tool results do (`<tool_response>`, `Tool Result from …`,
 /// `[tool for …] Result:`; tool-calls.md f.3) is a result.
 pub(super) fn last_turn<'a>(sections: &[Section<'a>]) -> Turn<'a> {
-    let last = sections
+    let mut turns = sections
         .iter()
         .rev()
-        .find(|section| matches!(section.speaker, Speaker::User | Speaker::Tool));
+        .filter(|section| matches!(section.speaker, Speaker::User | Speaker::Tool));
+    let mut last = turns.next();
+    // What a tool layer says about calls in this reply may stand behind the results.
+    if let Some(Section { speaker: Speaker::User, text }) = last
+        && text.contains("in this reply")
+        && !text.contains('\n')
+        && let Some(before) = turns.next()
+        && (before.speaker == Speaker::Tool || is_tool_result(before.text))
+    {
+        last = Some(before);
+    }
     match last {
         Some(Section { speaker: Speaker::Tool, text }) => Turn::ToolResult(text),
         Some(section) if is_tool_result(section.text) => Turn::ToolResult(section.text),
