@@ -168,7 +168,7 @@ impl Route {
             place(chat).map(|own| (KeyChain::within_chat(chat, &own.chat_id), own.clone()));
 
         // An answer is what can be gone on from, with something that is not an answer.
-        let mut known: Vec<Prefix> = Vec::new();
+        let mut prefixes: Vec<Prefix> = Vec::new();
         let mut answered = false;
         for (index, message) in chat.messages.iter().enumerate() {
             let digest = history.message(message);
@@ -181,64 +181,78 @@ impl Route {
             }
             answered = true;
             if chat.messages.get(index + 1).is_some_and(|next| next.role != Role::Assistant) {
-                known.push(Prefix {
+                prefixes.push(Prefix {
                     seen: index + 1,
                     history: history.key(),
                     within: within.as_ref().map(|(within, _)| within.key()),
                 });
             }
         }
+        prefixes.reverse();
+        prefixes.truncate(PREFIXES);
 
-        let mut route = Self { conversation: chat.conversation.clone(), seen: 0, history, within };
-        let Some((_, own)) = &route.within else {
-            let keys: Vec<Key> =
-                known.iter().rev().take(PREFIXES).map(|prefix| prefix.history).collect();
-            let result = if keys.is_empty() {
-                "first"
-            } else {
-                match look_up(layer, &keys).await {
-                    Some(Some(Found { index, record })) => {
-                        route.seen = known[known.len() - 1 - index].seen;
-                        debug!(chat = %record.chat, seen = route.seen, "the history is known");
-                        route.conversation = Some(record.conversation);
-                        "hit"
-                    }
-                    Some(None) => "miss",
-                    None => "error",
-                }
-            };
-            count_lookup(result);
-            return route;
+        let mut route =
+            Self { conversation: chat.conversation.clone(), seen: chat.seen, history, within };
+        let result = match route.within.clone() {
+            None => route.follow(layer, &prefixes).await,
+            Some((_, own)) => {
+                // Without an answer among them, the messages are what is new in the chat.
+                let last = (!answered).then(|| Key::of_chat(&chat.tenant, &own.chat_id));
+                route.follow_within(layer, &prefixes, &own, last).await;
+                "own"
+            }
         };
+        metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
+        route
+    }
 
-        // The client's own chat wins; the store may know the place in it.
-        let own = own.clone();
-        route.seen = chat.seen;
+    /// Finds the place that the history ends at; `prefixes` are the longest first.
+    async fn follow(&mut self, layer: &SessionLayer, prefixes: &[Prefix]) -> &'static str {
+        self.seen = 0;
+        if prefixes.is_empty() {
+            return "first";
+        }
+        let keys: Vec<Key> = prefixes.iter().map(|prefix| prefix.history).collect();
+        let found = match look_up(layer, &keys).await {
+            Some(Some(found)) => found,
+            Some(None) => return "miss",
+            None => return "error",
+        };
+        let Some(prefix) = prefixes.get(found.index) else { return "error" };
+        self.seen = prefix.seen;
+        debug!(chat = %found.record.chat, seen = self.seen, "the history is known");
+        self.conversation = Some(found.record.conversation);
+        "hit"
+    }
+
+    /// Finds the place in the chat that the client named, which wins whatever is found; `last` is
+    /// the key of the chat's last answer where that will do.
+    async fn follow_within(
+        &mut self,
+        layer: &SessionLayer,
+        prefixes: &[Prefix],
+        own: &Conversation,
+        last: Option<Key>,
+    ) {
         if own.parent_id.is_some() {
             // The client says which answer it goes on from: what it has of it is seen.
-            if chat.seen == 0 {
-                route.seen = known.last().map_or(0, |prefix| prefix.seen);
+            if self.seen == 0 {
+                self.seen = prefixes.first().map_or(0, |prefix| prefix.seen);
             }
-        } else {
-            let prefixes = known.len().min(PREFIXES);
-            let keys: Vec<Key> = (known.iter().rev().take(PREFIXES))
-                .filter_map(|prefix| prefix.within)
-                .chain(known.iter().rev().take(PREFIXES).map(|prefix| prefix.history))
-                // Without an answer among them, the messages are what is new in the chat.
-                .chain((!answered).then(|| Key::of_chat(&chat.tenant, &own.chat_id)))
-                .collect();
-            if let Some(Some(Found { index, record })) = look_up(layer, &keys).await
-                && record.conversation.chat_id == own.chat_id
-            {
-                route.seen = match index.checked_rem(prefixes) {
-                    Some(back) => known[known.len() - 1 - back].seen,
-                    None => 0,
-                };
-                route.conversation = Some(record.conversation);
-            }
+            return;
         }
-        count_lookup("own");
-        route
+        let keys: Vec<Key> = (prefixes.iter().filter_map(|prefix| prefix.within))
+            .chain(prefixes.iter().map(|prefix| prefix.history))
+            .chain(last)
+            .collect();
+        if let Some(Some(Found { index, record })) = look_up(layer, &keys).await
+            && record.conversation.chat_id == own.chat_id
+        {
+            // Twice the prefixes, then the last answer, which has seen none of the messages.
+            let prefix = prefixes.iter().chain(prefixes).nth(index);
+            self.seen = prefix.map_or(0, |prefix| prefix.seen);
+            self.conversation = Some(record.conversation);
+        }
     }
 }
 
@@ -246,10 +260,6 @@ struct Prefix {
     seen: usize,
     history: Key,
     within: Option<Key>,
-}
-
-fn count_lookup(result: &'static str) {
-    metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
 }
 
 async fn look_up(layer: &SessionLayer, keys: &[Key]) -> Option<Option<Found>> {
