@@ -8,7 +8,7 @@ mod rendered_calls;
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use rendered_calls::read;
+use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{
@@ -55,11 +55,12 @@ fn round_trip(name: &str, arguments: &str, tools: &[Tool]) {
     let expected: Value = serde_json::from_str(arguments).expect("JSON");
     for format in FORMATS {
         let text = render_calls(&[ToolCall::new("id", name, arguments)], format, tools);
-        let calls = read(&text, tools);
-        assert_eq!(calls.len(), 1, "{format:?}: {text}");
-        assert_eq!(calls[0].0, name, "{format:?}: {text}");
-        let got: Value = serde_json::from_str(&calls[0].1).expect("JSON");
-        assert_eq!(got, expected, "{format:?}: {text}");
+        for calls in [read(&text, tools), scan(&text, tools)] {
+            assert_eq!(calls.len(), 1, "{format:?}: {text}");
+            assert_eq!(calls[0].0, name, "{format:?}: {text}");
+            let got: Value = serde_json::from_str(&calls[0].1).expect("JSON");
+            assert_eq!(got, expected, "{format:?}: {text}");
+        }
     }
 }
 
@@ -286,7 +287,7 @@ proptest! {
         properties in vec((key(), schema()), 0..4),
         definition in schema(),
         arguments in vec((key(), value()), 0..4),
-        name in prop_oneof![4 => Just("tool".to_owned()), 1 => string()],
+        name in prop_oneof![4 => Just("tool".to_owned()), 1 => string()].prop_filter("a call has a name", |name| !name.is_empty()),
     ) {
         let properties: Map<String, Value> = properties.into_iter().collect();
         let schema = json!({

@@ -655,10 +655,10 @@ async fn answer(
     let events = std::sync::Mutex::new(Some(events));
     let inner = service_fn(move |request: Request<ChatRequest>| {
         assert!(request.body().tools.is_empty(), "no native tools are added");
-        let events = events.lock().unwrap().take().unwrap();
+        let events = events.lock().expect("not poisoned").take().expect("one request");
         async { Ok::<_, Error>(Response::new(futures_util::stream::iter(events))) }
     });
-    let response = layer.layer(inner).oneshot(Request::new(request)).await.unwrap();
+    let response = layer.layer(inner).oneshot(Request::new(request)).await.expect("it answers");
     response.into_body().collect().await
 }
 

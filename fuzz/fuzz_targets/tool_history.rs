@@ -6,14 +6,12 @@ mod rendered_calls;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{FunctionTool, Tool, ToolCall},
     tool::{history::render_calls, prompt::Format},
 };
-
-/// What reads calls in text: the names and the arguments, as JSON text.
-use rendered_calls::read;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -158,7 +156,7 @@ fuzz_target!(|input: Input<'_>| {
     let mut calls = Vec::new();
     let mut expected = Vec::new();
     for call in &input.calls {
-        let name = if call.declared { "tool" } else { call.name };
+        let name = if call.declared || call.name.is_empty() { "tool" } else { call.name };
         let arguments = Value::Object(object(&call.arguments));
         let json = if call.pretty { format!("{arguments:#}") } else { arguments.to_string() };
         calls.push(ToolCall::new("id", name, json));
@@ -166,10 +164,12 @@ fuzz_target!(|input: Input<'_>| {
     }
     for format in [Format::Coder, Format::Hermes, Format::Xml] {
         let text = render_calls(&calls, format, &tools);
-        let got: Vec<(String, Value)> = read(&text, &tools)
-            .into_iter()
-            .map(|(name, json)| (name, serde_json::from_str(&json).expect("JSON")))
-            .collect();
-        assert_eq!(got, expected, "{format:?}: {text}");
+        for calls in [read(&text, &tools), scan(&text, &tools)] {
+            let got: Vec<(String, Value)> = calls
+                .into_iter()
+                .map(|(name, json)| (name, serde_json::from_str(&json).expect("JSON")))
+                .collect();
+            assert_eq!(got, expected, "{format:?}: {text}");
+        }
     }
 });

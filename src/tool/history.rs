@@ -41,6 +41,9 @@ use crate::chat::{Content, FunctionTool, Message, Part, PartKind, Role, Text, To
 /// Models repeat a call whose result is empty (f.3).
 const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
 
+/// Longer names, in bytes, may not be recognised in tags.
+const NAME: usize = 128;
+
 const RESPONSE: &str = "<tool_response>";
 const RESPONSE_END: &str = "</tool_response>";
 
@@ -366,7 +369,7 @@ fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionT
     const MARKUP: [&str; 6] =
         ["<tool_call", "</tool_call", "<function", "</function", "<parameter", "</parameter"];
     let name = |name: &str| {
-        !name.is_empty()
+        (1..=NAME).contains(&name.len())
             && !name.contains(['<', '>', '=', '\n', '\r', '"', '\''])
             && name.trim() == name
     };
@@ -464,7 +467,7 @@ fn push_xml(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
 fn fits_xml(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionTool>) -> bool {
     let Some(function) = function else { return false };
     let tag = |name: &str| {
-        !name.is_empty()
+        (1..=NAME).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
             && !matches!(name, "tool_call" | "think" | "function" | "parameter")
     };

@@ -1,6 +1,9 @@
 //! Reads rendered calls back, whole text at once: tool-calls.md e.2 rules 12 to 20, written down a
 //! second time and without the crate's code, to judge `tool::history` by.
 
+mod scanner;
+
+pub(crate) use scanner::scan;
 use serde_json::{Map, Value};
 use tower_qwen::chat::Tool;
 
