@@ -195,7 +195,9 @@ impl Recorder {
             let claim = lease.as_ref().map(Lease::claim);
             if bounded("record", store_timeout, store.record(&records, claim)).await.is_some() {
                 debug!(%chat, "the answer is recorded");
-                if let Some(_lease) = lease { Lease::released(_lease) }
+                if let Some(_lease) = lease {
+                    Lease::released(_lease)
+                }
             }
         }))))
     }
