@@ -6,6 +6,7 @@
     feature = "session",
     feature = "web"
 ))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::time::{Duration, SystemTime};
 
