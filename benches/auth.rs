@@ -1,6 +1,8 @@
 //! What `AuthRefreshLayer` costs a request whose credential is valid, beside the same service
 //! without it in the same run. The budget: 100 ns a request (DESIGN §7).
 
+#![allow(clippy::print_stdout, reason = "a bench reports")]
+
 use std::{
     future::{Future, Ready, ready},
     hint::black_box,

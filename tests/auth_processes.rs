@@ -11,6 +11,7 @@
 //! - with an endpoint that also takes the previous token until the new one is first used, which
 //!   is how endpoints close the window, processes are killed at any moment.
 #![cfg(all(feature = "auth", unix))]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on may panic")]
 
 use std::{
     env, fs,

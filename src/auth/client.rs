@@ -522,11 +522,10 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    type Asked = Arc<Mutex<Vec<(http::request::Parts, String)>>>;
+
     /// A client whose endpoint gives one answer, and what it was asked.
-    fn client(
-        status: u16,
-        body: &'static str,
-    ) -> (TokenClient, Arc<Mutex<Vec<(http::request::Parts, String)>>>) {
+    fn client(status: u16, body: &'static str) -> (TokenClient, Asked) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
         let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
@@ -632,10 +631,12 @@ mod tests {
         let jar = renewed.cookies().expect("kept").expose_secret();
         assert_eq!(jar, "token=session; cna=1; refresh_token=next");
         assert_eq!(renewed.expires_at(), Some(at(1900)));
-        let asked = asked.lock().expect("not poisoned");
-        assert_eq!(asked[0].0.headers[header::COOKIE], "token=session; cna=1");
-        assert_eq!(asked[0].0.headers["x-request-origin"], "https://chat.qwen.ai");
-        drop(asked);
+        {
+            let asked = asked.lock().expect("not poisoned");
+            let headers = &asked[0].0.headers;
+            assert_eq!(headers[header::COOKIE], "token=session; cna=1");
+            assert_eq!(headers["x-request-origin"], "https://chat.qwen.ai");
+        }
 
         // The older endpoint brings a whole new session.
         let renewed = client(200, r#"{"id":"u","token":"session-2"}"#).0.refresh(&session).await;

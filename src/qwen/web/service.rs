@@ -126,7 +126,9 @@ where
                 (given, Call::Turn { continued: true })
             }
             nowhere => {
-                let account = nowhere.and_then(|nowhere| nowhere.account);
+                // The account whose credential is on the envelope is the one that the chat will
+                // belong to.
+                let account = request.account.or(nowhere.and_then(|nowhere| nowhere.account));
                 let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
                 conversation.account = account;
                 (conversation, Call::Turn { continued: false })
