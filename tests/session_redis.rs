@@ -34,6 +34,7 @@ struct Server {
 
 impl Server {
     /// `None`, said aloud, where there is no `redis-server`.
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests shall know")]
     async fn start() -> Option<Self> {
         let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if there.is_err() {
