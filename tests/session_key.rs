@@ -493,7 +493,7 @@ fn small_message() -> impl Strategy<Value = Message> {
     })
 }
 
-fn naive(message: &Message) -> (String, Option<String>, String, Vec<(usize, String)>, Vec<String>) {
+fn naive(message: &Message) -> String {
     let role = message.role.as_str().replace("developer", "system");
     let all = message.text();
     let text = if message.role == Role::Assistant { all.trim() } else { all.trim_end() };
@@ -507,7 +507,7 @@ fn naive(message: &Message) -> (String, Option<String>, String, Vec<(usize, Stri
             }
         }
     }
-    let calls = message
+    let calls: Vec<String> = message
         .tool_calls
         .iter()
         .map(|call| {
@@ -519,5 +519,5 @@ fn naive(message: &Message) -> (String, Option<String>, String, Vec<(usize, Stri
             format!("{} {arguments}", call.name)
         })
         .collect();
-    (role, message.name.as_ref().map(ToString::to_string), text.to_owned(), media, calls)
+    format!("{:?}", (role, &message.name, text, media, calls))
 }

@@ -396,7 +396,7 @@ async fn a_lost_chat_is_forgotten_and_replayed_once() {
     upstream.order(Reply::Error(ErrorKind::ConversationLost));
     let before = upstream.count();
     let error = begin(&stack, history(&["one", "ok", "two", "ok", "four"])).await;
-    assert!(error.err().expect("lost twice").is_conversation_lost());
+    assert!(error.expect_err("lost twice").is_conversation_lost());
     assert_eq!(upstream.count(), before + 2);
 }
 
@@ -407,7 +407,7 @@ async fn other_errors_pass_and_keep_the_session() {
     for kind in [ErrorKind::Quota, ErrorKind::Auth, ErrorKind::Timeout, ErrorKind::Challenge] {
         upstream.order(Reply::Error(kind));
         let before = upstream.count();
-        let error = begin(&stack, history(&["one", "ok", "two"])).await.err().expect("an error");
+        let error = begin(&stack, history(&["one", "ok", "two"])).await.expect_err("an error");
         assert_eq!(error.kind(), kind);
         assert_eq!(upstream.count(), before + 1, "not retried");
     }
@@ -606,14 +606,14 @@ async fn a_client_that_names_the_chat_may_send_only_what_is_new() {
 async fn a_chat_that_the_client_names_is_not_replaced() {
     let (stack, upstream) = default_stack();
     upstream.order(Reply::Error(ErrorKind::ConversationLost));
-    let error = begin(&stack, own("gone", &["one", "ok", "two"])).await.err().expect("lost");
+    let error = begin(&stack, own("gone", &["one", "ok", "two"])).await.expect_err("lost");
     assert!(error.is_conversation_lost());
     assert_eq!(upstream.count(), 1);
 
     for _ in 0..4 {
         upstream.order(Reply::Error(ErrorKind::ConversationBusy));
     }
-    let error = begin(&stack, own("busy", &["one"])).await.err().expect("busy");
+    let error = begin(&stack, own("busy", &["one"])).await.expect_err("busy");
     assert!(error.is_conversation_busy());
     assert_eq!(upstream.count(), 5);
 
@@ -898,7 +898,7 @@ async fn the_inner_service_is_made_ready_before_every_try() {
     let turn = tokio::spawn(adapted.call(Request::new(chat)));
     let (_, send) = handle.next_request().await.expect("sent");
     send.send_error(Error::new(ErrorKind::Quota, "used up"));
-    assert!(turn.await.expect("no panic").err().expect("an error").is_quota());
+    assert!(turn.await.expect("no panic").expect_err("an error").is_quota());
     let _ = &mut inner;
 }
 
