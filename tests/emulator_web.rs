@@ -243,6 +243,10 @@ async fn the_parent_decides_what_the_model_sees() {
     assert_eq!(root, "1. two emulate:path\n");
 
     assert_eq!(emulator.path(&chat, answer).expect("a path"), ["one emulate:say=ONE", "ONE"]);
+    let second = &emulator.chat(&chat).expect("the chat").messages[3].id;
+    let third = text(&events(&raw(&emulator, &chat, Some(second), "three emulate:path").await));
+    assert_eq!(third.lines().count(), 5, "{third}");
+    assert!(third.starts_with("1. one") && third.ends_with("5. three emulate:path\n"), "{third}");
     assert_eq!(emulator.path(&chat, "other"), None);
 }
 

@@ -504,10 +504,9 @@ fn section_tools(prompt: &str) -> Vec<Tool> {
                 };
                 let Some(rest) = rest.trim_start().strip_prefix('(') else { continue };
                 let Some((word, rest)) = rest.split_once(')') else { continue };
-                let kind = match rest.split_whitespace().next() {
-                    Some(kind @ ("integer" | "number" | "boolean" | "array" | "object")) => kind,
-                    _ => "string",
-                };
+                let kinds = ["integer", "number", "boolean", "array", "object"];
+                let kind = rest.split_whitespace().next().filter(|kind| kinds.contains(kind));
+                let kind = kind.unwrap_or("string");
                 properties.insert(key.to_owned(), json!({"type": kind}));
                 if word.starts_with("required") {
                     required.push(key);
