@@ -21,6 +21,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Clones share the pool of connections.
 ///
+/// # Panics
+///
+/// Calling it outside a tokio runtime whose timers are on.
+///
 /// # Cancel safety
 ///
 /// Dropping a response future or body cancels the exchange: over HTTP/1.1 its connection is

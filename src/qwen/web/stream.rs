@@ -142,6 +142,7 @@ impl<B> AnswerStream<B> {
             let error = self.turn.cut();
             self.fail(error);
         }
+        self.close();
     }
 
     fn after(&mut self, result: Result<(), Error>) {
