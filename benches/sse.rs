@@ -30,7 +30,11 @@ fn codec(criterion: &mut Criterion) {
         group.bench_function("decode lenient", |b| b.iter(|| decode(Decoder::lenient(), &shape)));
         group.bench_function("memchr2 alone", |b| {
             b.iter(|| {
-                shape.pieces.iter().map(|piece| memchr::memchr2_iter(b'\n', b'\r', piece).count()).sum::<usize>()
+                shape
+                    .pieces
+                    .iter()
+                    .map(|piece| memchr::memchr2_iter(b'\n', b'\r', piece).count())
+                    .sum::<usize>()
             });
         });
         group.finish();

@@ -1,4 +1,5 @@
 //! Many small frames and slow readers on one HTTP/2 connection.
+#![cfg(feature = "sse")]
 
 use std::convert::Infallible;
 
