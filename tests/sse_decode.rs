@@ -1,5 +1,6 @@
 //! What the WHATWG standard says about event streams, clause by clause, and that no chunking
 //! changes it.
+#![cfg(feature = "sse")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! `SseReframeLayer` over scripted upstreams.
+#![cfg(feature = "sse")]
 
 use std::{
     collections::VecDeque,

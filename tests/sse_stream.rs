@@ -1,4 +1,5 @@
 //! `EventStream` over bodies.
+#![cfg(feature = "sse")]
 
 use std::io;
 

@@ -3,26 +3,26 @@
 
 use std::fmt::Write;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// How many events the streams have that are not one large one.
-pub const EVENTS: usize = 8192;
+pub(crate) const EVENTS: usize = 8192;
 
 /// A stream, cut into pieces.
-pub struct Shape {
-    pub name: &'static str,
-    pub events: usize,
-    pub pieces: Vec<Bytes>,
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) events: usize,
+    pub(crate) pieces: Vec<Bytes>,
 }
 
 impl Shape {
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
 }
 
 /// One event, the `n`th of its stream.
-pub fn event(n: usize) -> String {
+pub(crate) fn event(n: usize) -> String {
     const WORDS: [&str; 8] = ["The", " quick", " brown", " fox", ",", " jumps", " over", " dogs."];
     let tokens = n + 1;
     let mut event = String::with_capacity(320);
@@ -44,33 +44,37 @@ fn stream(events: usize) -> Bytes {
     (0..events).map(event).collect::<String>().into()
 }
 
+/// A buffer of its own, of the kind that HTTP clients read into.
+fn piece(bytes: &[u8]) -> Bytes {
+    BytesMut::from(bytes).split().freeze()
+}
+
 fn cut(mut stream: Bytes, size: usize) -> Vec<Bytes> {
     let mut pieces = Vec::with_capacity(stream.len() / size + 1);
     while !stream.is_empty() {
-        // Each piece has its own buffer, as one that was read from a socket.
-        pieces.push(Bytes::copy_from_slice(&stream.split_to(size.min(stream.len()))));
+        pieces.push(piece(&stream.split_to(size.min(stream.len()))));
     }
     pieces
 }
 
 /// One event of `size` bytes, in pieces of 8 KiB.
-pub fn large_event(name: &'static str, size: usize) -> Shape {
+pub(crate) fn large_event(name: &'static str, size: usize) -> Shape {
     let stream = format!("data: {}\n\n", "0123456789abcdef".repeat(size / 16));
     Shape { name, events: 1, pieces: cut(stream.into(), 8192) }
 }
 
 /// `events` events in one piece.
-pub fn one_piece(name: &'static str, events: usize) -> Shape {
-    Shape { name, events, pieces: vec![stream(events)] }
+pub(crate) fn one_piece(name: &'static str, events: usize) -> Shape {
+    Shape { name, events, pieces: vec![piece(&stream(events))] }
 }
 
 /// The shapes that the budgets speak of.
-pub fn shapes() -> Vec<Shape> {
+pub(crate) fn shapes() -> Vec<Shape> {
     vec![
         Shape {
             name: "aligned",
             events: EVENTS,
-            pieces: (0..EVENTS).map(|n| event(n).into()).collect(),
+            pieces: (0..EVENTS).map(|n| piece(event(n).as_bytes())).collect(),
         },
         Shape { name: "1,460 bytes", events: EVENTS, pieces: cut(stream(EVENTS), 1460) },
         Shape { name: "16 KiB", events: EVENTS, pieces: cut(stream(EVENTS), 16 * 1024) },

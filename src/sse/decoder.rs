@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use memchr::memchr;
 
@@ -59,8 +59,6 @@ pub struct Decoder {
     next_cr: usize,
     /// No LF is between `position` and here.
     scanned: usize,
-    /// The piece is nothing but ASCII.
-    ascii: bool,
     checked: Checked,
     /// What was pushed before `input` was read.
     queue: VecDeque<Bytes>,
@@ -127,7 +125,6 @@ impl Decoder {
             position: 0,
             next_cr: 0,
             scanned: 0,
-            ascii: true,
             checked: Checked::NotYet,
             queue: VecDeque::new(),
             cut_line: BytesMut::new(),
@@ -250,12 +247,7 @@ impl Decoder {
     /// Makes `piece` the one that is read.
     #[inline]
     fn load(&mut self, piece: Bytes) {
-        let (ascii, has_cr) = survey(&piece);
-        self.next_cr = match has_cr {
-            true => memchr(b'\r', &piece).unwrap_or(piece.len()),
-            false => piece.len(),
-        };
-        self.ascii = ascii;
+        self.next_cr = memchr(b'\r', &piece).unwrap_or(piece.len());
         self.input = piece;
         self.restart();
     }
@@ -304,15 +296,8 @@ impl Decoder {
             self.scanned = next;
             return Some(self.checked_slice(value));
         }
-        // The last one of the piece, often the only one: takes the buffer over.
-        let data = if self.ascii {
-            let mut data = std::mem::take(&mut self.input);
-            data.truncate(value.end);
-            data.advance(value.start);
-            ByteString::try_from(data).expect("ASCII is UTF-8")
-        } else {
-            text(&self.input, value)
-        };
+        // The last one of the piece, and often the only one.
+        let data = text(&self.input, value);
         self.unload();
         Some(data)
     }
@@ -388,6 +373,10 @@ impl Decoder {
                 Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error)),
+            }
+            // Behind a blank line or a comment, the next event may be a plain one again.
+            if let Some(data) = self.plain_event() {
+                return Ok(Some(self.block.event(data)));
             }
         }
     }
@@ -569,31 +558,6 @@ impl Block {
     fn is_open(&self) -> bool {
         !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
     }
-}
-
-/// Whether `bytes` are all ASCII, and whether a CR is among them: one pass without a branch on
-/// the bytes, which compiles to wide registers.
-#[inline]
-fn survey(bytes: &[u8]) -> (bool, bool) {
-    const WIDTH: usize = 32;
-    let mut union = [0_u8; WIDTH];
-    // What is nearest to a CR: zero where there is one.
-    let mut nearest = [u8::MAX; WIDTH];
-    let mut look = |chunk: &[u8; WIDTH]| {
-        for ((union, nearest), &byte) in union.iter_mut().zip(&mut nearest).zip(chunk) {
-            *union |= byte;
-            *nearest = (*nearest).min(byte ^ b'\r');
-        }
-    };
-    let Some(last) = bytes.last_chunk() else {
-        return (bytes.is_ascii(), bytes.contains(&b'\r'));
-    };
-    for chunk in bytes.as_chunks().0 {
-        look(chunk);
-    }
-    // It overlaps the one before, to which that does no harm.
-    look(last);
-    (union.iter().all(u8::is_ascii), nearest.contains(&0))
 }
 
 /// The part of a piece that is whole characters, if it is well formed.
