@@ -144,6 +144,16 @@ fn values_that_a_format_cannot_carry_are_written_as_json() {
     round_trip("undeclared", r#"{"x": "y", "n": 1}"#, &tools());
 }
 
+/// Found by fuzzing: readers of JSON give up at some depth, so a deep value is not taken out of
+/// its call.
+#[test]
+fn a_deeply_nested_value_reads_back() {
+    for depth in [63, 64, 65, 100, 118] {
+        let deep = format!("{{\"tags\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+        round_trip("write", &deep, &tools());
+    }
+}
+
 /// vllm-project/vllm#45167: a reader that looks for the next `</tool_call>` must find the right
 /// one.
 #[test]

@@ -44,6 +44,9 @@ const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
 /// Longer names, in bytes, may not be recognised in tags.
 const NAME: usize = 128;
 
+/// Values that are nested more deeply may be read as text, since readers of JSON have a limit.
+const DEPTH: usize = 64;
+
 const RESPONSE: &str = "<tool_response>";
 const RESPONSE_END: &str = "</tool_response>";
 
@@ -583,10 +586,33 @@ fn keeps_type(field: &Field<'_>, function: Option<&FunctionTool>) -> bool {
                 }
                 // A fraction of zero is dropped where integers are allowed.
                 Types::NUMBER => types.has(Types::NUMBER) && !types.has(Types::INTEGER),
-                own => types.has(own),
+                own => types.has(own) && depth(field.json) <= DEPTH,
             }
         }
     }
+}
+
+/// How deeply objects and arrays are nested in a JSON value.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The types that the schema of a parameter allows; `None` where that is not plain to see.
