@@ -154,6 +154,23 @@ fn a_deeply_nested_value_reads_back() {
     }
 }
 
+/// Clients choose schemas and arguments; neither may cost more than its size.
+#[test]
+fn hostile_schemas_and_arguments_take_linear_time() {
+    let branches = vec![json!({"$ref": "#/$defs/tree"}); 30];
+    let schema = json!({
+        "properties": {"a": {"$ref": "#/$defs/tree"}},
+        "$defs": {"tree": {"anyOf": branches}},
+    });
+    let tools = [tool("t", schema)];
+    let members: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":\"\"")).collect();
+    let arguments = format!("{{\"a\":1,{}}}", members.join(","));
+    let calls = [ToolCall::new("1", "t", arguments.as_str())];
+    for format in FORMATS {
+        assert!(render_calls(&calls, format, &tools).contains(&arguments));
+    }
+}
+
 /// vllm-project/vllm#45167: a reader that looks for the next `</tool_call>` must find the right
 /// one.
 #[test]

@@ -641,6 +641,48 @@ fn without_tool_sections_both_clients_names_count() {
     assert!(cline.has_tool("replace_in_file") && !cline.has_tool("apply_diff"));
 }
 
+/// Clients write the prompt; it may not cost more than its size.
+#[test]
+fn hostile_prompts_take_linear_time() {
+    for junk in ["<", "<a>", "<x>", "## x\n<x>\n", "é<", "## x\n"] {
+        let prompt = format!("## x\n<x>\n{}", junk.repeat(1_000_000 / junk.len()));
+        assert!(Vocabulary::from_prompt(&prompt).has_tool("x"));
+    }
+}
+
+/// What is linear for the client must be so here: markup that decides nothing.
+#[test]
+fn hostile_replies_take_linear_time() {
+    for junk in [
+        "<",
+        "<read_file>",
+        "<read_file> <pat",
+        "<tool_call>",
+        "<tool_call>{\"a\":\"",
+        "<think>",
+        "<function=read_file>",
+        "<tool_call> <function=read_file>\n",
+        "```\n",
+        "</result>",
+        " ",
+    ] {
+        let reply = format!("x{}", junk.repeat(1_000_000 / junk.len()));
+        assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
+    }
+    for (start, junk) in [
+        ("<function=read_file><parameter=path>", "</parameter>\n</x"),
+        ("<function=read_file><parameter=path>", "</path>"),
+        ("<function=read_file><parameter=path>", "\n<parameter=args"),
+        ("<tool_call>{\"name\":\"read_file\",\"arguments\":{\"path\":\"", "\"  <"),
+        ("<tool_call>{\"name\":\"read_file\",\"arguments\":{\"path\":\"", "</path>"),
+        ("<read_file><path>", "</path><path>"),
+        ("<read_file><path>", "</read_file></"),
+    ] {
+        let reply = format!("{start}{}", junk.repeat(1_000_000 / junk.len()));
+        assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
+    }
+}
+
 // ---- as a service ----
 
 fn text(text: &str) -> Result<ChatEvent, Error> {
