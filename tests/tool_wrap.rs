@@ -932,3 +932,26 @@ async fn an_error_before_the_reply_passes() {
     let result = ToolWrapLayer::new().layer(inner).oneshot(Request::new(request(""))).await;
     assert!(result.map(|_| ()).unwrap_err().is_quota());
 }
+
+#[test]
+fn outcomes_are_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let call = "<read_file>\n<path>a</path>\n</read_file>";
+    let native = "<function=read_file>\n</function>";
+    for reply in ["Hi", "Hi again", " ", call, native] {
+        let events = vec![text(reply), Ok(ChatEvent::Finished(FinishReason::Stop))];
+        let reply = answer(ToolWrapLayer::new(), request(""), events);
+        metrics::with_local_recorder(&recorder, || tokio_test::block_on(reply));
+    }
+    let failed = answer(
+        ToolWrapLayer::new(),
+        request(""),
+        vec![text("Hi"), Err(Error::new(ErrorKind::Truncated, "cut"))],
+    );
+    metrics::with_local_recorder(&recorder, || tokio_test::block_on(failed));
+    let rendered = recorder.handle().render();
+    for (outcome, count) in [("completed", 2), ("empty", 1), ("call", 1), ("rewritten", 1)] {
+        let line = format!("tower_qwen_tool_wrap_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(rendered.contains(&line), "{line} is not in {rendered}");
+    }
+}
