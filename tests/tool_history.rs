@@ -144,6 +144,33 @@ fn values_that_a_format_cannot_carry_are_written_as_json() {
     round_trip("undeclared", r#"{"x": "y", "n": 1}"#, &tools());
 }
 
+/// Found by fuzzing: readers of JSON give up at some depth, so a deep value is not taken out of
+/// its call.
+#[test]
+fn a_deeply_nested_value_reads_back() {
+    for depth in [63, 64, 65, 100, 118] {
+        let deep = format!("{{\"tags\": {}{}}}", "[".repeat(depth), "]".repeat(depth));
+        round_trip("write", &deep, &tools());
+    }
+}
+
+/// Clients choose schemas and arguments; neither may cost more than its size.
+#[test]
+fn hostile_schemas_and_arguments_take_linear_time() {
+    let branches = vec![json!({"$ref": "#/$defs/tree"}); 30];
+    let schema = json!({
+        "properties": {"a": {"$ref": "#/$defs/tree"}},
+        "$defs": {"tree": {"anyOf": branches}},
+    });
+    let tools = [tool("t", schema)];
+    let members: Vec<String> = (0..100_000).map(|n| format!("\"k{n}\":\"\"")).collect();
+    let arguments = format!("{{\"a\":1,{}}}", members.join(","));
+    let calls = [ToolCall::new("1", "t", arguments.as_str())];
+    for format in FORMATS {
+        assert!(render_calls(&calls, format, &tools).contains(&arguments));
+    }
+}
+
 /// vllm-project/vllm#45167: a reader that looks for the next `</tool_call>` must find the right
 /// one.
 #[test]

@@ -641,6 +641,48 @@ fn without_tool_sections_both_clients_names_count() {
     assert!(cline.has_tool("replace_in_file") && !cline.has_tool("apply_diff"));
 }
 
+/// Clients write the prompt; it may not cost more than its size.
+#[test]
+fn hostile_prompts_take_linear_time() {
+    for junk in ["<", "<a>", "<x>", "## x\n<x>\n", "é<", "## x\n"] {
+        let prompt = format!("## x\n<x>\n{}", junk.repeat(1_000_000 / junk.len()));
+        assert!(Vocabulary::from_prompt(&prompt).has_tool("x"));
+    }
+}
+
+/// What is linear for the client must be so here: markup that decides nothing.
+#[test]
+fn hostile_replies_take_linear_time() {
+    for junk in [
+        "<",
+        "<read_file>",
+        "<read_file> <pat",
+        "<tool_call>",
+        "<tool_call>{\"a\":\"",
+        "<think>",
+        "<function=read_file>",
+        "<tool_call> <function=read_file>\n",
+        "```\n",
+        "</result>",
+        " ",
+    ] {
+        let reply = format!("x{}", junk.repeat(1_000_000 / junk.len()));
+        assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
+    }
+    for (start, junk) in [
+        ("<function=read_file><parameter=path>", "</parameter>\n</x"),
+        ("<function=read_file><parameter=path>", "</path>"),
+        ("<function=read_file><parameter=path>", "\n<parameter=args"),
+        ("<tool_call>{\"name\":\"read_file\",\"arguments\":{\"path\":\"", "\"  <"),
+        ("<tool_call>{\"name\":\"read_file\",\"arguments\":{\"path\":\"", "</path>"),
+        ("<read_file><path>", "</path><path>"),
+        ("<read_file><path>", "</read_file></"),
+    ] {
+        let reply = format!("{start}{}", junk.repeat(1_000_000 / junk.len()));
+        assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
+    }
+}
+
 // ---- as a service ----
 
 fn text(text: &str) -> Result<ChatEvent, Error> {
@@ -889,4 +931,27 @@ async fn an_error_before_the_reply_passes() {
     });
     let result = ToolWrapLayer::new().layer(inner).oneshot(Request::new(request(""))).await;
     assert!(result.map(|_| ()).unwrap_err().is_quota());
+}
+
+#[test]
+fn outcomes_are_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let call = "<read_file>\n<path>a</path>\n</read_file>";
+    let native = "<function=read_file>\n</function>";
+    for reply in ["Hi", "Hi again", " ", call, native] {
+        let events = vec![text(reply), Ok(ChatEvent::Finished(FinishReason::Stop))];
+        let reply = answer(ToolWrapLayer::new(), request(""), events);
+        metrics::with_local_recorder(&recorder, || tokio_test::block_on(reply));
+    }
+    let failed = answer(
+        ToolWrapLayer::new(),
+        request(""),
+        vec![text("Hi"), Err(Error::new(ErrorKind::Truncated, "cut"))],
+    );
+    metrics::with_local_recorder(&recorder, || tokio_test::block_on(failed));
+    let rendered = recorder.handle().render();
+    for (outcome, count) in [("completed", 2), ("empty", 1), ("call", 1), ("rewritten", 1)] {
+        let line = format!("tower_qwen_tool_wrap_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(rendered.contains(&line), "{line} is not in {rendered}");
+    }
 }

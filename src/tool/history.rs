@@ -27,7 +27,11 @@
 //! accepts beside any other. So are arguments that are no JSON object; they stand there as one
 //! string. Both are deviations from tool-calls.md f.4, which has no fallback and so loses them.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -43,6 +47,9 @@ const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
 
 /// Longer names, in bytes, may not be recognised in tags.
 const NAME: usize = 128;
+
+/// Values that are nested more deeply may be read as text, since readers of JSON have a limit.
+const DEPTH: usize = 64;
 
 const RESPONSE: &str = "<tool_response>";
 const RESPONSE_END: &str = "</tool_response>";
@@ -386,10 +393,8 @@ fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionT
 }
 
 fn distinct(fields: &[Field<'_>]) -> bool {
-    fields
-        .iter()
-        .enumerate()
-        .all(|(at, field)| fields[..at].iter().all(|earlier| earlier.key != field.key))
+    let mut keys = HashSet::with_capacity(fields.len());
+    fields.iter().all(|field| keys.insert(field.key.as_str()))
 }
 
 // ---- format 2 ----
@@ -583,11 +588,37 @@ fn keeps_type(field: &Field<'_>, function: Option<&FunctionTool>) -> bool {
                 }
                 // A fraction of zero is dropped where integers are allowed.
                 Types::NUMBER => types.has(Types::NUMBER) && !types.has(Types::INTEGER),
-                own => types.has(own),
+                own => types.has(own) && depth(field.json) <= DEPTH,
             }
         }
     }
 }
+
+/// How deeply objects and arrays are nested in a JSON value.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// How many nodes of one schema are looked at: references may lead to themselves, and multiply.
+const VISITS: u32 = 64;
 
 /// The types that the schema of a parameter allows; `None` where that is not plain to see.
 fn types_of(key: &str, function: Option<&FunctionTool>) -> Option<Types> {
@@ -598,22 +629,23 @@ fn types_of(key: &str, function: Option<&FunctionTool>) -> Option<Types> {
         return None;
     }
     match schema.get("properties").and_then(|properties| properties.get(key)) {
-        Some(property) => types_in(property, schema, 0),
+        Some(property) => types_in(property, schema, &mut VISITS.clone()),
         None => Some(Types::STRING),
     }
 }
 
-fn types_in(schema: &Value, root: &Value, depth: usize) -> Option<Types> {
+fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
     const SOURCES: [&str; 9] =
         ["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "properties", "items"];
-    let fields = schema.as_object().filter(|_| depth < 8)?;
+    *visits = visits.checked_sub(1)?;
+    let fields = schema.as_object()?;
     if fields.contains_key("nullable") {
         return None;
     }
-    let union = |schemas: &Value| {
+    let mut union = |schemas: &Value| {
         let schemas = schemas.as_array().filter(|schemas| !schemas.is_empty())?;
         schemas.iter().try_fold(Types::NONE, |types, schema| {
-            Some(types.with(types_in(schema, root, depth + 1)?))
+            Some(types.with(types_in(schema, root, visits)?))
         })
     };
     let values = |values: &[Value]| {
@@ -641,7 +673,7 @@ fn types_in(schema: &Value, root: &Value, depth: usize) -> Option<Types> {
         }
         "$ref" => {
             let pointer = value.as_str()?.strip_prefix('#')?;
-            types_in(root.pointer(pointer)?, root, depth + 1)?
+            types_in(root.pointer(pointer)?, root, visits)?
         }
         "anyOf" | "oneOf" => union(value)?,
         "allOf" if value.as_array().is_some_and(|all| all.len() == 1) => union(value)?,

@@ -12,7 +12,7 @@
 //!   line behind the last message, on the first turn as on later ones, and only where it differs
 //!   from the default. In the system text it would hold for the whole chat.
 //! - Assistant messages keep their text and get their calls behind it, results become user
-//!   messages (see [`history`](super::history)).
+//!   messages (see [`history`]).
 //!
 //! ```
 //! use std::sync::Arc;

@@ -33,6 +33,13 @@ pub struct Vocabulary {
 /// What every completion needs.
 const COMPLETION: (&str, &str) = ("attempt_completion", "result");
 
+/// Longer names, in bytes, are none.
+const NAME: usize = 128;
+
+/// How much of a usage example is read, in bytes, and how many tags of it.
+const USAGE: usize = 4096;
+const USAGE_TAGS: usize = 128;
+
 /// Tags of other formats, which must keep their meaning.
 const RESERVED: [&str; 5] = ["tool_call", "function", "parameter", "think", "tool_response"];
 
@@ -209,7 +216,8 @@ impl<'a> Names<'a> {
         while let Some(at) = rest.find(&open) {
             let usage = &rest[at + open.len()..];
             let end = usage.find(&close).unwrap_or(usage.len());
-            self.usage(&usage[..end]);
+            let shown = (0..=end.min(USAGE)).rev().find(|&at| usage.is_char_boundary(at));
+            self.usage(&usage[..shown.unwrap_or(0)]);
             rest = &usage[end..];
         }
     }
@@ -217,16 +225,17 @@ impl<'a> Names<'a> {
     /// Takes the outermost tags of a usage example.
     fn usage(&mut self, usage: &'a str) {
         let mut rest = usage;
-        while let Some(at) = rest.find('<') {
+        // A tag costs a search for its closer, so there is a limit to both.
+        for _ in 0..USAGE_TAGS {
+            let Some(at) = rest.find('<') else { return };
             rest = &rest[at + 1..];
-            let Some((name, inner)) = rest.split_once('>').filter(|(name, _)| is_name(name)) else {
+            let end = rest.bytes().take(NAME + 1).position(|b| b == b'>');
+            let Some(name) = end.map(|end| &rest[..end]).filter(|name| is_name(name)) else {
                 continue;
             };
             self.parameter(name);
-            rest = inner;
-            if let Some(end) = inner.find(&format!("</{name}>")) {
-                rest = &inner[end..];
-            }
+            let inner = &rest[name.len() + 1..];
+            rest = inner.find(&format!("</{name}>")).map_or(inner, |end| &inner[end..]);
         }
     }
 
@@ -242,7 +251,7 @@ impl<'a> Names<'a> {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
+    (1..=NAME).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'))
         && !RESERVED.contains(&name)
 }
