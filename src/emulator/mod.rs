@@ -6,20 +6,21 @@
 //! [`serve`](Emulator::serve). It is no model: it says what it received.
 //!
 //! ```
+//! use bytes::Bytes;
 //! use http::{Request, StatusCode};
 //! use http_body_util::{BodyExt, Full};
-//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_qwen::emulator::Emulator;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let emulator = Emulator::builder().token("secret", "ann").require_credentials(true).build();
-//! let mut qwen = ServiceBuilder::new().concurrency_limit(8).service(emulator.clone());
+//! let qwen = ServiceBuilder::new().concurrency_limit(8).service(emulator.clone());
 //!
 //! let request = Request::post("https://chat.qwen.ai/api/v2/chats/new")
 //!     .header("cookie", "token=secret")
-//!     .body(Full::from(r#"{"title":"New Chat","models":["qwen3-max"],"chat_type":"t2t"}"#))?;
-//! let response = qwen.ready().await?.call(request).await?;
+//!     .body(Full::<Bytes>::from(r#"{"title":"New Chat","models":["qwen3-max"]}"#))?;
+//! let response = qwen.oneshot(request).await?;
 //! assert_eq!(response.status(), StatusCode::OK);
 //! let body = response.into_body().collect().await?.to_bytes();
 //! assert!(body.starts_with(br#"{"success":true"#));

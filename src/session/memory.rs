@@ -16,7 +16,7 @@ use super::{
 
 /// Sessions in this process's memory.
 ///
-/// A record that is not used for an hour ([`with_ttl`](Self::with_ttl)) is dropped, and beyond
+/// A record that is not used for an hour (see [`new`](Self::new)) is dropped, and beyond
 /// the capacity the one that was not used for the longest time. Cloning shares the sessions. There
 /// is no task of its own: what is old goes while the store is used.
 ///

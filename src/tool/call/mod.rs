@@ -78,6 +78,9 @@
 //!
 //! Repairs are logged at `DEBUG`, without content.
 
+#[cfg(doc)]
+use crate::chat::ChatEvent;
+
 mod future;
 mod layer;
 mod native;
