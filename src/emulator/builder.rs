@@ -51,10 +51,14 @@ pub(super) struct Config {
     pub(super) pace: Duration,
     pub(super) piece: Option<usize>,
     pub(super) replay: Option<Bytes>,
+    pub(super) answers: Option<Answers>,
     pub(super) linger: Duration,
     pub(super) body_limit: usize,
     pub(super) limits: Limits,
 }
+
+/// See [`Builder::answers`].
+pub(super) type Answers = Box<dyn Fn(&str, &[&str]) -> Option<String> + Send + Sync>;
 
 impl Default for Config {
     fn default() -> Self {
@@ -81,6 +85,7 @@ impl Default for Config {
             pace: Duration::ZERO,
             piece: None,
             replay: None,
+            answers: None,
             linger: Duration::from_secs(10),
             body_limit: 64 * 1024 * 1024,
             limits: Limits {
@@ -206,6 +211,27 @@ impl Builder {
         }
         self.config.replay = Some(recording);
         Ok(self)
+    }
+
+    /// What the model says: the function is given the text of the message and the texts of the
+    /// earlier ones on its path, and its `None` leaves the answer to the emulator. `emulate:say`
+    /// goes before it.
+    ///
+    /// ```
+    /// # use tower_qwen::emulator::Emulator;
+    /// let emulator = Emulator::builder()
+    ///     .answers(|message, earlier| {
+    ///         earlier.is_empty().then(|| format!("You began with {message:?}."))
+    ///     })
+    ///     .build();
+    /// # let _ = emulator;
+    /// ```
+    pub fn answers(
+        mut self,
+        answers: impl Fn(&str, &[&str]) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.answers = Some(Box::new(answers));
+        self
     }
 
     /// How long a chat stays "in progress" after its client went away without stopping the

@@ -391,7 +391,14 @@ fn play(
     begun: Begun,
 ) -> Response<Body> {
     let Begun { parent_id, response_id, generation, stop, input_tokens } = begun;
-    let answer = compose(directives, question);
+    let told = || {
+        let answers = shared.config.answers.as_ref()?;
+        answers(question.content, question.path).map(Answer::text)
+    };
+    let answer = match told() {
+        Some(answer) if !directives.has("say") => answer,
+        _ => compose(directives, question),
+    };
     let wire = Wire {
         parent_id: parent_id.clone(),
         input_tokens,

@@ -1,0 +1,242 @@
+//! Two coding agents, unmodified, complete a task of two tool calls through the layers, with the
+//! model writing its calls as text in each form that models use.
+//!
+//! They are the packages of `tests/clients/agents/package.json`:
+//!
+//! ```sh
+//! cd tests/clients/agents && npm ci
+//! ```
+//!
+//! Without them the tests say so and pass, except where `CI` is set. Neither needs a display, an
+//! account or a network.
+#![cfg(all(
+    feature = "dedup",
+    feature = "emulator",
+    feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use axum::{Json, Router, routing::get};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, process::Command, time::timeout};
+use tower::ServiceBuilder;
+use tower_qwen::{
+    dedup::DedupLayer,
+    emulator::Emulator,
+    openai::OpenAiLayer,
+    qwen::QwenWebLayer,
+    session::{MemoryStore, SessionLayer},
+    tool::call::ToolCallLayer,
+};
+
+/// Longer than an agent takes on a busy machine, shorter than one's patience.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What the file holds that the agents write: markup, quotes, a closing tag, text beyond ASCII.
+const CONTENT: &str =
+    "<b class=\"x\">Grüße &amp; \u{1F30C}</b>\n    indented } { \\n\n</function>\n";
+
+/// How the model writes a call (tool-calls.md a.1).
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// Format 1.
+    Coder,
+    /// Format 4: the opening tag is missing.
+    Bare,
+    /// Format 2.
+    Hermes,
+    /// Format 3.
+    Tags,
+}
+
+impl Form {
+    const ALL: [Self; 4] = [Self::Coder, Self::Bare, Self::Hermes, Self::Tags];
+
+    fn write(self, name: &str, arguments: &[(&str, &str)]) -> String {
+        let coder: String = arguments
+            .iter()
+            .map(|(key, value)| format!("<parameter={key}>\n{value}\n</parameter>\n"))
+            .collect();
+        match self {
+            Self::Coder => {
+                format!(
+                    "I call it.\n\n<tool_call>\n<function={name}>\n{coder}</function>\n</tool_call>"
+                )
+            }
+            Self::Bare => {
+                format!("I call it.\n\n<function={name}>\n{coder}</function>\n</tool_call>")
+            }
+            Self::Hermes => {
+                let arguments: serde_json::Map<_, _> =
+                    arguments.iter().map(|(key, value)| ((*key).into(), json!(value))).collect();
+                let call = json!({"name": name, "arguments": arguments});
+                format!("<tool_call>\n{call}\n</tool_call>")
+            }
+            Self::Tags => {
+                let arguments: String = arguments
+                    .iter()
+                    .map(|(key, value)| format!("<{key}>\n{value}\n</{key}>\n"))
+                    .collect();
+                format!("<{name}>\n{arguments}</{name}>")
+            }
+        }
+    }
+}
+
+/// An agent: how it is started, and what its tools are called.
+struct Agent {
+    program: &'static str,
+    write: (&'static str, [&'static str; 2]),
+    read: (&'static str, &'static str),
+}
+
+const QWEN_CODE: Agent = Agent {
+    program: "qwen",
+    write: ("write_file", ["file_path", "content"]),
+    read: ("read_file", "file_path"),
+};
+
+const OPENCODE: Agent = Agent {
+    program: "opencode",
+    write: ("write", ["filePath", "content"]),
+    read: ("read", "filePath"),
+};
+
+fn installed(program: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients/agents/node_modules/.bin")
+        .join(program);
+    let found = path.exists();
+    let required = env::var_os("CI").is_some_and(|ci| !ci.is_empty());
+    assert!(found || !required, "{program} must be installed here; see tests/agents.rs");
+    if !found {
+        println!("skipped: {program} is not installed; see tests/agents.rs");
+    }
+    found.then_some(path)
+}
+
+/// The layers over an emulator whose model does the task, a step a turn.
+async fn serve(agent: &Agent, form: Form, file: &str) -> String {
+    let (write, [path, content]) = agent.write;
+    let (read, read_path) = agent.read;
+    let steps = [
+        form.write(write, &[(path, file), (content, CONTENT)]),
+        form.write(read, &[(read_path, file)]),
+    ];
+    let marker = format!("task in {form:?}");
+    let emulator = Emulator::builder()
+        .answers(move |message, earlier| {
+            let said = || earlier.iter().copied().chain([message]);
+            if !said().any(|text| text.contains(&marker)) {
+                // Agents also ask for titles and summaries.
+                return Some("A short title".into());
+            }
+            // Each of our own calls stands on the path, and is followed by its result.
+            let done = earlier.iter().filter(|text| steps.contains(&(**text).to_owned())).count();
+            Some(steps.get(done).cloned().unwrap_or_else(|| "All done.".into()))
+        })
+        .piece_size(37)
+        .build();
+    let chat = ServiceBuilder::new()
+        .layer(OpenAiLayer::new())
+        .layer(SessionLayer::new(MemoryStore::default()))
+        .layer(DedupLayer::new())
+        .layer(ToolCallLayer::new())
+        .layer(QwenWebLayer::new())
+        .service(emulator);
+    let models = || async {
+        Json(json!({"object": "list", "data": [{"id": "qwen3-coder-plus", "object": "model",
+            "created": 1, "owned_by": "qwen"}]}))
+    };
+    let app =
+        Router::new().route("/v1/models", get(models)).route_service("/v1/chat/completions", chat);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}/v1")
+}
+
+async fn run(mut command: Command, home: &Path) -> Output {
+    command
+        .current_dir(home)
+        .env("HOME", home)
+        // One of them believes it rather than the kernel.
+        .env("PWD", home)
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("XDG_CACHE_HOME", home.join("cache"))
+        .env("XDG_STATE_HOME", home.join("state"))
+        .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1")
+        .env_remove("CI")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.expect("in time").expect("it can be started")
+}
+
+fn check(agent: &Agent, form: Form, file: &Path, output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let logged = String::from_utf8_lossy(&output.stderr);
+    let told = format!("{} with {form:?}\n{said}\n{logged}", agent.program);
+    assert!(output.status.success(), "{told}");
+    assert!(said.contains("All done."), "{told}");
+    let written = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {told}"));
+    assert_eq!(written, CONTENT, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qwen_code_completes_a_task_in_every_form() {
+    let Some(program) = installed(QWEN_CODE.program) else { return };
+    for form in Form::ALL {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("note.txt");
+        let base = serve(&QWEN_CODE, form, &file.display().to_string()).await;
+        let mut command = Command::new(&program);
+        command
+            .args(["--auth-type", "openai", "-y", "-p", &format!("Do the task in {form:?}.")])
+            .env("OPENAI_BASE_URL", base)
+            .env("OPENAI_API_KEY", "unused")
+            .env("OPENAI_MODEL", "qwen3-coder-plus");
+        let output = run(command, home.path()).await;
+        check(&QWEN_CODE, form, &file, &output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opencode_completes_a_task_in_every_form() {
+    let Some(program) = installed(OPENCODE.program) else { return };
+    for form in Form::ALL {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("note.txt");
+        let base = serve(&OPENCODE, form, &file.display().to_string()).await;
+        let model = "proxy/qwen3-coder-plus";
+        let settings: Value = json!({
+            "$schema": "https://opencode.ai/config.json",
+            "autoupdate": false,
+            "share": "disabled",
+            "model": model,
+            "small_model": model,
+            "permission": {"edit": "allow", "bash": "allow"},
+            "provider": {"proxy": {
+                "npm": "@ai-sdk/openai-compatible",
+                "name": "proxy",
+                "options": {"baseURL": base, "apiKey": "unused"},
+                "models": {"qwen3-coder-plus": {"name": "Qwen", "tool_call": true}},
+            }},
+        });
+        fs::write(home.path().join("opencode.json"), settings.to_string()).expect("writable");
+        let mut command = Command::new(&program);
+        command.args(["run", &format!("Do the task in {form:?}.")]);
+        let output = run(command, home.path()).await;
+        check(&OPENCODE, form, &file, &output);
+    }
+}
