@@ -130,7 +130,7 @@ pub mod dedup;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
-#[cfg(any(feature = "compatible", feature = "openai", feature = "tool-call"))]
+#[cfg(any(feature = "compatible", feature = "openai"))]
 mod json;
 #[cfg(feature = "openai")]
 pub mod openai;
