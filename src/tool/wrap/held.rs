@@ -87,15 +87,26 @@ mod tests {
         "<re".bytes().for_each(|byte| held.push(byte));
         held.carry();
         "ad".bytes().for_each(|byte| held.push(byte));
-        let input = Text::from("ad and more");
+        let input = Text::from(format!("ad{}", " and more".repeat(20)));
         let mut queue = VecDeque::new();
         let mut out = Output::new(&input, &mut queue);
         held.emit(0, 5, 2, &mut out);
+        out.slice(2, input.len());
+        drop(out);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue[0], Piece::Text("<read".into()));
+        let Piece::Text(slice) = &queue[1] else { panic!("text") };
+        assert_eq!(slice.as_ptr(), input[2..].as_ptr());
+
+        // Without a carried part there is nothing but slices.
+        held.clear();
+        "ad".bytes().for_each(|byte| held.push(byte));
+        let mut queue = VecDeque::new();
+        let mut out = Output::new(&input, &mut queue);
+        held.emit(0, 2, 2, &mut out);
         out.slice(2, 6);
         drop(out);
-        assert_eq!(queue, [Piece::Text("<re".into()), Piece::Text("ad and".into())].as_slice());
-        let Piece::Text(slice) = &queue[1] else { unreachable!() };
-        assert_eq!(slice.as_ptr(), input.as_ptr());
+        assert_eq!(queue, [Piece::Text("ad and".into())]);
     }
 
     #[test]
