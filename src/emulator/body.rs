@@ -123,7 +123,11 @@ impl Events {
                 let last = self.sleeping || self.flow != Flow::Running;
                 if full || (last && !self.wire.is_empty()) {
                     let cut = piece.min(self.wire.len());
-                    return Poll::Ready(Some(Ok(Frame::data(self.wire.split_to(cut).freeze()))));
+                    let frame = self.wire.split_to(cut).freeze();
+                    if self.wire.is_empty() && self.script.is_complete() {
+                        self.settle();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
             }
             if self.sleeping
@@ -153,6 +157,9 @@ impl Events {
             }
             match self.script.next_step() {
                 Step::Send(bytes) if self.piece.is_none() => {
+                    if self.script.is_complete() {
+                        self.settle();
+                    }
                     if !bytes.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }

@@ -440,6 +440,16 @@ impl Script {
         }
     }
 
+    /// Whether the terminal event was given, so that nothing of the answer is left: a client may
+    /// go then, and most do.
+    pub(super) fn is_complete(&self) -> bool {
+        match (self.queue.front(), &self.source, &self.ending) {
+            (Some(step), ..) => matches!(step, Step::Finish),
+            (None, Source::Recording(rest), Some(Ending::Whole { .. })) => rest.is_empty(),
+            (None, ..) => false,
+        }
+    }
+
     pub(super) fn next_step(&mut self) -> Step {
         if let Some(step) = self.queue.pop_front() {
             return step;
@@ -506,10 +516,10 @@ impl Script {
                         Step::Send(self.wire.finished("answer")),
                     ]);
                 }
+                self.queue.push_back(Step::Finish);
                 if done {
                     self.queue.push_back(Step::Send(self.wire.event(b"[DONE]")));
                 }
-                self.queue.push_back(Step::Finish);
                 self.holding = hold;
             }
             Ending::Events(events) => {
