@@ -5,7 +5,7 @@
 //!
 //! `cargo run --example hyper --no-default-features --features sse -- 127.0.0.1:8000 127.0.0.1:3000`
 
-use std::{error::Error, time::Duration};
+use std::{io, time::Duration};
 
 use http::{Request, Uri};
 use hyper::body::Incoming;
@@ -19,10 +19,8 @@ use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 use tower_qwen::sse::{KeepAlive, OnError, SseReframeLayer};
 
-type BoxError = Box<dyn Error + Send + Sync>;
-
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
     let upstream = args.next().unwrap_or_else(|| "127.0.0.1:8000".to_owned());
     let address = args.next().unwrap_or_else(|| "127.0.0.1:3000".to_owned());
@@ -38,8 +36,9 @@ async fn main() -> Result<(), BoxError> {
             let (client, upstream) = (client.clone(), upstream.clone());
             async move {
                 let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-                *request.uri_mut() = format!("http://{upstream}{path}").parse::<Uri>()?;
-                Ok::<_, BoxError>(client.request(request).await?)
+                let uri = format!("http://{upstream}{path}").parse::<Uri>();
+                *request.uri_mut() = uri.map_err(io::Error::other)?;
+                client.request(request).await.map_err(io::Error::other)
             }
         }));
 
