@@ -2,7 +2,6 @@
 
 #![cfg(all(feature = "dedup", feature = "emulator", feature = "session", feature = "web"))]
 
-use std::time::Duration;
 
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -32,7 +31,7 @@ where
 async fn fifty_turns_are_one_branch_of_one_chat_and_survive_its_loss() {
     // The adapter hangs up at the terminal event, which the emulator may take for a client that
     // went away; it would keep the chat busy for a while.
-    let emulator = Emulator::builder().linger(Duration::ZERO).build();
+    let emulator = Emulator::new();
     let service = ServiceBuilder::new()
         .layer(SessionLayer::new(MemoryStore::default()))
         .layer(DedupLayer::new())
