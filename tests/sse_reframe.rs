@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -389,6 +389,47 @@ async fn a_lenient_layer_does_not_wait_for_blank_lines() {
         collect(reframe(SseReframeLayer::new().lenient(true), script).await).await;
     assert!(error.is_none());
     assert_eq!(frames, ["data: a\n\n", "data: b\n\n", "data: c\n\ndata: d\n\n"]);
+}
+
+/// What the debug view writes for a short stream.
+async fn view(layer: SseReframeLayer) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let script = Script::pieces(["data: secret\n\ndata: b\n\nda", "ta: c\n\n"]);
+    let (frames, _) = collect(reframe(layer, script).await).await;
+    assert_eq!(frames.len(), 2);
+    let bytes = log.0.lock().expect("no panic").clone();
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn the_debug_view_tells_sizes_and_content_only_if_asked() {
+    let log = view(SseReframeLayer::new()).await;
+    let lines = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+    assert_eq!((lines(" in piece="), lines(" out event=")), (2, 3), "{log}");
+    assert!(log.contains("event=0 bytes=14 frame=23") && log.contains("piece=1 bytes=7 held=2"));
+    assert!(!log.contains("secret"), "{log}");
+    let log = view(SseReframeLayer::new().trace_content(true)).await;
+    assert!(log.contains("secret"), "{log}");
 }
 
 fn events(mut decoder: Decoder, input: &[u8]) -> Vec<Event> {
