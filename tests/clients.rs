@@ -11,10 +11,18 @@
 #![cfg(all(
     feature = "auth",
     feature = "client",
+    feature = "dedup",
     feature = "emulator",
     feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "tool-wrap",
     feature = "web"
 ))]
+#![expect(
+    clippy::print_stdout,
+    reason = "cargo test shows it where a test fails, or when asked to"
+)]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

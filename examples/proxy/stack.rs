@@ -116,3 +116,6 @@ fn client(base_url: &str, credentials: &WebCredentials) -> Result<QwenUpstream, 
     }
     builder.build()
 }
+
+#[cfg(test)]
+mod tests;

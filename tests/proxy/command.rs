@@ -52,7 +52,8 @@ fn what_is_wrong_is_one_line_and_a_code() {
         format!("error: cannot listen on {taken}: it is in use; choose another with --listen\n")
     );
 
-    let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 7] = [
         (&["--base-url", "chat.qwen.ai"], &[], "--base-url: \"chat.qwen.ai\" is no URL that"),
         (&[], &[("QWEN_BASE_URL", "ftp://x")], "--base-url: \"ftp://x\" is no URL that"),
         (&["--token", "eyJhbGciOiJIUzI1NiJ9.e30"], &[], "--token: it is malformed: a JWT has"),

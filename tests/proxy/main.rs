@@ -2,8 +2,12 @@
 #![cfg(all(
     feature = "auth",
     feature = "client",
+    feature = "dedup",
     feature = "emulator",
     feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "tool-wrap",
     feature = "web"
 ))]
 
