@@ -25,6 +25,9 @@ use tower_qwen::{
 
 type Item = Result<ChatEvent, Error>;
 
+/// What it is, what the upstream sends, and the calls that come of it.
+type Case = (&'static str, Vec<Item>, Vec<(&'static str, &'static str)>);
+
 fn tools() -> Arc<Vec<Tool>> {
     let schema = json!({"type": "object", "properties": {
         "path": {"type": "string"}, "line": {"type": "integer"},
@@ -342,7 +345,7 @@ async fn reasoning_is_not_scanned_live_but_rescued_at_the_end() {
 
 #[tokio::test]
 async fn native_calls_are_repaired() {
-    let cases: Vec<(&str, Vec<Item>, Vec<(&str, &str)>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "a good call passes",
             vec![call(0, "a", "read"), arguments(0, "{\"path\":"), arguments(0, "\"x\"}")],

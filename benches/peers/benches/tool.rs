@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tool_parser::{QwenXmlParser, ToolParser};
+use tool_parser::{ToolParser, parsers::QwenXmlParser};
 use tower_qwen::{
     chat::{FunctionTool, Text, Tool},
     tool::{
@@ -82,7 +82,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn scan(tools: &Toolset, pieces: &[Text]) -> usize {
+/// The places at which `text`, which is ASCII, is cut.
+fn cuts(text: &str) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let length = text.len();
+    (0..length).step_by(PIECE).map(move |at| at..length.min(at + PIECE))
+}
+
+fn scan(tools: &Toolset, text: &Text) -> usize {
     let mut scanner = Scanner::new(tools.clone());
     let mut calls = 0;
     let mut drain = |scanner: &mut Scanner| {
@@ -91,8 +97,8 @@ fn scan(tools: &Toolset, pieces: &[Text]) -> usize {
             black_box(item);
         }
     };
-    for piece in pieces {
-        scanner.push(piece.clone());
+    for piece in cuts(text) {
+        scanner.push(text.slice(piece));
         drain(&mut scanner);
     }
     scanner.finish();
@@ -108,15 +114,15 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn twin(pieces: &[Text]) -> usize {
+fn twin(text: &Text) -> usize {
     let tools = json!([{"type": "function", "function": {
         "name": "write_file", "description": "", "parameters": schema(),
     }}]);
     let tools: Vec<_> = serde_json::from_value(tools).expect("a tool");
     let mut parser = QwenXmlParser::new();
     let mut calls = 0;
-    for piece in pieces {
-        let result = now(parser.parse_incremental(piece, &tools)).expect("no error");
+    for piece in cuts(text) {
+        let result = now(parser.parse_incremental(&text[piece], &tools)).expect("no error");
         calls += result.calls.iter().filter(|call| call.name.is_some()).count();
         black_box(result);
     }
@@ -132,26 +138,21 @@ fn time(run: impl FnOnce() -> usize, calls: usize, best: &mut Duration) {
 
 fn main() {
     let rounds = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(10);
-    let tools = Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new(
-        "write_file",
-        schema(),
-    ))]));
+    let tools =
+        Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new("write_file", schema()))]));
     println!("{:<32} {:>10} {:>14} {:>9}", "", "ns a piece", "tool-parser", "ratio");
     for case in cases() {
-        let buffer = Text::from(case.text.as_str());
-        let pieces: Vec<Text> = (0..buffer.len())
-            .step_by(PIECE)
-            .map(|at| buffer.slice(at..buffer.len().min(at + PIECE)))
-            .collect();
+        // Sliced while they are fed: a list of all pieces would measure the cache.
+        let text = Text::from(case.text.as_str());
         let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
         for round in 0..rounds {
-            time(|| scan(&tools, &pieces), case.calls, &mut ours);
+            time(|| scan(&tools, &text), case.calls, &mut ours);
             // Seconds a round: two are enough to see what it is.
             if case.twin && round < 2 {
-                time(|| twin(&pieces), case.calls, &mut theirs);
+                time(|| twin(&text), case.calls, &mut theirs);
             }
         }
-        let each = |total: Duration| total.as_nanos() as f64 / pieces.len() as f64;
+        let each = |total: Duration| total.as_nanos() as f64 / cuts(&text).count() as f64;
         print!("{:<32} {:>10.1}", case.name, each(ours));
         if case.twin {
             print!(" {:>14.1} {:>8.1}x", each(theirs), each(theirs) / each(ours));
