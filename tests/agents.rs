@@ -18,6 +18,11 @@
     feature = "web"
 ))]
 
+#[path = "served/form.rs"]
+mod form;
+#[path = "served/layers.rs"]
+mod layers;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -25,18 +30,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, routing::get};
+use form::Form;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, process::Command, time::timeout};
-use tower::ServiceBuilder;
-use tower_qwen::{
-    dedup::DedupLayer,
-    emulator::Emulator,
-    openai::OpenAiLayer,
-    qwen::QwenWebLayer,
-    session::{MemoryStore, SessionLayer},
-    tool::call::ToolCallLayer,
-};
+use tokio::{process::Command, time::timeout};
+use tower_qwen::emulator::Emulator;
 
 /// Longer than an agent takes on a busy machine, shorter than one's patience.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -44,53 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What the file holds that the agents write: markup, quotes, a closing tag, text beyond ASCII.
 const CONTENT: &str =
     "<b class=\"x\">Grüße &amp; \u{1F30C}</b>\n    indented } { \\n\n</function>\n";
-
-/// How the model writes a call (tool-calls.md a.1).
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    /// Format 1.
-    Coder,
-    /// Format 4: the opening tag is missing.
-    Bare,
-    /// Format 2.
-    Hermes,
-    /// Format 3.
-    Tags,
-}
-
-impl Form {
-    const ALL: [Self; 4] = [Self::Coder, Self::Bare, Self::Hermes, Self::Tags];
-
-    fn write(self, name: &str, arguments: &[(&str, &str)]) -> String {
-        let coder: String = arguments
-            .iter()
-            .map(|(key, value)| format!("<parameter={key}>\n{value}\n</parameter>\n"))
-            .collect();
-        match self {
-            Self::Coder => {
-                format!(
-                    "I call it.\n\n<tool_call>\n<function={name}>\n{coder}</function>\n</tool_call>"
-                )
-            }
-            Self::Bare => {
-                format!("I call it.\n\n<function={name}>\n{coder}</function>\n</tool_call>")
-            }
-            Self::Hermes => {
-                let arguments: serde_json::Map<_, _> =
-                    arguments.iter().map(|(key, value)| ((*key).into(), json!(value))).collect();
-                let call = json!({"name": name, "arguments": arguments});
-                format!("<tool_call>\n{call}\n</tool_call>")
-            }
-            Self::Tags => {
-                let arguments: String = arguments
-                    .iter()
-                    .map(|(key, value)| format!("<{key}>\n{value}\n</{key}>\n"))
-                    .collect();
-                format!("<{name}>\n{arguments}</{name}>")
-            }
-        }
-    }
-}
 
 /// An agent: how it is started, and what its tools are called.
 struct Agent {
@@ -128,9 +78,13 @@ fn installed(program: &str) -> Option<PathBuf> {
 async fn serve(agent: &Agent, form: Form, file: &str) -> String {
     let (write, [path, content]) = agent.write;
     let (read, read_path) = agent.read;
+    let step = |name, arguments: Value| {
+        let call = form.write(name, arguments.as_object().expect("an object"));
+        format!("I call it.\n\n{call}")
+    };
     let steps = [
-        form.write(write, &[(path, file), (content, CONTENT)]),
-        form.write(read, &[(read_path, file)]),
+        step(write, json!({(path): file, (content): CONTENT})),
+        step(read, json!({(read_path): file})),
     ];
     let marker = format!("task in {form:?}");
     let emulator = Emulator::builder()
@@ -146,23 +100,7 @@ async fn serve(agent: &Agent, form: Form, file: &str) -> String {
         })
         .piece_size(37)
         .build();
-    let chat = ServiceBuilder::new()
-        .layer(OpenAiLayer::new())
-        .layer(SessionLayer::new(MemoryStore::default()))
-        .layer(DedupLayer::new())
-        .layer(ToolCallLayer::new())
-        .layer(QwenWebLayer::new())
-        .service(emulator);
-    let models = || async {
-        Json(json!({"object": "list", "data": [{"id": "qwen3-coder-plus", "object": "model",
-            "created": 1, "owned_by": "qwen"}]}))
-    };
-    let app =
-        Router::new().route("/v1/models", get(models)).route_service("/v1/chat/completions", chat);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    format!("http://{address}/v1")
+    layers::serve(layers::over(emulator)).await
 }
 
 async fn run(mut command: Command, home: &Path) -> Output {
