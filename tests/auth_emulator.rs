@@ -183,8 +183,8 @@ async fn an_auth_error_inside_a_200_is_refreshed_and_replayed() {
     emulator.fail_refresh(RefreshFault::InvalidGrant);
     let token = pool.credential().await.unwrap();
     emulator.revoke(token.access_token().expose_secret());
-    assert!(ask().await.err().expect("dead").is_auth());
+    assert!(ask().await.expect_err("dead").is_auth());
     let asked = emulator.requests().len();
-    assert!(ask().await.err().expect("at once").is_auth());
+    assert!(ask().await.expect_err("at once").is_auth());
     assert_eq!(emulator.requests().len(), asked, "and nobody is asked");
 }

@@ -283,7 +283,7 @@ async fn c2_errors_inside_the_stream() {
         (json!({"error": "boom"}), ErrorKind::Upstream),
     ] {
         for before in [&[][..], &[delta(json!({"content": "a"}))]] {
-            let text = events(before) + &events(&[fault.clone()]) + DONE;
+            let text = events(before) + &events(std::slice::from_ref(&fault)) + DONE;
             let error = generic(&text).await.expect_err(&fault.to_string());
             assert_eq!(error.kind(), kind, "{fault}");
         }

@@ -405,7 +405,7 @@ async fn a_piece_leaves_when_it_arrives_and_pieces_that_came_together_leave_toge
     sender.send(piece("two")).expect("open");
     sender.send(piece("three")).expect("open");
     let frame = body.frame().await.expect("a frame").expect("infallible").into_data();
-    assert_eq!(data(&String::from_utf8(frame.expect("data").to_vec()).expect("UTF-8")).len(), 2);
+    assert_eq!(data(core::str::from_utf8(&frame.expect("data")).expect("UTF-8")).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 
 #![cfg(all(feature = "dedup", feature = "emulator", feature = "session", feature = "web"))]
 
-
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{

@@ -28,23 +28,20 @@ const CATALOGUE: &str = r#"{"data": [
 ]}"#;
 const UNAUTHORIZED: &str = r#"{"success":false,"data":{"code":"Unauthorized","details":"x"}}"#;
 
+type Answer = Response<Full<Bytes>>;
+type Answered = Ready<Result<Answer, Infallible>>;
 type Calls = Arc<Mutex<Vec<(HeaderMap, bool)>>>;
 
 /// An upstream that gives the answers in turn, and the requests that it got.
 fn upstream(
     answers: &[&'static str],
 ) -> (
-    impl Service<
-        Request<Full<Bytes>>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
-    >,
+    impl Service<Request<Full<Bytes>>, Response = Answer, Error = Infallible, Future = Answered>,
     Calls,
 ) {
     let calls = Calls::default();
     let noted = Arc::clone(&calls);
-    let mut answers = answers.to_vec().into_iter();
+    let mut answers = Vec::from(answers).into_iter();
     let service = service_fn(move |request: Request<Full<Bytes>>| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/api/models"));
         let anonymous = request.extensions().get::<Anonymous>().is_some();

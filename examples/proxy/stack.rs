@@ -61,12 +61,19 @@ where
     let store = store(&config.sessions)?;
     let edge = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
-        .layer(SessionLayer::from_shared(Arc::clone(&store)))
-        .layer(DedupLayer::new());
+        .layer(SessionLayer::from_shared(Arc::clone(&store)));
     let web = QwenWebLayer::new();
 
-    let xml = edge.clone().layer(ToolWrapLayer::new()).layer(web.clone()).service(upstream.clone());
+    // Outside of dedup: the names of the client's tools stand in its system prompt, which dedup
+    // leaves out of later turns.
+    let xml = edge
+        .clone()
+        .layer(ToolWrapLayer::new())
+        .layer(DedupLayer::new())
+        .layer(web.clone())
+        .service(upstream.clone());
     let xml = any_service(xml);
+    let edge = edge.layer(DedupLayer::new());
     let chat = match config.tools {
         Tools::Openai => {
             any_service(edge.layer(ToolCallLayer::new()).layer(web).service(upstream.clone()))
