@@ -4,7 +4,7 @@
 //! They are the packages of `tests/clients/agents/package.json`:
 //!
 //! ```sh
-//! cd tests/clients/agents && npm ci
+//! cd tests/clients/agents && npm install --no-package-lock
 //! ```
 //!
 //! Without them the tests say so and pass, except where `CI` is set. Neither needs a display, an
