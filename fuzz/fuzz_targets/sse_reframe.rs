@@ -165,14 +165,14 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     assert!(ended, "the body does not end");
-    let told = if in_band && got.len() >= 2 && got[got.len() - 2].data.contains("upstream_stream_error")
-    {
-        assert!(got.pop().is_some_and(|event| event.is_done()));
-        got.pop();
-        true
-    } else {
-        error.is_some()
-    };
+    let told =
+        if in_band && got.len() >= 2 && got[got.len() - 2].data.contains("upstream_stream_error") {
+            assert!(got.pop().is_some_and(|event| event.is_done()));
+            got.pop();
+            true
+        } else {
+            error.is_some()
+        };
     assert!(told || !broken, "a silent end");
     if !told {
         delivered.extend_from_slice(b"\n\n");

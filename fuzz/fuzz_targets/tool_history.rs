@@ -71,9 +71,34 @@ enum Piece<'a> {
 const WORDS: [&str; 7] = ["string", "integer", "number", "boolean", "null", "object", "array"];
 
 const MARKUP: [&str; 28] = [
-    "\n", "\r\n", "\r", " ", "</parameter>", "<parameter=a>", "</function>", "<function=tool>",
-    "<tool_call>", "</tool_call>", "</a>", "<a>", "</tool>", "<tool>", "null", "None", "true",
-    "12", "-0", "1.0", "{}", "[1]", "\"", "\\", "<", "</", "'a'", "\u{85}",
+    "\n",
+    "\r\n",
+    "\r",
+    " ",
+    "</parameter>",
+    "<parameter=a>",
+    "</function>",
+    "<function=tool>",
+    "<tool_call>",
+    "</tool_call>",
+    "</a>",
+    "<a>",
+    "</tool>",
+    "<tool>",
+    "null",
+    "None",
+    "true",
+    "12",
+    "-0",
+    "1.0",
+    "{}",
+    "[1]",
+    "\"",
+    "\\",
+    "<",
+    "</",
+    "'a'",
+    "\u{85}",
 ];
 
 fn pick<'a>(from: &[&'a str], index: u8) -> &'a str {
@@ -144,7 +169,9 @@ impl Json<'_> {
 /// Whether the readers' own limit of depth, 128, is far enough away.
 fn is_shallow(value: &Value, depth: usize) -> bool {
     match value {
-        Value::Array(values) => values.iter().all(|value| depth > 0 && is_shallow(value, depth - 1)),
+        Value::Array(values) => {
+            values.iter().all(|value| depth > 0 && is_shallow(value, depth - 1))
+        }
         Value::Object(members) => {
             members.values().all(|value| depth > 0 && is_shallow(value, depth - 1))
         }

@@ -121,7 +121,9 @@ fuzz_target!(|input: Input<'_>| {
         if byte.is_ascii() {
             text.push(byte.into());
         } else {
-            text.push_str(fragments::FRAGMENTS[usize::from(byte - 128) % fragments::FRAGMENTS.len()]);
+            text.push_str(
+                fragments::FRAGMENTS[usize::from(byte - 128) % fragments::FRAGMENTS.len()],
+            );
         }
     }
     let declared = declared(&input);

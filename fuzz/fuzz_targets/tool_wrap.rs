@@ -2,11 +2,11 @@
 //! judged by a second writing of the client's own parsers.
 #![no_main]
 
-#[path = "../../tests/xml_client/mod.rs"]
-mod xml_client;
 #[allow(dead_code, reason = "the property tests use more of it")]
 #[path = "../../tests/xml_client/replies.rs"]
 mod replies;
+#[path = "../../tests/xml_client/mod.rs"]
+mod xml_client;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
@@ -34,7 +34,9 @@ fuzz_target!(|input: Input<'_>| {
                 reply.push_str(replies::MARKUP[usize::from(*index) % replies::MARKUP.len()]);
             }
             Part::Text(text) => reply.push_str(text),
-            Part::Blanks(count) => reply.extend(std::iter::repeat_n(' ', usize::from(*count % 600))),
+            Part::Blanks(count) => {
+                reply.extend(std::iter::repeat_n(' ', usize::from(*count % 600)))
+            }
         }
     }
     let end = if input.cut { End::Cut } else { End::Complete };
