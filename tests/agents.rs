@@ -61,6 +61,7 @@ const OPENCODE: Agent = Agent {
     read: ("read", "filePath"),
 };
 
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn installed(program: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients/agents/node_modules/.bin")
