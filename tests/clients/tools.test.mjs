@@ -45,6 +45,9 @@ function checkTold(told, turn, count, what) {
   assert.deepEqual(order, order.toSorted((a, b) => a - b), what);
 }
 
+// A large argument takes these SDKs seconds; the suite for Python reads it in every form.
+const formsOf = (name) => (name === "large" ? forms.slice(0, 1) : forms);
+
 // ---- The OpenAI SDK
 
 async function whole(client, messages, options) {
@@ -105,7 +108,7 @@ const expected = ({ text, calls }) => ({
 
 for (const [name, steps] of Object.entries(cases)) {
   test(`openai: ${name}`, async () => {
-    for (const form of forms) {
+    for (const form of formsOf(name)) {
       const what = `${name} ${form}`;
       const text = `Do it: case:${name}:${form}`;
       const answers = await converse(whole, text);
@@ -252,7 +255,7 @@ const request = (prompt) => ({
 
 for (const [name, wanted] of Object.entries(cases)) {
   test(`ai: ${name}`, async () => {
-    for (const form of forms) {
+    for (const form of formsOf(name)) {
       const what = `${name} ${form}`;
       const prompt = `Do it: case:${name}:${form}`;
       const made = await generateText(request(prompt));

@@ -1,5 +1,7 @@
 //! The suites of tests/clients, which are written for the SDKs of other languages.
 
+#![expect(clippy::print_stdout, reason = "the output of a test is its report")]
+
 use std::{
     env,
     path::{Path, PathBuf},
