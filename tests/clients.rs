@@ -19,10 +19,6 @@
     feature = "tool-wrap",
     feature = "web"
 ))]
-#![expect(
-    clippy::print_stdout,
-    reason = "cargo test shows it where a test fails, or when asked to"
-)]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

@@ -22,7 +22,6 @@ mod form;
 #[path = "served/layers.rs"]
 mod layers;
 #[path = "served/suite.rs"]
-#[expect(clippy::print_stdout, reason = "whoever runs the tests shall know")]
 mod suite;
 
 use std::{collections::HashMap, fs, process::Command};

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, future::poll_fn, io, pin::pin, time::Duratio
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
+#[cfg(feature = "web")]
 use tower_service::Service;
 
 use crate::{Error, ErrorKind};
@@ -57,6 +58,7 @@ pub(super) fn credentials(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Waits until `service` takes a request, then hands it one.
+#[cfg(feature = "web")]
 pub(super) async fn send<S, R>(service: &mut S, request: R) -> Result<S::Response, Error>
 where
     S: Service<R>,

@@ -133,6 +133,12 @@ where
             return AnswerStream::whole(translator, &text).map(Response::new);
         }
         Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+        Err(_) if head.status.is_success() && !read.complete => {
+            return Err(Error::new(
+                ErrorKind::Truncated,
+                "the upstream's answer broke off, or is larger than what is read",
+            ));
+        }
         Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
     };
     let status = if head.status.is_success() {
