@@ -16,9 +16,10 @@
 //!   SessionLayer       which upstream chat does this history continue?
 //!   DedupLayer         send only what that chat has not seen
 //!   ToolCallLayer      tools → prompt, calls in the text → tool_calls
-//!   (or ToolWrapLayer  every reply is one XML tool call, for XML-protocol clients)
+//!   (or, outside of DedupLayer, ToolWrapLayer: every reply is one XML tool call,
+//!                      for XML-protocol clients)
 //!   AuthRefreshLayer   put the credential on; refresh once, retry once
-//!   QwenWebLayer       chat ⇄ chat.qwen.ai wire
+//!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire)
 //!       │  http::Request<Full<Bytes>>            http::Response<B: Body>
 //!   SseReframeLayer    any chunking in, whole well-formed events out
 //!   QwenUpstream       the HTTP client: base URL, headers, cookies, pool
@@ -27,7 +28,8 @@
 //! Every layer is optional and has a feature of its own. The order is not a matter of taste: the
 //! session hashes what the *client* saw and will send back, so it is outside the tools; dedup
 //! needs the conversation that the session found; the tools go only into the first message of a
-//! chat, so they are inside dedup; an expired token is reported inside a 200 that only the
+//! chat, so they are inside dedup, but for the XML mode, which reads the client's system prompt in
+//! every turn; an expired token is reported inside a 200 that only the
 //! adapter can read, so the credential is outside the adapter. Where types can say so, a wrong
 //! order does not compile. [`SseReframeLayer`](sse::SseReframeLayer) also stands alone over any
 //! HTTP service; the adapters read any chunking by themselves and do not need it.
@@ -99,6 +101,7 @@
 //! | `tool-wrap` | `ToolWrapLayer` | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | yes |
 //! | `web` | `QwenWebLayer` | yes |
+//! | `compatible` | `CompatibleLayer` | yes |
 //! | `client` | `QwenUpstream` | yes |
 //! | `emulator` | an in-process chat.qwen.ai | yes |
 //!
