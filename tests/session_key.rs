@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_qwen::{
     chat::{
-        ChatEvent, ChatRequest, Content, FunctionTool, Message, Part, PartKind, Role, Tenant, Text,
-        Tool, ToolCall, ToolChoice,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Content, FunctionTool, Message, Part,
+        PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
     },
     session::{ARGUMENTS_LIMIT, ChatKey, Key, KeyChain, TenantTag},
 };
@@ -324,6 +324,21 @@ fn call_event(index: u32, name: &str) -> ChatEvent {
 
 fn arguments_event(index: u32, json: &str) -> ChatEvent {
     ChatEvent::ToolArguments { index, json: json.to_owned().into() }
+}
+
+#[test]
+fn an_image_counts_as_the_text_that_the_client_sees() {
+    let image = Attachment::new(AttachmentKind::Image, "https://example.org/i.png".into());
+    let found = Attachment::new(AttachmentKind::SearchResult, "https://example.org/s".into());
+    let events = [
+        ChatEvent::Text("Here:\n".into()),
+        ChatEvent::Attachment(image),
+        ChatEvent::Attachment(found),
+        ChatEvent::Text("Like it?".into()),
+    ];
+    let seen = "Here:\n![image](https://example.org/i.png)\nLike it?";
+    let message = Message::new(Role::Assistant, seen);
+    assert_eq!(streamed(&[user("draw")], events), Some(key(vec![user("draw"), message])));
 }
 
 #[test]

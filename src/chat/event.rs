@@ -67,6 +67,21 @@ impl Attachment {
     pub const fn new(kind: AttachmentKind, url: Text) -> Self {
         Self { kind, url, title: None }
     }
+
+    /// What chat clients are shown of an image: Markdown, because the chat format has no field
+    /// for an image of the assistant's. `None` for what is not an image.
+    ///
+    /// It is what the client sends back, so whoever compares histories must count it as text.
+    #[must_use]
+    pub fn markdown(&self) -> Option<String> {
+        match self.kind {
+            AttachmentKind::Image => {
+                let title = self.title.as_deref().unwrap_or("image");
+                Some(format!("![{title}]({})\n", self.url))
+            }
+            AttachmentKind::SearchResult => None,
+        }
+    }
 }
 
 /// What an [`Attachment`] is.

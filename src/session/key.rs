@@ -353,6 +353,12 @@ impl AnswerChain {
     pub fn push(&mut self, event: &ChatEvent) {
         match event {
             ChatEvent::Text(piece) => self.text.push(piece),
+            // The client sees an image as text, and sends it back as such.
+            ChatEvent::Attachment(attachment) => {
+                if let Some(markdown) = attachment.markdown() {
+                    self.text.push(&markdown);
+                }
+            }
             ChatEvent::ToolCall { index, name, .. } => {
                 let Some(count) = self.count.checked_add(1).filter(|_| *index == self.count) else {
                     self.lost = true;
