@@ -30,6 +30,8 @@ pub mod client;
 #[cfg(feature = "compatible")]
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
 pub mod compatible;
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod future;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod models;
@@ -43,6 +45,8 @@ pub mod web;
 
 #[cfg(feature = "client")]
 pub use self::client::QwenUpstream;
+#[cfg(any(feature = "compatible", feature = "web"))]
+pub use self::future::ResponseFuture;
 #[cfg(feature = "web")]
 pub use self::web::{QwenWeb, QwenWebLayer};
 

@@ -58,7 +58,6 @@
 
 mod error;
 mod events;
-mod future;
 mod layer;
 mod request;
 mod server;
@@ -67,7 +66,6 @@ mod stream;
 mod think;
 
 pub use self::{
-    future::ResponseFuture,
     layer::{CompatibleLayer, ThinkTags},
     server::Server,
     service::Compatible,

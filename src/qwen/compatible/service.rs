@@ -12,7 +12,7 @@ use serde_json::Value;
 use tower_service::Service;
 
 use super::{
-    AnswerStream, ResponseFuture, Server,
+    AnswerStream, Server,
     error::Fault,
     events::Translator,
     layer::{Config, ThinkTags},
@@ -22,7 +22,10 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatRequest, Text},
-    qwen::transport::{self, BoxError},
+    qwen::{
+        ResponseFuture,
+        transport::{self, BoxError},
+    },
 };
 
 /// How much of an error body is read.
@@ -61,7 +64,7 @@ where
 {
     type Response = Response<AnswerStream<B>>;
     type Error = Error;
-    type Future = ResponseFuture<B>;
+    type Future = ResponseFuture<AnswerStream<B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(transport::error)

@@ -102,7 +102,6 @@
 mod error;
 mod fast;
 mod fold;
-mod future;
 mod layer;
 mod request;
 mod service;
@@ -112,9 +111,7 @@ mod turn;
 mod wire;
 
 pub(super) use self::error::{Call, envelope};
-pub use self::{
-    future::ResponseFuture, layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream,
-};
+pub use self::{layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream};
 
 /// How much the model thinks: the gears of upstream's own page (A8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

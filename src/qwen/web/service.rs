@@ -13,7 +13,6 @@ use tower_service::Service;
 
 use super::{
     error::{Call, effective_status, envelope},
-    future::ResponseFuture,
     layer::Config,
     request,
     stop::Stop,
@@ -23,7 +22,10 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatRequest, Conversation, Text},
-    qwen::transport::{self, BoxError},
+    qwen::{
+        ResponseFuture,
+        transport::{self, BoxError},
+    },
 };
 
 /// How much of a page that is not JSON is read.
@@ -70,7 +72,7 @@ where
 {
     type Response = Response<AnswerStream<B>>;
     type Error = Error;
-    type Future = ResponseFuture<B>;
+    type Future = ResponseFuture<AnswerStream<B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(transport::error)
