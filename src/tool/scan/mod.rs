@@ -61,6 +61,9 @@
 //!
 //! # What is decided beyond the rules
 //!
+//! - Bare and fenced JSON, `<tools>` and `tool_code` are text, as the rules have it by default.
+//!   The options of rule 21 are not offered: whether a reply is one such object is known only at
+//!   its end, so all of it would have to be held back.
 //! - An opener that follows an opener after a backtick is text as well, up to the line's end, so
 //!   a whole call quoted as inline code is no call.
 //! - A line that begins with three backticks and has more of them later is inline code, not a
