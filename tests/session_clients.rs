@@ -1,0 +1,121 @@
+//! Long conversations with tools through the official SDKs: one chat upstream, only new messages
+//! each turn, and one replay after the proxy was started anew.
+//!
+//! The SDKs are those of tests/clients.rs; without them the tests say so and pass, except where
+//! `CI` is set.
+#![cfg(all(
+    feature = "dedup",
+    feature = "emulator",
+    feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+
+#[path = "served/layers.rs"]
+mod layers;
+#[path = "served/suite.rs"]
+mod suite;
+
+use std::process::Command;
+
+use tower_qwen::emulator::{ChatRecord, Emulator};
+
+const TURNS: usize = 50;
+
+/// A model that wants to know the time in every second turn before it answers.
+fn model() -> Emulator {
+    Emulator::builder()
+        .answers(|message, earlier| {
+            let number = |text: &str, word: &str| -> Option<usize> {
+                let (_, rest) = text.rsplit_once(word)?;
+                rest.split_once('>')?.0.parse().ok()
+            };
+            // A replay holds all of them; the last one counts.
+            if message.rfind("<result ") > message.rfind("<turn ") {
+                return number(message, "<result ").map(|turn| format!("answer {turn}"));
+            }
+            let turn = number(message, "<turn ")
+                .or_else(|| earlier.iter().rev().find_map(|text| number(text, "<turn ")))?;
+            Some(if turn % 2 == 1 {
+                "<tool_call>\n<function=get_time>\n</function>\n</tool_call>".into()
+            } else {
+                format!("answer {turn}")
+            })
+        })
+        .build()
+}
+
+/// Runs the script with the first turns at a proxy, the others at one that remembers nothing of
+/// them; what upstream saw then.
+fn converse(script: &mut Command, turns_before: usize) -> Emulator {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let emulator = model();
+    let (first, second) = runtime.block_on(async {
+        let first = layers::serve(layers::over(emulator.clone())).await;
+        (first, layers::serve(layers::over(emulator.clone())).await)
+    });
+    let urls: Vec<_> =
+        (0..TURNS).map(|turn| if turn < turns_before { &first } else { &second }).collect();
+    let urls = serde_json::to_string(&urls).expect("strings");
+    suite::run(script.env("TURN_URLS", urls), &first);
+    emulator
+}
+
+/// What the user's messages of each chat say; the chats in no order.
+fn said(emulator: &Emulator) -> Vec<Vec<String>> {
+    let users = |chat: &ChatRecord| {
+        let messages = chat.messages.iter().filter(|message| message.role == "user");
+        messages.map(|message| message.text.clone()).collect()
+    };
+    emulator.chats().iter().map(users).collect()
+}
+
+fn turns(text: &str) -> usize {
+    text.matches("<turn ").count()
+}
+
+fn one_chat_takes_only_what_is_new(script: &mut Command) {
+    let emulator = converse(script, TURNS);
+    assert_eq!(emulator.chats().len(), 1, "one chat for the whole conversation");
+    let said = &said(&emulator)[0];
+    assert_eq!(said.len(), TURNS + TURNS / 2, "a message a turn, and one a result");
+    assert_eq!(said.iter().filter(|text| text.contains("<tools>")).count(), 1, "tools once");
+    for (index, text) in said.iter().enumerate().skip(1) {
+        let marks = turns(text) + text.matches("<result ").count();
+        assert_eq!(marks, 1, "message {index} holds more than what is new: {text}");
+    }
+    // Each is a child of the answer before it, so the last one's path holds them all.
+    let chat = &emulator.chats()[0];
+    let last = chat.messages.last().expect("an answer");
+    let path = emulator.path(&chat.id, &last.id).expect("a branch");
+    assert_eq!(path.len(), chat.messages.len());
+}
+
+fn a_new_proxy_replays_once(script: &mut Command) {
+    let emulator = converse(script, TURNS / 2);
+    assert_eq!(emulator.chats().len(), 2, "one chat before, one behind");
+    let mut said = said(&emulator);
+    said.sort_by_key(|texts| turns(&texts[0]));
+    assert_eq!(turns(&said[0][0]), 1, "{}", said[0][0]);
+    assert_eq!(turns(&said[1][0]), TURNS / 2 + 1, "{}", said[1][0]);
+    for text in said.iter().flat_map(|texts| &texts[1..]) {
+        assert!(turns(text) <= 1, "replayed again: {text}");
+    }
+}
+
+#[test]
+fn fifty_turns_with_the_sdk_for_python() {
+    let Some(mut python) = suite::python("openai") else { return };
+    one_chat_takes_only_what_is_new(python.arg("sessions.py"));
+    let Some(mut python) = suite::python("openai") else { return };
+    a_new_proxy_replays_once(python.arg("sessions.py"));
+}
+
+#[test]
+fn fifty_turns_with_the_sdk_for_node() {
+    let Some(mut node) = suite::node(&["openai"]) else { return };
+    one_chat_takes_only_what_is_new(node.arg("sessions.mjs"));
+    let Some(mut node) = suite::node(&["openai"]) else { return };
+    a_new_proxy_replays_once(node.arg("sessions.mjs"));
+}
