@@ -17,8 +17,14 @@ mod layers;
 #[path = "served/suite.rs"]
 mod suite;
 
+#[cfg(feature = "redis")]
+#[path = "served/redis.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod redis;
+
 use std::process::Command;
 
+use axum::Router;
 use tower_qwen::emulator::{ChatRecord, Emulator};
 
 const TURNS: usize = 50;
@@ -49,17 +55,21 @@ fn model() -> Emulator {
 /// Runs the script with the first turns at a proxy, the others at one that remembers nothing of
 /// them; what upstream saw then.
 fn converse(script: &mut Command, turns_before: usize) -> Emulator {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let emulator = model();
-    let (first, second) = runtime.block_on(async {
-        let first = layers::serve(layers::over(emulator.clone())).await;
-        (first, layers::serve(layers::over(emulator.clone())).await)
-    });
-    let urls: Vec<_> =
-        (0..TURNS).map(|turn| if turn < turns_before { &first } else { &second }).collect();
-    let urls = serde_json::to_string(&urls).expect("strings");
-    suite::run(script.env("TURN_URLS", urls), &first);
+    let proxies = [layers::over(emulator.clone()), layers::over(emulator.clone())];
+    run(script, proxies, |turn| usize::from(turn >= turns_before));
     emulator
+}
+
+/// Runs the script, each turn at the proxy that `which` says.
+fn run(script: &mut Command, proxies: [Router; 2], which: impl Fn(usize) -> usize) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let [first, second] = proxies;
+    let served =
+        runtime.block_on(async { [layers::serve(first).await, layers::serve(second).await] });
+    let urls: Vec<_> = (0..TURNS).map(|turn| &served[which(turn)]).collect();
+    let urls = serde_json::to_string(&urls).expect("strings");
+    suite::run(script.env("TURN_URLS", urls), &served[0]);
 }
 
 /// What the user's messages of each chat say; the chats in no order.
@@ -76,9 +86,12 @@ fn turns(text: &str) -> usize {
 }
 
 fn one_chat_takes_only_what_is_new(script: &mut Command) {
-    let emulator = converse(script, TURNS);
+    check_one_chat(&converse(script, TURNS));
+}
+
+fn check_one_chat(emulator: &Emulator) {
     assert_eq!(emulator.chats().len(), 1, "one chat for the whole conversation");
-    let said = &said(&emulator)[0];
+    let said = &said(emulator)[0];
     assert_eq!(said.len(), TURNS + TURNS / 2, "a message a turn, and one a result");
     assert_eq!(said.iter().filter(|text| text.contains("<tools>")).count(), 1, "tools once");
     for (index, text) in said.iter().enumerate().skip(1) {
@@ -118,4 +131,21 @@ fn fifty_turns_with_the_sdk_for_node() {
     one_chat_takes_only_what_is_new(node.arg("sessions.mjs"));
     let Some(mut node) = suite::node(&["openai"]) else { return };
     a_new_proxy_replays_once(node.arg("sessions.mjs"));
+}
+
+/// Two proxies with one Redis take the turns by turns.
+#[cfg(feature = "redis")]
+#[test]
+fn two_proxies_with_one_redis_go_on_for_each_other() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let Some(server) = runtime.block_on(redis::Server::start()) else { return };
+    for script in ["sessions.py", "sessions.mjs"] {
+        let command =
+            if script.ends_with("py") { suite::python("openai") } else { suite::node(&["openai"]) };
+        let Some(mut command) = command else { return };
+        let emulator = model();
+        let proxies = [(); 2].map(|()| layers::over_with(emulator.clone(), server.store()));
+        run(command.arg(script), proxies, |turn| turn % 2);
+        check_one_chat(&emulator);
+    }
 }

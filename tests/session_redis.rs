@@ -2,11 +2,12 @@
 //!
 //! Without `redis-server` on the path the tests say so and pass, unless `CI` is `true`.
 
-#![cfg(feature = "redis")]
+#![cfg(all(feature = "dedup", feature = "redis"))]
+
+#[path = "served/redis.rs"]
+mod server;
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,6 +17,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::BoxStream};
 use http::{Request, Response};
+use server::{PATIENCE, Server};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
     Error,
@@ -25,92 +27,6 @@ use tower_qwen::{
         ChatKey, Key, KeyChain, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
     },
 };
-
-/// A server on a port of its own, with nothing on disk.
-struct Server {
-    port: u16,
-    child: Option<Child>,
-}
-
-impl Server {
-    /// `None`, said aloud, where there is no `redis-server`.
-    #[expect(clippy::print_stderr, reason = "whoever runs the tests shall know")]
-    async fn start() -> Option<Self> {
-        let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
-        if there.is_err() {
-            assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
-                "redis-server must be installed where CI=true"
-            );
-            eprintln!("skipped: there is no redis-server on the path");
-            return None;
-        }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let mut server = Self { port, child: None };
-        server.run().await;
-        Some(server)
-    }
-
-    async fn run(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server starts");
-        self.child = Some(child);
-        let began = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "redis-server does not listen");
-            tokio::task::yield_now().await;
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it runs");
-            child.wait().expect("it ends");
-        }
-    }
-
-    /// Stops the process without closing its sockets.
-    fn signal(&self, signal: &str) {
-        let child = self.child.as_ref().expect("it runs");
-        let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
-        assert!(status.expect("kill is there").success());
-    }
-
-    /// With the time limit that it has by default.
-    fn hasty_store(&self) -> RedisStore {
-        RedisStore::new(&format!("redis://127.0.0.1:{}", self.port)).expect("a URL")
-    }
-
-    /// With a time limit that a busy machine does not reach.
-    fn store(&self) -> RedisStore {
-        self.hasty_store().with_timeout(PATIENCE)
-    }
-
-    async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port));
-        let mut connection = client
-            .expect("a URL")
-            .get_multiplexed_async_connection()
-            .await
-            .expect("redis-server answers");
-        command.query_async(&mut connection).await.expect("redis-server answers")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const ANN: Tenant = Tenant::from_digest([1; 32]);
 const BOB: Tenant = Tenant::from_digest([2; 32]);

@@ -9,15 +9,20 @@ use tower_qwen::{
     emulator::Emulator,
     openai::OpenAiLayer,
     qwen::QwenWebLayer,
-    session::{MemoryStore, SessionLayer},
+    session::{MemoryStore, SessionLayer, SessionStore},
     tool::call::ToolCallLayer,
 };
 
 /// The API of OpenAI below `/v1`, over `emulator`.
 pub(crate) fn over(emulator: Emulator) -> Router {
+    over_with(emulator, MemoryStore::default())
+}
+
+/// The same with another store of sessions.
+pub(crate) fn over_with(emulator: Emulator, store: impl SessionStore) -> Router {
     let chat = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
-        .layer(SessionLayer::new(MemoryStore::default()))
+        .layer(SessionLayer::new(store))
         .layer(DedupLayer::new())
         .layer(ToolCallLayer::new())
         .layer(QwenWebLayer::new())
