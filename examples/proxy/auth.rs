@@ -1,15 +1,20 @@
 //! Which clients are served.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header::AUTHORIZATION},
+    http::{
+        HeaderMap, HeaderValue, Version,
+        header::{AUTHORIZATION, CONNECTION},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use http_body_util::{BodyExt, Limited};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use tokio::time::timeout;
 use tower_qwen::{Error, ErrorKind, openai::error_response};
 
 /// The keys of which a client must present one; with none, any client is served.
@@ -90,8 +95,27 @@ pub(crate) async fn require_key(
 ) -> Response {
     match keys.check(request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error_response(&error).into_response(),
+        Err(error) => refuse_unread(request, &error).await,
     }
+}
+
+/// How much of an unwanted body is read.
+const DRAINED: usize = 256 * 1024;
+
+/// Refuses `request` before its body was read.
+///
+/// The server closes a connection on which a body was left unread, and a client that reuses it
+/// for its next request finds it closed. So a body of the usual size is read; over a larger or a
+/// slower one the client is told that the connection ends.
+pub(crate) async fn refuse_unread(request: Request, error: &Error) -> Response {
+    let version = request.version();
+    let body = Limited::new(request.into_body(), DRAINED).collect();
+    let drained = timeout(Duration::from_secs(1), body).await.is_ok_and(|read| read.is_ok());
+    let mut response = error_response(error).into_response();
+    if !drained && version <= Version::HTTP_11 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 #[cfg(test)]

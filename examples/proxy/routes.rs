@@ -28,7 +28,7 @@ use tower_qwen::{
 use tracing::{Level, info_span};
 
 use super::{
-    auth::{ApiKeys, require_key},
+    auth::{ApiKeys, refuse_unread, require_key},
     chats::Chats,
     models::Models,
 };
@@ -192,13 +192,13 @@ fn cors(open: bool) -> CorsLayer {
 /// host name was rebound to this machine.
 async fn own_pages_only(open: bool, request: Request, next: Next) -> Response {
     match request.headers().get(ORIGIN) {
-        Some(origin) if open && !is_loopback(origin) => refuse(
-            Error::new(
+        Some(origin) if open && !is_loopback(origin) => {
+            let error = Error::new(
                 ErrorKind::Permission,
                 "pages from other hosts are served only by a proxy that asks for an API key",
-            )
-            .with_code("origin_not_allowed"),
-        ),
+            );
+            refuse_unread(request, &error.with_code("origin_not_allowed")).await
+        }
         _ => next.run(request).await,
     }
 }

@@ -234,3 +234,15 @@ async fn a_key_among_several_cannot_delete_what_may_be_anothers() {
     assert_eq!(ask(&shared, mine("/v1/chats/c-1")).await.0, StatusCode::NOT_FOUND);
     assert_eq!(ask(&shared, mine("/v1/chats/delete")).await.0, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn a_refusal_reads_the_body_or_ends_the_connection() {
+    let keyed = proxy("sk-one");
+    let (status, headers, _) = ask(&keyed, chat()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(!headers.contains_key("connection"), "the body is small, so it was read");
+    let large = post("/v1/chat/completions", vec![b' '; 1024 * 1024]);
+    let (status, headers, _) = ask(&keyed, large).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(headers["connection"], "close");
+}
