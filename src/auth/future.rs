@@ -14,7 +14,7 @@ use super::{
     egress::Egress,
     pool::{CredentialPool, elsewhere},
     refresh::{Account, Cause, Lease},
-    service::{Shared, stamped},
+    service::{Kept, Shared},
 };
 use crate::Error;
 
@@ -108,8 +108,7 @@ impl<F, S, B, RB, E, C> std::fmt::Debug for ResponseFuture<F, S, B, RB, E, C> {
 /// A request that has been sent once, and what is needed to send it once more.
 pub(super) struct Attempt<S, B, C> {
     pub(super) inner: S,
-    /// As it came, without a credential.
-    pub(super) request: Request<B>,
+    pub(super) kept: Kept<B>,
     pub(super) lease: Lease,
     pub(super) shared: Arc<Shared<C>>,
 }
@@ -171,7 +170,7 @@ where
         E: From<Error>,
         C: Classify<RB, E>,
     {
-        let bound = self.request.body().account().is_some();
+        let bound = self.kept.is_bound();
         let Shared { pool, egress, .. } = &*self.shared;
         let (lease, cause) = match judge(pool, egress, &self.lease, bound, outcome).await {
             Verdict::Replay(lease, cause) => (lease, cause),
@@ -182,19 +181,21 @@ where
         metrics::counter!("tower_qwen_auth_retry_total", "cause" => cause).increment(1);
         tracing::debug!(account = %lease.account.name(), cause, "sending a request once more");
         poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        let second = stamped(&self.request, &lease);
-        let result = self.inner.call(second).await;
-        self.lease = lease;
-        match self.classify(&result) {
-            Outcome::Accepted => self.accepted(),
+        let Self { mut inner, kept, shared, .. } = self;
+        let result = inner.call(kept.into_request(&lease)).await;
+        match shared.classify.classify(result.as_ref()) {
+            Outcome::Accepted => {
+                lease.account.accepted();
+                shared.egress.accepted();
+            }
             // Once refreshed and once retried: the account is at fault (G2). After a rotation
             // it is not: the other account has not had its refresh yet.
             Outcome::Refused if cause == "refused" => {
-                self.lease.account.refused(self.lease.generation);
+                lease.account.refused(lease.generation);
             }
-            Outcome::Quota { retry_after } => self.lease.account.exhausted(retry_after),
-            Outcome::RateLimited { retry_after } => self.lease.account.slowed(retry_after),
-            Outcome::Challenge => self.shared.egress.challenged(),
+            Outcome::Quota { retry_after } => lease.account.exhausted(retry_after),
+            Outcome::RateLimited { retry_after } => lease.account.slowed(retry_after),
+            Outcome::Challenge => shared.egress.challenged(),
             Outcome::Refused | Outcome::Timeout | Outcome::Other => {}
         }
         result
