@@ -98,6 +98,7 @@ fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String> {
             .map_err(|_| "--redis: it is not a URL such as redis://127.0.0.1:6379/0".to_owned())?;
         return Ok(Arc::new(store.with_ttl(sessions.ttl)));
     }
+    debug_assert!(sessions.redis.is_none(), "options that ask for it were refused");
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
