@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::config::{Config, Upstream};
+use super::config::{Config, Tools, Upstream, UpstreamConfig};
 
 /// Writes the banner: where it listens, who answers and why, and what to try.
 ///
@@ -17,25 +17,7 @@ use super::config::{Config, Upstream};
 pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     writeln!(out, "tower-qwen proxy {version} listens on http://{address}")?;
-    writeln!(out, "  upstream: {}, {}", config.upstream.name(), config.reason)?;
-    match &config.upstream {
-        Upstream::Emulator { recording } => {
-            match recording {
-                Some(recording) => {
-                    writeln!(out, "    it replays {} recorded bytes", recording.len())?;
-                }
-                None => writeln!(out, "    it is an imitation: no model answers")?,
-            }
-            writeln!(out, "    for chat.qwen.ai set QWEN_TOKEN or QWEN_COOKIES (see --help)")?;
-        }
-        Upstream::Web { base_url, credentials } => {
-            writeln!(out, "    at {base_url}")?;
-            if credentials.is_empty() {
-                writeln!(out, "    without a credential; set QWEN_TOKEN or QWEN_COOKIES")?;
-            }
-            writeln!(out, "    for an imitation without a network: --upstream emulator")?;
-        }
-    }
+    settings(&mut out, config)?;
     if config.api_keys.is_empty() {
         let reach = if address.ip().is_loopback() { "" } else { " WHO CAN REACH IT" };
         writeln!(out, "  clients: any{reach}; to ask for a key set QWEN_PROXY_API_KEY")?;
@@ -57,4 +39,59 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
          -d '{{\"model\":\"qwen3-max\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
          \"content\":\"Hello\"}}]}}'"
     )
+}
+
+/// Writes who answers and why.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub(crate) fn settings(mut out: impl Write, config: &Config) -> io::Result<()> {
+    if let Some(file) = &config.file {
+        writeln!(out, "  configuration: {}", file.display())?;
+    }
+    for upstream in &config.upstreams {
+        one(&mut out, upstream)?;
+    }
+    Ok(())
+}
+
+fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
+    let kind = config.upstream.kind();
+    let name = String::from_utf8_lossy(config.name.as_bytes());
+    let named = if name == kind { String::new() } else { format!(" ({name})") };
+    writeln!(out, "  upstream: {kind}{named}, {}", config.reason)?;
+    match &config.upstream {
+        Upstream::Emulator { recording } => {
+            match recording {
+                Some(recording) => {
+                    writeln!(out, "    it replays {} recorded bytes", recording.len())?;
+                }
+                None => writeln!(out, "    it is an imitation: no model answers")?,
+            }
+            writeln!(
+                out,
+                "    for chat.qwen.ai set QWEN_TOKEN or QWEN_COOKIES, for an API QWEN_BASE_URL \
+                 or DASHSCOPE_API_KEY (see --help)"
+            )?;
+        }
+        Upstream::Web { base_url, credentials } => {
+            writeln!(out, "    at {base_url}")?;
+            if credentials.is_empty() {
+                writeln!(out, "    without a credential; set QWEN_TOKEN or QWEN_COOKIES")?;
+            }
+            writeln!(out, "    for an imitation without a network: --upstream emulator")?;
+        }
+        Upstream::Compatible { base_url, server, key } => {
+            let key = if key.is_some() { "with a key" } else { "without a key" };
+            writeln!(out, "    at {base_url}, {key}, as {server:?}")?;
+            if config.tools == Tools::Off {
+                writeln!(out, "    chat passes byte by byte")?;
+            }
+        }
+    }
+    if !config.models.is_any() {
+        writeln!(out, "    for the models {}", config.models)?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::Full;
-use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::Tenant,
@@ -14,13 +14,36 @@ use tower_qwen::{
     session::{Key, SessionStore, StoreError, forget_chat, forget_tenant},
 };
 
-use super::auth::ApiKeys;
+use super::{
+    auth::ApiKeys,
+    lanes::{DeleteChats, Lanes},
+};
+
+/// How chats of `upstream` are deleted.
+pub(crate) fn deletion<U, B>(upstream: U) -> DeleteChats
+where
+    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    DeleteChats::new(service_fn(move |id: Option<String>| {
+        let upstream = upstream.clone();
+        async move {
+            match id {
+                Some(id) => chats::delete(upstream, &HeaderMap::new(), &id).await,
+                None => chats::delete_all(upstream, &HeaderMap::new()).await,
+            }
+        }
+    }))
+}
 
 /// Deletes chats of a tenant.
 #[derive(Clone)]
 pub(crate) struct Chats {
-    /// One chat by its id, or all of them.
-    upstream: BoxCloneSyncService<Option<String>, (), Error>,
+    lanes: Lanes,
     store: Arc<dyn SessionStore>,
     /// Whether other tenants may have chats in the same account.
     shared: bool,
@@ -33,34 +56,27 @@ impl fmt::Debug for Chats {
 }
 
 impl Chats {
-    pub(crate) fn new<U, B>(upstream: U, store: Arc<dyn SessionStore>, keys: &ApiKeys) -> Self
-    where
-        U: Service<
-                Request<Full<Bytes>>,
-                Response = Response<B>,
-                Error: Into<BoxError>,
-                Future: Send,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let delete = service_fn(move |id: Option<String>| {
-            let upstream = upstream.clone();
-            async move {
-                match id {
-                    Some(id) => chats::delete(upstream, &HeaderMap::new(), &id).await,
-                    None => chats::delete_all(upstream, &HeaderMap::new()).await,
-                }
-            }
-        });
-        Self { upstream: BoxCloneSyncService::new(delete), store, shared: keys.len() > 1 }
+    pub(crate) fn new(lanes: Lanes, store: Arc<dyn SessionStore>, keys: &ApiKeys) -> Self {
+        Self { lanes, store, shared: keys.len() > 1 }
     }
 
-    /// Deletes the chat `id`. Where several keys share the account it must be known as the
-    /// tenant's own; the sessions go first, so that nobody goes on in a chat that is gone.
+    /// How to delete in each upstream that keeps chats.
+    fn deletions(&self) -> Result<Vec<DeleteChats>, Error> {
+        let all: Vec<_> = self.lanes.iter().filter_map(|lane| lane.chats.clone()).collect();
+        if all.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "no upstream here keeps chats, so there is none to delete",
+            ));
+        }
+        Ok(all)
+    }
+
+    /// Deletes the chat `id`, in whichever upstream it is. Where several keys share the account
+    /// it must be known as the tenant's own; the sessions go first, so that nobody goes on in a
+    /// chat that is gone.
     pub(crate) async fn delete(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
+        let deletions = self.deletions()?;
         if self.shared {
             let known = self.store.find(&[Key::of_chat(tenant, id)]).await.map_err(failed)?;
             if known.is_none() {
@@ -71,11 +87,19 @@ impl Chats {
             }
         }
         forget_chat(&*self.store, tenant, id).await.map_err(failed)?;
-        self.upstream.clone().oneshot(Some(id.to_owned())).await
+        let mut refused = None;
+        for delete in deletions {
+            match delete.oneshot(Some(id.to_owned())).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(refused.unwrap_or(error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
-    /// Deletes every chat of the account, which must be the tenant's alone.
+    /// Deletes every chat of the accounts, which must be the tenant's alone.
     pub(crate) async fn delete_all(&self, tenant: &Tenant) -> Result<(), Error> {
+        let deletions = self.deletions()?;
         if self.shared {
             return Err(Error::new(
                 ErrorKind::Permission,
@@ -84,7 +108,10 @@ impl Chats {
             ));
         }
         forget_tenant(&*self.store, tenant).await.map_err(failed)?;
-        self.upstream.clone().oneshot(None).await
+        for delete in deletions {
+            delete.oneshot(None).await?;
+        }
+        Ok(())
     }
 }
 

@@ -1,158 +1,109 @@
-//! What the proxy is told: its options, their environment names, and what follows from them.
+//! What the proxy is told: its options, their environment names, its file, and what follows from
+//! them.
 
-use std::{env, ffi::OsStr, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
+mod file;
+mod options;
+mod patterns;
+mod url;
+mod web;
 
-use axum::http::{Uri, uri::Scheme};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::{env, ffi::OsStr, fmt, fs, path::PathBuf, time::Duration};
+
+use axum::http::{HeaderValue, Uri};
 use bytes::Bytes;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
+use tower_qwen::qwen::compatible::Server;
 use tracing_subscriber::EnvFilter;
 
+use self::{
+    options::{Kind, ServerKind, Settings, UpstreamSettings, secret},
+    url::{address_from_parts, checked_address, parse_base_url},
+    web::web_credentials,
+};
 use super::auth::ApiKeys;
 
-const DEFAULT_HOST: &str = "127.0.0.1";
-const DEFAULT_PORT: u16 = 8080;
-const DEFAULT_BASE_URL: &str = "https://chat.qwen.ai";
+pub(crate) use self::{options::Tools, patterns::Patterns, web::WebCredentials};
+
+const WEB: &str = "https://chat.qwen.ai";
+const DASHSCOPE: &str = "https://dashscope.aliyuncs.com/compatible-mode/v1";
 const DEFAULT_LOG: &str = "info";
+const DEFAULT_TTL: u64 = 3600;
+const DEFAULT_CAPACITY: u64 = 100_000;
 
 /// An OpenAI-compatible proxy in front of Qwen.
 #[derive(Debug, Parser)]
 #[command(
     name = "proxy",
     version,
-    after_help = "Environment names stand for options that are not given; an empty value counts \
-                  as none. Prefer them for secrets: a command line can be seen by every user of \
-                  the machine."
+    args_conflicts_with_subcommands = true,
+    after_help = "Environment names stand for options that are not given, and the file of \
+                  --config for those that are in neither; an empty value counts as none. Prefer \
+                  them for secrets: a command line can be seen by every user of the machine."
 )]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else the program can do than serve.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Says what would be used, asks every upstream once, and ends
+    Check(Options),
+}
+
+/// What the proxy serves with.
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Options {
-    /// Where to listen, as HOST:PORT; port 0 takes a free one. Without it HOST and PORT are
-    /// read, each by itself [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS", env = "QWEN_PROXY_LISTEN", hide_env_values = true)]
-    listen: Option<String>,
+    /// Read these options, and several upstreams, from this TOML file; it is read again on
+    /// SIGHUP [default: none]
+    #[arg(long, value_name = "FILE", env = "QWEN_PROXY_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
 
-    /// Who answers. `auto` takes `web` if a web credential is given, else the emulator
-    #[arg(
-        long,
-        value_enum,
-        value_name = "KIND",
-        env = "QWEN_UPSTREAM",
-        hide_env_values = true,
-        default_value_t
-    )]
-    upstream: UpstreamChoice,
+    #[command(flatten)]
+    settings: Settings,
 
-    /// The web upstream's origin [default: https://chat.qwen.ai]
-    #[arg(long, value_name = "URL", env = "QWEN_BASE_URL", hide_env_values = true)]
-    base_url: Option<String>,
-
-    /// A credential of the web upstream: a JWT (`eyJ…`) is sent as bearer and as the cookie
-    /// `token`, anything else as `bx-umidtoken` [default: none]
-    #[arg(long, value_name = "TOKEN", env = "QWEN_TOKEN", hide_env_values = true)]
-    token: Option<SecretString>,
-
-    /// Cookies for the web upstream, as a browser sends them: `name=value; name=value`
-    /// [default: none]
-    #[arg(long, value_name = "COOKIES", env = "QWEN_COOKIES", hide_env_values = true)]
-    cookies: Option<SecretString>,
-
-    /// The keys, separated by commas, of which clients must present one as `Authorization:
-    /// Bearer` or `X-API-Key`. Without it API_KEY is read [default: none, any client is served]
-    #[arg(long, value_name = "KEYS", env = "QWEN_PROXY_API_KEY", hide_env_values = true)]
-    api_key: Option<SecretString>,
-
-    /// How calls of tools reach the client
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORM",
-        env = "QWEN_TOOLS",
-        hide_env_values = true,
-        default_value_t
-    )]
-    tools: Tools,
-
-    /// How many seconds a conversation is remembered that nobody goes on with
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        env = "QWEN_SESSION_TTL",
-        hide_env_values = true,
-        default_value_t = 3600,
-        value_parser = clap::value_parser!(u64).range(1..=31_536_000)
-    )]
-    session_ttl: u64,
-
-    /// How many turns are remembered at most; beyond it the oldest are replayed when they go on
-    #[arg(
-        long,
-        value_name = "TURNS",
-        env = "QWEN_SESSION_CAPACITY",
-        hide_env_values = true,
-        default_value_t = 100_000
-    )]
-    session_capacity: u64,
-
-    /// Remember conversations in this Redis, for several proxies that serve the same clients; a
-    /// build with `--features redis` can [default: none, in memory]
-    #[arg(long, value_name = "URL", env = "QWEN_REDIS_URL", hide_env_values = true)]
-    redis: Option<SecretString>,
-
-    /// Answer with this recorded event stream of the web upstream; for the emulator only
-    /// [default: none]
-    #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
-    replay: Option<PathBuf>,
-
-    /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
-    /// LOG_LEVEL is read [default: info]
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
-    log: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum UpstreamChoice {
-    /// `web` if a web credential is given, else the emulator
-    #[default]
-    Auto,
-    /// An imitation of chat.qwen.ai inside this process
-    Emulator,
-    /// The web API of chat.qwen.ai
-    Web,
-}
-
-/// How calls of tools reach the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Tools {
-    /// Tools are offered in the prompt, and calls become `tool_calls`
-    #[default]
-    Openai,
-    /// Every reply is one XML tool call, for clients of that protocol (also at /xml/v1)
-    Xml,
-    /// The client's tools are not offered; what the model writes is passed on as it is
-    Off,
+    #[command(flatten)]
+    upstream: UpstreamSettings,
 }
 
 /// Everything the proxy needs to know, checked.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
     /// Where to listen, as `HOST:PORT`.
     pub(crate) listen: String,
-    /// Who answers.
-    pub(crate) upstream: Upstream,
-    /// Why it is this one: completes "upstream: web, …".
-    pub(crate) reason: &'static str,
+    /// Who answers: at least one.
+    pub(crate) upstreams: Vec<UpstreamConfig>,
     /// The keys of clients.
     pub(crate) api_keys: ApiKeys,
-    /// What becomes of tools.
-    pub(crate) tools: Tools,
     /// How conversations are remembered.
     pub(crate) sessions: Sessions,
     /// What to log.
     pub(crate) log: String,
 }
 
-/// How conversations are remembered.
+/// One of those who answer.
 #[derive(Debug)]
+pub(crate) struct UpstreamConfig {
+    /// What clients see in `x-qwen-upstream`.
+    pub(crate) name: HeaderValue,
+    /// Which models it is asked for.
+    pub(crate) models: Patterns,
+    /// Who it is.
+    pub(crate) upstream: Upstream,
+    /// Why it is this one: completes "upstream: web, …".
+    pub(crate) reason: &'static str,
+    /// What becomes of tools.
+    pub(crate) tools: Tools,
+}
+
+/// How conversations are remembered.
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     /// For how long after their last use.
     pub(crate) ttl: Duration,
@@ -162,6 +113,14 @@ pub(crate) struct Sessions {
     pub(crate) redis: Option<SecretString>,
 }
 
+impl PartialEq for Sessions {
+    fn eq(&self, other: &Self) -> bool {
+        let url =
+            |sessions: &Self| sessions.redis.as_ref().map(|url| url.expose_secret().to_owned());
+        (self.ttl, self.capacity, url(self)) == (other.ttl, other.capacity, url(other))
+    }
+}
+
 /// Who answers.
 #[derive(Debug)]
 pub(crate) enum Upstream {
@@ -169,33 +128,18 @@ pub(crate) enum Upstream {
     Emulator { recording: Option<Bytes> },
     /// chat.qwen.ai, or what stands in for it.
     Web { base_url: Uri, credentials: WebCredentials },
+    /// An OpenAI-compatible API.
+    Compatible { base_url: Uri, server: Server, key: Option<SecretString> },
 }
 
 impl Upstream {
-    /// The name that clients see in `x-qwen-upstream`.
-    pub(crate) const fn name(&self) -> &'static str {
+    /// What kind it is, in a word.
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Emulator { .. } => "emulator",
             Self::Web { .. } => "web",
+            Self::Compatible { .. } => "compatible",
         }
-    }
-}
-
-/// How the web upstream knows the user (qwen-wire.md A2). `Debug` shows none of it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct WebCredentials {
-    /// A JWT.
-    pub(crate) token: Option<SecretString>,
-    /// A device token.
-    pub(crate) umid_token: Option<SecretString>,
-    /// A cookie jar, as the header has it.
-    pub(crate) cookies: Option<SecretString>,
-}
-
-impl WebCredentials {
-    /// Whether there is none.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.token.is_none() && self.umid_token.is_none() && self.cookies.is_none()
     }
 }
 
@@ -222,19 +166,40 @@ fn error<T>(message: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(message.into()))
 }
 
-impl Options {
+impl Cli {
     /// Reads the command line and the environment; ends the process where that is asked for
     /// (`--help`) or where they cannot be read.
-    pub(crate) fn read() -> Self {
+    pub(crate) fn read() -> (Options, Option<Command>) {
         let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-        let command = Self::command().mut_args(|arg| match arg.get_env() {
-            Some(name) if is_empty(name) => arg.env(None::<&str>),
-            _ => arg,
-        });
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        let cli = Self::without_env(is_empty)
+            .try_get_matches()
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        let Self { options, command } = cli.unwrap_or_else(|error| error.exit());
+        (options, command)
     }
 
-    /// Checks the options and works out what follows from them.
+    /// The command, which does not read the environment names that pass `test`.
+    fn without_env(test: impl Fn(&OsStr) -> bool) -> clap::Command {
+        let without = |command: clap::Command| {
+            command.mut_args(|arg| match arg.get_env() {
+                Some(name) if test(name) => arg.env(None::<&str>),
+                _ => arg,
+            })
+        };
+        without(Self::command()).mut_subcommands(without)
+    }
+}
+
+impl Options {
+    /// Those of this command line, whatever the environment holds.
+    #[cfg(test)]
+    pub(crate) fn of(args: &[&str]) -> Self {
+        let args = std::iter::once("proxy").chain(args.iter().copied());
+        let matches = Cli::without_env(|_| true).try_get_matches_from(args);
+        Cli::from_arg_matches(&matches.expect("valid arguments")).expect("valid arguments").options
+    }
+
+    /// Checks the options and works out what follows from them; reads the files that they name.
     ///
     /// # Errors
     ///
@@ -249,201 +214,177 @@ impl Options {
         self,
         fallback: impl Fn(&str) -> Option<String>,
     ) -> Result<Config, ConfigError> {
-        let fallback = |name| fallback(name).filter(|value| !value.is_empty());
-        let listen = match self.listen.filter(|listen| !listen.is_empty()) {
+        let fallback = |name: &str| fallback(name).filter(|value| !value.is_empty());
+        let file = self.config.filter(|path| !path.as_os_str().is_empty());
+        let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
+        let settings = self.settings.or(read);
+
+        let listen = match settings.listen {
             Some(listen) => checked_address(listen, "--listen")?,
             None => address_from_parts(fallback("HOST"), fallback("PORT"))?,
         };
-        let log = self.log.filter(|log| !log.is_empty());
-        let log = log.or_else(|| fallback("LOG_LEVEL")).unwrap_or_else(|| DEFAULT_LOG.into());
+        let log = settings.log.or_else(|| fallback("LOG_LEVEL"));
+        let log = log.unwrap_or_else(|| DEFAULT_LOG.into());
         if let Err(reason) = EnvFilter::builder().parse(&log) {
             return error(format!("--log: {log:?} is not a log filter: {reason}"));
         }
-        let api_keys = given(self.api_key).or_else(|| fallback("API_KEY").map(Into::into));
+        let api_keys = settings.api_key.or_else(|| fallback("API_KEY").map(Into::into));
         let api_keys = match api_keys {
             Some(list) => ApiKeys::parse(list.expose_secret())
                 .map_err(|reason| ConfigError(format!("--api-key: {reason}")))?,
             None => ApiKeys::default(),
         };
-
-        let credentials = web_credentials(given(self.token), given(self.cookies))?;
-        let base_url = self.base_url.filter(|url| !url.is_empty());
-        let base_url = parse_base_url(base_url.as_deref().unwrap_or(DEFAULT_BASE_URL))?;
-        let is_known = !credentials.is_empty();
-        let (web, reason) = match (self.upstream, &self.replay, is_known) {
-            (UpstreamChoice::Web, Some(_), _) => {
-                return error("--replay: only the emulator replays; leave out --upstream web");
-            }
-            (UpstreamChoice::Web, None, _) => (true, "as --upstream says"),
-            (UpstreamChoice::Emulator, ..) => (false, "as --upstream says"),
-            (UpstreamChoice::Auto, Some(_), _) => (false, "because --replay is given"),
-            (UpstreamChoice::Auto, None, true) => (true, "because a web credential is given"),
-            (UpstreamChoice::Auto, None, false) => (false, "because no web credential is given"),
-        };
-        let upstream = if web {
-            Upstream::Web { base_url, credentials }
-        } else {
-            Upstream::Emulator { recording: self.replay.map(read_recording).transpose()? }
-        };
-        let redis = given(self.redis);
-        if redis.is_some() && cfg!(not(feature = "redis")) {
+        if settings.redis.is_some() && cfg!(not(feature = "redis")) {
             return error("--redis: this build has no Redis in it; build it with --features redis");
         }
         let sessions = Sessions {
-            ttl: Duration::from_secs(self.session_ttl),
-            capacity: self.session_capacity,
-            redis,
+            ttl: Duration::from_secs(settings.session_ttl.unwrap_or(DEFAULT_TTL)),
+            capacity: settings.session_capacity.unwrap_or(DEFAULT_CAPACITY),
+            redis: settings.redis,
         };
-        Ok(Config { listen, upstream, reason, api_keys, tools: self.tools, sessions, log })
+        let upstreams = upstreams(self.upstream, settings.upstream, fallback)?;
+        Ok(Config { file, listen, upstreams, api_keys, sessions, log })
     }
 }
 
-fn given(secret: Option<SecretString>) -> Option<SecretString> {
-    secret.filter(|secret| !secret.expose_secret().is_empty())
-}
-
-fn checked_address(address: String, option: &str) -> Result<String, ConfigError> {
-    let valid = address.rsplit_once(':').is_some_and(|(host, port)| {
-        let host_is_one = host.parse::<std::net::Ipv4Addr>().is_ok()
-            || host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'))
-                .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
-            || is_host_name(host);
-        host_is_one && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
-    });
-    if valid {
-        Ok(address)
-    } else {
-        error(format!("{option}: {address:?} is not HOST:PORT, such as 127.0.0.1:8080 or [::1]:0"))
-    }
-}
-
-fn is_host_name(host: &str) -> bool {
-    !host.is_empty()
-        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-}
-
-fn address_from_parts(host: Option<String>, port: Option<String>) -> Result<String, ConfigError> {
-    let host = host.unwrap_or_else(|| DEFAULT_HOST.into());
-    let port = match port {
-        Some(port) => match port.parse::<u16>() {
-            Ok(port) => port,
-            Err(_) => return error(format!("PORT: {port:?} is not a port from 0 to 65535")),
-        },
-        None => DEFAULT_PORT,
-    };
-    let address = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(host)) => format!("[{host}]:{port}"),
-        _ => format!("{host}:{port}"),
-    };
-    checked_address(address, "HOST")
-}
-
-fn parse_base_url(url: &str) -> Result<Uri, ConfigError> {
-    // What is wrong is said without the URL where that may hold a password.
-    let Ok(uri) = url.parse::<Uri>() else {
-        return error("--base-url: it is not a URL, such as https://chat.qwen.ai");
-    };
-    let Some(authority) = uri.authority() else {
-        return error("--base-url: it is not a full URL, such as https://chat.qwen.ai");
-    };
-    if authority.as_str().contains('@') {
-        return error("--base-url: it must hold no user name or password; use --token");
-    }
-    if uri.scheme() != Some(&Scheme::HTTP) && uri.scheme() != Some(&Scheme::HTTPS) {
-        return error(format!(
-            "--base-url: {url:?} is no URL that starts with http:// or https://"
-        ));
-    }
-    if uri.host().is_none_or(str::is_empty) {
-        return error(format!("--base-url: {url:?} names no host"));
-    }
-    if uri.query().is_some() || url.contains('#') {
-        return error("--base-url: it must end with its path, without a query or a fragment");
-    }
-    Ok(uri)
-}
-
-/// What the token and the cookies are (A2).
-fn web_credentials(
-    token: Option<SecretString>,
-    cookies: Option<SecretString>,
-) -> Result<WebCredentials, ConfigError> {
-    let mut credentials = WebCredentials::default();
-    let trimmed = |secret: &SecretString| SecretString::from(secret.expose_secret().trim());
-    if let Some(cookies) = cookies.as_ref().map(trimmed) {
-        check_cookies(cookies.expose_secret())?;
-        // Bearer and cookie go together (A2.2); a jar that was copied whole has the JWT in it.
-        let jwt = cookie(cookies.expose_secret(), "token").filter(|jwt| check_jwt(jwt).is_ok());
-        credentials.token = jwt.map(Into::into);
-        credentials.cookies = Some(cookies);
-    }
-    if let Some(token) = token.as_ref().map(trimmed) {
-        let text = token.expose_secret();
-        if text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("bearer")) {
-            return error("--token: it is malformed: leave out the word Bearer");
+/// Those of the file; what the command line and the environment say is about the first.
+fn upstreams(
+    given: UpstreamSettings,
+    of_file: Vec<UpstreamSettings>,
+    fallback: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<UpstreamConfig>, ConfigError> {
+    let mut of_file = of_file.into_iter();
+    let first = given.or(of_file.next().unwrap_or_default());
+    let mut upstreams: Vec<UpstreamConfig> = Vec::new();
+    for (at, settings) in std::iter::once(first).chain(of_file).enumerate() {
+        let label = match &settings.name {
+            Some(name) => format!("upstream {name:?}"),
+            None => format!("upstream {}", at + 1),
+        };
+        let alone = at == 0 && settings.name.is_none();
+        let upstream = upstream(settings, &fallback).map_err(|error| match alone {
+            true => error,
+            false => ConfigError(format!("{label}: {}", error.0)),
+        })?;
+        if let Some(other) = upstreams.iter().position(|other| other.name == upstream.name) {
+            return error(format!(
+                "{label}: its name is that of upstream {}; give each a `name` of its own",
+                other + 1
+            ));
         }
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return error(
-                "--token: it is malformed: a token is one word of visible ASCII characters",
-            );
-        }
-        if text.starts_with("H4sI") {
-            return error("--token: a compressed token is not read here; give the JWT inside it");
-        }
-        if text.starts_with("eyJ") {
-            check_jwt(text)?;
-            credentials.token = Some(token);
-        } else {
-            credentials.umid_token = Some(token);
-        }
+        upstreams.push(upstream);
     }
-    Ok(credentials)
+    patterns::check(upstreams.iter().map(|upstream| &upstream.models))?;
+    Ok(upstreams)
 }
 
-/// A JWT has three parts of base64url, the second of which is a JSON object (F1). Its signature
-/// is for the upstream to check.
-fn check_jwt(token: &str) -> Result<(), ConfigError> {
-    let parts: Vec<_> = token.split('.').collect();
-    let [header, payload, signature] = parts[..] else {
-        return error(format!(
-            "--token: it is malformed: a JWT has three parts between dots, this has {}; was it \
-             copied whole?",
-            parts.len()
-        ));
+fn upstream(
+    settings: UpstreamSettings,
+    fallback: impl Fn(&str) -> Option<String>,
+) -> Result<UpstreamConfig, ConfigError> {
+    let credentials = web_credentials(secret(settings.token), secret(settings.cookies))?;
+    let base_url = settings.base_url.as_deref().map(parse_base_url).transpose()?;
+    let of_dashscope = base_url.as_ref().is_none_or(is_dashscope);
+    let key = match settings.upstream_key {
+        Some(key) => Some(checked_key(key)?),
+        // It is DashScope's; no one else's server may see it.
+        None if of_dashscope => fallback("DASHSCOPE_API_KEY").map(Into::into),
+        None => None,
     };
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok();
-    let is_object = |part: &str| {
-        decode(part).is_some_and(|part| {
-            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&part).is_ok()
-        })
+    let kind = settings.kind.unwrap_or_default();
+    let (kind, reason) = match kind {
+        Kind::Auto if settings.replay.is_some() => (Kind::Emulator, "because --replay is given"),
+        Kind::Auto if !credentials.is_empty() => (Kind::Web, "because a web credential is given"),
+        Kind::Auto if key.is_some() => (Kind::Compatible, "because an API key is given"),
+        Kind::Auto if base_url.is_some() => (Kind::Compatible, "because a base URL is given"),
+        Kind::Auto => (Kind::Emulator, "because no credential is given"),
+        kind => (kind, "as --upstream says"),
     };
-    if !is_object(header) || !is_object(payload) || decode(signature).is_none_or(|s| s.is_empty()) {
+    if settings.replay.is_some() && kind != Kind::Emulator {
+        return error("--replay: only the emulator replays; leave out the kind of upstream");
+    }
+    let upstream = match kind {
+        Kind::Auto | Kind::Emulator => {
+            Upstream::Emulator { recording: settings.replay.map(read_recording).transpose()? }
+        }
+        Kind::Web => {
+            Upstream::Web { base_url: base_url.unwrap_or(Uri::from_static(WEB)), credentials }
+        }
+        Kind::Compatible => compatible(base_url, settings.server, key)?,
+    };
+    let tools = settings.tools.unwrap_or_default();
+    if matches!(tools, Tools::Native | Tools::Rescue)
+        && !matches!(upstream, Upstream::Compatible { .. })
+    {
         return error(
-            "--token: it is malformed: it begins as a JWT and cannot be decoded as one; was it \
-             copied whole?",
+            "--tools: the web upstream has no tools of its own; `openai` and `prompt` put them \
+             into the prompt",
         );
     }
-    Ok(())
+    let name = settings.name.as_deref().unwrap_or(upstream.kind());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let name = match HeaderValue::from_str(name) {
+        Ok(value) if name.bytes().all(plain) => value,
+        _ => return error("its name has other characters than letters, digits, `-`, `_` and `.`"),
+    };
+    let models = Patterns::parse(settings.models)?;
+    Ok(UpstreamConfig { name, models, upstream, reason, tools })
 }
 
-fn check_cookies(cookies: &str) -> Result<(), ConfigError> {
-    if !cookies.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-        return error("--cookies: they are malformed: they hold other than visible ASCII");
+fn compatible(
+    base_url: Option<Uri>,
+    server: Option<ServerKind>,
+    key: Option<SecretString>,
+) -> Result<Upstream, ConfigError> {
+    let base_url = match base_url {
+        Some(base_url) => base_url,
+        None if key.as_ref().is_some_and(|key| key.expose_secret().starts_with("sk-sp-")) => {
+            return error(
+                "--base-url: the key is one of a coding plan, and these have a host of their \
+                 own; give the URL that the plan's page names",
+            );
+        }
+        None if key.is_some() && server.is_none_or(|server| server == ServerKind::DashScope) => {
+            Uri::from_static(DASHSCOPE)
+        }
+        None => {
+            return error(
+                "--base-url: a compatible upstream needs it, such as http://127.0.0.1:8000/v1",
+            );
+        }
+    };
+    let server = match server {
+        Some(server) => server.into(),
+        None => Server::from_host(base_url.host().unwrap_or_default()),
+    };
+    Ok(Upstream::Compatible { base_url, server, key })
+}
+
+fn is_dashscope(base_url: &Uri) -> bool {
+    Server::from_host(base_url.host().unwrap_or_default()) == Server::DashScope
+}
+
+fn checked_key(key: SecretString) -> Result<SecretString, ConfigError> {
+    let text = key.expose_secret().trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return error("--upstream-key: it is malformed: a key is one word of visible ASCII");
     }
-    let all_pairs = cookies
-        .trim_end_matches(';')
-        .split(';')
-        .all(|pair| pair.trim().split_once('=').is_some_and(|(name, _)| !name.is_empty()));
-    if all_pairs { Ok(()) } else { error("--cookies: they are not `name=value; name=value`") }
+    Ok(text.into())
 }
 
-fn cookie<'a>(cookies: &'a str, name: &str) -> Option<&'a str> {
-    cookies.split(';').find_map(|pair| match pair.trim().split_once('=') {
-        Some((key, value)) if key == name => Some(value),
-        _ => None,
-    })
+impl From<ServerKind> for Server {
+    fn from(kind: ServerKind) -> Self {
+        match kind {
+            ServerKind::Generic => Self::Generic,
+            ServerKind::DashScope => Self::DashScope,
+            ServerKind::Portal => Self::Portal,
+            ServerKind::Vllm => Self::Vllm,
+            ServerKind::SgLang => Self::SgLang,
+            ServerKind::Ollama => Self::Ollama,
+            ServerKind::LlamaCpp => Self::LlamaCpp,
+            ServerKind::LmStudio => Self::LmStudio,
+        }
+    }
 }
 
 fn read_recording(path: PathBuf) -> Result<Bytes, ConfigError> {

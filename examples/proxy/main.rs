@@ -6,8 +6,12 @@
 mod auth;
 mod banner;
 mod chats;
+mod check;
 mod config;
+mod lanes;
 mod models;
+mod pass;
+mod reload;
 mod routes;
 mod server;
 mod stack;
@@ -18,40 +22,74 @@ use std::{
     process::ExitCode,
 };
 
-use axum::Router;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
 
-use self::config::{Config, Options};
+use self::{
+    config::{Cli, Command, Config, Options},
+    reload::Reload,
+};
 
 /// What is wrong is the user's to mend: the same code as clap's.
 const USAGE: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Options::read().resolve() {
+    let (options, command) = Cli::read();
+    match command {
+        None => serve(options).await,
+        Some(Command::Check(options)) => check(options).await,
+    }
+}
+
+async fn serve(options: Options) -> ExitCode {
+    let config = match options.clone().resolve() {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    let router = match stack::router(&config) {
+    let store = match stack::store(&config.sessions) {
+        Ok(store) => store,
+        Err(error) => return fail(error, USAGE),
+    };
+    let router = match stack::router(&config, &store) {
         Ok(router) => router,
         Err(error) => return fail(error, USAGE),
     };
-    match run(&config, router).await {
+    let (router, current) = watch::channel(router);
+    match run(Reload::new(options, config, store, router), current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
 }
 
-async fn run(config: &Config, router: Router) -> Result<(), String> {
+async fn check(options: Options) -> ExitCode {
+    let config = match options.resolve() {
+        Ok(config) => config,
+        Err(error) => return fail(error, USAGE),
+    };
+    log(&config);
+    match check::run(io::stdout().lock(), &config).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(error, USAGE),
+    }
+}
+
+fn log(config: &Config) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .init();
+}
 
-    let stop =
-        server::stop_signal().map_err(|error| format!("cannot wait for signals: {error}"))?;
+async fn run(reload: Reload, router: watch::Receiver<axum::Router>) -> Result<(), String> {
+    let config = reload.config();
+    log(config);
+
+    let no_signals = |error| format!("cannot wait for signals: {error}");
+    let stop = server::stop_signal().map_err(no_signals)?;
+    let hangup = server::reload_signal().map_err(no_signals)?;
     let listen = &config.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -63,8 +101,10 @@ async fn run(config: &Config, router: Router) -> Result<(), String> {
         listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
     banner::write(io::stderr().lock(), config, address)
         .map_err(|error| format!("cannot write to standard error: {error}"))?;
-    server::serve(listener, router, stop).await;
-    Ok(())
+    tokio::select! {
+        () = server::serve(listener, router, stop) => Ok(()),
+        never = reload.run(hangup) => match never {},
+    }
 }
 
 fn fail(error: impl Display, code: u8) -> ExitCode {

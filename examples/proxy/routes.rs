@@ -11,7 +11,7 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get},
+    routing::{any, delete, get},
 };
 use serde_json::json;
 use tower::ServiceBuilder;
@@ -30,47 +30,45 @@ use tracing::{Level, info_span};
 use super::{
     auth::{ApiKeys, refuse_unread, require_key},
     chats::Chats,
-    models::Models,
+    lanes::{Lanes, X_QWEN_UPSTREAM},
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
 /// What `tracing` must not see of requests.
 const SECRETS: [HeaderName; 5] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, X_API_KEY, API_KEY];
 
 /// What the routes need to know.
 pub(crate) struct Site {
-    /// The upstream's name, for `x-qwen-upstream`.
-    pub(crate) upstream: &'static str,
+    /// Who answers.
+    pub(crate) lanes: Lanes,
     /// The keys of clients.
     pub(crate) api_keys: ApiKeys,
-    /// The catalogue.
-    pub(crate) models: Models,
     /// What can be done about chats.
     pub(crate) chats: Chats,
 }
 
-/// Everything the proxy serves; `chat` and `xml` are stacks of layers, the second for clients of
-/// the XML protocol.
-pub(crate) fn router(site: Site, chat: MethodRouter, xml: MethodRouter) -> Router {
-    let Site { upstream, api_keys, models, chats } = site;
+/// Everything the proxy serves.
+pub(crate) fn router(site: Site) -> Router {
+    let Site { lanes, api_keys, chats } = site;
     let open = api_keys.is_empty();
+    let only = lanes.only_name().cloned();
+    let health = Health { upstreams: lanes.iter().map(|lane| lane.name.clone()).collect() };
 
     let api = Router::new()
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/xml/v1/models", get(list_models))
         .route("/xml/v1/models/{*id}", get(one_model))
-        .with_state(models)
+        // Their edges say themselves what they think of other methods than POST.
+        .route("/v1/chat/completions", any(chat))
+        .route("/xml/v1/chat/completions", any(chat_in_xml))
+        .with_state(lanes)
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
         .with_state(chats)
-        // Their edge says itself what it thinks of other methods than POST.
-        .route("/v1/chat/completions", chat)
-        .route("/xml/v1/chat/completions", xml)
         .route_layer(middleware::from_fn_with_state(api_keys, require_key));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
@@ -91,49 +89,61 @@ pub(crate) fn router(site: Site, chat: MethodRouter, xml: MethodRouter) -> Route
         )
         .propagate_x_request_id()
         .map_response(move |mut response: Response| {
-            let name = HeaderValue::from_static(upstream);
-            response.headers_mut().insert(X_QWEN_UPSTREAM, name);
+            if let Some(name) = &only {
+                response.headers_mut().entry(X_QWEN_UPSTREAM).or_insert_with(|| name.clone());
+            }
             response
         })
         .layer(cors(open))
         .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)));
 
     Router::new()
-        .route("/health", get(move || health(upstream)))
+        .route("/health", get(move || std::future::ready(health.report())))
         .merge(api)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(around)
 }
 
-async fn health(upstream: &'static str) -> Json<serde_json::Value> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Json(json!({
-        "status": "healthy",
-        "timestamp": now.as_secs(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "upstream": upstream,
-    }))
+/// What `/health` tells.
+#[derive(Clone)]
+struct Health {
+    upstreams: Vec<HeaderValue>,
 }
 
-async fn list_models(State(models): State<Models>) -> Result<Json<serde_json::Value>, Response> {
-    let list = models.list().await.map_err(refuse)?;
+impl Health {
+    fn report(&self) -> Json<serde_json::Value> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let upstream =
+            |name: &HeaderValue| json!({"name": String::from_utf8_lossy(name.as_bytes())});
+        Json(json!({
+            "status": "healthy",
+            "timestamp": now.as_secs(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+        }))
+    }
+}
+
+async fn chat(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.chat).await
+}
+
+async fn chat_in_xml(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.xml).await
+}
+
+async fn list_models(State(lanes): State<Lanes>) -> Result<Json<serde_json::Value>, Response> {
+    let list = lanes.list_models().await.map_err(refuse)?;
     Ok(Json(json!({"object": "list", "data": list})))
 }
 
 /// The id may hold slashes, as those of self-hosted models do.
 async fn one_model(
-    State(models): State<Models>,
+    State(lanes): State<Lanes>,
     Path(id): Path<String>,
 ) -> Result<Json<serde_json::Value>, Response> {
-    let list = models.list().await.map_err(refuse)?;
-    match list.into_iter().find(|model| model["id"] == *id) {
-        Some(model) => Ok(Json(model)),
-        None => Err(refuse(
-            Error::new(ErrorKind::ModelNotFound, format!("the model `{id}` does not exist"))
-                .with_param("model"),
-        )),
-    }
+    lanes.model(&id).await.map(Json).map_err(refuse)
 }
 
 async fn delete_chat(

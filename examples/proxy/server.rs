@@ -14,7 +14,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Notify,
+    sync::{Notify, watch},
     time,
 };
 use tower::Service;
@@ -28,9 +28,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// How often an HTTP/2 peer is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Serves `router` to everyone who connects until `stop` is ready; then takes no one more, and
-/// gives what is under way [`DRAIN_TIMEOUT`] to end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves everyone who connects until `stop` is ready; then takes no one more, and gives what is
+/// under way [`DRAIN_TIMEOUT`] to end.
+///
+/// Each request goes to the `router` of its moment; what is under way ends with the one that it
+/// began with.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: watch::Receiver<Router>,
+    stop: impl Future<Output = ()>,
+) {
     let builder = Arc::new(protocols());
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
@@ -76,7 +83,7 @@ fn protocols() -> auto::Builder<TokioExecutor> {
 async fn connection<I>(
     stream: I,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    router: Router,
+    router: watch::Receiver<Router>,
     watcher: Watcher,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -86,7 +93,7 @@ async fn connection<I>(
         let heard = heard.clone();
         move |request: hyper::Request<Incoming>| {
             heard.notify_one();
-            let mut router = router.clone();
+            let mut router = router.borrow().clone();
             async move {
                 // A router is always ready.
                 Ok::<_, Infallible>(match router.call(request.map(axum::body::Body::new)).await {
@@ -123,6 +130,29 @@ fn is_of_the_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
     )
+}
+
+/// Comes each time the process is asked to read its configuration again: SIGHUP. Never, where
+/// there is no such signal.
+///
+/// # Errors
+///
+/// If the signal cannot be listened to.
+pub(crate) fn reload_signal() -> io::Result<impl AsyncFnMut()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangup = signal(SignalKind::hangup())?;
+        Ok(async move || {
+            if hangup.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(async || std::future::pending::<()>().await)
+    }
 }
 
 /// Ready when the process is asked to stop: SIGINT (Ctrl-C) or SIGTERM.
@@ -167,7 +197,7 @@ mod tests {
     /// A server for one connection; the guard stops it.
     fn connect() -> (DuplexStream, GracefulShutdown) {
         let (client, server) = duplex(1024);
-        let router = Router::new().route("/", get(async || "here"));
+        let (_, router) = watch::channel(Router::new().route("/", get(async || "here")));
         let guard = GracefulShutdown::new();
         tokio::spawn(connection(server, Arc::new(protocols()), router, guard.watcher()));
         (client, guard)

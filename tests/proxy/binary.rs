@@ -35,24 +35,16 @@ pub(crate) fn path() -> &'static Path {
 
 /// A command to run the proxy, without the configuration that the environment may hold.
 pub(crate) fn command() -> Command {
-    const NAMES: [&str; 13] = [
-        "QWEN_PROXY_LISTEN",
-        "QWEN_UPSTREAM",
-        "QWEN_BASE_URL",
-        "QWEN_TOKEN",
-        "QWEN_COOKIES",
-        "QWEN_PROXY_API_KEY",
-        "QWEN_TOOLS",
-        "QWEN_REPLAY",
-        "HOST",
-        "PORT",
-        "API_KEY",
-        "RUST_LOG",
-        "LOG_LEVEL",
-    ];
     let mut command = Command::new(path());
-    for name in NAMES {
-        command.env_remove(name);
+    for (name, _) in env::vars_os() {
+        let own = name.to_str().is_some_and(|name| {
+            name.starts_with("QWEN_")
+                || ["DASHSCOPE_API_KEY", "HOST", "PORT", "API_KEY", "RUST_LOG", "LOG_LEVEL"]
+                    .contains(&name)
+        });
+        if own {
+            command.env_remove(name);
+        }
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command

@@ -72,7 +72,7 @@ fn what_is_wrong_is_one_line_and_a_code() {
 #[test]
 fn it_says_who_answers_and_why() {
     let proxy = Running::start(command());
-    assert!(proxy.banner.contains("upstream: emulator, because no web credential is given"));
+    assert!(proxy.banner.contains("upstream: emulator, because no credential is given"));
     assert!(proxy.banner.contains("QWEN_TOKEN"), "{}", proxy.banner);
     let health = exchange(&proxy.origin, "GET /health HTTP/1.1", "");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");

@@ -2,6 +2,7 @@
 #![cfg(all(
     feature = "auth",
     feature = "client",
+    feature = "compatible",
     feature = "dedup",
     feature = "emulator",
     feature = "openai",

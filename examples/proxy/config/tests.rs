@@ -4,19 +4,22 @@ use super::*;
 const JWT: &str =
     "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImRlbW8iLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtc2lnbmF0dXJl";
 
-/// Parses without the environment that the test happens to run in.
-fn options(args: &[&str]) -> Options {
-    let command = Options::command().mut_args(|arg| arg.env(None::<&str>));
-    let matches = command
-        .try_get_matches_from(std::iter::once("proxy").chain(args.iter().copied()))
-        .expect("valid arguments");
-    Options::from_arg_matches(&matches).expect("valid arguments")
-}
-
 fn resolve_in(env: &[(&str, &str)], args: &[&str]) -> Result<Config, ConfigError> {
-    options(args).resolve_with(|name| {
+    Options::of(args).resolve_with(|name| {
         env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     })
+}
+
+/// The only upstream.
+fn only(config: Config) -> UpstreamConfig {
+    let [upstream] = <[_; 1]>::try_from(config.upstreams).expect("one upstream");
+    upstream
+}
+
+/// Its kind and why it is that.
+fn chosen(env: &[(&str, &str)], args: &[&str]) -> (&'static str, &'static str) {
+    let upstream = only(resolve_in(env, args).expect("valid"));
+    (upstream.upstream.kind(), upstream.reason)
 }
 
 fn resolve(args: &[&str]) -> Result<Config, ConfigError> {
@@ -31,28 +34,34 @@ fn refusal(args: &[&str]) -> String {
 
 /// Token, device token and cookies.
 fn credentials(args: &[&str]) -> [Option<String>; 3] {
-    match resolve(args).expect("valid").upstream {
+    match only(resolve(args).expect("valid")).upstream {
         Upstream::Web { credentials: WebCredentials { token, umid_token, cookies }, .. } => {
             [token, umid_token, cookies]
                 .map(|secret| secret.map(|secret| secret.expose_secret().to_owned()))
         }
-        Upstream::Emulator { .. } => panic!("the emulator has no credentials"),
+        other => panic!("{} has no credentials", other.kind()),
     }
 }
 
 #[test]
 fn the_command_is_consistent() {
-    Options::command().debug_assert();
+    Cli::command().debug_assert();
 }
 
 #[test]
 fn nothing_given_is_the_emulator_on_loopback() {
     let config = resolve(&[]).expect("valid");
     assert_eq!(config.listen, "127.0.0.1:8080");
-    assert_eq!(config.upstream.name(), "emulator");
-    assert_eq!(config.reason, "because no web credential is given");
     assert_eq!(config.log, "info");
     assert!(config.api_keys.is_empty());
+    assert_eq!(config.sessions.ttl, Duration::from_secs(3600));
+    let upstream = only(config);
+    assert_eq!(upstream.name, "emulator");
+    assert_eq!(
+        (upstream.reason, upstream.tools),
+        ("because no credential is given", Tools::Openai)
+    );
+    assert!(upstream.models.is_any());
 }
 
 #[test]
@@ -72,8 +81,9 @@ fn the_older_names_stand_in() {
 fn an_empty_value_counts_as_none() {
     let args = ["--listen=", "--base-url=", "--token=", "--cookies=", "--api-key=", "--log="];
     let config = resolve_in(&[("HOST", ""), ("PORT", "")], &args).expect("valid");
-    assert_eq!((&*config.listen, config.upstream.name()), ("127.0.0.1:8080", "emulator"));
+    assert_eq!(config.listen, "127.0.0.1:8080");
     assert!(config.api_keys.is_empty());
+    assert_eq!(only(config).upstream.kind(), "emulator");
 }
 
 #[test]
@@ -90,15 +100,66 @@ fn bad_addresses_are_refused() {
 }
 
 #[test]
-fn a_credential_chooses_the_web() {
+fn what_is_given_chooses_the_upstream() {
+    let web = ("web", "because a web credential is given");
     for args in [["--token", JWT], ["--token", "T2gA-device"], ["--cookies", "a=b"]] {
-        let config = resolve(&args).expect("valid");
-        assert_eq!(config.upstream.name(), "web", "{args:?}");
-        assert_eq!(config.reason, "because a web credential is given");
+        assert_eq!(chosen(&[], &args), web, "{args:?}");
     }
-    let config = resolve(&["--upstream", "emulator", "--token", JWT]).expect("valid");
-    assert_eq!(config.upstream.name(), "emulator");
-    assert_eq!(resolve(&["--upstream", "web"]).expect("valid").upstream.name(), "web");
+    let key = ("compatible", "because an API key is given");
+    assert_eq!(chosen(&[], &["--upstream-key", "sk-demo"]), key);
+    let dashscope = [("DASHSCOPE_API_KEY", "sk-demo")];
+    assert_eq!(chosen(&dashscope, &[]), key);
+    assert_eq!(chosen(&dashscope, &["--token", JWT]), web);
+    let url = ("compatible", "because a base URL is given");
+    assert_eq!(chosen(&[], &["--base-url", "http://127.0.0.1:8000/v1"]), url);
+
+    let told = |kind| (kind, "as --upstream says");
+    assert_eq!(chosen(&[], &["--upstream", "emulator", "--token", JWT]), told("emulator"));
+    assert_eq!(chosen(&dashscope, &["--upstream", "web"]), told("web"));
+    assert_eq!(chosen(&dashscope, &["--upstream", "compatible"]), told("compatible"));
+}
+
+/// Base URL, server and key.
+fn api(env: &[(&str, &str)], args: &[&str]) -> (String, Server, Option<String>) {
+    match only(resolve_in(env, args).expect("valid")).upstream {
+        Upstream::Compatible { base_url, server, key } => {
+            (base_url.to_string(), server, key.map(|key| key.expose_secret().to_owned()))
+        }
+        other => panic!("{} is no API", other.kind()),
+    }
+}
+
+#[test]
+fn a_key_goes_where_it_belongs() {
+    let env = [("DASHSCOPE_API_KEY", "sk-dashscope")];
+    let key = || Some("sk-dashscope".to_owned());
+    assert_eq!(api(&env, &[]), (DASHSCOPE.into(), Server::DashScope, key()));
+    let intl = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1";
+    assert_eq!(api(&env, &["--base-url", intl]), (intl.into(), Server::DashScope, key()));
+    // Somebody else's server must not see it.
+    let own = "http://127.0.0.1:8000/v1";
+    assert_eq!(api(&env, &["--base-url", own]), (own.into(), Server::Generic, None));
+    let args = ["--base-url", own, "--upstream-key", " sk-own\n", "--server", "vllm"];
+    assert_eq!(api(&env, &args), (own.into(), Server::Vllm, Some("sk-own".into())));
+
+    assert!(refusal(&["--upstream", "compatible"]).starts_with("--base-url: "));
+    assert!(refusal(&["--upstream-key", "sk-sp-demo"]).starts_with("--base-url: "));
+    let bad = refusal(&["--upstream-key", "two words"]);
+    assert!(bad.starts_with("--upstream-key: ") && !bad.contains("words"), "{bad}");
+    let ollama = ["--upstream-key", "k", "--server", "ollama"];
+    assert!(refusal(&ollama).starts_with("--base-url: "));
+}
+
+#[test]
+fn tools_of_its_own_has_only_an_api() {
+    for tools in ["native", "rescue"] {
+        assert!(refusal(&["--tools", tools]).starts_with("--tools: "));
+        let args = ["--tools", tools, "--base-url", "http://127.0.0.1:1/v1"];
+        only(resolve(&args).expect("valid"));
+    }
+    for tools in ["openai", "prompt", "xml", "off"] {
+        resolve(&["--tools", tools]).expect("valid");
+    }
 }
 
 #[test]
@@ -168,7 +229,7 @@ fn bad_base_urls_are_refused() {
     }
     let config = resolve(&["--upstream", "web", "--base-url", "http://127.0.0.1:9/x"]);
     assert!(matches!(
-        config.expect("valid").upstream,
+        only(config.expect("valid")).upstream,
         Upstream::Web { base_url, .. } if base_url == "http://127.0.0.1:9/x"
     ));
 }
@@ -179,9 +240,11 @@ fn a_recording_is_for_the_emulator() {
     let file = std::path::Path::new(file);
     let file = if file.exists() { file.to_owned() } else { std::env::current_exe().expect("own") };
     let file = file.to_str().expect("UTF-8");
-    let config = resolve(&["--replay", file, "--token", JWT]).expect("valid");
-    assert_eq!(config.reason, "because --replay is given");
-    assert!(matches!(config.upstream, Upstream::Emulator { recording: Some(r) } if !r.is_empty()));
+    let upstream = only(resolve(&["--replay", file, "--token", JWT]).expect("valid"));
+    assert_eq!(upstream.reason, "because --replay is given");
+    let read =
+        matches!(upstream.upstream, Upstream::Emulator { recording: Some(r) } if !r.is_empty());
+    assert!(read);
     assert!(refusal(&["--replay", file, "--upstream", "web"]).starts_with("--replay: "));
     let missing = refusal(&["--replay", "no/such\nfile"]);
     assert!(missing.starts_with("--replay: cannot read no/such\\nfile: "), "{missing}");
@@ -194,9 +257,94 @@ fn bad_log_filters_are_refused() {
 
 #[test]
 fn no_secret_is_in_debug() {
-    let args = ["--token", JWT, "--cookies", "cna=cookie-secret", "--api-key", "client-secret"];
-    let shown = format!("{:?}", options(&args)) + &format!("{:#?}", resolve(&args));
-    for secret in ["eyJ", "cookie-secret", "client-secret"] {
+    let web = ["--token", JWT, "--cookies", "cna=cookie-secret", "--api-key", "client-secret"];
+    let api = ["--base-url", "http://127.0.0.1:1", "--upstream-key", "upstream-secret"];
+    let mut shown = String::new();
+    for args in [&web[..], &api] {
+        shown += &format!("{:?} {:#?}", Options::of(args), resolve(args).expect("valid"));
+    }
+    for secret in ["eyJ", "cookie-secret", "client-secret", "upstream-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+/// Resolves with a file of this text.
+fn of_file(text: &str, args: &[&str]) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("proxy.toml");
+    fs::write(&path, text).expect("written");
+    let file = path.to_str().expect("UTF-8");
+    let args: Vec<_> = ["--config", file].into_iter().chain(args.iter().copied()).collect();
+    resolve(&args)
+}
+
+const TWO: &str = r#"
+listen = "127.0.0.1:9000"
+api-key = "one,two"
+session-ttl = 60
+
+[[upstream]]
+kind = "web"
+cookies = "cna=x"
+tools = "off"
+
+[[upstream]]
+name = "local"
+models = ["qwen3-coder-*", "qwq-32b"]
+base-url = "http://127.0.0.1:8000/v1"
+server = "vllm"
+"#;
+
+#[test]
+fn a_file_sets_all_of_it() {
+    let config = of_file(TWO, &[]).expect("valid");
+    assert_eq!((&*config.listen, config.api_keys.len()), ("127.0.0.1:9000", 2));
+    assert_eq!(config.sessions.ttl, Duration::from_secs(60));
+    let [web, local] = &config.upstreams[..] else { panic!("two upstreams") };
+    assert_eq!(
+        (web.name.as_bytes(), web.tools, web.models.is_any()),
+        (&b"web"[..], Tools::Off, true)
+    );
+    assert_eq!((local.name.as_bytes(), local.upstream.kind()), (&b"local"[..], "compatible"));
+    assert_eq!(local.models.to_string(), "qwen3-coder-*, qwq-32b");
+
+    // The command line stands over it, for the first upstream.
+    let args = ["--listen", "127.0.0.1:1", "--tools", "xml", "--session-ttl", "5"];
+    let config = of_file(TWO, &args).expect("valid");
+    assert_eq!((&*config.listen, config.sessions.ttl.as_secs()), ("127.0.0.1:1", 5));
+    let tools: Vec<_> = config.upstreams.iter().map(|upstream| upstream.tools).collect();
+    assert_eq!(tools, [Tools::Xml, Tools::Openai]);
+}
+
+#[test]
+fn paths_of_a_file_are_relative_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("answer.sse"), "data: x").expect("written");
+    let path = folder.path().join("proxy.toml");
+    fs::write(&path, "[[upstream]]\nreplay = \"answer.sse\"").expect("written");
+    let upstream = only(resolve(&["--config", path.to_str().expect("UTF-8")]).expect("valid"));
+    assert!(matches!(upstream.upstream, Upstream::Emulator { recording: Some(_) }));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_said_with_its_line_and_without_its_text() {
+    for (text, line, says) in [
+        ("listen = \"127.0.0.1:1\"\nlisten-on = 5", "line 2", "listen-on"),
+        ("[[upstream]]\nkinds = \"web\"", "line 2", "kinds"),
+        ("[[upstream]]\n\ntoken = secret-value", "line 3", ""),
+        ("[[upstream]]\ntools = \"magic\"", "line 2", "magic"),
+        ("session-ttl = \"long\"", "line 1", "expected"),
+        ("session-ttl = 0", "session-ttl", ""),
+        ("[[upstream]]\nname = \"a b\"", "upstream \"a b\"", "name"),
+        ("[[upstream]]\nname = \"x\"\ntoken = \"Bearer secret-value\"", "\"x\"", "--token"),
+        ("[[upstream]]\n[[upstream]]\nmodels = [\"m\"]", "upstream 2", "name"),
+        ("[[upstream]]\n[[upstream]]\nname = \"x\"", "models", ""),
+        ("[[upstream]]\nmodels = []", "models", ""),
+    ] {
+        let message = of_file(text, &[]).expect_err(text).to_string();
+        assert!(message.contains(line) && message.contains(says), "{text}: {message}");
+        assert!(!message.contains("secret-value") && !message.contains('\n'), "{message}");
+    }
+    let missing = refusal(&["--config", "no/such.toml"]);
+    assert!(missing.starts_with("--config: cannot read no/such.toml: "), "{missing}");
 }

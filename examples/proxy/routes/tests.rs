@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use axum::{body::Body, http::StatusCode, routing::any_service};
+use axum::{body::Body, http::StatusCode};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full};
@@ -12,7 +12,15 @@ use tower_qwen::{
     session::MemoryStore,
 };
 
-use super::*;
+use super::{
+    super::{
+        chats::deletion,
+        config::Patterns,
+        lanes::{Lane, Route},
+        models::Models,
+    },
+    *,
+};
 
 /// A proxy whose upstream repeats the last message and has one model, `org/echo`.
 fn proxy(keys: &str) -> Router {
@@ -38,15 +46,22 @@ fn proxy(keys: &str) -> Router {
         Ok::<_, tower::BoxError>(Response::new(Full::from(body)))
     });
     let store = Arc::new(MemoryStore::default());
-    let site = Site {
-        upstream: "emulator",
-        chats: Chats::new(deleted, store, &api_keys),
-        api_keys,
-        models: Models::new(catalogue),
-    };
     let edge = OpenAiLayer::new().max_body(200);
-    let chat = any_service(ServiceBuilder::new().layer(edge).service(echo));
-    router(site, chat.clone(), chat)
+    let chat = ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(edge)
+        .service(echo);
+    let chat = Route::new(chat);
+    let lanes = Lanes::new(vec![Lane {
+        name: HeaderValue::from_static("emulator"),
+        patterns: Patterns::default(),
+        chat: chat.clone(),
+        xml: chat,
+        models: Models::new(catalogue),
+        chats: Some(deletion(deleted)),
+    }]);
+    let chats = Chats::new(lanes.clone(), store, &api_keys);
+    router(Site { lanes, api_keys, chats })
 }
 
 fn get(path: &str) -> Request {
@@ -99,7 +114,10 @@ async fn a_chat_is_answered_through_all_of_it() {
 async fn health_needs_no_key() {
     let (status, _, body) = ask(&proxy("one"), get("/health")).await;
     assert_eq!(status, 200);
-    assert_eq!((&body["status"], &body["upstream"]), (&json!("healthy"), &json!("emulator")));
+    assert_eq!(
+        (&body["status"], &body["upstreams"]),
+        (&json!("healthy"), &json!([{"name": "emulator"}]))
+    );
 }
 
 #[tokio::test]

@@ -1,27 +1,15 @@
-use std::time::Duration;
-
 use axum::{body::Body as AxumBody, response::Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{
-    super::{auth::ApiKeys, config::Sessions},
-    *,
-};
+use super::{super::config::Options, *};
 
-/// The proxy over the emulator.
-fn proxy(tools: Tools) -> Router {
-    let config = Config {
-        listen: "127.0.0.1:0".into(),
-        upstream: Upstream::Emulator { recording: None },
-        reason: "for a test",
-        api_keys: ApiKeys::default(),
-        tools,
-        sessions: Sessions { ttl: Duration::from_secs(60), capacity: 100, redis: None },
-        log: "off".into(),
-    };
-    router(&config).expect("there is nothing to be wrong")
+/// The proxy with these options.
+fn proxy(args: &[&str]) -> Router {
+    let config = Options::of(args).resolve().expect("valid");
+    let store = store(&config.sessions).expect("in memory");
+    router(&config, &store).expect("there is nothing to be wrong")
 }
 
 async fn ask(router: Router, path: &str, body: Value) -> Value {
@@ -50,7 +38,7 @@ fn with_a_tool() -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_in_the_text_becomes_a_tool_call() {
-    let answer = ask(proxy(Tools::Openai), "/v1/chat/completions", with_a_tool()).await;
+    let answer = ask(proxy(&["--tools", "openai"]), "/v1/chat/completions", with_a_tool()).await;
     let choice = &answer["choices"][0];
     assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
     let call = &choice["message"]["tool_calls"][0]["function"];
@@ -62,7 +50,7 @@ async fn a_call_in_the_text_becomes_a_tool_call() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_tool_layer_it_stays_text() {
-    let answer = ask(proxy(Tools::Off), "/v1/chat/completions", with_a_tool()).await;
+    let answer = ask(proxy(&["--tools", "off"]), "/v1/chat/completions", with_a_tool()).await;
     let choice = &answer["choices"][0];
     assert_eq!(choice["finish_reason"], "stop", "{answer}");
     assert_eq!(choice["message"]["content"], CALL);
@@ -74,15 +62,15 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
     let hello = json!({"model": "qwen3-max", "messages": [
         {"role": "user", "content": "emulate:say=All done."}]});
     for (tools, path) in [
-        (Tools::Xml, "/v1/chat/completions"),
-        (Tools::Openai, "/xml/v1/chat/completions"),
-        (Tools::Off, "/xml/v1/chat/completions"),
+        ("xml", "/v1/chat/completions"),
+        ("openai", "/xml/v1/chat/completions"),
+        ("off", "/xml/v1/chat/completions"),
     ] {
-        let answer = ask(proxy(tools), path, hello.clone()).await;
+        let answer = ask(proxy(&["--tools", tools]), path, hello.clone()).await;
         let text = answer["choices"][0]["message"]["content"].as_str().expect("a text");
         assert_eq!(text.matches("<attempt_completion>").count(), 1, "{tools:?}: {text}");
         assert!(text.contains("All done."), "{text}");
     }
-    let answer = ask(proxy(Tools::Openai), "/v1/chat/completions", hello).await;
+    let answer = ask(proxy(&["--tools", "openai"]), "/v1/chat/completions", hello).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "All done.");
 }

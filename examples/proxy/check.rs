@@ -1,0 +1,32 @@
+//! `proxy check`: what would be used, and whether it answers.
+
+use std::io::{self, Write};
+
+use super::{banner, config::Config, stack};
+
+/// Writes what `config` comes to, and asks every upstream for its models.
+///
+/// Gives whether all of them answered.
+///
+/// # Errors
+///
+/// If an upstream cannot be set up, or those of `out`.
+pub(crate) async fn run(mut out: impl Write, config: &Config) -> Result<bool, String> {
+    let failed = |error: io::Error| format!("cannot write to standard output: {error}");
+    let store = stack::store(&config.sessions)?;
+    let lanes = stack::lanes(config, &store)?;
+    banner::settings(&mut out, config).map_err(failed)?;
+    let mut all = true;
+    for lane in lanes.iter() {
+        let name = String::from_utf8_lossy(lane.name.as_bytes());
+        let said = match lane.models.list().await {
+            Ok(models) => format!("{name} answers, with {} models", models.len()),
+            Err(error) => {
+                all = false;
+                format!("{name} DOES NOT ANSWER as it should: {error}")
+            }
+        };
+        writeln!(out, "{said}").map_err(failed)?;
+    }
+    Ok(all)
+}

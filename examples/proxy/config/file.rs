@@ -1,0 +1,58 @@
+//! The file of `--config`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    ConfigError, error,
+    options::{MAX_TTL, Settings},
+};
+
+/// Reads the TOML file at `path`.
+///
+/// Paths in it are relative to its folder.
+///
+/// # Errors
+///
+/// With the line where something is wrong, and without that line's text: it may hold a secret.
+pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let shown = path.display();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(reason) => return error(format!("--config: cannot read {shown}: {reason}")),
+    };
+    let mut settings = parse(&text).map_err(|(line, reason)| {
+        let at = line.map(|line| format!(", line {line}")).unwrap_or_default();
+        ConfigError(format!("--config: {shown}{at}: {reason}"))
+    })?;
+    if settings.session_ttl.is_some_and(|ttl| !(1..=MAX_TTL).contains(&ttl)) {
+        return error(format!("--config: {shown}: session-ttl is not from 1 to {MAX_TTL} seconds"));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for upstream in &mut settings.upstream {
+        for path in upstream.paths() {
+            *path = folder.join(&*path);
+        }
+    }
+    Ok(settings)
+}
+
+/// # Errors
+///
+/// The line, from 1, and what is wrong there.
+fn parse(text: &str) -> Result<Settings, (Option<usize>, String)> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+        // The error's `Display` would show the line.
+        (line, error.message().to_owned())
+    })
+}
+
+impl super::UpstreamSettings {
+    /// Every path in it.
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.replay.iter_mut()
+    }
+}

@@ -1,0 +1,215 @@
+//! The options, as the command line, the environment and the file give them.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// What is set for the whole proxy.
+///
+/// A field is an option of the command line and a key of the file at the same time, so that
+/// neither can fall behind the other.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Where to listen, as HOST:PORT; port 0 takes a free one. Without it HOST and PORT are
+    /// read, each by itself [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "QWEN_PROXY_LISTEN", hide_env_values = true)]
+    pub(super) listen: Option<String>,
+
+    /// The keys, separated by commas, of which clients must present one as `Authorization:
+    /// Bearer` or `X-API-Key`. Without it API_KEY is read [default: none, any client is served]
+    #[arg(long, value_name = "KEYS", env = "QWEN_PROXY_API_KEY", hide_env_values = true)]
+    pub(super) api_key: Option<SecretString>,
+
+    /// How many seconds a conversation is remembered that nobody goes on with [default: 3600]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_SESSION_TTL",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TTL)
+    )]
+    pub(super) session_ttl: Option<u64>,
+
+    /// How many turns are remembered at most; beyond it the oldest are replayed when they go on
+    /// [default: 100000]
+    #[arg(long, value_name = "TURNS", env = "QWEN_SESSION_CAPACITY", hide_env_values = true)]
+    pub(super) session_capacity: Option<u64>,
+
+    /// Remember conversations in this Redis, for several proxies that serve the same clients; a
+    /// build with `--features redis` can [default: none, in memory]
+    #[arg(long, value_name = "URL", env = "QWEN_REDIS_URL", hide_env_values = true)]
+    pub(super) redis: Option<SecretString>,
+
+    /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
+    /// LOG_LEVEL is read [default: info]
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
+    pub(super) log: Option<String>,
+
+    /// The upstreams of the file: its `[[upstream]]` tables.
+    #[arg(skip)]
+    pub(super) upstream: Vec<UpstreamSettings>,
+}
+
+/// The longest time to remember a conversation, in seconds: a year.
+pub(super) const MAX_TTL: u64 = 31_536_000;
+
+/// What is set for one upstream.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct UpstreamSettings {
+    /// What the file calls it.
+    #[arg(skip)]
+    pub(super) name: Option<String>,
+
+    /// The models that it is asked for: names, or beginnings of names with a `*` behind them.
+    #[arg(skip)]
+    pub(super) models: Option<Vec<String>>,
+
+    /// Who answers. `auto` takes `web` if a web credential is given, `compatible` if a key or a
+    /// base URL is, else the emulator [default: auto]
+    #[arg(
+        id = "upstream",
+        long = "upstream",
+        value_enum,
+        value_name = "KIND",
+        env = "QWEN_UPSTREAM",
+        hide_env_values = true
+    )]
+    pub(super) kind: Option<Kind>,
+
+    /// Where the upstream is: an origin for `web`, for `compatible` the URL that ends in `/v1`
+    /// [default: https://chat.qwen.ai, or DashScope with a key]
+    #[arg(long, value_name = "URL", env = "QWEN_BASE_URL", hide_env_values = true)]
+    pub(super) base_url: Option<String>,
+
+    /// A credential of the web upstream: a JWT (`eyJ…`) is sent as bearer and as the cookie
+    /// `token`, anything else as `bx-umidtoken` [default: none]
+    #[arg(long, value_name = "TOKEN", env = "QWEN_TOKEN", hide_env_values = true)]
+    pub(super) token: Option<SecretString>,
+
+    /// Cookies for the web upstream, as a browser sends them: `name=value; name=value`
+    /// [default: none]
+    #[arg(long, value_name = "COOKIES", env = "QWEN_COOKIES", hide_env_values = true)]
+    pub(super) cookies: Option<SecretString>,
+
+    /// The API key of the compatible upstream. Without it DASHSCOPE_API_KEY is read [default:
+    /// none]
+    #[arg(long, value_name = "KEY", env = "QWEN_API_KEY", hide_env_values = true)]
+    pub(super) upstream_key: Option<SecretString>,
+
+    /// What kind of server the compatible upstream is [default: told from the host, else
+    /// generic]
+    #[arg(long, value_enum, value_name = "SERVER", env = "QWEN_SERVER", hide_env_values = true)]
+    pub(super) server: Option<ServerKind>,
+
+    /// How calls of tools reach the client [default: openai]
+    #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
+    pub(super) tools: Option<Tools>,
+
+    /// Answer with this recorded event stream of the web upstream; for the emulator only
+    /// [default: none]
+    #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
+    pub(super) replay: Option<PathBuf>,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Whichever is given a credential, else the emulator
+    #[default]
+    Auto,
+    /// An imitation of an upstream inside this process
+    Emulator,
+    /// The web API of chat.qwen.ai
+    Web,
+    /// An OpenAI-compatible API: DashScope, vLLM, SGLang, Ollama, llama.cpp and others
+    Compatible,
+}
+
+/// What kind of server a compatible upstream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
+pub(crate) enum ServerKind {
+    /// Any other
+    Generic,
+    /// DashScope, a coding plan, or a gateway in front of it
+    DashScope,
+    /// The portal that OAuth logins of qwen-code lead to
+    Portal,
+    /// vLLM
+    Vllm,
+    /// SGLang
+    SgLang,
+    /// Ollama
+    Ollama,
+    /// llama.cpp's server
+    LlamaCpp,
+    /// LM Studio
+    LmStudio,
+}
+
+/// How calls of tools reach the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Tools {
+    /// As `tool_calls`, in the way that suits the upstream: `prompt` for web, `rescue` for
+    /// compatible
+    #[default]
+    Openai,
+    /// Tools are offered in the prompt, and calls in the text become `tool_calls`
+    Prompt,
+    /// The compatible upstream's own tools, their form repaired
+    Native,
+    /// The compatible upstream's own tools, and calls that it left in the text
+    Rescue,
+    /// Every reply is one XML tool call, for clients of that protocol (also at /xml/v1)
+    Xml,
+    /// No layer for tools: web is not offered them; compatible answers pass byte by byte
+    Off,
+}
+
+impl Settings {
+    /// These, and `other`'s where nothing is set here. Empty values count as not set.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            listen: text(self.listen).or(text(other.listen)),
+            api_key: secret(self.api_key).or(secret(other.api_key)),
+            session_ttl: self.session_ttl.or(other.session_ttl),
+            session_capacity: self.session_capacity.or(other.session_capacity),
+            redis: secret(self.redis).or(secret(other.redis)),
+            log: text(self.log).or(text(other.log)),
+            upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },
+        }
+    }
+}
+
+impl UpstreamSettings {
+    /// As [`Settings::or`].
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            name: text(self.name).or(text(other.name)),
+            models: self.models.or(other.models),
+            kind: self.kind.or(other.kind),
+            base_url: text(self.base_url).or(text(other.base_url)),
+            token: secret(self.token).or(secret(other.token)),
+            cookies: secret(self.cookies).or(secret(other.cookies)),
+            upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
+            server: self.server.or(other.server),
+            tools: self.tools.or(other.tools),
+            replay: self.replay.or(other.replay),
+        }
+    }
+}
+
+fn text(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+pub(super) fn secret(secret: Option<SecretString>) -> Option<SecretString> {
+    secret.filter(|secret| !secret.expose_secret().is_empty())
+}

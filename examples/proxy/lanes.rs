@@ -1,0 +1,187 @@
+//! Several upstreams behind one address: which of them answers.
+
+use std::{borrow::Cow, convert::Infallible, error::Error as StdError, sync::Arc};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, header::CONNECTION},
+    response::{IntoResponse, Response},
+};
+use http_body_util::LengthLimitError;
+use serde::Deserialize;
+use serde_json::Value;
+use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower_qwen::{Error, ErrorKind, openai::error_response};
+
+use super::{config::Patterns, models::Models};
+
+pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
+
+/// The largest body that is read to see which model it asks for; the edges take no larger one.
+pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
+
+/// A stack of layers over one upstream, with an OpenAI edge.
+pub(crate) type Route = BoxCloneSyncService<Request, Response, Infallible>;
+
+/// Deletes one chat upstream by its id, or all of them.
+pub(crate) type DeleteChats = BoxCloneSyncService<Option<String>, (), Error>;
+
+/// One upstream with its layers.
+pub(crate) struct Lane {
+    /// What clients see in `x-qwen-upstream`.
+    pub(crate) name: HeaderValue,
+    /// Which models it is asked for.
+    pub(crate) patterns: Patterns,
+    /// Chat completions.
+    pub(crate) chat: Route,
+    /// The same for clients of the XML protocol.
+    pub(crate) xml: Route,
+    /// Its catalogue.
+    pub(crate) models: Models,
+    /// How its chats are deleted, if it keeps any.
+    pub(crate) chats: Option<DeleteChats>,
+}
+
+/// Every upstream, in the order of the configuration.
+#[derive(Clone)]
+pub(crate) struct Lanes(Arc<[Lane]>);
+
+/// All of a request that decides who answers it.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+impl Lanes {
+    /// # Panics
+    ///
+    /// If there is none.
+    pub(crate) fn new(lanes: Vec<Lane>) -> Self {
+        assert!(!lanes.is_empty(), "a proxy has an upstream");
+        Self(lanes.into())
+    }
+
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.0.iter()
+    }
+
+    /// The name of the only one.
+    pub(crate) fn only_name(&self) -> Option<&HeaderValue> {
+        match &*self.0 {
+            [lane] => Some(&lane.name),
+            _ => None,
+        }
+    }
+
+    /// Who is asked for `model`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ModelNotFound`] if nobody is.
+    pub(crate) fn find(&self, model: &str) -> Result<&Lane, Error> {
+        let fits = self.0.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
+        let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.map(|(_, lane)| lane).ok_or_else(|| no_model(model))
+    }
+
+    /// Every upstream's models that it is asked for, and the first error if there is any.
+    ///
+    /// # Errors
+    ///
+    /// If no upstream gives a list.
+    pub(crate) async fn list_models(&self) -> Result<Vec<Value>, Error> {
+        let mut list = Vec::new();
+        let mut failed = None;
+        let mut answered = false;
+        for lane in self.iter() {
+            match lane.models.list().await {
+                Ok(models) => {
+                    answered = true;
+                    list.extend(models.into_iter().filter(|model| self.is_of(lane, model)));
+                }
+                Err(error) => {
+                    tracing::warn!(upstream = ?lane.name, %error, "no list of models");
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if !answered => Err(error),
+            _ => Ok(list),
+        }
+    }
+
+    /// Whether `lane` is who is asked for `model`.
+    fn is_of(&self, lane: &Lane, model: &Value) -> bool {
+        let id = model["id"].as_str().unwrap_or_default();
+        self.find(id).is_ok_and(|owner| std::ptr::eq(owner, lane))
+    }
+
+    /// One model by its id.
+    ///
+    /// # Errors
+    ///
+    /// If it is unknown, or its upstream gives no list.
+    pub(crate) async fn model(&self, id: &str) -> Result<Value, Error> {
+        let list = self.find(id)?.models.list().await?;
+        list.into_iter().find(|model| model["id"] == *id).ok_or_else(|| no_model(id))
+    }
+
+    /// Has the `route` of whoever is asked for the request's model answer it.
+    pub(crate) async fn serve(&self, request: Request, route: fn(&Lane) -> &Route) -> Response {
+        let (lane, request) = match &*self.0 {
+            [lane] if lane.patterns.is_any() => (lane, request),
+            // Their edge says itself what it thinks of other methods.
+            [lane, ..] if request.method() != Method::POST => (lane, request),
+            _ => match self.choose(request).await {
+                Ok(chosen) => chosen,
+                Err(response) => return response,
+            },
+        };
+        let route = route(lane).clone();
+        let mut response = match route.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        response.headers_mut().insert(X_QWEN_UPSTREAM, lane.name.clone());
+        response
+    }
+
+    /// Reads the body to see who is asked. One that cannot be read as far as that goes to the
+    /// first, whose edge says what is wrong with it.
+    async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
+        let (head, body) = request.into_parts();
+        let body = to_bytes(body, MAX_BODY).await.map_err(|error| unread(&error))?;
+        let asked = serde_json::from_slice::<Asked<'_>>(&body);
+        let lane = match asked.ok().and_then(|asked| asked.model) {
+            Some(model) => self.find(&model).map_err(|e| error_response(&e).into_response())?,
+            None => &self.0[0],
+        };
+        Ok((lane, Request::from_parts(head, Body::from(body))))
+    }
+}
+
+fn no_model(id: &str) -> Error {
+    Error::new(ErrorKind::ModelNotFound, format!("the model `{id}` does not exist"))
+        .with_param("model")
+}
+
+/// The answer to a request whose body could not be read to its end.
+pub(crate) fn unread(error: &axum::Error) -> Response {
+    let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
+    let error = if too_large {
+        Error::new(
+            ErrorKind::TooLarge,
+            format!("the request's body is larger than {} MiB", MAX_BODY / 1024 / 1024),
+        )
+    } else {
+        Error::new(ErrorKind::InvalidRequest, "the request's body broke off")
+    };
+    let mut response = error_response(&error).into_response();
+    // What is left of the body would be taken for the next request.
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

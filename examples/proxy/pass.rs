@@ -1,0 +1,112 @@
+//! The pass-through lane: bytes in, bytes out, where no layer is asked to look at them.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::{Body as AxumBody, to_bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderName, Method, Uri, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::Full;
+use tower::{BoxError, Service, ServiceExt, service_fn};
+use tower_qwen::{Error, ErrorKind, openai::error_response};
+
+use super::lanes::{MAX_BODY, Route, unread};
+
+/// What is between two hosts only (RFC 9110 7.6.1), or is set anew by the client below.
+const OF_THE_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+    header::CONTENT_LENGTH,
+];
+
+/// What a client proves itself with to the proxy, and what the proxy decides itself.
+const OF_THE_PROXY: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::ORIGIN,
+    header::REFERER,
+    // What is compressed cannot be reframed.
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+];
+
+/// Sends requests to `path` of `upstream` as they are, without the client's own credential.
+pub(crate) fn route<U, B>(upstream: U, path: &'static str) -> Route
+where
+    U: Service<
+            axum::http::Request<Full<Bytes>>,
+            Response = axum::http::Response<B>,
+            Error: Into<BoxError>,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    Route::new(service_fn(move |request: Request| {
+        let upstream = upstream.clone();
+        async move { Ok::<_, Infallible>(pass(upstream, request, path).await) }
+    }))
+}
+
+async fn pass<U, B>(upstream: U, request: Request, path: &'static str) -> Response
+where
+    U: Service<
+            axum::http::Request<Full<Bytes>>,
+            Response = axum::http::Response<B>,
+            Error: Into<BoxError>,
+        >,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    if request.method() != Method::POST {
+        let message = format!("{} is not served here; use POST", request.method());
+        return error_response(&Error::new(ErrorKind::MethodNotAllowed, message)).into_response();
+    }
+    let (mut head, body) = request.into_parts();
+    // Whole, so that it can be sent again with a newer credential.
+    let body = match to_bytes(body, MAX_BODY).await {
+        Ok(body) => body,
+        Err(error) => return unread(&error),
+    };
+    head.uri = Uri::from_static(path);
+    head.version = axum::http::Version::HTTP_11;
+    remove(&mut head.headers, &OF_THE_HOP);
+    remove(&mut head.headers, &OF_THE_PROXY);
+    match upstream.oneshot(Request::from_parts(head, Full::new(body))).await {
+        Ok(response) => {
+            let mut response = response.map(AxumBody::new);
+            remove(response.headers_mut(), &OF_THE_HOP[..7]);
+            response
+        }
+        Err(error) => error_response(&known(error.into())).into_response(),
+    }
+}
+
+fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Errors of the layers and the client below keep their class.
+fn known(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => {
+            Error::new(ErrorKind::Upstream, "the upstream could not be asked").with_source(error)
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Reading the configuration again while requests are served.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::Router;
+use tokio::sync::watch;
+use tower_qwen::session::SessionStore;
+
+use super::{
+    config::{Config, Options},
+    stack,
+};
+
+/// What is replaced when the configuration is read again.
+pub(crate) struct Reload {
+    options: Options,
+    config: Config,
+    store: Arc<dyn SessionStore>,
+    router: watch::Sender<Router>,
+}
+
+impl Reload {
+    pub(crate) fn new(
+        options: Options,
+        config: Config,
+        store: Arc<dyn SessionStore>,
+        router: watch::Sender<Router>,
+    ) -> Self {
+        Self { options, config, store, router }
+    }
+
+    /// What is in use.
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the configuration anew each time that `asked` comes.
+    pub(crate) async fn run(mut self, mut asked: impl AsyncFnMut()) -> Infallible {
+        loop {
+            asked().await;
+            match self.again() {
+                Ok(()) => {
+                    let upstreams = self.config.upstreams.len();
+                    tracing::info!(upstreams, "the configuration was read again");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the new configuration is not used; the old one stays");
+                }
+            }
+        }
+    }
+
+    /// Serves new requests with the configuration as it is now.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in one line; nothing has changed then.
+    fn again(&mut self) -> Result<(), String> {
+        let config = self.options.clone().resolve().map_err(|error| error.to_string())?;
+        let store = if config.sessions == self.config.sessions {
+            Arc::clone(&self.store)
+        } else {
+            stack::store(&config.sessions)?
+        };
+        let router = stack::router(&config, &store)?;
+        for (changed, what) in [
+            (config.listen != self.config.listen, "listen"),
+            (config.log != self.config.log, "log"),
+        ] {
+            if changed {
+                tracing::warn!(option = what, "a new value needs a restart");
+            }
+        }
+        // What is under way holds the old router, and ends with it.
+        drop(self.router.send_replace(router));
+        (self.config, self.store) = (config, store);
+        Ok(())
+    }
+}
