@@ -185,3 +185,6 @@ pub(crate) fn unread(error: &axum::Error) -> Response {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
+
+#[cfg(test)]
+mod tests;

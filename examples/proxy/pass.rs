@@ -110,3 +110,6 @@ fn known(error: BoxError) -> Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

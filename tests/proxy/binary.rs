@@ -2,11 +2,12 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, Mutex, OnceLock},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 /// The proxy's program, built with the features and the profile of this test.
@@ -54,7 +55,8 @@ pub(crate) fn command() -> Command {
 pub(crate) struct Running {
     child: Child,
     /// Reads what it logs, for a full pipe would stop it.
-    log: Option<JoinHandle<String>>,
+    reader: Option<JoinHandle<()>>,
+    log: Arc<Mutex<String>>,
     /// Its origin, such as `http://127.0.0.1:40001`.
     pub(crate) origin: String,
     /// What it said until then.
@@ -80,22 +82,51 @@ impl Running {
         }
         let (_, rest) = banner.split_once("http://").expect("the banner has the address");
         let origin = rest.split_whitespace().next().expect("the banner has the address");
-        let log = thread::spawn(move || {
-            let mut log = Vec::new();
-            stderr.read_to_end(&mut log).expect("a pipe can be read");
-            String::from_utf8_lossy(&log).into_owned()
+        let log = Arc::new(Mutex::new(String::new()));
+        let reader = thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.split(b'\n') {
+                    let line = line.expect("a pipe can be read");
+                    let mut log = log.lock().expect("no one panics with it");
+                    log.push_str(&String::from_utf8_lossy(&line));
+                    log.push('\n');
+                }
+            }
         });
-        Self { child, origin: format!("http://{origin}"), log: Some(log), banner }
+        Self { child, origin: format!("http://{origin}"), reader: Some(reader), log, banner }
+    }
+
+    /// Waits until it has logged `text`.
+    #[cfg(unix)]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let log = self.log.lock().expect("no one panics with it").clone();
+            if log.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{text:?} is not in {log}");
+            thread::yield_now();
+        }
+    }
+
+    /// Sends the signal.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
+        assert!(kill.expect("kill").success());
     }
 
     /// Sends the signal, waits for the end, and gives the exit code and what was logged.
     #[cfg(unix)]
     pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {
-        let kill = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
-        assert!(kill.expect("kill").success());
+        self.signal(signal);
         let code = self.child.wait().expect("it was started").code();
-        let log = self.log.take().expect("it is taken once, here");
-        (code, log.join().expect("it does not panic"))
+        let reader = self.reader.take().expect("it is taken once, here");
+        reader.join().expect("it does not panic");
+        let log = self.log.lock().expect("no one panics with it").clone();
+        (code, log)
     }
 }
 

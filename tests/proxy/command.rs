@@ -27,7 +27,7 @@ fn refusal(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
 }
 
 /// One request over a connection of its own; gives the whole response.
-fn exchange(origin: &str, head: &str, body: &str) -> String {
+pub(crate) fn exchange(origin: &str, head: &str, body: &str) -> String {
     let address = origin.strip_prefix("http://").expect("an origin");
     let mut stream = TcpStream::connect(address).expect("the proxy listens");
     let length = body.len();

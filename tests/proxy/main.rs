@@ -18,3 +18,5 @@ mod command;
 #[path = "../../examples/proxy/main.rs"]
 mod proxy;
 mod readme;
+#[cfg(unix)]
+mod reload;

@@ -27,7 +27,7 @@ pub(crate) enum Fit {
 }
 
 impl Patterns {
-    pub(super) fn parse(patterns: Option<Vec<String>>) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(patterns: Option<Vec<String>>) -> Result<Self, ConfigError> {
         let Some(patterns) = patterns else { return Ok(Self::default()) };
         if patterns.is_empty() {
             return error("`models` is empty, so it would never be asked; leave it out for all");

@@ -1,0 +1,113 @@
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+use tower::{BoxError, service_fn};
+
+use super::*;
+
+/// An upstream that says its name and repeats the body, with these models in its catalogue.
+fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) -> Lane {
+    let patterns = patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>();
+    let patterns = (!patterns.is_empty()).then_some(patterns);
+    let echo = |route: &'static str| {
+        Route::new(service_fn(move |request: Request| async move {
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let said = [name.as_bytes(), b" ", route.as_bytes(), b" ", &body].concat();
+            Ok(Response::new(Body::from(said)))
+        }))
+    };
+    let catalogue = service_fn(move |_: axum::http::Request<Full<Bytes>>| async move {
+        if models.is_empty() {
+            return Err(BoxError::from("it is gone"));
+        }
+        let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
+        Ok(axum::http::Response::new(Full::from(json!({"data": data}).to_string())))
+    });
+    Lane {
+        name: HeaderValue::from_static(name),
+        patterns: Patterns::parse(patterns).expect("valid"),
+        chat: echo("chat"),
+        xml: echo("xml"),
+        models: Models::new(catalogue),
+        chats: None,
+    }
+}
+
+fn two() -> Lanes {
+    Lanes::new(vec![
+        lane("web", &[], &["qwen3-max", "qwen3-coder-plus"]),
+        lane("local", &["qwen3-coder-*"], &["qwen3-coder-30b", "other"]),
+    ])
+}
+
+fn ask(body: impl Into<Body>) -> Request {
+    Request::post("/").body(body.into()).expect("a request")
+}
+
+async fn said(response: Response) -> (StatusCode, String, String) {
+    let name =
+        response.headers().get(X_QWEN_UPSTREAM).map_or("", |name| name.to_str().expect("ASCII"));
+    let (status, name) = (response.status(), name.to_owned());
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, name, String::from_utf8(body.into()).expect("UTF-8"))
+}
+
+#[tokio::test]
+async fn the_model_decides_who_answers_and_the_body_arrives_whole() {
+    for (body, name) in [
+        (r#"{"model":"qwen3-max","messages":[]}"#, "web"),
+        (r#"{"messages":[{"model":"qwen3-max"}],"model":"qwen3-coder-30b"}"#, "local"),
+        (r#"{"model":"qwen3-coder-\u0033"}"#, "local"),
+        // The first upstream's edge says what is wrong with these.
+        ("{}", "web"),
+        (r#"{"model":null}"#, "web"),
+        (r#"{"model":"qwen3-coder-30b""#, "web"),
+        (r#"{"model":7}"#, "web"),
+        ("", "web"),
+    ] {
+        let (status, by, text) = said(two().serve(ask(body), |lane| &lane.chat).await).await;
+        assert_eq!((status, &*by), (StatusCode::OK, name), "{body}");
+        assert_eq!(text, format!("{name} chat {body}"));
+    }
+    let body = r#"{"model":"qwen3-coder-30b"}"#;
+    let (_, _, text) = said(two().serve(ask(body), |lane| &lane.xml).await).await;
+    assert_eq!(text, format!("local xml {body}"));
+}
+
+#[tokio::test]
+async fn a_model_that_nobody_has_is_an_error() {
+    let lanes = Lanes::new(vec![lane("a", &["a-*"], &["a-1"]), lane("b", &["b-1"], &["b-1"])]);
+    let (status, by, text) =
+        said(lanes.serve(ask(r#"{"model":"c"}"#), |lane| &lane.chat).await).await;
+    assert_eq!((status, &*by), (StatusCode::NOT_FOUND, ""));
+    assert!(text.contains("model_not_found") && text.contains("`c`"), "{text}");
+    lanes.model("c").await.expect_err("nobody has it");
+    lanes.model("a-2").await.expect_err("it is not in the catalogue");
+    assert_eq!(lanes.model("b-1").await.expect("known")["id"], "b-1");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_breaks_off_is_an_error() {
+    let large = vec![b' '; MAX_BODY + 1];
+    let response = two().serve(ask(large), |lane| &lane.chat).await;
+    assert_eq!(response.headers()[CONNECTION], "close");
+    assert_eq!(said(response).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let broken = stream::iter([Ok("{"), Err(BoxError::from("gone"))]);
+    let response = two().serve(ask(Body::from_stream(broken)), |lane| &lane.chat).await;
+    assert_eq!(said(response).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_catalogue_is_that_of_all_of_them() {
+    let ids = |list: Vec<Value>| -> Vec<String> {
+        list.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    // What somebody else is asked for is not listed.
+    assert_eq!(ids(two().list_models().await.expect("both")), ["qwen3-max", "qwen3-coder-30b"]);
+    let gone = || lane("gone", &["x"], &[]);
+    let half = Lanes::new(vec![gone(), lane("web", &[], &["qwen3-max"])]);
+    assert_eq!(ids(half.list_models().await.expect("one of them")), ["qwen3-max"]);
+    Lanes::new(vec![gone()]).list_models().await.expect_err("none of them");
+}

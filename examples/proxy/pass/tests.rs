@@ -1,0 +1,95 @@
+use axum::http::StatusCode;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::Value;
+use tower_qwen::sse::SseReframeLayer;
+
+use super::*;
+
+fn request(body: &'static str) -> Request {
+    Request::post("/v1/chat/completions")
+        .header("authorization", "Bearer of-the-proxy")
+        .header("x-api-key", "of-the-proxy")
+        .header("cookie", "a=b")
+        .header("connection", "keep-alive")
+        .header("accept-encoding", "gzip")
+        .header("content-type", "application/json")
+        .header("x-request-id", "mine")
+        .body(AxumBody::from(body))
+        .expect("a request")
+}
+
+#[tokio::test]
+async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
+    let upstream = service_fn(async |request: axum::http::Request<Full<Bytes>>| {
+        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/chat/completions"));
+        let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "x-request-id"]);
+        let body = request.into_body().collect().await.expect("a body").to_bytes();
+        let response = axum::http::Response::builder()
+            .status(StatusCode::IM_A_TEAPOT)
+            .header("x-odd", "kept")
+            .header("connection", "close")
+            .body(Full::new(body));
+        Ok::<_, BoxError>(response.expect("a response"))
+    });
+    let body = r#"{"model": "m",  "odd" : [ ]}"#;
+    let response = route(upstream, "/chat/completions").oneshot(request(body)).await;
+    let response = response.expect("infallible");
+    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+    assert_eq!(response.headers()["x-odd"], "kept");
+    assert!(!response.headers().contains_key("connection"));
+    let said = response.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(said, body);
+}
+
+#[tokio::test]
+async fn events_leave_whole() {
+    let pieces = ["data: {\"a\"", ":1}\r\n\r", "\ndata: [DONE]\n\n"];
+    let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| async move {
+        let frames = pieces.map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from(piece))));
+        let response = axum::http::Response::builder()
+            .header("content-type", "text/event-stream")
+            .body(StreamBody::new(stream::iter(frames)));
+        Ok::<_, BoxError>(response.expect("a response"))
+    });
+    let upstream = tower::ServiceBuilder::new().layer(SseReframeLayer::new()).service(upstream);
+    let response = route(upstream, "/chat/completions").oneshot(request("{}")).await;
+    let mut body = response.expect("infallible").into_body();
+    let mut frames = Vec::new();
+    while let Some(frame) = body.frame().await {
+        frames.push(frame.expect("no error").into_data().expect("data"));
+    }
+    assert_eq!(frames, ["data: {\"a\":1}\n\n", "data: [DONE]\n\n"]);
+}
+
+#[tokio::test]
+async fn what_fails_is_an_openai_error() {
+    async fn refusal(error: impl Into<BoxError>) -> (StatusCode, Value) {
+        let error = std::sync::Mutex::new(Some(error.into()));
+        let error = std::sync::Arc::new(error);
+        let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| {
+            let error = error.lock().expect("one task").take().expect("asked once");
+            async { Err::<axum::http::Response<Full<Bytes>>, _>(error) }
+        });
+        let response = route(upstream, "/x").oneshot(request("{}")).await.expect("infallible");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+    let (status, body) = refusal(Error::new(ErrorKind::Timeout, "too slow")).await;
+    assert_eq!(
+        (status, &body["error"]["type"]),
+        (StatusCode::GATEWAY_TIMEOUT, &"timeout_error".into())
+    );
+    assert_eq!(refusal("some other").await.0, StatusCode::BAD_GATEWAY);
+
+    let upstream = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
+        Ok::<_, BoxError>(axum::http::Response::new(Full::<Bytes>::default()))
+    });
+    let get = Request::get("/").body(AxumBody::empty()).expect("a request");
+    let response = route(upstream, "/x").oneshot(get).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
