@@ -3,18 +3,23 @@
 //! `cargo run --release --example proxy -- --help` shows what can be set; [`stack`] is where the
 //! layers are put together.
 
+mod accounts;
 mod auth;
 mod banner;
 mod chats;
 mod check;
 mod config;
+mod credentials;
 mod lanes;
+mod login;
 mod models;
 mod pass;
 mod reload;
 mod routes;
 mod server;
+mod sign_in;
 mod stack;
+mod tokens;
 
 use std::{
     fmt::Display,
