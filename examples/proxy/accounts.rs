@@ -12,12 +12,13 @@ use tower_qwen::auth::{
 };
 
 use super::{
+    config::{Config, Upstream},
     credentials::{self, Accounts},
     login::span,
+    sign_in, stack,
 };
 
-/// List the accounts of --credentials, --token and --cookies, and whether they can be used; ends
-/// with code 1 where none can.
+/// What `proxy accounts` is asked for.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct List {
     /// Renew what has ended, and ask the upstream whether it lets each account in. Without it
@@ -108,6 +109,29 @@ pub(crate) fn unix_seconds(moment: SystemTime) -> Option<u64> {
     moment.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
+/// Lists the accounts of every upstream of `config`; gives whether any can be used.
+///
+/// # Errors
+///
+/// If an upstream's sign-in cannot be set up, or if `out` cannot be written to.
+pub(crate) async fn run(out: impl Write, config: &Config, list: List) -> Result<bool, String> {
+    let mut all = Vec::new();
+    for upstream in &config.upstreams {
+        let name = String::from_utf8_lossy(upstream.name.as_bytes());
+        let client = stack::token_client(upstream)?;
+        let models_url = match &upstream.upstream {
+            Upstream::Emulator { .. } => None,
+            Upstream::Web { base_url, .. } => Some(sign_in::at(base_url, sign_in::USER_PATH)?),
+            Upstream::Compatible { base_url, .. } => Some(sign_in::at(base_url, "/models")?),
+        };
+        let check = list.check.then_some((&client, models_url.as_ref()));
+        all.extend(rows(&name, &upstream.accounts, check).await);
+    }
+    write(out, &all, list.json)
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(any_usable(&all))
+}
+
 /// The accounts of the upstream named `upstream`; with a client they are loaded and tried.
 pub(crate) async fn rows(
     upstream: &str,
@@ -120,7 +144,7 @@ pub(crate) async fn rows(
             let file = accounts.files().iter().find(|file| file.name == name);
             let source = match file {
                 Some(file) => file.path.display().to_string(),
-                None => "--token or --cookies".to_owned(),
+                None => "an option or the environment".to_owned(),
             };
             Row::as_read(upstream, name, credential, source)
         })

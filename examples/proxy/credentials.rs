@@ -10,8 +10,8 @@ use std::{
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use tower_qwen::auth::{
-    AccountState, AccountStatus, Credential, CredentialKind, CredentialPool, CredentialPoolBuilder, OAuthFile,
-    PoolError, StaticCredential, StoredCredential, TokenClient,
+    AccountState, AccountStatus, Credential, CredentialKind, CredentialPool, CredentialPoolBuilder,
+    OAuthFile, PoolError, StaticCredential, StoredCredential, TokenClient,
 };
 
 /// The name of the account whose token is given by itself, in no file.
@@ -46,15 +46,14 @@ pub(crate) fn discover() -> Option<PathBuf> {
 }
 
 impl Accounts {
-    /// Reads the credential files at `paths`, each a file or a directory of them; `given` is the
-    /// credential that was given by itself.
+    /// Reads the credential files at `paths`, each a file or a directory of them.
     ///
     /// # Errors
     ///
     /// What is wrong with the first that cannot be used, and what to do about it, in one line
     /// without a secret.
-    pub(crate) fn read(paths: &[PathBuf], given: Option<Credential>) -> Result<Self, String> {
-        let mut accounts = Self { files: Vec::new(), given };
+    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, String> {
+        let mut accounts = Self::default();
         let mut seen = BTreeSet::new();
         for path in paths {
             let found = OAuthFile::discover(path)
@@ -76,6 +75,17 @@ impl Accounts {
         }
         accounts.check_for_twins()?;
         Ok(accounts)
+    }
+
+    /// The same with a credential that was given by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub(crate) fn with_given(mut self, given: Option<Credential>) -> Result<Self, String> {
+        self.given = given;
+        self.check_for_twins()?;
+        Ok(self)
     }
 
     /// Two accounts need two names and two logins: a refresh token is good for one of them.
@@ -191,7 +201,9 @@ impl Accounts {
         match builder.build() {
             Ok(pool) => Some(pool),
             Err(PoolError::Empty) => None,
-            Err(error) => unreachable!("names were checked to differ, and none is preferred: {error}"),
+            Err(error) => {
+                unreachable!("names were checked to differ, and none is preferred: {error}")
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use tower_qwen::auth::{
 
 use super::sign_in;
 
-/// Sign in with a browser, here or on any other device, and keep the login in a file.
+/// What `proxy login` is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Login {
     /// The file to write, readable by you alone; a login that it holds is replaced [default:
@@ -65,13 +65,12 @@ impl Login {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let path = match self.file {
             Some(path) => path,
-            None => OAuthFile::default_path().or_else(|error| {
-                fail(USAGE, format!("--file: it must be given, since {error}"))
-            })?,
+            None => OAuthFile::default_path()
+                .or_else(|error| fail(USAGE, format!("--file: it must be given, since {error}")))?,
         };
         let web = Uri::from_static("https://chat.qwen.ai");
-        let client = sign_in::client(&web, self.token_url.as_ref())
-            .or_else(|message| fail(1, message))?;
+        let client =
+            sign_in::client(&web, self.token_url.as_ref()).or_else(|message| fail(1, message))?;
         let client = match self.device_url {
             Some(url) => client.with_device_url(url),
             None => client,
@@ -106,9 +105,8 @@ async fn sign_in(
         login = DeviceLogin::start(client) => login,
         () = &mut interrupt => return fail(INTERRUPTED, "interrupted; nothing was written"),
     };
-    let login = login.or_else(|error| {
-        fail(1, format!("the sign-in could not be started: {}", chain(&error)))
-    })?;
+    let login = login
+        .or_else(|error| fail(1, format!("the sign-in could not be started: {}", chain(&error))))?;
     said(invite(&mut out, draw, &login))?;
 
     let granted = tokio::select! {

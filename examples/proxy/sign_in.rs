@@ -15,7 +15,7 @@ use tower_qwen::{auth::TokenClient, emulator::Emulator, qwen::QwenUpstream};
 const WEB_HOST: &str = "chat.qwen.ai";
 const WEB_REFRESH_ORIGIN: &str = "https://auth.qwen.ai";
 /// Tells whose a session is, and on other servers than chat.qwen.ai renews it too (A1).
-const USER_PATH: &str = "/api/v1/auths/";
+pub(crate) const USER_PATH: &str = "/api/v1/auths/";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -75,9 +75,9 @@ impl Tokens {
 
     /// Loads every account and renews what has ended, so that the log tells of a dead login when
     /// the proxy starts and not with the first request.
-    pub(crate) async fn load(&self) {
-        for pool in self.pools() {
-            pool.load().await;
+    pub(crate) fn load_in_background(&self) {
+        for pool in self.pools().cloned() {
+            tokio::spawn(async move { pool.load().await });
         }
     }
 
@@ -132,9 +132,8 @@ impl Tokens {
             }
         });
         let accounts = accounts.await?;
-        let count = |valid: Value| {
-            accounts.iter().filter(|account| account["valid"] == valid).count()
-        };
+        let count =
+            |valid: Value| accounts.iter().filter(|account| account["valid"] == valid).count();
         let (good, all) = (count(true.into()), accounts.len());
         Ok(json!({
             "valid": good > 0,
@@ -268,11 +267,7 @@ struct TokenBody {
 
 /// The token of the body, else of the query, else a bearer that can only be one (F2). A bearer
 /// that is one of the proxy's keys has let the client in, and is no more than that.
-async fn asked(
-    keys: &ApiKeys,
-    query: Option<String>,
-    request: Request,
-) -> Result<Asked, Error> {
+async fn asked(keys: &ApiKeys, query: Option<String>, request: Request) -> Result<Asked, Error> {
     let bearer = bearer(request.headers()).filter(|token| !keys.have(token));
     let body = body(request).await?;
     let body: TokenBody = match body.trim_ascii() {
@@ -296,8 +291,10 @@ async fn body(request: Request) -> Result<Bytes, Error> {
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Error::new(ErrorKind::TooLarge, "the body is longer than any token"))
         }
-        Err(error) => Err(Error::new(ErrorKind::InvalidRequest, "the body could not be read")
-            .with_source(error)),
+        Err(error) => {
+            Err(Error::new(ErrorKind::InvalidRequest, "the body could not be read")
+                .with_source(error))
+        }
     }
 }
 
@@ -327,9 +324,8 @@ pub(crate) async fn validate(
     request: Request,
 ) -> Response {
     let found = async {
-        let Query(query) = query.map_err(|_| {
-            Error::new(ErrorKind::InvalidRequest, "the query is not `token=…`")
-        })?;
+        let Query(query) = query
+            .map_err(|_| Error::new(ErrorKind::InvalidRequest, "the query is not `token=…`"))?;
         tokens.validate(asked(&tokens.keys, query.token, request).await?).await
     };
     answer(found.await)
