@@ -171,11 +171,11 @@ fn conclude(out: &mut impl Write, path: &Path, credential: &Credential) -> io::R
 /// terminal's colours are; `None` where it is too long for one.
 fn drawing(url: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(url, EcLevel::L).ok()?;
-    // What is printed is light, so that a dark terminal shows dark modules on light ground.
+    // To the crate what is printed is dark; here it is white on black.
     let code = code
         .render::<Dense1x2>()
-        .dark_color(Dense1x2::Dark)
-        .light_color(Dense1x2::Light)
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark)
         .quiet_zone(true)
         .build();
     let lines: Vec<_> = code.lines().map(|line| format!("\x1b[40;97m{line}\x1b[0m")).collect();

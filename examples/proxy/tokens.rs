@@ -51,6 +51,17 @@ pub(crate) struct Desk {
     pub(crate) pool: Option<CredentialPool>,
 }
 
+#[cfg(test)]
+impl Desk {
+    /// That of an upstream without accounts.
+    pub(crate) fn unmanned() -> Self {
+        let emulator = tower_qwen::emulator::Emulator::new();
+        let client = super::sign_in::of_emulator(emulator);
+        let upstream = "emulator".to_owned();
+        Self { upstream, takes_sessions: true, client, models_url: None, pool: None }
+    }
+}
+
 /// The sign-in side of all upstreams.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {

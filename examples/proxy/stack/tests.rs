@@ -9,7 +9,7 @@ use super::{super::config::Options, *};
 fn proxy(args: &[&str]) -> Router {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    router(&config, &store).expect("there is nothing to be wrong")
+    router(&config, &store).expect("there is nothing to be wrong").0
 }
 
 async fn ask(router: Router, path: &str, body: Value) -> Value {
