@@ -74,3 +74,5 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
     let answer = ask(proxy(&["--tools", "openai"]), "/v1/chat/completions", hello).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "All done.");
 }
+
+mod accounts;
