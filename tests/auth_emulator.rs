@@ -21,7 +21,8 @@ use tower_qwen::{
     Error,
     auth::{
         AccountStatus, AuthRefreshLayer, Credential, CredentialPool, OAuthFile, StaticCredential,
-        StoredCredential, TokenClient, device::DeviceLogin,
+        StoredCredential, TokenClient,
+        device::{DeviceError, DeviceLogin},
     },
     chat::{Answer, ChatRequest, Message, Role},
     emulator::{Emulator, OAuthAccount, RefreshFault},
@@ -112,6 +113,20 @@ async fn signing_in_at_the_emulator_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_heeds_slow_down_and_takes_a_no() {
+    let emulator = Emulator::builder().device_slow_downs(2).build();
+    let login = DeviceLogin::start(&TokenClient::new(emulator)).await.unwrap();
+    let begun = Instant::now();
+    login.wait().await.expect("granted in the end");
+    // Slower by half after each of both, then pending once.
+    assert_eq!(begun.elapsed().as_secs_f64().round(), (2.0_f64 + 3.0 + 4.5 + 4.5).round());
+
+    let emulator = Emulator::builder().device_denied(true).build();
+    let login = DeviceLogin::start(&TokenClient::new(emulator)).await.unwrap();
+    assert!(matches!(login.wait().await, Err(DeviceError::Denied)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_chat_stays_with_its_account_and_moves_when_that_is_gone() {
     let emulator = Emulator::builder()
         .require_credentials(true)
@@ -142,8 +157,6 @@ async fn a_chat_stays_with_its_account_and_moves_when_that_is_gone() {
         let place = answer.conversation.unwrap();
         chats.push((place.account.unwrap().to_string(), place.chat_id));
         history.push(Message::new(Role::Assistant, answer.text));
-        // Upstream takes a chat as busy for a while when an answer is not read to its last byte.
-        tokio::time::sleep(Duration::from_secs(11)).await;
     }
     let (first, second) = (&chats[0], &chats[7]);
     assert_eq!((first.0.as_str(), second.0.as_str()), ("ann", "bob"));

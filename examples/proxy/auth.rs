@@ -54,6 +54,11 @@ impl ApiKeys {
         self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented))
     }
 
+    /// Whether `key` is one of them.
+    pub(crate) fn have(&self, key: &str) -> bool {
+        self.contain(key.as_bytes()).into()
+    }
+
     /// # Errors
     ///
     /// An error of class [`ErrorKind::Auth`] unless `headers` present one of the keys.

@@ -77,18 +77,27 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
         }
         Upstream::Web { base_url, credentials } => {
             writeln!(out, "    at {base_url}")?;
-            if credentials.is_empty() {
-                writeln!(out, "    without a credential; set QWEN_TOKEN or QWEN_COOKIES")?;
+            if credentials.is_empty() && config.accounts.is_empty() {
+                writeln!(
+                    out,
+                    "    without a credential; set QWEN_TOKEN, QWEN_COOKIES or QWEN_CREDENTIALS"
+                )?;
             }
             writeln!(out, "    for an imitation without a network: --upstream emulator")?;
         }
-        Upstream::Compatible { base_url, server, key } => {
-            let key = if key.is_some() { "with a key" } else { "without a key" };
-            writeln!(out, "    at {base_url}, {key}, as {server:?}")?;
+        Upstream::Compatible { base_url, server } => {
+            let key = if config.accounts.is_empty() { "without a key, " } else { "" };
+            writeln!(out, "    at {base_url}, {key}as {server:?}")?;
             if config.tools == Tools::Off {
                 writeln!(out, "    chat passes byte by byte")?;
             }
         }
+    }
+    for (name, credential) in config.accounts.all() {
+        writeln!(out, "    as {name} ({})", credential.kind())?;
+    }
+    for warning in config.accounts.warnings() {
+        writeln!(out, "    WARNING: {warning}")?;
     }
     if !config.models.is_any() {
         writeln!(out, "    for the models {}", config.models)?;

@@ -2,25 +2,87 @@
 
 use std::{fmt, sync::Arc};
 
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::Full;
-use tower::{BoxError, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
+    auth::{Affinity, AuthRefreshLayer},
     chat::Tenant,
     qwen::chats,
     session::{Key, SessionStore, StoreError, forget_chat, forget_tenant},
 };
 
-use super::{
-    auth::ApiKeys,
-    lanes::{DeleteChats, Lanes},
-};
+use super::{auth::ApiKeys, lanes::Lanes};
 
-/// How chats of `upstream` are deleted.
-pub(crate) fn deletion<U, B>(upstream: U) -> DeleteChats
+/// What is to be deleted: one chat by its id, or all of them.
+#[derive(Clone, Debug)]
+struct Deletion {
+    id: Option<String>,
+    /// Whose it is; anybody's if that is not known.
+    account: Option<String>,
+}
+
+impl Affinity for Deletion {
+    fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+}
+
+/// Deletes chats in one upstream.
+#[derive(Clone)]
+pub(crate) struct DeleteChats {
+    service: BoxCloneSyncService<Request<Deletion>, Response<()>, Error>,
+    auth: Option<AuthRefreshLayer>,
+}
+
+impl DeleteChats {
+    /// The accounts that there are, each by its name; one without a name where none is known.
+    fn accounts(&self) -> Vec<Option<String>> {
+        match &self.auth {
+            None => vec![None],
+            Some(auth) => {
+                let accounts = auth.pool().accounts().into_iter();
+                accounts.map(|account| Some(account.name.as_str().to_owned())).collect()
+            }
+        }
+    }
+
+    /// Deletes the chat `id`, which is `account`'s; without one each account is tried.
+    async fn one(&self, id: &str, account: Option<String>) -> Result<(), Error> {
+        let known = account.filter(|account| self.accounts().contains(&Some(account.clone())));
+        let accounts = match known {
+            Some(account) => vec![Some(account)],
+            None => self.accounts(),
+        };
+        let mut refused = None;
+        for account in accounts {
+            match self.send(Deletion { id: Some(id.to_owned()), account }).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(refused.unwrap_or(error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Deletes every chat of every account.
+    async fn all(&self) -> Result<(), Error> {
+        for account in self.accounts() {
+            self.send(Deletion { id: None, account }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, deletion: Deletion) -> Result<(), Error> {
+        self.service.clone().oneshot(Request::new(deletion)).await.map(drop)
+    }
+}
+
+/// How chats of `upstream` are deleted; through `auth`, so that each goes to its account, and a
+/// refused credential is renewed.
+pub(crate) fn deletion<U, B>(upstream: U, auth: Option<AuthRefreshLayer>) -> DeleteChats
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -29,15 +91,21 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    DeleteChats::new(service_fn(move |id: Option<String>| {
+    let delete = service_fn(move |request: Request<Deletion>| {
         let upstream = upstream.clone();
         async move {
-            match id {
-                Some(id) => chats::delete(upstream, &HeaderMap::new(), &id).await,
-                None => chats::delete_all(upstream, &HeaderMap::new()).await,
+            match &request.body().id {
+                Some(id) => chats::delete(upstream, request.headers(), id).await,
+                None => chats::delete_all(upstream, request.headers()).await,
             }
+            .map(Response::new)
         }
-    }))
+    });
+    let service = match &auth {
+        Some(auth) => BoxCloneSyncService::new(auth.layer(delete)),
+        None => BoxCloneSyncService::new(delete),
+    };
+    DeleteChats { service, auth }
 }
 
 /// Deletes chats of a tenant.
@@ -77,19 +145,19 @@ impl Chats {
     /// chat that is gone.
     pub(crate) async fn delete(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
         let deletions = self.deletions()?;
-        if self.shared {
-            let known = self.store.find(&[Key::of_chat(tenant, id)]).await.map_err(failed)?;
-            if known.is_none() {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("no chat `{id}` of this key is remembered here"),
-                ));
-            }
+        let known = self.store.find(&[Key::of_chat(tenant, id)]).await.map_err(failed)?;
+        if self.shared && known.is_none() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no chat `{id}` of this key is remembered here"),
+            ));
         }
+        let account = known.and_then(|found| found.record.conversation.account);
         forget_chat(&*self.store, tenant, id).await.map_err(failed)?;
+        let account = account.map(|account| account.to_string());
         let mut refused = None;
         for delete in deletions {
-            match delete.oneshot(Some(id.to_owned())).await {
+            match delete.one(id, account.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(refused.unwrap_or(error)),
             }
@@ -109,7 +177,7 @@ impl Chats {
         }
         forget_tenant(&*self.store, tenant).await.map_err(failed)?;
         for delete in deletions {
-            delete.oneshot(None).await?;
+            delete.all().await?;
         }
         Ok(())
     }

@@ -27,6 +27,10 @@ pub(crate) async fn run(mut out: impl Write, config: &Config) -> Result<bool, St
             }
         };
         writeln!(out, "{said}").map_err(failed)?;
+        if let Some(pool) = &lane.desk.pool {
+            // The question may have set off a refresh, whose answer must not be lost.
+            pool.settled().await;
+        }
     }
     Ok(all)
 }

@@ -13,15 +13,24 @@ use axum::http::{HeaderValue, Uri};
 use bytes::Bytes;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use tower_qwen::qwen::compatible::Server;
+use tower_qwen::{
+    auth::{Credential, CredentialKind},
+    qwen::compatible::Server,
+};
 use tracing_subscriber::EnvFilter;
 
 use self::{
     options::{Kind, ServerKind, Settings, UpstreamSettings, secret},
-    url::{address_from_parts, checked_address, parse_base_url},
+    url::{address_from_parts, checked_address, parse_url},
     web::web_credentials,
 };
-use super::auth::ApiKeys;
+
+use super::{
+    accounts::List,
+    auth::ApiKeys,
+    credentials::{self, Accounts},
+    login::Login,
+};
 
 pub(crate) use self::{options::Tools, patterns::Patterns, web::WebCredentials};
 
@@ -53,6 +62,15 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Says what would be used, asks every upstream once, and ends
     Check(Options),
+    /// Signs in with a browser, here or on any other device, and keeps the login in a file
+    Login(Login),
+    /// Lists the accounts and whether they can be used; ends with code 1 where none can
+    Accounts {
+        #[command(flatten)]
+        options: Box<Options>,
+        #[command(flatten)]
+        list: List,
+    },
 }
 
 /// What the proxy serves with.
@@ -100,6 +118,10 @@ pub(crate) struct UpstreamConfig {
     pub(crate) reason: &'static str,
     /// What becomes of tools.
     pub(crate) tools: Tools,
+    /// Whom it is asked as.
+    pub(crate) accounts: Accounts,
+    /// Where their logins are renewed, if not at Qwen's own endpoint.
+    pub(crate) token_url: Option<Uri>,
 }
 
 /// How conversations are remembered.
@@ -129,7 +151,7 @@ pub(crate) enum Upstream {
     /// chat.qwen.ai, or what stands in for it.
     Web { base_url: Uri, credentials: WebCredentials },
     /// An OpenAI-compatible API.
-    Compatible { base_url: Uri, server: Server, key: Option<SecretString> },
+    Compatible { base_url: Uri, server: Server },
 }
 
 impl Upstream {
@@ -283,18 +305,34 @@ fn upstream(
     fallback: impl Fn(&str) -> Option<String>,
 ) -> Result<UpstreamConfig, ConfigError> {
     let credentials = web_credentials(secret(settings.token), secret(settings.cookies))?;
-    let base_url = settings.base_url.as_deref().map(parse_base_url).transpose()?;
-    let of_dashscope = base_url.as_ref().is_none_or(is_dashscope);
+    let base_url = settings.base_url.as_deref();
+    let base_url = base_url.map(|url| parse_url("--base-url", url)).transpose()?;
+    let token_url = settings.token_url.as_deref();
+    let token_url = token_url.map(|url| parse_url("--token-url", url)).transpose()?;
+    let kind = settings.kind.unwrap_or_default();
+    let of_portal = settings.server == Some(ServerKind::Portal)
+        || base_url.as_ref().is_some_and(|url| server_of(url) == Server::Portal);
+    let files = match settings.credentials {
+        Some(files) => files,
+        // Who asks for the portal by name has signed in for it.
+        None if of_portal && settings.upstream_key.is_none() => {
+            credentials::discover().into_iter().collect()
+        }
+        None => Vec::new(),
+    };
+    let files = Accounts::read(&files).map_err(|e| ConfigError(format!("--credentials: {e}")))?;
+    let of_dashscope = base_url.as_ref().is_none_or(|url| server_of(url) == Server::DashScope);
     let key = match settings.upstream_key {
         Some(key) => Some(checked_key(key)?),
+        None if !files.is_empty() => None,
         // It is DashScope's; no one else's server may see it.
         None if of_dashscope => fallback("DASHSCOPE_API_KEY").map(Into::into),
         None => None,
     };
-    let kind = settings.kind.unwrap_or_default();
     let (kind, reason) = match kind {
         Kind::Auto if settings.replay.is_some() => (Kind::Emulator, "because --replay is given"),
         Kind::Auto if !credentials.is_empty() => (Kind::Web, "because a web credential is given"),
+        Kind::Auto if !files.is_empty() => kind_of(&files)?,
         Kind::Auto if key.is_some() => (Kind::Compatible, "because an API key is given"),
         Kind::Auto if base_url.is_some() => (Kind::Compatible, "because a base URL is given"),
         Kind::Auto => (Kind::Emulator, "because no credential is given"),
@@ -310,7 +348,25 @@ fn upstream(
         Kind::Web => {
             Upstream::Web { base_url: base_url.unwrap_or(Uri::from_static(WEB)), credentials }
         }
-        Kind::Compatible => compatible(base_url, settings.server, key)?,
+        Kind::Compatible => compatible(base_url, settings.server, key.as_ref(), &files)?,
+    };
+    if let Upstream::Web { credentials, .. } = &upstream
+        && credentials.token.is_none()
+        && credentials.cookies.is_some()
+        && !files.is_empty()
+    {
+        return error(
+            "--cookies: without the cookie `token` they are no account's, and there are others",
+        );
+    }
+    let given = match &upstream {
+        Upstream::Emulator { .. } => None,
+        Upstream::Web { credentials, .. } => credentials.session()?,
+        Upstream::Compatible { .. } => key.as_ref().map(api_key).transpose()?,
+    };
+    let accounts = match &upstream {
+        Upstream::Emulator { .. } => Accounts::default(),
+        _ => files.with_given(given).map_err(|e| ConfigError(format!("--credentials: {e}")))?,
     };
     let tools = settings.tools.unwrap_or_default();
     if matches!(tools, Tools::Native | Tools::Rescue)
@@ -328,23 +384,46 @@ fn upstream(
         _ => return error("its name has other characters than letters, digits, `-`, `_` and `.`"),
     };
     let models = Patterns::parse(settings.models)?;
-    Ok(UpstreamConfig { name, models, upstream, reason, tools })
+    Ok(UpstreamConfig { name, models, upstream, reason, tools, accounts, token_url })
+}
+
+/// What takes the credentials of these files.
+fn kind_of(files: &Accounts) -> Result<(Kind, &'static str), ConfigError> {
+    let web = |kind| kind == CredentialKind::Web;
+    match (files.any(web), files.any(|kind| !web(kind))) {
+        (true, true) => error(
+            "--credentials: some are sessions of chat.qwen.ai and some are for an API; give each \
+             kind an upstream of its own, in the file of --config",
+        ),
+        (true, false) => Ok((Kind::Web, "because a session's file is given")),
+        (false, _) => Ok((Kind::Compatible, "because a login's file is given")),
+    }
+}
+
+fn api_key(key: &SecretString) -> Result<Credential, ConfigError> {
+    Credential::api_key(key.expose_secret())
+        .or_else(|_| error("--upstream-key: it is malformed: it cannot be sent as a header"))
 }
 
 fn compatible(
     base_url: Option<Uri>,
     server: Option<ServerKind>,
-    key: Option<SecretString>,
+    key: Option<&SecretString>,
+    files: &Accounts,
 ) -> Result<Upstream, ConfigError> {
+    let of_files = files.base_url().map_err(|e| ConfigError(format!("--credentials: {e}")))?;
+    // A file of a key says as little of its server as a key does.
+    let has_key = key.is_some() || files.any(|kind| kind == CredentialKind::ApiKey);
     let base_url = match base_url {
         Some(base_url) => base_url,
-        None if key.as_ref().is_some_and(|key| key.expose_secret().starts_with("sk-sp-")) => {
+        None if of_files.is_some() => parse_url("--credentials", &of_files.unwrap_or_default())?,
+        None if key.is_some_and(|key| key.expose_secret().starts_with("sk-sp-")) => {
             return error(
                 "--base-url: the key is one of a coding plan, and these have a host of their \
                  own; give the URL that the plan's page names",
             );
         }
-        None if key.is_some() && server.is_none_or(|server| server == ServerKind::DashScope) => {
+        None if has_key && server.is_none_or(|server| server == ServerKind::DashScope) => {
             Uri::from_static(DASHSCOPE)
         }
         None => {
@@ -355,13 +434,14 @@ fn compatible(
     };
     let server = match server {
         Some(server) => server.into(),
-        None => Server::from_host(base_url.host().unwrap_or_default()),
+        None if files.any(|kind| kind == CredentialKind::OAuth) => Server::Portal,
+        None => server_of(&base_url),
     };
-    Ok(Upstream::Compatible { base_url, server, key })
+    Ok(Upstream::Compatible { base_url, server })
 }
 
-fn is_dashscope(base_url: &Uri) -> bool {
-    Server::from_host(base_url.host().unwrap_or_default()) == Server::DashScope
+fn server_of(base_url: &Uri) -> Server {
+    Server::from_host(base_url.host().unwrap_or_default())
 }
 
 fn checked_key(key: SecretString) -> Result<SecretString, ConfigError> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{Error, ErrorKind, openai::error_response};
 
-use super::{config::Patterns, models::Models};
+use super::{chats::DeleteChats, config::Patterns, models::Models, tokens::Desk};
 
 pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
@@ -23,9 +23,6 @@ pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
 
 /// A stack of layers over one upstream, with an OpenAI edge.
 pub(crate) type Route = BoxCloneSyncService<Request, Response, Infallible>;
-
-/// Deletes one chat upstream by its id, or all of them.
-pub(crate) type DeleteChats = BoxCloneSyncService<Option<String>, (), Error>;
 
 /// One upstream with its layers.
 pub(crate) struct Lane {
@@ -41,6 +38,8 @@ pub(crate) struct Lane {
     pub(crate) models: Models,
     /// How its chats are deleted, if it keeps any.
     pub(crate) chats: Option<DeleteChats>,
+    /// Its accounts, and who renews them.
+    pub(crate) desk: Desk,
 }
 
 /// Every upstream, in the order of the configuration.

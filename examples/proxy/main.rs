@@ -3,29 +3,36 @@
 //! `cargo run --release --example proxy -- --help` shows what can be set; [`stack`] is where the
 //! layers are put together.
 
+mod accounts;
 mod auth;
 mod banner;
 mod chats;
 mod check;
 mod config;
+mod credentials;
 mod lanes;
+mod login;
 mod models;
 mod pass;
 mod reload;
 mod routes;
 mod server;
+mod sign_in;
 mod stack;
+mod tokens;
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
 
 use self::{
+    accounts::List,
     config::{Cli, Command, Config, Options},
     reload::Reload,
 };
@@ -39,6 +46,11 @@ async fn main() -> ExitCode {
     match command {
         None => serve(options).await,
         Some(Command::Check(options)) => check(options).await,
+        Some(Command::Login(login)) => match login.run().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(failure.message, failure.code),
+        },
+        Some(Command::Accounts { options, list }) => accounts(*options, list).await,
     }
 }
 
@@ -51,12 +63,12 @@ async fn serve(options: Options) -> ExitCode {
         Ok(store) => store,
         Err(error) => return fail(error, USAGE),
     };
-    let router = match stack::router(&config, &store) {
-        Ok(router) => router,
+    let (router, tokens) = match stack::router(&config, &store) {
+        Ok(made) => made,
         Err(error) => return fail(error, USAGE),
     };
     let (router, current) = watch::channel(router);
-    match run(Reload::new(options, config, store, router), current).await {
+    match run(Reload::new(options, config, store, router, tokens), current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
@@ -75,6 +87,19 @@ async fn check(options: Options) -> ExitCode {
     }
 }
 
+async fn accounts(options: Options, list: List) -> ExitCode {
+    let config = match options.resolve() {
+        Ok(config) => config,
+        Err(error) => return fail(error, USAGE),
+    };
+    log(&config);
+    match accounts::run(io::stdout().lock(), &config, list).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(error, 1),
+    }
+}
+
 fn log(config: &Config) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
@@ -83,7 +108,10 @@ fn log(config: &Config) {
         .init();
 }
 
-async fn run(reload: Reload, router: watch::Receiver<axum::Router>) -> Result<(), String> {
+/// The longest time to wait for a refresh at the end: the wait for its lock and for its answer.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+async fn run(mut reload: Reload, router: watch::Receiver<axum::Router>) -> Result<(), String> {
     let config = reload.config();
     log(config);
 
@@ -101,10 +129,15 @@ async fn run(reload: Reload, router: watch::Receiver<axum::Router>) -> Result<()
         listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
     banner::write(io::stderr().lock(), config, address)
         .map_err(|error| format!("cannot write to standard error: {error}"))?;
+    reload.tokens().load_in_background();
     tokio::select! {
-        () = server::serve(listener, router, stop) => Ok(()),
+        () = server::serve(listener, router, stop) => {}
         never = reload.run(hangup) => match never {},
     }
+    if tokio::time::timeout(SETTLE_TIMEOUT, reload.settled()).await.is_err() {
+        tracing::error!("a refresh did not end; somebody may have to sign in again");
+    }
+    Ok(())
 }
 
 fn fail(error: impl Display, code: u8) -> ExitCode {

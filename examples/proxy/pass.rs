@@ -102,7 +102,7 @@ fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Errors of the layers and the client below keep their class.
-fn known(error: BoxError) -> Error {
+pub(crate) fn known(error: BoxError) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => *error,
         Err(error) => {

@@ -3,12 +3,14 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::Router;
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tower_qwen::session::SessionStore;
 
 use super::{
     config::{Config, Options},
     stack,
+    tokens::Tokens,
 };
 
 /// What is replaced when the configuration is read again.
@@ -17,6 +19,9 @@ pub(crate) struct Reload {
     config: Config,
     store: Arc<dyn SessionStore>,
     router: watch::Sender<Router>,
+    tokens: Tokens,
+    /// Those that were in use before and may have a refresh in flight.
+    retired: Vec<Tokens>,
 }
 
 impl Reload {
@@ -25,8 +30,22 @@ impl Reload {
         config: Config,
         store: Arc<dyn SessionStore>,
         router: watch::Sender<Router>,
+        tokens: Tokens,
     ) -> Self {
-        Self { options, config, store, router }
+        Self { options, config, store, router, tokens, retired: Vec::new() }
+    }
+
+    /// The accounts that are in use.
+    pub(crate) const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Waits until no refresh is in flight, of accounts in use now or before: its answer may hold
+    /// the only valid refresh token, and would be lost with the process.
+    pub(crate) async fn settled(&self) {
+        for tokens in self.retired.iter().chain([&self.tokens]) {
+            tokens.settled().await;
+        }
     }
 
     /// What is in use.
@@ -35,7 +54,7 @@ impl Reload {
     }
 
     /// Reads the configuration anew each time that `asked` comes.
-    pub(crate) async fn run(mut self, mut asked: impl AsyncFnMut()) -> Infallible {
+    pub(crate) async fn run(&mut self, mut asked: impl AsyncFnMut()) -> Infallible {
         loop {
             asked().await;
             match self.again() {
@@ -62,7 +81,7 @@ impl Reload {
         } else {
             stack::store(&config.sessions)?
         };
-        let router = stack::router(&config, &store)?;
+        let (router, tokens) = stack::router(&config, &store)?;
         for (changed, what) in [
             (config.listen != self.config.listen, "listen"),
             (config.log != self.config.log, "log"),
@@ -74,6 +93,9 @@ impl Reload {
         // What is under way holds the old router, and ends with it.
         drop(self.router.send_replace(router));
         (self.config, self.store) = (config, store);
+        self.retired.retain(|tokens| tokens.settled().now_or_never().is_none());
+        self.retired.push(std::mem::replace(&mut self.tokens, tokens));
+        self.tokens.load_in_background();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, delete, get},
+    routing::{any, delete, get, post},
 };
 use serde_json::json;
 use tower::ServiceBuilder;
@@ -30,7 +30,9 @@ use tracing::{Level, info_span};
 use super::{
     auth::{ApiKeys, refuse_unread, require_key},
     chats::Chats,
+    credentials,
     lanes::{Lanes, X_QWEN_UPSTREAM},
+    tokens::{self, Tokens},
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -48,14 +50,19 @@ pub(crate) struct Site {
     pub(crate) api_keys: ApiKeys,
     /// What can be done about chats.
     pub(crate) chats: Chats,
+    /// Whose tokens are good.
+    pub(crate) tokens: Tokens,
 }
 
 /// Everything the proxy serves.
 pub(crate) fn router(site: Site) -> Router {
-    let Site { lanes, api_keys, chats } = site;
+    let Site { lanes, api_keys, chats, tokens } = site;
     let open = api_keys.is_empty();
     let only = lanes.only_name().cloned();
-    let health = Health { upstreams: lanes.iter().map(|lane| lane.name.clone()).collect() };
+    let health = Health {
+        upstreams: lanes.iter().map(|lane| lane.name.clone()).collect(),
+        tokens: tokens.clone(),
+    };
 
     let api = Router::new()
         .route("/v1/models", get(list_models))
@@ -69,6 +76,9 @@ pub(crate) fn router(site: Site) -> Router {
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
         .with_state(chats)
+        .route("/v1/validate", get(tokens::validate).post(tokens::validate))
+        .route("/v1/refresh", post(tokens::refresh))
+        .with_state(tokens)
         .route_layer(middleware::from_fn_with_state(api_keys, require_key));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
@@ -109,6 +119,7 @@ pub(crate) fn router(site: Site) -> Router {
 #[derive(Clone)]
 struct Health {
     upstreams: Vec<HeaderValue>,
+    tokens: Tokens,
 }
 
 impl Health {
@@ -116,12 +127,20 @@ impl Health {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let upstream =
             |name: &HeaderValue| json!({"name": String::from_utf8_lossy(name.as_bytes())});
-        Json(json!({
-            "status": "healthy",
+        let credentials = self.tokens.health();
+        let is_bad = credentials.as_ref().is_some_and(credentials::Health::is_bad);
+        let mut report = json!({
+            // The status code stays 200: this process is well, and to start it anew would not
+            // sign anybody in.
+            "status": if is_bad { "degraded" } else { "healthy" },
             "timestamp": now.as_secs(),
             "version": env!("CARGO_PKG_VERSION"),
             "upstreams": self.upstreams.iter().map(upstream).collect::<Vec<_>>(),
-        }))
+        });
+        if let Some(credentials) = credentials {
+            report["credentials"] = json!(credentials);
+        }
+        Json(report)
     }
 }
 

@@ -5,20 +5,24 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     Router,
     body::Body as AxumBody,
-    http::{Request, Response},
+    http::{Request, Response, Uri},
 };
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::Full;
-use secrecy::{ExposeSecret, SecretString};
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use secrecy::ExposeSecret;
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn,
+    util::{BoxCloneSyncService, option_layer},
+};
 use tower_qwen::{
     Error,
+    auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     emulator::Emulator,
     openai::OpenAiLayer,
     qwen::{
-        QwenUpstream, QwenWebLayer,
+        Anonymous, QwenUpstream, QwenWebLayer,
         compatible::{CompatibleLayer, Server},
     },
     session::{MemoryStore, SessionLayer, SessionStore},
@@ -33,6 +37,8 @@ use super::{
     models::Models,
     pass,
     routes::{self, Site},
+    sign_in,
+    tokens::{Desk, Tokens},
 };
 
 /// The routes over the stacks that `config` asks for; conversations are remembered in `store`.
@@ -40,14 +46,26 @@ use super::{
 /// # Errors
 ///
 /// If an upstream cannot be set up, with what is wrong in one line.
-pub(crate) fn router(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Router, String> {
-    let lanes = lanes(config, store)?;
+///
+/// With them comes what knows the accounts.
+pub(crate) fn router(
+    config: &Config,
+    store: &Arc<dyn SessionStore>,
+) -> Result<(Router, Tokens), String> {
+    Ok(over(lanes(config, store)?, config, store))
+}
+
+/// The routes over `lanes`.
+fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (Router, Tokens) {
+    let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
+    let tokens = Tokens::new(desks, config.api_keys.clone());
     let site = Site {
         chats: Chats::new(lanes.clone(), Arc::clone(store), &config.api_keys),
         api_keys: config.api_keys.clone(),
+        tokens: tokens.clone(),
         lanes,
     };
-    Ok(routes::router(site))
+    (routes::router(site), tokens)
 }
 
 /// The stacks alone.
@@ -87,21 +105,84 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
     match &config.upstream {
         Upstream::Emulator { recording } => {
             let emulator = emulator(recording.as_ref()).map_err(|e| format!("--replay: {e}"))?;
-            Ok(web(emulator, config, store))
+            let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
+            Ok(web(emulator, config, desk, store))
         }
         Upstream::Web { base_url, credentials } => {
-            let client = web_client(&base_url.to_string(), credentials).map_err(failed)?;
-            Ok(web(client, config, store))
+            let client = web_client(&base_url.to_string(), credentials, config).map_err(failed)?;
+            // Whoever is let in there has a valid login, whatever its kind.
+            let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
+            let desk = desk(config, token_client(config)?, Some(user_url));
+            Ok(web(client, config, desk, store))
         }
-        Upstream::Compatible { base_url, server, key } => {
-            let client = api_client(&base_url.to_string(), key.as_ref()).map_err(failed)?;
-            Ok(compatible(client, *server, config))
+        Upstream::Compatible { base_url, server } => {
+            let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
+            let models_url = sign_in::at(base_url, "/models")?;
+            let desk = desk(config, token_client(config)?, Some(models_url));
+            Ok(compatible(client, *server, config, desk))
         }
     }
 }
 
+/// What signs in for the upstream of `config`.
+///
+/// # Errors
+///
+/// If it cannot be set up.
+pub(crate) fn token_client(config: &UpstreamConfig) -> Result<TokenClient, String> {
+    let web = match &config.upstream {
+        Upstream::Web { base_url, .. } => base_url.clone(),
+        _ => Uri::from_static("https://chat.qwen.ai"),
+    };
+    sign_in::client(&web, config.token_url.as_ref())
+}
+
+fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -> Desk {
+    Desk {
+        upstream: String::from_utf8_lossy(config.name.as_bytes()).into_owned(),
+        takes_sessions: !matches!(config.upstream, Upstream::Compatible { .. }),
+        pool: config.accounts.pool(&client),
+        client,
+        models_url,
+    }
+}
+
+/// The upstream without its types.
+type Http = BoxCloneSyncService<Request<Full<Bytes>>, Response<AxumBody>, Error>;
+
+/// `upstream` for calls that stand beside the chat stack, such as for the list of models: with a
+/// credential on each, except where none is wanted.
+fn signed<U, B>(upstream: U, auth: Option<&AuthRefreshLayer>) -> Http
+where
+    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let plain = upstream.map_response(|response: Response<B>| response.map(AxumBody::new));
+    let plain = Http::new(plain.map_err(|error: U::Error| pass::known(error.into())));
+    let Some(auth) = auth else { return plain };
+    let signed = auth.layer(plain.clone());
+    Http::new(service_fn(move |request: Request<Full<Bytes>>| {
+        let (plain, signed) = (plain.clone(), signed.clone());
+        async move {
+            match request.extensions().get::<Anonymous>() {
+                Some(_) => plain.oneshot(request).await,
+                None => signed.oneshot(request).await,
+            }
+        }
+    }))
+}
+
 /// The layers over chat.qwen.ai, outermost first.
-fn web<U, B>(upstream: U, config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Lane
+fn web<U, B>(
+    upstream: U,
+    config: &UpstreamConfig,
+    desk: Desk,
+    store: &Arc<dyn SessionStore>,
+) -> Lane
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -113,7 +194,9 @@ where
     let edge = ServiceBuilder::new()
         .layer(OpenAiLayer::new().max_body(MAX_BODY))
         .layer(SessionLayer::from_shared(Arc::clone(store)));
-    let web = QwenWebLayer::new();
+    let auth = desk.pool.clone().map(AuthRefreshLayer::with_pool);
+    // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
+    let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
 
     // Outside of dedup: the names of the client's tools stand in its system prompt, which dedup
     // leaves out of later turns.
@@ -137,14 +220,15 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
-        models: Models::new(upstream.clone()),
-        chats: Some(chats::deletion(upstream)),
+        models: Models::new(signed(upstream.clone(), auth.as_ref())),
+        chats: Some(chats::deletion(upstream, auth)),
+        desk,
     }
 }
 
 /// The layers over an OpenAI-compatible API, outermost first. It keeps no chats, so there are no
 /// sessions.
-fn compatible<U, B>(upstream: U, server: Server, config: &UpstreamConfig) -> Lane
+fn compatible<U, B>(upstream: U, server: Server, config: &UpstreamConfig, desk: Desk) -> Lane
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -154,7 +238,9 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let edge = ServiceBuilder::new().layer(OpenAiLayer::new().max_body(MAX_BODY));
-    let adapter = CompatibleLayer::new(server);
+    let auth = desk.pool.clone().map(AuthRefreshLayer::with_pool);
+    let adapter =
+        ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let with =
@@ -166,7 +252,8 @@ where
         Tools::Xml => xml.clone(),
         Tools::Off => {
             let lane = ServiceBuilder::new().layer(SseReframeLayer::new());
-            pass::route(lane.service(upstream.clone()), "/chat/completions")
+            let signed = signed(upstream.clone(), auth.as_ref());
+            pass::route(lane.service(signed), "/chat/completions")
         }
     };
     Lane {
@@ -174,8 +261,9 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
-        models: Models::new(upstream),
+        models: Models::new(signed(upstream, auth.as_ref())),
         chats: None,
+        desk,
     }
 }
 
@@ -201,24 +289,18 @@ fn emulator(recording: Option<&Bytes>) -> Result<Emulator, tower_qwen::emulator:
     })
 }
 
-fn web_client(base_url: &str, credentials: &WebCredentials) -> Result<QwenUpstream, Error> {
+/// What identifies the account is put on by the accounts' layer, so the client has the rest.
+fn web_client(
+    base_url: &str,
+    credentials: &WebCredentials,
+    config: &UpstreamConfig,
+) -> Result<QwenUpstream, Error> {
     let mut builder = QwenUpstream::web().base_url(base_url);
-    if let Some(token) = &credentials.token {
-        builder = builder.token(token.expose_secret());
-    }
     if let Some(token) = &credentials.umid_token {
         builder = builder.header("bx-umidtoken", token.expose_secret());
     }
-    if let Some(cookies) = &credentials.cookies {
+    if let (Some(cookies), true) = (&credentials.cookies, config.accounts.is_empty()) {
         builder = builder.cookies(cookies.expose_secret());
-    }
-    builder.build()
-}
-
-fn api_client(base_url: &str, key: Option<&SecretString>) -> Result<QwenUpstream, Error> {
-    let mut builder = QwenUpstream::builder(base_url);
-    if let Some(key) = key {
-        builder = builder.token(key.expose_secret());
     }
     builder.build()
 }

@@ -125,6 +125,23 @@ impl CredentialPool {
         Ok(lease.credential)
     }
 
+    /// The same of account `name` and no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`credential`](CredentialPool::credential), and [`ErrorKind::NotFound`] where there is
+    /// no such account.
+    pub async fn credential_of(&self, name: &str) -> Result<Credential, Error> {
+        if self.find(name).is_none() {
+            return Err(no_such_account());
+        }
+        let lease = match self.ready(Some(name)) {
+            Ok(lease) => lease,
+            Err(start) => self.lease(Some(name), start, None).await?,
+        };
+        Ok(lease.credential)
+    }
+
     /// Refreshes the credential of account `name` now, whatever its expiry says (D11).
     ///
     /// # Errors
@@ -135,9 +152,7 @@ impl CredentialPool {
     ///
     /// Dropping the future does not stop the refresh.
     pub async fn refresh(&self, name: &str) -> Result<Credential, Error> {
-        let account = self
-            .find(name)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no account of this name"))?;
+        let account = self.find(name).ok_or_else(no_such_account)?;
         match account.refresh_now().await {
             Ok(lease) => Ok(lease.credential),
             Err(error) => Err(error.into_error(name, None)),
@@ -287,6 +302,10 @@ impl CredentialPool {
 /// The error that makes a session start a new chat, which may be another account's.
 pub(super) fn elsewhere(message: &'static str) -> Error {
     Error::new(ErrorKind::ConversationLost, message).with_code("account_unavailable")
+}
+
+fn no_such_account() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no account of this name")
 }
 
 fn exhausted(account: &Account, until: Option<Instant>) -> Error {

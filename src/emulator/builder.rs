@@ -44,6 +44,8 @@ pub(super) struct Config {
     pub(super) tokens: Vec<(String, String, Option<Duration>)>,
     pub(super) oauth: Vec<OAuthAccount>,
     pub(super) device_polls: u32,
+    pub(super) device_slow_downs: u32,
+    pub(super) device_denied: bool,
     pub(super) token_delay: Duration,
     pub(super) models: Vec<String>,
     pub(super) style: Style,
@@ -67,6 +69,8 @@ impl Default for Config {
             tokens: Vec::new(),
             oauth: Vec::new(),
             device_polls: 1,
+            device_slow_downs: 0,
+            device_denied: false,
             token_delay: Duration::ZERO,
             models: [
                 "qwen3-max",
@@ -145,6 +149,20 @@ impl Builder {
     /// (B2); once by default.
     pub fn device_polls(mut self, polls: u32) -> Self {
         self.config.device_polls = polls;
+        self
+    }
+
+    /// How many of the first polls of a device authorisation are answered `slow_down`, in turn
+    /// with status 429 and 400, since both are seen (B2); none by default.
+    pub fn device_slow_downs(mut self, polls: u32) -> Self {
+        self.config.device_slow_downs = polls;
+        self
+    }
+
+    /// Whether the user says no to every device authorisation: after the
+    /// [pending polls](Self::device_polls) comes `access_denied` (B2) instead of a login.
+    pub fn device_denied(mut self, denied: bool) -> Self {
+        self.config.device_denied = denied;
         self
     }
 

@@ -149,6 +149,8 @@ pub(super) struct OAuth {
     issued: VecDeque<String>,
     devices: VecDeque<Device>,
     device_polls: u32,
+    device_slow_downs: u32,
+    device_denied: bool,
     pub(super) faults: VecDeque<RefreshFault>,
 }
 
@@ -171,6 +173,8 @@ impl OAuth {
             issued: VecDeque::new(),
             devices: VecDeque::new(),
             device_polls: config.device_polls,
+            device_slow_downs: config.device_slow_downs,
+            device_denied: config.device_denied,
             faults: VecDeque::new(),
         }
     }
@@ -314,7 +318,14 @@ impl OAuth {
             );
         }
         device.polls += 1;
-        if device.polls <= self.device_polls {
+        if device.polls <= self.device_slow_downs {
+            let status = match device.polls % 2 {
+                1 => StatusCode::TOO_MANY_REQUESTS,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            return OAuthAnswer::error(status, "slow_down", "polling too frequently");
+        }
+        if device.polls - self.device_slow_downs <= self.device_polls {
             return OAuthAnswer::error(
                 StatusCode::BAD_REQUEST,
                 "authorization_pending",
@@ -322,6 +333,13 @@ impl OAuth {
             );
         }
         self.devices.remove(at);
+        if self.device_denied {
+            return OAuthAnswer::error(
+                StatusCode::BAD_REQUEST,
+                "access_denied",
+                "the user has denied the request",
+            );
+        }
         // Whoever logs in is the first account, or a new one.
         let account = match self.accounts.first() {
             Some(_) => 0,

@@ -53,6 +53,6 @@ fn parse(text: &str) -> Result<Settings, (Option<usize>, String)> {
 impl super::UpstreamSettings {
     /// Every path in it.
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.replay.iter_mut()
+        self.replay.iter_mut().chain(self.credentials.iter_mut().flatten())
     }
 }

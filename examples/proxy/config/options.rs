@@ -85,8 +85,9 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "URL", env = "QWEN_BASE_URL", hide_env_values = true)]
     pub(super) base_url: Option<String>,
 
-    /// A credential of the web upstream: a JWT (`eyJ…`) is sent as bearer and as the cookie
-    /// `token`, anything else as `bx-umidtoken` [default: none]
+    /// A credential of the web upstream: a JWT (`eyJ…`), or a compressed token with one in it
+    /// (`H4sI…`), is sent as bearer and as the cookie `token`, anything else as `bx-umidtoken`
+    /// [default: none]
     #[arg(long, value_name = "TOKEN", env = "QWEN_TOKEN", hide_env_values = true)]
     pub(super) token: Option<SecretString>,
 
@@ -94,6 +95,22 @@ pub(crate) struct UpstreamSettings {
     /// [default: none]
     #[arg(long, value_name = "COOKIES", env = "QWEN_COOKIES", hide_env_values = true)]
     pub(super) cookies: Option<SecretString>,
+
+    /// Credential files, or folders of them (every *.json): logins of `proxy login` and of the
+    /// qwen-code CLI, web sessions, keys. Each is an account; renewed tokens are written back
+    /// [default: none]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "QWEN_CREDENTIALS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(super) credentials: Option<Vec<PathBuf>>,
+
+    /// Where logins are renewed [default: Qwen's own endpoint]
+    #[arg(long, value_name = "URL", env = "QWEN_TOKEN_URL", hide_env_values = true)]
+    pub(super) token_url: Option<String>,
 
     /// The API key of the compatible upstream. Without it DASHSCOPE_API_KEY is read [default:
     /// none]
@@ -198,6 +215,8 @@ impl UpstreamSettings {
             base_url: text(self.base_url).or(text(other.base_url)),
             token: secret(self.token).or(secret(other.token)),
             cookies: secret(self.cookies).or(secret(other.cookies)),
+            credentials: paths(self.credentials).or(paths(other.credentials)),
+            token_url: text(self.token_url).or(text(other.token_url)),
             upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
             server: self.server.or(other.server),
             tools: self.tools.or(other.tools),
@@ -208,6 +227,12 @@ impl UpstreamSettings {
 
 fn text(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+fn paths(paths: Option<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
+    let mut paths = paths?;
+    paths.retain(|path| !path.as_os_str().is_empty());
+    Some(paths).filter(|paths| !paths.is_empty())
 }
 
 pub(super) fn secret(secret: Option<SecretString>) -> Option<SecretString> {

@@ -121,10 +121,10 @@ fn what_is_given_chooses_the_upstream() {
 
 /// Base URL, server and key.
 fn api(env: &[(&str, &str)], args: &[&str]) -> (String, Server, Option<String>) {
-    match only(resolve_in(env, args).expect("valid")).upstream {
-        Upstream::Compatible { base_url, server, key } => {
-            (base_url.to_string(), server, key.map(|key| key.expose_secret().to_owned()))
-        }
+    let UpstreamConfig { upstream, accounts, .. } = only(resolve_in(env, args).expect("valid"));
+    let key = accounts.all().next().map(|(_, key)| key.access_token().expose_secret().to_owned());
+    match upstream {
+        Upstream::Compatible { base_url, server } => (base_url.to_string(), server, key),
         other => panic!("{} is no API", other.kind()),
     }
 }

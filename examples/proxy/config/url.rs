@@ -50,29 +50,26 @@ pub(super) fn address_from_parts(
     checked_address(address, "HOST")
 }
 
-pub(super) fn parse_base_url(url: &str) -> Result<Uri, ConfigError> {
+pub(super) fn parse_url(option: &str, url: &str) -> Result<Uri, ConfigError> {
+    let wrong = |what: &str| error(format!("{option}: {what}"));
     // What is wrong is said without the URL where that may hold a password.
     let Ok(uri) = url.parse::<Uri>() else {
-        return error("--base-url: it is not a URL, such as https://chat.qwen.ai");
+        return wrong("it is not a URL, such as https://chat.qwen.ai");
     };
     let Some(authority) = uri.authority() else {
-        return error("--base-url: it is not a full URL, such as https://chat.qwen.ai");
+        return wrong("it is not a full URL, such as https://chat.qwen.ai");
     };
     if authority.as_str().contains('@') {
-        return error(
-            "--base-url: it must hold no user name or password; use --token or --upstream-key",
-        );
+        return wrong("it must hold no user name or password; use --token or --upstream-key");
     }
     if uri.scheme() != Some(&Scheme::HTTP) && uri.scheme() != Some(&Scheme::HTTPS) {
-        return error(format!(
-            "--base-url: {url:?} is no URL that starts with http:// or https://"
-        ));
+        return wrong(&format!("{url:?} is no URL that starts with http:// or https://"));
     }
     if uri.host().is_none_or(str::is_empty) {
-        return error(format!("--base-url: {url:?} names no host"));
+        return wrong(&format!("{url:?} names no host"));
     }
     if uri.query().is_some() || url.contains('#') {
-        return error("--base-url: it must end with its path, without a query or a fragment");
+        return wrong("it must end with its path, without a query or a fragment");
     }
     Ok(uri)
 }

@@ -2,13 +2,14 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
+use tower_qwen::auth::Credential;
 
 use super::{ConfigError, error};
 
 /// How the web upstream knows the user (qwen-wire.md A2). `Debug` shows none of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WebCredentials {
-    /// A JWT.
+    /// A JWT, or a compressed token that holds one (F2).
     pub(crate) token: Option<SecretString>,
     /// A device token.
     pub(crate) umid_token: Option<SecretString>,
@@ -20,6 +21,22 @@ impl WebCredentials {
     /// Whether there is none.
     pub(crate) const fn is_empty(&self) -> bool {
         self.token.is_none() && self.umid_token.is_none() && self.cookies.is_none()
+    }
+
+    /// The session that they are, if there is a token among them.
+    pub(super) fn session(&self) -> Result<Option<Credential>, ConfigError> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let session = Credential::parse(token.expose_secret()).or_else(|_| {
+            error("--token: it is malformed: it cannot be read; was it copied whole?")
+        })?;
+        let Some(jar) = &self.cookies else { return Ok(Some(session)) };
+        // The token that is given beside a jar is newer than the jar's own.
+        let is_token = |pair: &&str| pair.trim().starts_with("token=");
+        let jar: Vec<_> = jar.expose_secret().split(';').filter(|pair| !is_token(pair)).collect();
+        session
+            .with_cookies(&jar.join(";"))
+            .map(Some)
+            .or_else(|_| error("--cookies: they cannot be sent as a header"))
     }
 }
 
@@ -48,9 +65,8 @@ pub(super) fn web_credentials(
             );
         }
         if text.starts_with("H4sI") {
-            return error("--token: a compressed token is not read here; give the JWT inside it");
-        }
-        if text.starts_with("eyJ") {
+            credentials.token = Some(token);
+        } else if text.starts_with("eyJ") {
             check_jwt(text)?;
             credentials.token = Some(token);
         } else {

@@ -32,6 +32,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         xml: echo("xml"),
         models: Models::new(catalogue),
         chats: None,
+        desk: Desk::unmanned(),
     }
 }
 

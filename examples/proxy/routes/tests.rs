@@ -18,6 +18,7 @@ use super::{
         config::Patterns,
         lanes::{Lane, Route},
         models::Models,
+        tokens::Desk,
     },
     *,
 };
@@ -58,10 +59,12 @@ fn proxy(keys: &str) -> Router {
         chat: chat.clone(),
         xml: chat,
         models: Models::new(catalogue),
-        chats: Some(deletion(deleted)),
+        chats: Some(deletion(deleted, None)),
+        desk: Desk::unmanned(),
     }]);
     let chats = Chats::new(lanes.clone(), store, &api_keys);
-    router(Site { lanes, api_keys, chats })
+    let tokens = Tokens::new(vec![Desk::unmanned()], api_keys.clone());
+    router(Site { lanes, api_keys, chats, tokens })
 }
 
 fn get(path: &str) -> Request {

@@ -9,7 +9,7 @@ use super::{super::config::Options, *};
 fn proxy(args: &[&str]) -> Router {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    router(&config, &store).expect("there is nothing to be wrong")
+    router(&config, &store).expect("there is nothing to be wrong").0
 }
 
 async fn ask(router: Router, path: &str, body: Value) -> Value {
@@ -74,3 +74,5 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
     let answer = ask(proxy(&["--tools", "openai"]), "/v1/chat/completions", hello).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "All done.");
 }
+
+mod accounts;

@@ -1,0 +1,212 @@
+//! The proxy's routes over an emulator that knows whom it lets in.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use axum::http::StatusCode;
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+use tower_qwen::{
+    auth::{AccountStatus, Clock, Credential, CredentialPool, StoredCredential},
+    emulator::{OAuthAccount, RefreshFault},
+};
+
+use super::*;
+
+/// A wall clock that goes with tokio's paused one.
+fn clock() -> impl Clock + Clone {
+    let start = Instant::now();
+    move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000) + start.elapsed()
+}
+
+/// The proxy over `emulator`, told by options of the files in `folder`.
+fn proxy_over(
+    emulator: &Emulator,
+    folder: &Path,
+    clock: impl Clock + Clone,
+) -> (Router, CredentialPool) {
+    let folder = folder.to_str().expect("UTF-8");
+    let options = Options::of(&["--upstream", "web", "--credentials", folder]);
+    let config = options.resolve().expect("valid");
+    let store = store(&config.sessions).expect("in memory");
+    let upstream = &config.upstreams[0];
+    let client = sign_in::of_emulator(emulator.clone()).with_clock(clock.clone());
+    let builder = CredentialPool::builder().clock(clock).refresh_ahead(Duration::from_secs(600));
+    let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
+    let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
+    let lanes = Lanes::new(vec![web(emulator.clone(), upstream, desk, &store)]);
+    (over(lanes, &config, &store).0, pool)
+}
+
+async fn send(router: &Router, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("content-type", "application/json");
+    let request = request.body(AxumBody::from(body.to_string())).expect("a request");
+    let response = router.clone().oneshot(request).await.expect("infallible");
+    let status = response.status();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+}
+
+fn question(history: &[Value], stream: bool) -> Value {
+    json!({"model": "qwen3-max", "stream": stream, "messages": history})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
+    let lifetime = Duration::from_secs(900);
+    let emulator = Emulator::builder()
+        .require_credentials(true)
+        .oauth_account(
+            OAuthAccount::new("ann", "rt-first").access_token("at-first").lifetime(lifetime),
+        )
+        .token_delay(Duration::from_secs(2))
+        .build();
+    let clock = clock();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("oauth_creds.json");
+    let end = clock.now() + lifetime;
+    let login = Credential::oauth("at-first", Some("rt-first"), Some(end)).expect("a login");
+    let text = StoredCredential::new(login).to_json().expect("a login's form");
+    std::fs::write(&file, text.expose_secret()).expect("written");
+    let (router, pool) = proxy_over(&emulator, folder.path(), clock);
+
+    // One conversation goes on all day; every turn another one begins.
+    let mut long = Vec::new();
+    let mut token = String::new();
+    for turn in 0..24 * 20 {
+        // Now and then the endpoint fails, in a way that passes.
+        if turn % 50 == 49 {
+            emulator.fail_refresh(RefreshFault::Html);
+        }
+        // And an access token is taken back before its time.
+        if turn % 97 == 96 {
+            assert!(emulator.revoke(&token), "turn {turn}: the token in use is known");
+        }
+        let short = [json!({"role": "user", "content": format!("turn {turn}")})];
+        let (status, answer) =
+            send(&router, "POST", "/v1/chat/completions", &question(&short, turn % 2 == 0)).await;
+        assert_eq!(status, StatusCode::OK, "turn {turn}: {answer}");
+        assert!(!answer.contains("\"error\""), "turn {turn}: {answer}");
+        if turn % 40 == 0 {
+            long.push(json!({"role": "user", "content": format!("question {turn}")}));
+            let (status, answer) =
+                send(&router, "POST", "/v1/chat/completions", &question(&long, false)).await;
+            assert_eq!(status, StatusCode::OK, "turn {turn}: {answer}");
+            let answer: Value = serde_json::from_str(&answer).expect("JSON");
+            long.push(answer["choices"][0]["message"].clone());
+            let (status, models) = send(&router, "GET", "/v1/models", &json!({})).await;
+            assert_eq!(status, StatusCode::OK, "turn {turn}: {models}");
+        }
+        token = pool.credential().await.expect("alive").access_token().expose_secret().to_owned();
+        tokio::time::sleep(Duration::from_secs(180)).await;
+    }
+
+    let state = &pool.accounts()[0];
+    assert_eq!((state.name.as_str(), state.status), ("default", AccountStatus::Ready));
+    assert!((96..=260).contains(&state.refreshes), "{}", state.refreshes);
+    let kept = std::fs::read_to_string(&file).expect("there");
+    let kept = StoredCredential::parse(&kept).expect("a login");
+    assert_eq!(kept.credential().access_token().expose_secret(), token);
+    let (_, health) = send(&router, "GET", "/health", &json!({})).await;
+    let health: Value = serde_json::from_str(&health).expect("JSON");
+    assert_eq!(
+        (&health["status"], &health["credentials"]["usable"]),
+        (&json!("healthy"), &json!(1))
+    );
+    // Each call had a credential, the list of models as well.
+    let listed = emulator.requests().into_iter().rfind(|request| request.path() == "/api/models");
+    assert_eq!(listed.expect("asked").account.as_deref(), Some("ann"));
+}
+
+/// Two sessions of the page, in a file each.
+fn two_accounts() -> (Emulator, tempfile::TempDir) {
+    let emulator = Emulator::builder()
+        .require_credentials(true)
+        .token("token-ann", "ann")
+        .token("token-bob", "bob")
+        .build();
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["ann", "bob"] {
+        let text = json!({"kind": "web", "jwt": format!("token-{name}")}).to_string();
+        std::fs::write(folder.path().join(format!("{name}.json")), text).expect("written");
+    }
+    (emulator, folder)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_and_its_deletion_stay_with_the_account() {
+    let (emulator, folder) = two_accounts();
+    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    let mut chats = Vec::new();
+    for _ in 0..3 {
+        let mut history = vec![json!({"role": "user", "content": "Hello"})];
+        for _ in 0..3 {
+            let (status, answer) =
+                send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            let answer: Value = serde_json::from_str(&answer).expect("JSON");
+            chats.push(answer["qwen_chat_id"].as_str().expect("a chat").to_owned());
+            history.push(answer["choices"][0]["message"].clone());
+            history.push(json!({"role": "user", "content": format!("and {}?", history.len())}));
+        }
+    }
+    chats.dedup();
+    let owners: Vec<_> =
+        chats.iter().map(|id| emulator.chat(id).expect("a chat").account).collect();
+    assert_eq!(owners, ["ann", "bob", "ann"], "accounts take turns, and chats stay");
+
+    for id in &chats {
+        let path = format!("/v1/chats/{id}");
+        let (status, answer) = send(&router, "DELETE", &path, &json!({})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert!(emulator.chat(id).is_none());
+    }
+    let deletions = emulator.requests().into_iter().filter(|r| r.method == "DELETE").count();
+    assert_eq!(deletions, 3, "each went to its account at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_chats_of_all_accounts_are_deleted() {
+    let (emulator, folder) = two_accounts();
+    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    for turn in 0..4 {
+        let history = [json!({"role": "user", "content": format!("Hello {turn}")})];
+        send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+    }
+    assert_eq!(emulator.chats().len(), 4);
+    // A chat that nobody here remembers is looked for in each account.
+    let foreign = emulator.chats().into_iter().find(|chat| chat.account == "bob").expect("one");
+    let (other, _) = proxy_over(&emulator, folder.path(), clock());
+    let (status, answer) =
+        send(&other, "DELETE", &format!("/v1/chats/{}", foreign.id), &json!({})).await;
+    assert_eq!((status, emulator.chats().len()), (StatusCode::OK, 3), "{answer}");
+    let (status, _) = send(&router, "DELETE", "/v1/chats/delete", &json!({})).await;
+    assert_eq!((status, emulator.chats().len()), (StatusCode::OK, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_anybody_to_ask_as_the_answer_says_what_to_do() {
+    let (emulator, folder) = two_accounts();
+    emulator.revoke("token-ann");
+    emulator.revoke("token-bob");
+    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    let history = [json!({"role": "user", "content": "Hello"})];
+    for _ in 0..4 {
+        let (status, answer) =
+            send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+        assert!(status.is_client_error() || status.is_server_error(), "{answer}");
+        assert!(!answer.contains("token-ann") && !answer.contains("token-bob"), "{answer}");
+    }
+    let (status, health) = send(&router, "GET", "/health", &json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let health: Value = serde_json::from_str(&health).expect("JSON");
+    assert_eq!(
+        (&health["status"], &health["credentials"]["usable"]),
+        (&json!("degraded"), &json!(0))
+    );
+    // The catalogue is for anyone, so it is listed all the same.
+    assert_eq!(send(&router, "GET", "/v1/models", &json!({})).await.0, StatusCode::OK);
+}
