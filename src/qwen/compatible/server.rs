@@ -45,6 +45,21 @@ impl Server {
         })
     }
 
+    /// The name of the kind, as [`from_name`](Server::from_name) reads it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::DashScope => "dashscope",
+            Self::Portal => "portal",
+            Self::Vllm => "vllm",
+            Self::SgLang => "sglang",
+            Self::Ollama => "ollama",
+            Self::LlamaCpp => "llamacpp",
+            Self::LmStudio => "lmstudio",
+        }
+    }
+
     /// The kind that the host of a base URL gives away, or [`Generic`](Server::Generic).
     #[must_use]
     pub fn from_host(host: &str) -> Self {
