@@ -23,10 +23,16 @@ pub(crate) fn refusal(
         Ok(json) => Fault::from_json(&json).unwrap_or_default(),
         Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
     };
-    let status = if status.is_success() {
-        fault.status().unwrap_or(StatusCode::BAD_GATEWAY)
-    } else {
-        status
+    let status = match fault.status() {
+        _ if !status.is_success() => status,
+        Some(said) => said,
+        None if fault.message.is_empty() && fault.code.is_none() => {
+            return Error::new(
+                ErrorKind::Upstream,
+                "the upstream answered with something else than was asked for",
+            );
+        }
+        None => StatusCode::BAD_GATEWAY,
     };
     fault.into_error(status, retry_after(headers), server)
 }

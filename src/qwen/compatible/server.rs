@@ -73,6 +73,32 @@ impl Server {
         }
     }
 
+    /// How many inputs one request for embeddings may hold (C1); `None` where nothing is known of
+    /// a limit.
+    #[cfg(feature = "openai")]
+    pub(crate) fn embedding_batch(self, model: &str) -> Option<usize> {
+        match self {
+            Self::DashScope | Self::Portal if model.ends_with("-v1") || model.ends_with("-v2") => {
+                Some(25)
+            }
+            Self::DashScope | Self::Portal => Some(10),
+            _ => None,
+        }
+    }
+
+    /// Whether inputs may be lists of token ids.
+    #[cfg(feature = "openai")]
+    pub(crate) const fn embeds_tokens(self) -> bool {
+        !matches!(self, Self::DashScope | Self::Portal | Self::Ollama)
+    }
+
+    /// Whether embeddings are given in base64 to those who ask. DashScope knows only floats
+    /// (D9), and of others nothing is known.
+    #[cfg(feature = "openai")]
+    pub(crate) const fn embeds_base64(self) -> bool {
+        matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
+    }
+
     /// How this kind is told to think or not.
     pub(super) fn thinking(self, options: &ReasoningOptions) -> Thinking {
         let Some(wanted) = options.wanted() else { return Thinking::default() };
