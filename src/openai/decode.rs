@@ -46,12 +46,12 @@ pub fn decode(body: &Bytes) -> Result<ChatRequest, Error> {
 }
 
 /// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
-struct Decoder<'a> {
-    body: &'a Text,
+pub(super) struct Decoder<'a> {
+    pub(super) body: &'a Text,
 }
 
 impl Decoder<'_> {
-    fn text(&self, text: Str<'_>) -> Text {
+    pub(super) fn text(&self, text: Str<'_>) -> Text {
         match text.0 {
             Cow::Borrowed(text) => self.body.slice_ref(text),
             Cow::Owned(text) => text.into(),
@@ -62,7 +62,7 @@ impl Decoder<'_> {
         text.map(|text| self.text(text))
     }
 
-    fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
+    pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
         let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
         if model.trim().is_empty() {
             return Err(invalid_value("model", "the name is empty"));

@@ -56,6 +56,7 @@
 //! `internal`): one for every request that reached the inner service.
 
 mod body;
+pub mod completions;
 mod decode;
 pub mod embeddings;
 mod encode;
@@ -74,6 +75,7 @@ mod wire;
 pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
+    completions::CompletionsLayer,
     decode::decode,
     error::error_response,
     future::ResponseFuture,
