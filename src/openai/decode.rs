@@ -3,11 +3,14 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::{Value, error::Category};
+use serde_json::Value;
 
-use super::wire;
+use super::{
+    parse::{self, clip, invalid_value, missing, unsupported},
+    wire,
+};
 use crate::{
-    Error, ErrorKind,
+    Error,
     chat::{
         ChatRequest, Content, Conversation, Extra, FunctionTool, Message, Part, PartKind,
         ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling, StreamOptions, Text,
@@ -15,10 +18,6 @@ use crate::{
     },
     json::Str,
 };
-
-/// How much of a parser's message is passed on. It may quote the value at fault, which may be
-/// long.
-const MESSAGE_LEN: usize = 300;
 
 /// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
 ///
@@ -30,7 +29,7 @@ const MESSAGE_LEN: usize = 300;
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidRequest`], with the field as [`Error::param`] and one of the codes
+/// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the field as [`Error::param`] and one of the codes
 /// `invalid_json`, `missing_required_parameter`, `invalid_type`, `invalid_value`,
 /// `unsupported_parameter`.
 ///
@@ -41,86 +40,18 @@ const MESSAGE_LEN: usize = 300;
 /// assert_eq!(error.param(), Some("messages[0].role"));
 /// ```
 pub fn decode(body: &Bytes) -> Result<ChatRequest, Error> {
-    let body = Text::from_utf8(body.clone()).map_err(|error| {
-        invalid_json(format!("the body is not UTF-8: byte {} is wrong", error.valid_up_to()))
-    })?;
-    // Editors on Windows leave a byte order mark; JSON has none.
-    let text = body.strip_prefix('\u{feff}').unwrap_or(&body);
-    if text.trim_ascii().is_empty() {
-        return Err(invalid_json("the body is empty; send a JSON object".into()));
-    }
-    let mut json = serde_json::Deserializer::from_str(text);
-    let wire: wire::Request<'_> =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| type_error(&error))?;
-    json.end().map_err(|error| {
-        invalid_json(format!("the body goes on after its JSON object: {error}"))
-    })?;
+    let body = parse::text(body)?;
+    let wire: wire::Request<'_> = parse::json(&body)?;
     Decoder { body: &body }.request(wire)
 }
 
-/// The error of a parser, with the field that it stopped at.
-fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let inner = error.inner();
-    let message = inner.to_string();
-    match inner.classify() {
-        Category::Data => {
-            // The parser names a place in the text, which is of little use where the field is
-            // named.
-            let place = format!(" at line {} column {}", inner.line(), inner.column());
-            let message = clip(message.strip_suffix(place.as_str()).unwrap_or(&message));
-            let path = error.path().to_string();
-            if path == "." {
-                // The body as a whole, or a field that occurs twice.
-                return Error::new(ErrorKind::InvalidRequest, format!("invalid body: {message}"))
-                    .with_code("invalid_type");
-            }
-            Error::invalid(path.clone(), format!("invalid type for `{path}`: {message}"))
-                .with_code("invalid_type")
-        }
-        Category::Syntax | Category::Eof | Category::Io => {
-            invalid_json(format!("the body is not valid JSON: {}", clip(&message)))
-        }
-    }
-}
-
-fn invalid_json(message: String) -> Error {
-    Error::new(ErrorKind::InvalidRequest, message).with_code("invalid_json")
-}
-
-fn clip(message: &str) -> Cow<'_, str> {
-    if message.len() <= MESSAGE_LEN {
-        return message.into();
-    }
-    let mut end = MESSAGE_LEN;
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &message[..end]).into()
-}
-
-fn missing(param: impl Into<Cow<'static, str>>) -> Error {
-    let param = param.into();
-    Error::invalid(param.clone(), format!("missing required parameter: `{param}`"))
-        .with_code("missing_required_parameter")
-}
-
-fn invalid_value(param: impl Into<Cow<'static, str>>, message: impl std::fmt::Display) -> Error {
-    let param = param.into();
-    Error::invalid(param.clone(), format!("invalid value for `{param}`: {message}"))
-        .with_code("invalid_value")
-}
-
-fn unsupported(param: &'static str, message: &'static str) -> Error {
-    Error::invalid(param, message).with_code("unsupported_parameter")
-}
-
 /// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
-struct Decoder<'a> {
-    body: &'a Text,
+pub(super) struct Decoder<'a> {
+    pub(super) body: &'a Text,
 }
 
 impl Decoder<'_> {
-    fn text(&self, text: Str<'_>) -> Text {
+    pub(super) fn text(&self, text: Str<'_>) -> Text {
         match text.0 {
             Cow::Borrowed(text) => self.body.slice_ref(text),
             Cow::Owned(text) => text.into(),
@@ -131,7 +62,7 @@ impl Decoder<'_> {
         text.map(|text| self.text(text))
     }
 
-    fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
+    pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
         let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
         if model.trim().is_empty() {
             return Err(invalid_value("model", "the name is empty"));

@@ -1,6 +1,9 @@
 //! The answer: events in, OpenAI JSON out, as chunks or whole.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
 
 use super::error::error_into;
 use crate::{
@@ -13,18 +16,48 @@ use crate::{
     sse::DONE,
 };
 
+/// Which of OpenAI's objects the answer becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `chat.completion` and its chunks (D1, D2).
+    Chat,
+    /// `text_completion`, streamed under the same name (D8). Thinking and calls have no place in
+    /// it.
+    Text {
+        /// The prompt, where the client wants it in front of the answer.
+        echo: Option<Text>,
+    },
+}
+
 /// What all chunks of one answer, or the whole answer, have in common.
 #[derive(Debug)]
 pub(super) struct Envelope {
-    /// `chatcmpl-…`.
-    pub(super) id: String,
+    form: Form,
+    /// `chatcmpl-…` or `cmpl-…`.
+    id: String,
     /// Seconds since 1970.
-    pub(super) created: u64,
+    created: u64,
     /// The name that the client asked for, whatever the upstream calls it.
-    pub(super) model: Text,
+    model: Text,
 }
 
 impl Envelope {
+    /// An answer that begins now, under a new id.
+    pub(super) fn new(form: Form, model: Text) -> Self {
+        let prefix = match form {
+            Form::Chat => "chatcmpl",
+            Form::Text { .. } => "cmpl",
+        };
+        Self {
+            form,
+            id: format!("{prefix}-{}", Uuid::new_v4().simple()),
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            model,
+        }
+    }
+
     /// Everything up to and with `"choices":[`.
     fn head_into(&self, out: &mut BytesMut, object: &str) {
         out.put_slice(b"{\"id\":");
@@ -47,7 +80,8 @@ impl Envelope {
 /// to chunk is written once and copied.
 #[derive(Debug)]
 pub(super) struct ChunkEncoder {
-    /// `data: {…"choices":[{"index":0,"delta":{`.
+    form: Form,
+    /// `data: {…"choices":[{"index":0,"delta":{`, or `…"text":"`.
     head: Bytes,
     /// How much of `head` ends with `"choices":[`.
     choices: usize,
@@ -72,10 +106,15 @@ impl ChunkEncoder {
     pub(super) fn new(envelope: &Envelope, include_usage: bool) -> Self {
         let mut head = BytesMut::with_capacity(160 + envelope.model.len());
         head.put_slice(b"data: ");
-        envelope.head_into(&mut head, "chat.completion.chunk");
+        let (object, open): (_, &[u8]) = match envelope.form {
+            Form::Chat => ("chat.completion.chunk", b"{\"index\":0,\"delta\":{"),
+            Form::Text { .. } => ("text_completion", b"{\"index\":0,\"text\":\""),
+        };
+        envelope.head_into(&mut head, object);
         let choices = head.len();
-        head.put_slice(b"{\"index\":0,\"delta\":{");
+        head.put_slice(open);
         Self {
+            form: envelope.form.clone(),
             head: head.freeze(),
             choices,
             include_usage,
@@ -102,6 +141,9 @@ impl ChunkEncoder {
             ChatEvent::Started(conversation) => return self.conversation = Some(conversation),
             _ if self.is_finished() => return,
             _ => {}
+        }
+        if matches!(self.form, Form::Text { .. }) {
+            return self.text_event(out, event);
         }
         if self.state == State::Start {
             self.role(out);
@@ -180,6 +222,35 @@ impl ChunkEncoder {
         self.state = State::Done;
     }
 
+    /// [`event`](Self::event) for [`Form::Text`].
+    fn text_event(&mut self, out: &mut BytesMut, event: ChatEvent) {
+        let (text, reason) = match event {
+            ChatEvent::Text(text) => (text, None),
+            ChatEvent::Finished(reason) => (Text::new(), Some(reason)),
+            _ => return,
+        };
+        if self.state == State::Start {
+            self.state = State::Open;
+            if let Form::Text { echo: Some(echo) } = &mut self.form {
+                let echo = std::mem::take(echo);
+                self.text_chunk(out, &echo, None);
+            }
+        }
+        self.text_chunk(out, &text, reason);
+        if reason.is_some() {
+            self.state = State::Finished;
+        }
+    }
+
+    fn text_chunk(&self, out: &mut BytesMut, text: &str, reason: Option<FinishReason>) {
+        out.reserve(self.head.len() + text.len() + 64);
+        out.put_slice(&self.head);
+        escape_into(out, text);
+        out.put_slice(b"\"");
+        text_tail_into(out, reason);
+        self.end_chunk(out);
+    }
+
     fn role(&mut self, out: &mut BytesMut) {
         self.state = State::Open;
         out.put_slice(&self.head);
@@ -215,8 +286,45 @@ impl ChunkEncoder {
     }
 }
 
-/// The whole answer as one `chat.completion` object (D1).
-pub(super) fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
+/// The whole answer as one object (D1, D8).
+pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
+    match &envelope.form {
+        Form::Chat => completion(envelope, answer),
+        Form::Text { echo } => text_completion(envelope, answer, echo.as_deref()),
+    }
+}
+
+fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> Bytes {
+    let echo = echo.unwrap_or_default();
+    let size = 512 + echo.len() + answer.text.len();
+    let mut out = BytesMut::with_capacity(size + size / 8);
+    envelope.head_into(&mut out, "text_completion");
+    out.put_slice(b"{\"index\":0,\"text\":\"");
+    escape_into(&mut out, echo);
+    escape_into(&mut out, &answer.text);
+    out.put_slice(b"\"");
+    text_tail_into(&mut out, Some(answer.finish_reason.unwrap_or(FinishReason::Stop)));
+    if let Some(usage) = &answer.usage {
+        out.put_slice(b",\"usage\":");
+        usage_into(&mut out, usage);
+    }
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+/// From behind the text to the end of the choices of a `text_completion`.
+fn text_tail_into(out: &mut BytesMut, reason: Option<FinishReason>) {
+    out.put_slice(b",\"logprobs\":null,\"finish_reason\":");
+    match reason {
+        None => out.put_slice(b"null"),
+        // Calls have no place in the text, so their end is that of the text.
+        Some(FinishReason::ToolCalls) => string_into(out, FinishReason::Stop.as_str()),
+        Some(reason) => string_into(out, reason.as_str()),
+    }
+    out.put_slice(b"}]");
+}
+
+fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
     let size = 512 + answer.text.len() + answer.reasoning.len();
     let mut out = BytesMut::with_capacity(size + size / 8);
     envelope.head_into(&mut out, "chat.completion");

@@ -4,7 +4,6 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -16,15 +15,14 @@ use http::{
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
-use uuid::Uuid;
 
 use super::{
-    OpenAiBody,
+    OpenAiBody, completions,
     decode::decode,
-    encode::{ChunkEncoder, Envelope, completion},
+    encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
     images::ImagesAsText,
-    layer::Config,
+    layer::{Api, Config},
     metrics::Outcome,
     read::ReadBody,
 };
@@ -38,8 +36,9 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pin_project! {
-    /// The future of [`OpenAi`](super::OpenAi): reads the body, calls the inner service when that
-    /// is ready, and, for a client that wants no stream, collects the answer.
+    /// The future of [`OpenAi`](super::OpenAi) and [`Completions`](super::completions::Completions):
+    /// reads the body, calls the inner service when that is ready, and, for a client that wants
+    /// no stream, collects the answer.
     ///
     /// # Cancel safety
     ///
@@ -125,19 +124,13 @@ where
                     return Poll::Ready(Ok(refusal(&error)));
                 }
                 StateProjection::Read { body, call, tenant, config } => {
-                    match ready!(body.poll(cx)).and_then(|body| decode(&body)) {
+                    match ready!(body.poll(cx)).and_then(|body| config.api.decode(&body)) {
                         Err(error) => State::Refuse { error: Some(error) },
-                        Ok(mut chat) => {
+                        Ok((mut chat, form)) => {
                             chat.tenant = *tenant;
                             let (service, parts) = call.take().expect("taken once, here");
                             let reply = Reply {
-                                envelope: Envelope {
-                                    id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
-                                    created: SystemTime::now()
-                                        .duration_since(UNIX_EPOCH)
-                                        .map_or(0, |since| since.as_secs()),
-                                    model: chat.model.clone(),
-                                },
+                                envelope: Envelope::new(form, chat.model.clone()),
                                 stream: chat.stream,
                                 include_usage: chat.stream_options.include_usage,
                                 config: *config,
@@ -190,13 +183,26 @@ where
                         Ok(answer) => {
                             outcome.ended(true);
                             let parts = parts.take().expect("taken once, here");
-                            let json = completion(envelope, &answer);
+                            let json = whole_answer(envelope, &answer);
                             return Poll::Ready(Ok(whole(parts, json)));
                         }
                     }
                 }
             };
             state.set(next);
+        }
+    }
+}
+
+impl Api {
+    /// Reads a request, and in which form it wants its answer.
+    fn decode(self, body: &Bytes) -> Result<(ChatRequest, Form), Error> {
+        match self {
+            Self::Chat => Ok((decode(body)?, Form::Chat)),
+            Self::Completions => {
+                let (chat, echo) = completions::decode(body)?;
+                Ok((chat, Form::Text { echo }))
+            }
         }
     }
 }

@@ -20,20 +20,35 @@ pub struct OpenAiLayer {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
+    pub(super) api: Api,
     pub(super) max_body: usize,
     pub(super) keep_alive: Option<KeepAlive>,
+}
+
+/// Which of OpenAI's APIs the edge speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/completions`.
+    Completions,
+}
+
+impl Config {
+    pub(super) const fn new(api: Api) -> Self {
+        Self {
+            api,
+            max_body: 32 * 1024 * 1024,
+            keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
+        }
+    }
 }
 
 impl OpenAiLayer {
     /// An edge that takes bodies of up to 32 MiB and keeps quiet streams alive every 15 s.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            config: Config {
-                max_body: 32 * 1024 * 1024,
-                keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
-            },
-        }
+        Self { config: Config::new(Api::Chat) }
     }
 
     /// The largest body to read, in bytes; a larger one is answered with 413.

@@ -19,6 +19,12 @@ impl Outcome {
         Self { mode: if stream { "stream" } else { "whole" }, outcome: "abandoned" }
     }
 
+    /// A request for embeddings.
+    #[cfg(feature = "compatible")]
+    pub(super) fn embeddings() -> Self {
+        Self { mode: "embeddings", outcome: "abandoned" }
+    }
+
     pub(super) fn ended(&mut self, complete: bool) {
         self.outcome = if complete { "complete" } else { "truncated" };
     }

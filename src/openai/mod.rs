@@ -51,24 +51,31 @@
 //!
 //! # Metrics
 //!
-//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`) and `outcome` (`complete`,
+//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
 //! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
 //! `internal`): one for every request that reached the inner service.
 
 mod body;
+pub mod completions;
 mod decode;
+pub mod embeddings;
 mod encode;
 mod error;
 mod future;
 mod images;
 mod layer;
 mod metrics;
+mod parse;
 mod read;
 mod service;
 mod wire;
 
+#[cfg(feature = "compatible")]
+#[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
+pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
+    completions::CompletionsLayer,
     decode::decode,
     error::error_response,
     future::ResponseFuture,

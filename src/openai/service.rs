@@ -64,16 +64,21 @@ where
             return ResponseFuture::refuse(error);
         }
         let tenant = tenant(&parts.headers);
-        for name in CREDENTIALS {
-            parts.headers.remove(name);
-        }
+        strip_credentials(&mut parts.headers);
         let body = ReadBody::new(body, self.config.max_body);
         ResponseFuture::read(self.inner.clone(), parts, tenant, body, self.config)
     }
 }
 
+/// Takes off what was for this edge.
+pub(super) fn strip_credentials(headers: &mut HeaderMap) {
+    for name in CREDENTIALS {
+        headers.remove(name);
+    }
+}
+
 /// Checks what can be checked before the body is read.
-fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
+pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
     if parts.method != Method::POST {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,

@@ -114,7 +114,7 @@ string_or! {
     map => Object(Extra),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub(super) model: Option<Str<'a>>,
@@ -154,7 +154,7 @@ pub(super) struct Request<'a> {
     pub(super) extra: Extra,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) role: Option<Str<'a>>,

@@ -32,13 +32,13 @@ pub mod client;
 pub mod compatible;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod future;
-#[cfg(feature = "web")]
-#[cfg_attr(docsrs, doc(cfg(feature = "web")))]
+#[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]
 pub mod models;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod redact;
 #[cfg(any(feature = "compatible", feature = "web"))]
-mod transport;
+pub(crate) mod transport;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod web;

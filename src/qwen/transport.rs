@@ -5,16 +5,15 @@ use std::{error::Error as StdError, future::poll_fn, io, pin::pin, time::Duratio
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
-#[cfg(feature = "web")]
 use tower_service::Service;
 
 use crate::{Error, ErrorKind};
 
-pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The error of an HTTP service or body as one of ours: an [`Error`] is handed on as it is, one
 /// below others gives its kind, and anything else means that upstream could not be reached.
-pub(super) fn error(error: impl Into<BoxError>) -> Error {
+pub(crate) fn error(error: impl Into<BoxError>) -> Error {
     let error = match error.into().downcast::<Error>() {
         Ok(error) => return *error,
         Err(error) => error,
@@ -43,7 +42,7 @@ fn travels(name: &HeaderName) -> bool {
 }
 
 /// The headers of a request of the middle that upstream gets.
-pub(super) fn credentials(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
         if travels(name) {
@@ -58,8 +57,7 @@ pub(super) fn credentials(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Waits until `service` takes a request, then hands it one.
-#[cfg(feature = "web")]
-pub(super) async fn send<S, R>(service: &mut S, request: R) -> Result<S::Response, Error>
+pub(crate) async fn send<S, R>(service: &mut S, request: R) -> Result<S::Response, Error>
 where
     S: Service<R>,
     S::Error: Into<BoxError>,
@@ -70,17 +68,17 @@ where
 
 /// What was read of a body that is not a stream of events.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) bytes: Bytes,
+pub(crate) struct Read {
+    pub(crate) bytes: Bytes,
     /// Whether it is the whole body.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// Reads `body` to its end, or to `limit` bytes, or until `deadline` has passed.
 ///
 /// Punish pages that are asked for as a stream may never end (A16), so that what came until then
 /// has to do. The same goes for a body that breaks off: its head says what it was.
-pub(super) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
+pub(crate) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
 where
     B: Body<Data = Bytes>,
 {

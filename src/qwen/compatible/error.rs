@@ -2,11 +2,46 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
 use super::Server;
-use crate::{Error, ErrorKind, qwen::redact::redact};
+use crate::{
+    Error, ErrorKind,
+    qwen::{redact::redact, transport::Read},
+};
+
+/// What a response means that holds no answer: one with an error's status, or a gateway's that
+/// reports an error with a good one.
+pub(crate) fn refusal(
+    status: StatusCode,
+    headers: &HeaderMap,
+    read: &Read,
+    server: Server,
+) -> Error {
+    let fault = match serde_json::from_slice::<Value>(&read.bytes) {
+        Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+        Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
+    };
+    let status = match fault.status() {
+        _ if !status.is_success() => status,
+        Some(said) => said,
+        None if fault.message.is_empty() && fault.code.is_none() => {
+            return Error::new(
+                ErrorKind::Upstream,
+                "the upstream answered with something else than was asked for",
+            );
+        }
+        None => StatusCode::BAD_GATEWAY,
+    };
+    fault.into_error(status, retry_after(headers), server)
+}
+
+/// Seconds only: none of these servers sends a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
 
 /// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
 /// DashScope), or a bare string.
@@ -134,10 +169,26 @@ impl Fault {
             return (ErrorKind::Timeout, None);
         }
         // The portal says so with several statuses (B8).
-        if server == Server::Portal
-            && says(&["invalid access token", "token expired", "invalid api key", "unauthorized"])
+        if is(&["invalidapikey", "invalid_api_key"])
+            || server == Server::Portal
+                && says(&[
+                    "invalid access token",
+                    "token expired",
+                    "invalid api key",
+                    "unauthorized",
+                ])
         {
             return (ErrorKind::Auth, None);
+        }
+        if code.starts_with("accessdenied") || is(&["access_denied", "model.accessdenied"]) {
+            let kind = match server {
+                Server::Portal => ErrorKind::Auth,
+                _ => ErrorKind::Permission,
+            };
+            return (kind, None);
+        }
+        if is(&["modelservingerror", "modelunavailable", "unavailable_error"]) {
+            return (ErrorKind::Overloaded, None);
         }
         let kind = match status.as_u16() {
             401 => ErrorKind::Auth,
@@ -148,8 +199,15 @@ impl Fault {
             408 | 504 => ErrorKind::Timeout,
             413 => ErrorKind::TooLarge,
             429 => ErrorKind::RateLimited,
+            501 => ErrorKind::Unsupported,
             503 => ErrorKind::Overloaded,
             400..=499 => ErrorKind::InvalidRequest,
+            // Within a stream, or from a gateway with a good status, the code is all there is.
+            _ if code.starts_with("invalidparameter")
+                || matches!(&*code, "invalid_parameter_error" | "invalid_request_error") =>
+            {
+                ErrorKind::InvalidRequest
+            }
             _ => ErrorKind::Upstream,
         };
         (kind, None)

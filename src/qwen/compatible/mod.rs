@@ -65,6 +65,7 @@ mod service;
 mod stream;
 mod think;
 
+pub(crate) use self::error::refusal;
 pub use self::{
     layer::{CompatibleLayer, ThinkTags},
     server::Server,

@@ -45,6 +45,21 @@ impl Server {
         })
     }
 
+    /// The name of the kind, as [`from_name`](Server::from_name) reads it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::DashScope => "dashscope",
+            Self::Portal => "portal",
+            Self::Vllm => "vllm",
+            Self::SgLang => "sglang",
+            Self::Ollama => "ollama",
+            Self::LlamaCpp => "llamacpp",
+            Self::LmStudio => "lmstudio",
+        }
+    }
+
     /// The kind that the host of a base URL gives away, or [`Generic`](Server::Generic).
     #[must_use]
     pub fn from_host(host: &str) -> Self {
@@ -56,6 +71,32 @@ impl Server {
         } else {
             Self::Generic
         }
+    }
+
+    /// How many inputs one request for embeddings may hold (C1); `None` where nothing is known of
+    /// a limit.
+    #[cfg(feature = "openai")]
+    pub(crate) fn embedding_batch(self, model: &str) -> Option<usize> {
+        match self {
+            Self::DashScope | Self::Portal if model.ends_with("-v1") || model.ends_with("-v2") => {
+                Some(25)
+            }
+            Self::DashScope | Self::Portal => Some(10),
+            _ => None,
+        }
+    }
+
+    /// Whether inputs may be lists of token ids.
+    #[cfg(feature = "openai")]
+    pub(crate) const fn embeds_tokens(self) -> bool {
+        !matches!(self, Self::DashScope | Self::Portal | Self::Ollama)
+    }
+
+    /// Whether embeddings are given in base64 to those who ask. DashScope knows only floats
+    /// (D9), and of others nothing is known.
+    #[cfg(feature = "openai")]
+    pub(crate) const fn embeds_base64(self) -> bool {
+        matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
     }
 
     /// How this kind is told to think or not.

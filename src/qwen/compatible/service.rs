@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use http_body_util::Full;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     AnswerStream, Server,
-    error::Fault,
+    error::refusal,
     events::Translator,
     layer::{Config, ThinkTags},
     request,
@@ -130,27 +130,22 @@ where
     }
     let limit = if head.status.is_success() { WHOLE_LEN } else { ERROR_LEN };
     let read = transport::read(body, limit, ERROR_DEADLINE).await;
-    let fault = match serde_json::from_slice::<Value>(&read.bytes) {
-        Ok(json) if head.status.is_success() && json.get("choices").is_some() => {
-            let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
-            return AnswerStream::whole(translator, &text).map(Response::new);
+    if head.status.is_success() {
+        match serde_json::from_slice::<Value>(&read.bytes) {
+            Ok(json) if json.get("choices").is_some() => {
+                let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
+                return AnswerStream::whole(translator, &text).map(Response::new);
+            }
+            Err(_) if !read.complete => {
+                return Err(Error::new(
+                    ErrorKind::Truncated,
+                    "the upstream's answer broke off, or is larger than what is read",
+                ));
+            }
+            _ => {}
         }
-        Ok(json) => Fault::from_json(&json).unwrap_or_default(),
-        Err(_) if head.status.is_success() && !read.complete => {
-            return Err(Error::new(
-                ErrorKind::Truncated,
-                "the upstream's answer broke off, or is larger than what is read",
-            ));
-        }
-        Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
-    };
-    let status = if head.status.is_success() {
-        // A gateway that reports an error with a good status.
-        fault.status().unwrap_or(StatusCode::BAD_GATEWAY)
-    } else {
-        head.status
-    };
-    Err(fault.into_error(status, retry_after(&head.headers), config.server))
+    }
+    Err(refusal(head.status, &head.headers, &read, config.server))
 }
 
 fn not_a_chat(error: std::str::Utf8Error) -> Error {
@@ -164,10 +159,4 @@ fn media_type(headers: &HeaderMap) -> String {
         .and_then(|value| value.split(';').next())
         .map(|value| value.trim().to_ascii_lowercase())
         .unwrap_or_default()
-}
-
-/// Seconds only: none of these servers sends a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

@@ -1,0 +1,59 @@
+//! The edge for legacy clients: OpenAI's `POST /v1/completions` over a chat service.
+//!
+//! [`CompletionsLayer`] is the [`OpenAiLayer`](super::OpenAiLayer) of the API before chats: the
+//! prompt becomes the one user message of a chat, the answer a `text_completion`, streamed or
+//! whole (qwen-wire.md D8). Everything else is the same: the services below, what becomes of the
+//! client's credentials, errors, keep-alives, `[DONE]`, how a broken answer ends, and the metrics.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_qwen::{
+//!     Error,
+//!     chat::{ChatEvent, ChatRequest, FinishReason},
+//!     openai::CompletionsLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = ServiceBuilder::new().layer(CompletionsLayer::new()).service(service_fn(
+//!     |request: Request<ChatRequest>| async move {
+//!         let said = request.body().messages[0].text();
+//!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
+//!             Ok(ChatEvent::Text(said)),
+//!             Ok(ChatEvent::Finished(FinishReason::Stop)),
+//!         ])))
+//!     },
+//! ));
+//!
+//! let request = Request::post("/v1/completions")
+//!     .body(Full::new(Bytes::from(r#"{"model":"echo","prompt":"Once upon a time"}"#)))?;
+//! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();
+//! assert!(body.windows(25).any(|part| part == br#""text":"Once upon a time""#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What of a request
+//!
+//! | field | what becomes of it |
+//! | --- | --- |
+//! | `prompt` | a text, or a list of one; lists of several and tokens are refused |
+//! | `echo` | the prompt stands in front of the answer's text |
+//! | `suffix`, `logprobs` | refused, unless empty: a chat neither fills in nor gives probabilities |
+//! | `n`, `best_of` | 1 |
+//! | `messages`, `tools`, `tool_choice` | refused: they are for chats |
+//! | sampling, `stop`, `stream`, `stream_options`, `user`, thinking | as in a chat |
+//! | any other | passed on, to upstreams that understand it |
+//!
+//! A model's thinking is not shown: the form has no field for it. A model answers a prompt, it
+//! does not go on writing it.
+
+mod decode;
+mod layer;
+mod service;
+
+pub(super) use self::decode::decode;
+pub use self::{layer::CompletionsLayer, service::Completions};

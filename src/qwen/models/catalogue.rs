@@ -1,0 +1,384 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use metrics::counter;
+use tokio::{sync::watch, time::Instant};
+use tower_service::Service;
+
+use super::Model;
+use crate::{Error, ErrorKind, qwen::transport::BoxError};
+
+type Fetched = Pin<Box<dyn Future<Output = Result<Vec<Model>, Error>> + Send>>;
+type Fetch = Box<dyn Fn() -> Fetched + Send + Sync>;
+
+/// How long a list is fresh unless set (E18).
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// How long the upstream may take unless set.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the upstream is left alone after the first failure; doubled with each that follows.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The longest that it is left alone.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// A catalogue of models that is asked for seldom.
+///
+/// - A list is *fresh* for an [hour](Catalogue::max_age); until then nothing is asked.
+/// - However many want a list at once, one call of the upstream is made. It runs on a task of its
+///   own, to its end, whoever stops waiting for it: what it brings is kept for the next.
+/// - Where the upstream fails, the last list is served and [said to be stale](Listing::stale);
+///   without one, the failure is. Either way the upstream is then left alone for 5 s, and twice
+///   as long with each failure that follows directly, up to a minute, or as long as it asks for
+///   itself up to the age of a list.
+/// - An outdated list is replaced when somebody wants one; nothing runs in the background.
+///
+/// Clones share the list. Time is tokio's, so that tests can pause it. See the
+/// [module](super) for an example.
+///
+/// # Panics
+///
+/// [`list`](Catalogue::list), [`get`](Catalogue::get) and [`refresh`](Catalogue::refresh), where
+/// they are polled outside a tokio runtime whose timers are on.
+#[derive(Clone)]
+pub struct Catalogue {
+    shared: Arc<Shared>,
+    max_age: Duration,
+    timeout: Duration,
+}
+
+struct Shared {
+    fetch: Fetch,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Snapshot>,
+    /// The call that is under way.
+    flight: Option<Flight>,
+    setback: Option<Setback>,
+}
+
+/// A list, and when it was fetched.
+#[derive(Clone)]
+struct Snapshot {
+    models: Arc<[Model]>,
+    fetched: Instant,
+}
+
+/// What a call has brought; `None` while it is under way.
+type Landed = Option<Result<Snapshot, Arc<Error>>>;
+type Flight = watch::Receiver<Landed>;
+
+/// The failures since the last success.
+struct Setback {
+    error: Arc<Error>,
+    count: u32,
+    until: Instant,
+}
+
+/// A list of models, and how good it is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The models, in the upstream's order.
+    pub models: Arc<[Model]>,
+    /// `None` for a list that is fresh. Where the upstream could not be asked anew: how long ago
+    /// this list was fetched.
+    pub stale: Option<Duration>,
+}
+
+impl Listing {
+    /// The model of this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == *id)
+    }
+}
+
+impl Catalogue {
+    /// A catalogue over any function that fetches one.
+    ///
+    /// ```
+    /// use tower_qwen::qwen::models::{Catalogue, Model};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_qwen::Error> {
+    /// let catalogue = Catalogue::new(|| async { Ok(vec![Model::new("qwen3-max", "qwen")]) });
+    /// assert_eq!(catalogue.get("qwen3-max").await?.owned_by, "qwen");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new<F, Fut>(fetch: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<Model>, Error>> + Send + 'static,
+    {
+        let fetch: Fetch = Box::new(move || Box::pin(fetch()));
+        Self {
+            shared: Arc::new(Shared { fetch, state: Mutex::default() }),
+            max_age: MAX_AGE,
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// The catalogue of chat.qwen.ai, which [`list`](super::list) reads from `service`.
+    #[cfg(feature = "web")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
+    pub fn web<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::new(move || {
+            let service = service.clone();
+            async move { super::list(service, &HeaderMap::new()).await }
+        })
+    }
+
+    /// The catalogue of an OpenAI-compatible server, which
+    /// [`list_compatible`](super::list_compatible) reads from `service`.
+    #[cfg(feature = "compatible")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
+    pub fn compatible<S, B>(service: S, server: crate::qwen::compatible::Server) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::new(move || {
+            let service = service.clone();
+            async move { super::list_compatible(service, &HeaderMap::new(), server).await }
+        })
+    }
+
+    /// How long a list is fresh. Default: an hour.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// How long the upstream may take to list its models. Default: 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The models: a fresh list, else a new one, else the last one.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no list at all: the upstream's failure, or [`ErrorKind::Timeout`]. While
+    /// the upstream is left alone it is the last failure again, with the time that is left as
+    /// its [`retry_after`](Error::retry_after).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves a call of the upstream running, for the others and the next.
+    pub async fn list(&self) -> Result<Listing, Error> {
+        let flight = {
+            let mut state = self.shared.lock();
+            let now = Instant::now();
+            if let Some(current) = &state.current
+                && now - current.fetched < self.max_age
+            {
+                counter!("tower_qwen_models_hits_total").increment(1);
+                return Ok(current.listing());
+            }
+            match &state.setback {
+                Some(setback) if now < setback.until && state.flight.is_none() => {
+                    let error = again(&setback.error).with_retry_after(setback.until - now);
+                    return state.stale(now).ok_or(error);
+                }
+                _ => self.join(&mut state),
+            }
+        };
+        match landed(flight).await {
+            Ok(snapshot) => Ok(snapshot.listing()),
+            Err(error) => self.shared.lock().stale(Instant::now()).ok_or(error),
+        }
+    }
+
+    /// The model of this id, of the list that [`list`](Catalogue::list) gives.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ModelNotFound`] where the list does not hold it, and those of
+    /// [`list`](Catalogue::list).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`list`](Catalogue::list).
+    pub async fn get(&self, id: &str) -> Result<Model, Error> {
+        self.list().await?.get(id).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::ModelNotFound, format!("the model `{id}` does not exist"))
+                .with_param("model")
+        })
+    }
+
+    /// A new list, however fresh the last one is, and though the upstream was to be left alone.
+    /// A call that is already under way is joined.
+    ///
+    /// # Errors
+    ///
+    /// Where the upstream fails. The last list stays, and [`list`](Catalogue::list) goes on
+    /// serving it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`list`](Catalogue::list).
+    pub async fn refresh(&self) -> Result<Listing, Error> {
+        let flight = self.join(&mut self.shared.lock());
+        landed(flight).await.map(|snapshot| snapshot.listing())
+    }
+
+    /// The call that is under way, or a new one.
+    fn join(&self, state: &mut State) -> Flight {
+        if let Some(flight) = &state.flight
+            // A call that has ended without a result, because its runtime did, is none.
+            && (flight.has_changed().is_ok() || flight.borrow().is_some())
+        {
+            return flight.clone();
+        }
+        let (sender, flight) = watch::channel(None);
+        state.flight = Some(flight.clone());
+        let (shared, timeout, longest) = (Arc::clone(&self.shared), self.timeout, self.max_age);
+        tokio::spawn(async move {
+            let result = match tokio::time::timeout(timeout, (shared.fetch)()).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(
+                    ErrorKind::Timeout,
+                    "the upstream did not list its models in time",
+                )),
+            };
+            let landed = shared.lock().land(result, longest);
+            // Nobody may be waiting any more.
+            let _ = sender.send(Some(landed));
+        });
+        flight
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, and every state of it is sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Keeps what a call has brought.
+    fn land(
+        &mut self,
+        result: Result<Vec<Model>, Error>,
+        longest: Duration,
+    ) -> Result<Snapshot, Arc<Error>> {
+        let now = Instant::now();
+        self.flight = None;
+        match result {
+            Ok(models) => {
+                counter!("tower_qwen_models_refreshes_total", "result" => "ok").increment(1);
+                tracing::debug!(count = models.len(), "the upstream listed its models");
+                let snapshot = Snapshot { models: models.into(), fetched: now };
+                self.current = Some(snapshot.clone());
+                self.setback = None;
+                Ok(snapshot)
+            }
+            Err(error) => {
+                counter!("tower_qwen_models_refreshes_total", "result" => "failed").increment(1);
+                let count = self.setback.as_ref().map_or(0, |setback| setback.count);
+                let back_off = FIRST_BACK_OFF.saturating_mul(1 << count.min(8));
+                let asked = error.retry_after().unwrap_or_default().min(longest);
+                let wait = back_off.min(LONGEST_BACK_OFF).max(asked);
+                tracing::warn!(
+                    kind = ?error.kind(),
+                    error = &error as &dyn std::error::Error,
+                    wait_seconds = wait.as_secs(),
+                    "the upstream did not list its models"
+                );
+                let error = Arc::new(error);
+                self.setback = Some(Setback {
+                    error: Arc::clone(&error),
+                    count: count.saturating_add(1),
+                    until: now + wait,
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// The last list, where there is one, as what it is now.
+    fn stale(&self, now: Instant) -> Option<Listing> {
+        let Some(current) = &self.current else {
+            counter!("tower_qwen_models_unavailable_total").increment(1);
+            return None;
+        };
+        counter!("tower_qwen_models_stale_total").increment(1);
+        let age = now - current.fetched;
+        Some(Listing { models: Arc::clone(&current.models), stale: Some(age) })
+    }
+}
+
+impl Snapshot {
+    fn listing(&self) -> Listing {
+        Listing { models: Arc::clone(&self.models), stale: None }
+    }
+}
+
+/// Waits until a call has ended.
+async fn landed(mut flight: Flight) -> Result<Snapshot, Error> {
+    match flight.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(Ok(snapshot))) => Ok(snapshot.clone()),
+        Ok(Some(Err(error))) => Err(again(error)),
+        // The function that fetches has panicked, or the runtime is ending.
+        Ok(None) | Err(_) => {
+            Err(Error::new(ErrorKind::Internal, "asking the upstream for its models was given up"))
+        }
+    }
+}
+
+/// The same failure for one more who waited. Its causes were logged, once.
+fn again(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.message().to_owned()).with_status(error.status());
+    if let Some(code) = error.code() {
+        copy = copy.with_code(code.to_owned());
+    }
+    if let Some(param) = error.param() {
+        copy = copy.with_param(param.to_owned());
+    }
+    match error.retry_after() {
+        Some(wait) => copy.with_retry_after(wait),
+        None => copy,
+    }
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Catalogue")
+            .field("models", &state.current.as_ref().map(|current| current.models.len()))
+            .field("age", &state.current.as_ref().map(|current| current.fetched.elapsed()))
+            .field("is_refreshing", &state.flight.is_some())
+            .field("max_age", &self.max_age)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

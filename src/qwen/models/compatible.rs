@@ -1,0 +1,109 @@
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::Value;
+use tower_service::Service;
+
+use super::{DEADLINE, LIMIT, Model, ask, no_catalogue};
+use crate::{
+    Error, ErrorKind,
+    qwen::{
+        compatible::{Server, refusal},
+        transport::{self, BoxError},
+    },
+};
+
+/// Fetches the catalogue of an OpenAI-compatible server with `GET /models` (D7).
+///
+/// `service` is an HTTP service whose base URL includes `/v1`, as for
+/// [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer). Of `headers` those travel that
+/// identify an account: `authorization`, `cookie`, `bx-*` and `user-agent`; an
+/// `AuthRefreshLayer` between puts its own on. Where an entry does not say whose it is,
+/// [`owned_by`](Model::owned_by) is the [`name`](Server::name) of `server`.
+///
+/// Nothing is cached; [`Catalogue::compatible`](super::Catalogue::compatible) does that.
+///
+/// # Errors
+///
+/// The upstream's refusal with its meaning (C1, C2); [`ErrorKind::Unsupported`] where it has no
+/// such path, as some gateways; where it is out of reach, too slow, or answers what is no
+/// catalogue.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{HeaderMap, Request, Response};
+/// use http_body_util::Full;
+/// use tower::service_fn;
+/// use tower_qwen::qwen::{compatible::Server, models};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_qwen::Error> {
+/// // In the place of this one stands `QwenUpstream`.
+/// let upstream = service_fn(|_: Request<Full<Bytes>>| async {
+///     Response::builder().body(Full::from(
+///         r#"{"object": "list", "data": [{"id": "qwen3-32b", "max_model_len": 40960}]}"#,
+///     ))
+/// });
+/// let models = models::list_compatible(upstream, &HeaderMap::new(), Server::Vllm).await?;
+/// assert_eq!((models[0].id.as_str(), models[0].owned_by.as_str()), ("qwen3-32b", "vllm"));
+/// assert_eq!(models[0].extra["max_model_len"], 40960);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn list_compatible<S, B>(
+    mut service: S,
+    headers: &HeaderMap,
+    server: Server,
+) -> Result<Vec<Model>, Error>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let request = ask("/models", transport::credentials(headers));
+    let (head, body) = transport::send(&mut service, request).await?.into_parts();
+    let read = transport::read(body, LIMIT, DEADLINE).await;
+    if matches!(
+        head.status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    ) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the upstream does not list its models (status {}); requests can still name them",
+                head.status.as_u16()
+            ),
+        ));
+    }
+    if !head.status.is_success() {
+        return Err(refusal(head.status, &head.headers, &read, server));
+    }
+    if !read.complete {
+        return Err(Error::new(
+            ErrorKind::Truncated,
+            "the upstream's catalogue broke off, or is larger than what is read",
+        ));
+    }
+    let entries = match serde_json::from_slice(&read.bytes) {
+        // Some gateways send the list alone.
+        Ok(Value::Array(entries)) => entries,
+        Ok(Value::Object(mut object)) => match object.shift_remove("data") {
+            Some(Value::Array(entries)) => entries,
+            // No model was pulled yet (Ollama).
+            Some(Value::Null) if object.contains_key("object") => Vec::new(),
+            _ if object.contains_key("error") || object.contains_key("code") => {
+                return Err(refusal(head.status, &head.headers, &read, server));
+            }
+            _ => return Err(no_catalogue()),
+        },
+        Ok(_) => return Err(no_catalogue()),
+        Err(error) => return Err(no_catalogue().with_source(error)),
+    };
+    Ok(Model::list_from_json(entries, server.name()))
+}

@@ -1,0 +1,101 @@
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use serde_json::Value;
+use tower_service::Service;
+
+use super::{DEADLINE, LIMIT, Model, ask, no_catalogue};
+use crate::{
+    Error,
+    qwen::{
+        Anonymous,
+        transport::{self, BoxError},
+        web::{Call, envelope},
+    },
+};
+
+/// Fetches the catalogue of chat.qwen.ai with `GET /api/models` (A5).
+///
+/// Of `headers` those travel that identify an account: `authorization`, `cookie`, `bx-*` and
+/// `user-agent`. Whether upstream wants them changes (E41), so where it refuses with them it is
+/// asked once more without, and with [`Anonymous`] so that `QwenUpstream` leaves its own out too.
+///
+/// Nothing is cached; [`Catalogue::web`](super::Catalogue::web) does that.
+///
+/// # Errors
+///
+/// Where upstream refuses both times, the first refusal; where it is out of reach, too slow, or
+/// answers what is no catalogue.
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the call.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{HeaderMap, Request, Response};
+/// use http_body_util::Full;
+/// use tower::service_fn;
+/// use tower_qwen::qwen::models;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_qwen::Error> {
+/// // In the place of this one stands `QwenUpstream`.
+/// let upstream = service_fn(|_: Request<Full<Bytes>>| async {
+///     Response::builder().body(Full::from(
+///         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
+///     ))
+/// });
+/// let models = models::list(upstream, &HeaderMap::new()).await?;
+/// assert_eq!((models[0].id.as_str(), models[0].created), ("qwen3-max", 1_732_000_000));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn list<S, B>(mut service: S, headers: &HeaderMap) -> Result<Vec<Model>, Error>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let credentials = transport::credentials(headers);
+    match fetch(&mut service, credentials, false).await {
+        // Slowness and challenges are not about the account: asking again makes them worse (G6).
+        Err(error) if !error.is_timeout() && !error.is_challenge() => {
+            tracing::debug!(%error, "no catalogue with the credential; asking without");
+            fetch(&mut service, HeaderMap::new(), true).await.map_err(|_| error)
+        }
+        result => result,
+    }
+}
+
+async fn fetch<S, B>(
+    service: &mut S,
+    headers: HeaderMap,
+    anonymous: bool,
+) -> Result<Vec<Model>, Error>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut request = ask("/api/models", headers);
+    if anonymous {
+        request.extensions_mut().insert(Anonymous);
+    }
+    let (head, body) = transport::send(service, request).await?.into_parts();
+    let read = transport::read(body, LIMIT, DEADLINE).await;
+    let mut envelope = envelope(Call::Models, head.status, &head.headers, &read)?;
+    // The older path answers a bare list under `data`, the v2 envelope may hold another `data`.
+    let list = match envelope.shift_remove("data") {
+        Some(Value::Array(list)) => list,
+        Some(Value::Object(mut inner)) => match inner.shift_remove("data") {
+            Some(Value::Array(list)) => list,
+            _ => return Err(no_catalogue()),
+        },
+        _ => return Err(no_catalogue()),
+    };
+    Ok(Model::list_from_json(list, "qwen"))
+}
