@@ -1,5 +1,5 @@
-//! Two coding agents, unmodified, complete a task of two tool calls through the layers, with the
-//! model writing its calls as text in each form that models use.
+//! Two coding agents, unmodified, complete a task of two tool calls through the proxy's program,
+//! with the model upstream writing its calls as text in each form that models use.
 //!
 //! They are the packages of `tests/clients/agents/package.json`:
 //!
@@ -10,18 +10,24 @@
 //! Without them the tests say so and pass, except where `CI` is set. Neither needs a display, an
 //! account or a network.
 #![cfg(all(
+    feature = "auth",
+    feature = "client",
     feature = "dedup",
     feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
+    feature = "tool-wrap",
     feature = "web"
 ))]
 
+#[path = "proxy/binary.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod binary;
 #[path = "served/form.rs"]
 mod form;
-#[path = "served/layers.rs"]
-mod layers;
+#[path = "served/proxied.rs"]
+mod proxied;
 
 use std::{
     env, fs,
@@ -30,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+use binary::Running;
 use form::Form;
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
@@ -75,8 +82,21 @@ fn installed(program: &str) -> Option<PathBuf> {
     found.then_some(path)
 }
 
-/// The layers over an emulator whose model does the task, a step a turn.
-async fn serve(agent: &Agent, form: Form, file: &str) -> String {
+/// What the agents bring to the proxy.
+const KEY: &str = "sk-demo-key";
+
+/// What the model says when the task is done.
+const END: &str = "All done.";
+
+/// The proxy in front of a model that does the task, a step a turn.
+struct Served {
+    proxy: Running,
+    emulator: Emulator,
+    marker: String,
+    steps: [String; 2],
+}
+
+async fn serve(agent: &Agent, form: Form, file: &str) -> Served {
     let (write, [path, content]) = agent.write;
     let (read, read_path) = agent.read;
     let step = |name, arguments: Value| {
@@ -88,20 +108,50 @@ async fn serve(agent: &Agent, form: Form, file: &str) -> String {
         step(read, json!({(read_path): file})),
     ];
     let marker = format!("task in {form:?}");
-    let emulator = Emulator::builder()
+    let (model, asked) = (steps.clone(), marker.clone());
+    let emulator = proxied::upstream()
         .answers(move |message, earlier| {
             let said = || earlier.iter().copied().chain([message]);
-            if !said().any(|text| text.contains(&marker)) {
+            if !said().any(|text| text.contains(&asked)) {
                 // Agents also ask for titles and summaries.
                 return Some("A short title".into());
             }
             // Each of our own calls stands on the path, and is followed by its result.
-            let done = earlier.iter().filter(|text| steps.contains(&(**text).to_owned())).count();
-            Some(steps.get(done).cloned().unwrap_or_else(|| "All done.".into()))
+            let done = earlier.iter().filter(|text| model.contains(&(**text).to_owned())).count();
+            Some(model.get(done).cloned().unwrap_or_else(|| END.into()))
         })
         .piece_size(37)
         .build();
-    layers::serve(layers::over(emulator)).await
+    let origin = proxied::serve(emulator.clone()).await;
+    let proxy = proxied::start(proxied::command(&origin, KEY)).await;
+    Served { proxy, emulator, marker, steps }
+}
+
+impl Served {
+    fn base(&self) -> String {
+        format!("{}/v1", self.proxy.origin)
+    }
+
+    /// The task was one chat upstream: each call once, as it was written, and then the end.
+    fn check(&self, told: &str) {
+        let chats = self.emulator.chats();
+        let [chat] = &chats
+            .iter()
+            .filter(|chat| chat.messages.iter().any(|message| message.text == END))
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("not one chat to the end, of {}: {told}", chats.len())
+        };
+        let (asked, answered): (Vec<_>, Vec<_>) =
+            chat.messages.iter().partition(|message| message.role == "user");
+        let answered: Vec<_> = answered.iter().map(|message| &*message.text).collect();
+        assert_eq!(answered, [&*self.steps[0], &self.steps[1], END], "{told}");
+        let [task, results @ ..] = &asked[..] else { panic!("{told}") };
+        assert!(task.text.contains(&self.marker), "{told}");
+        // What the second call read is what the first one wrote.
+        let shown = CONTENT.lines().all(|line| results[1].text.contains(line));
+        assert!(shown, "{}: {told}", results[1].text);
+    }
 }
 
 async fn run(mut command: Command, home: &Path) -> Output {
@@ -122,14 +172,15 @@ async fn run(mut command: Command, home: &Path) -> Output {
     timeout(PATIENCE, command.output()).await.expect("in time").expect("it can be started")
 }
 
-fn check(agent: &Agent, form: Form, file: &Path, output: &Output) {
+fn check(agent: &Agent, form: Form, file: &Path, output: &Output, served: &Served) {
     let said = String::from_utf8_lossy(&output.stdout);
     let logged = String::from_utf8_lossy(&output.stderr);
     let told = format!("{} with {form:?}\n{said}\n{logged}", agent.program);
     assert!(output.status.success(), "{told}");
-    assert!(said.contains("All done."), "{told}");
+    assert!(said.contains(END), "{told}");
     let written = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {told}"));
     assert_eq!(written, CONTENT, "{told}");
+    served.check(&told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,15 +189,15 @@ async fn qwen_code_completes_a_task_in_every_form() {
     for form in Form::ALL {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
-        let base = serve(&QWEN_CODE, form, &file.display().to_string()).await;
+        let served = serve(&QWEN_CODE, form, &file.display().to_string()).await;
         let mut command = Command::new(&program);
         command
             .args(["--auth-type", "openai", "-y", "-p", &format!("Do the task in {form:?}.")])
-            .env("OPENAI_BASE_URL", base)
-            .env("OPENAI_API_KEY", "unused")
+            .env("OPENAI_BASE_URL", served.base())
+            .env("OPENAI_API_KEY", KEY)
             .env("OPENAI_MODEL", "qwen3-coder-plus");
         let output = run(command, home.path()).await;
-        check(&QWEN_CODE, form, &file, &output);
+        check(&QWEN_CODE, form, &file, &output, &served);
     }
 }
 
@@ -156,7 +207,7 @@ async fn opencode_completes_a_task_in_every_form() {
     for form in Form::ALL {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
-        let base = serve(&OPENCODE, form, &file.display().to_string()).await;
+        let served = serve(&OPENCODE, form, &file.display().to_string()).await;
         let model = "proxy/qwen3-coder-plus";
         let settings: Value = json!({
             "$schema": "https://opencode.ai/config.json",
@@ -168,7 +219,7 @@ async fn opencode_completes_a_task_in_every_form() {
             "provider": {"proxy": {
                 "npm": "@ai-sdk/openai-compatible",
                 "name": "proxy",
-                "options": {"baseURL": base, "apiKey": "unused"},
+                "options": {"baseURL": served.base(), "apiKey": KEY},
                 "models": {"qwen3-coder-plus": {"name": "Qwen", "tool_call": true}},
             }},
         });
@@ -176,6 +227,6 @@ async fn opencode_completes_a_task_in_every_form() {
         let mut command = Command::new(&program);
         command.args(["run", &format!("Do the task in {form:?}.")]);
         let output = run(command, home.path()).await;
-        check(&OPENCODE, form, &file, &output);
+        check(&OPENCODE, form, &file, &output, &served);
     }
 }

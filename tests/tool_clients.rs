@@ -6,21 +6,30 @@
 //!
 //! A user's words `case:NAME:FORM` make the model play the case of that name in that form, a step
 //! a turn; after the last step it repeats what it was told. The scripts find the cases, and the
-//! tools that they call, in the file that `TOOL_CASES` names. Below `/short/v1` the model stops
-//! after as many bytes as the words `bytes:N` say, at the limit of its answer.
+//! tools that they call, in the file that `TOOL_CASES` names.
+//!
+//! They talk to the proxy's program, but for one thing that its upstream cannot say: that an answer
+//! came to its limit. At `SHORT_BASE_URL` the layers are served in this process over a model that
+//! stops after as many bytes as the words `bytes:N` say.
 #![cfg(all(
+    feature = "auth",
+    feature = "client",
     feature = "dedup",
     feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
+    feature = "tool-wrap",
     feature = "web"
 ))]
 
+#[path = "proxy/binary.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod binary;
 #[path = "served/form.rs"]
 mod form;
-#[path = "served/layers.rs"]
-mod layers;
+#[path = "served/proxied.rs"]
+mod proxied;
 #[path = "served/suite.rs"]
 mod suite;
 
@@ -31,6 +40,7 @@ use form::Form;
 use futures_util::stream;
 use http::{Request, Response};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 use tower_qwen::{
     Error,
@@ -199,7 +209,7 @@ fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 /// The model by its cases; without one it is left to the emulator.
 fn emulator() -> Emulator {
     let plays = plays();
-    Emulator::builder()
+    proxied::upstream()
         .answers(move |message, earlier| {
             let case = earlier.iter().copied().chain([message]).find_map(|it| word(it, "case:"))?;
             let steps = plays.get(case).unwrap_or_else(|| panic!("no case {case}"));
@@ -210,8 +220,8 @@ fn emulator() -> Emulator {
         .build()
 }
 
-/// The layers that matter over a model which comes to the limit of its answer.
-fn short() -> Router {
+/// The layers that matter over a model which comes to the limit of its answer; their base URL.
+async fn short() -> String {
     let plays = std::sync::Arc::new(plays());
     let model = service_fn(move |request: Request<ChatRequest>| {
         let messages = request.body().messages.iter().map(|message| message.text().to_string());
@@ -231,18 +241,24 @@ fn short() -> Router {
     });
     let chat =
         ServiceBuilder::new().layer(OpenAiLayer::new()).layer(ToolCallLayer::new()).service(model);
-    Router::new().route_service("/short/v1/chat/completions", chat)
+    let router = Router::new().route_service("/v1/chat/completions", chat);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/v1")
 }
 
-/// Runs `suite` against servers of its own.
+/// Runs `suite` against a proxy of its own.
 async fn run(mut suite: Command) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cases.json");
     let forms = Form::ALL.map(|form| format!("{form:?}"));
     let told = json!({"tools": tools(), "forms": forms, "cases": cases()});
     fs::write(&file, told.to_string()).expect("writable");
-    suite.env("TOOL_CASES", &file);
-    let base = layers::serve(layers::over(emulator()).merge(short())).await;
+    suite.env("TOOL_CASES", &file).env("SHORT_BASE_URL", short().await);
+    let origin = proxied::serve(emulator()).await;
+    let proxy = proxied::start(proxied::command(&origin, suite::KEY)).await;
+    let base = format!("{}/v1", proxy.origin);
     tokio::task::spawn_blocking(move || suite::run(&mut suite, &base)).await.expect("it passes");
 }
 

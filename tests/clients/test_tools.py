@@ -1,7 +1,7 @@
 """Tool calls through the official OpenAI SDK for Python.
 
-PROXY_BASE_URL, PROXY_API_KEY and TOOL_CASES say where, and what the model does; tests/tool_clients.rs
-sets them.
+PROXY_BASE_URL, SHORT_BASE_URL, PROXY_API_KEY and TOOL_CASES say where, and what the model does;
+tests/tool_clients.rs sets them.
 """
 
 import json
@@ -12,6 +12,7 @@ import openai
 from openai import OpenAI
 
 BASE_URL = os.environ["PROXY_BASE_URL"]
+SHORT_BASE_URL = os.environ["SHORT_BASE_URL"]
 API_KEY = os.environ["PROXY_API_KEY"]
 with open(os.environ["TOOL_CASES"], encoding="utf-8") as file:
     TOLD = json.load(file)
@@ -209,7 +210,7 @@ class Tools(unittest.TestCase):
             self.assertGreater(opened, 4, form)
 
     def test_an_answer_that_is_cut_by_its_limit(self):
-        client = self.connect(BASE_URL.replace("/v1", "/short/v1"))
+        client = self.connect(SHORT_BASE_URL)
         for name in ("two", "nested", "unicode"):
             for form in FORMS:
                 opened = 0

@@ -1,7 +1,7 @@
 // Tool calls through the official OpenAI SDK for Node and through the AI SDK.
 //
-// PROXY_BASE_URL, PROXY_API_KEY and TOOL_CASES say where, and what the model does;
-// tests/tool_clients.rs sets them.
+// PROXY_BASE_URL, SHORT_BASE_URL, PROXY_API_KEY and TOOL_CASES say where, and what the model
+// does; tests/tool_clients.rs sets them.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -20,7 +20,7 @@ const models = ["qwen3-coder-plus", "qwen3-max", "qwen3.7-plus"];
 const weather = 'What does get_weather say about "Oslo"?';
 const oslo = { name: "get_weather", arguments: { city: "Oslo" } };
 
-const short = baseURL.replace("/v1", "/short/v1");
+const short = process.env.SHORT_BASE_URL;
 // Without retries every error is seen once.
 const connect = (baseURL) => new OpenAI({ apiKey, baseURL, maxRetries: 0, timeout: 60_000 });
 const client = connect(baseURL);
