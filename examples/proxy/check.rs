@@ -20,7 +20,7 @@ pub(crate) async fn run(mut out: impl Write, config: &Config) -> Result<bool, St
     for lane in lanes.iter() {
         let name = String::from_utf8_lossy(lane.name.as_bytes());
         let said = match lane.models.list().await {
-            Ok(models) => format!("{name} answers, with {} models", models.len()),
+            Ok(list) => format!("{name} answers, with {} models", list.models.len()),
             Err(error) => {
                 all = false;
                 format!("{name} DOES NOT ANSWER as it should: {error}")

@@ -1,6 +1,6 @@
 //! Several upstreams behind one address: which of them answers.
 
-use std::{borrow::Cow, convert::Infallible, error::Error as StdError, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, error::Error as StdError, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -8,13 +8,18 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header::CONNECTION},
     response::{IntoResponse, Response},
 };
+use futures_util::future::join_all;
 use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::Value;
 use tower::{ServiceExt, util::BoxCloneSyncService};
-use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tower_qwen::{
+    Error, ErrorKind,
+    openai::error_response,
+    qwen::models::{Catalogue, Listing, Model},
+};
 
-use super::{chats::DeleteChats, config::Patterns, models::Models, tokens::Desk};
+use super::{chats::DeleteChats, config::Patterns, tokens::Desk};
 
 pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
@@ -34,12 +39,35 @@ pub(crate) struct Lane {
     pub(crate) chat: Route,
     /// The same for clients of the XML protocol.
     pub(crate) xml: Route,
+    /// Legacy completions.
+    pub(crate) completions: Route,
+    /// Embeddings.
+    pub(crate) embeddings: Route,
     /// Its catalogue.
-    pub(crate) models: Models,
+    pub(crate) models: Catalogue,
     /// How its chats are deleted, if it keeps any.
     pub(crate) chats: Option<DeleteChats>,
     /// Its accounts, and who renews them.
     pub(crate) desk: Desk,
+}
+
+impl Lane {
+    async fn listing(&self, anew: bool) -> Result<Listing, Error> {
+        if anew && let Ok(listing) = self.models.refresh().await {
+            return Ok(listing);
+        }
+        self.models.list().await
+    }
+}
+
+/// Models as OpenAI's objects (D7).
+#[derive(Debug, Default)]
+pub(crate) struct Models {
+    /// The upstreams' fields that OpenAI's object has none for stand beside its own: clients
+    /// leave out what they do not know.
+    pub(crate) models: Vec<Value>,
+    /// How old the oldest list is, if an upstream could not be asked anew.
+    pub(crate) stale: Option<Duration>,
 }
 
 /// Every upstream, in the order of the configuration.
@@ -86,25 +114,26 @@ impl Lanes {
         best.map(|(_, lane)| lane).ok_or_else(|| no_model(model))
     }
 
-    /// Every upstream's models that it is asked for, and the first error if there is any.
+    /// Every upstream's models that it is asked for; `anew` from the upstreams themselves.
     ///
     /// # Errors
     ///
     /// If no upstream gives a list.
-    pub(crate) async fn list_models(&self) -> Result<Vec<Value>, Error> {
-        let mut list = Vec::new();
+    pub(crate) async fn list_models(&self, anew: bool) -> Result<Models, Error> {
+        let listings = join_all(self.iter().map(|lane| lane.listing(anew))).await;
+        let mut list = Models::default();
         let mut failed = None;
         let mut answered = false;
-        for lane in self.iter() {
-            match lane.models.list().await {
-                Ok(models) => {
+        for (lane, listing) in self.iter().zip(listings) {
+            match listing {
+                Ok(listing) => {
                     answered = true;
-                    list.extend(models.into_iter().filter(|model| self.is_of(lane, model)));
+                    list.stale = list.stale.max(listing.stale);
+                    let own = listing.models.iter().filter(|model| self.is_of(lane, &model.id));
+                    list.models.extend(own.map(Model::object));
                 }
-                Err(error) => {
-                    tracing::warn!(upstream = ?lane.name, %error, "no list of models");
-                    failed.get_or_insert(error);
-                }
+                // It was logged.
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         match failed {
@@ -114,19 +143,19 @@ impl Lanes {
     }
 
     /// Whether `lane` is who is asked for `model`.
-    fn is_of(&self, lane: &Lane, model: &Value) -> bool {
-        let id = model["id"].as_str().unwrap_or_default();
-        self.find(id).is_ok_and(|owner| std::ptr::eq(owner, lane))
+    fn is_of(&self, lane: &Lane, model: &str) -> bool {
+        self.find(model).is_ok_and(|owner| std::ptr::eq(owner, lane))
     }
 
-    /// One model by its id.
+    /// One model by its id; `anew` from its upstream itself.
     ///
     /// # Errors
     ///
     /// If it is unknown, or its upstream gives no list.
-    pub(crate) async fn model(&self, id: &str) -> Result<Value, Error> {
-        let list = self.find(id)?.models.list().await?;
-        list.into_iter().find(|model| model["id"] == *id).ok_or_else(|| no_model(id))
+    pub(crate) async fn model(&self, id: &str, anew: bool) -> Result<Models, Error> {
+        let listing = self.find(id)?.listing(anew).await?;
+        let model = listing.get(id).ok_or_else(|| no_model(id))?.object();
+        Ok(Models { models: vec![model], stale: listing.stale })
     }
 
     /// Has the `route` of whoever is asked for the request's model answer it.

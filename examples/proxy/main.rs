@@ -12,7 +12,6 @@ mod config;
 mod credentials;
 mod lanes;
 mod login;
-mod models;
 mod pass;
 mod reload;
 mod routes;

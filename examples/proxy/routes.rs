@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
-        header::{AUTHORIZATION, COOKIE, ORIGIN, PROXY_AUTHORIZATION},
+        header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, PROXY_AUTHORIZATION, WARNING},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -72,6 +72,8 @@ pub(crate) fn router(site: Site) -> Router {
         // Their edges say themselves what they think of other methods than POST.
         .route("/v1/chat/completions", any(chat))
         .route("/xml/v1/chat/completions", any(chat_in_xml))
+        .route("/v1/completions", any(completions))
+        .route("/v1/embeddings", any(embeddings))
         .with_state(lanes)
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
@@ -152,17 +154,47 @@ async fn chat_in_xml(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.xml).await
 }
 
-async fn list_models(State(lanes): State<Lanes>) -> Result<Json<serde_json::Value>, Response> {
-    let list = lanes.list_models().await.map_err(refuse)?;
-    Ok(Json(json!({"object": "list", "data": list})))
+async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.completions).await
+}
+
+async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.embeddings).await
+}
+
+async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {
+    let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
+    Ok(with_age(list.stale, json!({"object": "list", "data": list.models})))
 }
 
 /// The id may hold slashes, as those of self-hosted models do.
 async fn one_model(
     State(lanes): State<Lanes>,
     Path(id): Path<String>,
-) -> Result<Json<serde_json::Value>, Response> {
-    lanes.model(&id).await.map(Json).map_err(refuse)
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let mut found = lanes.model(&id, wants_new(&headers)).await.map_err(refuse)?;
+    Ok(with_age(found.stale, found.models.swap_remove(0)))
+}
+
+/// Whether the client wants no list that was kept (RFC 9111 5.2.1.4).
+fn wants_new(headers: &HeaderMap) -> bool {
+    let wishes = headers.get(CACHE_CONTROL).and_then(|wishes| wishes.to_str().ok());
+    wishes.is_some_and(|wishes| {
+        wishes.split(',').any(|wish| wish.trim().eq_ignore_ascii_case("no-cache"))
+    })
+}
+
+/// Says of a list that it is old, where its upstream could not be asked anew.
+fn with_age(stale: Option<Duration>, body: serde_json::Value) -> Response {
+    let mut response = Json(body).into_response();
+    if let Some(age) = stale {
+        let headers = response.headers_mut();
+        headers.insert(AGE, age.as_secs().into());
+        let warning = "110 - \"the upstream could not be asked anew\"";
+        headers.insert(WARNING, HeaderValue::from_static(warning));
+    }
+    response
 }
 
 async fn delete_chat(

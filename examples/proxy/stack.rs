@@ -20,10 +20,11 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     emulator::Emulator,
-    openai::OpenAiLayer,
+    openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
     qwen::{
         Anonymous, QwenUpstream, QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        models::Catalogue,
     },
     session::{MemoryStore, SessionLayer, SessionStore},
     sse::SseReframeLayer,
@@ -34,7 +35,6 @@ use super::{
     chats::{self, Chats},
     config::{Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
     lanes::{Lane, Lanes, MAX_BODY, Route},
-    models::Models,
     pass,
     routes::{self, Site},
     sign_in,
@@ -207,6 +207,11 @@ where
         .layer(web.clone())
         .service(upstream.clone());
     let xml = route(xml);
+    // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
+    let completions = ServiceBuilder::new()
+        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(web.clone())
+        .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
@@ -220,7 +225,9 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
-        models: Models::new(signed(upstream.clone(), auth.as_ref())),
+        completions: route(completions),
+        embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
+        models: Catalogue::web(signed(upstream.clone(), auth.as_ref())),
         chats: Some(chats::deletion(upstream, auth)),
         desk,
     }
@@ -243,25 +250,32 @@ where
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
+    let completions = ServiceBuilder::new()
+        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(adapter.clone());
+    let typed = route(completions.service(upstream.clone()));
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
-    let chat = match config.tools {
-        Tools::Openai | Tools::Rescue => with(ToolCallLayer::native().rescue(true)),
-        Tools::Native => with(ToolCallLayer::native()),
-        Tools::Prompt => with(ToolCallLayer::new()),
-        Tools::Xml => xml.clone(),
+    let signed = signed(upstream.clone(), auth.as_ref());
+    let (chat, completions) = match config.tools {
+        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native().rescue(true)), typed),
+        Tools::Native => (with(ToolCallLayer::native()), typed),
+        Tools::Prompt => (with(ToolCallLayer::new()), typed),
+        Tools::Xml => (xml.clone(), typed),
         Tools::Off => {
-            let lane = ServiceBuilder::new().layer(SseReframeLayer::new());
-            let signed = signed(upstream.clone(), auth.as_ref());
-            pass::route(lane.service(signed), "/chat/completions")
+            let lane = SseReframeLayer::new().layer(signed.clone());
+            (pass::route(lane.clone(), "/chat/completions"), pass::route(lane, "/completions"))
         }
     };
+    let embeddings = EmbeddingsLayer::new(server).max_body(MAX_BODY).layer(signed.clone());
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
         chat,
         xml,
-        models: Models::new(signed(upstream, auth.as_ref())),
+        completions,
+        embeddings: route(embeddings),
+        models: Catalogue::compatible(signed, server),
         chats: None,
         desk,
     }

@@ -30,7 +30,9 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         patterns: Patterns::parse(patterns).expect("valid"),
         chat: echo("chat"),
         xml: echo("xml"),
-        models: Models::new(catalogue),
+        completions: echo("completions"),
+        embeddings: echo("embeddings"),
+        models: Catalogue::web(catalogue),
         chats: None,
         desk: Desk::unmanned(),
     }
@@ -84,9 +86,9 @@ async fn a_model_that_nobody_has_is_an_error() {
         said(lanes.serve(ask(r#"{"model":"c"}"#), |lane| &lane.chat).await).await;
     assert_eq!((status, &*by), (StatusCode::NOT_FOUND, ""));
     assert!(text.contains("model_not_found") && text.contains("`c`"), "{text}");
-    lanes.model("c").await.expect_err("nobody has it");
-    lanes.model("a-2").await.expect_err("it is not in the catalogue");
-    assert_eq!(lanes.model("b-1").await.expect("known")["id"], "b-1");
+    lanes.model("c", false).await.expect_err("nobody has it");
+    lanes.model("a-2", false).await.expect_err("it is not in the catalogue");
+    assert_eq!(lanes.model("b-1", true).await.expect("known").models[0]["id"], "b-1");
 }
 
 #[tokio::test]
@@ -102,13 +104,49 @@ async fn a_body_that_is_too_large_or_breaks_off_is_an_error() {
 
 #[tokio::test]
 async fn the_catalogue_is_that_of_all_of_them() {
-    let ids = |list: Vec<Value>| -> Vec<String> {
-        list.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
+    let ids = |list: Models| -> Vec<String> {
+        list.models.iter().map(|model| model["id"].as_str().expect("an id").to_owned()).collect()
     };
     // What somebody else is asked for is not listed.
-    assert_eq!(ids(two().list_models().await.expect("both")), ["qwen3-max", "qwen3-coder-30b"]);
+    assert_eq!(
+        ids(two().list_models(false).await.expect("both")),
+        ["qwen3-max", "qwen3-coder-30b"]
+    );
     let gone = || lane("gone", &["x"], &[]);
     let half = Lanes::new(vec![gone(), lane("web", &[], &["qwen3-max"])]);
-    assert_eq!(ids(half.list_models().await.expect("one of them")), ["qwen3-max"]);
-    Lanes::new(vec![gone()]).list_models().await.expect_err("none of them");
+    assert_eq!(ids(half.list_models(false).await.expect("one of them")), ["qwen3-max"]);
+    Lanes::new(vec![gone()]).list_models(false).await.expect_err("none of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_kept_and_an_old_one_is_said_to_be() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut lane = lane("web", &[], &["unused"]);
+    lane.models = Catalogue::new({
+        let asked = Arc::clone(&asked);
+        move || {
+            let turn = asked.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(match turn {
+                0 | 1 => Ok(vec![Model::new(format!("m-{turn}"), "qwen")]),
+                _ => Err(Error::new(ErrorKind::Upstream, "it is gone")),
+            })
+        }
+    });
+    let lanes = Lanes::new(vec![lane]);
+    let list = async |anew| {
+        let list = lanes.list_models(anew).await.expect("a list");
+        (list.models[0]["id"].clone(), list.stale)
+    };
+    assert_eq!(list(false).await, (json!("m-0"), None));
+    assert_eq!(list(false).await, (json!("m-0"), None));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(list(true).await, (json!("m-1"), None));
+    // The upstream is gone when the hour is over.
+    let hour = Duration::from_secs(3600);
+    tokio::time::advance(hour).await;
+    assert_eq!(list(false).await, (json!("m-1"), Some(hour)));
+    assert_eq!(list(true).await, (json!("m-1"), Some(hour)));
+    assert_eq!(lanes.model("m-1", false).await.expect("kept").stale, Some(hour));
 }

@@ -9,6 +9,7 @@ use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     chat::{ChatEvent, ChatRequest, FinishReason},
     openai::OpenAiLayer,
+    qwen::models::Catalogue,
     session::MemoryStore,
 };
 
@@ -17,7 +18,6 @@ use super::{
         chats::deletion,
         config::Patterns,
         lanes::{Lane, Route},
-        models::Models,
         tokens::Desk,
     },
     *,
@@ -57,8 +57,10 @@ fn proxy(keys: &str) -> Router {
         name: HeaderValue::from_static("emulator"),
         patterns: Patterns::default(),
         chat: chat.clone(),
-        xml: chat,
-        models: Models::new(catalogue),
+        xml: chat.clone(),
+        completions: chat.clone(),
+        embeddings: chat,
+        models: Catalogue::web(catalogue),
         chats: Some(deletion(deleted, None)),
         desk: Desk::unmanned(),
     }]);
@@ -135,6 +137,8 @@ async fn models_are_listed_and_found_by_id() {
     for path in ["/v1/models/org/echo", "/v1/models/org%2Fecho"] {
         assert_eq!(ask(&proxy, get(path)).await.2, model, "{path}");
     }
+    let (_, headers, _) = ask(&proxy, with(get("/v1/models"), "cache-control", "no-cache")).await;
+    assert!(!headers.contains_key("warning") && !headers.contains_key("age"));
     assert_eq!(refusal(&proxy, get("/v1/models/none")).await, (404, json!("model_not_found")));
 }
 
@@ -266,4 +270,15 @@ async fn a_refusal_reads_the_body_or_ends_the_connection() {
     let (status, headers, _) = ask(&keyed, large).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert_eq!(headers["connection"], "close");
+}
+
+#[test]
+fn an_old_list_says_so() {
+    let response = with_age(Some(Duration::from_secs(3700)), json!([]));
+    assert_eq!(response.headers()["age"], "3700");
+    assert!(response.headers()["warning"].to_str().expect("ASCII").starts_with("110 "));
+    let mut headers = HeaderMap::new();
+    assert!(!wants_new(&headers));
+    headers.insert("cache-control", HeaderValue::from_static("max-age=0, No-Cache"));
+    assert!(wants_new(&headers));
 }

@@ -76,3 +76,82 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
 }
 
 mod accounts;
+
+/// Serves what an API answers on loopback, and gives its base URL.
+async fn api() -> String {
+    let app = Router::new()
+        .route("/v1/embeddings", axum::routing::post(async |body: axum::Json<Value>| {
+            let inputs = body["input"].as_array().expect("a list").len();
+            assert!(inputs <= 10, "DashScope takes no more (C1)");
+            let data: Vec<_> = (0..inputs)
+                .rev()
+                .map(|index| json!({"index": index, "embedding": [0.5, -2.0]}))
+                .collect();
+            axum::Json(json!({"data": data, "usage": {"prompt_tokens": inputs, "total_tokens": inputs}}))
+        }))
+        .route("/v1/models", axum::routing::get(async || {
+            axum::Json(json!({"object": "list", "data": [
+                {"id": "qwen3-32b", "object": "model", "created": 7, "owned_by": "vllm",
+                    "max_model_len": 40960}]}))
+        }))
+        .route("/v1/chat/completions", axum::routing::post(async |body: String| {
+            let said = if body.contains("\"odd\"") { "as it came" } else { "typed" };
+            let event = json!({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]});
+            ([("content-type", "text/event-stream")], format!("data: {event}\r\n\r\ndata: [DONE]\n\n"))
+        }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}/v1")
+}
+
+#[tokio::test]
+async fn an_api_has_models_embeddings_and_completions() {
+    let api = api().await;
+    let proxy = proxy(&["--base-url", &api, "--server", "dashscope", "--upstream-key", "sk-demo"]);
+    let request = Request::get("/v1/models/qwen3-32b").body(AxumBody::empty()).expect("a request");
+    let response = proxy.clone().oneshot(request).await.expect("infallible");
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    let model: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((&model["owned_by"], &model["max_model_len"]), (&json!("vllm"), &json!(40960)));
+
+    let inputs: Vec<_> = (0..23).map(|n| n.to_string()).collect();
+    let embeddings =
+        json!({"model": "text-embedding-v4", "input": inputs, "encoding_format": "base64"});
+    let answer = ask(proxy.clone(), "/v1/embeddings", embeddings).await;
+    assert_eq!(answer["data"].as_array().expect("a list").len(), 23, "{answer}");
+    assert_eq!(
+        answer["data"][22],
+        json!({"object": "embedding", "index": 22, "embedding": "AAAAPwAAAMA="})
+    );
+    assert_eq!(answer["usage"]["total_tokens"], 23);
+
+    let prompt = json!({"model": "qwen3-32b", "prompt": "Once"});
+    let answer = ask(proxy, "/v1/completions", prompt).await;
+    assert_eq!(
+        (&answer["object"], &answer["choices"][0]["text"]),
+        (&json!("text_completion"), &json!("typed"))
+    );
+}
+
+#[tokio::test]
+async fn without_layers_bytes_pass() {
+    let api = api().await;
+    let proxy = proxy(&["--base-url", &api, "--tools", "off"]);
+    let request = Request::post("/v1/chat/completions").body(AxumBody::from(r#"{"odd"  : 1}"#));
+    let response = proxy.oneshot(request.expect("a request")).await.expect("infallible");
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    let said = String::from_utf8_lossy(&body).into_owned();
+    assert!(said.contains("as it came") && said.ends_with("\n\ndata: [DONE]\n\n"), "{said:?}");
+    assert!(!said.contains('\r'), "events leave well-formed: {said:?}");
+}
+
+#[tokio::test]
+async fn chat_qwen_ai_has_completions_and_no_embeddings() {
+    let prompt = json!({"model": "qwen3-max", "prompt": "emulate:say=Hi"});
+    let answer = ask(proxy(&[]), "/v1/completions", prompt).await;
+    assert_eq!(answer["choices"][0]["text"], "Hi", "{answer}");
+    let input = json!({"model": "qwen3-max", "input": "Hi"});
+    let answer = ask(proxy(&[]), "/v1/embeddings", input).await;
+    assert_eq!(answer["error"]["code"], "embeddings_not_supported", "{answer}");
+}
