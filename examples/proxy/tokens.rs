@@ -87,7 +87,8 @@ impl Tokens {
     /// Loads every account and renews what has ended, so that the log tells of a dead login when
     /// the proxy starts and not with the first request.
     pub(crate) fn load_in_background(&self) {
-        for pool in self.pools().cloned() {
+        for pool in self.pools() {
+            let pool = pool.clone();
             tokio::spawn(async move { pool.load().await });
         }
     }

@@ -40,8 +40,8 @@ impl Server {
             dead: Vec::new(),
             wrongs: Vec::new(),
         }));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
         thread::spawn({
             let server = Arc::clone(&server);
             move || serve(listener, server)
@@ -79,7 +79,7 @@ fn grant(serial: u64) -> String {
 pub(crate) type Shared = Arc<Mutex<Server>>;
 
 pub(crate) fn lock(server: &Shared) -> MutexGuard<'_, Server> {
-    server.lock().unwrap()
+    server.lock().expect("no one panics with it")
 }
 
 fn serve(listener: TcpListener, server: Shared) {
@@ -138,13 +138,14 @@ fn answer(mut stream: TcpStream, server: &Shared) -> std::io::Result<()> {
 fn refresh_token_on_disk(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a rename leaves no moment without the file");
     let value: serde_json::Value = serde_json::from_str(&text).expect("never half a file");
-    value["refresh_token"].as_str().unwrap().to_owned()
+    value["refresh_token"].as_str().expect("a token").to_owned()
 }
 
 /// Writes the first login into the file at `path`; its access token has ended.
 pub(crate) fn write_first(path: &Path) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_millis();
     let first = serde_json::json!({"access_token": "at-0", "refresh_token": "rt-0",
         "token_type": "Bearer", "resource_url": "portal.qwen.ai", "expiry_date": now as u64});
-    fs::write(path, first.to_string()).unwrap();
+    fs::write(path, first.to_string()).expect("written");
 }
