@@ -13,15 +13,15 @@
 #![cfg(all(feature = "auth", unix))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on may panic")]
 
+mod token_endpoint;
+
 use std::{
-    env, fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    env,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -30,11 +30,11 @@ use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tower_qwen::auth::{CredentialPool, OAuthFile, TokenClient};
 
+use crate::token_endpoint::{Server, lock};
+
 const CHILD: &str = "TOWER_QWEN_TEST_CHILD";
 /// Short, so that the test is; long enough for a process that gets no processor for a while.
 const STALE_AFTER: Duration = Duration::from_secs(2);
-/// Shorter than the margin: every refresh is a real one.
-const LIFETIME: u64 = 20;
 
 /// What a child does: refreshes the login in the file as fast as it can.
 #[test]
@@ -55,8 +55,7 @@ fn child() {
             Ok::<Response<hyper::body::Incoming>, tower::BoxError>(response)
         });
         let client = TokenClient::new(http)
-            .with_token_url(format!("http://{address}/token").parse().unwrap())
-            .with_client_id(id);
+            .with_token_url(format!("http://{address}/{id}/token").parse().unwrap());
         let file = OAuthFile::new(path, client).with_stale_lock_after(STALE_AFTER);
         let pool = CredentialPool::new("default", file);
         loop {
@@ -65,100 +64,6 @@ fn child() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-}
-
-/// The token endpoint.
-struct Server {
-    /// Whether the previous token is taken until the newest has been used.
-    grace: bool,
-    serial: u64,
-    /// The token that bought the newest.
-    used: Option<u64>,
-    grants: u64,
-    replays: u64,
-    /// Processes that were killed: what they had sent never arrives.
-    dead: Vec<String>,
-    wrongs: Vec<String>,
-}
-
-impl Server {
-    fn redeem(&mut self, token: &str) -> Option<String> {
-        let number: u64 = token.strip_prefix("rt-").and_then(|n| n.parse().ok())?;
-        if self.grace && Some(number) == self.used {
-            // The newest was never used: its owner died with it. It is void from now on.
-            self.replays += 1;
-        } else if number != self.serial {
-            self.wrongs.push(format!("{token} came, and the newest is rt-{}", self.serial));
-            return None;
-        }
-        self.used = Some(number);
-        self.serial += 1;
-        self.grants += 1;
-        Some(grant(self.serial))
-    }
-}
-
-fn grant(serial: u64) -> String {
-    format!(
-        r#"{{"access_token":"at-{serial}","refresh_token":"rt-{serial}","expires_in":{LIFETIME}}}"#
-    )
-}
-
-type Shared = Arc<Mutex<Server>>;
-
-fn lock(server: &Shared) -> MutexGuard<'_, Server> {
-    server.lock().unwrap()
-}
-
-fn serve(listener: TcpListener, server: Shared) {
-    for stream in listener.incoming() {
-        let server = Arc::clone(&server);
-        // A client that was killed breaks its connection, which is not the endpoint's problem.
-        thread::spawn(move || stream.and_then(|stream| answer(stream, &server)));
-    }
-}
-
-fn answer(mut stream: TcpStream, server: &Shared) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    let form = loop {
-        let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
-        }
-        request.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&request);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| {
-                    line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
-                })
-                .unwrap_or(0);
-            if body.len() >= length {
-                break body.to_owned();
-            }
-        }
-    };
-    let field = |name: &str| {
-        form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
-    };
-    let (status, body) = {
-        let mut server = lock(server);
-        if server.dead.iter().any(|dead| dead == field("client_id")) {
-            return Ok(());
-        }
-        match server.redeem(field("refresh_token")) {
-            Some(body) => ("200 OK", body),
-            None => ("400 Bad Request", r#"{"error":"invalid_grant"}"#.to_owned()),
-        }
-    };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 struct Process {
@@ -187,35 +92,12 @@ impl Drop for Process {
     }
 }
 
-fn refresh_token_on_disk(path: &Path) -> String {
-    let text = fs::read_to_string(path).expect("a rename leaves no moment without the file");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("never half a file");
-    value["refresh_token"].as_str().unwrap().to_owned()
-}
-
 /// Lets two processes refresh `refreshes` times, and kills one every now and then.
 fn run(grace: bool, refreshes: u64, kills: u64) {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("oauth_creds.json");
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    let first = serde_json::json!({"access_token": "at-0", "refresh_token": "rt-0",
-        "token_type": "Bearer", "resource_url": "portal.qwen.ai", "expiry_date": now as u64});
-    fs::write(&path, first.to_string()).unwrap();
-    let server = Arc::new(Mutex::new(Server {
-        grace,
-        serial: 0,
-        used: None,
-        grants: 0,
-        replays: 0,
-        dead: Vec::new(),
-        wrongs: Vec::new(),
-    }));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn({
-        let server = Arc::clone(&server);
-        move || serve(listener, server)
-    });
+    token_endpoint::write_first(&path);
+    let (server, address) = Server::start(grace);
     let mut started = 0;
     let mut start = || {
         started += 1;
@@ -237,8 +119,7 @@ fn run(grace: bool, refreshes: u64, kills: u64) {
             break;
         }
         if state.grants >= (killed + 1) * refreshes / (kills + 1) && killed < kills {
-            let on_disk = refresh_token_on_disk(&path) == format!("rt-{}", state.serial);
-            if !grace && !on_disk {
+            if !grace && !state.is_on_disk(&path) {
                 in_window += 1;
                 continue;
             }

@@ -118,6 +118,13 @@ impl Running {
         assert!(kill.expect("kill").success());
     }
 
+    /// Kills it, so that it has no moment to put anything in order.
+    #[cfg(unix)]
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was started");
+    }
+
     /// Sends the signal, waits for the end, and gives the exit code and what was logged.
     #[cfg(unix)]
     pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {

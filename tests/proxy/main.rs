@@ -14,9 +14,13 @@
 
 mod binary;
 mod command;
+mod credentials;
 #[expect(dead_code, reason = "the program's start is not called here")]
 #[path = "../../examples/proxy/main.rs"]
 mod proxy;
 mod readme;
 #[cfg(unix)]
 mod reload;
+#[cfg(unix)]
+#[path = "../token_endpoint/mod.rs"]
+mod token_endpoint;

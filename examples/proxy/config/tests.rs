@@ -348,3 +348,99 @@ fn what_is_wrong_in_a_file_is_said_with_its_line_and_without_its_text() {
     let missing = refusal(&["--config", "no/such.toml"]);
     assert!(missing.starts_with("--config: cannot read no/such.toml: "), "{missing}");
 }
+
+/// A folder with a file of each name and text.
+fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    folder
+}
+
+const LOGIN: &str = r#"{"access_token":"at-secret","refresh_token":"rt-secret","token_type":"Bearer",
+    "resource_url":"portal.qwen.ai","expiry_date":1893456000000}"#;
+const SESSION: &str = r#"{"kind":"web","jwt":"session-secret"}"#;
+
+/// The accounts' names.
+fn names(args: &[&str]) -> Vec<String> {
+    let upstream = only(resolve(args).expect("valid"));
+    upstream.accounts.all().map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn credential_files_choose_the_upstream_and_its_address() {
+    let folder = files(&[("login.json", LOGIN), ("web.json", SESSION), ("key.json", "sk-demo")]);
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (login, web, key) = (path("login.json"), path("web.json"), path("key.json"));
+
+    let args = ["--credentials", &login];
+    assert_eq!(chosen(&[], &args), ("compatible", "because a login's file is given"));
+    let of_portal =
+        ("https://portal.qwen.ai/v1".to_owned(), Server::Portal, Some("at-secret".into()));
+    assert_eq!(api(&[], &args), of_portal);
+    // It is not DashScope's, so DashScope's key stays out of it.
+    assert_eq!(api(&[("DASHSCOPE_API_KEY", "sk-dashscope")], &args), of_portal);
+
+    assert_eq!(chosen(&[], &["--credentials", &web]), ("web", "because a session's file is given"));
+    assert_eq!(api(&[], &["--credentials", &key]).0, DASHSCOPE);
+    let both = refusal(&["--credentials", &login, "--credentials", &web]);
+    assert!(both.starts_with("--credentials: some are sessions"), "{both}");
+    let list = format!("{web},{login}");
+    assert_eq!(names(&["--upstream", "web", "--credentials", &list]), ["web", "login"]);
+    assert_eq!(names(&["--credentials", &web, "--token", JWT]), ["given", "web"]);
+    assert_eq!(names(&["--upstream", "emulator", "--credentials", &web]), [""; 0]);
+    let mixed = format!("{login},{key}");
+    assert_eq!(names(&["--credentials", &mixed, "--base-url", "http://127.0.0.1:1/v1"]).len(), 2);
+
+    let missing = refusal(&["--credentials", &path("none.json")]);
+    assert!(
+        missing.starts_with("--credentials: ") && missing.contains("no such file"),
+        "{missing}"
+    );
+    let nobodys = refusal(&["--credentials", &web, "--cookies", "cna=x"]);
+    assert!(nobodys.starts_with("--cookies: "), "{nobodys}");
+    assert!(refusal(&["--token-url", "portal.qwen.ai"]).starts_with("--token-url: "));
+    for args in [&args[..], &["--credentials", &web]] {
+        assert!(!format!("{:?}", resolve(args).expect("valid")).contains("secret"));
+    }
+}
+
+#[test]
+fn a_file_names_credentials_beside_it() {
+    let folder = files(&[
+        ("a.json", LOGIN),
+        ("b.json", SESSION),
+        (
+            "proxy.toml",
+            "[[upstream]]\ncredentials = [\"a.json\"]\ntoken-url = \"http://127.0.0.1:1/token\"\n\
+             [[upstream]]\nname = \"page\"\nmodels = [\"qwen3-*\"]\ncredentials = [\"b.json\"]",
+        ),
+    ]);
+    let path = folder.path().join("proxy.toml");
+    let config = resolve(&["--config", path.to_str().expect("UTF-8")]).expect("valid");
+    let kinds: Vec<_> = config.upstreams.iter().map(|u| u.upstream.kind()).collect();
+    assert_eq!(kinds, ["compatible", "web"]);
+    let token_urls: Vec<_> =
+        config.upstreams.iter().map(|u| u.token_url.as_ref().map(Uri::to_string)).collect();
+    assert_eq!(token_urls, [Some("http://127.0.0.1:1/token".into()), None]);
+}
+
+#[test]
+fn a_compressed_token_is_a_session() {
+    // The vectors of qwen-wire.md F2, layouts a and b.
+    for (token, bearer) in [
+        (
+            "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==",
+            "sess-demo-1",
+        ),
+        ("H4sIAAAAAAACA0tMTNRLSkrSS05OrsksyUvUTUnNzQcAIdb0PRUAAAA=", "aaa.bbb.ccc"),
+    ] {
+        let upstream =
+            only(resolve(&["--token", token, "--cookies", "token=old; cna=x"]).expect("valid"));
+        let (name, session) = upstream.accounts.all().next().expect("an account");
+        assert_eq!((name, session.access_token().expose_secret()), ("given", bearer));
+        let jar = session.cookies().expect("a jar").expose_secret();
+        assert!(jar.contains(&format!("token={bearer}")) && jar.contains("cna=x"), "{jar}");
+    }
+}

@@ -109,7 +109,11 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
     assert!((96..=260).contains(&state.refreshes), "{}", state.refreshes);
     let kept = std::fs::read_to_string(&file).expect("there");
     let kept = StoredCredential::parse(&kept).expect("a login");
-    assert_eq!(kept.credential().access_token().expose_secret(), token);
+    let used = pool.credential().await.expect("alive");
+    assert_eq!(
+        kept.credential().access_token().expose_secret(),
+        used.access_token().expose_secret()
+    );
     let (_, health) = send(&router, "GET", "/health", &json!({})).await;
     let health: Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!(
@@ -209,4 +213,54 @@ async fn without_anybody_to_ask_as_the_answer_says_what_to_do() {
     );
     // The catalogue is for anyone, so it is listed all the same.
     assert_eq!(send(&router, "GET", "/v1/models", &json!({})).await.0, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
+    for tools in ["openai", "off"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("login.json");
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let login = Credential::oauth("at-1", Some("rt-1"), Some(later)).expect("a login");
+        let text = StoredCredential::new(login).to_json().expect("a login's form");
+        std::fs::write(&file, text.expose_secret()).expect("written");
+        let granting = TokenClient::new(service_fn(async |_: Request<Full<Bytes>>| {
+            let grant = r#"{"access_token":"at-2","refresh_token":"rt-2","expires_in":3600}"#;
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(grant)))
+        }));
+        // It knows the newer token only.
+        let api = service_fn(async |request: Request<Full<Bytes>>| {
+            let bearer = request.headers().get("authorization").map(|value| value.as_bytes());
+            let (status, body) = match bearer {
+                Some(b"Bearer at-2") => (
+                    200,
+                    r#"{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[
+                        {"index":0,"message":{"role":"assistant","content":"Hello"},
+                        "finish_reason":"stop"}]}"#,
+                ),
+                _ => (401, r#"{"error":{"message":"invalid access token","code":"invalid"}}"#),
+            };
+            let response = Response::builder().status(status);
+            let response = response.header("content-type", "application/json");
+            Ok::<_, BoxError>(response.body(Full::<Bytes>::from(body))?)
+        });
+        let path = file.to_str().expect("UTF-8");
+        let options = Options::of(&["--credentials", path, "--tools", tools]);
+        let config = options.resolve().expect("valid");
+        let upstream = &config.upstreams[0];
+        let store = store(&config.sessions).expect("in memory");
+        let desk = desk(upstream, granting, None);
+        let lane = compatible(api, Server::Portal, upstream, desk);
+        let router = over(Lanes::new(vec![lane]), &config, &store).0;
+
+        let history = [json!({"role": "user", "content": "Hi"})];
+        let (status, answer) =
+            send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+        assert_eq!(status, StatusCode::OK, "{tools}: {answer}");
+        assert!(answer.contains("Hello"), "{tools}: {answer}");
+        let kept = std::fs::read_to_string(&file).expect("there");
+        assert!(kept.contains("at-2") && kept.contains("rt-2"), "{kept}");
+        let (_, health) = send(&router, "GET", "/health", &json!({})).await;
+        assert!(health.contains("\"ready\":1"), "{health}");
+    }
 }
