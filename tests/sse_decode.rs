@@ -226,6 +226,25 @@ fn lenient_takes_each_data_line() {
     }
 }
 
+/// qwen-wire.md C2: `error: {…}` in the place of `data: {"error":…}`; by the standard it is ignored.
+#[test]
+fn an_error_field_is_data_where_that_is_wanted() {
+    let input = b"data: a\n\nerror: {\"code\":500}\r\n\r\nerror\n\nerrors: no\n\ndata: b\nerror:c\n\ndata: d\n\n";
+    let wanted =
+        ["message|a|-", "error|{\"code\":500}|-", "error||-", "error|b\nc|-", "message|d|-"];
+    for size in 1..=input.len() {
+        let (events, end) = decode(Decoder::new().with_error_field(), input.chunks(size));
+        assert_eq!((lines(&events), end), (wanted.map(str::to_owned).to_vec(), Ok(None)), "{size}");
+        let (events, _) = decode(Decoder::new(), input.chunks(size));
+        assert_eq!(lines(&events), ["message|a|-", "message|b|-", "message|d|-"], "{size}");
+    }
+    let (events, _) = decode(Decoder::lenient().with_error_field(), [&b"error: x\ndata: y\n"[..]]);
+    assert_eq!(lines(&events), ["error|x|-", "message|y|-"]);
+    let (_, end) = decode(Decoder::new().with_error_field(), [&b"error: x"[..]]);
+    let left = end.expect("below the limits").expect("a block without its end");
+    assert_eq!(left.event.expect("it has data").name(), "error");
+}
+
 #[test]
 fn a_plain_event_is_a_slice_of_the_input() {
     let input = Bytes::from_static(b"data: one\n\nevent: x\nid: y\ndata: two\r\n\r\n");

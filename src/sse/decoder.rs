@@ -87,6 +87,7 @@ enum Checked {
 struct Block {
     max_event: usize,
     lines_are_events: bool,
+    error_is_data: bool,
     data: Data,
     /// How many bytes of the input are in `data`, and the line feeds between its lines.
     data_len: usize,
@@ -145,6 +146,27 @@ impl Decoder {
         let mut decoder = Self::new();
         decoder.block.lines_are_events = true;
         decoder
+    }
+
+    /// Takes a field named `error` for the data of an event of that type.
+    ///
+    /// The standard wants such a line ignored, but servers are known that report a failure in
+    /// one, `error: {…}`, where they mean `data` (llama.cpp before September 2025, qwen-wire.md
+    /// C2).
+    ///
+    /// ```
+    /// use tower_qwen::sse::Decoder;
+    ///
+    /// let mut decoder = Decoder::new().with_error_field();
+    /// decoder.push("error: {\"code\":500}\n\n".into());
+    /// let event = decoder.next_event()?.expect("complete");
+    /// assert_eq!((event.name(), &*event.data), ("error", "{\"code\":500}"));
+    /// # Ok::<_, tower_qwen::sse::DecodeError>(())
+    /// ```
+    #[must_use]
+    pub fn with_error_field(mut self) -> Self {
+        self.block.error_is_data = true;
+        self
     }
 
     /// Sets how many bytes a line may have, its end not counted.
@@ -492,6 +514,13 @@ impl Block {
         match name {
             b"data" => {
                 self.append_data(owner, value)?;
+                if self.lines_are_events {
+                    return Ok(self.dispatch());
+                }
+            }
+            b"error" if self.error_is_data => {
+                self.append_data(owner, value)?;
+                self.event = Some(ByteString::from_static("error"));
                 if self.lines_are_events {
                     return Ok(self.dispatch());
                 }

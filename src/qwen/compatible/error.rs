@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
-use super::Server;
+use super::{Server, repair::Repair};
 use crate::{
     Error, ErrorKind,
     qwen::{redact::redact, transport::Read},
@@ -43,6 +43,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+/// What the portal says, with several statuses, where it does not take a credential (B8).
+const PORTAL_AUTH: [&str; 7] = [
+    "unauthorized",
+    "forbidden",
+    "invalid api key",
+    "invalid access token",
+    "token expired",
+    "authentication",
+    "access denied",
+];
+
 /// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
 /// DashScope), or a bare string.
 #[derive(Debug, Default)]
@@ -51,17 +62,19 @@ pub(super) struct Fault {
     code: Option<String>,
     kind: Option<String>,
     param: Option<String>,
+    /// It was no object under `error`.
+    flat: bool,
 }
 
 impl Fault {
     /// Reads an error body, or an event that holds one; `None` where it holds none.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let object = match value.get("error") {
+        let (object, flat) = match value.get("error") {
             Some(Value::String(message)) => {
-                return Some(Self { message: message.clone(), ..Self::default() });
+                return Some(Self { message: message.clone(), flat: true, ..Self::default() });
             }
-            Some(inner @ Value::Object(_)) => inner,
-            _ => value,
+            Some(inner @ Value::Object(_)) => (inner, false),
+            _ => (value, true),
         };
         let word = |key: &str| match object.get(key) {
             Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
@@ -79,6 +92,7 @@ impl Fault {
             code,
             kind: word("type"),
             param: word("param"),
+            flat,
         })
     }
 
@@ -102,6 +116,12 @@ impl Fault {
         retry_after: Option<Duration>,
         server: Server,
     ) -> Error {
+        if self.flat {
+            Repair::FlatError.count();
+        }
+        if self.code.as_deref().is_some_and(|code| code.parse::<u16>().is_ok()) {
+            Repair::ErrorCode.count();
+        }
         let (kind, wait) = self.classify(status, server);
         let message = if self.message.is_empty() {
             format!("the upstream answered with status {}", status.as_u16())
@@ -137,6 +157,7 @@ impl Fault {
         }
         if is(&["context_length_exceeded", "exceed_context_size_error"])
             || says(&["range of input length should be", "maximum context length"])
+            || text.contains("context length") && says(&["longer than", "exceed"])
         {
             return (ErrorKind::ContextLength, None);
         }
@@ -170,13 +191,7 @@ impl Fault {
         }
         // The portal says so with several statuses (B8).
         if is(&["invalidapikey", "invalid_api_key"])
-            || server == Server::Portal
-                && says(&[
-                    "invalid access token",
-                    "token expired",
-                    "invalid api key",
-                    "unauthorized",
-                ])
+            || server == Server::Portal && says(&PORTAL_AUTH)
         {
             return (ErrorKind::Auth, None);
         }
@@ -202,6 +217,7 @@ impl Fault {
             501 => ErrorKind::Unsupported,
             503 => ErrorKind::Overloaded,
             400..=499 => ErrorKind::InvalidRequest,
+            _ if says(&["throttling", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
             // Within a stream, or from a gateway with a good status, the code is all there is.
             _ if code.starts_with("invalidparameter")
                 || matches!(&*code, "invalid_parameter_error" | "invalid_request_error") =>

@@ -2,11 +2,17 @@
 
 use std::{borrow::Cow, collections::VecDeque};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
-use super::{Server, error::Fault, think::ThinkSplitter};
+use super::{
+    ContentMode, Server,
+    content::Pieces,
+    error::Fault,
+    repair::{Repair, Repairs},
+    think::ThinkSplitter,
+};
 use crate::{
     Error, ErrorKind,
     chat::{ChatEvent, FinishReason, Text, Usage},
@@ -22,6 +28,8 @@ const NAMELESS_LEN: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Translator {
     server: Server,
+    content: Pieces,
+    reasoning: Pieces,
     think: ThinkSplitter,
     calls: Vec<Call>,
     /// How many calls were announced.
@@ -29,6 +37,11 @@ pub(super) struct Translator {
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     done: bool,
+    /// The answer did not come as a stream.
+    whole: bool,
+    /// Arguments in a whole answer were not.
+    cut_arguments: bool,
+    repairs: Repairs,
     ready: VecDeque<ChatEvent>,
 }
 
@@ -47,7 +60,9 @@ struct Call {
 struct Chunk<'a> {
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
-    usage: Option<WireUsage>,
+    // Read apart: what is wrong with the counts must not cost the answer.
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     // Present in an error, wherever it stands.
     error: Option<Value>,
     object: Option<Str<'a>>,
@@ -108,15 +123,20 @@ struct Details {
 }
 
 impl Translator {
-    pub(super) fn new(server: Server, think: ThinkSplitter) -> Self {
+    pub(super) fn new(server: Server, think: ThinkSplitter, content: ContentMode) -> Self {
         Self {
             server,
+            content: Pieces::new(content),
+            reasoning: Pieces::new(content),
             think,
             calls: Vec::new(),
             announced: 0,
             usage: None,
             finish: None,
             done: false,
+            whole: false,
+            cut_arguments: false,
+            repairs: Repairs::default(),
             ready: VecDeque::new(),
         }
     }
@@ -153,8 +173,21 @@ impl Translator {
         self.chunk(data, chunk)
     }
 
+    /// Takes the data of an event that is named an error, whatever that is.
+    pub(super) fn error_event(&mut self, data: &str) -> Error {
+        let json = serde_json::from_str::<Value>(data);
+        let fault = match json.as_ref().map(Fault::from_json) {
+            Ok(Some(fault)) => fault,
+            _ => Fault::from_text(data),
+        };
+        self.repairs.note(Repair::ErrorEvent);
+        self.in_stream(fault)
+    }
+
     /// Takes a whole answer, from a server that sent one although it was asked to stream.
     pub(super) fn whole(&mut self, body: &Text) -> Result<(), Error> {
+        self.repairs.note(Repair::Whole);
+        self.whole = true;
         self.event(body)?;
         self.done = true;
         Ok(())
@@ -165,18 +198,25 @@ impl Translator {
     /// A server that says `[DONE]` has said that the answer is complete, whether or not it
     /// remembered to say why; one that says neither has broken off.
     pub(super) fn end(&mut self) -> Result<(), Error> {
-        let Self { think, ready, .. } = self;
-        think.finish(|event| ready.push_back(event));
         if self.finish.is_none() {
-            let said_anything = !self.calls.is_empty() || !self.ready.is_empty();
             if !self.done {
+                self.settle();
                 return Err(Error::new(
                     ErrorKind::Truncated,
                     "the upstream's stream ended without a finish reason and without [DONE]",
                 ));
             }
-            tracing::debug!(said_anything, "the upstream sent no finish reason");
-            self.finished(FinishReason::Stop);
+            self.repairs.note(Repair::MissingFinishReason);
+            let called = self.announced > 0;
+            // Of a whole answer it says that it was cut, at 300 s (C1); calls in it that are
+            // whole were its end all the same.
+            self.finished(match self.whole {
+                true if !called || self.cut_arguments => FinishReason::Length,
+                _ if called => FinishReason::ToolCalls,
+                _ => FinishReason::Stop,
+            });
+        } else if !self.done {
+            self.repairs.note(Repair::MissingDone);
         }
         if let Some(usage) = self.usage.take() {
             self.ready.push_back(ChatEvent::Usage(usage));
@@ -189,7 +229,10 @@ impl Translator {
             return Err(error);
         }
         if let Some(usage) = chunk.usage {
-            self.usage = Some(counts(&usage));
+            match serde_json::from_str::<Option<WireUsage>>(usage.get()) {
+                Ok(usage) => self.usage = usage.as_ref().map(counts).or(self.usage),
+                Err(_) => self.repairs.note(Repair::Usage),
+            }
         }
         for choice in chunk.choices.into_iter().flatten() {
             // One answer was asked for.
@@ -199,10 +242,14 @@ impl Translator {
             if let Some(delta) = choice.delta.or(choice.message) {
                 self.delta(data, delta);
             }
-            if let Some(reason) = choice.finish_reason.and_then(|word| finish_reason(&word.0)) {
-                let Self { think, ready, .. } = self;
-                think.finish(|event| ready.push_back(event));
-                self.finished(reason);
+            let Some(word) = choice.finish_reason else { continue };
+            match finish_reason(&word.0) {
+                Word::Known(reason) => self.finished(reason),
+                Word::Unknown => {
+                    self.repairs.note(Repair::UnknownFinishReason);
+                    self.finished(FinishReason::Stop);
+                }
+                Word::Empty => self.repairs.note(Repair::EmptyFinishReason),
             }
         }
         Ok(())
@@ -219,20 +266,35 @@ impl Translator {
             return None;
         }
         let whole: Value = serde_json::from_str(data.trim()).ok()?;
-        let fault = Fault::from_json(&whole).unwrap_or_default();
+        Some(self.in_stream(Fault::from_json(&whole).unwrap_or_default()))
+    }
+
+    /// The error that a fault is where the status was a good one.
+    fn in_stream(&self, fault: Fault) -> Error {
         let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
-        Some(fault.into_error(status, None, self.server))
+        fault.into_error(status, None, self.server)
     }
 
     fn delta(&mut self, data: &Text, delta: Delta<'_>) {
         // Some servers send both names with the same text (C2).
         let reasoning = non_empty(delta.reasoning_content).or(non_empty(delta.reasoning));
         if let Some(reasoning) = reasoning {
-            self.ready.push_back(ChatEvent::Reasoning(text(data, reasoning)));
+            self.settle_content();
+            let Self { reasoning: pieces, ready, .. } = self;
+            pieces.push(text(data, reasoning), |new| ready.push_back(ChatEvent::Reasoning(new)));
         }
         for content in [delta.content, delta.refusal].into_iter().filter_map(non_empty) {
-            let Self { think, ready, .. } = self;
-            think.push(text(data, content), |event| ready.push_back(event));
+            self.settle_reasoning();
+            let Self { content: pieces, think, ready, .. } = self;
+            pieces.push(text(data, content), |new| {
+                think.push(new, |event| ready.push_back(event));
+            });
+        }
+        if self.content.is_repeating() || self.reasoning.is_repeating() {
+            self.repairs.note(Repair::Cumulative);
+        }
+        if self.think.found() {
+            self.repairs.note(Repair::ThinkTags);
         }
         for call in delta.tool_calls.into_iter().flatten() {
             self.call(data, call);
@@ -242,12 +304,42 @@ impl Translator {
         }
     }
 
+    /// Gives what is held of the content, since something else follows.
+    fn settle_content(&mut self) {
+        let Self { content, think, ready, .. } = self;
+        content.settle(|new| think.push(new, |event| ready.push_back(event)));
+    }
+
+    /// Gives what is held of the reasoning, since something else follows.
+    fn settle_reasoning(&mut self) {
+        let Self { reasoning, ready, .. } = self;
+        reasoning.settle(|new| ready.push_back(ChatEvent::Reasoning(new)));
+    }
+
+    /// Gives all that is held, since the end follows.
+    fn settle(&mut self) {
+        self.settle_reasoning();
+        self.settle_content();
+        let Self { think, ready, .. } = self;
+        think.finish(|event| ready.push_back(event));
+    }
+
     fn call(&mut self, data: &Text, delta: CallDelta<'_>) {
-        let id = non_empty(delta.id).map(|id| text(data, id));
-        let place = self.place(delta.index, id.as_ref());
+        self.settle_reasoning();
+        self.settle_content();
+        let place = self.place(delta.index, delta.id.as_ref());
+        let id = delta.id.map(|id| text(data, id));
         let call = &mut self.calls[place];
+        let repeated = |word: &str| word.is_empty() || call.announced.is_some();
+        if id.as_deref().is_some_and(repeated)
+            || delta.function.as_ref().is_some_and(|function| {
+                function.name.as_ref().is_some_and(|name| repeated(&name.0))
+            })
+        {
+            self.repairs.note(Repair::CallRepeated);
+        }
         if call.id.is_none() {
-            call.id = id;
+            call.id = id.filter(|id| !id.is_empty());
         }
         let Some(function) = delta.function else { return };
         // After the first delta names are empty, null, or repeated (C1).
@@ -258,21 +350,31 @@ impl Translator {
             self.announced += 1;
             call.announced = Some(index);
             let id = call.id.clone().unwrap_or_else(|| {
-                tracing::debug!("the upstream sent a call without an id");
+                self.repairs.note(Repair::CallId);
                 format!("call_{}", Uuid::new_v4().simple()).into()
             });
             self.ready.push_back(ChatEvent::ToolCall { index, id, name: text(data, name) });
             if !call.waiting.is_empty() {
+                self.repairs.note(Repair::LateName);
                 let json = std::mem::take(&mut call.waiting).into();
                 self.ready.push_back(ChatEvent::ToolArguments { index, json });
             }
         }
         let json = match function.arguments {
-            None | Some(Value::Null) => return,
+            None => return,
             Some(Value::String(json)) => json,
-            // Not a string, but what the string would have held.
-            Some(other) => other.to_string(),
+            Some(other) => {
+                self.repairs.note(Repair::Arguments);
+                if other.is_null() {
+                    return;
+                }
+                // Not a string, but what the string would have held.
+                other.to_string()
+            }
         };
+        if self.whole && !json.is_empty() && serde_json::from_str::<IgnoredAny>(&json).is_err() {
+            self.cut_arguments = true;
+        }
         if let Some(index) = call.announced {
             if !json.is_empty() {
                 self.ready.push_back(ChatEvent::ToolArguments { index, json: json.into() });
@@ -284,16 +386,21 @@ impl Translator {
 
     /// The call that a delta belongs to. The index decides, except where an id that is new comes
     /// with an index that is taken: then the server does not count (C2).
-    fn place(&mut self, index: Option<u64>, id: Option<&Text>) -> usize {
+    fn place(&mut self, index: Option<u64>, id: Option<&Str<'_>>) -> usize {
+        let id = id.map(|id| &*id.0).filter(|id| !id.is_empty());
+        let has_id = |call: &Call| call.id.as_deref() == id;
         let known = match (index, id) {
             (Some(index), id) => self.calls.iter().rposition(|call| {
-                call.upstream_index == index
-                    && (id.is_none() || call.id.is_none() || call.id.as_ref() == id)
+                call.upstream_index == index && (id.is_none() || call.id.is_none() || has_id(call))
             }),
-            (None, Some(id)) => self.calls.iter().position(|call| call.id.as_ref() == Some(id)),
+            (None, Some(_)) => self.calls.iter().position(has_id),
             (None, None) => self.calls.len().checked_sub(1),
         };
         known.unwrap_or_else(|| {
+            if index.is_some_and(|index| self.calls.iter().any(|call| call.upstream_index == index))
+            {
+                self.repairs.note(Repair::CallIndex);
+            }
             self.calls.push(Call {
                 upstream_index: index.unwrap_or(self.calls.len() as u64),
                 id: None,
@@ -305,15 +412,21 @@ impl Translator {
     }
 
     fn finished(&mut self, reason: FinishReason) {
+        self.settle();
+        if self.calls.iter().any(|call| call.announced.is_none()) {
+            self.repairs.note(Repair::Nameless);
+        }
         let called = self.announced > 0;
-        let reason = if called && reason == FinishReason::Stop {
-            FinishReason::ToolCalls
-        } else if !called && reason == FinishReason::ToolCalls {
+        let told = match reason {
+            FinishReason::Stop if called => FinishReason::ToolCalls,
             // A call that was never named cannot be answered.
-            FinishReason::Stop
-        } else {
-            reason
+            FinishReason::ToolCalls if !called => FinishReason::Stop,
+            reason => reason,
         };
+        if told != reason {
+            self.repairs.note(Repair::FinishReason);
+        }
+        let reason = told;
         self.finish = Some(reason);
         self.ready.push_back(ChatEvent::Finished(reason));
     }
@@ -330,18 +443,22 @@ fn text(data: &Text, text: Str<'_>) -> Text {
     }
 }
 
-/// `None` where the word means that the answer goes on: `""` and `"null"` occur (C1, C2).
-fn finish_reason(word: &str) -> Option<FinishReason> {
-    Some(match word {
-        "" | "null" => return None,
+/// What a finish reason says.
+enum Word {
+    Known(FinishReason),
+    Unknown,
+    /// The answer goes on: `""` and `"null"` occur (C1, C2).
+    Empty,
+}
+
+fn finish_reason(word: &str) -> Word {
+    Word::Known(match word {
+        "" | "null" => return Word::Empty,
         "length" | "max_tokens" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
         "stop" => FinishReason::Stop,
-        other => {
-            tracing::debug!(word = other, "an unknown finish reason is taken for `stop`");
-            FinishReason::Stop
-        }
+        _ => return Word::Unknown,
     })
 }
 

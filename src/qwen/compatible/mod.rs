@@ -40,25 +40,61 @@
 //!
 //! # What is repaired
 //!
-//! | deviation | reference | what becomes of it |
-//! | --- | --- | --- |
-//! | reasoning as `reasoning_content`, `reasoning`, or both | C2 | one stream of reasoning |
-//! | a leading `<think>` block in the content | B9, C2 | reasoning |
-//! | empty, missing or repeated id, name, type of a call | C1 | announced once, with an id |
-//! | `arguments` null or an object | C1 | nothing, or its text |
-//! | all calls under index 0 | C2 | told apart by their ids |
-//! | `finish_reason` `""` or `"null"` on middle chunks | C1, C2 | not the end |
-//! | finish `stop` after calls | C2 | `tool_calls` |
-//! | no finish reason before `[DONE]` | C1 | `stop`, or `tool_calls` |
-//! | no `[DONE]` | C2 | not needed behind a finish reason |
-//! | an end without either | C2 (Ollama) | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) |
-//! | numeric error codes, flat error bodies, errors in the stream | C1, C2 | errors with their meaning |
-//! | usage on every chunk, on the last, or in one of its own | C2 | the last one, once |
-//! | a whole answer although a stream was asked for | C1 | read as one |
+//! | deviation | reference | what becomes of it | `repair` |
+//! | --- | --- | --- | --- |
+//! | reasoning as `reasoning_content`, `reasoning`, or both | C2 | one stream of reasoning | |
+//! | a leading `<think>` block in the content | B9, C2 | reasoning | `think_tags` |
+//! | pieces that hold the whole text so far | B9 | what is new in them, see [`ContentMode`] | `cumulative` |
+//! | no id of a call | C1 | one is made up | `call_id` |
+//! | id, name or type of a call again, or empty, or null | C1 | announced once | `call_repeated` |
+//! | `arguments` null or an object | C1 | nothing, or its text | `arguments` |
+//! | all calls under index 0 | C2 | told apart by their ids | `call_index` |
+//! | arguments before the name; a call that is never named | C1 | they wait for it; it is none | `late_name`, `nameless` |
+//! | `finish_reason` `""` or `"null"` on middle chunks | C1, C2 | not the end | `empty_finish_reason` |
+//! | finish `stop` after calls, `tool_calls` without | C2 | `tool_calls`, `stop` | `finish_reason` |
+//! | a finish reason that nobody knows | | `stop` | `unknown_finish_reason` |
+//! | no finish reason before `[DONE]` | C1 | `stop`, or `tool_calls` | `missing_finish_reason` |
+//! | no finish reason of a whole answer, which was cut at 300 s | C1 | `length` | `missing_finish_reason` |
+//! | no `[DONE]` | C2 | not needed behind a finish reason | `missing_done` |
+//! | an end without either | C2 (Ollama) | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) | |
+//! | numeric error codes | C2 | no code | `error_code` |
+//! | flat error bodies, or a string | C1, C2 | errors with their meaning | `flat_error` |
+//! | errors in the stream, in an `error:` line or an event of that type too | C1, C2 | errors with their meaning | `error_event` |
+//! | usage on every chunk, on the last, or in one of its own | C2 | the last one, once | |
+//! | usage that cannot be read | | left out | `usage` |
+//! | explicit nulls, missing deltas, unknown fields, comments | C1, C2 | nothing | |
+//! | a whole answer although a stream was asked for | C1 | read as one | `whole` |
+//!
+//! What the answer is called and who speaks is put right by
+//! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
+//! role in the first chunk, string codes of errors.
+//!
+//! # What is said to which server
+//!
+//! Requests go out as the client wrote them, with these exceptions; fields that the vocabulary
+//! does not know, such as `enable_search`, `search_options` or `cache_control` of DashScope, pass.
+//!
+//! | server | what is different |
+//! | --- | --- |
+//! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out |
+//! | DashScope (C1) | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
+//! | portal (B7) | the same; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
+//! | vLLM, SGLang, llama.cpp (C2) | thinking is turned on and off with `chat_template_kwargs` |
+//! | Ollama (C2) | thinking is turned on and off with `reasoning_effort` |
+//!
+//! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
+//! limits for any of them.
+//!
+//! # Metrics
+//!
+//! `tower_qwen_compatible_repairs_total` with `repair` as in the table: answers in which it was
+//! needed, and errors.
 
+mod content;
 mod error;
 mod events;
 mod layer;
+mod repair;
 mod request;
 mod server;
 mod service;
@@ -67,7 +103,7 @@ mod think;
 
 pub(crate) use self::error::refusal;
 pub use self::{
-    layer::{CompatibleLayer, ThinkTags},
+    layer::{CompatibleLayer, ContentMode, ThinkTags},
     server::Server,
     service::Compatible,
     stream::AnswerStream,

@@ -4,11 +4,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Server, server::Thinking};
+use super::{Server, layer::Names, server::Thinking};
 use crate::{
     chat::{
         ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, ResponseFormat, Role,
-        Text, Tool, ToolCall, ToolChoice,
+        Tool, ToolCall, ToolChoice,
     },
     json::string_into,
 };
@@ -20,7 +20,8 @@ const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
 /// what DashScope refuses or cuts in whole answers (C1). Unknown fields go out as they came.
-pub(super) fn body(request: &ChatRequest, model: &str, server: Server) -> Bytes {
+pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Bytes {
+    let model = names.resolve(&request.model, server);
     let size: usize = request.messages.iter().map(|message| 64 + message.text().len()).sum();
     let mut out = BytesMut::with_capacity(1024 + size + size / 16);
     let mut object = Object::open(&mut out);
@@ -49,7 +50,8 @@ pub(super) fn body(request: &ChatRequest, model: &str, server: Server) -> Bytes 
     }
 
     let sampling = &request.sampling;
-    object.some("max_tokens", max_tokens(sampling.max_tokens, model, server).as_ref());
+    let limit = names.max_tokens(model, server).unwrap_or(u64::MAX);
+    object.some("max_tokens", sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
     object.some("temperature", sampling.temperature.as_ref());
     object.some("top_p", sampling.top_p.as_ref());
     object.some("top_k", sampling.top_k.as_ref());
@@ -81,24 +83,6 @@ pub(super) fn body(request: &ChatRequest, model: &str, server: Server) -> Bytes 
     object.extra(&request.extra, &["chat_template_kwargs"]);
     object.close();
     out.freeze()
-}
-
-/// The portal refuses more than its models give (B7).
-fn max_tokens(wanted: Option<u64>, model: &str, server: Server) -> Option<u64> {
-    let limit = match (server, model) {
-        (Server::Portal, "vision-model") => 32_768,
-        (Server::Portal, "coder-model") => 65_536,
-        _ => return wanted,
-    };
-    wanted.map(|wanted| wanted.min(limit))
-}
-
-/// The portal's own names for what it serves (B7); every other server takes the name as it is.
-pub(super) fn model_name(model: &Text, server: Server) -> &str {
-    match (server, model.as_str()) {
-        (Server::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
-        (_, model) => model,
-    }
 }
 
 fn messages_into(out: &mut BytesMut, messages: &[Message], server: Server) {

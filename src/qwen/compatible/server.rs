@@ -1,3 +1,4 @@
+use super::ContentMode;
 use crate::chat::{ReasoningEffort, ReasoningOptions};
 
 /// What kind of server an OpenAI-compatible upstream is.
@@ -63,13 +64,56 @@ impl Server {
     /// The kind that the host of a base URL gives away, or [`Generic`](Server::Generic).
     #[must_use]
     pub fn from_host(host: &str) -> Self {
-        let host = host.to_ascii_lowercase();
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
         if host == "portal.qwen.ai" {
             Self::Portal
         } else if host == "aliyuncs.com" || host.ends_with(".aliyuncs.com") {
             Self::DashScope
         } else {
             Self::Generic
+        }
+    }
+
+    /// The kind that a base URL gives away by its host, or [`Generic`](Server::Generic).
+    ///
+    /// ```
+    /// use tower_qwen::qwen::compatible::Server;
+    ///
+    /// let url = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1";
+    /// assert_eq!(Server::from_base_url(url), Server::DashScope);
+    /// assert_eq!(Server::from_base_url("http://127.0.0.1:8000/v1"), Server::Generic);
+    /// ```
+    #[must_use]
+    pub fn from_base_url(url: &str) -> Self {
+        let uri = url.trim().parse::<http::Uri>();
+        uri.ok().and_then(|uri| uri.host().map(Self::from_host)).unwrap_or_default()
+    }
+
+    /// What the server itself calls the model that a client may know by another name: the
+    /// portal's models have two names, and it knows one (B7).
+    pub(super) fn model_name(self, model: &str) -> &str {
+        match (self, model) {
+            (Self::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
+            (_, model) => model,
+        }
+    }
+
+    /// The most tokens that may be asked of its `model`: the portal refuses more (B7).
+    pub(super) fn max_tokens(self, model: &str) -> Option<u64> {
+        match (self, model) {
+            (Self::Portal, "vision-model") => Some(32_768),
+            (Self::Portal, "coder-model" | "qwen3-coder-plus" | "qwen3-coder-flash") => {
+                Some(65_536)
+            }
+            _ => None,
+        }
+    }
+
+    /// How the pieces of content in its streams relate.
+    pub(super) const fn content(self) -> ContentMode {
+        match self {
+            Self::Portal => ContentMode::Auto,
+            _ => ContentMode::Incremental,
         }
     }
 

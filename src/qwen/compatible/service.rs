@@ -73,8 +73,8 @@ where
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
-        let config = self.config;
-        let exchange = ready.call(wire_request(&request, config.server));
+        let config = self.config.clone();
+        let exchange = ready.call(wire_request(&request, &config));
         ResponseFuture::new(async move {
             let response = exchange.await.map_err(transport::error)?;
             answer(response, config).await
@@ -82,9 +82,9 @@ where
     }
 }
 
-fn wire_request(request: &Request<ChatRequest>, server: Server) -> Request<Full<Bytes>> {
-    let chat = request.body();
-    let body = request::body(chat, request::model_name(&chat.model, server), server);
+fn wire_request(request: &Request<ChatRequest>, config: &Config) -> Request<Full<Bytes>> {
+    let Config { server, names, .. } = config;
+    let body = request::body(request.body(), names, *server);
     let mut wire = Request::new(Full::new(body));
     *wire.method_mut() = Method::POST;
     *wire.uri_mut() = http::Uri::from_static("/chat/completions");
@@ -92,7 +92,7 @@ fn wire_request(request: &Request<ChatRequest>, server: Server) -> Request<Full<
     *headers = transport::credentials(request.headers());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-    for (name, value) in own_headers(server) {
+    for (name, value) in own_headers(*server) {
         headers.insert(*name, HeaderValue::from_static(value));
     }
     wire
@@ -122,7 +122,7 @@ where
         ThinkTags::Opened => ThinkSplitter::inside(),
         ThinkTags::Ignore => ThinkSplitter::off(),
     };
-    let translator = Translator::new(config.server, think);
+    let translator = Translator::new(config.server, think, config.content());
     if head.status.is_success() && media_type(&head.headers) == "text/event-stream" {
         let mut stream = AnswerStream::new(body, translator);
         stream.commit().await?;

@@ -13,7 +13,7 @@ use crate::{
     Error, ErrorKind,
     chat::{ChatEvent, Text},
     qwen::transport::{self, BoxError},
-    sse::{EventStream, StreamError},
+    sse::{Decoder, EventStream, StreamError},
 };
 
 /// How many events may pass before the first that means something.
@@ -42,7 +42,8 @@ where
     pub(super) fn new(body: B, translator: Translator) -> Self {
         // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
         // is found out.
-        let events = EventStream::new(body).take_unfinished(true);
+        let decoder = Decoder::new().with_error_field();
+        let events = EventStream::with_decoder(body, decoder).take_unfinished(true);
         Self { events: Some(Box::pin(events)), translator, failed: None }
     }
 
@@ -73,6 +74,9 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some(events) = &mut self.events else { return Poll::Ready(Ok(false)) };
         let read = match ready!(events.as_mut().poll_next(cx)) {
+            Some(Ok(event)) if event.event.as_deref() == Some("error") => {
+                Err(self.translator.error_event(&event.data))
+            }
             Some(Ok(event)) => self.translator.event(&event.data.into()),
             Some(Err(error)) => Err(stream_error(error)),
             None => {

@@ -19,6 +19,8 @@ pub(super) struct ThinkSplitter {
     state: State,
     /// What may be the beginning of a tag; shorter than the tag, plus white space before it.
     held: String,
+    /// A tag was taken out.
+    found: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +35,22 @@ enum State {
 
 impl ThinkSplitter {
     pub(super) const fn new() -> Self {
-        Self { state: State::Start, held: String::new() }
+        Self { state: State::Start, held: String::new(), found: false }
     }
 
     /// For a stream whose prompt has already opened the block.
     pub(super) const fn inside() -> Self {
-        Self { state: State::Thinking, held: String::new() }
+        Self { state: State::Thinking, held: String::new(), found: false }
     }
 
     /// For content that is passed on as it is.
     pub(super) const fn off() -> Self {
-        Self { state: State::Answer, held: String::new() }
+        Self { state: State::Answer, held: String::new(), found: false }
+    }
+
+    /// Whether a tag was taken out of the content.
+    pub(super) const fn found(&self) -> bool {
+        self.found
     }
 
     /// Takes one piece of content, gives the events that are certain.
@@ -66,9 +73,11 @@ impl ThinkSplitter {
                     let trimmed = rest.trim_start();
                     if let Some(behind) = trimmed.strip_prefix(OPEN) {
                         self.state = State::Thinking;
+                        self.found = true;
                         rest = rest.slice_ref(behind);
                     } else if let Some(behind) = trimmed.strip_prefix(CLOSE) {
                         self.state = State::Behind;
+                        self.found = true;
                         rest = rest.slice_ref(behind);
                     } else if OPEN.starts_with(trimmed) || CLOSE.starts_with(trimmed) {
                         return self.held.push_str(&rest);
@@ -80,6 +89,7 @@ impl ThinkSplitter {
                     let (thought, behind) = match rest.find(CLOSE) {
                         Some(at) => {
                             self.state = State::Behind;
+                            self.found = true;
                             (&rest[..at], &rest[at + CLOSE.len()..])
                         }
                         None => {
