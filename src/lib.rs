@@ -103,7 +103,7 @@
 //! | `web` | `QwenWebLayer` | yes |
 //! | `compatible` | `CompatibleLayer` | yes |
 //! | `client` | `QwenUpstream` | yes |
-//! | `emulator` | an in-process chat.qwen.ai | yes |
+//! | `emulator` | an in-process chat.qwen.ai, vLLM, SGLang, Ollama, llama.cpp, DashScope or portal | yes |
 //!
 //! # What is promised
 //!

@@ -7,6 +7,10 @@ use super::{prompt::Turn, tools::Offer};
 /// What the model knows of a request.
 pub(super) struct Question<'a> {
     pub(super) model: &'a str,
+    /// What the emulator passes itself off as.
+    pub(super) server: &'a str,
+    /// What stands before the conversation, where the server is told that apart.
+    pub(super) instructions: &'a str,
     /// The text of the message.
     pub(super) content: &'a str,
     /// The last turn within it.
@@ -22,7 +26,7 @@ const QUOTED: usize = 400;
 impl Question<'_> {
     /// The answer to a message that asks for nothing special.
     pub(super) fn describe(&self) -> String {
-        let mut answer = format!("This is {} of the emulated chat.qwen.ai. ", self.model);
+        let mut answer = format!("This is {} of the emulated {}. ", self.model, self.server);
         let characters = self.content.chars().count();
         // Writing to a string cannot fail.
         let _ = match self.turn {
@@ -50,8 +54,8 @@ impl Question<'_> {
     /// never leads to another call, so the loop of an agent ends.
     pub(super) fn calls(&self) -> Option<String> {
         let Turn::User(words) = self.turn else { return None };
-        let mut texts = [self.content].into_iter().chain(self.path.iter().rev().copied());
-        texts.find_map(Offer::read)?.answer(words)
+        let texts = [self.content].into_iter().chain(self.path.iter().rev().copied());
+        texts.chain([self.instructions]).find_map(Offer::read)?.answer(words)
     }
 
     /// The texts on the path of the message, one a line (A21, behaviour 20).

@@ -1,6 +1,7 @@
 //! What an answer's bytes come out of.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{generation::Generation, script::Script};
+use super::{compatible, generation::Generation, script::Script};
 
 /// The body of every answer of the [`Emulator`](super::Emulator).
 ///
@@ -60,8 +61,57 @@ enum Flow {
     Ended,
 }
 
+/// What a stream consists of.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// A stream of the web API.
+    Web(Script),
+    /// One of an OpenAI-compatible server.
+    Compatible(compatible::Script),
+    /// What is left of a body that breaks off.
+    Broken(VecDeque<Step>),
+}
+
+impl Plan {
+    fn next_step(&mut self) -> Step {
+        match self {
+            Self::Web(script) => script.next_step(),
+            Self::Compatible(script) => script.next_step(),
+            Self::Broken(steps) => steps.pop_front().unwrap_or(Step::End),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Web(script) => script.is_complete(),
+            Self::Compatible(script) => script.is_complete(),
+            Self::Broken(_) => false,
+        }
+    }
+
+    /// What a chat is to remember of the answer.
+    fn answered(&self) -> &str {
+        match self {
+            Self::Web(script) => script.answered(),
+            Self::Compatible(_) | Self::Broken(_) => "",
+        }
+    }
+}
+
+impl From<Script> for Plan {
+    fn from(script: Script) -> Self {
+        Self::Web(script)
+    }
+}
+
+impl From<compatible::Script> for Plan {
+    fn from(script: compatible::Script) -> Self {
+        Self::Compatible(script)
+    }
+}
+
 pub(super) struct Events {
-    script: Script,
+    plan: Plan,
     /// Cut the stream into pieces of this many bytes, whatever they hold.
     piece: Option<usize>,
     /// What is on the wire and not yet handed over; only used when `piece` is set.
@@ -79,16 +129,21 @@ impl Body {
         Self { inner: Inner::Whole(Some(bytes.into())) }
     }
 
-    /// The body that plays `script`.
+    /// A body of which only `start` comes, and what happens then.
+    pub(super) fn broken(start: Bytes, then: Step) -> Self {
+        Self::events(Plan::Broken(VecDeque::from([Step::Send(start), then])), None, None, None)
+    }
+
+    /// The body that plays `plan`, until `stop` says that it was stopped.
     pub(super) fn events(
-        script: Script,
+        plan: impl Into<Plan>,
         piece: Option<usize>,
-        generation: Option<(Generation, oneshot::Receiver<()>)>,
+        generation: Option<Generation>,
+        stop: Option<oneshot::Receiver<()>>,
     ) -> Self {
-        let (generation, stop) = generation.unzip();
         Self {
             inner: Inner::Events(Box::new(Events {
-                script,
+                plan: plan.into(),
                 piece: piece.map(|n| n.max(1)),
                 wire: BytesMut::new(),
                 flow: Flow::Running,
@@ -124,7 +179,7 @@ impl Events {
                 if full || (last && !self.wire.is_empty()) {
                     let cut = piece.min(self.wire.len());
                     let frame = self.wire.split_to(cut).freeze();
-                    if self.wire.is_empty() && self.script.is_complete() {
+                    if self.wire.is_empty() && self.plan.is_complete() {
                         self.settle();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
@@ -155,9 +210,9 @@ impl Events {
                 }
                 Flow::Ended => return Poll::Ready(None),
             }
-            match self.script.next_step() {
+            match self.plan.next_step() {
                 Step::Send(bytes) if self.piece.is_none() => {
-                    if self.script.is_complete() {
+                    if self.plan.is_complete() {
                         self.settle();
                     }
                     if !bytes.is_empty() {
@@ -195,7 +250,7 @@ impl Events {
     fn settle(&mut self) {
         self.stop = None;
         if let Some(generation) = self.generation.take() {
-            generation.finish(self.script.answered());
+            generation.finish(self.plan.answered());
         }
     }
 }
@@ -203,7 +258,7 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         if let Some(generation) = self.generation.take() {
-            generation.abandon(self.script.answered());
+            generation.abandon(self.plan.answered());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Emulator,
+    Emulator, Kind,
     oauth::OAuthAccount,
     state::{Limits, Shared},
 };
@@ -13,16 +13,19 @@ use super::{
 /// The longest wait that can be asked for: longer ones would leave the clock's range.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Which months of the web API are imitated (A11.5).
+/// Which months of the web API are imitated (A11.5), and builds of which year of the
+/// OpenAI-compatible servers (B9, C1, C2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Style {
     /// Autumn 2025: spaces after commas and colons, no `response_id` in deltas, usage without
-    /// reasoning tokens. This is what the recorded streams look like.
+    /// reasoning tokens. This is what the recorded streams look like. Of the other servers the
+    /// builds of 2025, which deviate most.
     #[default]
     Autumn2025,
     /// Autumn 2026: no spaces, `response_id` and `timestamp` in every delta, a hidden platform
-    /// prompt in the usage, and no answer to a `[system, user]` pair.
+    /// prompt in the usage, and no answer to a `[system, user]` pair. Of the other servers the
+    /// builds of 2026.
     Autumn2026,
 }
 
@@ -40,6 +43,7 @@ pub enum UnknownParent {
 }
 
 pub(super) struct Config {
+    pub(super) kind: Kind,
     pub(super) require_credentials: bool,
     pub(super) tokens: Vec<(String, String, Option<Duration>)>,
     pub(super) oauth: Vec<OAuthAccount>,
@@ -65,6 +69,7 @@ pub(super) type Answers = Box<dyn Fn(&str, &[&str]) -> Option<String> + Send + S
 impl Default for Config {
     fn default() -> Self {
         Self {
+            kind: Kind::Web,
             require_credentials: false,
             tokens: Vec::new(),
             oauth: Vec::new(),
@@ -72,18 +77,7 @@ impl Default for Config {
             device_slow_downs: 0,
             device_denied: false,
             token_delay: Duration::ZERO,
-            models: [
-                "qwen3-max",
-                "qwen3-coder-plus",
-                "qwen3-vl-plus",
-                "qwen3.5-plus",
-                "qwen3.6-plus",
-                "qwen3.7-plus",
-                "qwen3.7-max",
-                "qwen3.8-max",
-            ]
-            .map(str::to_owned)
-            .into(),
+            models: Vec::new(),
             style: Style::default(),
             unknown_parent: UnknownParent::default(),
             pace: Duration::ZERO,
@@ -107,14 +101,27 @@ impl Default for Config {
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
     config: Config,
+    models: Option<Vec<String>>,
 }
 
 impl Builder {
+    /// Which server is imitated; [`Kind::Web`] by default.
+    ///
+    /// The OpenAI-compatible ones take the same directives, [`answers`](Self::answers),
+    /// [`pace`](Self::pace), [`piece_size`](Self::piece_size) and [`replay`](Self::replay) as the
+    /// web API. They keep no chats.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.config.kind = kind;
+        self
+    }
+
     /// Whether every request needs a credential that the emulator knows. Off by default:
     /// anything is accepted, none as well.
     ///
     /// With it on, requests without one, or with an unknown, expired or revoked one, are answered
-    /// with `Unauthorized` in the envelope (A15.2); only `GET /api/models` answers anyone.
+    /// with `Unauthorized` in the envelope (A15.2); only `GET /api/models` answers anyone. The
+    /// OpenAI-compatible servers take a credential as bearer only and answer 401, each in its own
+    /// words; Ollama knows no credentials and answers anyone.
     pub fn require_credentials(mut self, require: bool) -> Self {
         self.config.require_credentials = require;
         self
@@ -173,17 +180,17 @@ impl Builder {
     }
 
     /// The ids of the catalogue, instead of a handful of real ones. Completions with another id
-    /// are refused.
+    /// are refused, except by SGLang and llama.cpp, which do not look at it.
     pub fn models<I>(mut self, models: I) -> Self
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.config.models = models.into_iter().map(Into::into).collect();
+        self.models = Some(models.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Which months of the web API are imitated.
+    /// Which months of the web API, or builds of which year of the other servers, are imitated.
     pub fn style(mut self, style: Style) -> Self {
         self.config.style = style;
         self
@@ -283,7 +290,8 @@ impl Builder {
 
     /// The emulator.
     #[must_use]
-    pub fn build(self) -> Emulator {
+    pub fn build(mut self) -> Emulator {
+        self.config.models = self.models.unwrap_or_else(|| self.config.kind.models());
         Emulator { shared: Arc::new(Shared::new(self.config)) }
     }
 }

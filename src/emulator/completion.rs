@@ -21,6 +21,7 @@ use super::{
         with_type,
     },
     generation::Generation,
+    kind::Kind,
     oauth,
     prompt::{Turn, last_turn, sections},
     script::{Answer, Ending, Script, Wire},
@@ -125,7 +126,7 @@ impl Ask {
 }
 
 /// The text of a content, and how many other parts it has.
-fn read_content(content: &Value) -> Option<(String, usize)> {
+pub(super) fn read_content(content: &Value) -> Option<(String, usize)> {
     match content {
         Value::String(text) => Some((text.clone(), 0)),
         Value::Array(parts) => {
@@ -173,14 +174,21 @@ pub(super) fn answer(
         Err(refusal) => return refuse(&refusal),
     };
     let path: Vec<&str> = messages.iter().map(String::as_str).collect();
-    let question =
-        Question { model: &ask.model, content: &content, turn, path: &path, files: ask.files };
+    let question = Question {
+        model: &ask.model,
+        server: Kind::Web.title(),
+        instructions: "",
+        content: &content,
+        turn,
+        path: &path,
+        files: ask.files,
+    };
     let response = play(shared, &ask, &directives, &question, begun);
     Reply { response, delay }
 }
 
 /// The directives of `words`, unless they were to be followed a number of times only and were.
-fn due(shared: &Shared, words: &str) -> Directives {
+pub(super) fn due(shared: &Shared, words: &str) -> Directives {
     let directives = Directives::parse(words);
     if let Some(times) = directives.number("times", 1) {
         let mut hasher = DefaultHasher::new();
@@ -192,8 +200,13 @@ fn due(shared: &Shared, words: &str) -> Directives {
     directives
 }
 
+/// About how many tokens a prompt of so many characters has, with what a template adds to it.
+pub(super) fn number_of_tokens(characters: usize) -> u64 {
+    24 + characters as u64 / 4
+}
+
 /// A wait of this many milliseconds, a day at most.
-fn millis(millis: u64) -> Duration {
+pub(super) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis).min(DAY)
 }
 
@@ -230,7 +243,7 @@ fn imposed(
         let page = Bytes::from_static(CHALLENGE_HTML.as_bytes());
         let filler = Bytes::from_static(&[b' '; 1_024]);
         let script = Script::endless(wire(shared, directives, ask, String::new()), page, filler);
-        let mut response = Response::new(Body::events(script, None, None));
+        let mut response = Response::new(Body::events(script, None, None, None));
         let html = HeaderValue::from_static("text/html");
         response.headers_mut().insert(header::CONTENT_TYPE, html);
         return Some(response);
@@ -358,7 +371,7 @@ fn begin(
         .begin_answer(&ask.chat_id, user, assistant)
         .ok_or_else(|| Refusal::chat_not_found(&ask.chat_id))?;
     drop(state);
-    let generation = Generation::new(Arc::clone(shared), ask.chat_id.clone(), response_id.clone());
+    let generation = Generation::in_chat(Arc::clone(shared), &ask.chat_id, &response_id);
     let input_tokens = hidden + characters as u64 / 4;
     Ok((path, Begun { parent_id, response_id, generation, stop, input_tokens }))
 }
@@ -438,7 +451,7 @@ fn play(
         script = script.after(after);
     }
     let piece = piece.or(shared.config.replay.is_some().then_some(1_460));
-    let mut response = Response::new(Body::events(script, piece, Some((generation, stop))));
+    let mut response = Response::new(Body::events(script, piece, Some(generation), Some(stop)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -446,7 +459,7 @@ fn play(
 }
 
 /// What the model says.
-fn compose(directives: &Directives, question: &Question<'_>) -> Answer {
+pub(super) fn compose(directives: &Directives, question: &Question<'_>) -> Answer {
     if let Some(text) = directives.argument("say") {
         return Answer::text(text.to_owned());
     }

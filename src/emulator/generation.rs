@@ -4,33 +4,47 @@ use std::{fmt, sync::Arc};
 
 use super::state::Shared;
 
-/// The right to answer in a chat: while it lives the chat is "in progress".
+/// The right to answer; in a chat the chat is "in progress" while it lives.
 pub(super) struct Generation {
     shared: Arc<Shared>,
-    chat_id: String,
-    response_id: String,
+    /// The chat and the message that the answer becomes, where the server keeps chats.
+    place: Option<(String, String)>,
 }
 
 impl Generation {
-    pub(super) fn new(shared: Arc<Shared>, chat_id: String, response_id: String) -> Self {
-        Self { shared, chat_id, response_id }
+    /// An answer in a chat.
+    pub(super) fn in_chat(shared: Arc<Shared>, chat_id: &str, response_id: &str) -> Self {
+        Self { shared, place: Some((chat_id.to_owned(), response_id.to_owned())) }
+    }
+
+    /// An answer of a server that keeps nothing.
+    pub(super) fn stateless(shared: Arc<Shared>) -> Self {
+        Self { shared, place: None }
     }
 
     /// The answer ended on the server's side with `text`, so the chat is free.
     pub(super) fn finish(self, text: &str) {
-        self.shared.lock().end_answer(&self.chat_id, &self.response_id, text, None);
+        if let Some((chat_id, response_id)) = &self.place {
+            self.shared.lock().end_answer(chat_id, response_id, text, None);
+        }
     }
 
-    /// The client went away after `text`. The server goes on by itself for a while, and the chat
-    /// stays busy as long.
+    /// The client went away after `text`. A server with chats goes on by itself for a while, and
+    /// the chat stays busy as long.
     pub(super) fn abandon(self, text: &str) {
-        let until = self.shared.clock.now() + self.shared.config.linger;
-        self.shared.lock().end_answer(&self.chat_id, &self.response_id, text, Some(until));
+        let mut state = self.shared.lock();
+        match &self.place {
+            Some((chat_id, response_id)) => {
+                let until = self.shared.clock.now() + self.shared.config.linger;
+                state.end_answer(chat_id, response_id, text, Some(until));
+            }
+            None => state.counters.abandoned += 1,
+        }
     }
 }
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generation").field("chat_id", &self.chat_id).finish_non_exhaustive()
+        f.debug_struct("Generation").field("place", &self.place).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,9 @@
-//! An in-process chat.qwen.ai for demos, tests and benches.
+//! An in-process chat.qwen.ai, or one of the OpenAI-compatible servers, for demos, tests and
+//! benches.
 //!
 //! [`Emulator`] is an ordinary HTTP service that answers as the web API does (qwen-wire.md A1 to
-//! A16, A20, A21), with an OAuth server beside it (B1 to B3). Put it where
+//! A16, A20, A21), with an OAuth server beside it (B1 to B3); with another [`Kind`] it answers as
+//! [vLLM and others](#openai-compatible-servers) do. Put it where
 //! [`QwenUpstream`](crate::qwen::client::QwenUpstream) stands, or bind it to a socket with
 //! [`serve`](Emulator::serve). It is no model: it says what it received.
 //!
@@ -100,6 +102,90 @@
 //! | `think`, `think_raw`, `think_empty` | thinking as summaries, as text, without content (A11.3) |
 //! | `search`, `image` | a web search before the answer, an image in its place |
 //!
+//! # OpenAI-compatible servers
+//!
+//! With another [`kind`](Builder::kind) the emulator is a server that speaks almost the OpenAI API,
+//! with the deviations that qwen-wire.md lists for it. It takes paths with `/v1` or
+//! `/compatible-mode/v1` before them and without.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::{BodyExt, Full};
+//! use tower::ServiceExt;
+//! use tower_qwen::emulator::{Emulator, Kind};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let ollama = Emulator::builder().kind(Kind::Ollama).build();
+//! let request = Request::post("/v1/chat/completions").body(Full::<Bytes>::from(
+//!     r#"{"model":"qwen3-coder:30b","stream":true,"messages":[
+//!         {"role":"user","content":"emulate:error_event=1 emulate:say=Hi there"}]}"#,
+//! ))?;
+//! let body = ollama.oneshot(request).await?.into_body().collect().await?.to_bytes();
+//! let body = std::str::from_utf8(&body)?;
+//! // Its model failed behind the first word, and it does not say so.
+//! assert!(body.contains(r#""content":"Hi""#) && !body.contains("there"));
+//! assert!(!body.contains("error") && !body.contains("[DONE]"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | request | who answers |
+//! | --- | --- |
+//! | `POST /chat/completions` | all |
+//! | `GET /models` | all; llama.cpp without a key |
+//! | `GET /models/{id}` | SGLang, Ollama |
+//! | `POST /completions` | all but DashScope and the portal (D8) |
+//! | `POST /embeddings` | all but the portal (D9), for models with `embed` in their name |
+//! | `POST /api/v1/oauth2/…` | the portal, as above |
+//!
+//! What each gets wrong; [`Style`] chooses between the builds of 2025 and those of 2026.
+//!
+//! | point | vLLM | SGLang | Ollama | llama.cpp | DashScope | portal |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | reference | C2 | C2 | C2 | C2 | C1 | B7 to B9 |
+//! | thinking | 2025 `reasoning_content`, 2026 `reasoning` | `reasoning_content` | `reasoning` | `reasoning_content` | `reasoning_content` | 2025 `<think>` in the content, 2026 `reasoning_content` |
+//! | first chunk | role, `""` | role, nulls | role in every chunk | role, `content` null | 2025 only the role | role, `""` |
+//! | finish reason of middle chunks | 2025 missing | 2025 `""` | 2025 `""` | null | 2025 `"null"` | null |
+//! | last chunk | `stop_reason` | `matched_stop` | `delta:{}` | `delta:{}`, `timings` | keys in another order, behind calls `delta:{}` | `delta:{}` |
+//! | finish behind calls | `stop` if they were demanded | `tool_calls` | 2025 `stop` | `tool_calls` | `tool_calls` | `tool_calls` |
+//! | calls | fragments | fragments, nulls | whole | fragments | fragments, ids and names 2025 `""`, 2026 null; first arguments null; one, unless `parallel_tool_calls` | fragments; made up where `tools` is `[]` |
+//! | usage in a stream | own chunk; 2025 for any `stream_options`; on every chunk if asked | own chunk; 2026 on every chunk if asked | own chunk; zeros on every legacy chunk | 2025 always, on the finish chunk | own chunk | own chunk, cache counters |
+//! | error body | code a number; 2025 flat; 401 a word | flat, code a number; 401 a word | code null | code a number | with ids, or native | 504 as text |
+//! | error in a stream | `error`, `[DONE]` | the same | none at all | 2025 a line `error:`, `[DONE]`; 2026 `error` | `error`, or native | `error` |
+//! | ids | `chatcmpl-…` | bare | collide | `created` per chunk | UUID | UUID |
+//! | model | must be known | any | must be known | any | must be known; echoed by another name | must be known by the portal's name |
+//! | embeddings | float, base64 | float, whatever is asked | 2025 float | float, base64 | float; 2026 refuses base64; 10 or 25 inputs; out of order | none |
+//! | refuses (400) | | | | tools without `--jinja` (500) | C1: whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort | B7: no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
+//! | keep-alive | | | | `:` | | |
+//! | thinks unasked | open hybrid models | the same | the same | the same | the same | |
+//!
+//! Where a request declares tools the model's calls are native: the server's parser takes them
+//! out of the text, if they are whole `<tool_call>` blocks; other forms stay in the text as in the
+//! field (tool-calls.md a.1, b). Tools in the prompt are answered in text. `max_tokens` and `stop`
+//! are obeyed, and there is one choice. A message is what came since the last answer; system texts
+//! are not in what [`answers`](Builder::answers) is given.
+//!
+//! These servers know the directives of [above](#faults-and-shapes-on-request) that concern no
+//! chats, envelopes or challenges, as far as the kind can do that, and:
+//!
+//! | directive | what happens |
+//! | --- | --- |
+//! | `rate_limited[=s]` | 429; with `Retry-After`, if seconds are given |
+//! | `quota[=status]` | used up, with 429 or this status (B8) |
+//! | `burst`, `tokens_limited`, `billing` | DashScope's other refusals of that kind (C1) |
+//! | `loading` | 503; Ollama is slow |
+//! | `overloaded`, `content_filter`, `too_long`, `invalid_input` | before the answer; with `=n` in the stream, after n deltas |
+//! | `error_event[=n]`, `error_string[=n]`, `timeout_event[=n]`, `rate_event[=n]` | a fault in the stream, as this server says it |
+//! | `flat` | DashScope's native shape |
+//! | `no_jinja` | llama.cpp refuses tools |
+//! | `reasoning=reasoning\|reasoning_content\|both\|tags\|opened` | where thinking stands: which field, in `<think>`, or only closed (B9, C2) |
+//! | `unparsed[=coder\|hermes\|bare\|tags\|reasoning]` | the server's parser does not see the calls, which stay in the text in this form, or in the thinking |
+//! | `broken_call` | what its parser makes of a call at its worst (tool-calls.md b): an opening brace lost, an object not closed, a call dropped, an error, a name that comes late |
+//! | `repeat_names`, `calls_at_zero` | every delta of a call names it; all calls have index 0 (C1, C2) |
+//! | `finish=WORD`, `no_finish`, `no_done`, `no_role`, `no_usage` | this finish reason, or what is missing |
+//!
 //! # What it keeps
 //!
 //! Chats, the log of requests, tokens and device codes, each up to a limit; see
@@ -109,16 +195,20 @@
 //! # What it does not do
 //!
 //! Files, video and projects; fingerprints and device headers; limits of its own. OAuth access
-//! tokens are credentials of the web API here, which the real one refuses.
+//! tokens are credentials of the web API here, which the real one refuses. Of the OpenAI-compatible
+//! servers: log probabilities, several choices, structured output, responses, and the native APIs
+//! beside the compatible one.
 
 mod answer;
 mod body;
 mod builder;
 mod clock;
+mod compatible;
 mod completion;
 mod directive;
 mod envelope;
 mod generation;
+mod kind;
 mod models;
 mod oauth;
 mod prompt;
@@ -131,6 +221,7 @@ mod tools;
 pub use self::{
     body::Body,
     builder::{Builder, ReplayError, Style, UnknownParent},
+    kind::{Kind, UnknownKind},
     oauth::{OAuthAccount, RefreshFault},
     service::{Emulator, ResponseFuture},
     state::{ChatRecord, Counters, MessageRecord, ReceivedRequest},

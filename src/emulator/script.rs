@@ -12,7 +12,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How many waits the emulator's own pace takes at most, so that a long answer still ends in
 /// seconds. The `slow` directive knows no such limit.
-const PACED_DELTAS: usize = 1_024;
+pub(super) const PACED_DELTAS: usize = 1_024;
 
 /// The words that `tokens=n` repeats.
 const WORDS: [&str; 8] = ["one", " two", " three", " four", " five", " six", " seven", "."];
@@ -39,7 +39,7 @@ impl Answer {
     }
 
     /// The next delta, and the text up to and with it.
-    fn advance(&mut self) -> Option<(&str, &str)> {
+    pub(super) fn advance(&mut self) -> Option<(&str, &str)> {
         match self {
             Self::Text { text, at } => {
                 let start = *at;
@@ -60,6 +60,14 @@ impl Answer {
                 }
                 Some((word, remembered))
             }
+        }
+    }
+
+    /// Whether everything was read.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Text { text, at } => *at == text.len(),
+            Self::Words { count, at, .. } => at == count,
         }
     }
 
@@ -535,7 +543,7 @@ impl Script {
 }
 
 /// The length of the first line of `stream`, which is not empty, and of the blank lines after it.
-fn block_length(stream: &[u8]) -> usize {
+pub(super) fn block_length(stream: &[u8]) -> usize {
     let Some(first) = stream.iter().position(|byte| *byte == b'\n') else {
         return stream.len();
     };

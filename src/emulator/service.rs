@@ -21,8 +21,9 @@ use uuid::Uuid;
 use super::{
     body::Body,
     builder::Builder,
-    completion,
+    compatible, completion,
     envelope::{Refusal, json_with, success, with_type},
+    kind::Kind,
     models,
     oauth::{self, OAuthAnswer, RefreshFault, Standing},
     state::{ChatRecord, Counters, ReceivedRequest, Shared, new_chat},
@@ -117,11 +118,20 @@ impl Emulator {
         let now = self.shared.clock.now();
         let standing = {
             let mut state = self.shared.lock();
-            let standing = state.oauth.standing(credentials(&parts.headers), now);
+            let headers = &parts.headers;
+            let standing = match self.shared.config.kind {
+                Kind::Web => state.oauth.standing(bearer(headers).chain(cookie(headers)), now),
+                _ => state.oauth.standing(bearer(headers), now),
+            };
             let received = receive(&parts, body, &standing);
             state.record(received, body.len() + 1_024);
             standing
         };
+        if self.shared.config.kind != Kind::Web
+            && let Some(reply) = compatible::answer(&self.shared, &parts, body, &standing)
+        {
+            return reply;
+        }
         let path = parts.uri.path();
         let trimmed = path.strip_suffix('/').unwrap_or(path);
         let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
@@ -400,22 +410,27 @@ fn oauth_reply(answer: OAuthAnswer, delay: Duration) -> Reply {
     Reply { response, delay }
 }
 
-/// The bearer token, then the cookie `token`, as far as they are there.
-fn credentials(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let bearer = headers
-        .get_all(header::AUTHORIZATION)
+/// The bearer token, if there is one.
+fn bearer(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get(header::AUTHORIZATION)
         .into_iter()
         .filter_map(|value| value.to_str().ok())
         .filter_map(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let cookie = headers
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty())
+}
+
+/// The cookie `token`, if it is there.
+fn cookie(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
         .get_all(header::COOKIE)
         .into_iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix("token="));
-    bearer.chain(cookie).filter(|token| !token.is_empty())
+        .filter_map(|pair| pair.trim().strip_prefix("token="))
+        .filter(|token| !token.is_empty())
 }
 
 fn receive(parts: &request::Parts, body: &Bytes, standing: &Standing) -> ReceivedRequest {

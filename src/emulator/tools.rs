@@ -46,19 +46,21 @@ pub(super) struct Offer {
 #[derive(Debug)]
 struct Arguments(Vec<(String, Box<RawValue>)>);
 
+/// A call that the model makes.
 #[derive(Debug)]
-struct Call<'a> {
-    name: &'a str,
+pub(super) struct Call<'a> {
+    pub(super) name: &'a str,
     arguments: Arguments,
 }
 
-/// What a line behind the user's words says about calls in this turn.
+/// Which calls may be made in this turn: what a line behind the user's words says, or what the
+/// request's own fields do.
 #[derive(Debug, Default, PartialEq)]
-struct Choice<'a> {
-    forbidden: bool,
-    required: bool,
-    single: bool,
-    only: Option<Vec<&'a str>>,
+pub(super) struct Choice<'a> {
+    pub(super) forbidden: bool,
+    pub(super) required: bool,
+    pub(super) single: bool,
+    pub(super) only: Option<Vec<&'a str>>,
 }
 
 impl Offer {
@@ -90,6 +92,25 @@ impl Offer {
         (!tools.is_empty()).then_some(Self { format: Format::Tags, tools, single: true })
     }
 
+    /// The functions that a request declares in its `tools`; `format` is the one that the model
+    /// writes by itself.
+    pub(super) fn declared(tools: &Value, format: Format) -> Option<Self> {
+        let tools: Vec<Tool> =
+            tools.as_array().into_iter().flatten().filter_map(function_tool).collect();
+        (!tools.is_empty()).then_some(Self { format, tools, single: false })
+    }
+
+    /// The schema of the function `name`, if it is one of these.
+    pub(super) fn schema(&self, name: &str) -> Option<&Value> {
+        self.tools.iter().find(|tool| tool.name == name).map(|tool| &tool.schema)
+    }
+
+    /// Calls as the model writes them.
+    pub(super) fn render(&self, calls: &[Call<'_>]) -> String {
+        let texts: Vec<String> = calls.iter().map(|call| call.render(self.format)).collect();
+        texts.join("\n")
+    }
+
     /// The calls that the user's `words` ask for, as text; `None` if they name no tool, and
     /// nothing says that one must be called.
     ///
@@ -98,8 +119,14 @@ impl Offer {
     /// otherwise what the schema requires is made up.
     pub(super) fn answer(&self, words: &str) -> Option<String> {
         let (words, choice) = Choice::split(words);
+        let calls = self.calls(words, &choice);
+        (!calls.is_empty()).then(|| self.render(&calls))
+    }
+
+    /// The calls that the user's `words` ask for, as far as `choice` allows them.
+    pub(super) fn calls(&self, words: &str, choice: &Choice<'_>) -> Vec<Call<'_>> {
         if choice.forbidden {
-            return None;
+            return Vec::new();
         }
         let allowed = |tool: &&Tool| {
             choice.only.as_ref().is_none_or(|only| only.contains(&tool.name.as_str()))
@@ -130,21 +157,22 @@ impl Offer {
                 None => {}
             }
         }
-        if calls.is_empty() && choice.required {
-            let tool = self.tools.iter().find(allowed)?;
+        if calls.is_empty()
+            && choice.required
+            && let Some(tool) = self.tools.iter().find(allowed)
+        {
             calls.push(Call { name: &tool.name, arguments: made_up(tool, words) });
         }
         if self.single || choice.single {
             calls.truncate(1);
         }
-        let texts: Vec<String> = calls.iter().map(|call| call.render(self.format)).collect();
-        (!texts.is_empty()).then(|| texts.join("\n"))
+        calls
     }
 }
 
 impl<'a> Choice<'a> {
     /// Takes the last paragraph off `words`, if it says which functions this reply calls.
-    fn split(words: &'a str) -> (&'a str, Self) {
+    pub(super) fn split(words: &'a str) -> (&'a str, Self) {
         let (before, line) = words.rsplit_once("\n\n").unwrap_or(("", words));
         let line = line.trim();
         let calls = line.starts_with("Call ") || line.starts_with("Do not call ");
@@ -173,29 +201,42 @@ impl<'a> Choice<'a> {
     }
 }
 
-impl Call<'_> {
-    fn render(&self, format: Format) -> String {
-        let Self { name, arguments: Arguments(arguments) } = self;
+impl<'a> Call<'a> {
+    /// A call whose arguments are the fields of `arguments`, a JSON object; without any if it is
+    /// something else.
+    pub(super) fn new(name: &'a str, arguments: &str) -> Self {
+        let arguments = serde_json::from_str(arguments).unwrap_or(Arguments(Vec::new()));
+        Self { name, arguments }
+    }
+
+    /// The arguments as one JSON object.
+    pub(super) fn arguments(&self) -> String {
+        let Arguments(arguments) = &self.arguments;
+        let fields =
+            arguments.iter().map(|(key, value)| format!("{}: {}", quoted(key), value.get()));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+    }
+
+    pub(super) fn render(&self, format: Format) -> String {
+        let Self { name, arguments: Arguments(fields) } = self;
         let mut text = String::new();
         match format {
             Format::Coder => {
                 text += &format!("<tool_call>\n<function={name}>\n");
-                for (key, value) in arguments {
+                for (key, value) in fields {
                     text += &format!("<parameter={key}>\n{}\n</parameter>\n", plain(value));
                 }
                 text += "</function>\n</tool_call>";
             }
             Format::Hermes => {
-                text += &format!("<tool_call>\n{{\"name\": {}, \"arguments\": {{", quoted(name));
-                for (n, (key, value)) in arguments.iter().enumerate() {
-                    let comma = if n > 0 { ", " } else { "" };
-                    text += &format!("{comma}{}: {}", quoted(key), value.get());
-                }
-                text += "}}\n</tool_call>";
+                let (name, arguments) = (quoted(name), self.arguments());
+                text += &format!(
+                    "<tool_call>\n{{\"name\": {name}, \"arguments\": {arguments}}}\n</tool_call>"
+                );
             }
             Format::Tags => {
                 text += &format!("<{name}>\n");
-                for (key, value) in arguments {
+                for (key, value) in fields {
                     text += &format!("<{key}>{}</{key}>\n", plain(value));
                 }
                 text += &format!("</{name}>");
@@ -412,6 +453,17 @@ fn number_in(words: &str) -> Option<i64> {
     digits[..end].parse().ok()
 }
 
+/// The tool that `value` describes, as the API has it or without the wrapper.
+fn function_tool(value: &Value) -> Option<Tool> {
+    let function = if value["function"].is_object() { &value["function"] } else { value };
+    let name = function["name"].as_str().filter(|name| !name.is_empty())?;
+    let schema = [&function["parameters"], &function["input_schema"]]
+        .into_iter()
+        .find(|schema| schema.is_object());
+    let schema = schema.cloned().unwrap_or_else(|| json!({"type": "object"}));
+    Some(Tool { name: name.to_owned(), schema })
+}
+
 /// The tools that are described by JSON objects in `list`.
 fn json_tools(list: &str) -> Vec<Tool> {
     let mut tools = Vec::new();
@@ -424,15 +476,7 @@ fn json_tools(list: &str) -> Vec<Tool> {
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         match values.next() {
             Some(Ok(value)) => {
-                let function =
-                    if value["function"].is_object() { &value["function"] } else { &value };
-                if let Some(name) = function["name"].as_str().filter(|name| !name.is_empty()) {
-                    let schema = [&function["parameters"], &function["input_schema"]]
-                        .into_iter()
-                        .find(|schema| schema.is_object());
-                    let schema = schema.cloned().unwrap_or_else(|| json!({"type": "object"}));
-                    tools.push(Tool { name: name.to_owned(), schema });
-                }
+                tools.extend(function_tool(&value));
                 rest = &rest[values.byte_offset()..];
             }
             _ => {

@@ -1,0 +1,142 @@
+//! What is served beside chat.
+
+use super::*;
+
+/// D9, C1.
+#[tokio::test]
+async fn d9_embeddings() {
+    for kind in kinds() {
+        for (style, year) in STYLES {
+            let emulator = builder(kind).style(style).build();
+            let embed = async |fields: Value| {
+                let body = with(json!({"model": embedder(kind), "input": ["a", "b"]}), fields);
+                post(&emulator, "/v1/embeddings", &body).await
+            };
+            let floats = embed(json!({"dimensions": 8})).await;
+            if kind == Kind::Portal {
+                assert_eq!(floats.status, StatusCode::NOT_FOUND);
+                continue;
+            }
+            let floats = floats.json();
+            assert_eq!(floats["object"], "list");
+            assert_eq!(floats["usage"]["prompt_tokens"], floats["usage"]["total_tokens"]);
+            let mut data = floats["data"].as_array().expect("a list").clone();
+            assert_eq!(data[0]["index"] == 1, kind == Kind::DashScope, "C1: {kind}'s order");
+            data.sort_by_key(|item| item["index"].as_u64());
+            let vector = |item: &Value| -> Vec<f32> {
+                serde_json::from_value(item["embedding"].clone()).expect("floats")
+            };
+            let (a, b) = (vector(&data[0]), vector(&data[1]));
+            assert_eq!((a.len(), b.len()), (8, 8));
+            assert_ne!(a, b);
+            let length: f32 = a.iter().map(|x| x * x).sum();
+            assert!((length - 1.0).abs() < 1e-5, "{length}");
+            let alone = embed(json!({"dimensions": 8, "input": "a"})).await.json();
+            assert_eq!(vector(&alone["data"][0]), a, "the same text has the same vector");
+            assert_eq!(vector(&embed(json!({"input": "a"})).await.json()["data"][0]).len(), 1_024);
+
+            let encoded = embed(json!({"dimensions": 8, "encoding_format": "base64"})).await;
+            let base64 = match kind {
+                Kind::DashScope if year == "2026" => {
+                    assert_eq!(encoded.status, StatusCode::BAD_REQUEST, "only floats");
+                    continue;
+                }
+                Kind::DashScope | Kind::SgLang => false,
+                Kind::Ollama => year == "2026",
+                _ => true,
+            };
+            let item = encoded.json()["data"][0]["embedding"].clone();
+            assert_eq!(item.is_string(), base64, "{kind} {year}");
+            if base64 {
+                let bytes = STANDARD.decode(item.as_str().expect("text")).expect("base64");
+                let words = bytes.chunks_exact(4).map(|b| <[u8; 4]>::try_from(b).expect("four"));
+                assert_eq!(words.map(f32::from_le_bytes).collect::<Vec<_>>(), a);
+            }
+
+            let tokens = embed(json!({"input": [[1, 2], [3]]})).await.status;
+            assert_eq!(tokens == StatusCode::OK, kind != Kind::DashScope, "{kind}");
+            let chat = embed(json!({"model": coder(kind)})).await;
+            assert!(chat.status.is_client_error() || chat.status == 501, "{kind} {}", chat.status);
+            for input in [json!([]), json!(7), json!(null), json!([1.5])] {
+                let refused = embed(json!({"input": input})).await.status;
+                assert_eq!(refused, StatusCode::BAD_REQUEST, "{kind} {input}");
+            }
+        }
+    }
+}
+
+/// C1: ten inputs, or twenty-five of the older models.
+#[tokio::test]
+async fn c1_the_batches_of_dashscope() {
+    let emulator = builder(Kind::DashScope).build();
+    for (model, most) in [("text-embedding-v4", 10), ("text-embedding-v2", 25)] {
+        for (count, fits) in [(most, true), (most + 1, false)] {
+            let body = json!({"model": model, "input": vec!["x"; count], "dimensions": 2});
+            let answer = post(&emulator, "/v1/embeddings", &body).await;
+            assert_eq!(answer.status == StatusCode::OK, fits, "{model} {count}");
+            assert!(fits || answer.text().contains(&format!("not be larger than {most}")));
+        }
+    }
+    let many = json!({"model": embedder(Kind::Vllm), "input": vec!["x"; 500], "dimensions": 2});
+    assert_eq!(post(&builder(Kind::Vllm).build(), "/embeddings", &many).await.status, 200);
+}
+
+/// C1, C2: what `GET /models` says, and who knows a single one.
+#[tokio::test]
+async fn d7_models() {
+    for kind in kinds() {
+        let emulator = builder(kind).build();
+        let list = get(&emulator, "/v1/models").await.json();
+        assert_eq!(list["object"], "list");
+        let cards = list["data"].as_array().expect("a list");
+        for card in cards {
+            assert_eq!(card["object"], "model", "{kind} {card}");
+            assert!(card["id"].is_string() && card["created"].is_u64());
+            assert!(card["owned_by"].is_string());
+        }
+        assert!(cards.iter().any(|card| card["id"] == coder(kind)), "{kind}");
+        assert_eq!(list["models"].is_array(), kind == Kind::LlamaCpp);
+        let one = get(&emulator, &format!("/v1/models/{}", coder(kind))).await;
+        let knows = matches!(kind, Kind::SgLang | Kind::Ollama);
+        assert_eq!(one.status == StatusCode::OK, knows, "{kind}");
+        if knows {
+            assert_eq!(one.json(), cards[0], "{kind}");
+            let escaped = coder(kind).replace('/', "%2F");
+            assert_eq!(get(&emulator, &format!("/v1/models/{escaped}")).await.json(), cards[0]);
+            let unknown = get(&emulator, "/v1/models/unknown").await;
+            assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+            assert!(unknown.json()["error"]["message"].is_string());
+        }
+    }
+    let own = builder(Kind::Vllm).models(["my-qwen"]).build();
+    assert_eq!(get(&own, "/models").await.json()["data"][0]["id"], "my-qwen");
+}
+
+/// D8, C2.
+#[tokio::test]
+async fn d8_legacy_completions() {
+    for kind in kinds() {
+        let emulator = builder(kind).build();
+        let body = json!({"model": coder(kind), "prompt": "emulate:say=Hi you", "stream": true});
+        let answer = post(&emulator, "/v1/completions", &body).await;
+        if matches!(kind, Kind::DashScope | Kind::Portal) {
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{kind}");
+            continue;
+        }
+        let chunks = answer.chunks();
+        let texts = chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str());
+        assert_eq!(texts.collect::<String>(), "Hi you");
+        assert!(chunks.iter().all(|chunk| chunk["object"] == "text_completion"));
+        assert_eq!(chunks.last().expect("chunks")["choices"][0]["finish_reason"], "stop");
+        let zero = |chunk: &Value| chunk["usage"]["total_tokens"] == 0;
+        assert_eq!(chunks.iter().all(zero), kind == Kind::Ollama, "C2: zeros on every chunk");
+        let whole = with(body, json!({"stream": false, "prompt": ["emulate:say=Hi"]}));
+        let whole = post(&emulator, "/v1/completions", &whole).await.json();
+        assert_eq!(whole["choices"][0]["text"], "Hi");
+        assert_eq!(whole["object"], "text_completion");
+        for prompt in [json!(["a", "b"]), json!([1, 2]), json!(null)] {
+            let body = json!({"model": coder(kind), "prompt": prompt});
+            assert_eq!(post(&emulator, "/v1/completions", &body).await.status, 400, "{kind}");
+        }
+    }
+}
