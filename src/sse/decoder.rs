@@ -12,6 +12,10 @@ use super::{
 /// The byte order mark in UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
+/// What the check for UTF-8 looks at in one step on x86-64, if it is ASCII. Behind the last of
+/// them it looks at each byte alone, which can take longer than all of an event before.
+const CHECK_BLOCK: usize = 32;
+
 /// Reads an event stream: bytes in, [`Event`]s out, no I/O.
 ///
 /// This is the interpretation of the [WHATWG standard][spec], complete: a byte order mark, LF,
@@ -310,7 +314,8 @@ impl Decoder {
             return Some(self.checked_slice(value));
         }
         // The last one of the piece, and often the only one.
-        let data = text(&self.input, value);
+        let around = self.position..next;
+        let data = text_within(&self.input, value, around);
         self.unload();
         Some(data)
     }
@@ -321,7 +326,12 @@ impl Decoder {
     fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
         if matches!(self.checked, Checked::NotYet) {
             // Neither a line feed nor a value's first byte is within a character.
-            let end = memrchr(b'\n', &self.input).unwrap_or(value.end);
+            let mut end = memrchr(b'\n', &self.input).unwrap_or(value.end);
+            let blocks_end = value.start + (end - value.start).next_multiple_of(CHECK_BLOCK);
+            // That may go on as far as a character begins.
+            if self.input.get(blocks_end).is_some_and(|byte| byte & 0xc0 != 0x80) {
+                end = blocks_end;
+            }
             self.checked = match ByteString::try_from(self.input.slice(value.start..end)) {
                 Ok(text) => Checked::Text(text, value.start),
                 Err(_) => Checked::Malformed,
@@ -420,6 +430,17 @@ impl Decoder {
         }
         append(&mut self.cut_line, &self.input[start..end]);
         let line = take(&mut self.cut_line);
+        let value = "data: ".len()..line.len();
+        // As in a plain event.
+        if self.input[end..].starts_with(b"\n\n")
+            && line.starts_with(b"data: ")
+            && matches!(self.block.data, Data::None)
+            && value.len() <= self.block.max_event
+        {
+            self.position = end + "\n\n".len();
+            let data = text_within(&line, value, 0..line.len());
+            return Ok(Some(self.block.event(data)));
+        }
         self.block.line(&line, 0, line.len())
     }
 
@@ -578,6 +599,22 @@ fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
         Ok(text) => text,
         Err(_) => replaced(&owner[range]),
     }
+}
+
+/// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
+///
+/// Some of that is checked too, where it makes the last [block](CHECK_BLOCK) whole.
+#[inline]
+fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> ByteString {
+    let missing = range.len().next_multiple_of(CHECK_BLOCK) - range.len();
+    let before = missing.min(range.start - around.start);
+    let end = range.end + (missing - before);
+    if missing > 0 && end <= around.end {
+        if let Ok(checked) = ByteString::try_from(owner.slice(range.start - before..end)) {
+            return checked.slice_ref(&checked[before..before + range.len()]);
+        }
+    }
+    text(owner, range)
 }
 
 #[cold]
