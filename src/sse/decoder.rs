@@ -175,8 +175,9 @@ impl Decoder {
             }
         } else if self.cut_line.is_empty() {
             self.load(piece);
-        } else {
-            self.continue_line(piece);
+        } else if let Some(line_end) = self.continue_line(&piece) {
+            self.load(piece);
+            self.scanned = line_end;
         }
     }
 
@@ -276,18 +277,19 @@ impl Decoder {
         }
     }
 
-    /// Takes a piece in when a line is cut: as a whole if the line does not end in it.
-    fn continue_line(&mut self, piece: Bytes) {
-        let line_end = memchr2(b'\n', b'\r', &piece);
+    /// Takes a piece in when a line is cut, as a whole if the line does not end in it. Where it
+    /// does is given back, and nothing of the piece is taken then.
+    fn continue_line(&mut self, piece: &[u8]) -> Option<usize> {
+        let line_end = memchr2(b'\n', b'\r', piece);
         let length = self.cut_line.len() + line_end.unwrap_or(piece.len());
         if length > self.max_line {
             self.fail(DecodeError::LineTooLong { limit: self.max_line });
-        } else if let Some(line_end) = line_end {
-            self.load(piece);
-            self.scanned = line_end;
-        } else {
-            append(&mut self.cut_line, &piece);
+            return None;
         }
+        if line_end.is_none() {
+            append(&mut self.cut_line, piece);
+        }
+        line_end
     }
 
     /// The data of what nearly all events are: one `data` line and a blank line, whole in the
@@ -405,7 +407,12 @@ impl Decoder {
     fn read_line(&mut self) -> Result<Option<Event>, DecodeError> {
         let start = self.position;
         let from = self.scanned.max(start);
-        let end = match memchr2(b'\n', b'\r', &self.input[from..]) {
+        let rest = &self.input[from..];
+        let length = match rest.first() {
+            Some(b'\n' | b'\r') => Some(0),
+            _ => memchr2(b'\n', b'\r', rest),
+        };
+        let end = match length {
             Some(length) => {
                 let end = from + length;
                 self.after_cr = self.input[end] == b'\r';
