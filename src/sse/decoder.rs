@@ -189,14 +189,23 @@ impl Decoder {
     /// returns the same error from now on: what follows would be out of step.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
-        if self.is_idle() {
-            return Ok(None);
+        match self.next_plain_event() {
+            Some(event) => Ok(Some(event)),
+            None => self.next_other_event(),
         }
+    }
+
+    /// The next event, if it is such a one as nearly all are.
+    #[inline(always)]
+    pub(super) fn next_plain_event(&mut self) -> Option<Event> {
         self.skip_blank_line();
-        if let Some(data) = self.plain_event() {
-            return Ok(Some(self.block.event(data)));
-        }
-        self.next_event_in_general()
+        self.plain_event().map(|data| self.block.event(data))
+    }
+
+    /// The next event, where [`next_plain_event`](Self::next_plain_event) has none.
+    #[inline]
+    pub(super) fn next_other_event(&mut self) -> Result<Option<Event>, DecodeError> {
+        if self.is_idle() { Ok(None) } else { self.next_event_in_general() }
     }
 
     /// Ends the input: says whether it ended within a block, which the standard wants thrown
@@ -294,7 +303,7 @@ impl Decoder {
 
     /// The data of what nearly all events are: one `data` line and a blank line, whole in the
     /// piece, with a single space and LF line ends. Everything else takes the general path.
-    #[inline]
+    #[inline(always)]
     fn plain_event(&mut self) -> Option<ByteString> {
         let rest = &self.input[self.position..];
         if !rest.starts_with(b"data: ") || !self.at_block_start() {
@@ -369,6 +378,7 @@ impl Decoder {
             && matches!(self.block.data, Data::None)
     }
 
+    #[inline(never)]
     fn next_event_in_general(&mut self) -> Result<Option<Event>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -583,6 +593,10 @@ impl Block {
 
     #[inline]
     fn event(&mut self, data: ByteString) -> Event {
+        if self.event.is_none() && self.retry.is_none() && self.last_id.is_none() {
+            // To move what is not there takes longer than to ask.
+            return Event { event: None, data, id: None, retry: None };
+        }
         Event { event: self.event.take(), data, id: self.last_id.clone(), retry: self.retry.take() }
     }
 
