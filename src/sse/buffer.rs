@@ -1,6 +1,6 @@
 //! Buffers that are used again when what was taken from them is dropped.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// The least that is allocated, so that a stream of small pieces does so seldom.
 const CAPACITY: usize = 4 * 1024;
@@ -14,7 +14,8 @@ pub(super) fn append(buffer: &mut BytesMut, bytes: &[u8]) {
         // Takes the room of what was dropped back, if that is enough.
         buffer.reserve(bytes.len().max(CAPACITY));
     }
-    buffer.extend_from_slice(bytes);
+    // A copy of unknown length is a call.
+    if let [byte] = bytes { buffer.put_u8(*byte) } else { buffer.extend_from_slice(bytes) }
 }
 
 /// Takes the contents, without a copy.

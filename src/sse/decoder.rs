@@ -2,7 +2,7 @@ use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use memchr::memchr;
+use memchr::{memchr, memchr2, memrchr};
 
 use super::{
     Event,
@@ -11,6 +11,10 @@ use super::{
 
 /// The byte order mark in UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What the check for UTF-8 looks at in one step on x86-64, if it is ASCII. Behind the last of
+/// them it looks at each byte alone, which can take longer than all of an event before.
+const CHECK_BLOCK: usize = 32;
 
 /// Reads an event stream: bytes in, [`Event`]s out, no I/O.
 ///
@@ -53,11 +57,10 @@ pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 /// [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 pub struct Decoder {
     max_line: usize,
-    /// The piece being read, up to where, and where in it the next CR is (its length if none).
+    /// The piece being read, and up to where.
     input: Bytes,
     position: usize,
-    next_cr: usize,
-    /// No LF is between `position` and here.
+    /// No line end is between `position` and here.
     scanned: usize,
     checked: Checked,
     /// What was pushed before `input` was read.
@@ -76,8 +79,7 @@ pub struct Decoder {
 /// first event that is not the piece's last asks for it.
 enum Checked {
     NotYet,
-    /// The text, and where in the piece it begins: a character that is cut off at an end of the
-    /// piece is no part of it.
+    /// The text, and where in the piece it begins. It ends with the last line that does.
     Text(ByteString, usize),
     Malformed,
 }
@@ -124,7 +126,6 @@ impl Decoder {
             max_line: Self::DEFAULT_MAX_LINE,
             input: Bytes::new(),
             position: 0,
-            next_cr: 0,
             scanned: 0,
             checked: Checked::NotYet,
             queue: VecDeque::new(),
@@ -183,18 +184,22 @@ impl Decoder {
         self
     }
 
-    /// Adds a piece of input. Nothing is copied.
+    /// Adds a piece of input. What is copied of it is the part of a line that began in an earlier
+    /// piece.
     ///
     /// To push more before [`next_event`](Self::next_event) has returned `None` is allowed; the
     /// pieces wait in line.
+    #[inline]
     pub fn push(&mut self, piece: Bytes) {
-        if piece.is_empty() || self.failed.is_some() {
-            return;
-        }
-        if self.position == self.input.len() && self.queue.is_empty() {
+        if !self.is_idle() {
+            if self.failed.is_none() {
+                self.queue.push_back(piece);
+            }
+        } else if self.cut_line.is_empty() {
             self.load(piece);
-        } else {
-            self.queue.push_back(piece);
+        } else if let Some(line_end) = self.continue_line(&piece) {
+            self.load(piece);
+            self.scanned = line_end;
         }
     }
 
@@ -206,14 +211,23 @@ impl Decoder {
     /// returns the same error from now on: what follows would be out of step.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
+        match self.next_plain_event() {
+            Some(event) => Ok(Some(event)),
+            None => self.next_other_event(),
+        }
+    }
+
+    /// The next event, if it is such a one as nearly all are.
+    #[inline(always)]
+    pub(super) fn next_plain_event(&mut self) -> Option<Event> {
         self.skip_blank_line();
-        if let Some(data) = self.plain_event() {
-            return Ok(Some(self.block.event(data)));
-        }
-        if self.input.is_empty() && self.queue.is_empty() && self.failed.is_none() {
-            return Ok(None);
-        }
-        self.next_event_in_general()
+        self.plain_event().map(|data| self.block.event(data))
+    }
+
+    /// The next event, where [`next_plain_event`](Self::next_plain_event) has none.
+    #[inline]
+    pub(super) fn next_other_event(&mut self) -> Result<Option<Event>, DecodeError> {
+        if self.is_idle() { Ok(None) } else { self.next_event_in_general() }
     }
 
     /// Ends the input: says whether it ended within a block, which the standard wants thrown
@@ -266,10 +280,15 @@ impl Decoder {
         self.block.reconnection_time
     }
 
+    /// Whether everything was read.
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.input.is_empty() && self.queue.is_empty() && self.failed.is_none()
+    }
+
     /// Makes `piece` the one that is read.
     #[inline]
     fn load(&mut self, piece: Bytes) {
-        self.next_cr = memchr(b'\r', &piece).unwrap_or(piece.len());
         self.input = piece;
         self.restart();
     }
@@ -277,9 +296,7 @@ impl Decoder {
     /// Lets go of the piece.
     #[inline]
     fn unload(&mut self) {
-        self.input = Bytes::new();
-        self.next_cr = 0;
-        self.restart();
+        self.load(Bytes::new());
     }
 
     #[inline]
@@ -291,59 +308,74 @@ impl Decoder {
         }
     }
 
+    /// Takes a piece in when a line is cut, as a whole if the line does not end in it. Where it
+    /// does is given back, and nothing of the piece is taken then.
+    fn continue_line(&mut self, piece: &[u8]) -> Option<usize> {
+        let line_end = memchr2(b'\n', b'\r', piece);
+        let length = self.cut_line.len() + line_end.unwrap_or(piece.len());
+        if length > self.max_line {
+            self.fail(DecodeError::LineTooLong { limit: self.max_line });
+            return None;
+        }
+        if line_end.is_none() {
+            append(&mut self.cut_line, piece);
+        }
+        line_end
+    }
+
     /// The data of what nearly all events are: one `data` line and a blank line, whole in the
     /// piece, with a single space and LF line ends. Everything else takes the general path.
-    #[inline]
+    #[inline(always)]
     fn plain_event(&mut self) -> Option<ByteString> {
-        // No CR of this piece is behind us, so the LF search need not look beyond the next one.
-        let rest = self.input.get(self.position..self.next_cr)?;
+        let rest = &self.input[self.position..];
         if !rest.starts_with(b"data: ") || !self.at_block_start() {
             return None;
         }
-        let Some(length) = memchr(b'\n', rest) else {
-            self.scanned = self.next_cr;
-            return None;
-        };
+        let length = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let value = self.position + "data: ".len()..self.position + length;
-        self.scanned = value.end;
-        if rest.get(length + 1) != Some(&b'\n')
+        if !rest[length..].starts_with(b"\n\n")
             || length > self.max_line
             || value.len() > self.block.max_event
         {
+            self.scanned = value.end;
             return None;
         }
-        let next = value.end + 2;
+        let next = value.end + "\n\n".len();
         if next < self.input.len() {
             self.position = next;
             self.scanned = next;
             return Some(self.checked_slice(value));
         }
         // The last one of the piece, and often the only one.
-        let data = text(&self.input, value);
+        let around = self.position..next;
+        let data = text_within(&self.input, value, around);
         self.unload();
         Some(data)
     }
 
-    /// A part of the piece as text, which is checked at once for all of the piece.
+    /// A part of the piece, which begins and ends a line's value, as text. What follows in the
+    /// piece is checked at once.
     #[inline]
     fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
         if matches!(self.checked, Checked::NotYet) {
-            self.checked = check(&self.input);
+            // Neither a line feed nor a value's first byte is within a character.
+            let mut end = memrchr(b'\n', &self.input).unwrap_or(value.end);
+            let blocks_end = value.start + (end - value.start).next_multiple_of(CHECK_BLOCK);
+            // That may go on as far as a character begins.
+            if self.input.get(blocks_end).is_some_and(|byte| byte & 0xc0 != 0x80) {
+                end = blocks_end;
+            }
+            self.checked = match ByteString::try_from(self.input.slice(value.start..end)) {
+                Ok(text) => Checked::Text(text, value.start),
+                Err(_) => Checked::Malformed,
+            };
         }
         match &self.checked {
             Checked::Text(text, start) => {
-                // Both ends are next to ASCII, so no character is cut.
-                let part = value
-                    .start
-                    .checked_sub(*start)
-                    .and_then(|start_in_text| text.get(start_in_text..value.end - start));
-                if let Some(part) = part {
-                    return text.slice_ref(part);
-                }
+                text.slice_ref(&text[value.start - start..value.end - start])
             }
-            Checked::NotYet | Checked::Malformed => {}
+            Checked::NotYet | Checked::Malformed => self::text(&self.input, value),
         }
-        text(&self.input, value)
     }
 
     /// Where each line is an event, the blank line behind it is still to be read. Gone, it does
@@ -351,8 +383,7 @@ impl Decoder {
     #[inline]
     fn skip_blank_line(&mut self) {
         if self.block.lines_are_events
-            && self.position < self.next_cr
-            && self.input[self.position] == b'\n'
+            && self.input.get(self.position) == Some(&b'\n')
             && self.at_block_start()
             && self.block.event.is_none()
             && self.block.retry.is_none()
@@ -369,6 +400,7 @@ impl Decoder {
             && matches!(self.block.data, Data::None)
     }
 
+    #[inline(never)]
     fn next_event_in_general(&mut self) -> Result<Option<Event>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -407,17 +439,16 @@ impl Decoder {
     fn read_line(&mut self) -> Result<Option<Event>, DecodeError> {
         let start = self.position;
         let from = self.scanned.max(start);
-        let end = match memchr(b'\n', &self.input[from..self.next_cr]) {
+        let rest = &self.input[from..];
+        let length = match rest.first() {
+            Some(b'\n' | b'\r') => Some(0),
+            _ => memchr2(b'\n', b'\r', rest),
+        };
+        let end = match length {
             Some(length) => {
-                self.position = from + length + 1;
-                from + length
-            }
-            None if self.next_cr < self.input.len() => {
-                let end = self.next_cr;
-                self.after_cr = true;
+                let end = from + length;
+                self.after_cr = self.input[end] == b'\r';
                 self.position = end + 1;
-                self.next_cr = memchr(b'\r', &self.input[end + 1..])
-                    .map_or(self.input.len(), |length| end + 1 + length);
                 end
             }
             None => {
@@ -438,6 +469,17 @@ impl Decoder {
         }
         append(&mut self.cut_line, &self.input[start..end]);
         let line = take(&mut self.cut_line);
+        let value = "data: ".len()..line.len();
+        // As in a plain event.
+        if self.input[end..].starts_with(b"\n\n")
+            && line.starts_with(b"data: ")
+            && matches!(self.block.data, Data::None)
+            && value.len() <= self.block.max_event
+        {
+            self.position = end + "\n\n".len();
+            let data = text_within(&line, value, 0..line.len());
+            return Ok(Some(self.block.event(data)));
+        }
         self.block.line(&line, 0, line.len())
     }
 
@@ -580,36 +622,16 @@ impl Block {
 
     #[inline]
     fn event(&mut self, data: ByteString) -> Event {
+        if self.event.is_none() && self.retry.is_none() && self.last_id.is_none() {
+            // To move what is not there takes longer than to ask.
+            return Event { event: None, data, id: None, retry: None };
+        }
         Event { event: self.event.take(), data, id: self.last_id.clone(), retry: self.retry.take() }
     }
 
     /// Whether a field was set since the last blank line.
     fn is_open(&self) -> bool {
         !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
-    }
-}
-
-/// The part of a piece that is whole characters, if it is well formed.
-fn check(piece: &Bytes) -> Checked {
-    // Up to three bytes of a character that the ends of the piece have cut.
-    let is_continuation = |byte: &&u8| **byte & 0xc0 == 0x80;
-    let start = piece.iter().take(3).take_while(is_continuation).count();
-    let mut end = piece.len();
-    let tail = piece.iter().rev().take(3).take_while(is_continuation).count();
-    if let Some(lead) = (end - tail).checked_sub(1) {
-        let length = match piece[lead] {
-            0xf0.. => 4,
-            0xe0.. => 3,
-            0xc0.. => 2,
-            _ => 1,
-        };
-        if length > tail + 1 {
-            end = lead;
-        }
-    }
-    match ByteString::try_from(piece.slice(start..end.max(start))) {
-        Ok(text) => Checked::Text(text, start),
-        Err(_) => Checked::Malformed,
     }
 }
 
@@ -627,6 +649,22 @@ fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
         Ok(text) => text,
         Err(_) => replaced(&owner[range]),
     }
+}
+
+/// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
+///
+/// Some of that is checked too, where it makes the last [block](CHECK_BLOCK) whole.
+#[inline]
+fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> ByteString {
+    let missing = range.len().next_multiple_of(CHECK_BLOCK) - range.len();
+    let before = missing.min(range.start - around.start);
+    let end = range.end + (missing - before);
+    if missing > 0 && end <= around.end {
+        if let Ok(checked) = ByteString::try_from(owner.slice(range.start - before..end)) {
+            return checked.slice_ref(&checked[before..before + range.len()]);
+        }
+    }
+    text(owner, range)
 }
 
 #[cold]

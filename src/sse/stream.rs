@@ -91,7 +91,11 @@ where
             return Poll::Ready(None);
         }
         loop {
-            match this.decoder.next_event() {
+            // By itself, so that the event is written where it is returned.
+            if let Some(event) = this.decoder.next_plain_event() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            match this.decoder.next_other_event() {
                 Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
                 Ok(None) => {}
                 Err(error) => {

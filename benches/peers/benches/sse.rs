@@ -187,12 +187,13 @@ fn measure(runs: &[(&str, Run)], shape: &Shape, rounds: usize) -> Vec<f64> {
 }
 
 fn main() {
-    // For profilers: `-- only N M` runs contestant N on shape M, once.
+    // For profilers: `-- only N M R` runs contestant N on shape M, R times.
     let args: Vec<_> = std::env::args().skip_while(|arg| arg != "only").skip(1).collect();
-    if let [contestant, shape, ..] = &args[..] {
+    if let [contestant, shape, repeats, ..] = &args[..] {
         let run = CONTESTANTS[contestant.parse::<usize>().expect("a number")].1;
         let shape = &shapes()[shape.parse::<usize>().expect("a number")];
-        println!("{} events", run(shape));
+        let repeats = 0..repeats.parse::<usize>().expect("a number");
+        println!("{} events", repeats.map(|_| run(shape)).sum::<usize>());
         return;
     }
     let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(20);

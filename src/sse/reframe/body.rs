@@ -97,12 +97,8 @@ where
             });
         };
         loop {
-            match std::mem::replace(&mut reframe.next, Next::End) {
-                Next::Read => reframe.next = Next::Read,
-                Next::Trailers(trailers) => {
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
-                Next::End => return Poll::Ready(None),
+            if !matches!(reframe.next, Next::Read) {
+                return Poll::Ready(reframe.after_the_end());
             }
             let output = match this.inner.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => reframe.frame(frame),
@@ -155,7 +151,17 @@ where
 }
 
 impl Reframe {
+    /// What still comes when the inner body has ended.
+    #[cold]
+    fn after_the_end(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        match std::mem::replace(&mut self.next, Next::End) {
+            Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Next::Read | Next::End => None,
+        }
+    }
+
     /// Takes a frame of the inner body in.
+    #[inline]
     fn frame<D: Buf>(&mut self, frame: Frame<D>) -> Option<Result<Bytes, BoxError>> {
         let trailers = match frame.into_data() {
             Ok(mut data) => {

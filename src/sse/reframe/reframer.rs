@@ -85,11 +85,17 @@ impl Reframer {
         if piece.is_empty() {
             return Ok(None);
         }
-        if mem::take(&mut self.after_cr) && piece[0] == b'\n' {
-            piece.advance(1);
+        if self.after_cr {
+            self.after_cr = false;
+            if piece[0] == b'\n' {
+                piece.advance(1);
+            }
         }
         if memchr(b'\r', &piece).is_some() {
             piece = self.unify_line_ends(&piece);
+        } else if !self.lenient && !self.first && self.held() == 0 && piece.ends_with(b"\n\n") {
+            // What most pieces of most upstreams are.
+            return Ok(Some(piece));
         }
         if self.lenient {
             piece = self.lines.separate(piece, &mut self.scratch);
