@@ -62,12 +62,18 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
     let named = if name == kind { String::new() } else { format!(" ({name})") };
     writeln!(out, "  upstream: {kind}{named}, {}", config.reason)?;
     match &config.upstream {
-        Upstream::Emulator { recording } => {
+        Upstream::Emulator { emulated, recording } => {
             match recording {
                 Some(recording) => {
                     writeln!(out, "    it replays {} recorded bytes", recording.len())?;
                 }
-                None => writeln!(out, "    it is an imitation: no model answers")?,
+                None => {
+                    writeln!(
+                        out,
+                        "    it is an imitation of {}: no model answers",
+                        emulated.as_str()
+                    )?;
+                }
             }
             writeln!(
                 out,

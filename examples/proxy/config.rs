@@ -15,6 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{
     auth::{Credential, CredentialKind},
+    emulator,
     qwen::compatible::Server,
 };
 use tracing_subscriber::EnvFilter;
@@ -146,8 +147,8 @@ impl PartialEq for Sessions {
 /// Who answers.
 #[derive(Debug)]
 pub(crate) enum Upstream {
-    /// The emulator, with the recording that it shall answer with.
-    Emulator { recording: Option<Bytes> },
+    /// The emulator: what it imitates, and the recording that it shall answer with.
+    Emulator { emulated: emulator::Kind, recording: Option<Bytes> },
     /// chat.qwen.ai, or what stands in for it.
     Web { base_url: Uri, credentials: WebCredentials },
     /// An OpenAI-compatible API.
@@ -155,6 +156,15 @@ pub(crate) enum Upstream {
 }
 
 impl Upstream {
+    /// Whether it speaks the OpenAI API itself.
+    pub(crate) fn is_api(&self) -> bool {
+        match self {
+            Self::Emulator { emulated, .. } => *emulated != emulator::Kind::Web,
+            Self::Web { .. } => false,
+            Self::Compatible { .. } => true,
+        }
+    }
+
     /// What kind it is, in a word.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
@@ -331,6 +341,7 @@ fn upstream(
     };
     let (kind, reason) = match kind {
         Kind::Auto if settings.replay.is_some() => (Kind::Emulator, "because --replay is given"),
+        Kind::Auto if settings.emulate.is_some() => (Kind::Emulator, "because --emulate is given"),
         Kind::Auto if !credentials.is_empty() => (Kind::Web, "because a web credential is given"),
         Kind::Auto if !files.is_empty() => kind_of(&files)?,
         Kind::Auto if key.is_some() => (Kind::Compatible, "because an API key is given"),
@@ -338,12 +349,20 @@ fn upstream(
         Kind::Auto => (Kind::Emulator, "because no credential is given"),
         kind => (kind, "as --upstream says"),
     };
+    if settings.emulate.is_some() && kind != Kind::Emulator {
+        return error("--emulate: only the emulator imitates; leave out the kind of upstream");
+    }
     if settings.replay.is_some() && kind != Kind::Emulator {
         return error("--replay: only the emulator replays; leave out the kind of upstream");
     }
     let upstream = match kind {
         Kind::Auto | Kind::Emulator => {
-            Upstream::Emulator { recording: settings.replay.map(read_recording).transpose()? }
+            let emulated = settings.emulate.unwrap_or_default();
+            if settings.replay.is_some() && emulated != emulator::Kind::Web {
+                return error("--replay: a recording is of the web upstream; leave out --emulate");
+            }
+            let recording = settings.replay.map(read_recording).transpose()?;
+            Upstream::Emulator { emulated, recording }
         }
         Kind::Web => {
             Upstream::Web { base_url: base_url.unwrap_or(Uri::from_static(WEB)), credentials }
@@ -369,9 +388,7 @@ fn upstream(
         _ => files.with_given(given).map_err(|e| ConfigError(format!("--credentials: {e}")))?,
     };
     let tools = settings.tools.unwrap_or_default();
-    if matches!(tools, Tools::Native | Tools::Rescue)
-        && !matches!(upstream, Upstream::Compatible { .. })
-    {
+    if matches!(tools, Tools::Native | Tools::Rescue) && !upstream.is_api() {
         return error(
             "--tools: the web upstream has no tools of its own; `openai` and `prompt` put them \
              into the prompt",

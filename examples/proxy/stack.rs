@@ -19,7 +19,7 @@ use tower_qwen::{
     Error,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
-    emulator::Emulator,
+    emulator::{Emulator, Kind, ReplayError},
     openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
     qwen::{
         Anonymous, QwenUpstream, QwenWebLayer,
@@ -103,10 +103,14 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
 fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
-        Upstream::Emulator { recording } => {
-            let emulator = emulator(recording.as_ref()).map_err(|e| format!("--replay: {e}"))?;
+        Upstream::Emulator { emulated, recording } => {
+            let emulator = emulator(*emulated, recording.as_ref());
+            let emulator = emulator.map_err(|error| format!("--replay: {error}"))?;
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
-            Ok(web(emulator, config, desk, store))
+            Ok(match emulated.server() {
+                None => web(emulator, config, desk, store),
+                Some(server) => compatible(emulator, server, config, desk),
+            })
         }
         Upstream::Web { base_url, credentials } => {
             let client = web_client(&base_url.to_string(), credentials, config).map_err(failed)?;
@@ -294,8 +298,8 @@ where
     Route::new(stack.map_response(|response: Response<B>| response.map(AxumBody::new)))
 }
 
-fn emulator(recording: Option<&Bytes>) -> Result<Emulator, tower_qwen::emulator::ReplayError> {
-    let builder = Emulator::builder();
+fn emulator(emulated: Kind, recording: Option<&Bytes>) -> Result<Emulator, ReplayError> {
+    let builder = Emulator::builder().kind(emulated);
     Ok(match recording {
         Some(recording) => builder.replay(recording.clone())?.build(),
         // Words come as from a model, so that a person sees them stream.

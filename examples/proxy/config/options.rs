@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
+use tower_qwen::emulator;
 
 /// What is set for the whole proxy.
 ///
@@ -126,6 +130,18 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
     pub(super) tools: Option<Tools>,
 
+    /// Which upstream the emulator imitates [default: web]
+    #[arg(
+        long,
+        value_name = "KIND",
+        env = "QWEN_EMULATE",
+        hide_env_values = true,
+        value_parser = PossibleValuesParser::new(emulator::Kind::ALL.map(emulator::Kind::as_str))
+            .map(|name| name.parse::<emulator::Kind>().expect("one of their names"))
+    )]
+    #[serde(deserialize_with = "emulated")]
+    pub(super) emulate: Option<emulator::Kind>,
+
     /// Answer with this recorded event stream of the web upstream; for the emulator only
     /// [default: none]
     #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
@@ -220,6 +236,7 @@ impl UpstreamSettings {
             upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
             server: self.server.or(other.server),
             tools: self.tools.or(other.tools),
+            emulate: self.emulate.or(other.emulate),
             replay: self.replay.or(other.replay),
         }
     }
@@ -237,4 +254,11 @@ fn paths(paths: Option<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
 
 pub(super) fn secret(secret: Option<SecretString>) -> Option<SecretString> {
     secret.filter(|secret| !secret.expose_secret().is_empty())
+}
+
+/// # Errors
+///
+/// For a name that none of them has.
+fn emulated<'de, D: Deserializer<'de>>(value: D) -> Result<Option<emulator::Kind>, D::Error> {
+    String::deserialize(value)?.parse().map(Some).map_err(D::Error::custom)
 }

@@ -243,11 +243,34 @@ fn a_recording_is_for_the_emulator() {
     let upstream = only(resolve(&["--replay", file, "--token", JWT]).expect("valid"));
     assert_eq!(upstream.reason, "because --replay is given");
     let read =
-        matches!(upstream.upstream, Upstream::Emulator { recording: Some(r) } if !r.is_empty());
+        matches!(upstream.upstream, Upstream::Emulator { recording: Some(r), .. } if !r.is_empty());
     assert!(read);
     assert!(refusal(&["--replay", file, "--upstream", "web"]).starts_with("--replay: "));
     let missing = refusal(&["--replay", "no/such\nfile"]);
     assert!(missing.starts_with("--replay: cannot read no/such\\nfile: "), "{missing}");
+}
+
+#[test]
+fn the_emulator_imitates_what_is_asked_for() {
+    let emulated = |args: &[&str]| match only(resolve(args).expect("valid")).upstream {
+        Upstream::Emulator { emulated, .. } => emulated,
+        other => panic!("{} is none", other.kind()),
+    };
+    assert_eq!(emulated(&[]), emulator::Kind::Web);
+    for kind in emulator::Kind::ALL {
+        assert_eq!(emulated(&["--emulate", kind.as_str()]), kind);
+        let file = format!("[[upstream]]\nemulate = \"{}\"", kind.as_str());
+        let of_file = only(of_file(&file, &[]).expect("valid"));
+        assert!(
+            matches!(of_file.upstream, Upstream::Emulator { emulated, .. } if emulated == kind)
+        );
+    }
+    only(resolve(&["--emulate", "vllm", "--tools", "native"]).expect("it has tools"));
+    let web = refusal(&["--emulate", "vllm", "--upstream", "web"]);
+    assert!(web.starts_with("--emulate: "), "{web}");
+    assert!(refusal(&["--emulate", "vllm", "--replay", "x"]).starts_with("--replay: "));
+    let unknown = of_file("[[upstream]]\nemulate = \"gpt\"", &[]).expect_err("unknown");
+    assert!(unknown.to_string().contains("line 2"), "{unknown}");
 }
 
 #[test]
@@ -323,7 +346,7 @@ fn paths_of_a_file_are_relative_to_it() {
     let path = folder.path().join("proxy.toml");
     fs::write(&path, "[[upstream]]\nreplay = \"answer.sse\"").expect("written");
     let upstream = only(resolve(&["--config", path.to_str().expect("UTF-8")]).expect("valid"));
-    assert!(matches!(upstream.upstream, Upstream::Emulator { recording: Some(_) }));
+    assert!(matches!(upstream.upstream, Upstream::Emulator { recording: Some(_), .. }));
 }
 
 #[test]

@@ -155,3 +155,28 @@ async fn chat_qwen_ai_has_completions_and_no_embeddings() {
     let answer = ask(proxy(&[]), "/v1/embeddings", input).await;
     assert_eq!(answer["error"]["code"], "embeddings_not_supported", "{answer}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_that_is_emulated_answers_and_calls_tools() {
+    for kind in Kind::ALL {
+        let proxy = proxy(&["--emulate", kind.as_str()]);
+        let request = Request::get("/v1/models").body(AxumBody::empty()).expect("a request");
+        let response = proxy.clone().oneshot(request).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let list: Value = serde_json::from_slice(&body).expect("JSON");
+        let model = list["data"][0]["id"].as_str().expect("it has a model").to_owned();
+
+        let mut hello = json!({"model": model, "messages": [
+            {"role": "user", "content": "emulate:say=All done."}]});
+        let answer = ask(proxy.clone(), "/v1/chat/completions", hello.clone()).await;
+        assert_eq!(answer["choices"][0]["message"]["content"], "All done.", "{kind:?}: {answer}");
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop", "{kind:?}: {answer}");
+
+        hello["tools"] = with_a_tool()["tools"].clone();
+        hello["messages"][0]["content"] = format!("emulate:say={CALL}").into();
+        let answer = ask(proxy, "/v1/chat/completions", hello).await;
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{kind:?}: {answer}");
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "get_weather");
+    }
+}
