@@ -222,6 +222,14 @@ impl Cli {
     }
 }
 
+/// The machine, as far as it decides anything.
+struct Around<'a> {
+    /// Its environment, without the names that are empty.
+    env: &'a dyn Fn(&str) -> Option<String>,
+    /// The login that another program has left.
+    login: Option<PathBuf>,
+}
+
 impl Options {
     /// Those of this command line, whatever the environment holds.
     #[cfg(test)]
@@ -237,16 +245,13 @@ impl Options {
     ///
     /// A [`ConfigError`] for the first thing that is wrong.
     pub(crate) fn resolve(self) -> Result<Config, ConfigError> {
-        self.resolve_with(|name| env::var(name).ok())
+        let env = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        self.resolve_in(&Around { env: &env, login: credentials::discover() })
     }
 
-    /// As [`resolve`](Self::resolve); `fallback` reads the environment names that are nobody's
-    /// first.
-    fn resolve_with(
-        self,
-        fallback: impl Fn(&str) -> Option<String>,
-    ) -> Result<Config, ConfigError> {
-        let fallback = |name: &str| fallback(name).filter(|value| !value.is_empty());
+    /// As [`resolve`](Self::resolve), on another machine.
+    fn resolve_in(self, around: &Around<'_>) -> Result<Config, ConfigError> {
+        let fallback = around.env;
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
         let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(read);
@@ -274,7 +279,7 @@ impl Options {
             capacity: settings.session_capacity.unwrap_or(DEFAULT_CAPACITY),
             redis: settings.redis,
         };
-        let upstreams = upstreams(self.upstream, settings.upstream, fallback)?;
+        let upstreams = upstreams(self.upstream, settings.upstream, around)?;
         Ok(Config { file, listen, upstreams, api_keys, sessions, log })
     }
 }
@@ -283,7 +288,7 @@ impl Options {
 fn upstreams(
     given: UpstreamSettings,
     of_file: Vec<UpstreamSettings>,
-    fallback: impl Fn(&str) -> Option<String>,
+    around: &Around<'_>,
 ) -> Result<Vec<UpstreamConfig>, ConfigError> {
     let mut of_file = of_file.into_iter();
     let first = given.or(of_file.next().unwrap_or_default());
@@ -294,7 +299,7 @@ fn upstreams(
             None => format!("upstream {}", at + 1),
         };
         let alone = at == 0 && settings.name.is_none();
-        let upstream = upstream(settings, &fallback).map_err(|error| match alone {
+        let upstream = upstream(settings, around).map_err(|error| match alone {
             true => error,
             false => ConfigError(format!("{label}: {}", error.0)),
         })?;
@@ -312,7 +317,7 @@ fn upstreams(
 
 fn upstream(
     settings: UpstreamSettings,
-    fallback: impl Fn(&str) -> Option<String>,
+    around: &Around<'_>,
 ) -> Result<UpstreamConfig, ConfigError> {
     let credentials = web_credentials(secret(settings.token), secret(settings.cookies))?;
     let base_url = settings.base_url.as_deref();
@@ -322,27 +327,40 @@ fn upstream(
     let kind = settings.kind.unwrap_or_default();
     let of_portal = settings.server == Some(ServerKind::Portal)
         || base_url.as_ref().is_some_and(|url| server_of(url) == Server::Portal);
-    let files = match settings.credentials {
-        Some(files) => files,
+    let nothing_given = settings.upstream_key.is_none()
+        && settings.replay.is_none()
+        && settings.emulate.is_none()
+        && credentials.is_empty()
+        && base_url.is_none()
+        && (around.env)("DASHSCOPE_API_KEY").is_none();
+    let (files, found) = match settings.credentials {
+        Some(files) => (files, false),
         // Who asks for the portal by name has signed in for it.
         None if of_portal && settings.upstream_key.is_none() => {
-            credentials::discover().into_iter().collect()
+            (around.login.clone().into_iter().collect(), false)
         }
-        None => Vec::new(),
+        None if kind == Kind::Auto && nothing_given => {
+            (around.login.clone().into_iter().collect(), around.login.is_some())
+        }
+        None => (Vec::new(), false),
     };
-    let files = Accounts::read(&files).map_err(|e| ConfigError(format!("--credentials: {e}")))?;
+    let files = Accounts::read(&files).map_err(|error| match found {
+        false => ConfigError(format!("--credentials: {error}")),
+        true => ConfigError(format!("{error}; --upstream emulator does without it")),
+    })?;
     let of_dashscope = base_url.as_ref().is_none_or(|url| server_of(url) == Server::DashScope);
     let key = match settings.upstream_key {
         Some(key) => Some(checked_key(key)?),
         None if !files.is_empty() => None,
         // It is DashScope's; no one else's server may see it.
-        None if of_dashscope => fallback("DASHSCOPE_API_KEY").map(Into::into),
+        None if of_dashscope => (around.env)("DASHSCOPE_API_KEY").map(Into::into),
         None => None,
     };
     let (kind, reason) = match kind {
         Kind::Auto if settings.replay.is_some() => (Kind::Emulator, "because --replay is given"),
         Kind::Auto if settings.emulate.is_some() => (Kind::Emulator, "because --emulate is given"),
         Kind::Auto if !credentials.is_empty() => (Kind::Web, "because a web credential is given"),
+        Kind::Auto if found => (Kind::Compatible, "because qwen-code has signed in here"),
         Kind::Auto if !files.is_empty() => kind_of(&files)?,
         Kind::Auto if key.is_some() => (Kind::Compatible, "because an API key is given"),
         Kind::Auto if base_url.is_some() => (Kind::Compatible, "because a base URL is given"),

@@ -47,6 +47,8 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
+    // Nobody has signed in there.
+    command.env("HOME", "/nonexistent").env("USERPROFILE", "/nonexistent");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

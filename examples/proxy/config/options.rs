@@ -72,8 +72,8 @@ pub(crate) struct UpstreamSettings {
     #[arg(skip)]
     pub(super) models: Option<Vec<String>>,
 
-    /// Who answers. `auto` takes `web` if a web credential is given, `compatible` if a key or a
-    /// base URL is, else the emulator [default: auto]
+    /// Who answers. `auto` takes what a credential, a key or a base URL is given for, else the
+    /// portal if qwen-code has signed in on this machine, else the emulator [default: auto]
     #[arg(
         id = "upstream",
         long = "upstream",

@@ -5,9 +5,19 @@ const JWT: &str =
     "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImRlbW8iLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtc2lnbmF0dXJl";
 
 fn resolve_in(env: &[(&str, &str)], args: &[&str]) -> Result<Config, ConfigError> {
-    Options::of(args).resolve_with(|name| {
-        env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-    })
+    resolve_with_login(env, args, None)
+}
+
+fn resolve_with_login(
+    env: &[(&str, &str)],
+    args: &[&str],
+    login: Option<PathBuf>,
+) -> Result<Config, ConfigError> {
+    let env = |name: &str| {
+        let found = env.iter().find(|(key, value)| *key == name && !value.is_empty());
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Options::of(args).resolve_in(&Around { env: &env, login })
 }
 
 /// The only upstream.
@@ -117,6 +127,40 @@ fn what_is_given_chooses_the_upstream() {
     assert_eq!(chosen(&[], &["--upstream", "emulator", "--token", JWT]), told("emulator"));
     assert_eq!(chosen(&dashscope, &["--upstream", "web"]), told("web"));
     assert_eq!(chosen(&dashscope, &["--upstream", "compatible"]), told("compatible"));
+}
+
+#[test]
+fn a_login_of_the_cli_is_taken_where_nothing_else_is_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("oauth_creds.json");
+    let login = r#"{"access_token":"access-demo","refresh_token":"refresh-demo",
+        "token_type":"Bearer","resource_url":"portal.qwen.ai","expiry_date":4102444800000}"#;
+    fs::write(&path, login).expect("written");
+    let resolve = |env: &[(&str, &str)], args: &[&str]| {
+        resolve_with_login(env, args, Some(path.clone())).map(only)
+    };
+    let found = resolve(&[], &[]).expect("valid");
+    assert_eq!(found.reason, "because qwen-code has signed in here");
+    assert!(!found.accounts.is_empty());
+    assert!(matches!(
+        found.upstream,
+        Upstream::Compatible { base_url, server: Server::Portal }
+            if base_url == "https://portal.qwen.ai/v1"
+    ));
+    for (env, args) in [
+        (&[][..], &["--upstream", "emulator"][..]),
+        (&[], &["--emulate", "vllm"]),
+        (&[], &["--token", JWT]),
+        (&[], &["--base-url", "http://127.0.0.1:8000/v1"]),
+        (&[("DASHSCOPE_API_KEY", "sk-demo")], &[]),
+    ] {
+        let other = resolve(env, args).expect("valid");
+        let portal = matches!(other.upstream, Upstream::Compatible { server: Server::Portal, .. });
+        assert!(!portal, "{args:?}");
+    }
+    fs::write(&path, "{}").expect("written");
+    let error = resolve(&[], &[]).expect_err("it is broken").to_string();
+    assert!(error.contains("oauth_creds.json") && error.contains("--upstream emulator"), "{error}");
 }
 
 /// Base URL, server and key.
