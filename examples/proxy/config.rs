@@ -103,6 +103,8 @@ pub(crate) struct Config {
     pub(crate) sessions: Sessions,
     /// What to log.
     pub(crate) log: String,
+    /// Whether `/metrics` is served.
+    pub(crate) metrics: bool,
 }
 
 /// One of those who answer.
@@ -265,7 +267,8 @@ impl Options {
             redis: settings.redis,
         };
         let upstreams = upstreams(self.upstream, settings.upstream, fallback)?;
-        Ok(Config { file, listen, upstreams, api_keys, sessions, log })
+        let metrics = settings.metrics.unwrap_or_default();
+        Ok(Config { file, listen, upstreams, api_keys, sessions, log, metrics })
     }
 }
 
