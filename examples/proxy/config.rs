@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::{
     options::{Kind, ServerKind, Settings, UpstreamSettings, secret},
-    url::{address_from_parts, checked_address, parse_url},
+    url::{address_from_parts, checked_address},
     web::web_credentials,
 };
 
@@ -32,7 +32,7 @@ use super::{
     login::Login,
 };
 
-pub(crate) use self::{options::Tools, patterns::Patterns, web::WebCredentials};
+pub(crate) use self::{options::Tools, patterns::Patterns, url::parse_url, web::WebCredentials};
 
 const WEB: &str = "https://chat.qwen.ai";
 const DASHSCOPE: &str = "https://dashscope.aliyuncs.com/compatible-mode/v1";
