@@ -5,6 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
+use tower_qwen::auth::CredentialKind;
+
 use super::config::{Config, Tools, Upstream, UpstreamConfig};
 
 /// Writes the banner: where it listens, who answers and why, and what to try.
@@ -87,6 +89,15 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
                 writeln!(
                     out,
                     "    without a credential; set QWEN_TOKEN, QWEN_COOKIES or QWEN_CREDENTIALS"
+                )?;
+            }
+            if base_url.host() == Some("chat.qwen.ai")
+                && config.accounts.any(|kind| kind == CredentialKind::OAuth)
+            {
+                writeln!(
+                    out,
+                    "    WARNING: logins are for the portal (--upstream compatible); this server \
+                     takes sessions of its page"
                 )?;
             }
             writeln!(out, "    for an imitation without a network: --upstream emulator")?;

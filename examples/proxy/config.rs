@@ -22,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::{
     options::{Kind, ServerKind, Settings, UpstreamSettings, secret},
-    url::{address_from_parts, checked_address, parse_url},
+    url::{address_from_parts, checked_address},
     web::web_credentials,
 };
 
@@ -33,7 +33,7 @@ use super::{
     login::Login,
 };
 
-pub(crate) use self::{options::Tools, patterns::Patterns, web::WebCredentials};
+pub(crate) use self::{options::Tools, patterns::Patterns, url::parse_url, web::WebCredentials};
 
 const WEB: &str = "https://chat.qwen.ai";
 const DASHSCOPE: &str = "https://dashscope.aliyuncs.com/compatible-mode/v1";
@@ -104,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) sessions: Sessions,
     /// What to log.
     pub(crate) log: String,
+    /// Whether `/metrics` is served.
+    pub(crate) metrics: bool,
 }
 
 /// One of those who answer.
@@ -280,7 +282,8 @@ impl Options {
             redis: settings.redis,
         };
         let upstreams = upstreams(self.upstream, settings.upstream, around)?;
-        Ok(Config { file, listen, upstreams, api_keys, sessions, log })
+        let metrics = settings.metrics.unwrap_or_default();
+        Ok(Config { file, listen, upstreams, api_keys, sessions, log, metrics })
     }
 }
 

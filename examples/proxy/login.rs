@@ -17,7 +17,7 @@ use tower_qwen::auth::{
     device::{DeviceError, DeviceLogin},
 };
 
-use super::sign_in;
+use super::{config::parse_url, sign_in};
 
 /// What `proxy login` is asked for.
 #[derive(Debug, Args)]
@@ -29,11 +29,11 @@ pub(crate) struct Login {
 
     /// The endpoint that grants tokens [default: Qwen's own]
     #[arg(long, value_name = "URL", env = "QWEN_TOKEN_URL", hide_env_values = true)]
-    token_url: Option<Uri>,
+    token_url: Option<String>,
 
     /// The endpoint that gives codes [default: beside the token endpoint]
     #[arg(long, value_name = "URL")]
-    device_url: Option<Uri>,
+    device_url: Option<String>,
 
     /// Do not draw the page's address as a QR code
     #[arg(long)]
@@ -68,10 +68,18 @@ impl Login {
             None => OAuthFile::default_path()
                 .or_else(|error| fail(USAGE, format!("--file: it must be given, since {error}")))?,
         };
+        let parse = |option: &str, url: Option<String>| match url {
+            Some(url) => {
+                parse_url(option, &url).map(Some).or_else(|error| fail(USAGE, error.to_string()))
+            }
+            None => Ok(None),
+        };
+        let token_url = parse("--token-url", self.token_url)?;
+        let device_url = parse("--device-url", self.device_url)?;
         let web = Uri::from_static("https://chat.qwen.ai");
         let client =
-            sign_in::client(&web, self.token_url.as_ref()).or_else(|message| fail(1, message))?;
-        let client = match self.device_url {
+            sign_in::client(&web, token_url.as_ref()).or_else(|message| fail(1, message))?;
+        let client = match device_url {
             Some(url) => client.with_device_url(url),
             None => client,
         };

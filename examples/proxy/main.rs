@@ -12,6 +12,7 @@ mod config;
 mod credentials;
 mod lanes;
 mod login;
+mod metrics;
 mod pass;
 mod reload;
 mod routes;
@@ -58,6 +59,12 @@ async fn serve(options: Options) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
+    // Before anything is built that counts.
+    if config.metrics
+        && let Err(error) = metrics::install()
+    {
+        return fail(error, 1);
+    }
     let store = match stack::store(&config.sessions) {
         Ok(store) => store,
         Err(error) => return fail(error, USAGE),

@@ -85,6 +85,7 @@ impl Reload {
         for (changed, what) in [
             (config.listen != self.config.listen, "listen"),
             (config.log != self.config.log, "log"),
+            (config.metrics != self.config.metrics, "metrics"),
         ] {
             if changed {
                 tracing::warn!(option = what, "a new value needs a restart");

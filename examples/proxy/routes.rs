@@ -32,6 +32,7 @@ use super::{
     chats::Chats,
     credentials,
     lanes::{Lanes, X_QWEN_UPSTREAM},
+    metrics,
     tokens::{self, Tokens},
 };
 
@@ -80,8 +81,10 @@ pub(crate) fn router(site: Site) -> Router {
         .with_state(chats)
         .route("/v1/validate", get(tokens::validate).post(tokens::validate))
         .route("/v1/refresh", post(tokens::refresh))
-        .with_state(tokens)
-        .route_layer(middleware::from_fn_with_state(api_keys, require_key));
+        .with_state(tokens);
+    // Paths, accounts and their states are not for everyone.
+    let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
+    let api = api.route_layer(middleware::from_fn_with_state(api_keys, require_key));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
         .map_request(forget_odd_request_id)

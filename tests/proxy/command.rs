@@ -53,7 +53,7 @@ fn what_is_wrong_is_one_line_and_a_code() {
     );
 
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case<'_>; 10] = [
         (&["--base-url", "chat.qwen.ai"], &[], "--base-url: \"chat.qwen.ai\" is no URL that"),
         (&[], &[("QWEN_BASE_URL", "ftp://x")], "--base-url: \"ftp://x\" is no URL that"),
         (&["--token", "eyJhbGciOiJIUzI1NiJ9.e30"], &[], "--token: it is malformed: a JWT has"),
@@ -61,6 +61,13 @@ fn what_is_wrong_is_one_line_and_a_code() {
         (&["--replay", "no-such-file.sse"], &[], "--replay: cannot read no-such-file.sse: "),
         (&["--replay", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], &[], "--replay: "),
         (&[], &[("PORT", "http")], "PORT: \"http\" is not a port"),
+        (&["--credentials", "no-such.json"], &[], "--credentials: no-such.json: there is no such"),
+        (
+            &["login", "--token-url", "portal.qwen.ai"],
+            &[],
+            "--token-url: \"portal.qwen.ai\" is no URL that",
+        ),
+        (&[], &[("QWEN_CREDENTIALS", "/dev/null")], "--credentials: /dev/null: it holds no"),
     ];
     for (args, env, message) in cases {
         let (code, error) = refusal(args, env);

@@ -299,7 +299,7 @@ fn no_secret_is_in_a_log_at_trace_in_health_or_in_an_error() {
     let mut proxy = command();
     proxy.args(["--upstream", "web", "--base-url", &origin, "--log", "trace", "--credentials"]);
     proxy.arg(folder.path()).env("QWEN_PROXY_API_KEY", "sk-secret-of-the-proxy");
-    proxy.args(["--token-url", &format!("{origin}/api/v1/oauth2/token")]);
+    proxy.args(["--token-url", &format!("{origin}/api/v1/oauth2/token"), "--metrics"]);
     let proxy = Running::start(proxy);
     assert!(proxy.banner.contains("web.json can be read by other users"), "{}", proxy.banner);
     assert!(!proxy.banner.contains("oauth_creds.json can be read"), "{}", proxy.banner);
@@ -333,6 +333,17 @@ fn no_secret_is_in_a_log_at_trace_in_health_or_in_an_error() {
     let health = exchange(&proxy.origin, "GET /health HTTP/1.1", "");
     assert!(health.starts_with("HTTP/1.1 200") && health.contains("sign_in_again"), "{health}");
     said.push(health);
+    let closed = exchange(&proxy.origin, "GET /metrics HTTP/1.1", "");
+    assert!(closed.starts_with("HTTP/1.1 401"), "{closed}");
+    let metrics = ask("GET /metrics", "");
+    for counted in [
+        "tower_qwen_auth_refresh_total{result=\"ok\"}",
+        "tower_qwen_auth_account_state{account=\"default\",state=\"sign_in_again\"} 1",
+        "tower_qwen_auth_requests_total{account=\"web\"}",
+    ] {
+        assert!(metrics.contains(counted), "{counted} is not in {metrics}");
+    }
+    said.push(metrics);
     let (_, log) = proxy.stop("-TERM");
     for told in ["a credential was renewed", "somebody has to sign in again", "TRACE"] {
         assert!(log.contains(told), "{told} is not in the log");

@@ -52,6 +52,19 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     pub(super) log: Option<String>,
 
+    /// Serve what the layers count at /metrics, for Prometheus, behind the API key [default:
+    /// false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_METRICS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) metrics: Option<bool>,
+
     /// The upstreams of the file: its `[[upstream]]` tables.
     #[arg(skip)]
     pub(super) upstream: Vec<UpstreamSettings>,
@@ -216,6 +229,7 @@ impl Settings {
             session_capacity: self.session_capacity.or(other.session_capacity),
             redis: secret(self.redis).or(secret(other.redis)),
             log: text(self.log).or(text(other.log)),
+            metrics: self.metrics.or(other.metrics),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },
         }
     }

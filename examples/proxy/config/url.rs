@@ -50,7 +50,10 @@ pub(super) fn address_from_parts(
     checked_address(address, "HOST")
 }
 
-pub(super) fn parse_url(option: &str, url: &str) -> Result<Uri, ConfigError> {
+/// # Errors
+///
+/// What is wrong with the URL that `option` gives.
+pub(crate) fn parse_url(option: &str, url: &str) -> Result<Uri, ConfigError> {
     let wrong = |what: &str| error(format!("{option}: {what}"));
     // What is wrong is said without the URL where that may hold a password.
     let Ok(uri) = url.parse::<Uri>() else {
