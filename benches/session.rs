@@ -1,28 +1,38 @@
 //! What a history of 1 MiB in 200 messages costs the session and dedup layers, beside a typed
 //! parse and serialisation of the same body by `serde_json` in the same run; and what an event of
-//! an answer costs. The budget: parsing, hashing, dedup and encoding together at most twice
-//! the twin.
+//! an answer costs.
+//!
+//! The budget (DESIGN, 7): parsing, hashing, dedup and encoding together at most twice the twin.
+//! It is dearest when nothing is known of the history: then all of it is written into one message
+//! for upstream. The ratios printed are medians of turns that both take by turns.
+
+#![allow(clippy::print_stdout, reason = "a bench reports")]
 
 use std::{
     future::{Future, Ready, ready},
     hint::black_box,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::stream::{Empty, empty};
-use http::{Request, Response};
+use http::{Request, Response, header::CONTENT_TYPE};
+use http_body::Body;
+use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceBuilder};
 use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, Conversation},
     dedup::DedupLayer,
     openai::decode,
+    qwen::QwenWebLayer,
     session::{KeyChain, MemoryStore, Record, SessionLayer, SessionStore},
+    tool::call::ToolCallLayer,
 };
 
 /// The body that the official clients serialise, and the least that a typed twin keeps of it.
@@ -107,6 +117,71 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// The HTTP service below: opens chats, takes whole histories and answers with a word.
+#[derive(Clone)]
+struct Wire {
+    /// How long a body is that holds the whole history, at least.
+    least: u64,
+}
+
+impl Service<Request<Full<Bytes>>> for Wire {
+    type Response = Response<Full<Bytes>>;
+    type Error = Error;
+    type Future = Ready<Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let (kind, answer) = if request.uri().path().ends_with("/new") {
+            ("application/json", r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#)
+        } else {
+            let length = black_box(&request).body().size_hint().exact().expect("known");
+            assert!(length >= self.least, "{length} bytes are not the whole history");
+            (
+                "text/event-stream",
+                "data: {\"response.created\":{\"chat_id\": \"c-1\", \"parent_id\": \"u-1\", \
+                 \"response_id\":\"r-1\"}}\n\n\
+                 data: {\"choices\": [{\"delta\": {\"role\": \"assistant\", \"content\": \"Yes\", \
+                 \"phase\": \"answer\", \"status\": \"typing\"}}]}\n\n",
+            )
+        };
+        let response = Response::builder().header(CONTENT_TYPE, kind);
+        ready(Ok(response.body(Full::from(answer)).expect("a response")))
+    }
+}
+
+/// Sends one request, and drops the answer.
+fn send<S, B>(stack: &mut S, chat: ChatRequest)
+where
+    S: Service<Request<ChatRequest>, Response = Response<B>, Error = Error>,
+{
+    assert!(stack.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
+    drop(now(stack.call(Request::new(chat))).expect("answered"));
+}
+
+/// Prints how long `ours` takes beside `twin`.
+fn ratio<T>(name: &str, mut twin: impl FnMut() -> T, mut ours: impl FnMut()) {
+    const ROUNDS: usize = 101;
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        black_box(twin());
+        times[0].push(begun.elapsed());
+        let begun = Instant::now();
+        ours();
+        times[1].push(begun.elapsed());
+    }
+    let [twin, ours] = times.map(|mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    });
+    let ratio = ours.as_secs_f64() / twin.as_secs_f64();
+    let verdict = if ratio <= 2.0 { "within" } else { "beyond" };
+    println!("{name}: {ours:.0?} beside {twin:.0?} of the twin: {ratio:.2} ×, {verdict} 2 ×");
+}
+
 fn history(criterion: &mut Criterion) {
     let body = body();
     let chat = decode(&body).expect("a request");
@@ -121,19 +196,30 @@ fn history(criterion: &mut Criterion) {
     now(store.record(&records, None)).expect("memory");
     let layer = SessionLayer::new(store);
     let mut stack = layer.layer(DedupLayer::new().layer(Upstream));
-    let mut through = |chat: ChatRequest| {
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(stack.poll_ready(&mut cx).is_ready());
-        now(stack.call(Request::new(chat))).expect("answered")
-    };
+    let mut through = |chat| send(&mut stack, chat);
 
+    // The same history, of which nothing is known: what upstream gets is all of it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _guard = runtime.enter();
+    let wire = Wire { least: body.len() as u64 / 2 };
+    let edge = ServiceBuilder::new()
+        .layer(SessionLayer::new(MemoryStore::default()))
+        .layer(DedupLayer::new());
+    let web = QwenWebLayer::new().stop_on_drop(false);
+    let mut stack = edge.clone().layer(web.clone()).service(wire.clone());
+    let mut replay = |chat| send(&mut stack, chat);
+    let mut stack = edge.layer(ToolCallLayer::new()).layer(web).service(wire);
+    let mut replay_with_tools = |chat| send(&mut stack, chat);
+
+    let twin = || {
+        let request: TwinRequest = serde_json::from_slice(&body).expect("JSON");
+        serde_json::to_vec(&request).expect("JSON")
+    };
     let mut group = criterion.benchmark_group("history of 1 MiB, 200 messages");
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("twin: serde_json typed parse and serialise", |bencher| {
-        bencher.iter(|| {
-            let request: TwinRequest = serde_json::from_slice(&body).expect("JSON");
-            serde_json::to_vec(&request).expect("JSON")
-        });
+        bencher.iter(twin);
     });
     group.bench_function("key chain", |bencher| {
         bencher.iter(|| {
@@ -148,7 +234,19 @@ fn history(criterion: &mut Criterion) {
     group.bench_function("decode, session and dedup layers", |bencher| {
         bencher.iter(|| through(decode(&body).expect("a request")));
     });
+    group.bench_function("decode, session, dedup and encode", |bencher| {
+        bencher.iter(|| replay(decode(&body).expect("a request")));
+    });
+    group.bench_function("decode, session, dedup, tools and encode", |bencher| {
+        bencher.iter(|| replay_with_tools(decode(&body).expect("a request")));
+    });
     group.finish();
+
+    ratio("known history", twin, || through(decode(&body).expect("a request")));
+    ratio("unknown history, encoded whole", twin, || replay(decode(&body).expect("a request")));
+    ratio("unknown history, calls written as text, encoded whole", twin, || {
+        replay_with_tools(decode(&body).expect("a request"));
+    });
 }
 
 fn answer(criterion: &mut Criterion) {

@@ -24,16 +24,20 @@ impl Shape {
 /// One event, the `n`th of its stream.
 pub(crate) fn event(n: usize) -> String {
     const WORDS: [&str; 8] = ["The", " quick", " brown", " fox", ",", " jumps", " over", " dogs."];
+    delta(n, WORDS[n % WORDS.len()])
+}
+
+/// The `n`th event of its stream, whose delta is `content` as it stands between the quotes.
+pub(crate) fn delta(n: usize, content: &str) -> String {
     let tokens = n + 1;
     let mut event = String::with_capacity(320);
     write!(
         event,
-        "data: {{\"choices\": [{{\"delta\": {{\"role\": \"assistant\", \"content\": \"{}\", \
+        "data: {{\"choices\": [{{\"delta\": {{\"role\": \"assistant\", \"content\": \"{content}\", \
          \"phase\": \"answer\", \"status\": \"typing\"}}}}], \"usage\": {{\"input_tokens\": 1033, \
          \"output_tokens\": {tokens}, \"characters\": 0, \"total_tokens\": {}, \
          \"input_tokens_details\": {{\"text_tokens\": 1033}}, \"output_tokens_details\": \
          {{\"text_tokens\": {tokens}}}, \"cached_tokens\": 0}}}}\n\n",
-        WORDS[n % WORDS.len()],
         tokens + 1033,
     )
     .expect("a string takes everything");

@@ -1,0 +1,336 @@
+//! What a layer costs that has nothing to do, per request and per event, beside the same service
+//! without it in the same run. The budget (DESIGN, 7): 100 ns a request, 20 ns an event.
+//!
+//! Three of them always have something to do and are here all the same, so that it is known what
+//! that is. The session layer hashes every history and every answer, for the next turn may go on
+//! from there; a line of its own shows what it costs beside these hashes. The wrapping layer looks
+//! for tags in all text (its events of reasoning are idle). The reframing layer checks every
+//! byte of an event stream (bodies of another type are idle).
+
+#![allow(clippy::print_stdout, reason = "a bench reports")]
+
+use std::{
+    future::{self, Future, Ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use futures_util::Stream;
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame};
+use tower::{Layer, Service};
+use tower_qwen::{
+    Error,
+    chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role},
+    dedup::DedupLayer,
+    session::{KeyChain, MemoryStore, SessionLayer},
+    sse::SseReframeLayer,
+    tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+};
+
+#[allow(dead_code, reason = "other benches use more of it")]
+mod streams;
+use streams::shapes;
+
+const REQUEST_BUDGET: f64 = 100.0;
+const EVENT_BUDGET: f64 = 20.0;
+
+/// How many events an answer has.
+const EVENTS: usize = 8192;
+
+/// Answers at once, with copies of what it was given.
+#[derive(Clone)]
+struct Upstream<T> {
+    all: Arc<[T]>,
+    kind: &'static str,
+}
+
+/// The answer.
+struct Copies<T> {
+    all: Arc<[T]>,
+    at: usize,
+}
+
+impl<T: Clone> Copies<T> {
+    fn next(&mut self) -> Option<T> {
+        let next = self.all.get(self.at).cloned();
+        self.at += 1;
+        next
+    }
+}
+
+impl<T, B> Service<Request<B>> for Upstream<T> {
+    type Response = Response<Copies<T>>;
+    type Error = Error;
+    type Future = Ready<Result<Self::Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        black_box(&request);
+        let mut response = Response::new(Copies { all: Arc::clone(&self.all), at: 0 });
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        future::ready(Ok(response))
+    }
+}
+
+impl Stream for Copies<ChatEvent> {
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.next().map(Ok))
+    }
+}
+
+impl Body for Copies<Bytes> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(self.next().map(Frame::data).map(Ok))
+    }
+}
+
+/// Sends one request and takes the response, without a runtime's help.
+fn exchange<S, B>(service: &mut S, request: Request<B>) -> S::Response
+where
+    S: Service<Request<B>, Error = Error>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    match pin!(service.call(request)).poll(&mut cx) {
+        Poll::Ready(response) => response.expect("nothing fails here"),
+        Poll::Pending => unreachable!("nothing waits here"),
+    }
+}
+
+/// Reads an answer to its end; how many items it had.
+trait Drain {
+    fn drain(self) -> usize;
+}
+
+/// An answer of chat events.
+struct Events<S>(S);
+
+impl<S: Stream<Item = Result<ChatEvent, Error>>> Drain for Events<S> {
+    fn drain(self) -> usize {
+        let mut events = pin!(self.0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut count = 0;
+        while let Poll::Ready(Some(event)) = events.as_mut().poll_next(&mut cx) {
+            black_box(event.expect("nothing fails here"));
+            count += 1;
+        }
+        count
+    }
+}
+
+/// An answer of bytes.
+struct Frames<S>(S);
+
+impl<S: Body<Data = Bytes, Error: std::fmt::Debug>> Drain for Frames<S> {
+    fn drain(self) -> usize {
+        let mut frames = pin!(self.0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut count = 0;
+        while let Poll::Ready(Some(frame)) = frames.as_mut().poll_frame(&mut cx) {
+            black_box(frame.expect("nothing fails here"));
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Two works of the same number of steps: the best of many turns, a step, with the turns of both
+/// taken by turns.
+fn compare<I, J>(
+    name: &str,
+    budget: f64,
+    steps: usize,
+    rounds: usize,
+    mut plain: (impl FnMut() -> I, impl FnMut(I)),
+    mut with: (impl FnMut() -> J, impl FnMut(J)),
+) {
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..rounds {
+        let input = plain.0();
+        let begun = Instant::now();
+        plain.1(input);
+        best[0] = best[0].min(begun.elapsed());
+        let input = with.0();
+        let begun = Instant::now();
+        with.1(input);
+        best[1] = best[1].min(begun.elapsed());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let [plain, with] = best.map(|best| best.as_secs_f64() * 1e9 / steps as f64);
+    let more = with - plain;
+    let verdict = if more <= budget { "within" } else { "beyond" };
+    println!(
+        "{name:<52} {plain:7.1} ns without, {with:7.1} ns with: {more:7.1} ns more, {verdict} {budget} ns"
+    );
+}
+
+/// Hashes a history and no more: what a session cannot do without.
+#[derive(Clone)]
+struct Hashes<S>(S);
+
+impl<S: Service<Request<ChatRequest>>> Service<Request<ChatRequest>> for Hashes<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ChatRequest>) -> S::Future {
+        let mut chain = KeyChain::new(request.body());
+        request.body().messages.iter().for_each(|message| chain.push(message));
+        black_box(chain.answer());
+        self.0.call(request)
+    }
+}
+
+fn requests<P, S, B: Clone>(
+    criterion: &mut Criterion,
+    name: &str,
+    mut plain: P,
+    mut with: S,
+    request: &Request<B>,
+) where
+    P: Service<Request<B>, Error = Error>,
+    S: Service<Request<B>, Error = Error>,
+{
+    const ROUND: usize = 1000;
+    let some = || (0..ROUND).map(|_| request.clone()).collect::<Vec<_>>();
+    // What the layer makes is dropped with it, as it would be.
+    compare(
+        &format!("{name}, a request"),
+        REQUEST_BUDGET,
+        ROUND,
+        300,
+        (some, |some: Vec<_>| some.into_iter().for_each(|it| drop(exchange(&mut plain, it)))),
+        (some, |some: Vec<_>| some.into_iter().for_each(|it| drop(exchange(&mut with, it)))),
+    );
+    let mut group = criterion.benchmark_group("idle/request");
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched(
+            || request.clone(),
+            // A response that is kept would keep the lease of its chat.
+            |request| drop(exchange(&mut with, request)),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn answers<T, S, B: Clone, D: Drain, E: Drain>(
+    name: &str,
+    upstream: Upstream<T>,
+    mut with: S,
+    request: &Request<B>,
+    of_plain: fn(Response<Copies<T>>) -> D,
+    of_layer: fn(S::Response) -> E,
+) where
+    S: Service<Request<B>, Error = Error>,
+{
+    let mut plain = upstream;
+    let steps = plain.all.len();
+    // A wrapped answer has a completion behind it.
+    let check = |count: usize| assert!((steps..2 * steps).contains(&count), "{name}: {count}");
+    compare(
+        &format!("{name}, an event"),
+        EVENT_BUDGET,
+        steps,
+        200,
+        (|| exchange(&mut plain, request.clone()), |it| check(of_plain(it).drain())),
+        (|| exchange(&mut with, request.clone()), |it| check(of_layer(it).drain())),
+    );
+}
+
+/// Words as a model gives them, in the upstream's buffers.
+fn answer(event: fn(&'static str) -> ChatEvent) -> Upstream<ChatEvent> {
+    const WORDS: [&str; 8] = ["The", " quick", " brown", " fox", ",", " jumps", " over", " dogs."];
+    let words = (0..EVENTS - 1).map(|n| match event(WORDS[n % WORDS.len()]) {
+        ChatEvent::Text(text) => ChatEvent::Text(String::from(text.as_str()).into()),
+        ChatEvent::Reasoning(text) => ChatEvent::Reasoning(String::from(text.as_str()).into()),
+        event => event,
+    });
+    let all = words.chain([ChatEvent::Finished(FinishReason::Stop)]).collect();
+    Upstream { all, kind: "text/event-stream" }
+}
+
+fn chat(conversation: Option<Conversation>) -> Request<ChatRequest> {
+    let mut chat = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+    chat.conversation = conversation;
+    Request::builder().header("x-request-id", "00000000").body(chat).expect("a request")
+}
+
+fn sessions() -> SessionLayer {
+    SessionLayer::new(MemoryStore::default())
+}
+
+fn benches(criterion: &mut Criterion) {
+    let text = answer(|word| ChatEvent::Text(word.into()));
+    let reasoning = answer(|word| ChatEvent::Reasoning(word.into()));
+    let first = chat(None);
+    let own = chat(Some(Conversation::new("chat").with_parent("p").with_account("a")));
+
+    macro_rules! chat {
+        ($name:literal, $layer:expr, $request:expr, $upstream:expr) => {
+            let with = || $layer.layer($upstream.clone());
+            requests(criterion, $name, $upstream.clone(), with(), $request);
+            answers(
+                $name,
+                $upstream.clone(),
+                with(),
+                $request,
+                |response| Events(response.into_body()),
+                |response| Events(response.into_body()),
+            );
+        };
+    }
+    chat!("dedup, no conversation", DedupLayer::new(), &first, text);
+    chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
+    chat!("tool calls, no tools", ToolCallLayer::new(), &first, text);
+    chat!("tool calls of upstream, no tools", ToolCallLayer::native(), &first, text);
+    chat!("tool wrap, reasoning", ToolWrapLayer::new(), &first, reasoning);
+    chat!("tool wrap, text (not idle)", ToolWrapLayer::new(), &first, text);
+    chat!("session, first turn (hashes)", sessions(), &first, text);
+    let (hashes, with) = (Hashes(text.clone()), sessions().layer(text.clone()));
+    requests(criterion, "session, first turn, beside its hashes", hashes, with, &first);
+    chat!("session, the client's chat (hashes)", sessions(), &own, text);
+
+    let aligned = shapes().into_iter().find(|shape| shape.name == "aligned").expect("a shape");
+    let request = Request::new(Bytes::new());
+    for (name, kind) in [
+        ("reframe, another body", "application/json"),
+        ("reframe, aligned (checks every byte)", "text/event-stream"),
+    ] {
+        let frames = Upstream::<Bytes> { all: aligned.pieces.clone().into(), kind };
+        let with = || SseReframeLayer::new().layer(frames.clone());
+        requests(criterion, name, frames.clone(), with(), &request);
+        answers(
+            name,
+            frames.clone(),
+            with(),
+            &request,
+            |response| Frames(response.into_body()),
+            |response| Frames(response.into_body()),
+        );
+    }
+}
+
+criterion_group!(idle, benches);
+criterion_main!(idle);
