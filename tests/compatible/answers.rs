@@ -1,0 +1,326 @@
+//! Answers: streams, and whole ones.
+
+use serde_json::{Value, json};
+use tower_qwen::{
+    ErrorKind,
+    chat::{FinishReason, ToolCall},
+    qwen::compatible::{CompatibleLayer, Server, ThinkTags},
+};
+
+use crate::upstream::{DONE, Upstream, delta, events, finish, generic, request};
+
+/// C1's own transcript: explicit nulls, any key order, usage in a chunk of its own.
+#[tokio::test]
+async fn c1_dashscope_stream() {
+    let answer = generic(concat!(
+        r#"data: {"choices":[{"delta":{"content":"","role":"assistant"},"index":0,"logprobs":null,"finish_reason":null}],"object":"chat.completion.chunk","usage":null,"created":1790000000,"system_fingerprint":null,"model":"qwen-plus","id":"chatcmpl-demo"}"#, "\n\n",
+        r#"data: {"choices":[{"delta":{"content":null,"reasoning_content":"Hm"},"finish_reason":null,"index":0,"logprobs":null}],"usage":null,"model":"qwen-plus","id":"chatcmpl-demo"}"#, "\n\n",
+        r#"data: {"choices":[{"delta":{"content":"Hi","reasoning_content":null},"finish_reason":null,"index":0,"logprobs":null}],"usage":null,"id":"chatcmpl-demo"}"#, "\n\n",
+        r#"data: {"choices":[{"finish_reason":"stop","delta":{"content":""},"index":0,"logprobs":null}],"usage":null,"id":"chatcmpl-demo"}"#, "\n\n",
+        r#"data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"completion_tokens_details":{"reasoning_tokens":6},"prompt_tokens_details":{"cached_tokens":0}},"id":"chatcmpl-demo"}"#, "\n\n",
+        "data: [DONE]\n\n",
+    ))
+    .await
+    .expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("Hm", "Hi"));
+    assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
+    let usage = answer.usage.expect("sent");
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (9, 12, 21));
+    assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(0), Some(6)));
+}
+
+/// C1: tool-call deltas after the first carry empty ids and names, or null arguments.
+#[tokio::test]
+async fn c1_empty_ids_and_names_after_the_first_delta() {
+    let call = |call: Value| delta(json!({"tool_calls": [call]}));
+    let text = events(&[
+        call(
+            json!({"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": null}}),
+        ),
+        call(
+            json!({"index": 0, "id": "", "type": "function", "function": {"name": "", "arguments": "{\"a\""}}),
+        ),
+        call(json!({"index": 0, "id": null, "function": {"name": null, "arguments": ":1}"}})),
+        call(json!({"index": 1, "id": "c2", "function": {"name": "g", "arguments": "{}"}})),
+        call(json!({"index": 1, "id": "c2", "function": {"name": "g", "arguments": ""}})),
+        json!({"choices": [{"finish_reason": "tool_calls", "delta": {}, "index": 0}]}),
+    ]);
+    let answer = generic(&(text + DONE)).await.expect("complete");
+    assert_eq!(
+        answer.tool_calls,
+        [ToolCall::new("c1", "f", "{\"a\":1}"), ToolCall::new("c2", "g", "{}")]
+    );
+    assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+}
+
+/// C2: whole calls in one delta, all with index 0, ids tell them apart; no ids at all; `stop`
+/// behind calls; arguments as an object.
+#[tokio::test]
+async fn c2_calls_that_are_not_counted_or_named_properly() {
+    let text = events(&[
+        delta(json!({"tool_calls": [
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
+            {"index": 0, "id": "b", "function": {"name": "f", "arguments": {"x": [1]}}},
+        ]})),
+        finish("stop"),
+    ]);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!(
+        answer.tool_calls,
+        [ToolCall::new("a", "f", "{}"), ToolCall::new("b", "f", "{\"x\":[1]}")]
+    );
+    assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls), "not `stop` behind calls");
+
+    let text = events(&[
+        delta(json!({"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]})),
+        delta(json!({"tool_calls": [{"function": {"arguments": "}"}}]})),
+        finish("tool_calls"),
+    ]);
+    let answer = generic(&text).await.expect("complete");
+    assert!(answer.tool_calls[0].id.starts_with("call_"), "{:?}", answer.tool_calls);
+    assert_eq!(answer.tool_calls[0].arguments, "{}");
+}
+
+/// Arguments that come before the name wait for it; a call that is never named is none.
+#[tokio::test]
+async fn c1_late_and_missing_names() {
+    let text = events(&[
+        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
+        delta(
+            json!({"tool_calls": [{"index": 1, "id": "c", "function": {"arguments": "{\"a\":"}}]}),
+        ),
+        delta(json!({"tool_calls": [{"index": 1, "function": {"name": "f", "arguments": "1}"}}]})),
+        finish("tool_calls"),
+    ]);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{\"a\":1}")]);
+
+    let nameless = events(&[
+        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
+        finish("tool_calls"),
+    ]);
+    let answer = generic(&nameless).await.expect("complete");
+    assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
+}
+
+/// C2: `reasoning`, `reasoning_content`, or both with the same text.
+#[tokio::test]
+async fn c2_reasoning_under_either_name() {
+    for names in [&["reasoning"][..], &["reasoning_content"], &["reasoning", "reasoning_content"]] {
+        let thought: serde_json::Map<_, _> =
+            names.iter().map(|name| ((*name).to_owned(), json!("hm"))).collect();
+        let text = events(&[delta(Value::Object(thought)), delta(json!({"content": "Hi"}))]);
+        let answer = generic(&(text + &events(&[finish("stop")]))).await.expect("complete");
+        assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"), "{names:?}");
+    }
+}
+
+/// B9, C2: `<think>` in the content, its tags cut anywhere; off by option.
+#[tokio::test]
+async fn b9_think_tags() {
+    let pieces = ["<th", "ink>", "a <", " b</thi", "nk>\n", "\nHi <think>"];
+    let mut chunks: Vec<_> = pieces.iter().map(|piece| delta(json!({"content": piece}))).collect();
+    chunks.push(finish("stop"));
+    let text = events(&chunks);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("a < b", "Hi <think>"));
+
+    let layer = CompatibleLayer::new(Server::Vllm).think_tags(ThinkTags::Ignore);
+    let answer = Upstream::stream(&text).answer(layer, request()).await.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("", &*pieces.concat()));
+}
+
+/// C1, C2: `""` and `"null"` are no finish reasons; the role may come again.
+#[tokio::test]
+async fn c2_empty_finish_reasons_do_not_end_the_answer() {
+    let chunk = |content: &str, reason: &str| json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": reason}]});
+    let text =
+        events(&[chunk("a", ""), chunk("b", "null"), chunk("c", "length"), chunk("d", "stop")]);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!((&*answer.text, answer.finish_reason), ("abc", Some(FinishReason::Length)));
+}
+
+/// C1, C2: one of finish reason and `[DONE]` is enough, none is a cut.
+#[tokio::test]
+async fn c2_ends() {
+    let text = events(&[delta(json!({"content": "a"}))]);
+    let answer = generic(&(text.clone() + DONE)).await.expect("[DONE] says that it is complete");
+    assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
+    let answer = generic(&(text.clone() + &events(&[finish("stop")]))).await;
+    assert!(answer.is_ok(), "a finish reason does");
+    let without_newlines = text.clone() + "data: [DONE]";
+    assert!(generic(&without_newlines).await.is_ok());
+
+    // Ollama's silent end: one empty chunk with an empty model name, then nothing.
+    let ollama = json!({"id": "", "model": "", "choices": [{"index": 0, "delta": {}, "finish_reason": null}]});
+    for cut in [text.clone(), text + &events(&[ollama])] {
+        assert_eq!(generic(&cut).await.expect_err("cut").kind(), ErrorKind::Truncated);
+    }
+    assert_eq!(generic("").await.expect_err("nothing").kind(), ErrorKind::Truncated);
+}
+
+/// C2: usage on every chunk (`continuous_usage_stats`), on the finish chunk, or after it.
+#[tokio::test]
+async fn c2_usage_wherever_it_stands() {
+    let with = |mut chunk: Value, n: u64| {
+        chunk["usage"] = json!({"prompt_tokens": 3, "completion_tokens": n, "total_tokens": 3 + n});
+        chunk
+    };
+    let alone = json!({"choices": []});
+    for text in [
+        events(&[with(delta(json!({"content": "a"})), 1), with(finish("stop"), 2)]),
+        events(&[delta(json!({"content": "a"})), finish("stop"), with(alone, 2)]) + DONE,
+    ] {
+        let usage = generic(&text).await.expect("complete").usage.expect("sent");
+        assert_eq!(usage.total_tokens, 5);
+    }
+}
+
+/// A server that ignores `stream`.
+#[tokio::test]
+async fn c1_a_whole_answer_is_read_as_one() {
+    let body = json!({"id": "i", "choices": [{"index": 0, "finish_reason": null,
+        "message": {"role": "assistant", "content": "<think>hm</think>Hi", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}});
+    let upstream = Upstream::json(200, &body);
+    let answer = upstream.answer(CompatibleLayer::new(Server::Generic), request()).await;
+    let answer = answer.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
+    assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{}")]);
+    assert_eq!(answer.usage.expect("sent").total_tokens, 3);
+}
+
+/// C1: a whole answer without a finish reason was cut at 300 s, unless it ends with whole calls.
+#[tokio::test]
+async fn c1_a_whole_answer_without_a_finish_reason() {
+    let call =
+        |arguments: &str| json!([{"id": "c", "function": {"name": "f", "arguments": arguments}}]);
+    for (message, reason) in [
+        (json!({"content": "half of"}), FinishReason::Length),
+        (json!({"content": null, "tool_calls": call("{\"a\":1}")}), FinishReason::ToolCalls),
+        (json!({"content": "x", "tool_calls": call("{\"a\":")}), FinishReason::Length),
+    ] {
+        let body = json!({"choices": [{"index": 0, "finish_reason": null, "message": message}]});
+        let upstream = Upstream::json(200, &body);
+        let answer = upstream.answer(CompatibleLayer::new(Server::DashScope), request()).await;
+        assert_eq!(answer.expect("an answer").finish_reason, Some(reason), "{body}");
+    }
+}
+
+/// C2: `reasoning` in a whole answer too (vLLM of 2026, Ollama).
+#[tokio::test]
+async fn c2_reasoning_of_a_whole_answer() {
+    for name in ["reasoning", "reasoning_content"] {
+        let mut message = json!({"role": "assistant", "content": "Hi"});
+        message[name] = "hm".into();
+        let body = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]});
+        let upstream = Upstream::json(200, &body);
+        let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+        let answer = answer.expect("complete");
+        assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
+    }
+}
+
+/// C1: deltas with many explicit nulls. C2: SGLang's first chunk has null fields.
+#[tokio::test]
+async fn c1_explicit_nulls() {
+    let nulls = json!({"role": null, "content": null, "reasoning_content": null, "reasoning": null,
+        "function_call": null, "refusal": null, "tool_calls": null, "audio": null});
+    let mut text = nulls.clone();
+    text["content"] = "Hi".into();
+    let mut call = nulls.clone();
+    call["tool_calls"] = json!([{"index": 0, "id": "c", "type": "function",
+        "function": {"name": "f", "arguments": null}}]);
+    let with_null_delta = json!({"choices": [{"index": 0, "delta": null, "finish_reason": null}],
+        "usage": null, "error": null});
+    let text = events(&[with_null_delta, delta(nulls), delta(text), delta(call), finish("stop")]);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!((&*answer.text, answer.tool_calls.len()), ("Hi", 1));
+}
+
+/// C2: the finish reason is missing on middle chunks (a vLLM of 2025); `stop_reason` (vLLM),
+/// `matched_stop` (SGLang) and `timings` (llama.cpp) stand beside the last.
+#[tokio::test]
+async fn c2_final_chunks() {
+    let middle = json!({"choices": [{"index": 0, "delta": {"content": "Hi"}}]});
+    for more in [
+        json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop", "stop_reason": 151_645}]}),
+        json!({"choices": [{"index": 0, "delta": {"content": null}, "finish_reason": "stop", "matched_stop": "x"}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "timings": {"prompt_n": 1},
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}),
+    ] {
+        let answer = generic(&events(&[middle.clone(), more])).await.expect("complete");
+        assert_eq!((&*answer.text, answer.finish_reason), ("Hi", Some(FinishReason::Stop)));
+    }
+}
+
+/// C2: llama.cpp keeps a stream alive with bare `:` lines; C1: `data:` may have no space.
+#[tokio::test]
+async fn c2_comments_keep_a_stream_alive() {
+    let chunk = delta(json!({"content": "Hi"}));
+    let text = format!(":\n\n:\r\ndata:{chunk}\r\n\r\n: ping\n\ndata: {}\n\n:\n", finish("stop"));
+    assert_eq!(generic(&text).await.expect("complete").text, "Hi");
+}
+
+/// C2: templates that write the opening tag into the prompt: what stands before a lone closing
+/// tag is thinking, where the server is known to be such.
+#[tokio::test]
+async fn c2_think_tag_opened_by_the_template() {
+    let text =
+        events(&[delta(json!({"content": "hm</thi"})), delta(json!({"content": "nk>\n\nHi"}))]);
+    let text = text + &events(&[finish("stop")]);
+    let layer = CompatibleLayer::new(Server::LlamaCpp).think_tags(ThinkTags::Opened);
+    let answer = Upstream::stream(&text).answer(layer, request()).await.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
+    // A server that is not known to be such has already sent it as the answer.
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("", "hm</think>\n\nHi"));
+}
+
+/// B9: the cache's counters stand beside those of OpenAI; counts of another kind cost no answer.
+#[tokio::test]
+async fn b9_usage_with_counters_of_the_cache() {
+    let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 8, "cache_creation_input_tokens": 1,
+            "cache_type": "ephemeral", "cache_creation": {"ephemeral_5m_input_tokens": 1}}});
+    let with = |usage: Value| json!({"choices": [], "usage": usage});
+    let start = || events(&[delta(json!({"content": "a"})), finish("stop")]);
+    let answer = generic(&(start() + &events(&[with(usage)]) + DONE)).await.expect("complete");
+    let usage = answer.usage.expect("sent");
+    assert_eq!((usage.total_tokens, usage.cached_tokens), (11, Some(8)));
+
+    for odd in [json!("many"), json!({"prompt_tokens": -1}), json!([1])] {
+        let answer = generic(&(start() + &events(&[with(odd)]) + DONE)).await.expect("complete");
+        assert_eq!((&*answer.text, answer.usage), ("a", None));
+    }
+}
+
+/// C2: fragments of calls from llama.cpp, whole calls with right indexes from Ollama.
+#[tokio::test]
+async fn c2_calls_in_pieces_and_whole() {
+    let piece = |call: Value| delta(json!({"tool_calls": [call]}));
+    let pieces = [
+        piece(
+            json!({"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}}),
+        ),
+        piece(json!({"index": 0, "function": {"arguments": "\"x\":1"}})),
+        piece(json!({"index": 0, "function": {"arguments": "}"}})),
+        piece(
+            json!({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}),
+        ),
+        finish("tool_calls"),
+    ];
+    let whole = [
+        delta(json!({"role": "assistant", "content": "", "tool_calls": [
+            {"id": "a", "index": 0, "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+            {"id": "b", "index": 1, "type": "function", "function": {"name": "g", "arguments": "{}"}}]})),
+        finish("stop"),
+    ];
+    for chunks in [&pieces[..], &whole] {
+        let answer = generic(&events(chunks)).await.expect("complete");
+        let wanted = [ToolCall::new("a", "f", "{\"x\":1}"), ToolCall::new("b", "g", "{}")];
+        assert_eq!(answer.tool_calls, wanted);
+        assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+    }
+}

@@ -1,0 +1,188 @@
+//! Errors: what statuses, codes and texts mean.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tower_qwen::{
+    ErrorKind,
+    qwen::compatible::{CompatibleLayer, Server},
+};
+
+use crate::upstream::{DONE, Seen, Upstream, delta, events, generic, request};
+
+/// C1, C2: errors inside a stream, before and behind the first content; wrapped, flat, a string.
+#[tokio::test]
+async fn c2_errors_inside_the_stream() {
+    let rate = json!({"message": "requests throttling triggered", "code": "Throttling.RateQuota"});
+    for (fault, kind) in [
+        (json!({"error": rate}), ErrorKind::RateLimited),
+        (rate, ErrorKind::RateLimited),
+        (json!({"error": {"message": "boom", "code": 500}}), ErrorKind::Upstream),
+        (
+            json!({"object": "error", "message": "too long: maximum context length is 8", "code": 400}),
+            ErrorKind::ContextLength,
+        ),
+        (json!({"error": "boom"}), ErrorKind::Upstream),
+    ] {
+        for before in [&[][..], &[delta(json!({"content": "a"}))]] {
+            let text = events(before) + &events(std::slice::from_ref(&fault)) + DONE;
+            let error = generic(&text).await.expect_err(&fault.to_string());
+            assert_eq!(error.kind(), kind, "{fault}");
+        }
+    }
+}
+
+/// B8, C1, C2: what statuses, codes and texts mean, per kind of server.
+#[tokio::test]
+async fn c1_errors_keep_their_meaning() {
+    let wrapped = |message: &str, code: Value| json!({"error": {"message": message, "code": code}});
+    #[rustfmt::skip]
+    let cases = [
+        (Server::DashScope, 401, wrapped("Incorrect API key provided", json!("invalid_api_key")), ErrorKind::Auth),
+        (Server::DashScope, 400, json!({"code": "InvalidParameter", "message": "no", "request_id": "r"}), ErrorKind::InvalidRequest),
+        (Server::DashScope, 400, wrapped("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 5]", json!("x")), ErrorKind::ContextLength),
+        (Server::DashScope, 400, wrapped("inappropriate", json!("data_inspection_failed")), ErrorKind::ContentFilter),
+        (Server::DashScope, 400, wrapped("overdue", json!("Arrearage")), ErrorKind::Quota),
+        (Server::DashScope, 403, wrapped("no access", json!("Model.AccessDenied")), ErrorKind::Permission),
+        (Server::DashScope, 403, wrapped("free tier", json!("AllocationQuota.FreeTierOnly")), ErrorKind::Quota),
+        (Server::DashScope, 404, wrapped("gone", json!("model_not_found")), ErrorKind::ModelNotFound),
+        (Server::DashScope, 429, wrapped("Allocated quota exceeded", json!("insufficient_quota")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("Free allocated quota exceeded.", json!("insufficient_quota")), ErrorKind::Quota),
+        (Server::DashScope, 500, wrapped("late", json!("RequestTimeOut")), ErrorKind::Timeout),
+        (Server::DashScope, 503, wrapped("busy", json!("ModelServingError")), ErrorKind::Overloaded),
+        (Server::DashScope, 400, wrapped("no thinking", json!("InvalidParameter.NotSupportEnableThinking")), ErrorKind::InvalidRequest),
+        (Server::DashScope, 400, wrapped("<400> InternalError.Algo.DataInspectionFailed: no", json!("x")), ErrorKind::ContentFilter),
+        (Server::DashScope, 400, wrapped("no", json!("DataInspectionFailed")), ErrorKind::ContentFilter),
+        (Server::DashScope, 403, wrapped("no access", json!("access_denied")), ErrorKind::Permission),
+        (Server::DashScope, 403, wrapped("no access", json!("AccessDenied.Unpurchased")), ErrorKind::Permission),
+        (Server::DashScope, 404, wrapped("gone", json!("ModelNotFound")), ErrorKind::ModelNotFound),
+        (Server::DashScope, 404, wrapped("gone", json!("model_not_supported")), ErrorKind::ModelNotFound),
+        (Server::DashScope, 429, wrapped("slow", json!("Throttling")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("slow", json!("Throttling.RateQuota")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("slow", json!("LimitRequests")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("Request rate increased too quickly", json!("limit_burst_rate")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("tokens", json!("Throttling.AllocationQuota")), ErrorKind::RateLimited),
+        (Server::DashScope, 429, wrapped("buy it", json!("CommodityNotPurchased")), ErrorKind::Quota),
+        (Server::DashScope, 429, wrapped("pay it", json!("PostpaidBillOverdue")), ErrorKind::Quota),
+        (Server::DashScope, 500, wrapped("oops", json!("InternalError.Algo")), ErrorKind::Upstream),
+        (Server::DashScope, 500, wrapped("oops", json!("ModelServiceFailed")), ErrorKind::Upstream),
+        (Server::DashScope, 503, wrapped("busy", json!("ModelUnavailable")), ErrorKind::Overloaded),
+        (Server::Portal, 401, wrapped("invalid access token or token expired", json!("invalid_api_key")), ErrorKind::Auth),
+        (Server::Portal, 429, wrapped("requests throttling triggered", json!(null)), ErrorKind::RateLimited),
+        (Server::Portal, 502, json!({}), ErrorKind::Upstream),
+        (Server::SgLang, 400, json!({"object": "error", "code": 400, "message": "The input (9 tokens) is longer than the model's context length (8 tokens)."}), ErrorKind::ContextLength),
+        (Server::Ollama, 400, wrapped("the input length exceeds the context length", json!(null)), ErrorKind::ContextLength),
+        (Server::Vllm, 503, json!({}), ErrorKind::Overloaded),
+        (Server::Vllm, 501, wrapped("not here", json!(501)), ErrorKind::Unsupported),
+        (Server::Portal, 403, wrapped("no", json!("insufficient_quota")), ErrorKind::Quota),
+        (Server::Portal, 403, wrapped("access denied", json!(null)), ErrorKind::Auth),
+        (Server::Portal, 400, wrapped("invalid access token or token expired", json!(null)), ErrorKind::Auth),
+        (Server::Portal, 429, wrapped("You exceeded your current quota", json!(null)), ErrorKind::Quota),
+        (Server::Portal, 504, wrapped("stream timeout", json!(null)), ErrorKind::Timeout),
+        (Server::Vllm, 400, wrapped("maximum context length is 4096 tokens", json!(400)), ErrorKind::ContextLength),
+        (Server::SgLang, 400, json!({"object": "error", "message": "bad", "type": "BadRequestError", "param": "n", "code": 400}), ErrorKind::InvalidRequest),
+        (Server::LlamaCpp, 503, wrapped("Loading model", json!(503)), ErrorKind::Overloaded),
+        (Server::LlamaCpp, 400, json!({"error": {"code": 400, "message": "long", "type": "exceed_context_size_error"}}), ErrorKind::ContextLength),
+        (Server::Ollama, 404, json!({"error": {"message": "model 'x' not found", "type": "api_error", "param": null, "code": null}}), ErrorKind::ModelNotFound),
+    ];
+    for (server, status, body, kind) in cases {
+        let upstream = Upstream::json(status, &body);
+        let error = upstream.answer(CompatibleLayer::new(server), request()).await;
+        let error = error.expect_err("an error");
+        assert_eq!(error.kind(), kind, "{server:?} {status} {body}");
+        assert!(error.code().is_none_or(|code| code.parse::<u16>().is_err()), "a numeric code");
+    }
+}
+
+#[tokio::test]
+async fn c1_tokens_per_minute_say_how_long_to_wait() {
+    let body =
+        json!({"error": {"message": "Allocated quota exceeded", "code": "insufficient_quota"}});
+    let upstream = Upstream::json(429, &body);
+    let error = upstream.answer(CompatibleLayer::new(Server::DashScope), request()).await;
+    assert_eq!(error.expect_err("429").retry_after(), Some(Duration::from_secs(60)));
+}
+
+/// A gateway's page is not shown to the client.
+#[tokio::test]
+async fn an_error_page_is_not_passed_on() {
+    let upstream = Upstream {
+        status: 502,
+        content_type: "text/html",
+        pieces: vec![Bytes::from_static(b"<html><body>Bad Gateway</body></html>")],
+        seen: Seen::default(),
+    };
+    let error = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+    assert_eq!(error.expect_err("502").message(), "the upstream answered with status 502");
+}
+
+/// C1: with a good status, or in a stream, the code is all there is.
+#[tokio::test]
+async fn c1_codes_mean_the_same_without_a_status() {
+    for (code, message, kind) in [
+        ("InvalidApiKey", "no", ErrorKind::Auth),
+        ("invalid_api_key", "no", ErrorKind::Auth),
+        ("AccessDenied", "no", ErrorKind::Permission),
+        ("ModelNotFound", "no", ErrorKind::ModelNotFound),
+        ("InvalidParameter", "no", ErrorKind::InvalidRequest),
+        ("invalid_parameter_error", "no", ErrorKind::InvalidRequest),
+        ("Throttling.RateQuota", "no", ErrorKind::RateLimited),
+        ("RequestTimeOut", "no", ErrorKind::Timeout),
+        ("ModelServingError", "no", ErrorKind::Overloaded),
+        ("unavailable_error", "Loading model", ErrorKind::Overloaded),
+        ("SystemError", "no", ErrorKind::Upstream),
+        ("x", "Too many requests", ErrorKind::RateLimited),
+    ] {
+        let wrapped = json!({"error": {"message": message, "code": code}});
+        let native = json!({"code": code, "message": message, "request_id": "r"});
+        for body in [wrapped, native] {
+            let whole = Upstream::json(200, &body);
+            let stream = Upstream::stream(&events(std::slice::from_ref(&body)));
+            for upstream in [whole, stream] {
+                let layer = CompatibleLayer::new(Server::DashScope);
+                let error = upstream.answer(layer, request()).await.expect_err("an error");
+                assert_eq!(error.kind(), kind, "{body}");
+            }
+        }
+    }
+}
+
+/// C2: llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
+/// `[DONE]`; an event of that type is an error too, whatever its data is.
+#[tokio::test]
+async fn c2_error_lines() {
+    let flat = json!({"code": 503, "message": "no slot", "type": "unavailable_error"});
+    for fault in [
+        format!("error: {flat}\n\n{DONE}"),
+        format!("error: {}\n\n{DONE}", json!({ "error": flat })),
+        format!("error:{flat}"),
+        format!("event: error\ndata: {flat}\n\n"),
+        format!("event: error\ndata: {}\n\n", json!({ "error": flat })),
+    ] {
+        for before in [&[][..], &[delta(json!({"content": "a"}))]] {
+            let error = generic(&(events(before) + &fault)).await.expect_err(&fault);
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Overloaded, "no slot"));
+        }
+    }
+    for words in ["event: error\ndata: out of memory\n\n", "error: out of memory\n\n"] {
+        let error = generic(words).await.expect_err(words);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, "out of memory"));
+    }
+}
+
+/// C2: a server that is still loading may refuse the connection: another try may help.
+#[tokio::test]
+async fn c2_a_refused_connection() {
+    use tower::ServiceExt;
+
+    let service = tower::ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
+        tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
+            let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
+        }),
+    );
+    let error = service.oneshot(http::Request::new(request())).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Upstream);
+    assert!(error.is_retryable());
+}

@@ -1,0 +1,346 @@
+//! Requests: what goes out to which server.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_qwen::{
+    chat::{
+        ChatRequest, Content, FunctionTool, Message, Part, PartKind, ReasoningEffort, Role, Tool,
+        ToolCall, ToolChoice,
+    },
+    qwen::compatible::{CompatibleLayer, Server},
+};
+
+use crate::upstream::{DONE, Upstream, events, finish, request};
+
+async fn sent(server: Server, request: ChatRequest) -> (String, HeaderMap, Value) {
+    let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
+    let seen = Arc::clone(&upstream.seen);
+    upstream.answer(CompatibleLayer::new(server), request).await.expect("complete");
+    let seen = seen.lock().expect("not poisoned").take();
+    seen.expect("called")
+}
+
+fn full_request() -> ChatRequest {
+    let mut request = request();
+    let mut call = Message::empty(Role::Assistant);
+    call.tool_calls = vec![ToolCall::new("c", "f", "{\"a\":1}")];
+    let mut result = Message::new(Role::Tool, "42");
+    result.tool_call_id = Some("c".into());
+    let mut image = Message::empty(Role::User);
+    image.content = Some(Content::Parts(vec![
+        Part::new(PartKind::Text("see".into())),
+        Part::new(PartKind::Image { url: "https://example.org/i.png".into(), detail: None }),
+    ]));
+    request.messages = Arc::new(vec![Message::new(Role::Developer, "d"), call, result, image]);
+    let schema = json!({"type": "object", "additionalProperties": false,
+        "properties": {"additionalProperties": {"type": "string"}}});
+    request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", schema))]);
+    request.tool_choice = Some(ToolChoice::Function("f".into()));
+    request.sampling.temperature = Some(0.7);
+    request.sampling.stop = vec!["END".into()];
+    request.sampling.max_tokens = Some(100_000);
+    let extra =
+        json!({"enable_search": true, "logit_bias": {"5": 1}, "chat_template_kwargs": {"x": 1}});
+    request.extra = Arc::new(extra.as_object().expect("an object").clone());
+    request
+}
+
+#[tokio::test]
+async fn a_request_goes_out_as_the_client_meant_it() {
+    let (path, headers, body) = sent(Server::Generic, full_request()).await;
+    assert_eq!(path, "/chat/completions");
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(
+        body,
+        json!({
+            "model": "m",
+            "messages": [
+                {"role": "system", "content": "d"},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
+                {"role": "tool", "content": "42", "tool_call_id": "c"},
+                {"role": "user", "content": [{"type": "text", "text": "see"},
+                    {"type": "image_url", "image_url": {"url": "https://example.org/i.png"}}]},
+            ],
+            "stream": true,
+            "stream_options": {"include_usage": true},
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {
+                "type": "object", "additionalProperties": false,
+                "properties": {"additionalProperties": {"type": "string"}}}}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "max_tokens": 100_000,
+            "temperature": 0.7,
+            "stop": ["END"],
+            "chat_template_kwargs": {"x": 1},
+            "enable_search": true,
+            "logit_bias": {"5": 1},
+        })
+    );
+}
+
+/// B7: the portal's quirks.
+#[tokio::test]
+async fn b7_the_portal_is_stricter() {
+    let mut request = full_request();
+    request.model = "qwen3.6-plus".into();
+    let (_, headers, body) = sent(Server::Portal, request).await;
+    assert_eq!(headers["x-dashscope-authtype"], "qwen-oauth");
+    assert_eq!(body["model"], "coder-model");
+    assert_eq!(body["max_tokens"], 65_536);
+    assert_eq!(
+        body["messages"][0]["content"],
+        json!([{"type": "text", "text": "d", "cache_control": {"type": "ephemeral"}}])
+    );
+    let parameters = &body["tools"][0]["function"]["parameters"];
+    assert!(parameters.get("additionalProperties").is_none());
+    assert!(parameters["properties"].get("additionalProperties").is_some(), "a property's name");
+
+    let mut plain =
+        ChatRequest::new("m", vec![Message::new(Role::User, "a"), Message::new(Role::User, "b")]);
+    plain.tools = Arc::default();
+    let (_, _, body) = sent(Server::Portal, plain).await;
+    let roles: Vec<_> =
+        body["messages"].as_array().expect("messages").iter().map(|m| &m["role"]).collect();
+    assert_eq!(roles, ["system", "user"], "a system message, and neighbours of one role merged");
+    assert_eq!(body["messages"][1]["content"], "a\n\nb");
+    assert!(body.get("tools").is_none());
+}
+
+/// B7, C1, C2: how each kind is told to think or not.
+#[tokio::test]
+async fn c2_thinking_per_server() {
+    let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<u64>| {
+        let mut request = request();
+        request.reasoning.effort = effort;
+        request.reasoning.enabled = enabled;
+        request.reasoning.budget = budget;
+        request
+    };
+    let low = || asked(Some(ReasoningEffort::Low), None, None);
+    let off = || asked(None, Some(false), None);
+    for (server, request, expected) in [
+        (Server::DashScope, low(), json!({"enable_thinking": true, "thinking_budget": 1024})),
+        (Server::DashScope, off(), json!({"enable_thinking": false})),
+        (
+            Server::DashScope,
+            asked(None, None, Some(9)),
+            json!({"enable_thinking": true, "thinking_budget": 9}),
+        ),
+        (Server::Vllm, off(), json!({"chat_template_kwargs": {"enable_thinking": false}})),
+        (
+            Server::SgLang,
+            asked(None, Some(true), None),
+            json!({"chat_template_kwargs": {"enable_thinking": true}}),
+        ),
+        (Server::LlamaCpp, off(), json!({"chat_template_kwargs": {"enable_thinking": false}})),
+        (
+            Server::Portal,
+            asked(Some(ReasoningEffort::Medium), None, None),
+            json!({"enable_thinking": true, "thinking_budget": 8192}),
+        ),
+        (
+            Server::Portal,
+            asked(Some(ReasoningEffort::High), None, None),
+            json!({"enable_thinking": true}),
+        ),
+        (
+            Server::DashScope,
+            asked(Some(ReasoningEffort::None), None, Some(9)),
+            json!({"enable_thinking": false}),
+        ),
+        (Server::Ollama, off(), json!({"reasoning_effort": "none"})),
+        (Server::Ollama, low(), json!({"reasoning_effort": "low"})),
+        (Server::Generic, low(), json!({"reasoning_effort": "low"})),
+        (Server::Generic, asked(None, None, None), json!({})),
+    ] {
+        let (_, _, mut body) = sent(server, request).await;
+        let body = body.as_object_mut().expect("an object");
+        for key in ["model", "messages", "stream", "stream_options"] {
+            body.remove(key);
+        }
+        assert_eq!(Value::Object(body.clone()), expected, "{server:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_credentials_travel_with_a_request() {
+    let (names, noted) = (Arc::new(Mutex::new(Vec::new())), events(&[finish("stop")]));
+    let service = {
+        let names = Arc::clone(&names);
+        service_fn(move |request: Request<Full<Bytes>>| {
+            *names.lock().expect("not poisoned") =
+                request.headers().keys().map(ToString::to_string).collect();
+            let body = Full::new(Bytes::from(noted.clone()));
+            let response =
+                Response::builder().header("content-type", "text/event-stream").body(body);
+            std::future::ready(Ok::<_, Infallible>(response.expect("a response")))
+        })
+    };
+    let mut chat = Request::new(request());
+    for name in ["authorization", "cookie", "x-client", "x-request-id"] {
+        chat.headers_mut().insert(name, "demo".parse().expect("a value"));
+    }
+    let service = ServiceBuilder::new().layer(CompatibleLayer::default()).service(service);
+    drop(service.oneshot(chat).await.expect("committed"));
+    let mut names = names.lock().expect("not poisoned").clone();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "authorization", "content-type", "cookie", "x-request-id"]);
+}
+
+/// B7: the portal's other names and its limits; others are added by option, for any server.
+#[tokio::test]
+async fn b7_names_and_limits() {
+    let asked = |model: &str| {
+        let mut request = request();
+        request.model = model.into();
+        request.sampling.max_tokens = Some(1_000_000);
+        request
+    };
+    for (layer, model, sent_model, tokens) in [
+        (CompatibleLayer::new(Server::Portal), "qwen3.5-plus", "coder-model", 65_536),
+        (CompatibleLayer::new(Server::Portal), "qwen3.6-plus", "coder-model", 65_536),
+        (CompatibleLayer::new(Server::Portal), "qwen3-coder-plus", "qwen3-coder-plus", 65_536),
+        (CompatibleLayer::new(Server::Portal), "vision-model", "vision-model", 32_768),
+        (CompatibleLayer::new(Server::Portal), "other", "other", 1_000_000),
+        (CompatibleLayer::new(Server::DashScope), "qwen3.6-plus", "qwen3.6-plus", 1_000_000),
+        (
+            CompatibleLayer::new(Server::Portal)
+                .alias("gpt-4o", "vision-model")
+                .alias("qwen3.6-plus", "x")
+                .max_tokens("vision-model", 10),
+            "gpt-4o",
+            "vision-model",
+            10,
+        ),
+        (
+            CompatibleLayer::new(Server::Portal).alias("qwen3.6-plus", "x"),
+            "qwen3.6-plus",
+            "x",
+            1_000_000,
+        ),
+        (
+            CompatibleLayer::new(Server::Vllm).alias("a", "b").alias("a", "c").max_tokens("c", 7),
+            "a",
+            "c",
+            7,
+        ),
+    ] {
+        let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
+        let seen = Arc::clone(&upstream.seen);
+        upstream.answer(layer, asked(model)).await.expect("complete");
+        let (_, _, body) = seen.lock().expect("not poisoned").take().expect("called");
+        assert_eq!((&body["model"], &body["max_tokens"]), (&json!(sent_model), &json!(tokens)));
+    }
+    // Who does not ask for a number is not given one.
+    let (_, _, body) =
+        sent(Server::Portal, ChatRequest::new("vision-model", vec![Message::new(Role::User, "x")]))
+            .await;
+    assert!(body.get("max_tokens").is_none());
+}
+
+/// C1: the fields of DashScope pass as they came, at the top and in parts; and so does what the
+/// vocabulary names and DashScope reads differently.
+#[tokio::test]
+async fn c1_extra_fields_pass() {
+    let extra = json!({
+        "enable_search": true,
+        "search_options": {"forced_search": true, "search_strategy": "max", "enable_source": true},
+        "preserve_thinking": true, "vl_high_resolution_images": true,
+        "enable_code_interpreter": true, "translation_options": {"target_lang": "English"},
+        "modalities": ["text"], "logprobs": true, "top_logprobs": 2, "metadata": {"sessionId": "s"},
+    });
+    let mut request = request();
+    request.extra = Arc::new(extra.as_object().expect("an object").clone());
+    request.sampling.top_k = Some(20);
+    request.sampling.repetition_penalty = Some(1.05);
+    request.sampling.seed = Some(7);
+    request.parallel_tool_calls = Some(true);
+    request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", None))]);
+    let mut part = Part::new(PartKind::Text("long".into()));
+    part.extra.insert("cache_control".into(), json!({"type": "ephemeral"}));
+    let mut message = Message::empty(Role::System);
+    message.content = Some(Content::Parts(vec![part]));
+    request.messages = Arc::new(vec![message, Message::new(Role::User, "x")]);
+    let (_, _, body) = sent(Server::DashScope, request).await;
+    for (name, value) in extra.as_object().expect("an object") {
+        assert_eq!(&body[name], value, "{name}");
+    }
+    for (name, value) in [
+        ("top_k", json!(20)),
+        ("repetition_penalty", json!(1.05)),
+        ("seed", json!(7)),
+        ("parallel_tool_calls", json!(true)),
+    ] {
+        assert_eq!(body[name], value, "{name}");
+    }
+    assert_eq!(
+        body["messages"][0]["content"],
+        json!([{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}])
+    );
+    // C1: whole calls of older models with thinking on are refused, and cut at 300 s.
+    assert_eq!(
+        (&body["stream"], &body["stream_options"]["include_usage"]),
+        (&json!(true), &json!(true))
+    );
+}
+
+/// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.
+#[cfg(feature = "auth")]
+#[test]
+fn b6_the_base_url_of_a_login() {
+    use tower_qwen::auth::Credential;
+
+    for (resource_url, base_url, server) in [
+        (None, "https://portal.qwen.ai/v1", Server::Portal),
+        (Some("portal.qwen.ai"), "https://portal.qwen.ai/v1", Server::Portal),
+        (Some("https://portal.qwen.ai/v1/"), "https://portal.qwen.ai/v1", Server::Portal),
+        (
+            Some("dashscope.aliyuncs.com/compatible-mode"),
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+            Server::DashScope,
+        ),
+        (Some("http://127.0.0.1:9"), "http://127.0.0.1:9/v1", Server::Generic),
+    ] {
+        let mut credential = Credential::oauth("at", None, None).expect("a token");
+        if let Some(url) = resource_url {
+            credential = credential.with_resource_url(url);
+        }
+        assert_eq!(credential.base_url().as_deref(), Some(base_url));
+        assert_eq!(Server::from_base_url(base_url), server);
+    }
+}
+
+/// C1: the hosts of DashScope, workspaces and coding plans included; names go there and back.
+#[test]
+fn c1_hosts_and_names() {
+    for host in [
+        "dashscope.aliyuncs.com",
+        "dashscope-intl.aliyuncs.com",
+        "dashscope-us.aliyuncs.com",
+        "cn-hongkong.dashscope.aliyuncs.com",
+        "ws-1.cn-beijing.maas.aliyuncs.com",
+        "coding.dashscope.aliyuncs.com",
+        "DASHSCOPE.aliyuncs.com.",
+    ] {
+        assert_eq!(Server::from_host(host), Server::DashScope, "{host}");
+    }
+    assert_eq!(Server::from_base_url("https://Portal.qwen.ai:443/v1"), Server::Portal);
+    for other in ["notaliyuncs.com", "aliyuncs.com.example.org", "localhost", "", "://"] {
+        assert_eq!(Server::from_host(other), Server::Generic, "{other}");
+        assert_eq!(Server::from_base_url(other), Server::Generic, "{other}");
+    }
+    for name in
+        ["generic", "dashscope", "portal", "vllm", "sglang", "ollama", "llamacpp", "lmstudio"]
+    {
+        assert_eq!(Server::from_name(name).map(Server::name), Some(name));
+    }
+    assert_eq!(Server::from_name("vLLM"), None);
+}
