@@ -659,10 +659,11 @@ fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> Byte
     let missing = range.len().next_multiple_of(CHECK_BLOCK) - range.len();
     let before = missing.min(range.start - around.start);
     let end = range.end + (missing - before);
-    if missing > 0 && end <= around.end {
-        if let Ok(checked) = ByteString::try_from(owner.slice(range.start - before..end)) {
-            return checked.slice_ref(&checked[before..before + range.len()]);
-        }
+    if missing > 0
+        && end <= around.end
+        && let Ok(checked) = ByteString::try_from(owner.slice(range.start - before..end))
+    {
+        return checked.slice_ref(&checked[before..before + range.len()]);
     }
     text(owner, range)
 }

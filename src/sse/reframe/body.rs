@@ -101,7 +101,30 @@ where
                 return Poll::Ready(reframe.after_the_end());
             }
             let output = match this.inner.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => reframe.frame(frame),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(mut data) => {
+                        // For `Bytes` this is no copy.
+                        let piece = data.copy_to_bytes(data.remaining());
+                        if let Some(view) = &mut reframe.view {
+                            view.piece_in(&piece, reframe.reframer.held());
+                        }
+                        if reframe.reframer.is_frame(&piece) {
+                            if let Some(timer) = this.keep_alive {
+                                Pin::new(timer).reset();
+                            }
+                            if let Some(view) = &mut reframe.view {
+                                view.frame_out(&piece);
+                            }
+                            // By itself, so that it is written where it is returned.
+                            return Poll::Ready(Some(Ok(Frame::data(piece))));
+                        }
+                        if reframe.reframer.absorb(&piece) {
+                            continue;
+                        }
+                        reframe.piece(piece)
+                    }
+                    Err(other) => reframe.other_frame(other),
+                },
                 Poll::Ready(Some(Err(error))) => Some(reframe.fail(error.into(), "body")),
                 Poll::Ready(None) => {
                     reframe.next = Next::End;
@@ -160,23 +183,18 @@ impl Reframe {
         }
     }
 
-    /// Takes a frame of the inner body in.
-    #[inline]
-    fn frame<D: Buf>(&mut self, frame: Frame<D>) -> Option<Result<Bytes, BoxError>> {
-        let trailers = match frame.into_data() {
-            Ok(mut data) => {
-                // For `Bytes` this is no copy.
-                let piece = data.copy_to_bytes(data.remaining());
-                if let Some(view) = &mut self.view {
-                    view.piece_in(&piece, self.reframer.held());
-                }
-                return match self.reframer.push(piece) {
-                    Ok(frame) => frame.map(Ok),
-                    Err(error) => Some(self.fail(StreamError::from(error).into(), "too_long")),
-                };
-            }
-            Err(other) => other.into_trailers(),
-        };
+    /// Takes data of the inner body in.
+    fn piece(&mut self, piece: Bytes) -> Option<Result<Bytes, BoxError>> {
+        match self.reframer.push(piece) {
+            Ok(frame) => frame.map(Ok),
+            Err(error) => Some(self.fail(StreamError::from(error).into(), "too_long")),
+        }
+    }
+
+    /// Takes a frame of the inner body in that is not data.
+    #[cold]
+    fn other_frame<D>(&mut self, frame: Frame<D>) -> Option<Result<Bytes, BoxError>> {
+        let trailers = frame.into_trailers();
         // Frames of kinds yet to come are not for event streams.
         self.next = Next::Trailers(trailers.ok()?);
         let output = self.end();

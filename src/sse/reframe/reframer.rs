@@ -1,13 +1,16 @@
 use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr2, memrchr};
 
 use crate::sse::{
     DecodeError,
     buffer::{append, take},
     decoder::BOM,
 };
+
+/// A piece that is smaller is copied at once, which costs less than to keep it.
+const KEEP_TAIL: usize = 64;
 
 /// Cuts a stream of bytes anew, so that each frame holds whole events: the core of
 /// [`SseReframe`](super::SseReframe), without I/O.
@@ -18,7 +21,7 @@ pub(super) struct Reframer {
     max_event: usize,
     lenient: bool,
     /// The block that is not complete yet is `held`, then `tail`: the latter a slice of the last
-    /// piece, so that it costs nothing to let go of a piece that came with a few bytes too many.
+    /// piece, if that is not small, so that it costs nothing to let go of a piece that came with a few bytes too many.
     /// A comment line at the beginning of a block does not wait for the block, so a block that
     /// begins with a colon is one comment line that is cut.
     held: BytesMut,
@@ -74,6 +77,35 @@ impl Reframer {
         self.interjected = self.first;
     }
 
+    /// Whether [`push`](Self::push) would give the very `piece` back, and change nothing else.
+    /// Most pieces of most upstreams are like that; of some `false` says nothing.
+    #[inline]
+    pub(super) fn is_frame(&self, piece: &[u8]) -> bool {
+        piece.ends_with(b"\n\n")
+            && self.held() == 0
+            && !self.first
+            && !self.lenient
+            && !self.after_cr
+            && memchr(b'\r', piece).is_none()
+    }
+
+    /// Takes a small piece in that ends no line and is not the first of its block, as
+    /// [`push`](Self::push) would; `false` if it is not such a one.
+    #[inline]
+    pub(super) fn absorb(&mut self, piece: &[u8]) -> bool {
+        let absorbs = piece.len() < KEEP_TAIL
+            && !self.held.is_empty()
+            && self.tail.is_empty()
+            && self.held.len() + piece.len() <= self.max_event
+            && !self.lenient
+            && !self.after_cr
+            && memchr2(b'\n', b'\r', piece).is_none();
+        if absorbs {
+            append(&mut self.held, piece);
+        }
+        absorbs
+    }
+
     /// Takes a piece in, and gives the events that are complete now in one frame: the very
     /// `piece` if it holds whole events and is in good form.
     ///
@@ -93,9 +125,6 @@ impl Reframer {
         }
         if memchr(b'\r', &piece).is_some() {
             piece = self.unify_line_ends(&piece);
-        } else if !self.lenient && !self.first && self.held() == 0 && piece.ends_with(b"\n\n") {
-            // What most pieces of most upstreams are.
-            return Ok(Some(piece));
         }
         if self.lenient {
             piece = self.lines.separate(piece, &mut self.scratch);
@@ -177,8 +206,14 @@ impl Reframer {
     }
 
     fn hold(&mut self, piece: Bytes) -> Result<(), DecodeError> {
-        let tail = mem::replace(&mut self.tail, piece);
-        append(&mut self.held, &tail);
+        if !self.tail.is_empty() {
+            append(&mut self.held, &mem::take(&mut self.tail));
+        }
+        if piece.len() < KEEP_TAIL {
+            append(&mut self.held, &piece);
+        } else {
+            self.tail = piece;
+        }
         if self.held() > self.max_event {
             *self = Self::new(self.max_event, self.lenient);
             return Err(DecodeError::EventTooLong { limit: self.max_event });
