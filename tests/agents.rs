@@ -1,5 +1,6 @@
 //! Two coding agents, unmodified, complete a task of two tool calls through the proxy's program,
-//! with the model upstream writing its calls as text in each form that models use.
+//! with the model upstream writing its calls as text in each form that models use: at
+//! chat.qwen.ai, and behind APIs with their own tools, with tools in the prompt, and with rescue.
 //!
 //! They are the packages of `tests/clients/agents/package.json`:
 //!
@@ -12,6 +13,7 @@
 #![cfg(all(
     feature = "auth",
     feature = "client",
+    feature = "compatible",
     feature = "dedup",
     feature = "emulator",
     feature = "openai",
@@ -40,7 +42,7 @@ use binary::Running;
 use form::Form;
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
-use tower_qwen::emulator::Emulator;
+use tower_qwen::emulator::{Emulator, Kind};
 
 /// Longer than an agent takes on a busy machine, shorter than one's patience.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -88,28 +90,55 @@ const KEY: &str = "sk-demo-key";
 /// What the model says when the task is done.
 const END: &str = "All done.";
 
+/// What it says before each call.
+const LEAD: &str = "I call it.";
+
+/// Where the model runs, and how it writes its calls.
+#[derive(Clone, Copy, Debug)]
+enum Upstream {
+    /// chat.qwen.ai, which knows no tools: they are in the prompt.
+    Web(Form),
+    /// An API that has tools of its own, used in this way (`--tools`).
+    Api(Kind, &'static str, Form),
+}
+
+/// Each way to have tools over an API. The servers' parsers find the whole blocks of the first
+/// and see nothing in those that are to be rescued (tool-calls.md b).
+const APIS: [Upstream; 4] = [
+    Upstream::Api(Kind::Vllm, "native", Form::Coder),
+    Upstream::Api(Kind::DashScope, "prompt", Form::Hermes),
+    Upstream::Api(Kind::SgLang, "rescue", Form::Bare),
+    Upstream::Api(Kind::LlamaCpp, "rescue", Form::Tags),
+];
+
 /// The proxy in front of a model that does the task, a step a turn.
 struct Served {
     proxy: Running,
     emulator: Emulator,
     marker: String,
     steps: [String; 2],
+    upstream: Upstream,
 }
 
-async fn serve(agent: &Agent, form: Form, file: &str) -> Served {
+async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
+    let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
     let (write, [path, content]) = agent.write;
     let (read, read_path) = agent.read;
     let step = |name, arguments: Value| {
         let call = form.write(name, arguments.as_object().expect("an object"));
-        format!("I call it.\n\n{call}")
+        format!("{LEAD}\n\n{call}")
     };
     let steps = [
         step(write, json!({(path): file, (content): CONTENT})),
         step(read, json!({(read_path): file})),
     ];
-    let marker = format!("task in {form:?}");
+    let marker = marker(upstream);
     let (model, asked) = (steps.clone(), marker.clone());
-    let emulator = proxied::upstream()
+    let emulator = match upstream {
+        Upstream::Web(_) => proxied::upstream(),
+        Upstream::Api(kind, ..) => proxied::upstream().kind(kind).models([MODEL]),
+    };
+    let emulator = emulator
         .answers(move |message, earlier| {
             let said = || earlier.iter().copied().chain([message]);
             if !said().any(|text| text.contains(&asked)) {
@@ -117,14 +146,39 @@ async fn serve(agent: &Agent, form: Form, file: &str) -> Served {
                 return Some("A short title".into());
             }
             // Each of our own calls stands on the path, and is followed by its result.
-            let done = earlier.iter().filter(|text| model.contains(&(**text).to_owned())).count();
+            let done = earlier.iter().filter(|text| text.starts_with(LEAD)).count();
             Some(model.get(done).cloned().unwrap_or_else(|| END.into()))
         })
         .piece_size(37)
         .build();
     let origin = proxied::serve(emulator.clone()).await;
-    let proxy = proxied::start(proxied::command(&origin, KEY)).await;
-    Served { proxy, emulator, marker, steps }
+    let proxy = proxied::start(match upstream {
+        Upstream::Web(_) => proxied::command(&origin, KEY),
+        Upstream::Api(kind, tools, _) => over_api(&origin, kind, tools),
+    });
+    Served { proxy: proxy.await, emulator, marker, steps, upstream }
+}
+
+/// The program with an API of `kind` at `origin`, and its tools as `tools` says.
+fn over_api(origin: &str, kind: Kind, tools: &str) -> std::process::Command {
+    let mut proxy = binary::command();
+    proxy.args(["--base-url", &format!("{origin}/v1"), "--tools", tools, "--log", "warn"]);
+    proxy.args(["--server", kind.as_str(), "--upstream-key", proxied::TOKEN]);
+    proxy.env("QWEN_PROXY_API_KEY", KEY).env("NO_PROXY", "127.0.0.1");
+    proxy
+}
+
+/// The model that the agents ask for.
+const MODEL: &str = "qwen3-coder-plus";
+
+/// Words of the task by which its requests are known.
+fn marker(upstream: Upstream) -> String {
+    match upstream {
+        Upstream::Web(form) => format!("task in {form:?}"),
+        Upstream::Api(kind, tools, form) => {
+            format!("task at {} by {tools} in {form:?}", kind.as_str())
+        }
+    }
 }
 
 impl Served {
@@ -132,8 +186,43 @@ impl Served {
         format!("{}/v1", self.proxy.origin)
     }
 
-    /// The task was one chat upstream: each call once, as it was written, and then the end.
     fn check(&self, told: &str) {
+        match self.upstream {
+            Upstream::Web(_) => self.check_chat(told),
+            Upstream::Api(_, tools, _) => self.check_requests(tools, told),
+        }
+    }
+
+    /// The requests of the task: the first call was sent back with its result, then the second,
+    /// in the way that was asked for.
+    fn check_requests(&self, tools: &str, told: &str) {
+        let requests: Vec<Value> = self
+            .emulator
+            .requests()
+            .into_iter()
+            .map(|request| request.body)
+            .filter(|body| body.to_string().contains(&self.marker))
+            .collect();
+        let last = requests.last().unwrap_or_else(|| panic!("no request: {told}"));
+        let messages = last["messages"].as_array().expect("messages");
+        let text = |message: &Value| message["content"].to_string();
+        let native = |message: &&Value| message["tool_calls"].is_array();
+        if tools == "prompt" {
+            assert!(last.get("tools").is_none(), "{last}: {told}");
+            let calls = messages.iter().filter(|message| text(message).contains("<tool_call>"));
+            assert!(calls.count() >= 2 && !messages.iter().any(|m| native(&m)), "{last}: {told}");
+        } else {
+            assert!(last["tools"].is_array(), "{last}: {told}");
+            assert_eq!(messages.iter().filter(native).count(), 2, "{last}: {told}");
+            let results = messages.iter().filter(|message| message["role"] == "tool");
+            let shown = results.last().expect("two results");
+            let line = CONTENT.lines().nth(1).expect("it has three");
+            assert!(text(shown).contains(&line.replace('\\', "\\\\")), "{shown}: {told}");
+        }
+    }
+
+    /// The task was one chat upstream: each call once, as it was written, and then the end.
+    fn check_chat(&self, told: &str) {
         let chats = self.emulator.chats();
         let [chat] = &chats
             .iter()
@@ -172,10 +261,10 @@ async fn run(mut command: Command, home: &Path) -> Output {
     timeout(PATIENCE, command.output()).await.expect("in time").expect("it can be started")
 }
 
-fn check(agent: &Agent, form: Form, file: &Path, output: &Output, served: &Served) {
+fn check(agent: &Agent, file: &Path, output: &Output, served: &Served) {
     let said = String::from_utf8_lossy(&output.stdout);
     let logged = String::from_utf8_lossy(&output.stderr);
-    let told = format!("{} with {form:?}\n{said}\n{logged}", agent.program);
+    let told = format!("{} with {:?}\n{said}\n{logged}", agent.program, served.upstream);
     assert!(output.status.success(), "{told}");
     assert!(said.contains(END), "{told}");
     let written = fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {told}"));
@@ -183,32 +272,30 @@ fn check(agent: &Agent, form: Form, file: &Path, output: &Output, served: &Serve
     served.check(&told);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn qwen_code_completes_a_task_in_every_form() {
+async fn qwen_code(upstreams: impl IntoIterator<Item = Upstream>) {
     let Some(program) = installed(QWEN_CODE.program) else { return };
-    for form in Form::ALL {
+    for upstream in upstreams {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
-        let served = serve(&QWEN_CODE, form, &file.display().to_string()).await;
+        let served = serve(&QWEN_CODE, upstream, &file.display().to_string()).await;
         let mut command = Command::new(&program);
         command
-            .args(["--auth-type", "openai", "-y", "-p", &format!("Do the task in {form:?}.")])
+            .args(["--auth-type", "openai", "-y", "-p", &format!("Do the {}.", served.marker)])
             .env("OPENAI_BASE_URL", served.base())
             .env("OPENAI_API_KEY", KEY)
-            .env("OPENAI_MODEL", "qwen3-coder-plus");
+            .env("OPENAI_MODEL", MODEL);
         let output = run(command, home.path()).await;
-        check(&QWEN_CODE, form, &file, &output, &served);
+        check(&QWEN_CODE, &file, &output, &served);
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn opencode_completes_a_task_in_every_form() {
+async fn opencode(upstreams: impl IntoIterator<Item = Upstream>) {
     let Some(program) = installed(OPENCODE.program) else { return };
-    for form in Form::ALL {
+    for upstream in upstreams {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
-        let served = serve(&OPENCODE, form, &file.display().to_string()).await;
-        let model = "proxy/qwen3-coder-plus";
+        let served = serve(&OPENCODE, upstream, &file.display().to_string()).await;
+        let model = format!("proxy/{MODEL}");
         let settings: Value = json!({
             "$schema": "https://opencode.ai/config.json",
             "autoupdate": false,
@@ -220,13 +307,33 @@ async fn opencode_completes_a_task_in_every_form() {
                 "npm": "@ai-sdk/openai-compatible",
                 "name": "proxy",
                 "options": {"baseURL": served.base(), "apiKey": KEY},
-                "models": {"qwen3-coder-plus": {"name": "Qwen", "tool_call": true}},
+                "models": {(MODEL): {"name": "Qwen", "tool_call": true}},
             }},
         });
         fs::write(home.path().join("opencode.json"), settings.to_string()).expect("writable");
         let mut command = Command::new(&program);
-        command.args(["run", &format!("Do the task in {form:?}.")]);
+        command.args(["run", &format!("Do the {}.", served.marker)]);
         let output = run(command, home.path()).await;
-        check(&OPENCODE, form, &file, &output, &served);
+        check(&OPENCODE, &file, &output, &served);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qwen_code_completes_a_task_in_every_form() {
+    qwen_code(Form::ALL.map(Upstream::Web)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opencode_completes_a_task_in_every_form() {
+    opencode(Form::ALL.map(Upstream::Web)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qwen_code_completes_a_task_over_an_api() {
+    qwen_code(APIS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opencode_completes_a_task_over_an_api() {
+    opencode(APIS).await;
 }

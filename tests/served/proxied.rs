@@ -8,7 +8,8 @@ use tower_qwen::emulator::{Builder, Emulator};
 use super::binary::{self, Running};
 
 /// An invented login: upstream answers nobody who does not bring it.
-const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImRlbW8iLCJleHAiOjQxMDI0NDQ4MDB9.aW52ZW50ZWQ";
+pub(crate) const TOKEN: &str =
+    "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImRlbW8iLCJleHAiOjQxMDI0NDQ4MDB9.aW52ZW50ZWQ";
 
 /// An emulator that knows the proxy's login and no other.
 pub(crate) fn upstream() -> Builder {
