@@ -258,6 +258,45 @@ fn a_plain_event_is_a_slice_of_the_input() {
     }
 }
 
+/// The check for UTF-8 takes in some of what is around an event, up to a whole block; whatever
+/// the length, that must not be seen.
+#[test]
+fn text_of_any_length_is_checked_where_it_stands() {
+    for head in ["x", "ä", "漢"].map(str::as_bytes).into_iter().chain([&b"\xff"[..], b"\xbc", b""])
+    {
+        for tail in ["x", "🌌"].map(str::as_bytes).into_iter().chain([&b"\xf0\x9f\x8c"[..]]) {
+            for length in 0..100 {
+                let filler = "y".repeat(length);
+                let event = [b"data: ", head, filler.as_bytes(), tail, b"\n\n"].concat();
+                let input = [&event[..], b"data: ", &event, b"data: z\n\n", &event].concat();
+                let expected = naive(&input);
+                for size in [1, 40, 64, event.len(), input.len()] {
+                    let (events, end) = decode(Decoder::new(), input.chunks(size));
+                    assert_eq!(events, expected, "{head:?} {length} {tail:?} in {size}");
+                    assert_eq!(end, Ok(None));
+                }
+            }
+        }
+    }
+}
+
+/// A line that an earlier piece began ends the same way wherever it is cut, and what follows it
+/// in the piece is read on from there.
+#[test]
+fn a_cut_line_goes_on_in_any_piece() {
+    for end in ["\n\n", "\r\n\r\n", "\r\r", "\n\r\n", "\n: c\n\n", "\ndata: more\n\n"] {
+        let input = format!("data: one{end}event: e\ndata: two{end}data: three{end}");
+        let expected = naive(input.as_bytes());
+        for one in 1..input.len() {
+            for two in one..input.len() {
+                let pieces = [&input[..one], &input[one..two], &input[two..]].map(str::as_bytes);
+                let (events, _) = decode(Decoder::new(), pieces);
+                assert_eq!(events, expected, "{input:?} at {one} and {two}");
+            }
+        }
+    }
+}
+
 #[test]
 fn pieces_may_wait() {
     let mut decoder = Decoder::new();

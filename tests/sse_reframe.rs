@@ -345,6 +345,27 @@ async fn silence_is_broken_by_comments_between_events() {
     assert_eq!(seen, expected.map(|(at, data)| (at, Bytes::from_static(data))));
 }
 
+/// A piece that looks like whole events need not be one, for what stands in it or came before.
+#[tokio::test(start_paused = true)]
+async fn what_only_looks_like_a_frame_is_put_in_form() {
+    for (lenient, pieces, expected) in [
+        (false, &["data: a\n\n", "data: b\r\ndata: c\n\n"][..], "data: a\n\ndata: b\ndata: c\n\n"),
+        (false, &["data: a\n\n", "data: b\n\r", "\n\n"], "data: a\n\ndata: b\n\n\n"),
+        (false, &["data: a\n\n", "data: b\n", "data: c\n\n"], "data: a\n\ndata: b\ndata: c\n\n"),
+        (true, &["data: a\n\n", "data: b\ndata: c\n\n"], "data: a\n\ndata: b\n\ndata: c\n\n"),
+    ] {
+        let layer = SseReframeLayer::new().lenient(lenient);
+        let (frames, error) =
+            collect(reframe(layer, Script::pieces(pieces.iter().copied())).await).await;
+        assert!(error.is_none());
+        assert_eq!(String::from_utf8_lossy(&frames.concat()), expected);
+    }
+    let layer = SseReframeLayer::new().keep_alive(KeepAlive::new(Duration::from_secs(1)));
+    let steps = [Step::Wait(Duration::from_millis(1500)), piece("\u{feff}data: a\n\n")];
+    let (frames, _) = collect(reframe(layer, Script::new(steps)).await).await;
+    assert_eq!(frames, [KEEP_ALIVE, b"data: a\n\n"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_keep_alive_is_no_progress() {
     let layer = SseReframeLayer::new().keep_alive(KeepAlive::new(Duration::from_secs(1)));
