@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use bytes::{BufMut, BytesMut};
+use memchr::memchr;
 use serde::{Deserialize, Deserializer, de};
 
 const LANES: usize = size_of::<u64>();
@@ -38,6 +39,82 @@ pub(crate) fn escape_into(out: &mut BytesMut, text: &str) {
         };
         out.put_slice(&[b'\\', short]);
     }
+}
+
+/// How many bytes [`escape_into`] appends for `text`.
+pub(crate) fn escaped_len(text: &str) -> usize {
+    let mut rest = text.as_bytes();
+    let mut len = rest.len();
+    loop {
+        let clean = clean_len(rest);
+        let Some(&byte) = rest.get(clean) else { return len };
+        rest = &rest[clean + 1..];
+        len += match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => "\\n".len() - 1,
+            _ => "\\u0000".len() - 1,
+        };
+    }
+}
+
+/// What stands in a JSON string whose inside is `inside`; `None` where a surrogate stands alone.
+/// The string must be known to be one.
+///
+/// The result is allocated once and at its size: a parser's own buffer grows with the string, and
+/// is copied then.
+pub(crate) fn unescape(inside: &str) -> Option<String> {
+    let mut len = inside.len();
+    each_escape(inside, |_, escape, character| len -= escape - character.len_utf8())?;
+    let mut out = String::with_capacity(len);
+    let mut end = 0;
+    each_escape(inside, |at, escape, character| {
+        out.push_str(&inside[end..at]);
+        out.push(character);
+        end = at + escape;
+    })?;
+    out.push_str(&inside[end..]);
+    Some(out)
+}
+
+/// Gives the place of each escape, its length, and what it stands for.
+fn each_escape(inside: &str, mut give: impl FnMut(usize, usize, char)) -> Option<()> {
+    let mut from = 0;
+    while let Some(found) = memchr(b'\\', &inside.as_bytes()[from..]) {
+        let at = from + found;
+        let (character, len) = escape(&inside.as_bytes()[at..])?;
+        give(at, len, character);
+        from = at + len;
+    }
+    Some(())
+}
+
+/// The escape that `bytes` begin with.
+fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let short = match *bytes.get(1)? {
+        b'u' => return unicode_escape(bytes),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        itself => char::from(itself),
+    };
+    Some((short, 2))
+}
+
+/// The `\uXXXX`, or pair of such, that `bytes` begin with.
+fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let escape = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        escape.iter().try_fold(0_u16, |unit, &digit| {
+            let digit = char::from(digit).to_digit(16)?;
+            Some(unit << 4 | u16::try_from(digit).ok()?)
+        })
+    };
+    let first = unit(0)?;
+    let pair = [first, unit(6).unwrap_or_default()];
+    // A pair's second half alone is an error, and anything else behind the first is none of it.
+    let character = char::decode_utf16(pair).next()?.ok()?;
+    Some((character, 6 * character.len_utf16()))
 }
 
 /// Appends `text` as a JSON string, quotes included.
@@ -135,7 +212,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn surrogates_alone_are_no_text() {
+        for inside in
+            [r"\ud83c", r"\udf0c", r"\ud83cx", r"\ud83c\n", r"\ud83c\ud83c", r"\udf0c\ud83c"]
+        {
+            assert_eq!(unescape(inside), None, "{inside}");
+            assert!(serde_json::from_str::<String>(&format!("\"{inside}\"")).is_err());
+        }
+        assert_eq!(unescape(r"a\ud83c\udf0cb\u00e9\/").as_deref(), Some("a\u{1f30c}b\u{e9}/"));
+    }
+
     proptest! {
+        #[test]
+        fn unescaping_agrees_with_serde_json(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "[^\"\\\\\u{0}-\u{1f}]{0,6}",
+                    prop::sample::select(vec![
+                        r#"\""#, r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t", r"\u0000", r"\u00E9",
+                        r"\u20ac", r"\ud83c\udf0c", r"\ud83c", r"\uDF0C",
+                    ]).prop_map(str::to_owned),
+                ],
+                0..8,
+            ),
+        ) {
+            let inside = parts.concat();
+            let expected = serde_json::from_str::<String>(&format!("\"{inside}\"")).ok();
+            let found = unescape(&inside);
+            prop_assert_eq!(&found, &expected);
+            if let Some(found) = found {
+                prop_assert_eq!(found.capacity(), found.len());
+            }
+        }
+
+        #[test]
+        fn the_escaped_length_is_exact(text in "(?s).{0,64}") {
+            prop_assert_eq!(escaped_len(&text) + 2, escaped(&text).len());
+        }
+
         #[test]
         fn agrees_with_serde_json(text in "(?s).{0,64}") {
             prop_assert_eq!(escaped(&text), serde_json::to_string(&text).expect("a string"));

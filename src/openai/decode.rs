@@ -1,9 +1,10 @@
 //! The request body: JSON in, [`ChatRequest`] out, every error with the field at fault.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::Cell, sync::Arc};
 
 use bytes::Bytes;
-use serde_json::Value;
+use memchr::memchr;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     parse::{self, clip, invalid_value, missing, unsupported},
@@ -16,8 +17,11 @@ use crate::{
         ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling, StreamOptions, Text,
         Tool, ToolCall, ToolChoice,
     },
-    json::Str,
+    json::{self, Str},
 };
+
+/// From which size on it matters that a body is let go, in bytes.
+const LARGE: usize = 64 * 1024;
 
 /// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
 ///
@@ -42,20 +46,42 @@ use crate::{
 pub fn decode(body: &Bytes) -> Result<ChatRequest, Error> {
     let body = parse::text(body)?;
     let wire: wire::Request<'_> = parse::json(&body)?;
-    Decoder { body: &body }.request(wire)
+    Decoder::new(&body).request(wire)
 }
 
 /// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
 pub(super) struct Decoder<'a> {
-    pub(super) body: &'a Text,
+    body: &'a Text,
+    /// How many bytes of the body the request holds as slices.
+    sliced: Cell<usize>,
 }
 
-impl Decoder<'_> {
-    pub(super) fn text(&self, text: Str<'_>) -> Text {
+impl<'a> Decoder<'a> {
+    pub(super) const fn new(body: &'a Text) -> Self {
+        Self { body, sliced: Cell::new(0) }
+    }
+
+    fn text(&self, text: Str<'_>) -> Text {
         match text.0 {
-            Cow::Borrowed(text) => self.body.slice_ref(text),
+            Cow::Borrowed(text) => self.slice(text),
             Cow::Owned(text) => text.into(),
         }
+    }
+
+    fn slice(&self, part: &str) -> Text {
+        self.sliced.set(self.sliced.get() + part.len());
+        self.body.slice_ref(part)
+    }
+
+    /// A string that may be long: unless it is a slice, it is copied once.
+    fn long(&self, raw: &RawValue, param: impl Fn() -> String) -> Result<Text, Error> {
+        let inside = parse::string(raw, &param, "a string")?;
+        if memchr(b'\\', inside.as_bytes()).is_none() {
+            return Ok(self.slice(inside));
+        }
+        json::unescape(inside)
+            .map(Text::from)
+            .ok_or_else(|| invalid_value(param(), "half of a surrogate pair stands alone in it"))
     }
 
     fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
@@ -181,6 +207,9 @@ impl Decoder<'_> {
             }
         };
         request.extra = Arc::new(extra);
+        if self.sliced.get() < self.body.len() / 8 && self.body.len() >= LARGE {
+            own(&mut request, self.body);
+        }
         Ok(request)
     }
 
@@ -197,20 +226,15 @@ impl Decoder<'_> {
             )
         })?;
         let mut message = Message::empty(role);
-        message.content = match wire.content {
-            None => None,
-            Some(wire::Content::Text(text)) => Some(Content::Text(self.text(text))),
-            Some(wire::Content::Parts(parts)) => Some(Content::Parts(
-                parts
-                    .into_iter()
-                    .enumerate()
-                    .map(|(place, part)| self.part(part, || at(&format!("content[{place}]"))))
-                    .collect::<Result<_, _>>()?,
-            )),
-        };
+        message.content =
+            wire.content.map(|content| self.content(content, || at("content"))).transpose()?;
         message.name = self.some(wire.name);
         message.tool_call_id = self.some(wire.tool_call_id);
-        message.reasoning = self.some(wire.reasoning_content.or(wire.reasoning));
+        message.reasoning = match (wire.reasoning_content, wire.reasoning) {
+            (Some(raw), _) => Some(self.long(raw, || at("reasoning_content"))?),
+            (None, Some(raw)) => Some(self.long(raw, || at("reasoning"))?),
+            (None, None) => None,
+        };
         for (place, call) in wire.tool_calls.into_iter().flatten().enumerate() {
             let at = |field: &str| at(&format!("tool_calls[{place}].{field}"));
             let function = match call.function {
@@ -225,13 +249,17 @@ impl Decoder<'_> {
                     });
                 }
             };
-            let mut call = ToolCall { extra: call.extra, ..self.call(call.id, function) };
+            let mut call = ToolCall {
+                extra: call.extra,
+                ..self.call(call.id, function, || at("function.arguments"))?
+            };
             // Older clients repeat the index of the stream's deltas.
             call.extra.shift_remove("index");
             message.tool_calls.push(call);
         }
         if let Some(function) = wire.function_call {
-            message.tool_calls.push(self.call(None, function));
+            let call = self.call(None, function, || at("function_call.arguments"))?;
+            message.tool_calls.push(call);
         }
         message.extra = wire.extra;
 
@@ -242,13 +270,31 @@ impl Decoder<'_> {
         Ok(message)
     }
 
-    fn call(&self, id: Option<Str<'_>>, function: wire::Function<'_>) -> ToolCall {
+    fn content(&self, raw: &RawValue, at: impl Fn() -> String) -> Result<Content, Error> {
+        match raw.get().as_bytes().first() {
+            Some(b'"') => self.long(raw, at).map(Content::Text),
+            Some(b'[') => parse::nested::<Vec<wire::Part<'_>>>(raw, &at())?
+                .into_iter()
+                .enumerate()
+                .map(|(place, part)| self.part(part, || format!("{}[{place}]", at())))
+                .collect::<Result<_, _>>()
+                .map(Content::Parts),
+            _ => Err(parse::not_expected(raw, at(), "a string or an array of content parts")),
+        }
+    }
+
+    fn call(
+        &self,
+        id: Option<Str<'_>>,
+        function: wire::Function<'_>,
+        at: impl Fn() -> String,
+    ) -> Result<ToolCall, Error> {
         let arguments = match function.arguments {
             None => Text::from_static("{}"),
-            Some(wire::Arguments::Text(text)) => self.text(text),
-            Some(wire::Arguments::Object(object)) => Value::Object(object).to_string().into(),
+            Some(raw) if raw.get().starts_with('{') => self.slice(raw.get()),
+            Some(raw) => self.long(raw, at)?,
         };
-        ToolCall::new(self.some(id).unwrap_or_default(), self.text(function.name), arguments)
+        Ok(ToolCall::new(self.some(id).unwrap_or_default(), self.text(function.name), arguments))
     }
 
     fn part(&self, wire: wire::Part<'_>, at: impl Fn() -> String) -> Result<Part, Error> {
@@ -262,7 +308,8 @@ impl Decoder<'_> {
         let kind = match &*kind.0 {
             // The second and third are the names of the Responses API, which some clients mix in.
             "text" | "input_text" | "output_text" => {
-                PartKind::Text(self.some(wire.text).ok_or_else(|| missing(under("text")))?)
+                let text = wire.text.ok_or_else(|| missing(under("text")))?;
+                PartKind::Text(self.long(text, || under("text"))?)
             }
             "refusal" => {
                 PartKind::Refusal(self.some(wire.refusal).ok_or_else(|| missing(under("refusal")))?)
@@ -296,7 +343,7 @@ impl Decoder<'_> {
                 let mut whole = Extra::new();
                 whole.insert("type".into(), other.into());
                 if let Some(text) = wire.text {
-                    whole.insert("text".into(), text.0.into());
+                    whole.insert("text".into(), parse::nested(text, &under("text"))?);
                 }
                 whole.append(&mut extra);
                 PartKind::Other(whole)
@@ -327,6 +374,59 @@ impl Decoder<'_> {
                     (None, _) => Err(missing("tool_choice.type")),
                 }
             }
+        }
+    }
+}
+
+/// Copies what of `request` is a slice of `body`, so that the body is let go: much memory is not
+/// kept for the sake of little text.
+fn own(request: &mut ChatRequest, body: &Text) {
+    let range = body.as_bytes().as_ptr_range();
+    let own = |text: &mut Text| {
+        if range.contains(&text.as_ptr()) {
+            *text = text.as_str().into();
+        }
+    };
+    let some = |text: &mut Option<Text>| text.iter_mut().for_each(own);
+    own(&mut request.model);
+    some(&mut request.user);
+    request.sampling.stop.iter_mut().for_each(own);
+    if let Some(ReasoningEffort::Other(word)) = &mut request.reasoning.effort {
+        own(word);
+    }
+    if let Some(conversation) = &mut request.conversation {
+        own(&mut conversation.chat_id);
+        some(&mut conversation.parent_id);
+    }
+    for message in Arc::make_mut(&mut request.messages) {
+        for text in [&mut message.name, &mut message.tool_call_id, &mut message.reasoning] {
+            some(text);
+        }
+        for call in &mut message.tool_calls {
+            for text in [&mut call.id, &mut call.name, &mut call.arguments] {
+                own(text);
+            }
+        }
+        match &mut message.content {
+            None => {}
+            Some(Content::Text(text)) => own(text),
+            Some(Content::Parts(parts)) => parts.iter_mut().for_each(|part| match &mut part.kind {
+                PartKind::Text(text) | PartKind::Refusal(text) | PartKind::Video { url: text } => {
+                    own(text);
+                }
+                PartKind::Image { url: text, detail: more }
+                | PartKind::Audio { data: text, format: more } => {
+                    own(text);
+                    some(more);
+                }
+                PartKind::File { id, data, name } => {
+                    for text in [id, data, name] {
+                        some(text);
+                    }
+                }
+                // Its values are copies anyway.
+                PartKind::Other(_) => {}
+            }),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Envelope {
 
 impl Envelope {
     /// An answer that begins now, under a new id.
-    pub(super) fn new(form: Form, model: Text) -> Self {
+    pub(super) fn new(form: Form, model: &str) -> Self {
         let prefix = match form {
             Form::Chat => "chatcmpl",
             Form::Text { .. } => "cmpl",
@@ -54,7 +54,8 @@ impl Envelope {
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
-            model,
+            // A copy: the request's own may be a slice, which would keep its body.
+            model: model.into(),
         }
     }
 

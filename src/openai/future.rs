@@ -130,7 +130,7 @@ where
                             chat.tenant = *tenant;
                             let (service, parts) = call.take().expect("taken once, here");
                             let reply = Reply {
-                                envelope: Envelope::new(form, chat.model.clone()),
+                                envelope: Envelope::new(form, &chat.model),
                                 stream: chat.stream,
                                 include_usage: chat.stream_options.include_usage,
                                 config: *config,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::error::Category;
+use serde_json::{error::Category, value::RawValue};
 
 use crate::{Error, ErrorKind, chat::Text};
 
@@ -34,24 +34,68 @@ pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
     Ok(value)
 }
 
+/// Reads a part of a body whose form was put off, and which is known to be JSON.
+pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> Result<T, Error> {
+    let mut json = serde_json::Deserializer::from_str(raw.get());
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { param.to_owned() } else { format!("{param}{path}") };
+        wrong_type(path, &without_place(error.inner()))
+    })
+}
+
+/// The inside of the string that `raw` is.
+pub(super) fn string<'a>(
+    raw: &'a RawValue,
+    param: impl FnOnce() -> String,
+    expected: &str,
+) -> Result<&'a str, Error> {
+    match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inside) => Ok(inside),
+        None => Err(not_expected(raw, param(), expected)),
+    }
+}
+
+/// The error for a value that is not of the type that was expected.
+pub(super) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Error {
+    let found = match raw.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'[') => "an array",
+        Some(b'{') => "an object",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    };
+    wrong_type(param, &format!("expected {expected}, found {found}"))
+}
+
+fn wrong_type(param: String, message: &str) -> Error {
+    Error::invalid(param.clone(), format!("invalid type for `{param}`: {message}"))
+        .with_code("invalid_type")
+}
+
+/// The parser's words without a place in the text, which is of little use where the field is
+/// named.
+fn without_place(error: &serde_json::Error) -> Cow<'static, str> {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    clip(message.strip_suffix(place.as_str()).unwrap_or(&message)).into_owned().into()
+}
+
 /// The error of a parser, with the field that it stopped at.
 fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     let inner = error.inner();
     let message = inner.to_string();
     match inner.classify() {
         Category::Data => {
-            // The parser names a place in the text, which is of little use where the field is
-            // named.
-            let place = format!(" at line {} column {}", inner.line(), inner.column());
-            let message = clip(message.strip_suffix(place.as_str()).unwrap_or(&message));
+            let message = without_place(inner);
             let path = error.path().to_string();
             if path == "." {
                 // The body as a whole, or a field that occurs twice.
                 return Error::new(ErrorKind::InvalidRequest, format!("invalid body: {message}"))
                     .with_code("invalid_type");
             }
-            Error::invalid(path.clone(), format!("invalid type for `{path}`: {message}"))
-                .with_code("invalid_type")
+            wrong_type(path, &message)
         }
         Category::Syntax | Category::Eof | Category::Io => {
             invalid_json(format!("the body is not valid JSON: {}", clip(&message)))

@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, value::MapAccessDeserializer},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{chat::Extra, json::Str};
 
@@ -85,21 +85,9 @@ macro_rules! string_or {
 }
 
 string_or! {
-    /// `messages[].content`.
-    Content<'a> = "a string or an array of content parts",
-    seq => Parts(Vec<Part<'a>>),
-}
-
-string_or! {
     /// `image_url` and `video_url`, as OpenAI and as several clients write them.
     Url<'a> = "a URL or an object with a `url`",
     map => Object(UrlObject<'a>),
-}
-
-string_or! {
-    /// `arguments` of a call in the history: a string of JSON, or from some clients the object.
-    Arguments<'a> = "a string of JSON",
-    map => Object(Extra),
 }
 
 string_or! {
@@ -158,15 +146,19 @@ pub(super) struct Request<'a> {
 pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) role: Option<Str<'a>>,
+    // What may be long is read where it is given a meaning, so that it passes through no buffer
+    // of the parser's.
     #[serde(borrow)]
-    pub(super) content: Option<Content<'a>>,
+    pub(super) content: Option<&'a RawValue>,
     pub(super) name: Option<Str<'a>>,
     #[serde(borrow)]
     pub(super) tool_calls: Option<Vec<ToolCall<'a>>>,
     pub(super) function_call: Option<Function<'a>>,
     pub(super) tool_call_id: Option<Str<'a>>,
-    pub(super) reasoning_content: Option<Str<'a>>,
-    pub(super) reasoning: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) reasoning: Option<&'a RawValue>,
     #[serde(flatten)]
     pub(super) extra: Extra,
 }
@@ -175,7 +167,8 @@ pub(super) struct Message<'a> {
 pub(super) struct Part<'a> {
     #[serde(borrow, rename = "type")]
     pub(super) kind: Option<Str<'a>>,
-    pub(super) text: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub(super) text: Option<&'a RawValue>,
     pub(super) refusal: Option<Str<'a>>,
     #[serde(borrow)]
     pub(super) image_url: Option<Url<'a>>,
@@ -225,8 +218,9 @@ pub(super) struct ToolCall<'a> {
 pub(super) struct Function<'a> {
     #[serde(borrow)]
     pub(super) name: Str<'a>,
+    /// A string of JSON, or from some clients the object.
     #[serde(borrow)]
-    pub(super) arguments: Option<Arguments<'a>>,
+    pub(super) arguments: Option<&'a RawValue>,
 }
 
 /// A tool keeps its schema, so nothing is borrowed.

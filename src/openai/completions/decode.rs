@@ -88,12 +88,12 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Tex
         return Err(invalid_value("best_of", "only 1 answer a request is offered"));
     }
     let prompt = prompt(wire.prompt.ok_or_else(|| missing("prompt"))?)?;
-    let decoder = Decoder { body: &body };
+    let decoder = Decoder::new(&body);
     let request = decoder.request(wire::Request {
         model: wire.model,
         messages: Some(vec![wire::Message {
             role: Some(Str(Role::User.as_str().into())),
-            content: Some(wire::Content::Text(prompt)),
+            content: Some(prompt),
             ..wire::Message::default()
         }]),
         response_format: wire.response_format,
@@ -123,7 +123,7 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Tex
 }
 
 /// The one text that the prompt is.
-fn prompt(raw: &RawValue) -> Result<Str<'_>, Error> {
+fn prompt(raw: &RawValue) -> Result<&RawValue, Error> {
     let json = raw.get();
     let text = match json.as_bytes().first() {
         Some(b'"') => raw,
@@ -155,9 +155,7 @@ fn prompt(raw: &RawValue) -> Result<Str<'_>, Error> {
             .with_code("invalid_type"));
         }
     };
-    let text: Str<'_> =
-        serde_json::from_str(text.get()).map_err(|error| invalid_value("prompt", error))?;
-    if text.0.trim().is_empty() {
+    if text.get().trim_matches('"').trim_ascii().is_empty() {
         return Err(invalid_value("prompt", "it is empty"));
     }
     Ok(text)
