@@ -8,9 +8,9 @@
 //! a turn; after the last step it repeats what it was told. The scripts find the cases, and the
 //! tools that they call, in the file that `TOOL_CASES` names.
 //!
-//! They talk to the proxy's program, but for one thing that its upstream cannot say: that an answer
-//! came to its limit. At `SHORT_BASE_URL` the layers are served in this process over a model that
-//! stops after as many bytes as the words `bytes:N` say.
+//! They talk to the proxy's program. That an answer came to its limit chat.qwen.ai cannot say, so
+//! at `SHORT_BASE_URL` a second program has an OpenAI-compatible upstream, whose model stops after
+//! as many bytes as the words `bytes:N` say.
 #![cfg(all(
     feature = "auth",
     feature = "client",
@@ -36,6 +36,7 @@ mod suite;
 use std::{collections::HashMap, fs, process::Command};
 
 use axum::Router;
+use binary::Running;
 use form::Form;
 use futures_util::stream;
 use http::{Request, Response};
@@ -47,7 +48,6 @@ use tower_qwen::{
     chat::{ChatEvent, ChatRequest, FinishReason},
     emulator::Emulator,
     openai::OpenAiLayer,
-    tool::call::ToolCallLayer,
 };
 
 /// How large the argument of the case `large` is, in bytes.
@@ -220,8 +220,8 @@ fn emulator() -> Emulator {
         .build()
 }
 
-/// The layers that matter over a model which comes to the limit of its answer; their base URL.
-async fn short() -> String {
+/// A program whose upstream, one without tools, comes to the limit of its answer.
+async fn short() -> Running {
     let plays = std::sync::Arc::new(plays());
     let model = service_fn(move |request: Request<ChatRequest>| {
         let messages = request.body().messages.iter().map(|message| message.text().to_string());
@@ -239,13 +239,16 @@ async fn short() -> String {
         pieces.push(Ok(ChatEvent::Finished(FinishReason::Length)));
         async move { Ok::<_, Error>(Response::new(stream::iter(pieces))) }
     });
-    let chat =
-        ServiceBuilder::new().layer(OpenAiLayer::new()).layer(ToolCallLayer::new()).service(model);
-    let router = Router::new().route_service("/v1/chat/completions", chat);
+    let upstream = ServiceBuilder::new().layer(OpenAiLayer::new()).service(model);
+    let router = Router::new().route_service("/v1/chat/completions", upstream);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}/v1")
+    let mut proxy = binary::command();
+    proxy.args(["--upstream", "compatible", "--tools", "prompt"]);
+    proxy.args(["--base-url", &format!("http://{address}/v1")]);
+    proxy.env("QWEN_PROXY_API_KEY", suite::KEY).env("RUST_LOG", "warn");
+    proxied::start(proxy).await
 }
 
 /// Runs `suite` against a proxy of its own.
@@ -255,7 +258,8 @@ async fn run(mut suite: Command) {
     let forms = Form::ALL.map(|form| format!("{form:?}"));
     let told = json!({"tools": tools(), "forms": forms, "cases": cases()});
     fs::write(&file, told.to_string()).expect("writable");
-    suite.env("TOOL_CASES", &file).env("SHORT_BASE_URL", short().await);
+    let short = short().await;
+    suite.env("TOOL_CASES", &file).env("SHORT_BASE_URL", format!("{}/v1", short.origin));
     let origin = proxied::serve(emulator()).await;
     let proxy = proxied::start(proxied::command(&origin, suite::KEY)).await;
     let base = format!("{}/v1", proxy.origin);

@@ -27,8 +27,8 @@ pub(crate) async fn serve(emulator: Emulator) -> String {
 /// The program with the upstream at `origin`, for the clients that bring `key`.
 pub(crate) fn command(origin: &str, key: &str) -> Command {
     let mut proxy = binary::command();
-    proxy.args(["--upstream", "web", "--base-url", origin, "--token", TOKEN, "--log", "warn"]);
-    proxy.env("QWEN_PROXY_API_KEY", key).env("NO_PROXY", "127.0.0.1");
+    proxy.args(["--upstream", "web", "--base-url", origin, "--token", TOKEN]);
+    proxy.env("QWEN_PROXY_API_KEY", key).env("RUST_LOG", "warn").env("NO_PROXY", "127.0.0.1");
     proxy
 }
 

@@ -68,9 +68,13 @@ impl Server {
         assert!(status.expect("kill is there").success());
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
     /// With the time limit that it has by default.
     pub(crate) fn hasty_store(&self) -> RedisStore {
-        RedisStore::new(&format!("redis://127.0.0.1:{}", self.port)).expect("a URL")
+        RedisStore::new(&self.url()).expect("a URL")
     }
 
     /// With a time limit that a busy machine does not reach.
@@ -79,7 +83,7 @@ impl Server {
     }
 
     pub(crate) async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port));
+        let client = redis::Client::open(self.url());
         let mut connection = client
             .expect("a URL")
             .get_multiplexed_async_connection()
