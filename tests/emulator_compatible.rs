@@ -16,7 +16,7 @@ use tower_qwen::{
         ToolCall, ToolChoice,
     },
     emulator::{Emulator, Kind, Style},
-    qwen::compatible::{CompatibleLayer, Server, ThinkTags},
+    qwen::compatible::{CompatibleLayer, ContentMode, Server, ThinkTags},
 };
 
 const THOUGHT: &str = "The user wrote something. I will say what it was.";
@@ -41,17 +41,6 @@ impl Upstream {
 
     fn server(self) -> Server {
         self.kind.server().expect("it is one of the compatible kinds")
-    }
-
-    /// C2: llama.cpp before September 2025 says an error in a field of its own, `error: {…}`, which
-    /// no reader of event streams sees, and then `[DONE]`.
-    fn hides_errors(self) -> bool {
-        self.kind == Kind::LlamaCpp && self.style == Style::Autumn2025
-    }
-
-    /// C1: an error in the stream has a word and no status.
-    fn says_codes(self) -> bool {
-        matches!(self.kind, Kind::DashScope | Kind::Portal)
     }
 
     /// A model that thinks when it is asked to and not otherwise; its own name at the portal.
@@ -176,6 +165,18 @@ async fn reasoning() {
     }
 }
 
+/// B9: pieces that repeat what was said.
+#[tokio::test]
+async fn cumulative_content() {
+    for upstream in Upstream::all() {
+        let text =
+            "emulate:think emulate:reasoning=both emulate:cumulative emulate:say=one two three";
+        let layer = CompatibleLayer::new(upstream.server()).content(ContentMode::Cumulative);
+        let answer = upstream.ask_with(layer, upstream.request(text)).await.expect("an answer");
+        assert_eq!((&*answer.reasoning, &*answer.text), (THOUGHT, "one two three"), "{upstream:?}");
+    }
+}
+
 #[tokio::test]
 async fn native_tools() {
     for upstream in Upstream::all() {
@@ -225,7 +226,7 @@ async fn native_tools() {
 /// Broken calls are either whole, or an error, or none; never nonsense without a word.
 #[tokio::test]
 async fn calls_that_the_servers_parser_broke() {
-    for upstream in Upstream::all().filter(|upstream| !upstream.hides_errors()) {
+    for upstream in Upstream::all() {
         let mut request = upstream.request("get_time {\"zone\": \"CET\"} emulate:broken_call");
         request.tools = tools();
         let answer = upstream.ask(request).await;
@@ -342,7 +343,7 @@ async fn errors_before_the_stream() {
 /// Before the first content the error is the response's, behind it the stream's.
 #[tokio::test]
 async fn errors_in_the_stream() {
-    for upstream in Upstream::all().filter(|upstream| !upstream.hides_errors()) {
+    for upstream in Upstream::all() {
         let silent = upstream.kind == Kind::Ollama;
         let cases = [
             ("error_event", ErrorKind::Upstream),
@@ -355,7 +356,7 @@ async fn errors_in_the_stream() {
             // C2: of Ollama's only the silence is there.
             let expected = if silent { ErrorKind::Truncated } else { expected };
             for after in [0, 2] {
-                if directive == "overloaded" && (after == 0 || upstream.says_codes()) {
+                if after == 0 && directive == "overloaded" {
                     continue;
                 }
                 let text = format!("emulate:{directive}={after} emulate:say=one two three");
@@ -376,26 +377,6 @@ async fn errors_in_the_stream() {
                 assert_eq!(error.kind(), expected, "{upstream:?} {directive} {after}: {error:?}");
             }
         }
-    }
-}
-
-#[tokio::test]
-#[ignore = "the adapter takes such an answer for a complete one"]
-async fn c2_errors_in_a_field_of_their_own() {
-    for upstream in Upstream::all().filter(|upstream| upstream.hides_errors()) {
-        for after in [0, 2] {
-            let text = format!("emulate:error_event={after} emulate:say=one two three");
-            assert_eq!(upstream.error(&text).await.kind(), ErrorKind::Upstream, "{upstream:?}");
-        }
-    }
-}
-
-#[tokio::test]
-#[ignore = "the adapter does not know the codes of an overload without their status"]
-async fn c1_an_overload_in_the_stream() {
-    for upstream in Upstream::all().filter(|upstream| upstream.says_codes()) {
-        let error = upstream.error("emulate:overloaded=2 emulate:say=one two three").await;
-        assert_eq!(error.kind(), ErrorKind::Overloaded, "{upstream:?}");
     }
 }
 

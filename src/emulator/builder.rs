@@ -217,7 +217,8 @@ impl Builder {
         self
     }
 
-    /// Answers every completion that is not refused with these recorded bytes, unchanged.
+    /// Answers every completion that is not refused with these recorded bytes, unchanged. Of the
+    /// OpenAI-compatible servers those that are streamed.
     ///
     /// The answer's ids are the recorded ones. A request may go on from them: they stand for the
     /// last answer of its chat.
@@ -240,7 +241,9 @@ impl Builder {
 
     /// What the model says: the function is given the text of the message and the texts of the
     /// earlier ones on its path, and its `None` leaves the answer to the emulator. `emulate:say`
-    /// goes before it.
+    /// goes before it. Of the OpenAI-compatible servers the message is all that came since the last
+    /// answer, earlier calls are text as the model's template shows them, and what the function
+    /// says goes through the server's parser of calls where the request declares tools.
     ///
     /// ```
     /// # use tower_qwen::emulator::Emulator;

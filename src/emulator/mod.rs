@@ -139,6 +139,7 @@
 //! | `POST /completions` | all but DashScope and the portal (D8) |
 //! | `POST /embeddings` | all but the portal (D9), for models with `embed` in their name |
 //! | `POST /api/v1/oauth2/…` | the portal, as above |
+//! | `POST /api/v1/indices/plugin/web_search` | the portal (B7); it always finds the same page |
 //!
 //! What each gets wrong; [`Style`] chooses between the builds of 2025 and those of 2026.
 //!

@@ -29,7 +29,8 @@ use super::{
     state::{ChatRecord, Counters, ReceivedRequest, Shared, new_chat},
 };
 
-/// An in-process chat.qwen.ai; see the [module](super) for what it does.
+/// An in-process chat.qwen.ai, or a server of another [`Kind`]; see the [module](super) for what
+/// it does.
 ///
 /// Clones are cheap and share everything.
 #[derive(Clone)]

@@ -20,8 +20,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
 use tower::ServiceExt;
 use tower_qwen::emulator::{Builder, Emulator, Kind, OAuthAccount, Style};
 

@@ -140,3 +140,17 @@ async fn d8_legacy_completions() {
         }
     }
 }
+
+/// B7.
+#[tokio::test]
+async fn b7_the_portals_search() {
+    let path = "/api/v1/indices/plugin/web_search";
+    let portal = builder(Kind::Portal).build();
+    let found = post(&portal, path, &json!({"uq": "qwen", "page": 1, "rows": 5})).await.json();
+    assert_eq!((&found["status"], &found["data"]["total"]), (&json!(0), &json!(1)));
+    assert_eq!(found["data"]["docs"][0]["title"], "About qwen");
+    assert_eq!(post(&portal, path, &json!({})).await.json()["success"], false);
+    let closed = builder(Kind::Portal).require_credentials(true).build();
+    assert_eq!(post(&closed, path, &json!({"uq": "qwen"})).await.status, 401);
+    assert_eq!(post(&builder(Kind::Vllm).build(), path, &json!({"uq": "x"})).await.status, 404);
+}

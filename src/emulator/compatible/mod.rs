@@ -115,6 +115,16 @@ pub(super) fn answer(
         shared.lock().counters.refusals += 1;
         Some(fault.response(dialect, &id).into())
     };
+    if dialect.is(Kind::Portal) && path == "/api/v1/indices/plugin/web_search" {
+        return Some(if !may_ask(shared, dialect, standing, false) {
+            shared.lock().counters.refusals += 1;
+            Fault::new(Class::Unauthorized).response(dialect, &id).into()
+        } else if parts.method == Method::POST {
+            web_search(&id, body).into()
+        } else {
+            not_here(dialect, false).into()
+        });
+    }
     let path = path.strip_prefix("/compatible-mode").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -198,6 +208,29 @@ fn not_here(dialect: Dialect, path: bool) -> Response<Body> {
     }
 }
 
+/// B7: the portal's search, which always finds the same page.
+fn web_search(id: &str, body: &Bytes) -> Response<Body> {
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let Some(query) = request["uq"].as_str() else {
+        return json_with(
+            StatusCode::OK,
+            &json!({"status": 1, "success": false, "message": "uq is missing", "rid": id}),
+        );
+    };
+    let found = json!({
+        "_id": "1", "_score": 1.0, "title": format!("About {query}"),
+        "url": "https://example.org/a", "snippet": "It is an example.", "hostname": "example.org",
+        "timestamp": 0,
+    });
+    json_with(
+        StatusCode::OK,
+        &json!({
+            "status": 0, "success": true, "message": "", "rid": id, "headers": {},
+            "data": {"total": 1, "totalDistinct": 1, "qpInfos": [], "docs": [found]},
+        }),
+    )
+}
+
 /// `POST /chat/completions`, and `POST /completions` where `legacy`.
 fn complete(
     shared: &Arc<Shared>,
@@ -253,6 +286,7 @@ fn complete(
     let said = match said {
         Ok(said) => said,
         Err(fault) if ask.stream => {
+            shared.lock().counters.completions += 1;
             // The parser of calls gave up when the head was long sent.
             let wire = Wire::new(shared, dialect, &ask, &directives, &mut seed);
             let ending = Ending::Events(wire.error(&fault, false));

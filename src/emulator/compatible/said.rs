@@ -48,18 +48,14 @@ pub(super) struct NativeCall {
 /// A piece of an answer.
 #[derive(Debug)]
 pub(super) enum Delta<'a> {
-    Reasoning(&'a str),
+    /// A piece of the thinking, and the thinking up to and with it.
+    Reasoning(&'a str, &'a str),
     /// A piece of the text, and the text up to and with it.
     Text(&'a str, &'a str),
     /// A call begins.
     Call(usize, &'a NativeCall),
     /// A piece of its arguments, and whether it is the last.
-    Arguments {
-        at: usize,
-        call: &'a NativeCall,
-        piece: &'a str,
-        last: bool,
-    },
+    Arguments { at: usize, call: &'a NativeCall, piece: &'a str, last: bool },
 }
 
 impl Said {
@@ -268,7 +264,7 @@ impl Said {
     /// The next piece. Where `whole_calls`, a call and its arguments are one.
     pub(super) fn advance(&mut self, whole_calls: bool) -> Option<Delta<'_>> {
         if !self.reasoning.is_over() {
-            return self.reasoning.advance().map(|(thought, _)| Delta::Reasoning(thought));
+            return self.reasoning.advance().map(|(piece, so_far)| Delta::Reasoning(piece, so_far));
         }
         if !self.text.is_over() {
             return self.text.advance().map(|(piece, so_far)| Delta::Text(piece, so_far));

@@ -157,7 +157,7 @@ impl Script {
                 }
                 let delta = said.advance(self.wire.sends_whole_calls())?;
                 match delta {
-                    Delta::Reasoning(_) => self.spent.reasoning += 1,
+                    Delta::Reasoning(..) => self.spent.reasoning += 1,
                     _ => self.spent.text += 1,
                 }
                 Some(self.wire.delta(&delta, self.spent))

@@ -38,7 +38,7 @@ pub(super) fn response(
     while sent < limit {
         let Some(delta) = said.advance(whole_calls) else { break };
         match &delta {
-            Delta::Reasoning(_) => spent.reasoning += 1,
+            Delta::Reasoning(..) => spent.reasoning += 1,
             _ => spent.text += 1,
         }
         collected.take(&delta, whole_calls);
@@ -77,7 +77,7 @@ pub(super) fn response(
 impl Collected {
     fn take(&mut self, delta: &Delta<'_>, whole_calls: bool) {
         match delta {
-            Delta::Reasoning(thought) => self.reasoning.push_str(thought),
+            Delta::Reasoning(thought, _) => self.reasoning.push_str(thought),
             Delta::Text(piece, _) => self.text.push_str(piece),
             Delta::Call(_, call) => {
                 let mut call = (*call).clone();

@@ -160,17 +160,18 @@ impl Wire {
 
     /// The chunk of one piece.
     pub(super) fn delta(&self, delta: &Delta<'_>, spent: Spent) -> Bytes {
-        let delta = match delta {
+        let text = |piece, so_far| if self.cumulative { so_far } else { piece };
+        let delta = match *delta {
             Delta::Text(piece, so_far) => {
-                let text = if self.cumulative { so_far } else { piece };
+                let text = text(piece, so_far);
                 if self.legacy {
                     return self.legacy_chunk(text, None);
                 }
                 self.content(text)
             }
-            Delta::Reasoning(thought) => self.thought(thought),
-            Delta::Call(at, call) => self.call(*at, call),
-            Delta::Arguments { at, call, piece, last } => self.arguments(*at, call, piece, *last),
+            Delta::Reasoning(piece, so_far) => self.thought(text(piece, so_far)),
+            Delta::Call(at, call) => self.call(at, call),
+            Delta::Arguments { at, call, piece, last } => self.arguments(at, call, piece, last),
         };
         self.chunk(delta, spent)
     }

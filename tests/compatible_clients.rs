@@ -1,0 +1,114 @@
+//! The official OpenAI SDKs over every emulated OpenAI-compatible server: server × feature, each
+//! cell a test of the scripts in tests/clients.
+//!
+//! They need the packages that tests/clients.rs names. Without them the tests say so and pass,
+//! except where `CI` is set.
+//!
+//! Below `/KIND-YEAR/TOOLS/v1` stands the server of that kind and year behind the layers, where
+//! TOOLS is `native`, `rescue` or `prompt`, as `ToolCallLayer` has them. The scripts find the
+//! servers in what `SERVERS` holds. Whatever a server gets wrong (qwen-wire.md B7 to B9, C1, C2), a
+//! client sees the same.
+#![cfg(all(
+    feature = "compatible",
+    feature = "emulator",
+    feature = "openai",
+    feature = "tool-call"
+))]
+
+#[path = "served/suite.rs"]
+mod suite;
+
+use std::process::Command;
+
+use axum::Router;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_qwen::{
+    emulator::{Emulator, Kind, Style},
+    openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer},
+    qwen::compatible::CompatibleLayer,
+    tool::call::ToolCallLayer,
+};
+
+const STYLES: [(Style, &str); 2] = [(Style::Autumn2025, "2025"), (Style::Autumn2026, "2026")];
+
+/// The kinds and years, each with a model that thinks only when asked to, and one for embeddings.
+fn servers() -> impl Iterator<Item = (Kind, Style, String, Value)> {
+    let kinds = Kind::ALL.into_iter().filter(|kind| kind.server().is_some());
+    kinds.flat_map(|kind| {
+        STYLES.into_iter().map(move |(style, year)| {
+            let (model, embedder) = match kind {
+                Kind::Vllm | Kind::SgLang => {
+                    ("Qwen/Qwen3-Coder-30B-A3B-Instruct", Some("Qwen/Qwen3-Embedding-0.6B"))
+                }
+                Kind::Ollama => ("qwen3-coder:30b", Some("qwen3-embedding:0.6b")),
+                Kind::LlamaCpp => {
+                    ("qwen3-coder-30b-a3b-instruct-q4_k_m", Some("qwen3-embedding-0.6b"))
+                }
+                Kind::DashScope => ("qwen-plus", Some("text-embedding-v4")),
+                _ => ("coder-model", None),
+            };
+            let name = format!("{kind}-{year}");
+            let told = json!({"name": name, "model": model, "embedder": embedder});
+            (kind, style, name, told)
+        })
+    })
+}
+
+/// Every server behind the layers, and whether its bytes come in pieces as a network cuts them.
+fn app() -> Router {
+    let mut app = Router::new();
+    for (kind, style, name, _) in servers() {
+        let server = kind.server().expect("one of the compatible kinds");
+        let emulator = Emulator::builder().kind(kind).style(style).piece_size(37).build();
+        for (mode, tools) in [
+            ("native", ToolCallLayer::native()),
+            ("rescue", ToolCallLayer::native().rescue(true)),
+            ("prompt", ToolCallLayer::new()),
+        ] {
+            let chat = ServiceBuilder::new()
+                .layer(OpenAiLayer::new())
+                .layer(tools.clone())
+                .layer(CompatibleLayer::new(server))
+                .service(emulator.clone());
+            let texts = ServiceBuilder::new()
+                .layer(CompletionsLayer::new())
+                .layer(tools)
+                .layer(CompatibleLayer::new(server))
+                .service(emulator.clone());
+            let vectors =
+                ServiceBuilder::new().layer(EmbeddingsLayer::new(server)).service(emulator.clone());
+            let base = format!("/{name}/{mode}/v1");
+            app = app
+                .route_service(&format!("{base}/chat/completions"), chat)
+                .route_service(&format!("{base}/completions"), texts)
+                .route_service(&format!("{base}/embeddings"), vectors);
+        }
+    }
+    app
+}
+
+/// Runs `suite` against the servers.
+async fn run(mut suite: Command) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let origin = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, app()).await });
+    let told: Vec<Value> = servers().map(|(.., told)| told).collect();
+    suite.env("SERVERS", Value::from(told).to_string());
+    tokio::task::spawn_blocking(move || suite::run(&mut suite, &origin)).await.expect("it passes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_for_python() {
+    let Some(mut suite) = suite::python("openai") else { return };
+    suite.args(["-m", "unittest", "-v", "test_servers"]);
+    run(suite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_for_node() {
+    let Some(mut suite) = suite::node(&["openai"]) else { return };
+    suite.args(["--test", "servers.test.mjs"]);
+    run(suite).await;
+}
