@@ -1,7 +1,7 @@
 //! The lock file that is shared with the qwen-code CLI (B5).
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -21,10 +21,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// While it is held its modification time is renewed, so that a refresh that takes longer than
 /// the staleness does not lose it. A process that is killed leaves it behind, and the next one
 /// takes it when it is stale.
+///
+/// The time can fall behind although the holder lives: it got no processor, or the disk was busy.
+/// So the holder also has the operating system's lock on the file, which ends with the process,
+/// and a file that is so locked is not stale whatever its time says. The CLI knows nothing of
+/// that, and neither do some network file systems; there the time decides alone.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
     id: String,
+    /// Open, and with it locked, for as long as the lock is held.
+    _file: File,
     heartbeat: tokio::task::JoinHandle<()>,
     released: bool,
 }
@@ -48,9 +55,15 @@ impl LockFile {
                     .map_err(|error| file_error("the lock file could not be made", error))
             })
             .await?;
-            if taken {
+            if let Some(file) = taken {
                 let heartbeat = tokio::spawn(beat(path.to_owned(), id.clone(), stale_after / 4));
-                return Ok(Self { path: path.to_owned(), id, heartbeat, released: false });
+                return Ok(Self {
+                    path: path.to_owned(),
+                    id,
+                    _file: file,
+                    heartbeat,
+                    released: false,
+                });
             }
         }
         Err(RefreshError::new(
@@ -96,14 +109,14 @@ impl Drop for LockFile {
     }
 }
 
-/// Creates the lock, after clearing a stale one out of the way; false if somebody holds it.
-fn take(path: &Path, id: &str, stale_after: Duration) -> io::Result<bool> {
-    if create(path, id)? {
-        return Ok(true);
+/// Creates the lock, after clearing a stale one out of the way; `None` if somebody holds it.
+fn take(path: &Path, id: &str, stale_after: Duration) -> io::Result<Option<File>> {
+    if let Some(file) = create(path, id)? {
+        return Ok(Some(file));
     }
     match is_stale(path, stale_after) {
         Ok(true) => clear(path, id, stale_after)?,
-        Ok(false) => return Ok(false),
+        Ok(false) => return Ok(None),
         // Given back just now.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -111,30 +124,37 @@ fn take(path: &Path, id: &str, stale_after: Duration) -> io::Result<bool> {
     create(path, id)
 }
 
-fn create(path: &Path, id: &str) -> io::Result<bool> {
+fn create(path: &Path, id: &str) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(mut file) => {
+            if let Err(error) = file.try_lock() {
+                // Nobody else looks at a file this new; the file system has no such locks.
+                tracing::debug!(%error, "a credential's lock file is held by its time alone");
+            }
             let written = file.write_all(id.as_bytes());
             if written.is_err() {
                 // A lock that does not say whose it is could never be given back.
                 fs::remove_file(path)?;
             }
-            written.map(|()| true)
+            written.map(|()| Some(file))
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the lock's time is far from now; on either side, since a clock may have been set back.
+/// Whether the lock's time is far from now, on either side, since a clock may have been set back;
+/// and no living process of this crate has it.
 fn is_stale(path: &Path, stale_after: Duration) -> io::Result<bool> {
-    let modified = fs::metadata(path)?.modified()?;
+    let file = File::open(path)?;
+    let modified = file.metadata()?.modified()?;
     let age = SystemTime::now().duration_since(modified).unwrap_or_else(|ahead| ahead.duration());
-    Ok(age > stale_after)
+    // The look is a shared lock of a moment; it cannot keep the file's owner, who has his already.
+    Ok(age > stale_after && !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Moves a stale lock away and deletes it: only one process can move it.
@@ -207,7 +227,7 @@ mod tests {
         let path = dir.path().join("creds.lock");
         let lock = LockFile::acquire(&path, STALE_AFTER).await.expect("free");
         assert!(lock.is_held().await);
-        assert!(!take(&path, "other", STALE_AFTER).expect("a look"));
+        assert!(take(&path, "other", STALE_AFTER).expect("a look").is_none());
         lock.release().await;
         assert!(!path.exists());
         let lock = LockFile::acquire(&path, STALE_AFTER).await.expect("free again");
@@ -220,6 +240,8 @@ mod tests {
         let dir = dir();
         let path = dir.path().join("creds.lock");
         let slept = LockFile::acquire(&path, STALE_AFTER).await.expect("free");
+        // As on a file system without locks, or where the holder is another program.
+        slept._file.unlock().expect("it was locked");
         age(&path, Duration::from_secs(11));
         let lock = LockFile::acquire(&path, STALE_AFTER).await.expect("stale");
         assert!(lock.is_held().await);
@@ -228,6 +250,29 @@ mod tests {
         slept.release().await;
         assert!(lock.is_held().await);
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_living_holder_keeps_its_lock_however_old_it_looks() {
+        let dir = dir();
+        let path = dir.path().join("creds.lock");
+        let starved = LockFile::acquire(&path, STALE_AFTER).await.expect("free");
+        age(&path, Duration::from_secs(3600));
+        assert!(take(&path, "other", STALE_AFTER).expect("a look").is_none());
+        // Another has moved it, having looked before it was locked.
+        clear(&path, "thief", STALE_AFTER).expect("moved and put back");
+        assert!(starved.is_held().await);
+        drop(starved);
+        assert!(take(&path, "other", STALE_AFTER).expect("free").is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_taken() {
+        let dir = dir();
+        let path = dir.path().join("creds.lock");
+        fs::write(&path, "its id").expect("written");
+        age(&path, Duration::from_secs(11));
+        assert!(take(&path, "other", STALE_AFTER).expect("stale").is_some());
     }
 
     #[tokio::test]
