@@ -1,5 +1,6 @@
 //! Instructions of the event stream codec and layer, which do not depend on what else the
-//! machine does. Each run reads 8,192 events (512 in pieces of one byte); divide by that.
+//! machine does. Each run reads 8,192 events (512 in pieces of one byte; one of 1 or 2 MiB);
+//! divide by that.
 //!
 //! Needs valgrind and `gungraun-runner` of the version in Cargo.toml.
 #![allow(missing_docs, unreachable_pub, reason = "what the macros generate")]
@@ -21,10 +22,18 @@ use tower_service::Service;
 
 #[allow(dead_code, reason = "other benches use more of it")]
 mod streams;
-use streams::shapes;
+use streams::{Shape, large_event, shapes};
 
 fn pieces(name: &str) -> Vec<Bytes> {
-    let shape = shapes().into_iter().find(|shape| shape.name == name).expect("a known name");
+    kept(shapes().into_iter().find(|shape| shape.name == name).expect("a known name"))
+}
+
+/// One event of so many bytes.
+fn one(bytes: usize) -> Vec<Bytes> {
+    kept(large_event("one", bytes))
+}
+
+fn kept(shape: Shape) -> Vec<Bytes> {
     // Whoever allocated the pieces pays for freeing them, so that must not happen here.
     std::mem::forget(shape.pieces.clone());
     shape.pieces
@@ -49,6 +58,8 @@ impl Body for Upstream {
 #[bench::packets(pieces("1,460 bytes"))]
 #[bench::records(pieces("16 KiB"))]
 #[bench::bytes(pieces("1 byte"))]
+#[bench::large(one(1 << 20))]
+#[bench::twice_as_large(one(2 << 20))]
 fn decode(pieces: Vec<Bytes>) -> usize {
     let mut decoder = Decoder::new();
     let mut events = 0;
@@ -67,6 +78,8 @@ fn decode(pieces: Vec<Bytes>) -> usize {
 #[bench::packets(pieces("1,460 bytes"))]
 #[bench::records(pieces("16 KiB"))]
 #[bench::bytes(pieces("1 byte"))]
+#[bench::large(one(1 << 20))]
+#[bench::twice_as_large(one(2 << 20))]
 fn reframe(pieces: Vec<Bytes>) {
     let mut pieces = Some(pieces.into_iter());
     let mut service =

@@ -227,7 +227,14 @@ impl Decoder {
     /// The next event, where [`next_plain_event`](Self::next_plain_event) has none.
     #[inline]
     pub(super) fn next_other_event(&mut self) -> Result<Option<Event>, DecodeError> {
-        if self.is_idle() { Ok(None) } else { self.next_event_in_general() }
+        if self.is_idle() {
+            return Ok(None);
+        }
+        match self.next_data() {
+            Ok(Some(data)) => Ok(Some(self.block.event(data))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the input: says whether it ended within a block, which the standard wants thrown
@@ -250,17 +257,15 @@ impl Decoder {
         let line = mem::take(&mut self.cut_line).freeze();
         // A comment is no part of a block, so it may be cut as it likes.
         let mid_line = !line.is_empty() && !line.starts_with(b":");
-        let mut event = None;
+        let mut data = None;
         if mid_line {
-            event = match self.block.line(&line, 0, line.len()) {
-                Ok(event) => event,
+            data = match self.block.line(&line, 0, line.len()) {
+                Ok(data) => data,
                 Err(error) => return Err(self.fail(error)),
             };
         }
         let within = mid_line || self.block.is_open();
-        if event.is_none() {
-            event = self.block.dispatch();
-        }
+        let event = data.or_else(|| self.block.dispatch()).map(|data| self.block.event(data));
         self.unload();
         self.queue.clear();
         self.after_cr = false;
@@ -400,8 +405,9 @@ impl Decoder {
             && matches!(self.block.data, Data::None)
     }
 
+    /// The data of the next event, in general.
     #[inline(never)]
-    fn next_event_in_general(&mut self) -> Result<Option<Event>, DecodeError> {
+    fn next_data(&mut self) -> Result<Option<ByteString>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -424,19 +430,20 @@ impl Decoder {
                 continue;
             }
             match self.read_line() {
-                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(Some(data)) => return Ok(Some(data)),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error)),
             }
             // Behind a blank line or a comment, the next event may be a plain one again.
             if let Some(data) = self.plain_event() {
-                return Ok(Some(self.block.event(data)));
+                return Ok(Some(data));
             }
         }
     }
 
     /// Reads up to the next line end or the end of the piece.
-    fn read_line(&mut self) -> Result<Option<Event>, DecodeError> {
+    #[inline]
+    fn read_line(&mut self) -> Result<Option<ByteString>, DecodeError> {
         let start = self.position;
         let from = self.scanned.max(start);
         let rest = &self.input[from..];
@@ -477,8 +484,7 @@ impl Decoder {
             && value.len() <= self.block.max_event
         {
             self.position = end + "\n\n".len();
-            let data = text_within(&line, value, 0..line.len());
-            return Ok(Some(self.block.event(data)));
+            return Ok(Some(text_within(&line, value, 0..line.len())));
         }
         self.block.line(&line, 0, line.len())
     }
@@ -531,14 +537,14 @@ impl fmt::Debug for Decoder {
 }
 
 impl Block {
-    /// Interprets the line `owner[start..end]`; an event is complete where one comes back.
+    /// Interprets the line `owner[start..end]`; an event is complete where its data comes back.
     #[inline]
     fn line(
         &mut self,
         owner: &Bytes,
         start: usize,
         end: usize,
-    ) -> Result<Option<Event>, DecodeError> {
+    ) -> Result<Option<ByteString>, DecodeError> {
         let line = &owner[start..end];
         if line.is_empty() {
             return Ok(self.dispatch());
@@ -602,8 +608,9 @@ impl Block {
         Ok(())
     }
 
-    /// The end of a block: an event if there was data, and every field is forgotten.
-    fn dispatch(&mut self) -> Option<Event> {
+    /// The end of a block: the data if there was any, for [`event`](Self::event); if not, every
+    /// field is forgotten.
+    fn dispatch(&mut self) -> Option<ByteString> {
         self.data_len = 0;
         let data = match mem::take(&mut self.data) {
             Data::None => {
@@ -617,9 +624,10 @@ impl Block {
                 text(&lines, 0..lines.len())
             }
         };
-        Some(self.event(data))
+        Some(data)
     }
 
+    /// The event, with the fields of its block, which are forgotten.
     #[inline]
     fn event(&mut self, data: ByteString) -> Event {
         if self.event.is_none() && self.retry.is_none() && self.last_id.is_none() {
