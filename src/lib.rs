@@ -93,7 +93,7 @@
 //! | --- | --- | --- |
 //! | `chat` | the vocabulary that the layers share | with any layer |
 //! | `sse` | the event-stream codec and `SseReframeLayer`, nothing else | yes |
-//! | `openai` | `OpenAiLayer` | yes |
+//! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | yes |
 //! | `session` | `SessionLayer` and the store in memory | yes |
 //! | `redis` | the store for several proxies | no |
 //! | `dedup` | `DedupLayer` | yes |

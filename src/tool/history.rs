@@ -45,6 +45,9 @@ use crate::chat::{Content, FunctionTool, Message, Part, PartKind, Role, Text, To
 /// Models repeat a call whose result is empty (f.3).
 const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
 
+/// Room for what stands around a call or a result, in bytes.
+const MARKS: usize = 160;
+
 /// Longer names, in bytes, may not be recognised in tags.
 const NAME: usize = 128;
 
@@ -60,14 +63,24 @@ const RESPONSE_END: &str = "</tool_response>";
 /// can stand in the format (see the [module](self)). An undeclared parameter counts as a string.
 #[must_use]
 pub fn render_calls(calls: &[ToolCall], format: Format, tools: &[Tool]) -> String {
-    let mut text = String::new();
-    for call in calls {
-        if !text.is_empty() {
+    let mut text = String::with_capacity(rendered_len(calls));
+    push_calls(&mut text, calls, format, tools);
+    text
+}
+
+fn push_calls(text: &mut String, calls: &[ToolCall], format: Format, tools: &[Tool]) {
+    for (index, call) in calls.iter().enumerate() {
+        if index > 0 {
             text.push('\n');
         }
-        push_call(&mut text, call, format, tools);
+        push_call(text, call, format, tools);
     }
-    text
+}
+
+/// About how long rendered calls become, in bytes. A history is long, and a buffer that doubles
+/// is half empty.
+fn rendered_len(calls: &[ToolCall]) -> usize {
+    calls.iter().map(|call| MARKS + 2 * call.name.len() + call.arguments.len()).sum()
 }
 
 /// The messages as an upstream without tools takes them, and `seen` for these.
@@ -120,16 +133,23 @@ pub(super) fn rewrite(
 fn assistant(message: &Message, format: Format, tools: &[Tool]) -> Message {
     let mut rewritten = message.clone();
     rewritten.tool_calls = Vec::new();
-    let calls = render_calls(&message.tool_calls, format, tools);
+    let calls = &message.tool_calls;
+    let behind = |said: &str| {
+        let mut text = String::with_capacity(said.len() + "\n\n".len() + rendered_len(calls));
+        text.push_str(said);
+        text.push_str("\n\n");
+        push_calls(&mut text, calls, format, tools);
+        Text::from(text)
+    };
     rewritten.content = Some(match rewritten.content.take() {
         Some(Content::Parts(mut parts)) if !parts.is_empty() => {
-            parts.push(Part::new(PartKind::Text(format!("\n\n{calls}").into())));
+            parts.push(Part::new(PartKind::Text(behind(""))));
             Content::Parts(parts)
         }
         Some(Content::Text(text)) if !text.trim().is_empty() => {
-            Content::Text(format!("{}\n\n{calls}", text.trim_end()).into())
+            Content::Text(behind(text.trim_end()))
         }
-        _ => Content::Text(calls.into()),
+        _ => Content::Text(render_calls(calls, format, tools).into()),
     });
     rewritten
 }
@@ -194,7 +214,14 @@ fn results(messages: &[Message], calls: &Calls<'_>, format: Format) -> Message {
     results.sort_by_key(|(call, _)| call.map_or((usize::MAX, 0), |call| call.place));
 
     let mut parts: Vec<Part> = Vec::new();
-    let mut text = String::new();
+    let size = |message: &Message| match &message.content {
+        None => MARKS,
+        Some(Content::Text(text)) => MARKS + text.len(),
+        Some(Content::Parts(parts)) => {
+            MARKS + parts.iter().filter_map(Part::as_text).map(|text| text.len()).sum::<usize>()
+        }
+    };
+    let mut text = String::with_capacity(messages.iter().map(size).sum());
     for (call, message) in &results {
         if !text.is_empty() || !parts.is_empty() {
             text.push('\n');

@@ -1,5 +1,7 @@
 //! The request as an OpenAI-compatible server reads it.
 
+use std::io;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::Value;
@@ -8,9 +10,9 @@ use super::{Server, layer::Names, server::Thinking};
 use crate::{
     chat::{
         ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, ResponseFormat, Role,
-        Tool, ToolCall, ToolChoice,
+        Text, Tool, ToolCall, ToolChoice,
     },
-    json::string_into,
+    json::{escaped_len, string_into},
 };
 
 /// JSON-Schema keywords that the portal refuses (B7).
@@ -20,11 +22,21 @@ const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
 /// what DashScope refuses or cuts in whole answers (C1). Unknown fields go out as they came.
+///
+/// The body is measured before it is written, so that it is allocated once and at its size: of
+/// a long history there is one copy, however many escapes it needs.
 pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Bytes {
+    let mut size = Size(0);
+    body_into(&mut size, request, names, server);
+    let mut out = BytesMut::with_capacity(size.0);
+    body_into(&mut out, request, names, server);
+    debug_assert_eq!(out.len(), size.0);
+    out.freeze()
+}
+
+fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server: Server) {
     let model = names.resolve(&request.model, server);
-    let size: usize = request.messages.iter().map(|message| 64 + message.text().len()).sum();
-    let mut out = BytesMut::with_capacity(1024 + size + size / 16);
-    let mut object = Object::open(&mut out);
+    let mut object = Object::open(out);
 
     object.text("model", model);
     object.with("messages", |out| messages_into(out, &request.messages, server));
@@ -82,29 +94,80 @@ pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Byte
     }
     object.extra(&request.extra, &["chat_template_kwargs"]);
     object.close();
-    out.freeze()
 }
 
-fn messages_into(out: &mut BytesMut, messages: &[Message], server: Server) {
+/// Where JSON is written, or only measured.
+trait Sink {
+    /// Takes JSON as it is.
+    fn json(&mut self, json: &[u8]);
+
+    /// Takes a text, to stand as a JSON string.
+    fn string(&mut self, text: &str);
+
+    /// Takes a value, to stand as JSON.
+    fn value(&mut self, value: &impl Serialize);
+}
+
+impl Sink for BytesMut {
+    fn json(&mut self, json: &[u8]) {
+        self.put_slice(json);
+    }
+
+    fn string(&mut self, text: &str) {
+        string_into(self, text);
+    }
+
+    fn value(&mut self, value: &impl Serialize) {
+        serde_json::to_writer(self.writer(), value)
+            .expect("a buffer takes everything, keys are strings");
+    }
+}
+
+/// How many bytes would be written.
+struct Size(usize);
+
+impl Sink for Size {
+    fn json(&mut self, json: &[u8]) {
+        self.0 += json.len();
+    }
+
+    fn string(&mut self, text: &str) {
+        self.0 += "\"\"".len() + escaped_len(text);
+    }
+
+    fn value(&mut self, value: &impl Serialize) {
+        serde_json::to_writer(self, value).expect("counting takes everything, keys are strings");
+    }
+}
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn messages_into<W: Sink>(out: &mut W, messages: &[Message], server: Server) {
     if server != Server::Portal {
         return list_into(out, messages.iter(), |out, message| message_into(out, message, server));
     }
     // The portal wants a system message, its text as parts, and no two messages of one role in a
     // row unless they call tools or answer a call (B7).
-    let mut merged: Vec<Message> = Vec::with_capacity(messages.len() + 1);
-    if !messages.iter().any(|message| message.role.is_instruction()) {
-        merged.push(Message::new(Role::System, "You are a helpful assistant."));
-    }
-    for message in messages {
-        match merged.last_mut() {
-            Some(last) if can_merge(last, message) => {
-                let joined = format!("{}\n\n{}", last.text(), message.text());
-                last.content = Some(Content::Text(joined.into()));
-            }
-            _ => merged.push(message.clone()),
+    let introduction = (!messages.iter().any(|message| message.role.is_instruction()))
+        .then(|| Message::new(Role::System, "You are a helpful assistant."));
+    let groups = messages.chunk_by(can_merge);
+    let groups = introduction.as_slice().iter().map(std::slice::from_ref).chain(groups);
+    list_into(out, groups, |out, group| match group {
+        [alone] => message_into(out, alone, server),
+        several => {
+            let texts: Vec<Text> = several.iter().map(Message::text).collect();
+            message_into(out, &Message::new(several[0].role, texts.join("\n\n")), server);
         }
-    }
-    list_into(out, merged.iter(), |out, message| message_into(out, message, server));
+    });
 }
 
 fn can_merge(last: &Message, next: &Message) -> bool {
@@ -129,11 +192,11 @@ fn wire_role(role: Role) -> &'static str {
     }
 }
 
-fn message_into(out: &mut BytesMut, message: &Message, server: Server) {
+fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
     let mut object = Object::open(out);
     object.text("role", wire_role(message.role));
     object.with("content", |out| match &message.content {
-        None => out.put_slice(if message.tool_calls.is_empty() { b"\"\"" } else { b"null" }),
+        None => out.json(if message.tool_calls.is_empty() { b"\"\"" } else { b"null" }),
         Some(Content::Text(text)) if server == Server::Portal && message.role.is_instruction() => {
             let mut part = Part::new(PartKind::Text(text.clone()));
             part.extra.insert(
@@ -142,11 +205,11 @@ fn message_into(out: &mut BytesMut, message: &Message, server: Server) {
             );
             list_into(out, [&part].into_iter(), part_into);
         }
-        Some(Content::Text(text)) => string_into(out, text),
+        Some(Content::Text(text)) => out.string(text),
         Some(content @ Content::Parts(parts)) => {
             let text_alone = content.media().next().is_none();
             if text_alone && server == Server::Portal && !message.role.is_instruction() {
-                string_into(out, &content.text());
+                out.string(&content.text());
             } else {
                 list_into(out, parts.iter(), part_into);
             }
@@ -168,7 +231,7 @@ fn message_into(out: &mut BytesMut, message: &Message, server: Server) {
     object.close();
 }
 
-fn call_into(out: &mut BytesMut, call: &ToolCall) {
+fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
     let mut object = Object::open(out);
     object.text("id", &call.id);
     object.text("type", "function");
@@ -182,7 +245,7 @@ fn call_into(out: &mut BytesMut, call: &ToolCall) {
     object.close();
 }
 
-fn part_into(out: &mut BytesMut, part: &Part) {
+fn part_into<W: Sink>(out: &mut W, part: &Part) {
     let mut object = Object::open(out);
     let mut kind = |kind: &str| object.text("type", kind);
     match &part.kind {
@@ -236,9 +299,9 @@ fn part_into(out: &mut BytesMut, part: &Part) {
     object.close();
 }
 
-fn tool_into(out: &mut BytesMut, tool: &Tool, server: Server) {
+fn tool_into<W: Sink>(out: &mut W, tool: &Tool, server: Server) {
     match tool {
-        Tool::Other(value) => value_into(out, value),
+        Tool::Other(value) => out.value(value),
         Tool::Function(function) => {
             let mut object = Object::open(out);
             object.text("type", "function");
@@ -248,7 +311,7 @@ fn tool_into(out: &mut BytesMut, tool: &Tool, server: Server) {
     }
 }
 
-fn function_into(out: &mut BytesMut, function: &FunctionTool, server: Server) {
+fn function_into<W: Sink>(out: &mut W, function: &FunctionTool, server: Server) {
     let mut object = Object::open(out);
     object.text("name", &function.name);
     object.some("description", function.description.as_ref());
@@ -287,11 +350,11 @@ fn without_refused(schema: &Value) -> Value {
     }
 }
 
-fn tool_choice_into(out: &mut BytesMut, choice: &ToolChoice) {
+fn tool_choice_into<W: Sink>(out: &mut W, choice: &ToolChoice) {
     match choice {
-        ToolChoice::Auto => string_into(out, "auto"),
-        ToolChoice::None => string_into(out, "none"),
-        ToolChoice::Required => string_into(out, "required"),
+        ToolChoice::Auto => out.string("auto"),
+        ToolChoice::None => out.string("none"),
+        ToolChoice::Required => out.string("required"),
         ToolChoice::Function(name) => {
             let mut object = Object::open(out);
             object.text("type", "function");
@@ -302,11 +365,11 @@ fn tool_choice_into(out: &mut BytesMut, choice: &ToolChoice) {
             });
             object.close();
         }
-        ToolChoice::Other(value) => value_into(out, value),
+        ToolChoice::Other(value) => out.value(value),
     }
 }
 
-fn response_format_into(out: &mut BytesMut, format: &ResponseFormat) {
+fn response_format_into<W: Sink>(out: &mut W, format: &ResponseFormat) {
     let mut object = Object::open(out);
     match format {
         ResponseFormat::Text => object.text("type", "text"),
@@ -320,32 +383,32 @@ fn response_format_into(out: &mut BytesMut, format: &ResponseFormat) {
 }
 
 /// A JSON object as it is written.
-struct Object<'a> {
-    out: &'a mut BytesMut,
+struct Object<'a, W> {
+    out: &'a mut W,
     empty: bool,
 }
 
-impl<'a> Object<'a> {
-    fn open(out: &'a mut BytesMut) -> Self {
-        out.put_u8(b'{');
+impl<'a, W: Sink> Object<'a, W> {
+    fn open(out: &'a mut W) -> Self {
+        out.json(b"{");
         Self { out, empty: true }
     }
 
-    fn with(&mut self, key: &str, write: impl FnOnce(&mut BytesMut)) {
+    fn with(&mut self, key: &str, write: impl FnOnce(&mut W)) {
         if !std::mem::take(&mut self.empty) {
-            self.out.put_u8(b',');
+            self.out.json(b",");
         }
-        string_into(self.out, key);
-        self.out.put_u8(b':');
+        self.out.string(key);
+        self.out.json(b":");
         write(self.out);
     }
 
     fn text(&mut self, key: &str, text: &str) {
-        self.with(key, |out| string_into(out, text));
+        self.with(key, |out| out.string(text));
     }
 
     fn value(&mut self, key: &str, value: &impl Serialize) {
-        self.with(key, |out| value_into(out, value));
+        self.with(key, |out| out.value(value));
     }
 
     fn some(&mut self, key: &str, value: Option<&impl Serialize>) {
@@ -363,26 +426,17 @@ impl<'a> Object<'a> {
     }
 
     fn close(self) {
-        self.out.put_u8(b'}');
+        self.out.json(b"}");
     }
 }
 
-fn value_into(out: &mut BytesMut, value: &impl Serialize) {
-    serde_json::to_writer(out.writer(), value)
-        .expect("a buffer takes everything, keys are strings");
-}
-
-fn list_into<T>(
-    out: &mut BytesMut,
-    items: impl Iterator<Item = T>,
-    write: impl Fn(&mut BytesMut, T),
-) {
-    out.put_u8(b'[');
+fn list_into<W: Sink, T>(out: &mut W, items: impl Iterator<Item = T>, write: impl Fn(&mut W, T)) {
+    out.json(b"[");
     for (index, item) in items.enumerate() {
         if index > 0 {
-            out.put_u8(b',');
+            out.json(b",");
         }
         write(out, item);
     }
-    out.put_u8(b']');
+    out.json(b"]");
 }

@@ -1,16 +1,27 @@
 //! A history in one message, as chat.qwen.ai takes it (A7: one message, no role but `user`).
 
-use std::{collections::HashMap, fmt::Write};
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
 
 use crate::{
     Error,
     chat::{Content, Message, Part, PartKind, Role, Text},
+    json::escaped_len,
 };
 
 /// What the one message says.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Folded {
-    pub(super) text: Text,
+///
+/// The text is not put together before it is written: of a long history that would be one more
+/// copy. [`Display`](fmt::Display) gives it piece by piece.
+#[derive(Debug)]
+pub(super) struct Folded<'a> {
+    messages: &'a [Message],
+    /// The names of the functions that were called, by the ids of the calls.
+    called: HashMap<&'a str, &'a Text>,
+    /// One user message needs no mark of who speaks.
+    bare: bool,
     /// The `https:` URLs of the images, in the order of their markers.
     pub(super) images: Vec<Text>,
 }
@@ -39,12 +50,25 @@ pub(super) struct Folded {
 ///
 /// `messages[i].content[j]` is a part that this upstream cannot be given, or there is nothing to
 /// say.
-pub(super) fn fold(messages: &[Message]) -> Result<Folded, Error> {
-    let folded = match messages {
-        [only] if is_bare(only) => plain(only)?,
-        _ => Fold::new(messages).fold()?,
-    };
-    if folded.text.trim_ascii().is_empty() && folded.images.is_empty() {
+pub(super) fn fold(messages: &[Message]) -> Result<Folded<'_>, Error> {
+    let bare = matches!(messages, [only] if is_bare(only));
+    let called = messages
+        .iter()
+        .flat_map(|message| &message.tool_calls)
+        .map(|call| (call.id.as_str(), &call.name))
+        .collect();
+    let mut folded = Folded { messages, called, bare, images: Vec::new() };
+    for (at, message) in folded.in_order() {
+        let Some(Content::Parts(parts)) = &message.content else { continue };
+        for (part_at, part) in parts.iter().enumerate() {
+            if part.as_text().is_none() {
+                folded.images.push(image(part, at, part_at)?);
+            }
+        }
+    }
+    // Where speakers are marked there is always something.
+    let blank = messages.is_empty() || bare && is_blank(&messages[0]);
+    if blank && folded.images.is_empty() {
         return Err(Error::invalid("messages", "there is nothing in the messages to answer"));
     }
     Ok(folded)
@@ -58,104 +82,92 @@ fn is_bare(message: &Message) -> bool {
         && message.reasoning.is_none()
 }
 
-fn plain(message: &Message) -> Result<Folded, Error> {
-    let mut images = Vec::new();
-    if let Some(Content::Parts(parts)) = &message.content {
-        for (at, part) in parts.iter().enumerate() {
-            if part.as_text().is_none() {
-                images.push(image(part, 0, at)?);
+fn is_blank(message: &Message) -> bool {
+    let blank = |text: &Text| text.trim_ascii().is_empty();
+    match &message.content {
+        None => true,
+        Some(Content::Text(text)) => blank(text),
+        Some(Content::Parts(parts)) => parts.iter().filter_map(Part::as_text).all(blank),
+    }
+}
+
+impl<'a> Folded<'a> {
+    /// How long the text is where it stands in JSON, in bytes.
+    pub(super) fn escaped_len(&self) -> usize {
+        struct Len(usize);
+
+        impl fmt::Write for Len {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0 += escaped_len(text);
+                Ok(())
             }
         }
-    }
-    Ok(Folded { text: message.text(), images })
-}
 
-struct Fold<'a> {
-    messages: &'a [Message],
-    /// The names of the functions that were called, by the ids of the calls.
-    called: HashMap<&'a str, &'a Text>,
-    text: String,
-    images: Vec<Text>,
-}
-
-impl<'a> Fold<'a> {
-    fn new(messages: &'a [Message]) -> Self {
-        // Room for the texts and a line of marks each: a long history is copied once.
-        let bytes = messages
-            .iter()
-            .map(|message| {
-                let content: usize = match &message.content {
-                    None => 0,
-                    Some(Content::Text(text)) => text.len(),
-                    Some(Content::Parts(parts)) => {
-                        parts.iter().map(|part| part.as_text().map_or(16, |text| text.len())).sum()
-                    }
-                };
-                let calls: usize =
-                    message.tool_calls.iter().map(|call| call.arguments.len() + 64).sum();
-                content + calls + message.reasoning.as_ref().map_or(0, |text| text.len()) + 48
-            })
-            .sum();
-        let called = messages
-            .iter()
-            .flat_map(|message| &message.tool_calls)
-            .map(|call| (call.id.as_str(), &call.name))
-            .collect();
-        Self { messages, called, text: String::with_capacity(bytes), images: Vec::new() }
+        let mut len = Len(0);
+        // Neither counting nor the text's own `Display` fails.
+        let _ = write!(len, "{self}");
+        len.0
     }
 
-    fn fold(mut self) -> Result<Folded, Error> {
+    /// The messages, instructions first, with their places in the history.
+    fn in_order(&self) -> impl Iterator<Item = (usize, &'a Message)> + use<'a> {
         let messages = self.messages;
-        for instructions in [true, false] {
-            for (at, message) in messages.iter().enumerate() {
-                if message.role.is_instruction() == instructions {
-                    self.message(at, message)?;
-                }
-            }
-        }
-        Ok(Folded { text: self.text.into(), images: self.images })
+        [true, false].into_iter().flat_map(move |instructions| {
+            let these = move |(_, message): &(usize, &Message)| {
+                message.role.is_instruction() == instructions
+            };
+            messages.iter().enumerate().filter(these)
+        })
     }
 
-    fn message(&mut self, at: usize, message: &Message) -> Result<(), Error> {
-        if !self.text.is_empty() {
-            self.text.push_str("\n\n");
-        }
-        self.head(message);
+    fn message(
+        &self,
+        out: &mut impl fmt::Write,
+        message: &Message,
+        images: &mut usize,
+    ) -> fmt::Result {
+        self.head(out, message)?;
         if let Some(reasoning) = &message.reasoning {
-            self.text.push_str("\n[thinks]\n");
-            self.text.push_str(reasoning);
+            out.write_str("\n[thinks]\n")?;
+            out.write_str(reasoning)?;
             if message.content.is_some() {
-                self.text.push_str("\n[says]");
+                out.write_str("\n[says]")?;
             }
         }
         match &message.content {
             None => {}
             Some(Content::Text(text)) => {
-                self.text.push('\n');
-                self.text.push_str(text);
+                out.write_str("\n")?;
+                out.write_str(text)?;
             }
             Some(Content::Parts(parts)) => {
-                self.text.push('\n');
-                for (part_at, part) in parts.iter().enumerate() {
-                    self.part(at, part_at, part)?;
+                out.write_str("\n")?;
+                for part in parts {
+                    match part.as_text() {
+                        Some(text) => out.write_str(text)?,
+                        None => {
+                            *images += 1;
+                            write!(out, "[image {images}]")?;
+                        }
+                    }
                 }
             }
         }
         for call in &message.tool_calls {
-            self.text.push_str("\n[calls ");
-            self.text.push_str(&call.name);
+            out.write_str("\n[calls ")?;
+            out.write_str(&call.name)?;
             if !call.id.is_empty() {
-                self.text.push_str(", id ");
-                self.text.push_str(&call.id);
+                out.write_str(", id ")?;
+                out.write_str(&call.id)?;
             }
-            self.text.push_str("]\n");
-            self.text.push_str(&call.arguments);
+            out.write_str("]\n")?;
+            out.write_str(&call.arguments)?;
         }
         Ok(())
     }
 
     /// The line that says who speaks.
-    fn head(&mut self, message: &Message) {
+    fn head(&self, out: &mut impl fmt::Write, message: &Message) -> fmt::Result {
         let (role, name) = match message.role {
             Role::Tool | Role::Function => {
                 let called = || self.called.get(message.tool_call_id.as_ref()?.as_str()).copied();
@@ -163,27 +175,39 @@ impl<'a> Fold<'a> {
             }
             role => (role.as_str(), message.name.as_ref()),
         };
-        self.text.push('[');
-        self.text.push_str(role);
+        out.write_str("[")?;
+        out.write_str(role)?;
         if let Some(name) = name {
-            self.text.push_str(": ");
-            self.text.push_str(name);
+            out.write_str(": ")?;
+            out.write_str(name)?;
         }
         if let Some(id) = &message.tool_call_id {
-            self.text.push_str(", id ");
-            self.text.push_str(id);
+            out.write_str(", id ")?;
+            out.write_str(id)?;
         }
-        self.text.push(']');
+        out.write_str("]")
     }
+}
 
-    fn part(&mut self, message_at: usize, part_at: usize, part: &Part) -> Result<(), Error> {
-        if let Some(text) = part.as_text() {
-            self.text.push_str(text);
-            return Ok(());
+/// The text of the one message.
+impl fmt::Display for Folded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bare {
+            return match &self.messages[0].content {
+                None => Ok(()),
+                Some(Content::Text(text)) => f.write_str(text),
+                Some(Content::Parts(parts)) => {
+                    parts.iter().filter_map(Part::as_text).try_for_each(|text| f.write_str(text))
+                }
+            };
         }
-        self.images.push(image(part, message_at, part_at)?);
-        // Writing to a string does not fail.
-        let _ = write!(self.text, "[image {}]", self.images.len());
+        let mut images = 0;
+        for (place, (_, message)) in self.in_order().enumerate() {
+            if place > 0 {
+                f.write_str("\n\n")?;
+            }
+            self.message(f, message, &mut images)?;
+        }
         Ok(())
     }
 }

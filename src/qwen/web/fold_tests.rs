@@ -15,11 +15,10 @@ fn image_at(url: &str) -> PartKind {
 }
 
 #[test]
-fn a_single_user_message_goes_as_it_is_and_uncopied() {
+fn a_single_user_message_goes_as_it_is() {
     let message = Message::new(Role::User, String::from("Hello [image 1]\n"));
     let folded = fold(std::slice::from_ref(&message)).unwrap();
-    assert_eq!(folded.text, "Hello [image 1]\n");
-    assert_eq!(folded.text.as_ptr(), message.text().as_ptr());
+    assert_eq!(folded.to_string(), "Hello [image 1]\n");
 }
 
 #[test]
@@ -36,7 +35,7 @@ fn a_history_is_marked_with_its_instructions_first() {
     result.tool_call_id = Some("call_1".into());
     let mut legacy = Message::new(Role::Function, "noon");
     legacy.name = Some("now".into());
-    let folded = fold(&[
+    let history = [
         Message::new(Role::User, "Hi"),
         Message::new(Role::System, "Answer in verse."),
         named,
@@ -45,10 +44,9 @@ fn a_history_is_marked_with_its_instructions_first() {
         legacy,
         Message::new(Role::Developer, "Be short."),
         Message::new(Role::Assistant, "It is cold."),
-    ])
-    .unwrap();
+    ];
     assert_eq!(
-        folded.text,
+        fold(&history).unwrap().to_string(),
         "[system]\nAnswer in verse.\n\n\
          [developer]\nBe short.\n\n\
          [user]\nHi\n\n\
@@ -66,10 +64,10 @@ fn a_history_is_marked_with_its_instructions_first() {
 fn a_single_message_that_is_not_a_users_is_marked() {
     let mut result = Message::new(Role::Tool, "4 °C");
     result.tool_call_id = Some("call_1".into());
-    assert_eq!(fold(&[result]).unwrap().text, "[tool result, id call_1]\n4 °C");
+    assert_eq!(fold(&[result]).unwrap().to_string(), "[tool result, id call_1]\n4 °C");
     let mut named = Message::new(Role::User, "Hi");
     named.name = Some("ann".into());
-    assert_eq!(fold(&[named]).unwrap().text, "[user: ann]\nHi");
+    assert_eq!(fold(&[named]).unwrap().to_string(), "[user: ann]\nHi");
 }
 
 #[test]
@@ -81,10 +79,11 @@ fn images_keep_their_place_among_the_text() {
         image_at("HTTPS://cdn.example/b.jpg"),
     ]);
     let folded = fold(std::slice::from_ref(&first)).unwrap();
-    assert_eq!(folded.text, "Look:  and ");
+    assert_eq!(folded.to_string(), "Look:  and ");
     assert_eq!(folded.images, ["https://cdn.example/a.png", "HTTPS://cdn.example/b.jpg"]);
-    let folded = fold(&[first, parts(vec![image_at("https://cdn.example/c.gif")])]).unwrap();
-    assert_eq!(folded.text, "[user]\nLook: [image 1] and [image 2]\n\n[user]\n[image 3]");
+    let history = [first, parts(vec![image_at("https://cdn.example/c.gif")])];
+    let folded = fold(&history).unwrap();
+    assert_eq!(folded.to_string(), "[user]\nLook: [image 1] and [image 2]\n\n[user]\n[image 3]");
     assert_eq!(folded.images.len(), 3);
 }
 
@@ -105,8 +104,8 @@ fn what_cannot_be_carried_is_named() {
         let alone = fold(&[parts(vec![text(), kind.clone()])]).expect_err("not carried");
         assert_eq!(alone.param(), Some("messages[0].content[1]"));
         assert!(alone.to_string().contains(word), "{alone}");
-        let folded = fold(&[Message::new(Role::System, "s"), parts(vec![text(), kind])]);
-        let error = folded.expect_err("not carried");
+        let history = [Message::new(Role::System, "s"), parts(vec![text(), kind])];
+        let error = fold(&history).expect_err("not carried");
         assert_eq!(error.param(), Some("messages[1].content[1]"));
         assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest);
     }
@@ -128,11 +127,15 @@ proptest! {
             .iter()
             .enumerate()
             .map(|(at, (role, text))| {
+                let text = text.replace('z', "\n\"");
                 let role = [Role::System, Role::User, Role::Assistant, Role::Tool][*role as usize];
                 Message::new(role, format!("{text}#{at}#"))
             })
             .collect();
-        let folded = fold(&messages).unwrap().text;
+        let folded = fold(&messages).unwrap();
+        let escaped = folded.escaped_len();
+        let folded = folded.to_string();
+        prop_assert_eq!(escaped + 2, json!(folded).to_string().len());
         for instructions in [true, false] {
             let mut from = 0;
             for message in &messages {

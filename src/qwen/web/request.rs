@@ -1,9 +1,12 @@
 //! The bodies that chat.qwen.ai wants (A6, A7, A20).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt::Display,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +18,12 @@ use crate::{
     Error,
     chat::{ChatRequest, ReasoningOptions, Text, Tool},
 };
+
+/// How long a body is without the model's name, text and images, in bytes; some more than that.
+const REST_LEN: usize = 2048;
+
+/// How long the record of an image is without its URL and name, in bytes; some more than that.
+const IMAGE_LEN: usize = 192;
 
 /// The largest thinking budget that upstream takes (A8).
 const LARGEST_BUDGET: u64 = 81_920;
@@ -54,18 +63,18 @@ pub(super) fn stop(chat_id: &str, response_id: &str) -> Bytes {
 }
 
 /// What a turn needs of a request, checked before the first call is made.
-pub(super) struct Turn {
+pub(super) struct Turn<'a> {
     model: Text,
-    folded: Folded,
+    folded: Folded<'a>,
     features: Features,
     search: bool,
 }
 
-impl Turn {
+impl<'a> Turn<'a> {
     /// # Errors
     ///
     /// Names the part of the request that upstream cannot be given.
-    pub(super) fn new(config: &Config, request: &ChatRequest) -> Result<Self, Error> {
+    pub(super) fn new(config: &Config, request: &'a ChatRequest) -> Result<Self, Error> {
         Ok(Self {
             model: request.model.clone(),
             folded: fold(&request.messages)?,
@@ -83,36 +92,41 @@ impl Turn {
         let chat_type = chat_type.as_str();
         let seconds = now().as_secs();
         let model = self.model.as_str();
-        json(&Completion {
-            stream: true,
-            version: "2.1",
-            incremental_output: config.incremental,
-            chat_id,
-            camel_chat_id: chat_id,
-            chat_mode: &config.chat_mode,
-            model,
-            parent_id,
-            camel_parent_id: parent_id.unwrap_or(""),
-            messages: [Message {
-                id: None,
-                fid: Uuid::new_v4().to_string(),
-                camel_parent_id: parent_id,
+        let images: usize = self.folded.images.iter().map(|url| IMAGE_LEN + 2 * url.len()).sum();
+        let size = REST_LEN + 4 * model.len() + self.folded.escaped_len() + images;
+        json_of(
+            size,
+            &Completion {
+                stream: true,
+                version: "2.1",
+                incremental_output: config.incremental,
+                chat_id,
+                camel_chat_id: chat_id,
+                chat_mode: &config.chat_mode,
+                model,
                 parent_id,
-                children_ids: [Uuid::new_v4().to_string()],
-                role: "user",
-                content: &self.folded.text,
-                user_action: "chat",
-                files: self.folded.images.iter().map(|url| File::image(url)).collect(),
+                camel_parent_id: parent_id.unwrap_or(""),
+                messages: [Message {
+                    id: None,
+                    fid: Uuid::new_v4().to_string(),
+                    camel_parent_id: parent_id,
+                    parent_id,
+                    children_ids: [Uuid::new_v4().to_string()],
+                    role: "user",
+                    content: &self.folded,
+                    user_action: "chat",
+                    files: self.folded.images.iter().map(|url| File::image(url)).collect(),
+                    timestamp: seconds,
+                    models: [model],
+                    model: "",
+                    chat_type,
+                    sub_chat_type: chat_type,
+                    feature_config: &self.features,
+                    extra: Extra { meta: Meta { sub_chat_type: chat_type } },
+                }],
                 timestamp: seconds,
-                models: [model],
-                model: "",
-                chat_type,
-                sub_chat_type: chat_type,
-                feature_config: &self.features,
-                extra: Extra { meta: Meta { sub_chat_type: chat_type } },
-            }],
-            timestamp: seconds,
-        })
+            },
+        )
     }
 }
 
@@ -143,7 +157,8 @@ struct Message<'a> {
     #[serde(rename = "childrenIds")]
     children_ids: [String; 1],
     role: &'a str,
-    content: &'a str,
+    #[serde(serialize_with = "displayed")]
+    content: &'a Folded<'a>,
     user_action: &'a str,
     files: Vec<File<'a>>,
     timestamp: u64,
@@ -270,7 +285,21 @@ fn now() -> std::time::Duration {
 }
 
 fn json(body: &impl Serialize) -> Bytes {
-    serde_json::to_vec(body).expect("string keys, and no type whose serialisation fails").into()
+    json_of(REST_LEN, body)
+}
+
+/// The JSON of `body`, which is about `size` bytes long: a long history is written once, into a
+/// buffer that need not grow.
+fn json_of(size: usize, body: &impl Serialize) -> Bytes {
+    let mut json = Vec::with_capacity(size);
+    serde_json::to_writer(&mut json, body)
+        .expect("string keys, and no type whose serialisation fails");
+    json.into()
+}
+
+/// Writes a text piece by piece.
+fn displayed<T: Display, S: Serializer>(text: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(text)
 }
 
 #[cfg(test)]

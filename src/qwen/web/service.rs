@@ -122,7 +122,7 @@ where
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
         let turn = request::Turn::new(&self.config, &request)?;
-        let (conversation, call) = match request.conversation {
+        let (conversation, call) = match request.conversation.clone() {
             Some(given) if !given.chat_id.is_empty() => {
                 check_id("conversation.chat_id", &given.chat_id)?;
                 (given, Call::Turn { continued: true })
@@ -130,7 +130,8 @@ where
             nowhere => {
                 // The account whose credential is on the envelope is the one that the chat will
                 // belong to.
-                let account = request.account.or(nowhere.and_then(|nowhere| nowhere.account));
+                let account = request.account.clone();
+                let account = account.or(nowhere.and_then(|nowhere| nowhere.account));
                 let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
                 conversation.account = account;
                 (conversation, Call::Turn { continued: false })
@@ -139,6 +140,8 @@ where
         let chat_id = &conversation.chat_id;
         let body = turn.body(&self.config, chat_id, conversation.parent_id.as_deref());
         drop(turn);
+        // A long history is kept no longer than it is needed.
+        drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
         let (head, body) = self.post(&path, body).await?.into_parts();
