@@ -62,7 +62,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Says what would be used, asks every upstream once, and ends
-    Check(Options),
+    Check(Box<Options>),
     /// Signs in with a browser, here or on any other device, and keeps the login in a file
     Login(Login),
     /// Lists the accounts and whether they can be used; ends with code 1 where none can

@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
     let (options, command) = Cli::read();
     match command {
         None => serve(options).await,
-        Some(Command::Check(options)) => check(options).await,
+        Some(Command::Check(options)) => check(*options).await,
         Some(Command::Login(login)) => match login.run().await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => fail(failure.message, failure.code),

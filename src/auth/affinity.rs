@@ -38,11 +38,12 @@ impl Affinity for crate::chat::ChatRequest {
     }
 
     fn set_account(&mut self, account: &AccountName) {
-        let account = account.to_text();
-        if let Some(conversation) = &mut self.conversation {
-            conversation.account = Some(account.clone());
+        if let Some(conversation) = &mut self.conversation
+            && conversation.account.as_deref() != Some(account.as_str())
+        {
+            conversation.account = Some(account.to_text());
         }
-        self.account = Some(account);
+        self.account = Some(account.to_text());
     }
 }
 

@@ -78,15 +78,16 @@ where
             match state.as_mut().project() {
                 StateProj::First { future, attempt } => {
                     let result = ready!(future.poll(cx));
-                    let attempt = attempt.take().expect("polled after completion");
-                    let outcome = attempt.classify(&result);
+                    // Looked at where it is: it is large, and mostly not needed any more.
+                    let sent = attempt.as_ref().expect("polled after completion");
+                    let outcome = sent.classify(&result);
                     if outcome == Outcome::Accepted {
-                        attempt.accepted();
+                        sent.accepted();
+                    }
+                    if matches!(outcome, Outcome::Accepted | Outcome::Other) {
                         return Poll::Ready(result);
                     }
-                    if outcome == Outcome::Other {
-                        return Poll::Ready(result);
-                    }
+                    let attempt = attempt.take().expect("it was there a moment ago");
                     let future = Box::pin(attempt.recover(outcome, result));
                     state.set(State::Rest { future });
                 }

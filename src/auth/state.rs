@@ -1,6 +1,5 @@
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use super::CredentialKind;
@@ -10,25 +9,31 @@ use super::CredentialKind;
 ///
 /// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct AccountName(Bytes);
+pub struct AccountName(Name);
+
+/// Requests are told the name, so it is kept as they have it.
+#[cfg(feature = "chat")]
+type Name = crate::chat::Text;
+#[cfg(not(feature = "chat"))]
+type Name = std::sync::Arc<str>;
 
 impl AccountName {
     /// A name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self(Bytes::from(name.into()))
+        Self(Name::from(name.into()))
     }
 
     /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("made of a string")
+        &self.0
     }
 
     /// The name as the vocabulary of the middle writes it; shares the buffer.
     #[cfg(feature = "chat")]
     #[must_use]
     pub fn to_text(&self) -> crate::chat::Text {
-        crate::chat::Text::from_utf8(self.0.clone()).expect("made of a string")
+        self.0.clone()
     }
 }
 
@@ -46,7 +51,7 @@ impl fmt::Display for AccountName {
 
 impl PartialEq<str> for AccountName {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
+        self.as_str() == other
     }
 }
 
