@@ -115,6 +115,19 @@ pub(crate) fn unix_seconds(moment: SystemTime) -> Option<u64> {
 ///
 /// If an upstream's sign-in cannot be set up, or if `out` cannot be written to.
 pub(crate) async fn run(out: impl Write, config: &Config, list: List) -> Result<bool, String> {
+    let all = all(config, list.check).await?;
+    write(out, &all, list.json)
+        .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(any_usable(&all))
+}
+
+/// The accounts of every upstream of `config`; with `check` they are renewed if need be, and
+/// tried.
+///
+/// # Errors
+///
+/// If an upstream's sign-in cannot be set up.
+pub(crate) async fn all(config: &Config, check: bool) -> Result<Vec<Row>, String> {
     let mut all = Vec::new();
     for upstream in &config.upstreams {
         let name = String::from_utf8_lossy(upstream.name.as_bytes());
@@ -124,12 +137,10 @@ pub(crate) async fn run(out: impl Write, config: &Config, list: List) -> Result<
             Upstream::Web { base_url, .. } => Some(sign_in::at(base_url, sign_in::USER_PATH)?),
             Upstream::Compatible { base_url, .. } => Some(sign_in::at(base_url, "/models")?),
         };
-        let check = list.check.then_some((&client, models_url.as_ref()));
+        let check = check.then_some((&client, models_url.as_ref()));
         all.extend(rows(&name, &upstream.accounts, check).await);
     }
-    write(out, &all, list.json)
-        .map_err(|error| format!("cannot write to standard output: {error}"))?;
-    Ok(any_usable(&all))
+    Ok(all)
 }
 
 /// The accounts of the upstream named `upstream`; with a client they are loaded and tried.
@@ -164,6 +175,12 @@ pub(crate) async fn rows(
 /// Nothing is renewed before it has to be.
 fn builder() -> CredentialPoolBuilder {
     CredentialPool::builder()
+}
+
+/// The first upstream that has accounts, and none of them can be used.
+pub(crate) fn without_access(rows: &[Row]) -> Option<&str> {
+    let of = |name: &str| rows.iter().filter(move |row| row.upstream == name).any(|row| row.usable);
+    rows.iter().map(|row| &*row.upstream).find(|name| !of(name))
 }
 
 /// Whether any account can be used.

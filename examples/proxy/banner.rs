@@ -7,6 +7,8 @@ use std::{
 
 use tower_qwen::auth::CredentialKind;
 
+use tower_qwen::qwen::compatible::Server;
+
 use super::config::{Config, Tools, Upstream, UpstreamConfig};
 
 /// Writes the banner: where it listens, who answers and why, and what to try.
@@ -38,9 +40,24 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
     writeln!(
         out,
         "    curl -N http://{local}/v1/chat/completions -H 'content-type: application/json'{key} \
-         -d '{{\"model\":\"qwen3-max\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
-         \"content\":\"Hello\"}}]}}'"
+         -d '{{\"model\":\"{}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\
+         \"content\":\"Hello\"}}]}}'",
+        model(&config.upstreams[0]),
     )
+}
+
+/// A model that the upstream has, as far as that is known here.
+fn model(config: &UpstreamConfig) -> String {
+    if let Some(model) = config.models.first_exact() {
+        return model.to_owned();
+    }
+    match &config.upstream {
+        Upstream::Emulator { emulated, .. } => emulated.models().swap_remove(0),
+        Upstream::Web { .. } => "qwen3-max".to_owned(),
+        Upstream::Compatible { server: Server::DashScope, .. } => "qwen-plus".to_owned(),
+        Upstream::Compatible { server: Server::Portal, .. } => "coder-model".to_owned(),
+        Upstream::Compatible { .. } => "ONE-OF-ITS-MODELS".to_owned(),
+    }
 }
 
 /// Writes who answers and why.

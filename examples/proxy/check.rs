@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use super::{banner, config::Config, stack};
+use super::{accounts, banner, config::Config, stack};
 
-/// Writes what `config` comes to, and asks every upstream for its models.
+/// Writes what `config` comes to, asks every upstream for its models, and whether it lets the
+/// accounts in.
 ///
-/// Gives whether all of them answered.
+/// Gives whether all of them answered, and let at least one account in where there are any.
 ///
 /// # Errors
 ///
@@ -31,6 +32,15 @@ pub(crate) async fn run(mut out: impl Write, config: &Config) -> Result<bool, St
             // The question may have set off a refresh, whose answer must not be lost.
             pool.settled().await;
         }
+    }
+    // A list of models is no proof: some upstreams give it to anyone.
+    let rows = accounts::all(config, true).await?;
+    if !rows.is_empty() {
+        accounts::write(&mut out, &rows, false).map_err(failed)?;
+    }
+    if let Some(name) = accounts::without_access(&rows) {
+        all = false;
+        writeln!(out, "{name} LETS NO ACCOUNT IN").map_err(failed)?;
     }
     Ok(all)
 }

@@ -93,9 +93,10 @@ impl Kind {
         }
     }
 
-    /// The models that it has where the builder names none: one or more for chat, and one for
-    /// embeddings where the kind has those.
-    pub(super) fn models(self) -> Vec<String> {
+    /// The models that it has where [`Builder::models`](super::Builder::models) names none: one or
+    /// more for chat, and then one for embeddings where the kind has those.
+    #[must_use]
+    pub fn models(self) -> Vec<String> {
         let models: &[&str] = match self {
             Self::Web => &[
                 "qwen3-max",

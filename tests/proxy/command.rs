@@ -85,6 +85,11 @@ fn it_says_who_answers_and_why() {
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     assert!(health.contains("\r\nx-qwen-upstream: emulator\r\n"), "{health}");
 
+    let mut vllm = command();
+    vllm.args(["--emulate", "vllm"]);
+    let vllm = Running::start(vllm);
+    assert!(vllm.banner.contains("Qwen/Qwen3"), "it has other models: {}", vllm.banner);
+
     let mut web = command();
     web.env("QWEN_TOKEN", "a-device-token").args(["--base-url", "http://127.0.0.1:9"]);
     let web = Running::start(web);

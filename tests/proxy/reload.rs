@@ -88,6 +88,18 @@ fn check_says_what_would_be_used_and_whether_it_answers() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("http://127.0.0.1:9") && out.contains("web DOES NOT ANSWER"), "{out}");
 
+    // A list of models that anyone gets proves nothing of the token.
+    let (code, out, _) = check(&[
+        "--upstream",
+        "web",
+        "--base-url",
+        "http://127.0.0.1:9",
+        "--token",
+        "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImRlbW8iLCJleHAiOjF9.aW52ZW50ZWQ",
+    ]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("web LETS NO ACCOUNT IN") && !out.contains("aW52ZW50ZWQ"), "{out}");
+
     let (code, out, error) = check(&["--base-url", "nonsense"]);
     assert_eq!((code, &*out), (Some(2), ""));
     assert!(error.starts_with("error: --base-url: "), "{error}");

@@ -46,6 +46,14 @@ impl Patterns {
         self.0.is_empty()
     }
 
+    /// The first that is the name of a model.
+    pub(crate) fn first_exact(&self) -> Option<&str> {
+        self.0.iter().find_map(|pattern| match pattern {
+            Pattern::Exact(name) => Some(name.as_str()),
+            Pattern::Prefix(_) => None,
+        })
+    }
+
     /// How well `model` fits, if it does.
     pub(crate) fn fit(&self, model: &str) -> Option<Fit> {
         if self.is_any() {
