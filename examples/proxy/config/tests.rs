@@ -1,4 +1,8 @@
-use super::*;
+use std::fs;
+
+use tower_qwen::{emulator, qwen::compatible::Server};
+
+use super::{upstream::DASHSCOPE, *};
 
 /// A JWT by its shape; nothing has ever signed it.
 const JWT: &str =
@@ -489,7 +493,7 @@ fn a_file_names_credentials_beside_it() {
     let kinds: Vec<_> = config.upstreams.iter().map(|u| u.upstream.kind()).collect();
     assert_eq!(kinds, ["compatible", "web"]);
     let token_urls: Vec<_> =
-        config.upstreams.iter().map(|u| u.token_url.as_ref().map(Uri::to_string)).collect();
+        config.upstreams.iter().map(|u| u.token_url.as_ref().map(ToString::to_string)).collect();
     assert_eq!(token_urls, [Some("http://127.0.0.1:1/token".into()), None]);
 }
 
