@@ -234,6 +234,44 @@ async fn a_panic_is_an_error_and_not_the_end() {
 }
 
 #[test]
+fn what_it_does_is_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let answers =
+                vec![failure(ErrorKind::Auth), models(&["a"]), failure(ErrorKind::Upstream)];
+            let catalogue = Script::new(answers).catalogue();
+            for _ in 0..2 {
+                assert!(catalogue.list().await.is_err());
+            }
+            tokio::time::advance(Duration::from_secs(5)).await;
+            for _ in 0..4 {
+                assert!(catalogue.list().await.is_ok());
+            }
+            tokio::time::advance(HOUR).await;
+            for _ in 0..2 {
+                assert!(catalogue.list().await.expect("stale").stale.is_some());
+            }
+        });
+    });
+    let rendered = recorder.handle().render();
+    for line in [
+        "tower_qwen_models_hits_total 3",
+        "tower_qwen_models_refreshes_total{result=\"ok\"} 1",
+        "tower_qwen_models_refreshes_total{result=\"failed\"} 2",
+        "tower_qwen_models_stale_total 2",
+        "tower_qwen_models_unavailable_total 2",
+    ] {
+        assert!(rendered.lines().any(|found| found == line), "{line}\n{rendered}");
+    }
+}
+
+#[test]
 fn it_can_be_shared() {
     fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     shared(&Catalogue::new(|| async { models(&[]) }));

@@ -228,6 +228,17 @@ async fn what_is_wrong_with_a_request_is_said() {
     }
 }
 
+/// Clients that cut text by UTF-16 units send half a character, which is no text.
+#[tokio::test]
+async fn half_a_character_is_refused() {
+    let body = r#"{"model": "m", "prompt": ["cut \ud83c"]}"#;
+    let request = Request::post("/v1/completions").body(Full::new(Bytes::from(body)));
+    let (response, request) = answered(request.expect("a request"), stream::iter([STOP])).await;
+    assert!(request.is_none());
+    let answer: Value = serde_json::from_str(&text(response).await).expect("JSON");
+    assert_eq!(answer["error"]["param"], "prompt");
+}
+
 #[tokio::test]
 async fn an_error_before_the_answer_has_its_status() {
     let inner = service_fn(|_: Request<ChatRequest>| async {

@@ -117,6 +117,55 @@ fn texts_without_escapes_are_slices_of_the_body() {
     assert!(range.contains(&text.as_ptr()), "copied");
 }
 
+/// A body of which little is used as it stands is let go, so that a long history with escapes is
+/// there once; one that is used is kept.
+#[test]
+fn a_body_is_let_go_where_it_is_copied_anyway() {
+    for (unit, kept) in [("line\n", false), ("line ", true)] {
+        let long = unit.repeat(40_000);
+        let body = body(&request(json!({"user": "u", "stop": ["END"], "messages": [
+            {"role": "user", "name": "ann", "content": long},
+            {"role": "assistant", "reasoning_content": "hm", "content": [{"type": "text", "text": "x"}],
+             "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "4"}]})));
+        let request = decode(&body).expect("valid");
+        assert_eq!(!body.is_unique(), kept, "{unit:?}");
+        assert_eq!(request.messages[0].text().as_str(), long);
+        assert_eq!(request.messages[1].tool_calls[0].arguments, "{}");
+        assert_eq!(request.sampling.stop[0], "END");
+    }
+}
+
+/// What is read later than the rest is named by its whole path all the same.
+#[test]
+fn errors_of_nested_parts_have_their_path() {
+    let cases = [
+        (json!([{"role": "user", "content": 7}]), "messages[0].content"),
+        (json!([{"role": "user", "content": {"a": 1}}]), "messages[0].content"),
+        (json!([{"role": "user", "content": ["x"]}]), "messages[0].content[0]"),
+        (
+            json!([{"role": "user", "content": [{"type": "text", "text": 7}]}]),
+            "messages[0].content[0].text",
+        ),
+        (
+            json!([{"role": "user", "content": [{"type": "x"}, {"type": "image_url", "image_url": 7}]}]),
+            "messages[0].content[1].image_url",
+        ),
+        (json!([{"role": "assistant", "reasoning": [], "content": "x"}]), "messages[0].reasoning"),
+        (
+            json!([{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": 7}}]}]),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+    ];
+    for (messages, param) in cases {
+        let error = decode(&body(&request(json!({ "messages": messages })))).expect_err(param);
+        assert_eq!((error.param(), error.code()), (Some(param), Some("invalid_type")), "{error}");
+    }
+    let cut = Bytes::from(r#"{"model":"m","messages":[{"role":"user","content":"\ud83c"}]}"#);
+    let error = decode(&cut).expect_err("half a character");
+    assert_eq!(error.param(), Some("messages[0].content"));
+}
+
 #[test]
 fn all_roles_and_parts_are_read() {
     let request = decoded(json!({"messages": [

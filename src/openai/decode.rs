@@ -81,7 +81,7 @@ impl<'a> Decoder<'a> {
         }
         json::unescape(inside)
             .map(Text::from)
-            .ok_or_else(|| invalid_value(param(), "half of a surrogate pair stands alone in it"))
+            .ok_or_else(|| invalid_value(param(), parse::LONE_SURROGATE))
     }
 
     fn some(&self, text: Option<Str<'_>>) -> Option<Text> {

@@ -37,6 +37,9 @@
 //! # }
 //! ```
 //!
+//! [`CompletionsLayer`] speaks the API before chats over the same services, and
+//! [`EmbeddingsLayer`](embeddings) embeds over an OpenAI-compatible server.
+//!
 //! # What becomes of the client's credentials
 //!
 //! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge

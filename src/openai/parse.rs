@@ -12,6 +12,9 @@ use crate::{Error, ErrorKind, chat::Text};
 /// long.
 const MESSAGE_LEN: usize = 300;
 
+/// What is wrong with a string that is none: clients that cut text by UTF-16 units send such.
+pub(super) const LONE_SURROGATE: &str = "half of a surrogate pair stands alone in it";
+
 /// The body as text.
 pub(super) fn text(body: &Bytes) -> Result<Text, Error> {
     Text::from_utf8(body.clone()).map_err(|error| {

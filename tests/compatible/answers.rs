@@ -95,6 +95,16 @@ async fn c1_late_and_missing_names() {
     let answer = generic(&text).await.expect("complete");
     assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{\"a\":1}")]);
 
+    // More arguments before the name than may wait are gone, and so is their call.
+    let long = "x".repeat(70_000);
+    let text = events(&[
+        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": long}}]})),
+        delta(json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "}"}}]})),
+        finish("tool_calls"),
+    ]);
+    let answer = generic(&text).await.expect("complete");
+    assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
+
     let nameless = events(&[
         delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
         finish("tool_calls"),

@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     Error,
     chat::{ChatRequest, Extra, Role, Text},
-    json::Str,
+    json::{self, Str},
     openai::{
         decode::Decoder,
         parse::{self, invalid_value, missing, unsupported},
@@ -155,8 +155,13 @@ fn prompt(raw: &RawValue) -> Result<&RawValue, Error> {
             .with_code("invalid_type"));
         }
     };
-    if text.get().trim_matches('"').trim_ascii().is_empty() {
+    let inside = parse::string(text, || "prompt".to_owned(), "a string")?;
+    if inside.trim_ascii().is_empty() {
         return Err(invalid_value("prompt", "it is empty"));
+    }
+    // Said here, where it has its name: the chat calls it `messages[0].content`.
+    if inside.contains("\\u") && json::unescape(inside).is_none() {
+        return Err(invalid_value("prompt", parse::LONE_SURROGATE));
     }
     Ok(text)
 }

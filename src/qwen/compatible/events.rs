@@ -54,6 +54,8 @@ struct Call {
     /// named leaves no gap.
     announced: Option<u32>,
     waiting: String,
+    /// More waited than may: the call is never announced, for its arguments are gone.
+    lost: bool,
 }
 
 #[derive(Deserialize)]
@@ -345,6 +347,7 @@ impl Translator {
         // After the first delta names are empty, null, or repeated (C1).
         if let Some(name) = non_empty(function.name)
             && call.announced.is_none()
+            && !call.lost
         {
             let index = self.announced;
             self.announced += 1;
@@ -381,6 +384,9 @@ impl Translator {
             }
         } else if call.waiting.len() + json.len() <= NAMELESS_LEN {
             call.waiting.push_str(&json);
+        } else {
+            call.lost = true;
+            call.waiting = String::new();
         }
     }
 
@@ -406,6 +412,7 @@ impl Translator {
                 id: None,
                 announced: None,
                 waiting: String::new(),
+                lost: false,
             });
             self.calls.len() - 1
         })
