@@ -58,24 +58,26 @@ impl<B: ChatStream> Stream for SessionStream<B> {
                 *this.ending = None;
                 return Poll::Ready(Some(Ok(finished)));
             }
-            let item = ready!(this.body.as_mut().poll_next(cx));
-            match &item {
-                Some(Ok(ChatEvent::Finished(reason))) => {
+            let polled = this.body.as_mut().poll_next(cx);
+            match &polled {
+                Poll::Pending => {}
+                Poll::Ready(Some(Ok(ChatEvent::Finished(reason)))) => {
                     let recorder = this.recorder.take();
                     if let Some(write) = recorder.and_then(|recorder| recorder.finish(*reason)) {
                         *this.ending = Some(Ending { write, reason: *reason });
                         continue;
                     }
                 }
-                Some(Ok(event)) => {
+                Poll::Ready(Some(Ok(event))) => {
                     if let Some(recorder) = this.recorder {
                         recorder.observe(event);
                     }
                 }
                 // It broke off; the chat is free for another try.
-                None | Some(Err(_)) => *this.recorder = None,
+                Poll::Ready(None | Some(Err(_))) => *this.recorder = None,
             }
-            return Poll::Ready(item);
+            // Handed on where it lies.
+            return polled;
         }
     }
 

@@ -39,7 +39,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::prompt::Format;
+use super::{prompt::Format, schema::Types};
 use crate::chat::{Content, FunctionTool, Message, Part, PartKind, Role, Text, Tool, ToolCall};
 
 /// Models repeat a call whose result is empty (f.3).
@@ -537,52 +537,16 @@ fn fits_xml(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionToo
 
 // ---- what a schema makes of a raw value ----
 
-/// A set of JSON types.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Types(u8);
-
-impl Types {
-    const NONE: Self = Self(0);
-    const STRING: Self = Self(1);
-    const INTEGER: Self = Self(2);
-    const NUMBER: Self = Self(4);
-    const BOOLEAN: Self = Self(8);
-    const NULL: Self = Self(16);
-    const OBJECT: Self = Self(32);
-    const ARRAY: Self = Self(64);
-
-    const fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    fn named(word: &str) -> Option<Self> {
-        Some(match word {
-            "string" => Self::STRING,
-            "integer" => Self::INTEGER,
-            "number" => Self::NUMBER,
-            "boolean" => Self::BOOLEAN,
-            "null" => Self::NULL,
-            "object" => Self::OBJECT,
-            "array" => Self::ARRAY,
-            _ => return None,
-        })
-    }
-
-    /// The type of a value, given as JSON.
-    fn of(json: &str) -> Self {
-        match json.bytes().next() {
-            Some(b'"') => Self::STRING,
-            Some(b'{') => Self::OBJECT,
-            Some(b'[') => Self::ARRAY,
-            Some(b't' | b'f') => Self::BOOLEAN,
-            Some(b'n') => Self::NULL,
-            _ if json.contains(['.', 'e', 'E']) => Self::NUMBER,
-            _ => Self::INTEGER,
-        }
+/// The type of a value, given as JSON.
+fn type_of(json: &str) -> Types {
+    match json.bytes().next() {
+        Some(b'"') => Types::STRING,
+        Some(b'{') => Types::OBJECT,
+        Some(b'[') => Types::ARRAY,
+        Some(b't' | b'f') => Types::BOOLEAN,
+        Some(b'n') => Types::NULL,
+        _ if json.contains(['.', 'e', 'E']) => Types::NUMBER,
+        _ => Types::INTEGER,
     }
 }
 
@@ -599,23 +563,23 @@ fn keeps_type(field: &Field<'_>, function: Option<&FunctionTool>) -> bool {
         Some(string) => {
             const WORDS: [&str; 7] =
                 ["null", "none", "true", "false", "nan", "infinity", "undefined"];
-            types.has(Types::STRING)
+            types.contains(Types::STRING)
                 && string.chars().next().is_some_and(char::is_alphabetic)
                 && string.trim() == string
                 && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(string))
         }
         None if types == Types::STRING => false,
         None => {
-            let own = Types::of(field.json);
+            let own = type_of(field.json);
             match own {
-                Types::NULL => types.has(Types::NULL) || !types.has(Types::STRING),
+                Types::NULL => types.contains(Types::NULL) || !types.contains(Types::STRING),
                 // Minus zero is a float to most readers.
                 Types::INTEGER => {
-                    types.has(Types::INTEGER.with(Types::NUMBER)) && field.json != "-0"
+                    types.intersects(Types::INTEGER | Types::NUMBER) && field.json != "-0"
                 }
                 // A fraction of zero is dropped where integers are allowed.
-                Types::NUMBER => types.has(Types::NUMBER) && !types.has(Types::INTEGER),
-                own => types.has(own) && depth(field.json) <= DEPTH,
+                Types::NUMBER => types.contains(Types::NUMBER) && !types.contains(Types::INTEGER),
+                own => types.contains(own) && depth(field.json) <= DEPTH,
             }
         }
     }
@@ -648,6 +612,10 @@ fn depth(json: &str) -> usize {
 const VISITS: u32 = 64;
 
 /// The types that the schema of a parameter allows; `None` where that is not plain to see.
+///
+/// It is stricter than [`schema`](super::schema), by which the scanner reads: what is rendered here
+/// is read alike by readers that know less of schemas, such as those that look for properties in
+/// one place only.
 fn types_of(key: &str, function: Option<&FunctionTool>) -> Option<Types> {
     let schema = function.and_then(|function| function.parameters.as_ref());
     let Some(schema) = schema else { return Some(Types::STRING) };
@@ -669,14 +637,15 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
     if fields.contains_key("nullable") {
         return None;
     }
+    let known = |word| Some(Types::of_word(word)).filter(|types| *types != Types::NONE);
     let mut union = |schemas: &Value| {
         let schemas = schemas.as_array().filter(|schemas| !schemas.is_empty())?;
-        schemas.iter().try_fold(Types::NONE, |types, schema| {
-            Some(types.with(types_in(schema, root, visits)?))
-        })
+        schemas
+            .iter()
+            .try_fold(Types::NONE, |types, schema| Some(types | types_in(schema, root, visits)?))
     };
     let values = |values: &[Value]| {
-        values.iter().fold(Types::NONE, |types, value| types.with(Types::of(&value.to_string())))
+        values.iter().fold(Types::NONE, |types, value| types | type_of(&value.to_string()))
     };
     let mut sources = SOURCES.iter().filter_map(|source| Some((*source, fields.get(*source)?)));
     let Some((source, value)) = sources.next() else { return Some(Types::STRING) };
@@ -689,12 +658,10 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
         // Whatever else stands beside a type only narrows it.
         "type" => {
             return match value {
-                Value::String(word) => Types::named(word),
-                Value::Array(words) if !words.is_empty() => {
-                    words.iter().try_fold(Types::NONE, |types, word| {
-                        Some(types.with(Types::named(word.as_str()?)?))
-                    })
-                }
+                Value::String(word) => known(word),
+                Value::Array(words) if !words.is_empty() => words
+                    .iter()
+                    .try_fold(Types::NONE, |types, word| Some(types | known(word.as_str()?)?)),
                 _ => None,
             };
         }

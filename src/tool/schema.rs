@@ -210,6 +210,11 @@ impl Types {
         self.0 & other.0 == other.0
     }
 
+    /// Whether any of `other` is in the set.
+    pub(super) const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     fn of_value(value: &Value) -> Self {
         match value {
             Value::Null => Self::NULL,
@@ -222,7 +227,8 @@ impl Types {
         }
     }
 
-    fn of_word(word: &str) -> Self {
+    /// The type of this name; none if it is no type's.
+    pub(super) fn of_word(word: &str) -> Self {
         match word {
             "string" => Self::STRING,
             "null" => Self::NULL,

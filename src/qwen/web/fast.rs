@@ -9,6 +9,7 @@ use super::wire::{Delta, Phase, Status};
 use crate::chat::{Text, Usage};
 
 /// The delta in `data`, if it is of the usual shape.
+#[inline]
 pub(super) fn parse(data: &Text) -> Option<Delta> {
     // The byte after `{"choices":` tells the spacing.
     match data.as_bytes().get(11)? {
@@ -21,6 +22,7 @@ pub(super) fn parse(data: &Text) -> Option<Delta> {
 /// A parser for the template whose colons and commas are followed by `$s`.
 macro_rules! template {
     ($name:ident, $s:literal) => {
+        #[inline]
         fn $name(data: &Text) -> Option<Delta> {
             let mut at = Cursor { text: data, at: 0 };
             at.eat(concat!(

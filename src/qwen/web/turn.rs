@@ -153,6 +153,7 @@ impl Turn {
         }
     }
 
+    #[inline(always)]
     fn delta(&mut self, delta: Delta, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
         let Delta { phase, status, content, extra, usage, response_id } = delta;
         if !self.is_ours(response_id, out) {

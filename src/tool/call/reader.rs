@@ -75,7 +75,15 @@ impl Reader {
     }
 
     /// The next item for the client.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Result<ChatEvent, Error>> {
+        let waits = !self.events.is_empty()
+            || self.scan.as_ref().is_some_and(|scan| scan.scanner.has_items())
+            || matches!(self.state, State::Finishing(_) | State::Failing(_));
+        if waits { self.pop_waiting() } else { None }
+    }
+
+    fn pop_waiting(&mut self) -> Option<Result<ChatEvent, Error>> {
         loop {
             if let Some(scan) = &mut self.scan {
                 while let Some(item) = scan.scanner.pop() {
@@ -107,6 +115,21 @@ impl Reader {
 
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// Takes an event of the upstream that the client gets as it is: most of them, so they are
+    /// not queued. [`pop`](Self::pop) must have had nothing more.
+    #[inline]
+    pub(super) fn passes(&mut self, event: &ChatEvent) -> bool {
+        let (ChatEvent::Text(text), State::Running, Some(scan)) =
+            (event, &self.state, &mut self.scan)
+        else {
+            return false;
+        };
+        let passes = scan.scanner.passes(text);
+        // Such a piece ends with something to see.
+        self.text |= passes;
+        passes
     }
 
     /// Takes an event of the upstream.

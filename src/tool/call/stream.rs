@@ -50,7 +50,14 @@ impl<S: ChatStream> Stream for ToolCallStream<S> {
             if reader.is_over() {
                 return Poll::Ready(None);
             }
-            match ready!(this.inner.as_mut().poll_next(cx)) {
+            let polled = this.inner.as_mut().poll_next(cx);
+            // Most events pass, and are handed on where they lie.
+            if let Poll::Ready(Some(Ok(event))) = &polled
+                && reader.passes(event)
+            {
+                return polled;
+            }
+            match ready!(polled) {
                 Some(Ok(event)) => reader.push(event),
                 Some(Err(error)) => reader.fail(error),
                 None => reader.end(),

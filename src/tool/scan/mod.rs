@@ -255,6 +255,12 @@ impl Scanner {
         self.sink.items.pop_front()
     }
 
+    /// Whether [`pop`](Self::pop) has an item.
+    #[inline]
+    pub(super) fn has_items(&self) -> bool {
+        !self.sink.items.is_empty()
+    }
+
     /// Whether a call has begun and not ended.
     #[must_use]
     pub fn in_call(&self) -> bool {
@@ -275,14 +281,7 @@ impl Scanner {
 
     /// Takes the next piece of text.
     pub fn push(&mut self, piece: Text) {
-        // Most pieces: plain prose. They leave as they are.
-        if self.held.is_empty()
-            && matches!(self.state, State::Prose)
-            && memchr(b'<', piece.as_bytes()).is_none()
-            && piece.as_bytes().last().is_some_and(|last| !last.is_ascii_whitespace())
-        {
-            self.lines.advance(&piece);
-            self.in_blanks = false;
+        if self.passes(&piece) {
             self.sink.items.push_back(Item::Text(piece));
             return;
         }
@@ -304,6 +303,21 @@ impl Scanner {
             }
         }
         self.sink.flush();
+    }
+
+    /// Takes the next piece of text if it is what most are, plain prose, which leaves as it is:
+    /// then there is no item for it. The items before it must have been taken.
+    #[inline]
+    pub(super) fn passes(&mut self, piece: &Text) -> bool {
+        let passes = matches!(self.state, State::Prose)
+            && self.held.is_empty()
+            && memchr(b'<', piece.as_bytes()).is_none()
+            && piece.as_bytes().last().is_some_and(|last| !last.is_ascii_whitespace());
+        if passes {
+            self.lines.advance(piece);
+            self.in_blanks = false;
+        }
+        passes
     }
 
     /// Ends the text: what is held leaves, an open call is closed (rule 22). Afterwards the
