@@ -214,8 +214,8 @@ impl Served {
         } else {
             assert!(last["tools"].is_array(), "{last}: {told}");
             assert_eq!(messages.iter().filter(native).count(), 2, "{last}: {told}");
-            let results = messages.iter().filter(|message| message["role"] == "tool");
-            let shown = results.last().expect("two results");
+            let mut results = messages.iter().filter(|message| message["role"] == "tool");
+            let shown = results.next_back().expect("two results");
             let line = CONTENT.lines().nth(1).expect("it has three");
             assert!(text(shown).contains(&line.replace('\\', "\\\\")), "{shown}: {told}");
         }
