@@ -515,3 +515,60 @@ fn a_compressed_token_is_a_session() {
         assert!(jar.contains(&format!("token={bearer}")) && jar.contains("cna=x"), "{jar}");
     }
 }
+
+/// README.md; the tests run from the crate's folder.
+fn readme() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md")
+}
+
+#[test]
+fn the_file_in_the_readme_is_valid() {
+    let readme = readme();
+    let (_, section) = readme.split_once("## Configuration").expect("the section");
+    let (_, example) = section.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let config = of_file(example, &[]).expect("valid");
+    let kinds: Vec<_> = config.upstreams.iter().map(|u| u.upstream.kind()).collect();
+    assert_eq!(kinds, ["web", "compatible"]);
+}
+
+#[test]
+fn every_command_of_the_upstream_table_is_valid() {
+    let readme = readme();
+    let (_, table) = readme.split_once("## Upstreams").expect("the section");
+    let (table, _) = table.split_once("## The layers").expect("the next one");
+    let mut seen = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let Some(command) = row.split('`').find(|code| code.split(' ').any(|word| word == "P"))
+        else {
+            continue;
+        };
+        if ["P login", "P --config proxy.toml"].contains(&command) {
+            continue;
+        }
+        let (mut env, mut args) = (Vec::new(), Vec::new());
+        for word in command.split(' ').filter(|word| *word != "P") {
+            match word.split_once('=') {
+                Some(("QWEN_TOKEN", _)) => args.extend(["--token", JWT]),
+                Some(("QWEN_COOKIES", _)) => args.extend(["--cookies", "cna=x"]),
+                Some(("QWEN_API_KEY", _)) => args.extend(["--upstream-key", "sk-sp-demo"]),
+                Some(("DASHSCOPE_API_KEY", _)) => env.push(("DASHSCOPE_API_KEY", "sk-demo")),
+                Some(other) => panic!("{other:?} is not known here"),
+                None if word == "THE-URL-OF-THE-PLAN" => args.push("https://plan.example.com/v1"),
+                None => args.push(word),
+            }
+        }
+        let config = resolve_in(&env, &args).unwrap_or_else(|error| panic!("{command}: {error}"));
+        let upstream = only(config).upstream;
+        match &upstream {
+            Upstream::Web { .. } => assert!(row.contains("chat.qwen.ai"), "{row}"),
+            Upstream::Emulator { .. } => assert!(row.contains("emulat"), "{row}"),
+            Upstream::Compatible { server, .. } => {
+                let own = !row.contains("anything else");
+                assert_eq!(*server != Server::Generic, own, "{row}");
+            }
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
+}
