@@ -104,7 +104,7 @@ fn margin(value: &str) -> &str {
 
 fn put(arguments: &mut Map<String, Value>, name: &str, key: &str, text: &str, tools: &[Tool]) {
     let value = match schema_of(name, key, tools) {
-        Some((schema, root)) => convert(text, &types(schema, root, 0)),
+        Some((schema, root)) => convert(text, &types(schema, root, &mut NODES.clone())),
         None => Some(Value::String(text.to_owned())),
     };
     if let Some(value) = value {
@@ -118,12 +118,16 @@ fn schema_of<'a>(name: &str, key: &str, tools: &'a [Tool]) -> Option<(&'a Value,
     Some((root.get("properties")?.get(key)?, root))
 }
 
+/// How many nodes of a schema are looked at: references may lead to themselves, and multiply.
+const NODES: u32 = 512;
+
 /// Every type that the schema may allow.
-fn types<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Vec<&'a str> {
+fn types<'a>(schema: &'a Value, root: &'a Value, nodes: &mut u32) -> Vec<&'a str> {
     let mut all = Vec::new();
-    if depth > 16 {
+    if *nodes == 0 {
         return all;
     }
+    *nodes -= 1;
     match &schema["type"] {
         Value::String(word) => all.push(word.as_str()),
         Value::Array(words) => all.extend(words.iter().filter_map(Value::as_str)),
@@ -132,11 +136,11 @@ fn types<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Vec<&'a str> {
     if let Some(pointer) = schema["$ref"].as_str().and_then(|at| at.strip_prefix('#'))
         && let Some(schema) = root.pointer(pointer)
     {
-        all.extend(types(schema, root, depth + 1));
+        all.extend(types(schema, root, nodes));
     }
     for union in ["anyOf", "oneOf", "allOf"] {
         for schema in schema[union].as_array().into_iter().flatten() {
-            all.extend(types(schema, root, depth + 1));
+            all.extend(types(schema, root, nodes));
         }
     }
     if all.is_empty() {
