@@ -1,16 +1,19 @@
-//! JSON strings: read without a copy, written into a buffer of bytes.
+//! JSON strings: read without a copy, measured, written into a buffer of bytes.
 
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod measure;
 #[cfg(any(feature = "compatible", feature = "openai"))]
 mod read;
+#[cfg(any(feature = "compatible", feature = "openai"))]
 mod write;
 
+#[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) use self::measure::escaped_len;
 #[cfg(any(feature = "compatible", feature = "openai"))]
 pub(crate) use self::read::Str;
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;
-#[cfg(any(feature = "compatible", feature = "web"))]
-pub(crate) use self::write::escaped_len;
 #[cfg(any(feature = "compatible", feature = "openai"))]
 pub(crate) use self::write::string_into;

@@ -1,22 +1,16 @@
 //! Texts as JSON strings.
 
-#[cfg(any(feature = "compatible", feature = "openai"))]
 use bytes::{BufMut, BytesMut};
 
-#[cfg(any(feature = "compatible", feature = "openai"))]
 const LANES: usize = size_of::<u64>();
-#[cfg(any(feature = "compatible", feature = "openai"))]
 const ONES: u64 = u64::from_le_bytes([1; LANES]);
-#[cfg(any(feature = "compatible", feature = "openai"))]
 const HIGHS: u64 = u64::from_le_bytes([0x80; LANES]);
-#[cfg(any(feature = "compatible", feature = "openai"))]
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `text` to `out` with what JSON demands escaped, without quotes around it.
 ///
 /// Escaping a text piece by piece gives the same as escaping it whole, because no escape depends
 /// on a neighbour (RFC 8259, section 7).
-#[cfg(any(feature = "compatible", feature = "openai"))]
 pub(crate) fn escape_into(out: &mut BytesMut, text: &str) {
     let mut rest = text.as_bytes();
     out.reserve(rest.len());
@@ -43,30 +37,7 @@ pub(crate) fn escape_into(out: &mut BytesMut, text: &str) {
     }
 }
 
-/// How many bytes `text` becomes inside a JSON string.
-///
-/// Every byte is looked at in the same way, so that the compiler can take many at once: this
-/// pass comes on top of the one that writes, and code is full of what is escaped.
-#[cfg(any(feature = "compatible", feature = "web"))]
-pub(crate) fn escaped_len(text: &str) -> usize {
-    // Short enough for counts in a byte.
-    const BLOCK: usize = 128;
-    let mut len = text.len();
-    for block in text.as_bytes().chunks(BLOCK) {
-        let (mut escapes, mut long) = (0_u8, 0_u8);
-        for &byte in block {
-            let control = u8::from(byte < 0x20);
-            let short = matches!(byte, b'\n' | b'\r' | b'\t' | 0x08 | 0x0c);
-            escapes += control | u8::from(byte == b'"') | u8::from(byte == b'\\');
-            long += control - u8::from(short);
-        }
-        len += usize::from(escapes) + ("\\u0000".len() - "\\n".len()) * usize::from(long);
-    }
-    len
-}
-
 /// Appends `text` as a JSON string, quotes included.
-#[cfg(any(feature = "compatible", feature = "openai"))]
 pub(crate) fn string_into(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     escape_into(out, text);
@@ -77,7 +48,6 @@ pub(crate) fn string_into(out: &mut BytesMut, text: &str) {
 ///
 /// Eight at a time: most pieces of an answer are short, so this beats a vectorised search that
 /// has to be set up, and prose seldom stops it.
-#[cfg(any(feature = "compatible", feature = "openai"))]
 fn clean_len(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(lane) = bytes[at..].first_chunk::<LANES>() {
@@ -100,12 +70,11 @@ fn clean_len(bytes: &[u8]) -> usize {
     at + tail.iter().position(|&byte| needs_escape(byte)).unwrap_or(tail.len())
 }
 
-#[cfg(any(feature = "compatible", feature = "openai"))]
 const fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-#[cfg(all(test, feature = "compatible"))]
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -130,11 +99,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_escaped_length_is_exact(text in "(?s)(.{0,64}|[\\x00-\\x22]{0,400})") {
-            prop_assert_eq!(escaped_len(&text) + 2, escaped(&text).len());
-        }
-
         #[test]
         fn agrees_with_serde_json(text in "(?s).{0,64}") {
             prop_assert_eq!(escaped(&text), serde_json::to_string(&text).expect("a string"));
