@@ -246,22 +246,56 @@ async fn ask(port: u16, load: Load) -> TcpStream {
 /// Reads to the end; gives how many events came.
 async fn drain(mut stream: TcpStream) -> u32 {
     let finder = memchr::memmem::Finder::new("\"content\":\"word ");
-    let (mut buffer, mut kept, mut events) = (vec![0; 64 * 1024], 0, 0);
+    let mut chunks = Chunks::default();
+    let (mut read, mut body, mut events) = (vec![0; 64 * 1024], Vec::new(), 0);
     loop {
-        let read = stream.read(&mut buffer[kept..]).await.expect("an answer");
-        if read == 0 {
+        let len = stream.read(&mut read).await.expect("an answer");
+        if len == 0 {
             return events;
         }
-        let filled = kept + read;
+        chunks.decode(&read[..len], &mut body);
         let mut behind = 0;
-        for at in finder.find_iter(&buffer[..filled]) {
+        for at in finder.find_iter(&body) {
             events += 1;
             behind = at + finder.needle().len();
         }
         // A match that is cut here is found with the next piece.
-        let from = behind.max(filled.saturating_sub(finder.needle().len() - 1));
-        buffer.copy_within(from..filled, 0);
-        kept = filled - from;
+        body.drain(..behind.max(body.len().saturating_sub(finder.needle().len() - 1)));
+    }
+}
+
+/// Takes the head and the chunks' sizes out (RFC 9112 7.1): they may stand within an event.
+#[derive(Default)]
+struct Chunks {
+    line: Vec<u8>,
+    in_body: bool,
+    left: usize,
+}
+
+impl Chunks {
+    fn decode(&mut self, mut piece: &[u8], body: &mut Vec<u8>) {
+        while !piece.is_empty() {
+            if self.left > 0 {
+                let (data, rest) = piece.split_at(self.left.min(piece.len()));
+                body.extend_from_slice(data);
+                self.left -= data.len();
+                piece = rest;
+                continue;
+            }
+            self.line.push(piece[0]);
+            piece = &piece[1..];
+            if !self.line.ends_with(b"\r\n") {
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            let line = line.trim_ascii();
+            if self.in_body && !line.is_empty() {
+                let size = std::str::from_utf8(line).ok();
+                let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
+                self.left = size.expect("a chunk's size");
+            }
+            self.in_body |= line.is_empty();
+        }
     }
 }
 
