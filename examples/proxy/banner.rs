@@ -7,7 +7,7 @@ use std::{
 
 use tower_qwen::auth::CredentialKind;
 
-use tower_qwen::qwen::compatible::Server;
+use tower_qwen::{emulator::Kind, qwen::compatible::Server};
 
 use super::config::{Config, Tools, Upstream, UpstreamConfig};
 
@@ -87,11 +87,11 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
                     writeln!(out, "    it replays {} recorded bytes", recording.len())?;
                 }
                 None => {
-                    writeln!(
-                        out,
-                        "    it is an imitation of {}: no model answers",
-                        emulated.as_str()
-                    )?;
+                    let of = match emulated {
+                        Kind::Web => "chat.qwen.ai",
+                        other => other.as_str(),
+                    };
+                    writeln!(out, "    it is an imitation of {of}: no model answers")?;
                 }
             }
             writeln!(
