@@ -187,13 +187,12 @@ impl Accounts {
     /// As [`pool`](Self::pool), with the settings of `builder`.
     pub(crate) fn pool_from(
         &self,
-        builder: CredentialPoolBuilder,
+        mut builder: CredentialPoolBuilder,
         client: &TokenClient,
     ) -> Option<CredentialPool> {
         if self.is_empty() {
             return None;
         }
-        let mut builder = builder;
         if let Some(given) = &self.given {
             builder = builder.account(GIVEN, StaticCredential::new(given.clone()));
         }

@@ -16,8 +16,8 @@ use tower_qwen::{Error, ErrorKind, openai::error_response};
 
 use super::lanes::{MAX_BODY, Route, unread};
 
-/// What is between two hosts only (RFC 9110 7.6.1), or is set anew by the client below.
-const OF_THE_HOP: [HeaderName; 9] = [
+/// What is between two hosts only (RFC 9110 7.6.1), beside what `connection` names.
+const OF_THE_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -25,12 +25,13 @@ const OF_THE_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    header::HOST,
-    header::CONTENT_LENGTH,
 ];
 
-/// What a client proves itself with to the proxy, and what the proxy decides itself.
-const OF_THE_PROXY: [HeaderName; 8] = [
+/// What a client proves itself with to the proxy, and what the proxy and its client below say
+/// themselves.
+const OF_THE_PROXY: [HeaderName; 10] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
     header::COOKIE,
@@ -83,16 +84,29 @@ where
     };
     head.uri = Uri::from_static(path);
     head.version = axum::http::Version::HTTP_11;
-    remove(&mut head.headers, &OF_THE_HOP);
+    end_hop(&mut head.headers);
     remove(&mut head.headers, &OF_THE_PROXY);
     match upstream.oneshot(Request::from_parts(head, Full::new(body))).await {
         Ok(response) => {
             let mut response = response.map(AxumBody::new);
-            remove(response.headers_mut(), &OF_THE_HOP[..7]);
+            end_hop(response.headers_mut());
             response
         }
         Err(error) => error_response(&known(error.into())).into_response(),
     }
+}
+
+/// Removes what is not for the next host.
+fn end_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|names| names.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    remove(headers, &named);
+    remove(headers, &OF_THE_HOP);
 }
 
 fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {

@@ -76,10 +76,9 @@ pub(crate) fn of_emulator(emulator: Emulator) -> TokenClient {
     TokenClient::new(emulator).with_web_refresh_url(user_url.clone()).with_web_user_url(user_url)
 }
 
-/// Where a session is validated whose web API is at `web`.
-pub(crate) fn at(web: &Uri, path: &str) -> Result<Uri, String> {
-    let base = web.path().trim_end_matches('/');
-    let url = format!("{}{base}{path}", origin(web));
+/// The URL of `path` below `base`.
+pub(crate) fn at(base: &Uri, path: &str) -> Result<Uri, String> {
+    let url = format!("{}{}{path}", origin(base), base.path().trim_end_matches('/'));
     url.parse().map_err(|error| cannot("an endpoint's URL cannot be made", &error))
 }
 

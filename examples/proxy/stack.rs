@@ -41,13 +41,12 @@ use super::{
     tokens::{Desk, Tokens},
 };
 
-/// The routes over the stacks that `config` asks for; conversations are remembered in `store`.
+/// The routes over the stacks that `config` asks for, and what knows their accounts;
+/// conversations are remembered in `store`.
 ///
 /// # Errors
 ///
 /// If an upstream cannot be set up, with what is wrong in one line.
-///
-/// With them comes what knows the accounts.
 pub(crate) fn router(
     config: &Config,
     store: &Arc<dyn SessionStore>,

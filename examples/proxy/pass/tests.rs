@@ -12,7 +12,8 @@ fn request(body: &'static str) -> Request {
         .header("authorization", "Bearer of-the-proxy")
         .header("x-api-key", "of-the-proxy")
         .header("cookie", "a=b")
-        .header("connection", "keep-alive")
+        .header("connection", "keep-alive, X-Hop")
+        .header("x-hop", "of the hop")
         .header("accept-encoding", "gzip")
         .header("content-type", "application/json")
         .header("x-request-id", "mine")
@@ -31,7 +32,8 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
         let response = axum::http::Response::builder()
             .status(StatusCode::IM_A_TEAPOT)
             .header("x-odd", "kept")
-            .header("connection", "close")
+            .header("connection", "close, x-odd-hop")
+            .header("x-odd-hop", "1")
             .body(Full::new(body));
         Ok::<_, BoxError>(response.expect("a response"))
     });
@@ -41,6 +43,7 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert_eq!(response.headers()["x-odd"], "kept");
     assert!(!response.headers().contains_key("connection"));
+    assert!(!response.headers().contains_key("x-odd-hop"));
     let said = response.into_body().collect().await.expect("a body").to_bytes();
     assert_eq!(said, body);
 }

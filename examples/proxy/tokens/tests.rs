@@ -15,9 +15,9 @@ use tower_qwen::{
 use super::*;
 use crate::proxy::sign_in;
 
-/// The vector of F1; its signature is text.
-const FAKE: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
-/// The vector of F2, layout b: the JWT `aaa.bbb.ccc` and a cookie.
+/// Invented: the vector of qwen-wire.md F1; its signature reads "not-a-real-signature".
+const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
+/// Invented: the vector of F2, layout b, with `aaa.bbb.ccc` for a JWT and a cookie.
 const COMPRESSED: &str = "H4sIAAAAAAACA0tMTNRLSkrSS05OrsksyUvUTUnNzQcAIdb0PRUAAAA=";
 
 struct Rig {
@@ -107,7 +107,7 @@ async fn a_bad_token_is_a_401_whatever_is_wrong_with_it() {
     let rig = rig(true, "").await;
     let ended = rig.emulator.issue_session("ann", Duration::ZERO);
     let mut answers = Vec::new();
-    for bad in [FAKE, "H4sIAAAA", "eyJ", ended.as_str()] {
+    for bad in [JWT, "H4sIAAAA", "eyJ", ended.as_str()] {
         for path in ["/v1/validate", "/v1/refresh"] {
             let (status, body) = rig.post(path, &token(bad)).await;
             assert_eq!(status, 401, "{path} {bad}: {body}");
@@ -214,8 +214,8 @@ async fn the_proxys_own_accounts_are_told_and_renewed_without_a_secret() {
 
 #[tokio::test]
 async fn a_key_of_the_proxy_is_not_taken_for_a_token() {
-    let keyed = rig(true, FAKE).await;
-    let bearer = || Request::post("/v1/validate").header("authorization", format!("Bearer {FAKE}"));
+    let keyed = rig(true, JWT).await;
+    let bearer = || Request::post("/v1/validate").header("authorization", format!("Bearer {JWT}"));
     let (status, body) = keyed.ask(bearer(), "").await;
     assert_eq!((status, body["accounts"].as_array().map(Vec::len)), (200, Some(2)), "{body}");
     // Where it is no key it is a token, and a bad one.
