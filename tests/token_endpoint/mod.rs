@@ -117,9 +117,10 @@ fn answer(mut stream: TcpStream, server: &Shared) -> std::io::Result<()> {
     };
     let (status, body) = {
         let mut server = lock(server);
-        // A process is known by the path that it was told of.
-        let path = head.split(' ').nth(1).unwrap_or_default();
-        if server.dead.iter().any(|dead| path == format!("/{dead}/token")) {
+        // A process is known by the path that it was told of, which comes after the host where
+        // the client writes the whole URL.
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        if server.dead.iter().any(|dead| target.ends_with(&format!("/{dead}/token"))) {
             return Ok(());
         }
         match server.redeem(field("refresh_token")) {
