@@ -30,6 +30,7 @@ mod binary;
 mod form;
 #[path = "served/proxied.rs"]
 mod proxied;
+mod traced;
 
 use std::{
     env, fs,
@@ -162,9 +163,9 @@ async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
 /// The program with an API of `kind` at `origin`, and its tools as `tools` says.
 fn over_api(origin: &str, kind: Kind, tools: &str) -> std::process::Command {
     let mut proxy = binary::command();
-    proxy.args(["--base-url", &format!("{origin}/v1"), "--tools", tools, "--log", "warn"]);
+    proxy.args(["--base-url", &format!("{origin}/v1"), "--tools", tools]);
     proxy.args(["--server", kind.as_str(), "--upstream-key", proxied::TOKEN]);
-    proxy.env("QWEN_PROXY_API_KEY", KEY).env("NO_PROXY", "127.0.0.1");
+    proxy.env("QWEN_PROXY_API_KEY", KEY).env("NO_PROXY", "127.0.0.1").env("RUST_LOG", "warn");
     proxy
 }
 

@@ -8,6 +8,8 @@
 ))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod traced;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -33,6 +35,7 @@ use tower_qwen::{
 
 /// A wall clock that goes with tokio's paused one.
 fn clock() -> impl Fn() -> SystemTime + Clone + Send + Sync + 'static {
+    traced::on();
     let start = Instant::now();
     move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000) + start.elapsed()
 }

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "auth", unix))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     fs,
@@ -85,10 +87,12 @@ fn read(path: &Path) -> Value {
 }
 
 fn file(dir: &tempfile::TempDir) -> PathBuf {
+    traced::on();
     dir.path().join("qwen").join("oauth_creds.json")
 }
 
 fn made(dir: &tempfile::TempDir, value: &Value) -> PathBuf {
+    traced::on();
     let path = file(dir);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     write(&path, value);

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "auth", feature = "chat"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod traced;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -27,6 +29,7 @@ use tower_qwen::{
 
 /// A wall clock that goes with tokio's paused one.
 fn wall_clock() -> impl Fn() -> SystemTime + Clone + Send + Sync + 'static {
+    traced::on();
     let start = Instant::now();
     // 2026-09-22, 10:00 in UTC+8.
     move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_042_400) + start.elapsed()

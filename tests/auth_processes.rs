@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on may panic")]
 
 mod token_endpoint;
+mod traced;
 
 use std::{
     env,
@@ -40,6 +41,7 @@ const STALE_AFTER: Duration = Duration::from_secs(2);
 #[test]
 #[ignore = "the other tests of this file run it as a process of its own"]
 fn child() {
+    traced::on();
     let Ok(task) = env::var(CHILD) else { return };
     let [path, address, id] = task.split('|').collect::<Vec<_>>()[..] else {
         panic!("not a task: {task}");

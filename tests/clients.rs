@@ -26,6 +26,7 @@ mod binary;
 
 #[path = "served/suite.rs"]
 mod suite;
+mod traced;
 
 use std::process::Command;
 
@@ -35,7 +36,7 @@ use suite::KEY;
 /// Runs `suite` against a proxy of its own.
 fn run(mut suite: Command) {
     let mut proxy = binary::command();
-    proxy.args(["--upstream", "emulator", "--log", "warn"]);
+    proxy.args(["--upstream", "emulator"]).env("RUST_LOG", "warn");
     proxy.env("QWEN_PROXY_API_KEY", format!("sk-other,{KEY}"));
     let proxy = Running::start(proxy);
     suite::run(&mut suite, &format!("{}/v1", proxy.origin));

@@ -17,6 +17,7 @@
 
 #[path = "served/suite.rs"]
 mod suite;
+mod traced;
 
 use std::process::Command;
 
@@ -58,6 +59,7 @@ fn servers() -> impl Iterator<Item = (Kind, Style, String, Value)> {
 
 /// Every server behind the layers, and whether its bytes come in pieces as a network cuts them.
 fn app() -> Router {
+    traced::on();
     let mut app = Router::new();
     for (kind, style, name, _) in servers() {
         let server = kind.server().expect("one of the compatible kinds");

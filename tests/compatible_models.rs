@@ -1,6 +1,8 @@
 //! `GET /models` of OpenAI-compatible servers (qwen-wire.md D7).
 #![cfg(feature = "compatible")]
 
+mod traced;
+
 use std::{convert::Infallible, future::ready};
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use tower_qwen::{
 };
 
 async fn list(server: Server, status: u16, body: &str) -> Result<Vec<Model>, Error> {
+    traced::on();
     let body = Bytes::from(body.to_owned());
     let service = service_fn(move |request: Request<Full<Bytes>>| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/models"));

@@ -4,6 +4,8 @@
 
 #![cfg(all(feature = "emulator", feature = "compatible"))]
 
+mod traced;
+
 use std::sync::Arc;
 
 use http::Request;
@@ -94,6 +96,7 @@ impl Upstream {
 }
 
 fn tools() -> Arc<Vec<Tool>> {
+    traced::on();
     let schema = json!({"type": "object", "additionalProperties": false,
         "properties": {"zone": {"type": "string"}}});
     let tool = |name: &str| Tool::Function(FunctionTool::new(name, schema.clone()));

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "emulator")]
 
+mod traced;
+
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use tower::ServiceExt;
 use tower_qwen::emulator::{Emulator, OAuthAccount, RefreshFault};
 
 async fn send(emulator: &Emulator, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+    traced::on();
     let response = emulator.clone().oneshot(request).await.expect("infallible");
     let status = response.status();
     (status, response.into_body().collect().await.expect("a body").to_bytes())

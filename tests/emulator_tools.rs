@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "emulator", feature = "tool-call", feature = "web"))]
 
+mod traced;
+
 use std::sync::Arc;
 
 use http::Request;
@@ -33,6 +35,7 @@ async fn written(
     choice: Option<ToolChoice>,
     messages: Vec<Message>,
 ) -> String {
+    traced::on();
     let mut request = ChatRequest::new(model, messages);
     let schema = |key: &str| json!({"type": "object", "properties": {key: {"type": "string"}}, "required": [key]});
     request.tools = Arc::new(vec![

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "emulator")]
 
+mod traced;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +24,7 @@ async fn send(
     token: Option<&str>,
     body: impl Into<Bytes>,
 ) -> (StatusCode, http::HeaderMap, Result<Bytes, std::io::Error>) {
+    traced::on();
     let mut request = Request::builder().method(method).uri(target);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));

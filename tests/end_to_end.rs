@@ -3,6 +3,8 @@
 
 #![cfg(all(feature = "openai", feature = "web", feature = "emulator"))]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
@@ -36,6 +38,7 @@ fn ask(content: &str, stream: bool) -> Request<Full<Bytes>> {
 }
 
 async fn over(emulator: Emulator, request: Request<Full<Bytes>>) -> (StatusCode, String) {
+    traced::on();
     let service = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
         .layer(QwenWebLayer::new())
@@ -89,6 +92,7 @@ fn recording() -> (String, String) {
 }
 
 async fn replayed(wire: &str, piece: usize, stream: bool) -> (String, Value) {
+    traced::on();
     let emulator = Emulator::builder()
         .piece_size(piece)
         .replay(wire.to_owned())
@@ -161,6 +165,7 @@ async fn scripted(
     content_type: &'static str,
     request: Request<Full<Bytes>>,
 ) -> Response<tower_qwen::openai::OpenAiBody<impl tower_qwen::chat::ChatStream>> {
+    traced::on();
     let pieces = Arc::new(Mutex::new(Some(pieces)));
     let upstream = service_fn(move |request: Request<Full<Bytes>>| {
         let (content_type, body): (_, UpstreamBody) = if request.uri().path().ends_with("/new") {

@@ -3,6 +3,8 @@
 
 #![cfg(feature = "openai")]
 
+mod traced;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -41,6 +43,7 @@ async fn answered(
     request: Request<Full<Bytes>>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
 ) -> Response<OpenAiBody<Events>> {
+    traced::on();
     let events = Arc::new(Mutex::new(Some(events.boxed())));
     let inner = service_fn(move |_: Request<ChatRequest>| {
         let events = events.lock().expect("not poisoned").take().expect("called once");
@@ -55,6 +58,7 @@ async fn refused(
     request: Request<Full<Bytes>>,
     error: fn() -> Error,
 ) -> Response<OpenAiBody<Events>> {
+    traced::on();
     let inner =
         service_fn(
             move |_: Request<ChatRequest>| async move { Err::<Response<Events>, _>(error()) },

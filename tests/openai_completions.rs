@@ -2,6 +2,8 @@
 //! and errors before and after the commit point.
 #![cfg(feature = "openai")]
 
+mod traced;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -39,6 +41,7 @@ async fn answered(
     request: Request<Full<Bytes>>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
 ) -> (Response<OpenAiBody<Events>>, Option<Request<ChatRequest>>) {
+    traced::on();
     let events = Arc::new(Mutex::new(Some(events.boxed())));
     let seen = Arc::new(Mutex::new(None));
     let noted = Arc::clone(&seen);

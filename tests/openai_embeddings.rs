@@ -1,6 +1,8 @@
 //! The edge for embeddings (qwen-wire.md D9) over servers of this file's own.
 #![cfg(all(feature = "compatible", feature = "openai"))]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     future::{Future, ready},
@@ -47,6 +49,7 @@ where
     F: Fn(Value) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = (u16, String)> + Send,
 {
+    traced::on();
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
     let server = service_fn(move |request: Request<Full<Bytes>>| {

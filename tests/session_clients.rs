@@ -32,6 +32,7 @@ mod redis;
 #[cfg(all(feature = "redis", unix))]
 #[path = "served/outage.rs"]
 mod outage;
+mod traced;
 
 use std::process::Command;
 

@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "dedup", feature = "emulator", feature = "session", feature = "web"))]
 
+mod traced;
+
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
@@ -18,6 +20,7 @@ where
         + Clone,
     B: ChatStream,
 {
+    traced::on();
     history.push(Message::new(Role::User, question));
     let request = Request::new(ChatRequest::new("qwen3-max", history.clone()));
     let response = service.clone().oneshot(request).await.expect("answered");

@@ -32,6 +32,7 @@ mod form;
 mod proxied;
 #[path = "served/suite.rs"]
 mod suite;
+mod traced;
 
 use std::{collections::HashMap, fs, process::Command};
 

@@ -3,6 +3,8 @@
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -155,6 +157,7 @@ fn continued() -> ChatRequest {
 
 /// Every item of the answer, errors before the commit point included.
 async fn items(upstream: Upstream, layer: QwenWebLayer) -> Vec<Result<ChatEvent, Error>> {
+    traced::on();
     match layer.layer(upstream).oneshot(Request::new(hello())).await {
         Ok(response) => response.into_body().collect().await,
         Err(error) => vec![Err(error)],

@@ -3,6 +3,8 @@
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -52,6 +54,7 @@ fn upstream(
 }
 
 async fn list(answers: &[&'static str]) -> (Result<Vec<Model>, Error>, Calls) {
+    traced::on();
     let (service, calls) = upstream(answers);
     let mut headers = HeaderMap::new();
     headers.insert("cookie", "token=demo".parse().unwrap());

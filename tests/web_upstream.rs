@@ -3,6 +3,8 @@
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 
+mod traced;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -115,6 +117,7 @@ fn ok(_: &Got) -> Response<ServerBody> {
 }
 
 fn get(path: &str) -> Request<Full<Bytes>> {
+    traced::on();
     Request::builder().uri(path).body(Full::default()).unwrap()
 }
 

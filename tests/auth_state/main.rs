@@ -5,9 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod machine;
+#[path = "../traced/mod.rs"]
+mod traced;
 
-use machine::{Answer, Endpoint, Op, Store, run};
+use machine::{Answer, Endpoint, Op, Store};
 use proptest::prelude::*;
+
+fn run(script: &[Op], store: Store) {
+    traced::on();
+    machine::run(script, store);
+}
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![

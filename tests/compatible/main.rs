@@ -12,4 +12,6 @@ mod edge;
 mod errors;
 mod repairs;
 mod requests;
+#[path = "../traced/mod.rs"]
+mod traced;
 mod upstream;

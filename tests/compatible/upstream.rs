@@ -88,6 +88,7 @@ impl Upstream {
         layer: CompatibleLayer,
         request: ChatRequest,
     ) -> Result<AnswerStream<Pieces>, Error> {
+        crate::traced::on();
         let service = ServiceBuilder::new().layer(layer).service(self.service());
         Ok(service.oneshot(Request::new(request)).await?.into_body())
     }

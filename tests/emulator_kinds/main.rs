@@ -12,6 +12,8 @@ mod calls;
 mod other_routes;
 mod refusals;
 mod streams;
+#[path = "../traced/mod.rs"]
+mod traced;
 mod transcripts;
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
@@ -103,6 +105,7 @@ impl Answer {
 }
 
 async fn send(emulator: &Emulator, request: Request<Full<Bytes>>) -> Answer {
+    traced::on();
     let response = emulator.clone().oneshot(request).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await;

@@ -2,13 +2,18 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    process::{self, Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use crate::traced;
 
 /// The proxy's program, built with the features and the profile of this test.
 ///
@@ -68,6 +73,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `command` on a free port and waits until it serves.
     pub(crate) fn start(mut command: Command) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let mut kept = traced::file(&format!("proxy-{}-{number}.log", process::id()));
+        if kept.is_some() {
+            command.env("RUST_LOG", "trace");
+        }
         let mut child = command
             .env("QWEN_PROXY_LISTEN", "127.0.0.1:0")
             .spawn()
@@ -84,12 +95,20 @@ impl Running {
         }
         let (_, rest) = banner.split_once("http://").expect("the banner has the address");
         let origin = rest.split_whitespace().next().expect("the banner has the address");
+        if let Some(kept) = &mut kept {
+            kept.write_all(banner.as_bytes()).expect("a file takes it");
+        }
         let log = Arc::new(Mutex::new(String::new()));
         let reader = thread::spawn({
             let log = Arc::clone(&log);
             move || {
                 for line in stderr.split(b'\n') {
                     let line = line.expect("a pipe can be read");
+                    if let Some(kept) = &mut kept {
+                        kept.write_all(&line)
+                            .and_then(|()| kept.write_all(b"\n"))
+                            .expect("a file takes it");
+                    }
                     let mut log = log.lock().expect("no one panics with it");
                     log.push_str(&String::from_utf8_lossy(&line));
                     log.push('\n');

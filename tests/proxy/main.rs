@@ -24,3 +24,5 @@ mod reload;
 #[cfg(unix)]
 #[path = "../token_endpoint/mod.rs"]
 mod token_endpoint;
+#[path = "../traced/mod.rs"]
+mod traced;

@@ -33,7 +33,7 @@ fn a_new_configuration_is_for_new_requests() {
     let file = folder.path().join("proxy.toml");
     fs::write(&file, "[[upstream]]\nname = \"old\"").expect("written");
     let mut configured = command();
-    configured.arg("--config").arg(&file).args(["--log", "info"]);
+    configured.arg("--config").arg(&file).env("RUST_LOG", "info");
     let proxy = Running::start(configured);
     assert!(proxy.banner.contains("upstream: emulator (old)"), "{}", proxy.banner);
 
