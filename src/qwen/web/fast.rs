@@ -5,12 +5,44 @@
 //! spacing; whatever differs in the slightest is left to the general parser. A test holds that
 //! both always agree.
 
-use super::wire::{Delta, Phase, Status};
 use crate::chat::{Text, Usage};
+
+/// What the usual event says, in slices of it: nothing is counted, copied or kept before all of
+/// it is known to be usual.
+#[derive(Clone, Copy)]
+pub(super) struct Usual<'a> {
+    pub(super) is_thinking: bool,
+    content: Literal<'a>,
+    pub(super) response_id: Option<&'a str>,
+    pub(super) usage: Option<Usage>,
+}
+
+/// A JSON string without its quotes.
+#[derive(Clone, Copy)]
+struct Literal<'a> {
+    text: &'a str,
+    is_escaped: bool,
+}
+
+impl Usual<'_> {
+    /// The text of the event with this `data`, as a slice of it where it has no escapes; `None`
+    /// where its escapes are no JSON.
+    #[inline]
+    pub(super) fn content(&self, data: &Text) -> Option<Text> {
+        let Literal { text, is_escaped } = self.content;
+        if !is_escaped {
+            return Some(data.slice_ref(text));
+        }
+        // With its quotes.
+        let start = text.as_ptr().addr() - data.as_ptr().addr();
+        let literal = data.get(start - 1..=start + text.len())?;
+        serde_json::from_str::<String>(literal).ok().map(Text::from)
+    }
+}
 
 /// The delta in `data`, if it is of the usual shape.
 #[inline]
-pub(super) fn parse(data: &Text) -> Option<Delta> {
+pub(super) fn parse(data: &Text) -> Option<Usual<'_>> {
     // The byte after `{"choices":` tells the spacing.
     match data.as_bytes().get(11)? {
         b' ' => spaced(data),
@@ -22,10 +54,10 @@ pub(super) fn parse(data: &Text) -> Option<Delta> {
 /// A parser for the template whose colons and commas are followed by `$s`.
 macro_rules! template {
     ($name:ident, $s:literal) => {
-        #[inline]
-        fn $name(data: &Text) -> Option<Delta> {
-            let mut at = Cursor { text: data, at: 0 };
-            at.eat(concat!(
+        #[inline(always)]
+        fn $name(data: &str) -> Option<Usual<'_>> {
+            let at = Cursor(data.as_bytes());
+            let at = at.eat(concat!(
                 "{\"choices\":",
                 $s,
                 "[{\"delta\":",
@@ -38,53 +70,72 @@ macro_rules! template {
                 $s,
                 "\""
             ))?;
-            let content = at.string(data)?;
-            at.eat(concat!(",", $s, "\"phase\":", $s, "\""))?;
-            let phase = if at.eat("answer\"").is_some() {
-                Phase::Answer
-            } else {
-                at.eat("think\"")?;
-                Phase::Think
+            let (content, at) = at.string(data)?;
+            let at = at.eat(concat!(",", $s, "\"phase\":", $s, "\""))?;
+            let (is_thinking, at) = match at.eat("answer\"") {
+                Some(at) => (false, at),
+                None => (true, at.eat("think\"")?),
             };
-            at.eat(concat!(",", $s, "\"status\":", $s, "\"typing\"}}]"))?;
-            let mut delta = Delta { phase, status: Status::Typing, content, ..Delta::default() };
-            if at.eat(concat!(",", $s, "\"response_id\":", $s, "\"")).is_some() {
-                delta.response_id = Some(at.string(data)?);
-            }
-            if at.eat(concat!(",", $s, "\"usage\":", $s, "{\"input_tokens\":", $s)).is_some() {
-                let mut usage = Usage::new(at.count()?, 0);
-                at.eat(concat!(",", $s, "\"output_tokens\":", $s))?;
-                usage.completion_tokens = at.count()?;
-                at.eat(concat!(",", $s, "\"characters\":", $s))?;
-                at.count()?;
-                at.eat(concat!(",", $s, "\"total_tokens\":", $s))?;
-                usage.total_tokens = at.count()?;
-                let details =
-                    concat!(",", $s, "\"input_tokens_details\":", $s, "{\"text_tokens\":", $s);
-                if at.eat(details).is_some() {
-                    at.count()?;
-                    at.eat("}")?;
-                }
-                let details =
-                    concat!(",", $s, "\"output_tokens_details\":", $s, "{\"text_tokens\":", $s);
-                if at.eat(details).is_some() {
-                    at.count()?;
-                    if at.eat(concat!(",", $s, "\"reasoning_tokens\":", $s)).is_some() {
-                        usage.reasoning_tokens = Some(at.count()?);
+            let at = at.eat(concat!(",", $s, "\"status\":", $s, "\"typing\"}}]"))?;
+            let (response_id, at) = match at.eat(concat!(",", $s, "\"response_id\":", $s, "\"")) {
+                Some(at) => match at.string(data)? {
+                    (Literal { is_escaped: true, .. }, _) => return None,
+                    (Literal { text, .. }, at) => (Some(text), at),
+                },
+                None => (None, at),
+            };
+            let (usage, at) =
+                match at.eat(concat!(",", $s, "\"usage\":", $s, "{\"input_tokens\":", $s)) {
+                    Some(at) => {
+                        let (prompt_tokens, at) = at.count()?;
+                        let at = at.eat(concat!(",", $s, "\"output_tokens\":", $s))?;
+                        let (completion_tokens, at) = at.count()?;
+                        let at = at.eat(concat!(",", $s, "\"characters\":", $s))?;
+                        let (_, at) = at.count()?;
+                        let at = at.eat(concat!(",", $s, "\"total_tokens\":", $s))?;
+                        let (total_tokens, at) = at.count()?;
+                        let details = concat!(
+                            ",",
+                            $s,
+                            "\"input_tokens_details\":",
+                            $s,
+                            "{\"text_tokens\":",
+                            $s
+                        );
+                        let at = match at.eat(details) {
+                            Some(at) => at.count()?.1.eat("}")?,
+                            None => at,
+                        };
+                        let details = concat!(
+                            ",",
+                            $s,
+                            "\"output_tokens_details\":",
+                            $s,
+                            "{\"text_tokens\":",
+                            $s
+                        );
+                        let (reasoning_tokens, at) = match at.eat(details) {
+                            Some(at) => {
+                                let (_, at) = at.count()?;
+                                let (tokens, at) =
+                                    at.labelled(concat!(",", $s, "\"reasoning_tokens\":", $s))?;
+                                (tokens, at.eat("}")?)
+                            }
+                            None => (None, at),
+                        };
+                        let (cached_tokens, at) =
+                            at.labelled(concat!(",", $s, "\"cached_tokens\":", $s))?;
+                        let mut usage = Usage::new(prompt_tokens, completion_tokens);
+                        usage.total_tokens = total_tokens;
+                        usage.reasoning_tokens = reasoning_tokens;
+                        usage.cached_tokens = cached_tokens;
+                        (Some(usage), at.eat("}")?)
                     }
-                    at.eat("}")?;
-                }
-                if at.eat(concat!(",", $s, "\"cached_tokens\":", $s)).is_some() {
-                    usage.cached_tokens = Some(at.count()?);
-                }
-                at.eat("}")?;
-                delta.usage = Some(usage);
-            }
-            if at.eat(concat!(",", $s, "\"timestamp\":", $s)).is_some() {
-                at.count()?;
-            }
-            at.eat("}")?;
-            at.is_at_end().then_some(delta)
+                    None => (None, at),
+                };
+            let (_, at) = at.labelled(concat!(",", $s, "\"timestamp\":", $s))?;
+            let Cursor(rest) = at.eat("}")?;
+            rest.is_empty().then_some(Usual { is_thinking, content, response_id, usage })
         }
     };
 }
@@ -92,66 +143,63 @@ macro_rules! template {
 template!(spaced, " ");
 template!(compact, "");
 
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
+/// What has not been read yet. It is handed on rather than changed, so that it stays in
+/// registers.
+#[derive(Clone, Copy)]
+struct Cursor<'a>(&'a [u8]);
 
-impl Cursor<'_> {
-    fn rest(&self) -> &[u8] {
-        &self.text.as_bytes()[self.at..]
-    }
-
+impl<'a> Cursor<'a> {
     #[inline(always)]
-    fn eat(&mut self, literal: &'static str) -> Option<()> {
-        self.rest().starts_with(literal.as_bytes()).then(|| self.at += literal.len())
+    fn eat(self, literal: &'static str) -> Option<Self> {
+        self.0.strip_prefix(literal.as_bytes()).map(Self)
     }
 
-    fn is_at_end(&self) -> bool {
-        self.at == self.text.len()
+    /// The number behind `label`, if that comes next; `None` where it is not one.
+    #[inline(always)]
+    fn labelled(self, label: &'static str) -> Option<(Option<u64>, Self)> {
+        match self.eat(label) {
+            Some(at) => at.count().map(|(count, at)| (Some(count), at)),
+            None => Some((None, self)),
+        }
     }
 
     /// A whole number as JSON writes it, short enough to be one of 64 bits.
-    #[inline]
-    fn count(&mut self) -> Option<u64> {
+    #[inline(always)]
+    fn count(self) -> Option<(u64, Self)> {
         const MOST: usize = 18;
-        let rest = self.rest();
+        let Self(digits) = self;
         let mut count = 0;
-        let mut digits = 0;
-        while let Some(digit) = rest.get(digits).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
-            if digits == MOST {
+        let mut len = 0;
+        while let Some(digit) = digits.get(len).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
+            if len == MOST {
                 return None;
             }
             count = count * 10 + u64::from(digit);
-            digits += 1;
+            len += 1;
         }
-        if digits == 0 || (digits > 1 && rest[0] == b'0') {
+        if len == 0 || (len > 1 && digits[0] == b'0') {
             return None;
         }
-        self.at += digits;
-        Some(count)
+        Some((count, Self(&digits[len..])))
     }
 
-    /// The string that began before the cursor, as a slice of `data` where it has no escapes.
-    #[inline]
-    fn string(&mut self, data: &Text) -> Option<Text> {
-        let start = self.at;
-        let mut end = memchr::memchr2(b'"', b'\\', self.rest())? + start;
-        let escaped = data.as_bytes()[end] == b'\\';
-        while data.as_bytes()[end] == b'\\' {
+    /// The string of `data` whose quote has been read.
+    #[inline(always)]
+    fn string(self, data: &'a str) -> Option<(Literal<'a>, Self)> {
+        let Self(rest) = self;
+        let mut end = memchr::memchr2(b'"', b'\\', rest)?;
+        let is_escaped = rest[end] == b'\\';
+        while rest[end] == b'\\' {
             // Whatever is escaped, it is not the end; an escape of several bytes holds no quote.
             end += 2;
-            end += memchr::memchr2(b'"', b'\\', data.as_bytes().get(end..)?)?;
-        }
-        self.at = end + 1;
-        if escaped {
-            return serde_json::from_str::<String>(data.get(start - 1..=end)?).ok().map(Text::from);
+            end += memchr::memchr2(b'"', b'\\', rest.get(end..)?)?;
         }
         // JSON wants control characters escaped. No early exit, so that it is done in steps of
         // a vector.
-        let text = &data[start..end];
-        let controls = text.bytes().fold(false, |any, b| any | (b < 0x20));
-        (!controls).then(|| data.slice_ref(text))
+        let controls = rest[..end].iter().fold(false, |any, &b| any | (b < 0x20));
+        let start = data.len() - rest.len();
+        let text = data.get(start..start + end).filter(|_| !controls)?;
+        Some((Literal { text, is_escaped }, Self(&rest[end + 1..])))
     }
 }
 
@@ -161,7 +209,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::qwen::web::wire::Event;
+    use crate::qwen::web::wire::{Delta, Event, Phase, Status};
+
+    fn read(data: &Text) -> Option<Delta> {
+        let usual = parse(data)?;
+        Some(Delta {
+            phase: if usual.is_thinking { Phase::Think } else { Phase::Answer },
+            status: Status::Typing,
+            content: usual.content(data)?,
+            usage: usual.usage,
+            response_id: usual.response_id.map(Text::from),
+            ..Delta::default()
+        })
+    }
 
     const CAPTURED: [&str; 4] = [
         r#"{"choices": [{"delta": {"role": "assistant", "content": "Hel", "phase": "answer", "status": "typing"}}], "usage": {"input_tokens": 12, "output_tokens": 1, "characters": 0, "total_tokens": 13, "input_tokens_details": {"text_tokens": 12}, "output_tokens_details": {"text_tokens": 1}, "cached_tokens": 0}}"#,
@@ -172,7 +232,7 @@ mod tests {
 
     fn agree(data: &str) -> Result<bool, TestCaseError> {
         let data = Text::from(data);
-        let Some(fast) = parse(&data) else { return Ok(false) };
+        let Some(fast) = read(&data) else { return Ok(false) };
         let general = Event::parse(&data);
         prop_assert!(
             matches!(&general, Ok(Event::Delta(delta)) if *delta == fast),
@@ -191,7 +251,7 @@ mod tests {
     #[test]
     fn content_shares_the_buffer() {
         let data = Text::from(CAPTURED[0]);
-        let content = parse(&data).unwrap().content;
+        let content = read(&data).unwrap().content;
         assert!(data.as_bytes().as_ptr_range().contains(&content.as_ptr()));
     }
 
@@ -215,7 +275,7 @@ mod tests {
         ] {
             let data = CAPTURED[0].replacen(from, to, 1);
             assert_ne!(data, CAPTURED[0]);
-            assert!(parse(&data.as_str().into()).is_none(), "{data}");
+            assert!(read(&data.as_str().into()).is_none(), "{data}");
         }
         assert!(parse(&Text::new()).is_none());
     }

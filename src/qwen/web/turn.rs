@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     error::{Call, Failure},
-    fast,
+    fast::{self, Usual},
     wire::{Delta, Event, Found, Phase, Status, Summary, slice},
 };
 use crate::{
@@ -77,8 +77,11 @@ impl Turn {
     /// Where the event says that the answer failed, or cannot be read. The turn is over then.
     pub(super) fn push(&mut self, data: &Text, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
         // The usual event goes the short way.
-        if let Some(delta) = fast::parse(data) {
-            return self.delta(delta, out);
+        if let Some(usual) = fast::parse(data)
+            && let Some(content) = usual.content(data)
+        {
+            self.usual(&usual, content, out);
+            return Ok(());
         }
         let event = Event::parse(data).map_err(|error| {
             self.is_over = true;
@@ -90,11 +93,11 @@ impl Turn {
         match event {
             Event::Delta(delta) => self.delta(delta, out),
             Event::Created { response_id } => {
-                self.is_ours(response_id, out);
+                self.is_ours(response_id.as_deref(), out);
                 Ok(())
             }
             Event::Failed { failure, response_id } => {
-                if self.is_ours(response_id, out) {
+                if self.is_ours(response_id.as_deref(), out) {
                     return Err(self.fail(failure));
                 }
                 Ok(())
@@ -135,28 +138,74 @@ impl Turn {
     }
 
     /// Whether an event with this id belongs to the answer. The first id makes the answer known.
-    fn is_ours(&mut self, response_id: Option<Text>, out: &mut VecDeque<ChatEvent>) -> bool {
+    #[inline]
+    fn is_ours(&mut self, response_id: Option<&str>, out: &mut VecDeque<ChatEvent>) -> bool {
         match (response_id, &self.response_id) {
             (None, _) => true,
-            (Some(id), Some(ours)) => id == *ours,
+            (Some(id), Some(ours)) => *ours == *id,
             (Some(id), None) if id.is_empty() => true,
             (Some(id), None) => {
-                let mut conversation = self.conversation.clone();
-                // Copied, so that a few bytes do not keep the upstream's buffer for the life of
-                // a session.
-                let id = Text::from(id.as_str());
-                conversation.parent_id = Some(id.clone());
-                self.response_id = Some(id);
-                out.push_back(ChatEvent::Started(conversation));
+                self.start(id, out);
                 true
             }
         }
     }
 
+    #[cold]
+    fn start(&mut self, response_id: &str, out: &mut VecDeque<ChatEvent>) {
+        let mut conversation = self.conversation.clone();
+        // Copied, so that a few bytes do not keep the upstream's buffer for the life of a
+        // session.
+        let id = Text::from(response_id);
+        conversation.parent_id = Some(id.clone());
+        self.response_id = Some(id);
+        out.push_back(ChatEvent::Started(conversation));
+    }
+
+    /// A [`delta`](Self::delta) of the usual shape.
     #[inline(always)]
+    fn usual(&mut self, usual: &Usual<'_>, content: Text, out: &mut VecDeque<ChatEvent>) {
+        if !self.is_ours(usual.response_id, out) {
+            return;
+        }
+        if let Some(usage) = usual.usage {
+            self.usage = Some(usage);
+        }
+        if usual.is_thinking {
+            self.thought(content, out);
+        } else {
+            self.said(content, out);
+        }
+    }
+
+    #[inline]
+    fn said(&mut self, content: Text, out: &mut VecDeque<ChatEvent>) {
+        let text = match &mut self.cumulative {
+            None => content,
+            Some(whole) => tail(&mut whole.answer, content),
+        };
+        if !text.is_empty() {
+            out.push_back(ChatEvent::Text(text));
+        }
+    }
+
+    /// Whether there was something new.
+    #[inline]
+    fn thought(&mut self, content: Text, out: &mut VecDeque<ChatEvent>) -> bool {
+        let text = match &mut self.cumulative {
+            None => content,
+            Some(whole) => tail(&mut whole.thinking, content),
+        };
+        let is_new = !text.is_empty();
+        if is_new {
+            out.push_back(ChatEvent::Reasoning(text));
+        }
+        is_new
+    }
+
     fn delta(&mut self, delta: Delta, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
         let Delta { phase, status, content, extra, usage, response_id } = delta;
-        if !self.is_ours(response_id, out) {
+        if !self.is_ours(response_id.as_deref(), out) {
             return Ok(());
         }
         if usage.is_some() {
@@ -167,23 +216,10 @@ impl Turn {
             return Err(self.fail(failure));
         }
         match phase {
-            Phase::Answer => {
-                let text = match &mut self.cumulative {
-                    None => content,
-                    Some(whole) => tail(&mut whole.answer, content),
-                };
-                if !text.is_empty() {
-                    out.push_back(ChatEvent::Text(text));
-                }
-            }
+            Phase::Answer => self.said(content, out),
             Phase::Think | Phase::ThinkingSummary => {
-                let text = match &mut self.cumulative {
-                    None => content,
-                    Some(whole) => tail(&mut whole.thinking, content),
-                };
-                if !text.is_empty() {
-                    out.push_back(ChatEvent::Reasoning(text));
-                } else if phase == Phase::ThinkingSummary
+                if !self.thought(content, out)
+                    && phase == Phase::ThinkingSummary
                     && let Some(text) = extra.and_then(|extra| self.summary.tail(&extra))
                 {
                     out.push_back(ChatEvent::Reasoning(text));
