@@ -99,6 +99,8 @@ async fn refusals_keep_their_meaning() {
         (Server::Generic, 200, r#"{"models":[]}"#, ErrorKind::Upstream),
         (Server::Generic, 200, "<html>a page</html>", ErrorKind::Upstream),
         (Server::Generic, 200, "7", ErrorKind::Upstream),
+        (Server::Generic, 200, r#"{"data":["qwen3"]}"#, ErrorKind::Upstream),
+        (Server::Generic, 200, r#"[{"name":"qwen3"}]"#, ErrorKind::Upstream),
     ] {
         let error = list(server, status, body).await.expect_err(body);
         assert_eq!(error.kind(), kind, "{status} {body}");

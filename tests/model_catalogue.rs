@@ -194,6 +194,21 @@ async fn the_upstreams_own_wait_is_kept_up_to_the_age_of_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_beyond_all_clocks_is_a_day() {
+    let forever =
+        || Err(Error::new(ErrorKind::RateLimited, "slow").with_retry_after(Duration::MAX));
+    let script = Script::new(vec![forever(), models(&["a"])]);
+    let catalogue = script.catalogue().max_age(Duration::MAX);
+    assert!(catalogue.list().await.is_err());
+    tokio::time::advance(Duration::from_secs(24 * 60 * 60 - 1)).await;
+    let error = catalogue.list().await.expect_err("it is left alone");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+    assert_eq!(script.calls(), 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(catalogue.list().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refresh_is_forced_and_says_when_it_fails() {
     let script = Script::new(vec![models(&["a"]), failure(ErrorKind::Overloaded), models(&["b"])]);
     let catalogue = script.catalogue();

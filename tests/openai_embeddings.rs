@@ -481,6 +481,7 @@ async fn a_credential_is_put_on_each_batch() {
             let calls = Arc::clone(&counted);
             async move {
                 assert_eq!(request.headers()["authorization"], "Bearer sk-not-a-real-key");
+                assert_eq!(request.extensions().get::<&str>(), Some(&"for the layers below"));
                 calls.fetch_add(1, Ordering::SeqCst);
                 let body = request.into_body().collect().await.expect("infallible").to_bytes();
                 let answer = embed(&serde_json::from_slice(&body).expect("JSON")).to_string();
@@ -488,7 +489,9 @@ async fn a_credential_is_put_on_each_batch() {
             }
         }));
     let inputs = vec!["x"; 11];
-    let response = service.oneshot(ask(&json!({"model": "m", "input": inputs}))).await;
+    let mut request = ask(&json!({"model": "m", "input": inputs}));
+    request.extensions_mut().insert("for the layers below");
+    let response = service.oneshot(request).await;
     let (status, answer) = json_of(response.expect("infallible")).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);

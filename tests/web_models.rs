@@ -59,7 +59,7 @@ async fn list(answers: &[&'static str]) -> (Result<Vec<Model>, Error>, Calls) {
     let mut headers = HeaderMap::new();
     headers.insert("cookie", "token=demo".parse().unwrap());
     headers.insert("x-api-key", "secret".parse().unwrap());
-    (models::list(service, &headers).await, calls)
+    (models::list_web(service, &headers).await, calls)
 }
 
 #[tokio::test]
@@ -111,6 +111,8 @@ async fn a_challenge_is_not_provoked_again() {
 
 #[tokio::test]
 async fn what_is_no_catalogue_is_an_upstream_error() {
-    let (models, _) = list(&["{}", "[]"]).await;
-    assert_eq!(models.expect_err("none").kind(), ErrorKind::Upstream);
+    for none in ["{}", "[]", r#"{"data":["qwen3-max"]}"#] {
+        let (models, _) = list(&[none, "[]"]).await;
+        assert_eq!(models.expect_err(none).kind(), ErrorKind::Upstream);
+    }
 }

@@ -25,6 +25,7 @@ pin_project! {
     ///
     /// Dropping it drops the request that is under way. A refresh that it started goes on, since
     /// others may wait for it and its result must not be lost.
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, S, B, RB, E, C> {
         #[pin]
         state: State<F, S, B, RB, E, C>,

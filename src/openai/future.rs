@@ -1,6 +1,7 @@
 use std::{
     convert::Infallible,
     error::Error as StdError,
+    fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -43,6 +44,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops whatever it waits for, which cancels the upstream's work.
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B, C>
     where
         S: Service<Request<ChatRequest>>,
@@ -102,6 +104,15 @@ where
         config: Config,
     ) -> Self {
         Self { state: State::Read { body, call: Some((service, parts)), tenant, config } }
+    }
+}
+
+impl<S, B, C> fmt::Debug for ResponseFuture<S, B, C>
+where
+    S: Service<Request<ChatRequest>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

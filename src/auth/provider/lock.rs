@@ -1,7 +1,7 @@
 //! The lock file that is shared with the qwen-code CLI (B5).
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -25,7 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// The time can fall behind although the holder lives: it got no processor, or the disk was busy.
 /// So the holder also has the operating system's lock on the file, which ends with the process,
 /// and a file that is so locked is not stale whatever its time says. The CLI knows nothing of
-/// that, and neither do some network file systems; there the time decides alone.
+/// that, and neither do some network file systems; there the time decides alone. It does on
+/// Windows too, whose locks keep everybody, the holder among them, from reading the file.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
@@ -131,6 +132,7 @@ fn create(path: &Path, id: &str) -> io::Result<Option<File>> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(mut file) => {
+            #[cfg(unix)]
             if let Err(error) = file.try_lock() {
                 // Nobody else looks at a file this new; the file system has no such locks.
                 tracing::debug!(%error, "a credential's lock file is held by its time alone");
@@ -153,8 +155,13 @@ fn is_stale(path: &Path, stale_after: Duration) -> io::Result<bool> {
     let file = File::open(path)?;
     let modified = file.metadata()?.modified()?;
     let age = SystemTime::now().duration_since(modified).unwrap_or_else(|ahead| ahead.duration());
-    // The look is a shared lock of a moment; it cannot keep the file's owner, who has his already.
-    Ok(age > stale_after && !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    #[cfg(unix)]
+    if age > stale_after {
+        // The look is a shared lock of a moment; it cannot keep the file's owner, who has his
+        // already.
+        return Ok(!matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)));
+    }
+    Ok(age > stale_after)
 }
 
 /// Moves a stale lock away and deletes it: only one process can move it.
@@ -241,6 +248,7 @@ mod tests {
         let path = dir.path().join("creds.lock");
         let slept = LockFile::acquire(&path, STALE_AFTER).await.expect("free");
         // As on a file system without locks, or where the holder is another program.
+        #[cfg(unix)]
         slept._file.unlock().expect("it was locked");
         age(&path, Duration::from_secs(11));
         let lock = LockFile::acquire(&path, STALE_AFTER).await.expect("stale");
@@ -252,6 +260,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1, "nothing is left behind");
     }
 
+    #[cfg(unix)]
     #[tokio::test]
     async fn a_living_holder_keeps_its_lock_however_old_it_looks() {
         let dir = dir();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
@@ -104,6 +104,7 @@ where
     let exchange = Exchange {
         upstream,
         headers: headers(&parts.headers),
+        extensions: parts.extensions,
         batch_len: request.batch_len(&config),
         request,
         config,
@@ -133,6 +134,8 @@ fn headers(of_client: &HeaderMap) -> HeaderMap {
 struct Exchange<'a, S> {
     upstream: S,
     headers: HeaderMap,
+    /// Of the client's request: for the layers below.
+    extensions: Extensions,
     request: EmbeddingsRequest<'a>,
     batch_len: usize,
     config: Config,
@@ -193,6 +196,7 @@ where
         *wire.method_mut() = Method::POST;
         *wire.uri_mut() = Uri::from_static("/embeddings");
         *wire.headers_mut() = self.headers.clone();
+        *wire.extensions_mut() = self.extensions.clone();
         metrics::counter!("tower_qwen_openai_embedding_batches_total").increment(1);
         tracing::debug!(first, len, "asking for embeddings");
         let response = transport::send(&mut self.upstream.clone(), wire).await?;

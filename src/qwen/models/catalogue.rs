@@ -32,6 +32,10 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
 /// The longest that it is left alone.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 
+/// The longest that it is left alone where it asks for longer, as the age of a list does not
+/// say less: there are times that no clock can add.
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A catalogue of models that is asked for seldom.
 ///
 /// - A list is *fresh* for an [hour](Catalogue::max_age); until then nothing is asked.
@@ -133,7 +137,7 @@ impl Catalogue {
         }
     }
 
-    /// The catalogue of chat.qwen.ai, which [`list`](super::list) reads from `service`.
+    /// The catalogue of chat.qwen.ai, which [`list_web`](super::list_web) reads from `service`.
     #[cfg(feature = "web")]
     #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
     pub fn web<S, B>(service: S) -> Self
@@ -146,7 +150,7 @@ impl Catalogue {
     {
         Self::new(move || {
             let service = service.clone();
-            async move { super::list(service, &HeaderMap::new()).await }
+            async move { super::list_web(service, &HeaderMap::new()).await }
         })
     }
 
@@ -306,7 +310,7 @@ impl State {
                 counter!("tower_qwen_models_refreshes_total", "result" => "failed").increment(1);
                 let count = self.setback.as_ref().map_or(0, |setback| setback.count);
                 let back_off = FIRST_BACK_OFF.saturating_mul(1 << count.min(8));
-                let asked = error.retry_after().unwrap_or_default().min(longest);
+                let asked = error.retry_after().unwrap_or_default().min(longest).min(LONGEST_ASKED);
                 let wait = back_off.min(LONGEST_BACK_OFF).max(asked);
                 tracing::warn!(
                     kind = ?error.kind(),

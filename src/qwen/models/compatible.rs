@@ -105,5 +105,5 @@ where
         Ok(_) => return Err(no_catalogue()),
         Err(error) => return Err(no_catalogue().with_source(error)),
     };
-    Ok(Model::list_from_json(entries, server.name()))
+    Model::list_from_json(entries, server.name())
 }

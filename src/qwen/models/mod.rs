@@ -1,6 +1,6 @@
 //! The catalogues of models: what an upstream has, and a cache that asks it seldom.
 //!
-//! [`list`] reads the catalogue of chat.qwen.ai (A5), [`list_compatible`] that of an
+//! [`list_web`] reads the catalogue of chat.qwen.ai (A5), [`list_compatible`] that of an
 //! OpenAI-compatible server (D7); both give [`Model`]s, with everything that the upstream says
 //! kept. A [`Catalogue`] keeps such a list for an hour and asks once, however many want it.
 //!
@@ -58,7 +58,7 @@ pub use self::catalogue::{Catalogue, Listing};
 pub use self::compatible::list_compatible;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
-pub use self::web::list;
+pub use self::web::list_web;
 
 /// The largest catalogue that is read, in bytes. The real ones have some 100 KB.
 const LIMIT: usize = 8 * 1024 * 1024;
@@ -141,9 +141,16 @@ impl Model {
         Some(Self { id, created, owned_by, extra })
     }
 
-    /// Reads a list of entries; what has no id is no model.
-    fn list_from_json(entries: Vec<Value>, owner: &'static str) -> Vec<Self> {
-        entries.into_iter().filter_map(|entry| Self::from_json(entry, owner)).collect()
+    /// Reads a list of entries; what has no id is no model, and where nothing has one there is
+    /// no catalogue: an empty list would take the place of the last good one.
+    fn list_from_json(entries: Vec<Value>, owner: &'static str) -> Result<Vec<Self>, crate::Error> {
+        let count = entries.len();
+        let models: Vec<_> =
+            entries.into_iter().filter_map(|entry| Self::from_json(entry, owner)).collect();
+        if models.is_empty() && count > 0 {
+            return Err(no_catalogue());
+        }
+        Ok(models)
     }
 }
 

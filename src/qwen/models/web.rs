@@ -47,12 +47,12 @@ use crate::{
 ///         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
 ///     ))
 /// });
-/// let models = models::list(upstream, &HeaderMap::new()).await?;
+/// let models = models::list_web(upstream, &HeaderMap::new()).await?;
 /// assert_eq!((models[0].id.as_str(), models[0].created), ("qwen3-max", 1_732_000_000));
 /// # Ok(())
 /// # }
 /// ```
-pub async fn list<S, B>(mut service: S, headers: &HeaderMap) -> Result<Vec<Model>, Error>
+pub async fn list_web<S, B>(mut service: S, headers: &HeaderMap) -> Result<Vec<Model>, Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -97,5 +97,5 @@ where
         },
         _ => return Err(no_catalogue()),
     };
-    Ok(Model::list_from_json(list, "qwen"))
+    Model::list_from_json(list, "qwen")
 }

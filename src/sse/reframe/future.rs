@@ -15,6 +15,7 @@ use super::{ReframeBody, layer::Config};
 pin_project! {
     /// The response of an [`SseReframe`](super::SseReframe).
     #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,

@@ -16,6 +16,7 @@ pin_project! {
     ///
     /// Dropping it drops the inner service's future, and does nothing else.
     #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
