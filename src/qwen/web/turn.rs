@@ -143,7 +143,7 @@ impl Turn {
         match (response_id, &self.response_id) {
             (None, _) => true,
             (Some(id), Some(ours)) => *ours == *id,
-            (Some(id), None) if id.is_empty() => true,
+            (Some(""), None) => true,
             (Some(id), None) => {
                 self.start(id, out);
                 true
