@@ -315,7 +315,7 @@ fn tools_keep_their_schema_to_the_letter() {
 #[test]
 fn a_clients_own_chat_is_taken_over() {
     let request = decoded(json!({"qwen_chat_id": "c", "qwen_parent_id": "p"}));
-    let conversation = request.conversation.expect("given");
+    let conversation = request.conversation.as_ref().expect("given");
     assert_eq!(conversation.chat_id, "c");
     assert_eq!(conversation.parent_id.as_deref(), Some("p"));
     assert!(decoded(json!({})).conversation.is_none());

@@ -215,7 +215,7 @@ async fn the_upstream_gets_tools_and_history_as_text() {
     // An upstream with tools of its own gets everything as it is.
     request.tools = tools();
     let sent = seen(request.clone(), ToolCallLayer::native().rescue(true)).await;
-    assert_eq!((sent.messages, sent.tools), (request.messages, request.tools));
+    assert_eq!((&sent.messages, &sent.tools), (&request.messages, &request.tools));
 }
 
 #[tokio::test]

@@ -38,12 +38,14 @@ impl Affinity for crate::chat::ChatRequest {
     }
 
     fn set_account(&mut self, account: &AccountName) {
-        if let Some(conversation) = &mut self.conversation
+        // Looked at first: a write copies what the clone that the layer keeps shares.
+        if let Some(conversation) = &self.conversation
             && conversation.account.as_deref() != Some(account.as_str())
+            && let Some(conversation) = &mut self.conversation
         {
-            conversation.account = Some(account.to_text());
+            conversation.account = Some(account.as_str().into());
         }
-        self.account = Some(account.to_text());
+        self.account = Some(account.to_shared());
     }
 }
 

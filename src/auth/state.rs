@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -9,18 +9,12 @@ use super::CredentialKind;
 ///
 /// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct AccountName(Name);
-
-/// Requests are told the name, so it is kept as they have it.
-#[cfg(feature = "chat")]
-type Name = crate::chat::Text;
-#[cfg(not(feature = "chat"))]
-type Name = std::sync::Arc<str>;
+pub struct AccountName(Arc<str>);
 
 impl AccountName {
     /// A name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self(Name::from(name.into()))
+        Self(Arc::from(name.into()))
     }
 
     /// The name's text.
@@ -29,11 +23,10 @@ impl AccountName {
         &self.0
     }
 
-    /// The name as the vocabulary of the middle writes it; shares the buffer.
-    #[cfg(feature = "chat")]
+    /// The name, shared, as a `ChatRequest` is told it.
     #[must_use]
-    pub fn to_text(&self) -> crate::chat::Text {
-        self.0.clone()
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -45,8 +45,8 @@ pub use self::{
     event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
     request::{
-        ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions, ResponseFormat,
-        Sampling, StreamOptions, Tenant,
+        ChatParts, ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions,
+        ResponseFormat, Sampling, StreamOptions, Tenant,
     },
     stream::{Answer, ChatStream, Collect},
     text::Text,

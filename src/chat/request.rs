@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 
@@ -9,21 +13,38 @@ pub type Extra = Map<String, Value>;
 
 /// A chat request in the middle of the stack.
 ///
-/// Cheap to clone: messages, tools and unknown fields are shared, texts share their buffers. A
-/// layer that rewrites messages goes through [`Arc::make_mut`].
-///
 /// It names what a layer or an adapter reads; everything else that the client sent is kept in
-/// [`extra`](ChatRequest::extra), for upstreams that understand it.
+/// [`extra`](ChatParts::extra), for upstreams that understand it.
 ///
 /// ```
 /// use tower_qwen::chat::{ChatRequest, Message, Role};
 ///
-/// let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
+/// let mut request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
 /// assert_eq!(request.messages[0].text(), "Hello");
+/// request.sampling.temperature = Some(0.0);
 /// ```
+///
+/// All but the account are the fields of [`ChatParts`], which are reached through the request as
+/// if they were its own. Clones share them, so a request is cheap to clone and to move, whatever
+/// its size. Writing to a field of a request that shares its parts copies them first; messages,
+/// tools and unknown fields are shared still, and a layer that rewrites messages goes through
+/// [`Arc::make_mut`]. Code that needs several fields at once, one of them to write, borrows the
+/// parts: `let parts = &mut *request`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChatRequest {
+    /// The account whose credential is on the envelope. Set by the auth layer; the adapter names
+    /// it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
+    /// find their way back to it.
+    // Beside the parts: the auth layer keeps a clone and then sets it, which must not copy them.
+    pub account: Option<Arc<str>>,
+    parts: Arc<ChatParts>,
+}
+
+/// What a [`ChatRequest`] asks for, and where.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChatParts {
     /// The model's id, as the client wrote it.
     pub model: Text,
     /// The history, oldest first.
@@ -52,12 +73,8 @@ pub struct ChatRequest {
     /// Where in an upstream chat to go on; `None` replays the whole history. Set by the
     /// client's `qwen_chat_id` or by the session layer.
     pub conversation: Option<Conversation>,
-    /// The account whose credential is on the envelope. Set by the auth layer; the adapter names
-    /// it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
-    /// find their way back to it.
-    pub account: Option<Text>,
-    /// How many of the first [`messages`](ChatRequest::messages) the
-    /// [`conversation`](ChatRequest::conversation) already holds. Set by the session layer; the
+    /// How many of the first [`messages`](ChatParts::messages) the
+    /// [`conversation`](ChatParts::conversation) already holds. Set by the session layer; the
     /// dedup layer leaves them out and sets it back to 0.
     pub seen: usize,
     /// Fields that are not named here, as the client sent them.
@@ -68,7 +85,7 @@ impl ChatRequest {
     /// A request for `model` to answer `messages`, with everything else at its default.
     #[must_use]
     pub fn new(model: impl Into<Text>, messages: Vec<Message>) -> Self {
-        Self {
+        let parts = ChatParts {
             model: model.into(),
             messages: Arc::new(messages),
             tools: Arc::default(),
@@ -82,10 +99,31 @@ impl ChatRequest {
             user: None,
             tenant: Tenant::default(),
             conversation: None,
-            account: None,
             seen: 0,
             extra: Arc::default(),
-        }
+        };
+        Self { account: None, parts: Arc::new(parts) }
+    }
+
+    /// The parts, to take them apart; a copy where a clone of the request shares them.
+    #[must_use]
+    pub fn into_parts(self) -> ChatParts {
+        Arc::unwrap_or_clone(self.parts)
+    }
+}
+
+impl Deref for ChatRequest {
+    type Target = ChatParts;
+
+    fn deref(&self) -> &ChatParts {
+        &self.parts
+    }
+}
+
+/// Copies the parts where a clone shares them.
+impl DerefMut for ChatRequest {
+    fn deref_mut(&mut self) -> &mut ChatParts {
+        Arc::make_mut(&mut self.parts)
     }
 }
 
@@ -295,6 +333,22 @@ mod tests {
     fn a_clone_shares_the_history() {
         let request = ChatRequest::new("m", vec![Message::new(super::super::Role::User, "x")]);
         assert!(Arc::ptr_eq(&request.clone().messages, &request.messages));
+    }
+
+    #[test]
+    fn a_clone_keeps_what_the_other_writes_over() {
+        let mut request = ChatRequest::new("m", vec![Message::new(super::super::Role::User, "x")]);
+        let kept = request.clone();
+        request.account = Some("a".into());
+        assert!(Arc::ptr_eq(&kept.parts, &request.parts), "an account copies nothing");
+        request.model = "n".into();
+        request.seen = 1;
+        assert_eq!((kept.model.as_str(), kept.seen, &kept.account), ("m", 0, &None));
+        assert!(Arc::ptr_eq(&kept.messages, &request.messages));
+        drop(kept);
+        let at = Arc::as_ptr(&request.parts);
+        request.seen = 2;
+        assert_eq!(Arc::as_ptr(&request.parts), at, "nobody shares it any more");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct DedupLayer {
 }
 
 impl DedupLayer {
-    /// A layer that goes by [`ChatRequest::seen`](crate::chat::ChatRequest::seen).
+    /// A layer that goes by [`ChatParts::seen`](crate::chat::ChatParts::seen).
     #[must_use]
     pub const fn new() -> Self {
         Self { after_last_answer: false }

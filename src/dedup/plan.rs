@@ -46,8 +46,8 @@ impl ReplayCause {
 }
 
 impl Plan {
-    /// The plan for `request`, from its [`conversation`](ChatRequest::conversation) and how many
-    /// messages that has [`seen`](ChatRequest::seen).
+    /// The plan for `request`, from its [`conversation`](ChatParts::conversation) and how many
+    /// messages that has [`seen`](ChatParts::seen).
     #[must_use]
     pub fn new(request: &ChatRequest) -> Self {
         Self::with_seen(request, request.seen)
@@ -84,7 +84,10 @@ impl Plan {
     /// A tool's result whose call is left out gets the name of its function, if it has none, so
     /// that it can still be told which call it answers.
     pub fn apply(self, request: &mut ChatRequest) {
-        request.seen = 0;
+        // A write copies the parts of a request that others keep a clone of.
+        if request.seen != 0 {
+            request.seen = 0;
+        }
         match self {
             Self::Whole => {}
             Self::Replay(_) => request.conversation = None,
@@ -200,7 +203,7 @@ mod tests {
             assert_eq!(plan, Plan::Replay(cause));
             plan.apply(&mut request);
             assert_eq!(request.messages.len(), roles.len());
-            assert_eq!((request.conversation, request.seen), (None, 0));
+            assert_eq!((&request.conversation, request.seen), (&None, 0));
         }
     }
 
@@ -256,7 +259,7 @@ mod tests {
                 Plan::Whole => prop_assert_eq!(left_out, 0),
                 Plan::Replay(_) => {
                     prop_assert_eq!(left_out, 0);
-                    prop_assert_eq!(request.conversation, None);
+                    prop_assert_eq!(&request.conversation, &None);
                 }
             }
         }

@@ -109,7 +109,7 @@ mod tests {
         let whole = chat(2);
         let sent = sent(DedupLayer::new(), whole.clone()).await;
         assert_eq!(sent.messages[..], whole.messages[2..]);
-        assert_eq!((sent.conversation, sent.seen), (whole.conversation, 0));
+        assert_eq!((&sent.conversation, sent.seen), (&whole.conversation, 0));
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@
 //!
 //! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge
 //! and end here: the layers below never see them. A digest of the key is the request's
-//! [`tenant`](crate::chat::ChatRequest::tenant). Checking the key is left to a layer outside.
+//! [`tenant`](crate::chat::ChatParts::tenant). Checking the key is left to a layer outside.
 //!
 //! # Extensions
 //!

@@ -77,8 +77,11 @@ where
     let route = Route::find(&layer, &chat).await;
     // What else a chat holds that the client named itself, only the client knows.
     let replayable = route.within.is_none();
-    chat.conversation.clone_from(&route.conversation);
-    chat.seen = route.seen;
+    // A write copies the parts of a request that others keep a clone of.
+    if (&chat.conversation, chat.seen) != (&route.conversation, route.seen) {
+        chat.conversation.clone_from(&route.conversation);
+        chat.seen = route.seen;
+    }
 
     let mut lease = None;
     if let Some(conversation) = place(&chat) {

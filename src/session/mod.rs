@@ -8,7 +8,7 @@
 //!   and sends back ([`KeyChain`] says what counts). Tenant, model and tools are part of it, so
 //!   nothing of one tenant is ever matched by another.
 //! - The longest prefix that the [`SessionStore`] knows sets
-//!   [`ChatRequest::conversation`] and [`ChatRequest::seen`]; one call of the store a request.
+//!   [`ChatParts::conversation`] and [`ChatParts::seen`]; one call of the store a request.
 //!   A new question, another try at the last answer, an edit further up and going on from the
 //!   middle are all the same: the turn goes on from that node of the tree. An unknown history
 //!   starts a new chat and is sent whole. [`DedupLayer`](crate::dedup::DedupLayer), behind this
@@ -19,7 +19,7 @@
 //!   then takes a new chat ([`Contention`]).
 //! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
 //!   that is busy gets some more tries and then the same (G5). Both before the commit point.
-//! - A client that names its own chat (`qwen_chat_id`, here a [`ChatRequest::conversation`] that
+//! - A client that names its own chat (`qwen_chat_id`, here a [`ChatParts::conversation`] that
 //!   is already set) gets that chat and no other. With a known history of that chat it goes on
 //!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
 //!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
@@ -76,8 +76,8 @@
 //!
 //! Traces are at DEBUG and name a chat by a few characters of its [`ChatKey`].
 //!
-//! [`ChatRequest::conversation`]: crate::chat::ChatRequest::conversation
-//! [`ChatRequest::seen`]: crate::chat::ChatRequest::seen
+//! [`ChatParts::conversation`]: crate::chat::ChatParts::conversation
+//! [`ChatParts::seen`]: crate::chat::ChatParts::seen
 
 mod future;
 mod key;

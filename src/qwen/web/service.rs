@@ -130,7 +130,7 @@ where
             nowhere => {
                 // The account whose credential is on the envelope is the one that the chat will
                 // belong to.
-                let account = request.account.clone();
+                let account = request.account.as_deref().map(Text::from);
                 let account = account.or(nowhere.and_then(|nowhere| nowhere.account));
                 let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
                 conversation.account = account;
