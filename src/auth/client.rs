@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
 use secrecy::ExposeSecret;
@@ -487,10 +487,13 @@ fn lifetime(
     own.or_else(|| now.checked_add(assumed?))
 }
 
+/// Parsed once: the look-up by a string hashes and checks it each time.
+static ACTUAL_STATUS: HeaderName = HeaderName::from_static("x-actual-status-code");
+
 /// The status that counts: `x-actual-status-code` where it parses, else HTTP's own (A4).
 pub(super) fn effective_status(headers: &HeaderMap, status: StatusCode) -> StatusCode {
     headers
-        .get("x-actual-status-code")
+        .get(&ACTUAL_STATUS)
         .and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok())
         .unwrap_or(status)
 }

@@ -11,10 +11,10 @@ use tower_service::Service;
 
 use super::{
     Affinity, BoxFuture, Classify, Outcome, RefreshErrorKind,
-    egress::Egress,
+    kept::Kept,
     pool::{CredentialPool, elsewhere},
     refresh::{Account, Cause, Lease},
-    service::{Kept, Shared},
+    service::Shared,
 };
 use crate::Error;
 
@@ -111,7 +111,10 @@ impl<F, S, B, RB, E, C> std::fmt::Debug for ResponseFuture<F, S, B, RB, E, C> {
 pub(super) struct Attempt<S, B, C> {
     pub(super) inner: S,
     pub(super) kept: Kept<B>,
-    pub(super) lease: Lease,
+    /// The place in the pool of the account that it was sent with, and which of its credentials
+    /// that was.
+    pub(super) at: usize,
+    pub(super) generation: u64,
     pub(super) shared: Arc<Shared<C>>,
 }
 
@@ -137,7 +140,7 @@ where
     }
 
     fn accepted(&self) {
-        self.lease.account.accepted();
+        self.shared.pool.account(self.at).accepted();
         self.shared.egress.accepted();
     }
 
@@ -163,7 +166,7 @@ where
     /// Does about a failure what section G says, and sends the request once more where that
     /// helps: at most once, whatever comes.
     async fn recover<RB, E>(
-        mut self,
+        self,
         outcome: Outcome,
         result: Result<Response<RB>, E>,
     ) -> Result<Response<RB>, E>
@@ -172,19 +175,19 @@ where
         E: From<Error>,
         C: Classify<RB, E>,
     {
-        let bound = self.kept.is_bound();
-        let Shared { pool, egress, .. } = &*self.shared;
-        let (lease, cause) = match judge(pool, egress, &self.lease, bound, outcome).await {
+        let Self { mut inner, kept, at, generation, shared } = self;
+        let bound = kept.account().is_some();
+        let (lease, cause) = match judge(&shared, (at, generation), bound, outcome).await {
             Verdict::Replay(lease, cause) => (lease, cause),
             Verdict::Keep => return result,
             Verdict::Fail(error) => return Err(error.into()),
         };
+        let Some(request) = kept.into_request(&lease) else { return result };
         drop(result);
         metrics::counter!("tower_qwen_auth_retry_total", "cause" => cause).increment(1);
         tracing::debug!(account = %lease.account.name(), cause, "sending a request once more");
-        poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        let Self { mut inner, kept, shared, .. } = self;
-        let result = inner.call(kept.into_request(&lease)).await;
+        poll_fn(|cx| inner.poll_ready(cx)).await?;
+        let result = inner.call(request).await;
         match shared.classify.classify(result.as_ref()) {
             Outcome::Accepted => {
                 lease.account.accepted();
@@ -204,22 +207,21 @@ where
     }
 }
 
-/// What section G says about `outcome` of a request that was sent with `lease`; `bound` where its
-/// conversation belongs to that account.
-async fn judge(
-    pool: &CredentialPool,
-    egress: &Egress,
-    lease: &Lease,
+/// What section G says about `outcome` of a request that was sent with the account at a place and
+/// that generation of its credential; `bound` where its conversation belongs to that account.
+async fn judge<C>(
+    Shared { pool, egress, .. }: &Shared<C>,
+    (at, generation): (usize, u64),
     bound: bool,
     outcome: Outcome,
 ) -> Verdict {
-    let Lease { account, generation, .. } = lease;
+    let account = pool.account(at);
     match outcome {
-        Outcome::Refused => match account.renew(*generation, Cause::Refused).await {
+        Outcome::Refused => match account.renew(generation, Cause::Refused).await {
             Ok(lease) => Verdict::Replay(lease, "refused"),
             Err(error) => {
                 if error.needs_sign_in() {
-                    account.refused(*generation);
+                    account.refused(generation);
                 } else if bound {
                     // A refresh that fails for a moment is no reason to leave the conversation.
                     return Verdict::Fail(error.into_error(account.name().as_str(), None));
@@ -237,10 +239,13 @@ async fn judge(
             account.exhausted(retry_after);
             rotate(pool, account, bound, "quota").await
         }
-        Outcome::Timeout => match account.renew(*generation, Cause::Timeout).await {
+        Outcome::Timeout => match account.renew(generation, Cause::Timeout).await {
             Ok(lease) => Verdict::Replay(lease, "timeout"),
             // It was a matter of time, not of the credential.
-            Err(_) => Verdict::Replay(lease.clone(), "timeout"),
+            Err(_) => match account.current() {
+                Some(lease) => Verdict::Replay(lease, "timeout"),
+                None => Verdict::Keep,
+            },
         },
         Outcome::RateLimited { retry_after } => {
             account.slowed(retry_after);

@@ -107,6 +107,7 @@ pub mod device;
 mod egress;
 mod error;
 mod future;
+mod kept;
 mod layer;
 mod pool;
 mod provider;

@@ -118,11 +118,10 @@ impl CredentialPool {
     /// As for a request through the layer: where nobody has signed in, where every account cools
     /// down, or where a refresh fails.
     pub async fn credential(&self) -> Result<Credential, Error> {
-        let lease = match self.ready(None) {
-            Ok(lease) => lease,
-            Err(start) => self.lease(None, start, None).await?,
-        };
-        Ok(lease.credential)
+        match self.ready(None, |credential, _| credential.clone()) {
+            Ok((_, credential)) => Ok(credential),
+            Err(start) => Ok(self.lease(None, start, None).await?.credential),
+        }
     }
 
     /// The same of account `name` and no other.
@@ -135,11 +134,10 @@ impl CredentialPool {
         if self.find(name).is_none() {
             return Err(no_such_account());
         }
-        let lease = match self.ready(Some(name)) {
-            Ok(lease) => lease,
-            Err(start) => self.lease(Some(name), start, None).await?,
-        };
-        Ok(lease.credential)
+        match self.ready(Some(name), |credential, _| credential.clone()) {
+            Ok((_, credential)) => Ok(credential),
+            Err(start) => Ok(self.lease(Some(name), start, None).await?.credential),
+        }
     }
 
     /// Refreshes the credential of account `name` now, whatever its expiry says (D11).
@@ -175,8 +173,18 @@ impl CredentialPool {
         self.inner.accounts.iter().find(|account| account.name() == name)
     }
 
-    /// A lease that costs no waiting; or else where in the round the slow path shall begin.
-    pub(super) fn ready(&self, sticky: Option<&str>) -> Result<Lease, usize> {
+    /// The account at a place.
+    pub(super) fn account(&self, at: usize) -> &Arc<Account> {
+        &self.inner.accounts[at]
+    }
+
+    /// Uses a credential that costs no waiting, and says whose; or else where in the round the
+    /// slow path shall begin. See [`Account::ready`].
+    pub(super) fn ready<T>(
+        &self,
+        sticky: Option<&str>,
+        with: impl FnOnce(&Credential, u64) -> T,
+    ) -> Result<(&Account, T), usize> {
         let accounts = &self.inner.accounts;
         let (at, account) = match (sticky, self.inner.preferred) {
             (Some(name), _) => (0, self.find(name)),
@@ -187,9 +195,9 @@ impl CredentialPool {
                 (at, accounts.get(at))
             }
         };
-        let lease = account.and_then(Account::ready).ok_or(at)?;
-        lease.account.count_request();
-        Ok(lease)
+        let account = account.ok_or(at)?;
+        let done = account.ready(with).ok_or(at)?;
+        Ok((account, done))
     }
 
     /// A lease, waiting for a load or refresh if need be. `sticky` is the only account that will
@@ -424,7 +432,10 @@ impl CredentialPoolBuilder {
         };
         let accounts = accounts
             .into_iter()
-            .map(|(name, provider)| Arc::new(Account::new(name, provider, settings.clone())))
+            .enumerate()
+            .map(|(at, (name, provider))| {
+                Arc::new(Account::new(at, name, provider, settings.clone()))
+            })
             .collect();
         Ok(CredentialPool {
             inner: Arc::new(Inner { accounts, preferred, next: AtomicUsize::new(0) }),

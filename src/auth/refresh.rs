@@ -68,6 +68,8 @@ pub(super) struct Settings {
 
 #[derive(Debug)]
 pub(super) struct Account {
+    /// Its place in the pool.
+    at: usize,
     name: AccountName,
     provider: Box<dyn CredentialProvider>,
     settings: Settings,
@@ -75,7 +77,6 @@ pub(super) struct Account {
     state: Mutex<State>,
     /// Whether an outcome that is fine has anything to clear; keeps the mutex out of its way.
     troubled: AtomicBool,
-    requests: AtomicU64,
     failures: AtomicU64,
     refreshes: AtomicU64,
     request_counter: metrics::Counter,
@@ -93,6 +94,8 @@ struct State {
     /// The last refresh failed for good: until the credential changes from outside.
     dead: Option<RefreshError>,
     cool_down: Option<CoolDown>,
+    /// How many it was chosen for; here, since whoever chooses it has the lock anyhow.
+    requests: u64,
     /// How often in a row the upstream said each.
     refusals: u32,
     quotas: u32,
@@ -154,6 +157,7 @@ enum Step {
 
 impl Account {
     pub(super) fn new(
+        at: usize,
         name: AccountName,
         provider: Box<dyn CredentialProvider>,
         settings: Settings,
@@ -162,17 +166,21 @@ impl Account {
             "tower_qwen_auth_requests_total", "account" => name.as_str().to_owned()
         );
         Self {
+            at,
             reload_interval: provider.reload_interval(),
             name,
             provider,
             settings,
             state: Mutex::default(),
             troubled: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             refreshes: AtomicU64::new(0),
             request_counter,
         }
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     pub(super) fn name(&self) -> &AccountName {
@@ -193,23 +201,41 @@ impl Account {
     }
 
     pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.lock().requests += 1;
         self.request_counter.increment(1);
     }
 
-    /// The credential, if it is at hand, fresh, and nothing speaks against the account.
+    /// The credential at hand, whatever speaks against it.
+    pub(super) fn current(self: &Arc<Self>) -> Option<Lease> {
+        self.lock().current.as_ref().map(|current| self.lease(current))
+    }
+
+    /// Gives the credential and its generation to `with` and counts a request, if the credential
+    /// is at hand, fresh, and nothing speaks against the account.
     ///
-    /// This is what a request with nothing to wait for costs.
-    pub(super) fn ready(self: &Arc<Self>) -> Option<Lease> {
+    /// This is what a request with nothing to wait for costs. `with` runs under the account's
+    /// lock and must be short; that is cheaper than sharing what it is given.
+    pub(super) fn ready<T>(
+        self: &Arc<Self>,
+        with: impl FnOnce(&Credential, u64) -> T,
+    ) -> Option<T> {
+        let done = self.with_ready(with)?;
+        self.request_counter.increment(1);
+        Some(done)
+    }
+
+    fn with_ready<T>(self: &Arc<Self>, with: impl FnOnce(&Credential, u64) -> T) -> Option<T> {
         let mut state = self.lock();
+        let state = &mut *state;
         if state.cool_down.is_some() || state.dead.is_some() {
             return None;
         }
         let current = state.current.as_ref()?;
         if current.stale_at.is_none() && self.reload_interval.is_none() && !current.refused {
-            return Some(self.lease(current));
+            state.requests += 1;
+            return Some(with(&current.credential, current.generation));
         }
-        let now = self.settings.clock.now();
+        let now = self.settings.clock.roughly_now();
         if current.stale_at.is_some_and(|stale_at| now >= stale_at) {
             return None;
         }
@@ -217,16 +243,17 @@ impl Account {
             // A better one is on its way.
             return None;
         }
-        let lease = self.lease(current);
+        state.requests += 1;
+        let done = with(&current.credential, current.generation);
         let ahead = current.ahead_at.is_some_and(|ahead_at| now >= ahead_at);
         if state.flight.is_none() {
-            if ahead && self.may_refresh(&state) {
-                self.depart(&mut state, Cause::Ahead);
-            } else if self.reload_is_due(&state, now) {
-                self.depart(&mut state, Cause::Reload);
+            if ahead && self.may_refresh(state) {
+                self.depart(state, Cause::Ahead);
+            } else if self.reload_is_due(state, now) {
+                self.depart(state, Cause::Reload);
             }
         }
-        Some(lease)
+        Some(done)
     }
 
     /// A credential to send with: the current one, or what a load or refresh brings.
@@ -724,7 +751,7 @@ impl Account {
                 Duration::from_secs(left.as_millis().div_ceil(1000) as u64)
             }),
             base_url: current.and_then(Credential::base_url),
-            requests: self.requests.load(Ordering::Relaxed),
+            requests: state.requests,
             failures: self.failures.load(Ordering::Relaxed),
             refreshes: self.refreshes.load(Ordering::Relaxed),
         }

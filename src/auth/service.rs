@@ -4,12 +4,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Extensions, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
     Affinity, Classify, CredentialPool, DefaultClassify, ResponseFuture, egress::Egress,
-    future::Attempt, refresh::Lease,
+    future::Attempt, kept::Kept, refresh::Lease,
 };
 use crate::Error;
 
@@ -69,77 +69,37 @@ where
         if let Some(refusal) = self.shared.egress.refusal() {
             return ResponseFuture::failed(refusal.into());
         }
-        let shared = Arc::clone(&self.shared);
-        match shared.pool.ready(request.body().account()) {
-            Ok(lease) => {
-                let kept = Kept::new(&request);
-                stamp(&mut request, &lease);
+        let kept = Kept::new(&request);
+        let headers = request.headers_mut();
+        let sent = self.shared.pool.ready(kept.account(), |credential, generation| {
+            credential.stamp(headers);
+            generation
+        });
+        match sent {
+            Ok((account, generation)) => {
+                request.body_mut().set_account(account.name());
+                let at = account.at();
                 let future = inner.call(request);
-                ResponseFuture::first(future, Attempt { inner, kept, lease, shared })
+                let shared = Arc::clone(&self.shared);
+                ResponseFuture::first(future, Attempt { inner, kept, at, generation, shared })
             }
-            Err(start) => ResponseFuture::rest(Box::pin(async move {
-                let sticky = request.body().account().map(str::to_owned);
-                let lease = shared.pool.lease(sticky.as_deref(), start, None).await?;
-                let kept = Kept::new(&request);
-                stamp(&mut request, &lease);
-                let result = inner.call(request).await;
-                Attempt { inner, kept, lease, shared }.finish(result).await
-            })),
+            Err(start) => {
+                let shared = Arc::clone(&self.shared);
+                ResponseFuture::rest(Box::pin(async move {
+                    let lease = shared.pool.lease(kept.account(), start, None).await?;
+                    stamp(&mut request, &lease);
+                    let (at, generation) = (lease.account.at(), lease.generation);
+                    drop(lease);
+                    let result = inner.call(request).await;
+                    Attempt { inner, kept, at, generation, shared }.finish(result).await
+                }))
+            }
         }
-    }
-}
-
-/// What is needed to send a request once more, as it came: without a credential, so that nothing
-/// of one account is left on it when it goes to another.
-///
-/// Most are never needed. The headers are kept as a list, which is half the work of a map.
-pub(super) struct Kept<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    extensions: Extensions,
-    body: B,
-}
-
-impl<B: Affinity + Clone> Kept<B> {
-    pub(super) fn new(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        let mut list = Vec::with_capacity(headers.len());
-        list.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: list,
-            extensions: request.extensions().clone(),
-            body: request.body().clone(),
-        }
-    }
-
-    /// Whether the request belongs to one account.
-    pub(super) fn is_bound(&self) -> bool {
-        self.body.account().is_some()
-    }
-
-    /// The request, with another credential on it.
-    pub(super) fn into_request(self, lease: &Lease) -> Request<B> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        *request.extensions_mut() = self.extensions;
-        request.headers_mut().reserve(self.headers.len());
-        for (name, value) in self.headers {
-            request.headers_mut().append(name, value);
-        }
-        stamp(&mut request, lease);
-        request
     }
 }
 
 /// Puts the credential on.
-fn stamp<B: Affinity>(request: &mut Request<B>, lease: &Lease) {
+pub(super) fn stamp<B: Affinity>(request: &mut Request<B>, lease: &Lease) {
     lease.credential.stamp(request.headers_mut());
     request.body_mut().set_account(lease.account.name());
 }

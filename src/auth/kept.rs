@@ -1,0 +1,220 @@
+//! What is kept of a request that is sent, to send it once more.
+
+use bytes::Bytes;
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    uri::PathAndQuery,
+};
+
+use super::{Affinity, refresh::Lease, service::stamp};
+
+/// What is needed to send a request once more, as it came: without a credential, so that nothing
+/// of one account is left on it when it goes to another.
+///
+/// Nearly always it is thrown away, so it is made to be cheap to write and to drop, not to read:
+/// path and headers are copied into one buffer. A clone of the header map has two allocations,
+/// and each of its values costs as much to share as hundreds of bytes cost to copy.
+pub(super) struct Kept<B> {
+    method: Method,
+    version: Version,
+    /// Where it is more than a path.
+    uri: Option<Box<Uri>>,
+    /// The path, if it is more than `/`; and then the headers: for each a [`Mark`], name and value.
+    buffer: Vec<u8>,
+    path: usize,
+    extensions: Extensions,
+    body: B,
+}
+
+/// The room that most headers need, with their marks; the buffer grows where that is too little.
+const USUAL_SIZE: usize = 64;
+
+/// The lengths of a header's name (16 bits are the most that one has) and value, and whether the
+/// value is sensitive.
+struct Mark {
+    name: usize,
+    value: usize,
+    is_sensitive: bool,
+}
+
+impl Mark {
+    const SIZE: usize = size_of::<u64>();
+
+    fn to_bytes(&self) -> [u8; Self::SIZE] {
+        let lengths = ((self.value as u64) << 16) | self.name as u64;
+        ((lengths << 1) | u64::from(self.is_sensitive)).to_le_bytes()
+    }
+
+    fn from_bytes(bytes: [u8; Self::SIZE]) -> Option<Self> {
+        let mark = u64::from_le_bytes(bytes);
+        Some(Self {
+            name: usize::try_from((mark >> 1) & 0xffff).ok()?,
+            value: usize::try_from(mark >> 17).ok()?,
+            is_sensitive: mark & 1 == 1,
+        })
+    }
+}
+
+impl<B: Affinity + Clone> Kept<B> {
+    pub(super) fn new(request: &Request<B>) -> Self {
+        let (uri, headers) = (request.uri(), request.headers());
+        let (uri, path) = match uri.path_and_query() {
+            // What a new request has, and so most that do not come from the wire.
+            Some(path) if is_path(uri) && path == "/" => (None, ""),
+            Some(path) if is_path(uri) => (None, path.as_str()),
+            _ => (Some(Box::new(uri.clone())), ""),
+        };
+        let mut buffer = Vec::with_capacity(path.len() + USUAL_SIZE * headers.len());
+        buffer.extend_from_slice(path.as_bytes());
+        for (name, value) in headers {
+            let name = name.as_str().as_bytes();
+            let is_sensitive = value.is_sensitive();
+            let mark = Mark { name: name.len(), value: value.len(), is_sensitive };
+            buffer.extend_from_slice(&mark.to_bytes());
+            buffer.extend_from_slice(name);
+            buffer.extend_from_slice(value.as_bytes());
+        }
+        Self {
+            method: request.method().clone(),
+            version: request.version(),
+            uri,
+            buffer,
+            path: path.len(),
+            extensions: request.extensions().clone(),
+            body: request.body().clone(),
+        }
+    }
+
+    /// The account that the request belongs to, if it belongs to one.
+    pub(super) fn account(&self) -> Option<&str> {
+        self.body.account()
+    }
+
+    /// The request, with another credential on it; `None` where it had a header that no request
+    /// can have, which takes `unsafe` code.
+    pub(super) fn into_request(self, lease: &Lease) -> Option<Request<B>> {
+        let mut request = self.restore()?;
+        stamp(&mut request, lease);
+        Some(request)
+    }
+
+    /// The request as it came.
+    fn restore(self) -> Option<Request<B>> {
+        let mut buffer = Bytes::from(self.buffer);
+        let path = buffer.split_to(self.path);
+        let uri = match self.uri {
+            Some(uri) => *uri,
+            None if path.is_empty() => Uri::default(),
+            None => PathAndQuery::from_maybe_shared(path).ok()?.into(),
+        };
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = self.version;
+        *request.extensions_mut() = self.extensions;
+        read_headers(buffer, request.headers_mut())?;
+        Some(request)
+    }
+}
+
+fn is_path(uri: &Uri) -> bool {
+    uri.scheme().is_none() && uri.authority().is_none()
+}
+
+/// Reads what [`Kept::new`] wrote; the values share the buffer.
+fn read_headers(mut buffer: Bytes, headers: &mut HeaderMap) -> Option<()> {
+    while let Some(mark) = buffer.first_chunk() {
+        let mark = Mark::from_bytes(*mark)?;
+        let _ = buffer.split_to(Mark::SIZE);
+        let name = HeaderName::from_bytes(&buffer.split_to(mark.name)).ok()?;
+        let mut value = HeaderValue::from_maybe_shared(buffer.split_to(mark.value)).ok()?;
+        value.set_sensitive(mark.is_sensitive);
+        headers.append(name, value);
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kept_and_restored(request: &Request<String>) -> Request<String> {
+        Kept::new(request).restore().expect("safe code made it")
+    }
+
+    fn header() -> impl Strategy<Value = (HeaderName, HeaderValue)> {
+        // Few names, so that they repeat; some that `http` knows, some that it does not.
+        let name = prop_oneof![
+            Just(header::ACCEPT),
+            Just(header::COOKIE),
+            Just(HeaderName::from_static("x-request-id")),
+            "[a-z][a-z0-9!#~_.-]{0,70}".prop_map(|name| name.parse().expect("a name")),
+        ];
+        let bytes = prop::collection::vec(
+            prop_oneof![8 => 0x20..=0x7e_u8, 1 => Just(b'\t'), 1 => 0x80..=0xff_u8],
+            0..300,
+        );
+        (name, bytes, any::<bool>()).prop_map(|(name, bytes, is_sensitive)| {
+            let mut value = HeaderValue::from_bytes(&bytes).expect("a value");
+            value.set_sensitive(is_sensitive);
+            (name, value)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_restored_as_it_came(
+            headers in prop::collection::vec(header(), 0..20),
+            uri in prop::sample::select(vec![
+                "/", "*", "/v1/chat/completions", "/a?b=c&d", "/?q", "http://example.org",
+                "https://example.org:8443/v1?x=%20", "example.org:443",
+            ]),
+            body in ".*",
+        ) {
+            let mut request = Request::builder()
+                .method("QUERY")
+                .uri(uri)
+                .version(Version::HTTP_2)
+                .extension(7_u8)
+                .body(body)
+                .expect("a request");
+            for (name, value) in headers {
+                request.headers_mut().append(name, value);
+            }
+            let restored = kept_and_restored(&request);
+            prop_assert_eq!(restored.method(), request.method());
+            prop_assert_eq!(restored.uri(), request.uri());
+            prop_assert_eq!(restored.uri().to_string(), request.uri().to_string());
+            prop_assert_eq!(restored.version(), request.version());
+            prop_assert_eq!(restored.extensions().get::<u8>(), Some(&7));
+            prop_assert_eq!(restored.body(), request.body());
+            let all = |request: &Request<String>| -> Vec<_> {
+                let headers = request.headers().iter();
+                headers.map(|(name, value)| (name.clone(), value.clone(), value.is_sensitive())).collect()
+            };
+            prop_assert_eq!(all(&restored), all(&request));
+        }
+    }
+
+    #[test]
+    fn the_longest_name_and_a_long_value_are_restored() {
+        let name = "n".repeat(usize::from(u16::MAX));
+        let request = Request::builder()
+            .header(name.as_str(), "v".repeat(1 << 20))
+            .header("last", "")
+            .body(String::new())
+            .expect("a request");
+        assert_eq!(kept_and_restored(&request).headers(), request.headers());
+    }
+
+    #[test]
+    fn a_uri_of_parts_is_restored() {
+        let mut request = Request::new(String::new());
+        assert_eq!(kept_and_restored(&request).uri(), "/");
+        *request.uri_mut() = Uri::from_static("/p").into_parts().path_and_query.expect("p").into();
+        assert_eq!(kept_and_restored(&request).uri(), "/p");
+    }
+}
