@@ -3,7 +3,7 @@
 //! A chat of chat.qwen.ai refuses a history that it holds already (A7). [`DedupLayer`] goes by two
 //! fields of the request, which [`SessionLayer`](crate::session::SessionLayer) sets:
 //!
-//! - with a [`conversation`](ChatParts::conversation) that has [`seen`](ChatParts::seen) the
+//! - with a [`conversation`](crate::chat::ChatParts::conversation) that has [`seen`](crate::chat::ChatParts::seen) the
 //!   first messages, the others are sent, all of them and in order: the results of several tools
 //!   and the user's next question are one turn;
 //! - without one, everything is sent.
@@ -30,7 +30,7 @@
 //! # async fn main() -> Result<(), Error> {
 //! let service = ServiceBuilder::new().layer(DedupLayer::new()).service(service_fn(
 //!     |request: Request<ChatRequest>| async move {
-//!         Ok::<_, Error>(Response::new(request.into_body().messages))
+//!         Ok::<_, Error>(Response::new(request.into_body().into_parts().messages))
 //!     },
 //! ));
 //!

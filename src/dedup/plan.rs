@@ -46,8 +46,8 @@ impl ReplayCause {
 }
 
 impl Plan {
-    /// The plan for `request`, from its [`conversation`](ChatParts::conversation) and how many
-    /// messages that has [`seen`](ChatParts::seen).
+    /// The plan for `request`, from its [`conversation`](crate::chat::ChatParts::conversation) and how many
+    /// messages that has [`seen`](crate::chat::ChatParts::seen).
     #[must_use]
     pub fn new(request: &ChatRequest) -> Self {
         Self::with_seen(request, request.seen)

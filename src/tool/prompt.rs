@@ -126,7 +126,7 @@ fn lists_xml(model: &str) -> bool {
 /// Tool definitions go into the system text (only when `first_turn`), assistant calls and tool
 /// results become text, `tool_choice` and `parallel_tool_calls` become a line behind the last
 /// message; then `tools` is empty and both options are `None`. Every message has content
-/// afterwards, if only an empty string. [`seen`](ChatParts::seen) goes on counting the same
+/// afterwards, if only an empty string. [`seen`](crate::chat::ChatParts::seen) goes on counting the same
 /// messages, and messages on either side of it are never merged.
 ///
 /// `first_turn` says whether this request opens an upstream chat, or goes to an upstream that
