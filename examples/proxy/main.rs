@@ -20,6 +20,7 @@ mod server;
 mod sign_in;
 mod stack;
 mod tokens;
+mod trace;
 
 use std::{
     fmt::Display,
@@ -35,6 +36,7 @@ use self::{
     accounts::List,
     config::{Cli, Command, Config, Options},
     reload::Reload,
+    routes::App,
 };
 
 /// What is wrong is the user's to mend: the same code as clap's.
@@ -69,12 +71,12 @@ async fn serve(options: Options) -> ExitCode {
         Ok(store) => store,
         Err(error) => return fail(error, USAGE),
     };
-    let (router, tokens) = match stack::router(&config, &store) {
+    let (app, tokens) = match stack::app(&config, &store) {
         Ok(made) => made,
         Err(error) => return fail(error, USAGE),
     };
-    let (router, current) = watch::channel(router);
-    match run(Reload::new(options, config, store, router, tokens), current).await {
+    let (app, current) = watch::channel(app);
+    match run(Reload::new(options, config, store, app, tokens), current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
@@ -117,7 +119,7 @@ fn log(config: &Config) {
 /// The longest time to wait for a refresh at the end: the wait for its lock and for its answer.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-async fn run(mut reload: Reload, router: watch::Receiver<axum::Router>) -> Result<(), String> {
+async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String> {
     let config = reload.config();
     log(config);
 
@@ -137,7 +139,7 @@ async fn run(mut reload: Reload, router: watch::Receiver<axum::Router>) -> Resul
         .map_err(|error| format!("cannot write to standard error: {error}"))?;
     reload.tokens().load_in_background();
     tokio::select! {
-        () = server::serve(listener, router, stop) => {}
+        () = server::serve(listener, app, stop) => {}
         never = reload.run(hangup) => match never {},
     }
     if tokio::time::timeout(SETTLE_TIMEOUT, reload.settled()).await.is_err() {

@@ -2,13 +2,13 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::Router;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tower_qwen::session::SessionStore;
 
 use super::{
     config::{Config, Options},
+    routes::App,
     stack,
     tokens::Tokens,
 };
@@ -18,7 +18,7 @@ pub(crate) struct Reload {
     options: Options,
     config: Config,
     store: Arc<dyn SessionStore>,
-    router: watch::Sender<Router>,
+    app: watch::Sender<App>,
     tokens: Tokens,
     /// Those that were in use before and may have a refresh in flight.
     retired: Vec<Tokens>,
@@ -29,10 +29,10 @@ impl Reload {
         options: Options,
         config: Config,
         store: Arc<dyn SessionStore>,
-        router: watch::Sender<Router>,
+        app: watch::Sender<App>,
         tokens: Tokens,
     ) -> Self {
-        Self { options, config, store, router, tokens, retired: Vec::new() }
+        Self { options, config, store, app, tokens, retired: Vec::new() }
     }
 
     /// The accounts that are in use.
@@ -81,7 +81,7 @@ impl Reload {
         } else {
             stack::store(&config.sessions)?
         };
-        let (router, tokens) = stack::router(&config, &store)?;
+        let (app, tokens) = stack::app(&config, &store)?;
         for (changed, what) in [
             (config.listen != self.config.listen, "listen"),
             (config.log != self.config.log, "log"),
@@ -91,8 +91,8 @@ impl Reload {
                 tracing::warn!(option = what, "a new value needs a restart");
             }
         }
-        // What is under way holds the old router, and ends with it.
-        drop(self.router.send_replace(router));
+        // What is under way holds the old app, and ends with it.
+        drop(self.app.send_replace(app));
         (self.config, self.store) = (config, store);
         self.retired.retain(|tokens| tokens.settled().now_or_never().is_none());
         self.retired.push(std::mem::replace(&mut self.tokens, tokens));

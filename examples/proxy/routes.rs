@@ -14,18 +14,16 @@ use axum::{
     routing::{any, delete, get, post},
 };
 use serde_json::json;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::{
     ServiceBuilderExt,
     cors::{AllowOrigin, Any, CorsLayer},
-    request_id::MakeRequestUuid,
-    trace::{DefaultOnFailure, DefaultOnResponse, TraceLayer},
+    request_id::{MakeRequestUuid, SetRequestId},
 };
 use tower_qwen::{
     Error, ErrorKind,
     openai::{error_response, tenant},
 };
-use tracing::{Level, info_span};
 
 use super::{
     auth::{ApiKeys, refuse_unread, require_key},
@@ -34,11 +32,11 @@ use super::{
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics,
     tokens::{self, Tokens},
+    trace::{Traced, X_REQUEST_ID},
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What `tracing` must not see of requests.
 const SECRETS: [HeaderName; 5] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, X_API_KEY, API_KEY];
@@ -55,8 +53,12 @@ pub(crate) struct Site {
     pub(crate) tokens: Tokens,
 }
 
+/// Everything the proxy serves. What stands around the router leaves bodies unboxed.
+pub(crate) type App =
+    MapRequest<SetRequestId<Traced<Router>, MakeRequestUuid>, fn(Request) -> Request>;
+
 /// Everything the proxy serves.
-pub(crate) fn router(site: Site) -> Router {
+pub(crate) fn app(site: Site) -> App {
     let Site { lanes, api_keys, chats, tokens } = site;
     let open = api_keys.is_empty();
     let only = lanes.only_name().cloned();
@@ -87,21 +89,6 @@ pub(crate) fn router(site: Site) -> Router {
     let api = api.route_layer(middleware::from_fn_with_state(api_keys, require_key));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
-        .map_request(forget_odd_request_id)
-        .set_x_request_id(MakeRequestUuid)
-        .layer(
-            TraceLayer::new_for_http()
-                .make_span_with(|request: &Request| {
-                    info_span!(
-                        "request",
-                        method = %request.method(),
-                        path = request.uri().path(),
-                        id = request_id(request.headers()),
-                    )
-                })
-                .on_response(DefaultOnResponse::new().level(Level::INFO))
-                .on_failure(DefaultOnFailure::new().level(Level::WARN)),
-        )
         .propagate_x_request_id()
         .map_response(move |mut response: Response| {
             if let Some(name) = &only {
@@ -112,12 +99,16 @@ pub(crate) fn router(site: Site) -> Router {
         .layer(cors(open))
         .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)));
 
-    Router::new()
+    let router = Router::new()
         .route("/health", get(move || std::future::ready(health.report())))
         .merge(api)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(around)
+        .layer(around);
+    ServiceBuilder::new()
+        .map_request(forget_odd_request_id as fn(Request) -> Request)
+        .set_x_request_id(MakeRequestUuid)
+        .service(Traced::new(router))
 }
 
 /// What `/health` tells.
@@ -287,10 +278,6 @@ fn forget_odd_request_id(mut request: Request) -> Request {
         request.headers_mut().remove(&X_REQUEST_ID);
     }
     request
-}
-
-fn request_id(headers: &HeaderMap) -> &str {
-    headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

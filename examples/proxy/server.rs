@@ -1,15 +1,16 @@
-//! Serves a router on a listener until it is told to stop.
+//! Serves an app on a listener until it is told to stop.
+
+mod drain;
 
 use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{extract::Request, http::Response};
+use bytes::Bytes;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,7 +18,9 @@ use tokio::{
     sync::{Notify, watch},
     time,
 };
-use tower::Service;
+use tower::{BoxError, Service, ServiceExt};
+
+use self::drain::{Watcher, drain};
 
 /// For how long a connection may take to send the head of a request, its first included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,15 +34,22 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Serves everyone who connects until `stop` is ready; then takes no one more, and gives what is
 /// under way [`DRAIN_TIMEOUT`] to end.
 ///
-/// Each request goes to the `router` of its moment; what is under way ends with the one that it
+/// Each request goes to the `app` of its moment; what is under way ends with the one that it
 /// began with.
-pub(crate) async fn serve(
+pub(crate) async fn serve<A, B>(
     listener: TcpListener,
-    router: watch::Receiver<Router>,
+    app: watch::Receiver<A>,
     stop: impl Future<Output = ()>,
-) {
+) where
+    A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let builder = Arc::new(protocols());
-    let graceful = GracefulShutdown::new();
+    let (drain, watcher) = drain();
     let mut stop = pin!(stop);
 
     loop {
@@ -61,13 +71,13 @@ pub(crate) async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        tokio::spawn(connection(stream, builder.clone(), router.clone(), graceful.watcher()));
+        tokio::spawn(connection(stream, builder.clone(), app.clone(), watcher.clone()));
     }
 
-    drop(listener);
-    let open = graceful.count();
+    drop((listener, watcher));
+    let open = drain.open();
     tracing::info!(open, "stopping");
-    if time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if time::timeout(DRAIN_TIMEOUT, drain.ended()).await.is_err() {
         tracing::warn!("some connections did not end in time and are cut");
     }
 }
@@ -80,27 +90,27 @@ fn protocols() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn connection<I>(
+async fn connection<I, A, B>(
     stream: I,
     builder: Arc<auto::Builder<TokioExecutor>>,
-    router: watch::Receiver<Router>,
+    app: watch::Receiver<A>,
     watcher: Watcher,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let heard = Arc::new(Notify::new());
     let service = hyper::service::service_fn({
         let heard = heard.clone();
         move |request: hyper::Request<Incoming>| {
             heard.notify_one();
-            let mut router = router.borrow().clone();
-            async move {
-                // A router is always ready.
-                Ok::<_, Infallible>(match router.call(request.map(axum::body::Body::new)).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                })
-            }
+            let app = app.borrow().clone();
+            app.oneshot(request.map(axum::body::Body::new))
         }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -186,21 +196,27 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::{Router, body::Body as AxumBody, routing::get};
+    use futures_util::{FutureExt, stream};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::{Mutex, mpsc},
         time::Instant,
     };
 
-    use super::*;
+    use super::{drain::Drain, *};
 
-    /// A server for one connection; the guard stops it.
-    fn connect() -> (DuplexStream, GracefulShutdown) {
+    /// A server for one connection; the drain ends it.
+    fn connect() -> (DuplexStream, Drain) {
+        connect_to(Router::new().route("/", get(async || "here")))
+    }
+
+    fn connect_to(router: Router) -> (DuplexStream, Drain) {
         let (client, server) = duplex(1024);
-        let (_, router) = watch::channel(Router::new().route("/", get(async || "here")));
-        let guard = GracefulShutdown::new();
-        tokio::spawn(connection(server, Arc::new(protocols()), router, guard.watcher()));
-        (client, guard)
+        let (_, router) = watch::channel(router);
+        let (drain, watcher) = drain();
+        tokio::spawn(connection(server, Arc::new(protocols()), router, watcher));
+        (client, drain)
     }
 
     async fn closes_in(mut client: DuplexStream) -> (Duration, String) {
@@ -216,7 +232,7 @@ mod tests {
         for said in
             ["", "P", "PRI * HTTP", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nho"]
         {
-            let (mut client, _guard) = connect();
+            let (mut client, _drain) = connect();
             client.write_all(said.as_bytes()).await.expect("it is open");
             let (elapsed, _) = closes_in(client).await;
             assert!(elapsed >= HEADER_TIMEOUT && elapsed < almost, "{said:?}: {elapsed:?}");
@@ -225,7 +241,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_after_its_answer() {
-        let (mut client, _guard) = connect();
+        let (mut client, _drain) = connect();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
         let (elapsed, said) = closes_in(client).await;
         assert!(said.ends_with("here"), "{said}");
@@ -234,12 +250,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_under_way_is_ended_before_the_stop() {
-        let (mut client, guard) = connect();
+        let (mut client, drain) = connect();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
         tokio::task::yield_now().await;
-        let stopped = tokio::spawn(guard.shutdown());
-        let (_, said) = closes_in(client).await;
+        let stopped = tokio::spawn(drain.ended());
+        let (elapsed, said) = closes_in(client).await;
         assert!(said.ends_with("here"), "{said}");
+        assert_eq!(elapsed, Duration::ZERO);
         stopped.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_under_way_goes_on_and_is_waited_for() {
+        let (events, received) = mpsc::unbounded_channel();
+        let received = Arc::new(Mutex::new(received));
+        let stream = move || {
+            let received = received.clone();
+            let events = stream::poll_fn(move |cx| {
+                let event = received.try_lock().expect("asked once").poll_recv(cx);
+                event.map(|event| event.map(Ok::<&str, Infallible>))
+            });
+            std::future::ready(AxumBody::from_stream(events))
+        };
+        let (mut client, drain) = connect_to(Router::new().route("/", get(stream)));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
+        let mut piece = [0; 1024];
+        let mut next = async |event| {
+            events.send(event).expect("it is read");
+            let mut said = String::new();
+            while !said.contains(event) {
+                let len = client.read(&mut piece).await.expect("it is open");
+                assert_ne!(len, 0, "{said}");
+                said.push_str(&String::from_utf8_lossy(&piece[..len]));
+            }
+        };
+        next("one").await;
+        next("two").await;
+        assert_eq!(drain.open(), 1);
+        let mut ended = pin!(drain.ended());
+        assert!(ended.as_mut().now_or_never().is_none());
+        next("three").await;
+        assert!(ended.as_mut().now_or_never().is_none(), "the stream goes on");
+        drop(events);
+        let (elapsed, said) = closes_in(client).await;
+        assert!(said.ends_with("0\r\n\r\n"), "{said}");
+        assert_eq!(elapsed, Duration::ZERO, "the connection is not kept for another request");
+        ended.await;
     }
 }

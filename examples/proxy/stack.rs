@@ -3,7 +3,6 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Router,
     body::Body as AxumBody,
     http::{Request, Response, Uri},
 };
@@ -36,26 +35,23 @@ use super::{
     config::{Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
-    routes::{self, Site},
+    routes::{self, App, Site},
     sign_in,
     tokens::{Desk, Tokens},
 };
 
-/// The routes over the stacks that `config` asks for, and what knows their accounts;
+/// The app over the stacks that `config` asks for, and what knows their accounts;
 /// conversations are remembered in `store`.
 ///
 /// # Errors
 ///
 /// If an upstream cannot be set up, with what is wrong in one line.
-pub(crate) fn router(
-    config: &Config,
-    store: &Arc<dyn SessionStore>,
-) -> Result<(Router, Tokens), String> {
+pub(crate) fn app(config: &Config, store: &Arc<dyn SessionStore>) -> Result<(App, Tokens), String> {
     Ok(over(lanes(config, store)?, config, store))
 }
 
-/// The routes over `lanes`.
-fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (Router, Tokens) {
+/// The app over `lanes`.
+fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, Tokens) {
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.api_keys.clone());
     let site = Site {
@@ -64,14 +60,14 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (Router
         tokens: tokens.clone(),
         lanes,
     };
-    (routes::router(site), tokens)
+    (routes::app(site), tokens)
 }
 
 /// The stacks alone.
 ///
 /// # Errors
 ///
-/// Those of [`router`].
+/// Those of [`app`].
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
     let lanes = config.upstreams.iter().map(|upstream| {
         lane(upstream, store).map_err(|error| match &config.upstreams[..] {
@@ -150,12 +146,12 @@ fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -
     }
 }
 
-/// The upstream without its types.
-type Http = BoxCloneSyncService<Request<Full<Bytes>>, Response<AxumBody>, Error>;
+/// The upstream without its types, except its body's: another box would cost at each event.
+type Http<B> = BoxCloneSyncService<Request<Full<Bytes>>, Response<B>, Error>;
 
 /// `upstream` for calls that stand beside the chat stack, such as for the list of models: with a
 /// credential on each, except where none is wanted.
-fn signed<U, B>(upstream: U, auth: Option<&AuthRefreshLayer>) -> Http
+fn signed<U, B>(upstream: U, auth: Option<&AuthRefreshLayer>) -> Http<B>
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -164,8 +160,7 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let plain = upstream.map_response(|response: Response<B>| response.map(AxumBody::new));
-    let plain = Http::new(plain.map_err(|error: U::Error| pass::known(error.into())));
+    let plain = Http::new(upstream.map_err(|error: U::Error| pass::known(error.into())));
     let Some(auth) = auth else { return plain };
     let signed = auth.layer(plain.clone());
     Http::new(service_fn(move |request: Request<Full<Bytes>>| {

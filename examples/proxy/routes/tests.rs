@@ -24,7 +24,7 @@ use super::{
 };
 
 /// A proxy whose upstream repeats the last message and has one model, `org/echo`.
-fn proxy(keys: &str) -> Router {
+fn proxy(keys: &str) -> App {
     let catalogue = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
         let list = r#"{"data":[{"id":"org/echo","info":{"created_at":7}}]}"#;
         Ok::<_, tower::BoxError>(Response::new(Full::from(list)))
@@ -66,7 +66,7 @@ fn proxy(keys: &str) -> Router {
     }]);
     let chats = Chats::new(lanes.clone(), store, &api_keys);
     let tokens = Tokens::new(vec![Desk::unmanned()], api_keys.clone());
-    router(Site { lanes, api_keys, chats, tokens })
+    app(Site { lanes, api_keys, chats, tokens })
 }
 
 fn get(path: &str) -> Request {
@@ -87,8 +87,8 @@ fn with(mut request: Request, name: &'static str, value: &str) -> Request {
     request
 }
 
-async fn ask(router: &Router, request: Request) -> (StatusCode, HeaderMap, Value) {
-    let response = router.clone().oneshot(request).await.expect("infallible");
+async fn ask(app: &App, request: Request) -> (StatusCode, HeaderMap, Value) {
+    let response = app.clone().oneshot(request).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -96,8 +96,8 @@ async fn ask(router: &Router, request: Request) -> (StatusCode, HeaderMap, Value
 }
 
 /// Asserts that the answer is an OpenAI error and gives its status and code.
-async fn refusal(router: &Router, request: Request) -> (u16, Value) {
-    let (status, headers, body) = ask(router, request).await;
+async fn refusal(app: &App, request: Request) -> (u16, Value) {
+    let (status, headers, body) = ask(app, request).await;
     assert_eq!(headers["content-type"], "application/json");
     assert!(headers.contains_key("x-request-id"));
     assert_eq!(headers["x-qwen-upstream"], "emulator");

@@ -1,4 +1,4 @@
-use axum::{body::Body as AxumBody, response::Response};
+use axum::{Router, body::Body as AxumBody};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -6,16 +6,16 @@ use tower::ServiceExt;
 use super::{super::config::Options, *};
 
 /// The proxy with these options.
-fn proxy(args: &[&str]) -> Router {
+fn proxy(args: &[&str]) -> App {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    router(&config, &store).expect("there is nothing to be wrong").0
+    app(&config, &store).expect("there is nothing to be wrong").0
 }
 
-async fn ask(router: Router, path: &str, body: Value) -> Value {
+async fn ask(app: App, path: &str, body: Value) -> Value {
     let request = Request::post(path).header("content-type", "application/json");
     let request = request.body(AxumBody::from(body.to_string())).expect("a request");
-    let response: Response = router.oneshot(request).await.expect("infallible");
+    let response = app.oneshot(request).await.expect("infallible");
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     serde_json::from_slice(&body).expect("JSON")
 }

@@ -2,14 +2,17 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep},
+};
 
 use super::future::{count, to_error};
 use crate::{Error, ErrorKind};
@@ -24,6 +27,8 @@ pin_project! {
         inner: reqwest::Body,
         #[pin]
         alarm: Option<Sleep>,
+        // Whom the alarm wakes.
+        wakes: Option<Waker>,
         // When the silence becomes too long; `None` while there is none.
         silent_until: Option<Instant>,
         idle: Duration,
@@ -33,7 +38,7 @@ pin_project! {
 
 impl UpstreamBody {
     pub(super) fn new(inner: reqwest::Body, idle: Duration) -> Self {
-        Self { inner, alarm: None, silent_until: None, idle, is_over: false }
+        Self { inner, alarm: None, wakes: None, silent_until: None, idle, is_over: false }
     }
 }
 
@@ -59,19 +64,26 @@ impl Body for UpstreamBody {
             Poll::Pending => {
                 let until = *this.silent_until.get_or_insert_with(|| Instant::now() + *this.idle);
                 // The timer is set once and moved only when it goes off: moving it at each frame
-                // would take the timer's lock each time.
+                // would take the timer's lock each time. Until then there is no need to poll it
+                // either, while it knows whom to wake.
                 if this.alarm.is_none() {
                     this.alarm.set(Some(sleep(*this.idle)));
                 }
+                let Some(mut alarm) = this.alarm.as_mut().as_pin_mut() else {
+                    return Poll::Pending;
+                };
+                let is_known = this.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                if is_known && !alarm.is_elapsed() {
+                    return Poll::Pending;
+                }
                 loop {
-                    let Some(mut alarm) = this.alarm.as_mut().as_pin_mut() else {
-                        return Poll::Pending;
-                    };
+                    // A timer that is polled by a task without budget registers nobody.
+                    *this.wakes = has_budget_remaining().then(|| cx.waker().clone());
                     ready!(alarm.as_mut().poll(cx));
                     if alarm.deadline() >= until {
                         break;
                     }
-                    alarm.reset(until);
+                    alarm.as_mut().reset(until);
                 }
                 *this.is_over = true;
                 let message = format!("nothing came from the upstream for {:?}", this.idle);

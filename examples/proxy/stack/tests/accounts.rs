@@ -26,7 +26,7 @@ fn proxy_over(
     emulator: &Emulator,
     folder: &Path,
     clock: impl Clock + Clone,
-) -> (Router, CredentialPool) {
+) -> (App, CredentialPool) {
     let folder = folder.to_str().expect("UTF-8");
     let options = Options::of(&["--upstream", "web", "--credentials", folder]);
     let config = options.resolve().expect("valid");
@@ -40,11 +40,11 @@ fn proxy_over(
     (over(lanes, &config, &store).0, pool)
 }
 
-async fn send(router: &Router, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
+async fn send(app: &App, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("content-type", "application/json");
     let request = request.body(AxumBody::from(body.to_string())).expect("a request");
-    let response = router.clone().oneshot(request).await.expect("infallible");
+    let response = app.clone().oneshot(request).await.expect("infallible");
     let status = response.status();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
@@ -71,7 +71,7 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
     let login = Credential::oauth("at-first", Some("rt-first"), Some(end)).expect("a login");
     let text = StoredCredential::new(login).to_json().expect("a login's form");
     std::fs::write(&file, text.expose_secret()).expect("written");
-    let (router, pool) = proxy_over(&emulator, folder.path(), clock);
+    let (app, pool) = proxy_over(&emulator, folder.path(), clock);
 
     // One conversation goes on all day; every turn another one begins.
     let mut long = Vec::new();
@@ -87,17 +87,17 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
         }
         let short = [json!({"role": "user", "content": format!("turn {turn}")})];
         let (status, answer) =
-            send(&router, "POST", "/v1/chat/completions", &question(&short, turn % 2 == 0)).await;
+            send(&app, "POST", "/v1/chat/completions", &question(&short, turn % 2 == 0)).await;
         assert_eq!(status, StatusCode::OK, "turn {turn}: {answer}");
         assert!(!answer.contains("\"error\""), "turn {turn}: {answer}");
         if turn % 40 == 0 {
             long.push(json!({"role": "user", "content": format!("question {turn}")}));
             let (status, answer) =
-                send(&router, "POST", "/v1/chat/completions", &question(&long, false)).await;
+                send(&app, "POST", "/v1/chat/completions", &question(&long, false)).await;
             assert_eq!(status, StatusCode::OK, "turn {turn}: {answer}");
             let answer: Value = serde_json::from_str(&answer).expect("JSON");
             long.push(answer["choices"][0]["message"].clone());
-            let (status, models) = send(&router, "GET", "/v1/models", &json!({})).await;
+            let (status, models) = send(&app, "GET", "/v1/models", &json!({})).await;
             assert_eq!(status, StatusCode::OK, "turn {turn}: {models}");
         }
         token = pool.credential().await.expect("alive").access_token().expose_secret().to_owned();
@@ -114,7 +114,7 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
         kept.credential().access_token().expose_secret(),
         used.access_token().expose_secret()
     );
-    let (_, health) = send(&router, "GET", "/health", &json!({})).await;
+    let (_, health) = send(&app, "GET", "/health", &json!({})).await;
     let health: Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!(
         (&health["status"], &health["credentials"]["usable"]),
@@ -143,13 +143,13 @@ fn two_accounts() -> (Emulator, tempfile::TempDir) {
 #[tokio::test(start_paused = true)]
 async fn a_conversation_and_its_deletion_stay_with_the_account() {
     let (emulator, folder) = two_accounts();
-    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    let (app, _) = proxy_over(&emulator, folder.path(), clock());
     let mut chats = Vec::new();
     for _ in 0..3 {
         let mut history = vec![json!({"role": "user", "content": "Hello"})];
         for _ in 0..3 {
             let (status, answer) =
-                send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+                send(&app, "POST", "/v1/chat/completions", &question(&history, false)).await;
             assert_eq!(status, StatusCode::OK, "{answer}");
             let answer: Value = serde_json::from_str(&answer).expect("JSON");
             chats.push(answer["qwen_chat_id"].as_str().expect("a chat").to_owned());
@@ -164,7 +164,7 @@ async fn a_conversation_and_its_deletion_stay_with_the_account() {
 
     for id in &chats {
         let path = format!("/v1/chats/{id}");
-        let (status, answer) = send(&router, "DELETE", &path, &json!({})).await;
+        let (status, answer) = send(&app, "DELETE", &path, &json!({})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         assert!(emulator.chat(id).is_none());
     }
@@ -175,10 +175,10 @@ async fn a_conversation_and_its_deletion_stay_with_the_account() {
 #[tokio::test(start_paused = true)]
 async fn all_chats_of_all_accounts_are_deleted() {
     let (emulator, folder) = two_accounts();
-    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    let (app, _) = proxy_over(&emulator, folder.path(), clock());
     for turn in 0..4 {
         let history = [json!({"role": "user", "content": format!("Hello {turn}")})];
-        send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+        send(&app, "POST", "/v1/chat/completions", &question(&history, false)).await;
     }
     assert_eq!(emulator.chats().len(), 4);
     // A chat that nobody here remembers is looked for in each account.
@@ -187,7 +187,7 @@ async fn all_chats_of_all_accounts_are_deleted() {
     let (status, answer) =
         send(&other, "DELETE", &format!("/v1/chats/{}", foreign.id), &json!({})).await;
     assert_eq!((status, emulator.chats().len()), (StatusCode::OK, 3), "{answer}");
-    let (status, _) = send(&router, "DELETE", "/v1/chats/delete", &json!({})).await;
+    let (status, _) = send(&app, "DELETE", "/v1/chats/delete", &json!({})).await;
     assert_eq!((status, emulator.chats().len()), (StatusCode::OK, 0));
 }
 
@@ -196,15 +196,15 @@ async fn without_anybody_to_ask_as_the_answer_says_what_to_do() {
     let (emulator, folder) = two_accounts();
     emulator.revoke("token-ann");
     emulator.revoke("token-bob");
-    let (router, _) = proxy_over(&emulator, folder.path(), clock());
+    let (app, _) = proxy_over(&emulator, folder.path(), clock());
     let history = [json!({"role": "user", "content": "Hello"})];
     for _ in 0..4 {
         let (status, answer) =
-            send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+            send(&app, "POST", "/v1/chat/completions", &question(&history, false)).await;
         assert!(status.is_client_error() || status.is_server_error(), "{answer}");
         assert!(!answer.contains("token-ann") && !answer.contains("token-bob"), "{answer}");
     }
-    let (status, health) = send(&router, "GET", "/health", &json!({})).await;
+    let (status, health) = send(&app, "GET", "/health", &json!({})).await;
     assert_eq!(status, StatusCode::OK);
     let health: Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!(
@@ -212,7 +212,7 @@ async fn without_anybody_to_ask_as_the_answer_says_what_to_do() {
         (&json!("degraded"), &json!(0))
     );
     // The catalogue is for anyone, so it is listed all the same.
-    assert_eq!(send(&router, "GET", "/v1/models", &json!({})).await.0, StatusCode::OK);
+    assert_eq!(send(&app, "GET", "/v1/models", &json!({})).await.0, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,16 +251,16 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
         let lane = compatible(api, Server::Portal, upstream, desk);
-        let router = over(Lanes::new(vec![lane]), &config, &store).0;
+        let app = over(Lanes::new(vec![lane]), &config, &store).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];
         let (status, answer) =
-            send(&router, "POST", "/v1/chat/completions", &question(&history, false)).await;
+            send(&app, "POST", "/v1/chat/completions", &question(&history, false)).await;
         assert_eq!(status, StatusCode::OK, "{tools}: {answer}");
         assert!(answer.contains("Hello"), "{tools}: {answer}");
         let kept = std::fs::read_to_string(&file).expect("there");
         assert!(kept.contains("at-2") && kept.contains("rt-2"), "{kept}");
-        let (_, health) = send(&router, "GET", "/health", &json!({})).await;
+        let (_, health) = send(&app, "GET", "/health", &json!({})).await;
         assert!(health.contains("\"ready\":1"), "{health}");
     }
 }

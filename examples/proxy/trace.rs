@@ -1,0 +1,138 @@
+//! One span a request, which what is logged while it is answered stands in.
+//!
+//! tower-http's `TraceLayer` reads the clock twice for each frame of a body, which is a good part
+//! of what a stream costs here. A span needs no clock.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, Response},
+};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::Service;
+use tracing::{Span, debug, info, info_span, warn};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers within a span that says method, path and the id of `x-request-id`, and logs each
+/// request and its response.
+#[derive(Clone, Debug)]
+pub(crate) struct Traced<S> {
+    inner: S,
+}
+
+impl<S> Traced<S> {
+    pub(crate) const fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S, B> Service<Request> for Traced<S>
+where
+    S: Service<Request, Response = Response<B>>,
+{
+    type Response = Response<TracedBody<B>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let begun = Instant::now();
+        let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
+        let span = info_span!(
+            "request",
+            method = %request.method(),
+            path = request.uri().path(),
+            id = id.unwrap_or_default(),
+        );
+        let inner = span.in_scope(|| {
+            debug!("started processing request");
+            self.inner.call(request)
+        });
+        ResponseFuture { inner, span, begun }
+    }
+}
+
+pin_project! {
+    /// The response of a [`Traced`].
+    pub(crate) struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        span: Span,
+        begun: Instant,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<TracedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let entered = this.span.enter();
+        let response = ready!(this.inner.poll(cx)?);
+        let (status, latency) = (response.status(), Millis(this.begun.elapsed()));
+        info!(%latency, status = status.as_u16(), "finished processing request");
+        if status.is_server_error() {
+            warn!(classification = %format_args!("Status code: {status}"), %latency, "response failed");
+        }
+        drop(entered);
+        let span = std::mem::replace(this.span, Span::none());
+        Poll::Ready(Ok(response.map(|inner| TracedBody { inner, span })))
+    }
+}
+
+pin_project! {
+    /// The body of a response of a [`Traced`], polled within the request's span.
+    pub(crate) struct TracedBody<B> {
+        #[pin]
+        inner: B,
+        span: Span,
+    }
+}
+
+impl<B: Body> Body for TracedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let _entered = this.span.enter();
+        this.inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests;
