@@ -111,6 +111,8 @@ async fn pass(
     uri.path_and_query = Some("/chat/completions".parse().expect("a path"));
     head.uri = Uri::from_parts(uri).expect("a URL");
     head.headers.remove("host");
+    // The client's, for this hop only: upstream it would cost a new connection for each stream.
+    head.headers.remove("connection");
     client.request(Request::from_parts(head, body)).await.expect("the upstream answers")
 }
 

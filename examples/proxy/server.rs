@@ -1,26 +1,21 @@
 //! Serves an app on a listener until it is told to stop.
 
+mod connection;
 mod drain;
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, pin::pin, time::Duration};
 
 use axum::{extract::Request, http::Response};
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::{Notify, watch},
-    time,
-};
-use tower::{BoxError, Service, ServiceExt};
+use tokio::{net::TcpListener, sync::watch, time};
+use tower::{BoxError, Service};
 
-use self::drain::{Watcher, drain};
+use self::drain::Drain;
 
 /// For how long a connection may take to send the head of a request, its first included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,8 +43,8 @@ pub(crate) async fn serve<A, B>(
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let builder = Arc::new(protocols());
-    let (drain, watcher) = drain();
+    let builder = protocols();
+    let drain = Drain::new();
     let mut stop = pin!(stop);
 
     loop {
@@ -71,10 +66,10 @@ pub(crate) async fn serve<A, B>(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        tokio::spawn(connection(stream, builder.clone(), app.clone(), watcher.clone()));
+        tokio::spawn(connection::serve(stream, &builder, app.clone(), drain.watcher()));
     }
 
-    drop((listener, watcher));
+    drop(listener);
     let open = drain.open();
     tracing::info!(open, "stopping");
     if time::timeout(DRAIN_TIMEOUT, drain.ended()).await.is_err() {
@@ -88,48 +83,6 @@ fn protocols() -> auto::Builder<TokioExecutor> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
     builder
-}
-
-async fn connection<I, A, B>(
-    stream: I,
-    builder: Arc<auto::Builder<TokioExecutor>>,
-    app: watch::Receiver<A>,
-    watcher: Watcher,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    let heard = Arc::new(Notify::new());
-    let service = hyper::service::service_fn({
-        let heard = heard.clone();
-        move |request: hyper::Request<Incoming>| {
-            heard.notify_one();
-            let app = app.borrow().clone();
-            app.oneshot(request.map(axum::body::Body::new))
-        }
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let mut connection = pin!(watcher.watch(connection));
-    // hyper's timeout begins when it knows the protocol; a peer that says nothing keeps it from
-    // knowing.
-    let result = tokio::select! {
-        biased;
-        result = &mut connection => result,
-        () = heard.notified() => connection.await,
-        () = time::sleep(HEADER_TIMEOUT) => {
-            tracing::debug!("a connection brought no request in time");
-            return;
-        }
-    };
-    if let Err(error) = result {
-        // Clients that go away in the middle are everyday.
-        tracing::debug!(error, "a connection ended with an error");
-    }
 }
 
 /// Whether accepting failed for the one connection only, so that the next can be tried at once.
@@ -196,6 +149,8 @@ pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::{Router, body::Body as AxumBody, routing::get};
     use futures_util::{FutureExt, stream};
     use tokio::{
@@ -204,7 +159,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::{drain::Drain, *};
+    use super::*;
 
     /// A server for one connection; the drain ends it.
     fn connect() -> (DuplexStream, Drain) {
@@ -214,8 +169,8 @@ mod tests {
     fn connect_to(router: Router) -> (DuplexStream, Drain) {
         let (client, server) = duplex(1024);
         let (_, router) = watch::channel(router);
-        let (drain, watcher) = drain();
-        tokio::spawn(connection(server, Arc::new(protocols()), router, watcher));
+        let drain = Drain::new();
+        tokio::spawn(connection::serve(server, &protocols(), router, drain.watcher()));
         (client, drain)
     }
 

@@ -4,16 +4,15 @@
 //! at each event, costs a load of a flag and not a turn in the queue of those who wait.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
+    future::{Future, pending},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::{sync::watch, task::unconstrained};
 
 /// Who asks.
@@ -23,20 +22,39 @@ pub(super) struct Drain {
 }
 
 /// Who is asked; each is waited for until it is dropped.
-#[derive(Clone)]
 pub(super) struct Watcher {
-    receiver: watch::Receiver<()>,
+    /// Whom `state` wakes.
+    registered: Option<Waker>,
     is_asked: Arc<AtomicBool>,
+    state: State,
 }
 
-pub(super) fn drain() -> (Drain, Watcher) {
-    let (sender, receiver) = watch::channel(());
-    let is_asked = Arc::new(AtomicBool::new(false));
-    (Drain { sender, is_asked: Arc::clone(&is_asked) }, Watcher { receiver, is_asked })
+enum State {
+    Waiting(Pin<Box<dyn Future<Output = watch::Receiver<()>> + Send>>),
+    /// Held, for that is what is waited for.
+    Asked(#[expect(dead_code, reason = "it is dropped")] watch::Receiver<()>),
 }
 
 impl Drain {
-    /// How many are watched.
+    pub(super) fn new() -> Self {
+        Self { sender: watch::Sender::new(()), is_asked: Arc::default() }
+    }
+
+    pub(super) fn watcher(&self) -> Watcher {
+        let mut receiver = self.sender.subscribe();
+        // With a task's budget used up it would wait without being registered.
+        let waiting = unconstrained(async move {
+            // It fails where nobody can ask any more, which is no reason to end.
+            if receiver.changed().await.is_err() {
+                pending::<()>().await;
+            }
+            receiver
+        });
+        let state = State::Waiting(Box::pin(waiting));
+        Watcher { registered: None, is_asked: Arc::clone(&self.is_asked), state }
+    }
+
+    /// How many watchers there are.
     pub(super) fn open(&self) -> usize {
         self.sender.receiver_count()
     }
@@ -51,35 +69,27 @@ impl Drain {
 }
 
 impl Watcher {
-    /// Serves `connection` to its end, which comes after the exchange under way once that is
-    /// asked for.
-    pub(super) async fn watch<C: GracefulConnection>(self, connection: C) -> C::Output {
-        let Self { mut receiver, is_asked } = self;
-        let mut connection = pin!(connection);
-        // With a task's budget used up it would wait without being registered.
-        let mut asked = pin!(unconstrained(async move {
-            // It fails where nobody can ask any more, which is no reason to end.
-            if receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
+    /// Is ready, once, when it is asked to end.
+    pub(super) fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_registered = self.registered.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
+        if is_registered && !self.is_asked.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        self.poll_state(cx)
+    }
+
+    #[cold]
+    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Waiting(waiting) = &mut self.state else { return Poll::Pending };
+        match waiting.as_mut().poll(cx) {
+            Poll::Ready(receiver) => {
+                self.state = State::Asked(receiver);
+                Poll::Ready(())
             }
-            receiver
-        }));
-        // Held to the end, for that is waited for.
-        let mut held = None;
-        let mut registered: Option<Waker> = None;
-        poll_fn(|cx| {
-            let is_registered = registered.as_ref().is_some_and(|it| it.will_wake(cx.waker()));
-            if held.is_none() && (!is_registered || is_asked.load(Ordering::SeqCst)) {
-                match asked.as_mut().poll(cx) {
-                    Poll::Ready(receiver) => {
-                        held = Some(receiver);
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    Poll::Pending => registered = Some(cx.waker().clone()),
-                }
+            Poll::Pending => {
+                self.registered = Some(cx.waker().clone());
+                Poll::Pending
             }
-            connection.as_mut().poll(cx)
-        })
-        .await
+        }
     }
 }

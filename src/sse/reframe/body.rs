@@ -47,8 +47,8 @@ struct Reframe {
 /// What the next poll does.
 enum Next {
     Read,
-    /// The trailers came while an event was held.
-    Trailers(HeaderMap),
+    /// The trailers came while an event was held. Boxed, for they are large and seldom.
+    Trailers(Box<HeaderMap>),
     End,
 }
 
@@ -178,7 +178,7 @@ impl Reframe {
     #[cold]
     fn after_the_end(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         match std::mem::replace(&mut self.next, Next::End) {
-            Next::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Next::Trailers(trailers) => Some(Ok(Frame::trailers(*trailers))),
             Next::Read | Next::End => None,
         }
     }
@@ -196,7 +196,7 @@ impl Reframe {
     fn other_frame<D>(&mut self, frame: Frame<D>) -> Option<Result<Bytes, BoxError>> {
         let trailers = frame.into_trailers();
         // Frames of kinds yet to come are not for event streams.
-        self.next = Next::Trailers(trailers.ok()?);
+        self.next = Next::Trailers(Box::new(trailers.ok()?));
         let output = self.end();
         if matches!(output, Some(Err(_))) {
             self.next = Next::End;

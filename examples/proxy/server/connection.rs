@@ -1,0 +1,109 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{extract::Request, http::Response};
+use bytes::Bytes;
+use http_body::Body;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulConnection},
+};
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::{Sleep, sleep},
+};
+use tower::{BoxError, Service, ServiceExt};
+
+use super::{HEADER_TIMEOUT, drain::Watcher};
+
+pin_project! {
+    /// Serves a connection, until its end or the first exchange after `watcher` is asked.
+    ///
+    /// It is polled at each event of a stream and is not in the processor's cache by then, so it
+    /// is one flat struct: an `async` block for each of its concerns would be a line to load each.
+    struct Serving<C> {
+        watcher: Watcher,
+        unheard: Option<Pin<Box<Unheard>>>,
+        #[pin]
+        connection: C,
+    }
+}
+
+pin_project! {
+    /// The time that the peer may take to say anything.
+    struct Unheard {
+        heard: Arc<AtomicBool>,
+        #[pin]
+        limit: Sleep,
+    }
+}
+
+/// Serves `stream` with the `app` of each request's moment.
+pub(super) fn serve<I, A, B>(
+    stream: I,
+    builder: &auto::Builder<TokioExecutor>,
+    app: watch::Receiver<A>,
+    watcher: Watcher,
+) -> impl Future<Output = ()> + use<I, A, B>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let heard = Arc::new(AtomicBool::new(false));
+    // hyper's timeout begins when it knows the protocol; a peer that says nothing keeps it from
+    // knowing.
+    let unheard = Unheard { heard: Arc::clone(&heard), limit: sleep(HEADER_TIMEOUT) };
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        heard.store(true, Ordering::Relaxed);
+        let app = app.borrow().clone();
+        app.oneshot(request.map(axum::body::Body::new))
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    Serving { watcher, unheard: Some(Box::pin(unheard)), connection }
+}
+
+impl<C: GracefulConnection<Error = BoxError>> Future for Serving<C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.watcher.poll_asked(cx).is_ready() {
+            this.connection.as_mut().graceful_shutdown();
+        }
+        if let Poll::Ready(result) = this.connection.poll(cx) {
+            if let Err(error) = result {
+                // Clients that go away in the middle are everyday.
+                tracing::debug!(error, "a connection ended with an error");
+            }
+            return Poll::Ready(());
+        }
+        if let Some(unheard) = this.unheard {
+            let unheard = unheard.as_mut().project();
+            if unheard.heard.load(Ordering::Relaxed) {
+                *this.unheard = None;
+            } else if unheard.limit.poll(cx).is_ready() {
+                tracing::debug!("a connection brought no request in time");
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
