@@ -161,6 +161,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_task_that_had_no_budget_is_woken() {
+        let mut body = frames(&[]);
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(budget) = tokio::task::coop::poll_proceed(cx) {
+                budget.made_progress();
+            }
+            assert!(body.as_mut().poll_frame(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        let error = tokio::time::timeout(IDLE * 2, body.frame()).await.expect("it is woken");
+        assert!(error.expect("silence").expect_err("too long").is_timeout());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_goes_to_another_task_wakes_that() {
+        let mut body = frames(&[]);
+        assert!(body.frame().now_or_never().is_none());
+        let ended = tokio::spawn(async move { body.frame().await });
+        let error = tokio::time::timeout(IDLE * 2, ended).await.expect("it is woken");
+        let error = error.expect("no panic").expect("silence").expect_err("too long");
+        assert!(error.is_timeout());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_its_time_is_not_silence() {
         let mut body = frames(&[0, 0, 30]);
         assert!(body.frame().await.expect("one").is_ok());
