@@ -1,12 +1,14 @@
 use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
-use memchr::{memchr, memchr2, memrchr};
+use memchr::memchr;
 
 use super::{
     Event,
     buffer::{append, take},
+    cut_line::CutLine,
+    line_ends::LineEnds,
 };
 
 /// The byte order mark in UTF-8.
@@ -14,7 +16,14 @@ pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What the check for UTF-8 looks at in one step on x86-64, if it is ASCII. Behind the last of
 /// them it looks at each byte alone, which can take longer than all of an event before.
-const CHECK_BLOCK: usize = 32;
+const CHECK_BLOCK: usize = 64;
+
+/// What stands before and behind the data of a plain event.
+const PLAIN_START: &[u8] = b"data: ";
+const PLAIN_END: &[u8] = b"\n\n";
+
+/// What [`is_plain`] looks at in one step.
+const PLAIN_BLOCK: usize = 128;
 
 /// Reads an event stream: bytes in, [`Event`]s out, no I/O.
 ///
@@ -45,18 +54,24 @@ const CHECK_BLOCK: usize = 32;
 /// Time is linear in the input, whatever its shape. The fields of an event are slices of the
 /// pushed piece. Only a line that is cut between two pieces, and an event of several `data`
 /// lines, is copied, once, into a buffer that is used again when the events before are dropped:
-/// a steady stream does not allocate.
+/// a steady stream does not allocate. A line that goes on through whole pieces of 4 KiB or more
+/// gets a buffer of its own, of the right size, when all of it is there.
 ///
 /// # Memory
 ///
 /// At most the pieces that were pushed and not yet read, one piece each for the last id and the
 /// first field of a block, and two times the limits of [a line](Self::with_max_line) and of
-/// [an event](Self::with_max_event): buffers grow by doubling. Malformed UTF-8 can become three
-/// times as long when it is replaced. What the events share that the caller keeps comes on top.
+/// [an event](Self::with_max_event): buffers grow by doubling, and the large pieces of a line are
+/// kept until they are joined. A piece counts for the buffer of which it is a slice. Malformed
+/// UTF-8 can become three times as long when it is replaced. What the events share that the
+/// caller keeps comes on top.
 ///
 /// [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 pub struct Decoder {
+    line_ends: LineEnds,
     max_line: usize,
+    /// What a line may have that is the only one of an event.
+    max_plain: usize,
     /// The piece being read, and up to where.
     input: Bytes,
     position: usize,
@@ -66,7 +81,8 @@ pub struct Decoder {
     /// What was pushed before `input` was read.
     queue: VecDeque<Bytes>,
     /// The beginning of a line that the end of a piece has cut.
-    cut_line: BytesMut,
+    cut_line: CutLine,
+    state: State,
     /// The last byte was the CR of a line end, of which an LF may be the second half.
     after_cr: bool,
     /// How much of a byte order mark was seen; `BOM.len()` where none can come any more.
@@ -75,11 +91,31 @@ pub struct Decoder {
     block: Block,
 }
 
+/// Where the decoder stands, so that plain events need no look at all the rest.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// At the beginning of a block, whose event will have what the block has and nothing else.
+    Between,
+    /// From there, what looks like a plain event has begun: its line is cut.
+    InPlain,
+    /// It takes a closer look, also where all is as above: only the general path has one.
+    #[default]
+    Other,
+}
+
+/// A plain event, as it was found.
+pub(super) enum Plain {
+    /// The piece is one, and ASCII.
+    Piece,
+    /// Where its data stands in the piece.
+    Value(Range<usize>),
+}
+
 /// The piece as text, so that each event in it is a slice which needs no check of its own. The
 /// first event that is not the piece's last asks for it.
 enum Checked {
     NotYet,
-    /// The text, and where in the piece it begins. It ends with the last line that does.
+    /// The text, and where in the piece it begins. It ends somewhere near the piece's end.
     Text(ByteString, usize),
     Malformed,
 }
@@ -123,13 +159,16 @@ impl Decoder {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            line_ends: LineEnds::new(),
             max_line: Self::DEFAULT_MAX_LINE,
+            max_plain: Self::DEFAULT_MAX_LINE.min(Self::DEFAULT_MAX_EVENT),
             input: Bytes::new(),
             position: 0,
             scanned: 0,
             checked: Checked::NotYet,
             queue: VecDeque::new(),
-            cut_line: BytesMut::new(),
+            cut_line: CutLine::default(),
+            state: State::Other,
             after_cr: false,
             bom: 0,
             failed: None,
@@ -174,24 +213,32 @@ impl Decoder {
     #[must_use]
     pub fn with_max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
-        self
+        self.with_max_plain()
     }
 
     /// Sets how many bytes an event's data may have, the line feeds between its lines counted.
     #[must_use]
     pub fn with_max_event(mut self, bytes: usize) -> Self {
         self.block.max_event = bytes;
+        self.with_max_plain()
+    }
+
+    fn with_max_plain(mut self) -> Self {
+        let max_event = self.block.max_event.saturating_add(PLAIN_START.len());
+        self.max_plain = self.max_line.min(max_event);
         self
     }
 
     /// Adds a piece of input. What is copied of it is the part of a line that began in an earlier
-    /// piece.
+    /// piece, or goes on in a later one.
     ///
     /// To push more before [`next_event`](Self::next_event) has returned `None` is allowed; the
     /// pieces wait in line.
     #[inline]
     pub fn push(&mut self, piece: Bytes) {
-        if !self.is_idle() {
+        if self.state == State::Between && self.input.is_empty() && self.queue.is_empty() {
+            self.load(piece);
+        } else if !self.is_idle() {
             if self.failed.is_none() {
                 self.queue.push_back(piece);
             }
@@ -201,6 +248,21 @@ impl Decoder {
             self.load(piece);
             self.scanned = line_end;
         }
+    }
+
+    /// As [`push`](Self::push), with as little as can be in the caller.
+    #[inline(always)]
+    pub(super) fn push_frame(&mut self, piece: Bytes) {
+        if self.state == State::Between && self.input.is_empty() && self.queue.is_empty() {
+            self.load(piece);
+        } else {
+            self.push_other(piece);
+        }
+    }
+
+    #[inline(never)]
+    fn push_other(&mut self, piece: Bytes) {
+        self.push(piece);
     }
 
     /// The next event of what was pushed, or `None` if more input is needed.
@@ -217,11 +279,18 @@ impl Decoder {
         }
     }
 
+    /// Finds the next event, if that is a plain one and whole in the piece.
+    #[inline(always)]
+    pub(super) fn next_plain(&mut self) -> Option<Plain> {
+        if self.state == State::Between { self.find_plain() } else { None }
+    }
+
     /// The next event, if it is such a one as nearly all are.
     #[inline(always)]
-    pub(super) fn next_plain_event(&mut self) -> Option<Event> {
-        self.skip_blank_line();
-        self.plain_event().map(|data| self.block.event(data))
+    fn next_plain_event(&mut self) -> Option<Event> {
+        // The other fields are not there, and to move them takes longer than to say so.
+        let plain = self.next_plain()?;
+        Some(Event { event: None, data: self.take_plain(plain), id: None, retry: None })
     }
 
     /// The next event, where [`next_plain_event`](Self::next_plain_event) has none.
@@ -229,6 +298,11 @@ impl Decoder {
     pub(super) fn next_other_event(&mut self) -> Result<Option<Event>, DecodeError> {
         if self.is_idle() {
             return Ok(None);
+        }
+        if self.state == State::InPlain
+            && let Some(data) = self.rest_of_plain_data()
+        {
+            return Ok(Some(Event { event: None, data, id: None, retry: None }));
         }
         match self.next_data() {
             Ok(Some(data)) => Ok(Some(self.block.event(data))),
@@ -252,9 +326,9 @@ impl Decoder {
             return Err(error);
         }
         if (1..BOM.len()).contains(&self.bom) {
-            self.cut_line.extend_from_slice(&BOM[..self.bom]);
+            self.cut_line.copy(&BOM[..self.bom]);
         }
-        let line = mem::take(&mut self.cut_line).freeze();
+        let line = self.cut_line.take(&[]);
         // A comment is no part of a block, so it may be cut as it likes.
         let mid_line = !line.is_empty() && !line.starts_with(b":");
         let mut data = None;
@@ -269,6 +343,7 @@ impl Decoder {
         self.unload();
         self.queue.clear();
         self.after_cr = false;
+        self.state = State::Other;
         self.bom = 0;
         Ok(within.then_some(Unfinished { event, mid_line }))
     }
@@ -315,47 +390,133 @@ impl Decoder {
 
     /// Takes a piece in when a line is cut, as a whole if the line does not end in it. Where it
     /// does is given back, and nothing of the piece is taken then.
-    fn continue_line(&mut self, piece: &[u8]) -> Option<usize> {
-        let line_end = memchr2(b'\n', b'\r', piece);
+    #[inline(always)]
+    fn continue_line(&mut self, piece: &Bytes) -> Option<usize> {
+        let line_end = self.line_ends.find(piece);
         let length = self.cut_line.len() + line_end.unwrap_or(piece.len());
         if length > self.max_line {
             self.fail(DecodeError::LineTooLong { limit: self.max_line });
             return None;
         }
         if line_end.is_none() {
-            append(&mut self.cut_line, piece);
+            self.cut_line.push(piece);
         }
         line_end
     }
 
-    /// The data of what nearly all events are: one `data` line and a blank line, whole in the
-    /// piece, with a single space and LF line ends. Everything else takes the general path.
+    /// The data of what nearly all events are; see [`find_plain`](Self::find_plain).
     #[inline(always)]
-    fn plain_event(&mut self) -> Option<ByteString> {
+    fn plain_data(&mut self) -> Option<ByteString> {
+        self.find_plain().map(|plain| self.take_plain(plain))
+    }
+
+    /// Finds what nearly all events are: one `data` line and a blank line, whole in the piece,
+    /// with a single space and LF line ends. Everything else takes the general path.
+    ///
+    /// Only to be asked for at the beginning of a block, of which nothing was scanned.
+    #[inline(always)]
+    fn find_plain(&mut self) -> Option<Plain> {
         let rest = &self.input[self.position..];
-        if !rest.starts_with(b"data: ") || !self.at_block_start() {
+        if !rest.starts_with(PLAIN_START) {
             return None;
         }
-        let length = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
-        let value = self.position + "data: ".len()..self.position + length;
-        if !rest[length..].starts_with(b"\n\n")
-            || length > self.max_line
-            || value.len() > self.block.max_event
+        if self.position == 0
+            && let Some(line) = rest.strip_suffix(PLAIN_END)
+            && is_plain(&line[PLAIN_START.len()..])
+            && line.len() <= self.max_plain
         {
+            return Some(Plain::Piece);
+        }
+        let Some(length) = self.line_ends.find(rest) else {
+            self.cut_plain_data();
+            return None;
+        };
+        let value = self.position + PLAIN_START.len()..self.position + length;
+        if !rest[length..].starts_with(PLAIN_END) || length > self.max_plain {
             self.scanned = value.end;
             return None;
         }
-        let next = value.end + "\n\n".len();
+        Some(Plain::Value(value))
+    }
+
+    /// The data of the event that was found.
+    #[inline(always)]
+    fn take_plain(&mut self, plain: Plain) -> ByteString {
+        let value = match plain {
+            Plain::Piece => return self.only_data(),
+            Plain::Value(value) => value,
+        };
+        let next = value.end + PLAIN_END.len();
         if next < self.input.len() {
             self.position = next;
             self.scanned = next;
-            return Some(self.checked_slice(value));
+            return self.checked_slice(value);
         }
-        // The last one of the piece, and often the only one.
-        let around = self.position..next;
+        // The last one of the piece.
+        let around = value.start - PLAIN_START.len()..next;
         let data = text_within(&self.input, value, around);
         self.unload();
+        data
+    }
+
+    /// As [`take_plain`](Self::take_plain), but the data is written where it is returned.
+    #[inline(never)]
+    pub(super) fn take_plain_in_place(&mut self, plain: Plain) -> ByteString {
+        self.take_plain(plain)
+    }
+
+    /// Where the line of a plain event does not end in the piece.
+    #[inline(never)]
+    fn cut_plain_data(&mut self) {
+        let end = self.input.len();
+        self.scanned = end;
+        // Otherwise the general path does it, which sees to what waits in line, and to limits.
+        if self.state == State::Between
+            && self.queue.is_empty()
+            && end - self.position <= self.max_plain
+        {
+            self.cut_line(self.position);
+            self.state = State::InPlain;
+        }
+    }
+
+    /// The data of a plain event whose line an earlier piece began.
+    #[inline(never)]
+    fn rest_of_plain_data(&mut self) -> Option<ByteString> {
+        // Where the line ends, if it does; see `continue_line`.
+        let end = self.scanned;
+        if !self.input[end..].starts_with(PLAIN_END) || self.cut_line.len() + end > self.max_plain {
+            return None;
+        }
+        let value = PLAIN_START.len()..self.cut_line.len() + end;
+        // With some of what follows, so that the check can go on to the end of a block.
+        let behind = value.len().next_multiple_of(CHECK_BLOCK) - value.len();
+        let copied_end = (end + behind).min(self.input.len());
+        let line = self.cut_line.take(&self.input[..copied_end]);
+        let data = text_within(&line, value, 0..line.len());
+        self.position = end + PLAIN_END.len();
+        if self.position == self.input.len() {
+            self.unload();
+        }
+        self.state = State::Between;
         Some(data)
+    }
+
+    /// The data where the piece is one plain event, and ASCII.
+    #[inline]
+    fn only_data(&mut self) -> ByteString {
+        let mut piece = mem::take(&mut self.input);
+        let start = PLAIN_START.len();
+        let end = piece.len() - PLAIN_END.len();
+        let (before, behind) = beside(end - start, start, PLAIN_END.len());
+        // The piece is moved: to count one more reference, and its end, takes a while.
+        piece.truncate(end + behind);
+        piece.advance(start - before);
+        let checked = ByteString::try_from(piece).expect("it is ASCII");
+        if before + behind == 0 {
+            return checked;
+        }
+        checked.slice_ref(&checked[before..before + (end - start)])
     }
 
     /// A part of the piece, which begins and ends a line's value, as text. What follows in the
@@ -363,38 +524,30 @@ impl Decoder {
     #[inline]
     fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
         if matches!(self.checked, Checked::NotYet) {
-            // Neither a line feed nor a value's first byte is within a character.
-            let mut end = memrchr(b'\n', &self.input).unwrap_or(value.end);
-            let blocks_end = value.start + (end - value.start).next_multiple_of(CHECK_BLOCK);
-            // That may go on as far as a character begins.
-            if self.input.get(blocks_end).is_some_and(|byte| byte & 0xc0 != 0x80) {
-                end = blocks_end;
-            }
-            self.checked = match ByteString::try_from(self.input.slice(value.start..end)) {
-                Ok(text) => Checked::Text(text, value.start),
-                Err(_) => Checked::Malformed,
-            };
+            self.check(value.start);
         }
-        match &self.checked {
-            Checked::Text(text, start) => {
-                text.slice_ref(&text[value.start - start..value.end - start])
-            }
-            Checked::NotYet | Checked::Malformed => self::text(&self.input, value),
+        if let Checked::Text(text, start) = &self.checked
+            && let Some(value) = text.get(value.start - start..value.end - start)
+        {
+            return text.slice_ref(value);
         }
+        let around = value.start - PLAIN_START.len()..value.end + PLAIN_END.len();
+        text_within(&self.input, value, around)
     }
 
-    /// Where each line is an event, the blank line behind it is still to be read. Gone, it does
-    /// not keep the next event from being plain.
-    #[inline]
-    fn skip_blank_line(&mut self) {
-        if self.block.lines_are_events
-            && self.input.get(self.position) == Some(&b'\n')
-            && self.at_block_start()
-            && self.block.event.is_none()
-            && self.block.retry.is_none()
-        {
-            self.position += 1;
+    /// Checks what a value begins and all that follows, but for the end of the piece, of which
+    /// the check would look at each byte alone.
+    fn check(&mut self, start: usize) {
+        let rest = &self.input[start..];
+        let mut end = rest.len() / CHECK_BLOCK * CHECK_BLOCK;
+        // Not within a character.
+        while rest.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) && end > 0 {
+            end -= 1;
         }
+        self.checked = match ByteString::try_from(self.input.slice(start..start + end)) {
+            Ok(text) => Checked::Text(text, start),
+            Err(_) => Checked::Malformed,
+        };
     }
 
     #[inline]
@@ -408,6 +561,14 @@ impl Decoder {
     /// The data of the next event, in general.
     #[inline(never)]
     fn next_data(&mut self) -> Result<Option<ByteString>, DecodeError> {
+        let data = self.read_data();
+        let between = data.is_ok() && self.at_block_start() && self.block.is_empty();
+        self.state = if between { State::Between } else { State::Other };
+        data
+    }
+
+    #[inline]
+    fn read_data(&mut self) -> Result<Option<ByteString>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -429,14 +590,17 @@ impl Decoder {
                 self.position += 1;
                 continue;
             }
+            // Behind a blank line or a comment, the next event may be a plain one again.
+            if self.scanned <= self.position
+                && self.at_block_start()
+                && let Some(data) = self.plain_data()
+            {
+                return Ok(Some(data));
+            }
             match self.read_line() {
                 Ok(Some(data)) => return Ok(Some(data)),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error)),
-            }
-            // Behind a blank line or a comment, the next event may be a plain one again.
-            if let Some(data) = self.plain_event() {
-                return Ok(Some(data));
             }
         }
     }
@@ -449,7 +613,7 @@ impl Decoder {
         let rest = &self.input[from..];
         let length = match rest.first() {
             Some(b'\n' | b'\r') => Some(0),
-            _ => memchr2(b'\n', b'\r', rest),
+            _ => self.line_ends.find(rest),
         };
         let end = match length {
             Some(length) => {
@@ -459,12 +623,10 @@ impl Decoder {
                 end
             }
             None => {
-                self.position = self.input.len();
-                let cut = &self.input[start..];
-                if self.cut_line.len() + cut.len() > self.max_line {
+                if self.cut_line.len() + (self.input.len() - start) > self.max_line {
                     return Err(DecodeError::LineTooLong { limit: self.max_line });
                 }
-                append(&mut self.cut_line, cut);
+                self.cut_line(start);
                 return Ok(None);
             }
         };
@@ -474,19 +636,30 @@ impl Decoder {
         if self.cut_line.is_empty() {
             return self.block.line(&self.input, start, end);
         }
-        append(&mut self.cut_line, &self.input[start..end]);
-        let line = take(&mut self.cut_line);
-        let value = "data: ".len()..line.len();
+        let line = self.cut_line.take(&self.input[start..end]);
+        let value = PLAIN_START.len()..line.len();
         // As in a plain event.
-        if self.input[end..].starts_with(b"\n\n")
-            && line.starts_with(b"data: ")
+        if self.input[end..].starts_with(PLAIN_END)
+            && line.starts_with(PLAIN_START)
+            && line.len() <= self.max_plain
             && matches!(self.block.data, Data::None)
-            && value.len() <= self.block.max_event
         {
-            self.position = end + "\n\n".len();
+            self.position = end + PLAIN_END.len();
             return Ok(Some(text_within(&line, value, 0..line.len())));
         }
         self.block.line(&line, 0, line.len())
+    }
+
+    /// Keeps the rest of the piece for later.
+    #[inline(always)]
+    fn cut_line(&mut self, start: usize) {
+        let piece = mem::take(&mut self.input);
+        if start == 0 {
+            self.cut_line.push(&piece);
+        } else {
+            self.cut_line.copy(&piece[start..]);
+        }
+        self.restart();
     }
 
     /// Drops a byte order mark at the beginning of the stream.
@@ -498,7 +671,7 @@ impl Decoder {
                 self.bom += 1;
             } else {
                 // It was none; what looked like one belongs to the first line.
-                self.cut_line.extend_from_slice(&BOM[..self.bom]);
+                self.cut_line.copy(&BOM[..self.bom]);
                 self.bom = BOM.len();
             }
         }
@@ -508,7 +681,8 @@ impl Decoder {
     fn fail(&mut self, error: DecodeError) -> DecodeError {
         self.unload();
         self.queue.clear();
-        self.cut_line = BytesMut::new();
+        self.cut_line = CutLine::default();
+        self.state = State::Other;
         self.block.data = Data::None;
         self.block.joined = BytesMut::new();
         self.failed = Some(error);
@@ -637,6 +811,11 @@ impl Block {
         Event { event: self.event.take(), data, id: self.last_id.clone(), retry: self.retry.take() }
     }
 
+    /// Whether the next event has just what its block has.
+    fn is_empty(&self) -> bool {
+        !self.is_open() && self.last_id.is_none()
+    }
+
     /// Whether a field was set since the last blank line.
     fn is_open(&self) -> bool {
         !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
@@ -660,20 +839,54 @@ fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
 }
 
 /// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
-///
-/// Some of that is checked too, where it makes the last [block](CHECK_BLOCK) whole.
 #[inline]
 fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> ByteString {
-    let missing = range.len().next_multiple_of(CHECK_BLOCK) - range.len();
-    let before = missing.min(range.start - around.start);
-    let end = range.end + (missing - before);
-    if missing > 0
-        && end <= around.end
-        && let Ok(checked) = ByteString::try_from(owner.slice(range.start - before..end))
+    let (before, behind) = beside(range.len(), range.start - around.start, around.end - range.end);
+    if before + behind > 0
+        && let Ok(checked) =
+            ByteString::try_from(owner.slice(range.start - before..range.end + behind))
     {
         return checked.slice_ref(&checked[before..before + range.len()]);
     }
     text(owner, range)
+}
+
+/// How many of the bytes before and behind a text of so many bytes are worth being checked with
+/// it: as many as make the last [block](CHECK_BLOCK) whole, or none.
+#[inline]
+fn beside(length: usize, before: usize, behind: usize) -> (usize, usize) {
+    let missing = length.next_multiple_of(CHECK_BLOCK) - length;
+    if missing > before + behind {
+        return (0, 0);
+    }
+    let before = missing.min(before);
+    (before, missing - before)
+}
+
+/// Whether a line is ASCII, and in one piece.
+///
+/// It may be as slow as the search for its end where it says no, and is faster where it says yes.
+#[inline]
+fn is_plain(line: &[u8]) -> bool {
+    match line.last_chunk::<PLAIN_BLOCK>() {
+        // Rather some bytes twice than a few alone.
+        Some(last) => {
+            line.as_chunks::<PLAIN_BLOCK>().0.iter().all(is_plain_block) && is_plain_block(last)
+        }
+        None => !line.iter().fold(false, |found, &byte| found | is_not_plain(byte)),
+    }
+}
+
+/// Without a way out of the loop, it becomes one over vectors.
+#[inline(always)]
+fn is_plain_block(block: &[u8; PLAIN_BLOCK]) -> bool {
+    !block.iter().fold(false, |found, &byte| found | is_not_plain(byte))
+}
+
+#[inline(always)]
+fn is_not_plain(byte: u8) -> bool {
+    // What is no ASCII is below zero.
+    byte.cast_signed() <= b'\r'.cast_signed()
 }
 
 #[cold]

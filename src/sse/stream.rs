@@ -10,7 +10,7 @@ use futures_core::{Stream, stream::FusedStream};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{DecodeError, Decoder, Event};
+use super::{DecodeError, Decoder, Event, decoder::Plain};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -85,29 +85,43 @@ where
 {
     type Item = Result<Event, StreamError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let decoder = self.as_mut().project().decoder;
+        if let Some(plain) = decoder.next_plain() {
+            return ready_plain(decoder, plain);
+        }
+        self.poll_body(cx)
+    }
+}
+
+impl<B> EventStream<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The next item, where no plain event waits.
+    #[inline(never)]
+    fn poll_body(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Event, StreamError>>> {
         let mut this = self.project();
         if *this.done {
             return Poll::Ready(None);
         }
         loop {
-            // By itself, so that the event is written where it is returned.
-            if let Some(event) = this.decoder.next_plain_event() {
-                return Poll::Ready(Some(Ok(event)));
+            if let Some(plain) = this.decoder.next_plain() {
+                return ready_plain(this.decoder, plain);
             }
-            match this.decoder.next_other_event() {
-                Ok(Some(event)) => return Poll::Ready(Some(Ok(event))),
-                Ok(None) => {}
-                Err(error) => {
-                    *this.done = true;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
+            if let Some(event) = this.decoder.next_other_event().transpose() {
+                *this.done = event.is_err();
+                return Poll::Ready(Some(event.map_err(StreamError::Decode)));
             }
             match ready!(this.body.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(mut data) = frame.into_data() {
                         // For `Bytes` this is no copy.
-                        this.decoder.push(data.copy_to_bytes(data.remaining()));
+                        this.decoder.push_frame(data.copy_to_bytes(data.remaining()));
                     }
                 }
                 Some(Err(error)) => {
@@ -126,6 +140,14 @@ where
             }
         }
     }
+}
+
+/// A plain event, which is written where it is returned: to move what was just written takes
+/// about as long as to find it.
+#[inline(never)]
+fn ready_plain(decoder: &mut Decoder, plain: Plain) -> Poll<Option<Result<Event, StreamError>>> {
+    let data = decoder.take_plain_in_place(plain);
+    Poll::Ready(Some(Ok(Event { event: None, data, id: None, retry: None })))
 }
 
 impl<B> FusedStream for EventStream<B>

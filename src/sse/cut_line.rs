@@ -1,0 +1,75 @@
+use bytes::{Bytes, BytesMut};
+
+use super::buffer::{append, take};
+
+/// A piece that is smaller is copied at once, so that what is kept is not much more than what
+/// the pieces hold, whatever buffers they are slices of.
+const KEEP_PIECE: usize = 4 * 1024;
+
+/// The beginning of a line that the end of a piece has cut.
+///
+/// It is `kept`, then `copied`. A line of many large pieces is copied once, when all of it is
+/// there and its length is known; a buffer that grows with it would copy all of it several times.
+#[derive(Default)]
+pub(super) struct CutLine {
+    kept: Vec<Bytes>,
+    kept_len: usize,
+    copied: BytesMut,
+}
+
+impl CutLine {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.kept_len + self.copied.len()
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends a copy.
+    #[inline]
+    pub(super) fn copy(&mut self, part: &[u8]) {
+        append(&mut self.copied, part);
+    }
+
+    /// Appends a whole piece, which is kept as it is if it is large.
+    #[inline]
+    pub(super) fn push(&mut self, piece: &Bytes) {
+        if piece.len() < KEEP_PIECE { self.copy(piece) } else { self.keep(piece.clone()) }
+    }
+
+    fn keep(&mut self, piece: Bytes) {
+        let copied = take(&mut self.copied);
+        for part in [copied, piece] {
+            if !part.is_empty() {
+                self.kept_len += part.len();
+                self.kept.push(part);
+            }
+        }
+    }
+
+    /// Takes the line, of which `end` is the rest.
+    #[inline]
+    pub(super) fn take(&mut self, end: &[u8]) -> Bytes {
+        if self.kept.is_empty() {
+            append(&mut self.copied, end);
+            take(&mut self.copied)
+        } else {
+            self.join(end)
+        }
+    }
+
+    #[cold]
+    fn join(&mut self, end: &[u8]) -> Bytes {
+        let mut line = Vec::with_capacity(self.len() + end.len());
+        for part in std::mem::take(&mut self.kept) {
+            line.extend_from_slice(&part);
+        }
+        line.extend_from_slice(&take(&mut self.copied));
+        line.extend_from_slice(end);
+        self.kept_len = 0;
+        line.into()
+    }
+}
