@@ -80,6 +80,7 @@ const CASES: &[Case] = &[
         b"data: a\r\ndata: b\rdata: c\n\rdata: d\r\r\ndata: e\n\r\n",
         &["message|a\nb\nc|-", "message|d|-", "message|e|-"],
     ),
+    case("line ends: CR within, LF behind", b"data: a\rdata: b\n\n", &["message|a\nb|-"]),
     case("CRLF is one line end, not two", b"data: a\r\ndata: b\r\n\n", &["message|a\nb|-"]),
     case("LF CR is two", b"data: a\n\rdata: b\n\r", &["message|a|-", "message|b|-"]),
     case("a blank line without data dispatches nothing", b"\n\n\r\r\n\n", &[]),
@@ -258,14 +259,14 @@ fn a_plain_event_is_a_slice_of_the_input() {
     }
 }
 
-/// The check for UTF-8 takes in some of what is around an event, up to a whole block; whatever
-/// the length, that must not be seen.
+/// The check for UTF-8 takes in some of what is around an event, up to a whole block, and that a
+/// piece is one plain event is seen in blocks; whatever the length, that must not be seen.
 #[test]
 fn text_of_any_length_is_checked_where_it_stands() {
     for head in ["x", "ä", "漢"].map(str::as_bytes).into_iter().chain([&b"\xff"[..], b"\xbc", b""])
     {
         for tail in ["x", "🌌"].map(str::as_bytes).into_iter().chain([&b"\xf0\x9f\x8c"[..]]) {
-            for length in 0..100 {
+            for length in (0..100).chain(120..135).chain(250..260) {
                 let filler = "y".repeat(length);
                 let event = [b"data: ", head, filler.as_bytes(), tail, b"\n\n"].concat();
                 let input = [&event[..], b"data: ", &event, b"data: z\n\n", &event].concat();
@@ -295,6 +296,28 @@ fn a_cut_line_goes_on_in_any_piece() {
             }
         }
     }
+}
+
+/// Large pieces are kept until their line is whole, small ones are copied between them.
+#[test]
+fn a_line_goes_on_in_large_pieces() {
+    let input =
+        format!("data: {}\n\ndata: {}\n\ndata: z\n\n", "x".repeat(30_000), "漢".repeat(5_000));
+    let expected = naive(input.as_bytes());
+    let around = [4095, 4096, 4097];
+    for first in [1, 5, 6, 7, 100, 4096, 5000, 30_006, 30_007, 30_008] {
+        for (large, small) in
+            around.into_iter().flat_map(|size| [(size, 1), (size, 4095), (size, size)])
+        {
+            let (events, end) =
+                decode(Decoder::new(), cut(input.as_bytes(), &[first, large, small]));
+            assert_eq!(events, expected, "{first}, {large}, {small}");
+            assert_eq!(end, Ok(None));
+        }
+    }
+    let (events, end) = decode(Decoder::new(), cut(&input.as_bytes()[..12_000], &[4096]));
+    let left = end.expect("short").expect("cut").event.expect("data");
+    assert_eq!((events, left.data.len()), (vec![], 12_000 - "data: ".len()));
 }
 
 #[test]
@@ -364,6 +387,21 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat())
 }
 
+/// Streams with lines so long that several pieces are kept for one, among the others.
+fn long_streams() -> impl Strategy<Value = Vec<u8>> {
+    let text =
+        prop_oneof![Just("x"), Just("é"), Just("漢"), Just("🌌"), Just("x\nid: "), Just("\r")];
+    let long = (text, 1_usize..20_000).prop_map(|(text, size)| text.repeat(size / text.len()));
+    let part = prop_oneof![2 => streams(), 3 => long.prop_map(String::into_bytes)];
+    prop::collection::vec(part, 1..6).prop_map(|parts| parts.concat())
+}
+
+/// Sizes of pieces about that from which they are kept.
+fn large_sizes() -> impl Strategy<Value = Vec<usize>> {
+    let size = prop_oneof![1_usize..40, 4000_usize..4200, 8192_usize..10_000];
+    prop::collection::vec(size, 1..6)
+}
+
 fn cut<'a>(input: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut sizes = sizes.iter().copied().cycle();
     let mut rest = input;
@@ -385,6 +423,34 @@ proptest! {
     ) {
         let (events, _) = decode(Decoder::new(), cut(&input, &sizes));
         prop_assert_eq!(events, naive(&input));
+    }
+
+    #[test]
+    fn agrees_with_the_naive_twin_in_large_pieces(
+        head in streams(),
+        input in long_streams(),
+        sizes in large_sizes(),
+    ) {
+        let input = [head, b"\n\ndata: ".to_vec(), input].concat();
+        let (events, _) = decode(Decoder::new(), cut(&input, &sizes));
+        prop_assert_eq!(events, naive(&input));
+    }
+
+    #[test]
+    fn what_is_left_of_large_pieces_does_not_depend_on_them(
+        input in long_streams(),
+        sizes in large_sizes(),
+        lenient: bool,
+        limits in prop_oneof![Just((usize::MAX, usize::MAX)), (4000_usize..20_000, 4000_usize..20_000)],
+    ) {
+        let decoder = || {
+            let decoder = if lenient { Decoder::lenient() } else { Decoder::new() };
+            decoder.with_max_line(limits.0).with_max_event(limits.1)
+        };
+        prop_assert_eq!(
+            decode(decoder(), cut(&input, &sizes)),
+            decode(decoder(), [input.as_slice()])
+        );
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! Two cuts of one input give the same events, the same error and the same end.
 //!
-//! The first two lines of the input are the sizes of the pieces, one character each.
+//! The first two lines of the input are the sizes of the pieces, one character each. Pieces may be
+//! so large that the decoder keeps them.
 #![no_main]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use tower_qwen::sse::{DecodeError, Decoder, Event, Unfinished};
+
+#[path = "../long_lines.rs"]
+mod long_lines;
+use long_lines::expand;
 
 type Decoded = (Vec<Event>, Result<Option<Unfinished>, DecodeError>, Option<String>);
 
@@ -13,8 +18,11 @@ fn decode(mut decoder: Decoder, sizes: &[u8], mut rest: &[u8]) -> Decoded {
     let mut events = Vec::new();
     let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {
-        // `0` is a piece of one byte, `A` one of 18; nothing below is zero.
-        let size = sizes.next().map_or(rest.len(), |&size| usize::from(size.wrapping_sub(b'/')));
+        // `0` is a piece of one byte, `A` one of 18, `a` one of 1 KiB, `z` one of 26.
+        let size = sizes.next().map_or(rest.len(), |&size| match size {
+            b'a'.. => usize::from(size - b'`') * 1024,
+            _ => usize::from(size.wrapping_sub(b'/')),
+        });
         let (piece, tail) = rest.split_at(size.clamp(1, rest.len()));
         rest = tail;
         decoder.push(Bytes::copy_from_slice(piece));
@@ -39,7 +47,8 @@ fuzz_target!(|input: &[u8]| {
     let (Some(one), Some(two), Some(stream)) = (parts.next(), parts.next(), parts.next()) else {
         return;
     };
-    for limit in [usize::MAX, 24] {
+    let stream = &expand(stream);
+    for limit in [usize::MAX, 24, 6000] {
         let limited = |decoder: Decoder| decoder.with_max_line(limit).with_max_event(limit);
         assert_eq!(
             decode(limited(Decoder::new()), one, stream),
