@@ -14,7 +14,7 @@ fn decode(mut decoder: Decoder, shape: &Shape) -> usize {
     for piece in &shape.pieces {
         decoder.push(piece.clone());
         while let Some(event) = decoder.next_event().expect("well formed") {
-            black_box(event);
+            black_box(&event);
             events += 1;
         }
     }

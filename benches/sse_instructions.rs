@@ -66,7 +66,7 @@ fn decode(pieces: Vec<Bytes>) -> usize {
     for piece in pieces {
         decoder.push(piece);
         while let Some(event) = decoder.next_event().expect("well formed") {
-            black_box(event);
+            black_box(&event);
             events += 1;
         }
     }
