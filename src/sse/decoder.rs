@@ -7,8 +7,8 @@ use memchr::memchr;
 use super::{
     Event,
     buffer::{append, take},
-    cut_line::CutLine,
     line_ends::LineEnds,
+    pieces::Pieces,
 };
 
 /// The byte order mark in UTF-8.
@@ -81,7 +81,7 @@ pub struct Decoder {
     /// What was pushed before `input` was read.
     queue: VecDeque<Bytes>,
     /// The beginning of a line that the end of a piece has cut.
-    cut_line: CutLine,
+    cut_line: Pieces,
     state: State,
     /// The last byte was the CR of a line end, of which an LF may be the second half.
     after_cr: bool,
@@ -167,7 +167,7 @@ impl Decoder {
             scanned: 0,
             checked: Checked::NotYet,
             queue: VecDeque::new(),
-            cut_line: CutLine::default(),
+            cut_line: Pieces::default(),
             state: State::Other,
             after_cr: false,
             bom: 0,
@@ -681,7 +681,7 @@ impl Decoder {
     fn fail(&mut self, error: DecodeError) -> DecodeError {
         self.unload();
         self.queue.clear();
-        self.cut_line = CutLine::default();
+        self.cut_line = Pieces::default();
         self.state = State::Other;
         self.block.data = Data::None;
         self.block.joined = BytesMut::new();

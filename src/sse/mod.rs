@@ -8,12 +8,12 @@
 //! All of it stands alone: the feature `sse` brings nothing else of this crate.
 
 mod buffer;
-mod cut_line;
 mod decoder;
 mod encoder;
 mod event;
 mod keep_alive;
 mod line_ends;
+mod pieces;
 pub mod reframe;
 mod stream;
 

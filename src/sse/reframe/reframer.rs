@@ -7,6 +7,7 @@ use crate::sse::{
     DecodeError,
     buffer::{append, take},
     decoder::BOM,
+    pieces::Pieces,
 };
 
 /// A piece that is smaller is copied at once, which costs less than to keep it.
@@ -24,7 +25,7 @@ pub(super) struct Reframer {
     /// piece, if that is not small, so that it costs nothing to let go of a piece that came with a few bytes too many.
     /// A comment line at the beginning of a block does not wait for the block, so a block that
     /// begins with a colon is one comment line that is cut.
-    held: BytesMut,
+    held: Pieces,
     tail: Bytes,
     /// The last byte was a CR, of which an LF may be the second half.
     after_cr: bool,
@@ -53,7 +54,7 @@ impl Reframer {
         Self {
             max_event,
             lenient,
-            held: BytesMut::new(),
+            held: Pieces::default(),
             tail: Bytes::new(),
             after_cr: false,
             first: true,
@@ -101,7 +102,7 @@ impl Reframer {
             && !self.after_cr
             && memchr2(b'\n', b'\r', piece).is_none();
         if absorbs {
-            append(&mut self.held, piece);
+            self.held.copy(piece);
         }
         absorbs
     }
@@ -139,14 +140,13 @@ impl Reframer {
     pub(super) fn finish(&mut self) -> Tail {
         self.after_cr = false;
         self.lines = DataLines::default();
-        let tail = mem::take(&mut self.tail);
-        append(&mut self.held, &tail);
-        let mut block = mem::take(&mut self.held);
+        let block = self.held.take(&mem::take(&mut self.tail));
         let mark = if self.first && block.starts_with(BOM) { BOM.len() } else { 0 };
         if block.len() == mark {
             return Tail::Nothing;
         }
         let Some(end) = missing_end(&block[mark..]) else { return Tail::Cut(block.len()) };
+        let mut block = BytesMut::from(block);
         block.extend_from_slice(end);
         Tail::Completed(self.without_late_mark(block.freeze()))
     }
@@ -158,10 +158,10 @@ impl Reframer {
         if piece.ends_with(b"\n\n") {
             return Some(piece.len());
         }
-        let before = if self.tail.is_empty() { self.held.last() } else { self.tail.last() };
-        let blank_line = last_blank_line(piece, before == Some(&b'\n'));
-        let first = if self.held.is_empty() { self.tail.first() } else { self.held.first() };
-        let mut in_comment = blank_line.is_none() && first == Some(&b':');
+        let before = self.tail.last().copied().or_else(|| self.held.last());
+        let blank_line = last_blank_line(piece, before == Some(b'\n'));
+        let first = self.held.first().or_else(|| self.tail.first().copied());
+        let mut in_comment = blank_line.is_none() && first == Some(b':');
         if blank_line.is_none() && first.is_some() && !in_comment {
             return None;
         }
@@ -188,9 +188,8 @@ impl Reframer {
         let frame = if self.held() == 0 {
             piece
         } else {
-            append(&mut self.held, &self.tail);
-            append(&mut self.held, &piece);
-            take(&mut self.held)
+            self.hold_tail();
+            self.held.take(&piece)
         };
         self.tail = rest;
         if self.first { self.without_late_mark(frame) } else { frame }
@@ -205,12 +204,20 @@ impl Reframer {
         frame
     }
 
-    fn hold(&mut self, piece: Bytes) -> Result<(), DecodeError> {
-        if !self.tail.is_empty() {
-            append(&mut self.held, &mem::take(&mut self.tail));
+    fn hold_tail(&mut self) {
+        let tail = mem::take(&mut self.tail);
+        if self.held.is_empty() {
+            // The first part of a block may be the small rest of a large piece.
+            self.held.copy(&tail);
+        } else {
+            self.held.push(&tail);
         }
+    }
+
+    fn hold(&mut self, piece: Bytes) -> Result<(), DecodeError> {
+        self.hold_tail();
         if piece.len() < KEEP_TAIL {
-            append(&mut self.held, &piece);
+            self.held.copy(&piece);
         } else {
             self.tail = piece;
         }

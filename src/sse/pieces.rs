@@ -6,18 +6,18 @@ use super::buffer::{append, take};
 /// the pieces hold, whatever buffers they are slices of.
 const KEEP_PIECE: usize = 4 * 1024;
 
-/// The beginning of a line that the end of a piece has cut.
+/// The beginning of a line, or of an event, that the end of a piece has cut.
 ///
-/// It is `kept`, then `copied`. A line of many large pieces is copied once, when all of it is
+/// It is `kept`, then `copied`. What comes in many large pieces is copied once, when all of it is
 /// there and its length is known; a buffer that grows with it would copy all of it several times.
 #[derive(Default)]
-pub(super) struct CutLine {
+pub(super) struct Pieces {
     kept: Vec<Bytes>,
     kept_len: usize,
     copied: BytesMut,
 }
 
-impl CutLine {
+impl Pieces {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.kept_len + self.copied.len()
@@ -26,6 +26,14 @@ impl CutLine {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(super) fn first(&self) -> Option<u8> {
+        self.kept.first().map_or(&*self.copied, |piece| piece).first().copied()
+    }
+
+    pub(super) fn last(&self) -> Option<u8> {
+        self.copied.last().or_else(|| self.kept.last()?.last()).copied()
     }
 
     /// Appends a copy.
@@ -50,7 +58,7 @@ impl CutLine {
         }
     }
 
-    /// Takes the line, of which `end` is the rest.
+    /// Takes all of it, of which `end` is the rest.
     #[inline]
     pub(super) fn take(&mut self, end: &[u8]) -> Bytes {
         if self.kept.is_empty() {
@@ -63,13 +71,13 @@ impl CutLine {
 
     #[cold]
     fn join(&mut self, end: &[u8]) -> Bytes {
-        let mut line = Vec::with_capacity(self.len() + end.len());
+        let mut whole = Vec::with_capacity(self.len() + end.len());
         for part in std::mem::take(&mut self.kept) {
-            line.extend_from_slice(&part);
+            whole.extend_from_slice(&part);
         }
-        line.extend_from_slice(&take(&mut self.copied));
-        line.extend_from_slice(end);
+        whole.extend_from_slice(&take(&mut self.copied));
+        whole.extend_from_slice(end);
         self.kept_len = 0;
-        line.into()
+        whole.into()
     }
 }
