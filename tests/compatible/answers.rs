@@ -1,9 +1,10 @@
 //! Answers: streams, and whole ones.
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tower_qwen::{
     ErrorKind,
-    chat::{FinishReason, ToolCall},
+    chat::{ChatEvent, FinishReason, ToolCall},
     qwen::compatible::{CompatibleLayer, Server, ThinkTags},
 };
 
@@ -138,6 +139,58 @@ async fn b9_think_tags() {
     let layer = CompatibleLayer::new(Server::Vllm).think_tags(ThinkTags::Ignore);
     let answer = Upstream::stream(&text).answer(layer, request()).await.expect("complete");
     assert_eq!((&*answer.reasoning, &*answer.text), ("", &*pieces.concat()));
+}
+
+/// B9, C2: white space before a think block is held, but not without end: a run of it, as of a
+/// model that is kept to JSON, is the answer, reaches the client while it comes, and is not lost.
+#[tokio::test]
+async fn b9_a_run_of_white_space_is_an_answer() {
+    let piece = delta(json!({"content": "\n    "}));
+    for first in [vec![], vec![delta(json!({"reasoning_content": "hm"}))]] {
+        // More events than may pass before the commit point.
+        let mut chunks = first.clone();
+        chunks.extend(vec![piece.clone(); 2_000]);
+        let cut = Upstream::stream(&events(&chunks));
+        chunks.push(finish("length"));
+        let answer = generic(&events(&chunks)).await.expect("complete");
+        assert_eq!(answer.text, "\n    ".repeat(2_000));
+        assert_eq!(answer.finish_reason, Some(FinishReason::Length));
+
+        // It does not wait for the end: a stream that breaks off has given it.
+        let stream = cut.open(CompatibleLayer::new(Server::Generic), request()).await;
+        let given: Vec<_> = stream.expect("committed").collect().await;
+        let text: String = given
+            .iter()
+            .filter_map(|event| match event {
+                Ok(ChatEvent::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(text, "\n    ".repeat(2_000));
+        assert!(given.len() > 1_900, "{}", given.len());
+    }
+    let short = events(&[delta(json!({"content": "\n"})), finish("stop")]);
+    assert_eq!(generic(&short).await.expect("complete").text, "\n");
+}
+
+/// What is held of the content comes before the calls that follow it.
+#[tokio::test]
+async fn b9_held_content_comes_before_a_call() {
+    let call = delta(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}));
+    for held in ["\n\n", "<thi"] {
+        let text =
+            events(&[delta(json!({"content": held})), call.clone(), finish("tool_calls")]) + DONE;
+        let stream = Upstream::stream(&text).open(CompatibleLayer::new(Server::Vllm), request());
+        let given: Vec<_> = stream.await.expect("committed").collect().await;
+        assert!(
+            matches!(
+                &given[..],
+                [Ok(ChatEvent::Text(text)), Ok(ChatEvent::ToolCall { .. }), Ok(ChatEvent::Finished(_))]
+                    if text == held
+            ),
+            "{given:?}"
+        );
+    }
 }
 
 /// C1, C2: `""` and `"null"` are no finish reasons; the role may come again.

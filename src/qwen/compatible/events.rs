@@ -329,6 +329,8 @@ impl Translator {
     fn call(&mut self, data: &Text, delta: CallDelta<'_>) {
         self.settle_reasoning();
         self.settle_content();
+        let Self { think, ready, .. } = self;
+        think.settle(|event| ready.push_back(event));
         let place = self.place(delta.index, delta.id.as_ref());
         let id = delta.id.map(|id| text(data, id));
         let call = &mut self.calls[place];

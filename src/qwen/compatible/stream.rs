@@ -25,6 +25,7 @@ const COMMIT_EVENTS: usize = 256;
 ///
 /// Dropping it drops the exchange, which cancels the upstream's work.
 #[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
 pub struct AnswerStream<B> {
     /// `None` when the answer is over, so that the connection is let go at once. Boxed, as the
     /// stream is moved out of the future that committed it.
