@@ -1,11 +1,17 @@
 //! Errors: what statuses, codes and texts mean.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
 use serde_json::{Value, json};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    ErrorKind,
+    Error, ErrorKind,
+    chat::Answer,
     qwen::compatible::{CompatibleLayer, Server},
 };
 
@@ -117,6 +123,86 @@ async fn an_error_page_is_not_passed_on() {
     assert_eq!(error.expect_err("502").message(), "the upstream answered with status 502");
 }
 
+/// C1: what is wrong with a whole answer that does not come to its end is said as it is.
+#[tokio::test(start_paused = true)]
+async fn c1_a_whole_answer_that_does_not_end() {
+    type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
+
+    async fn outcome(
+        media_type: &str,
+        frames: Frames,
+        pause: u64,
+        end: Frames,
+    ) -> (Result<Answer, Error>, u64) {
+        let body = Mutex::new(Some(StreamBody::new(
+            stream::iter(frames)
+                .chain(
+                    stream::once(tokio::time::sleep(Duration::from_secs(pause)))
+                        .filter_map(|()| async { None }),
+                )
+                .chain(stream::iter(end)),
+        )));
+        let service = ServiceBuilder::new()
+            .layer(CompatibleLayer::new(Server::DashScope))
+            .service_fn(|_: Request<Full<Bytes>>| {
+                let body = body.lock().expect("not poisoned").take().expect("one request");
+                let response =
+                    Response::builder().header("content-type", media_type).body(Box::pin(body));
+                std::future::ready(response)
+            });
+        let start = tokio::time::Instant::now();
+        let answer = async {
+            Answer::collect(service.oneshot(Request::new(request())).await?.into_body()).await
+        };
+        (answer.await, start.elapsed().as_secs())
+    }
+
+    let data = |text: &str| Ok(Frame::data(Bytes::from(text.to_owned())));
+    let (start, end) =
+        (r#"{"choices":[{"message":{"content":"Hi"},"#, r#""finish_reason":"stop"}]}"#);
+    // Its end may take as long as such an answer takes.
+    for pause in [0, 11, 299, 305] {
+        let (answer, _) =
+            outcome("application/json", vec![data(start)], pause, vec![data(end)]).await;
+        assert_eq!(answer.expect("complete").text, "Hi", "{pause} s");
+    }
+    let (error, took) =
+        outcome("application/json", vec![data(start)], 9_999, vec![data(end)]).await;
+    let error = error.expect_err("too slow");
+    assert_eq!((error.kind(), took), (ErrorKind::Timeout, 310));
+    assert_eq!(
+        error.message(),
+        "the upstream's answer did not end within 310 seconds of its beginning"
+    );
+
+    let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let (error, _) = outcome("application/json", vec![data(start)], 0, vec![Err(reset())]).await;
+    let error = error.expect_err("broke off");
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::Truncated, "the upstream's answer broke off")
+    );
+    // What the client below says of it stays.
+    let slow = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let (error, _) = outcome("application/json", vec![data(start)], 0, vec![Err(slow())]).await;
+    assert_eq!(error.expect_err("too slow").kind(), ErrorKind::Timeout);
+
+    let long = vec![data(start), data(&" ".repeat(16 << 20))];
+    let (error, _) = outcome("application/json", long, 0, vec![data(end)]).await;
+    let error = error.expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Truncated);
+    assert_eq!(
+        error.message(),
+        "the upstream's answer is larger than the 16777216 bytes that are read"
+    );
+
+    // A page is not waited for.
+    let (error, took) =
+        outcome("text/html; charset=utf-8", vec![data("<html>")], 9_999, vec![]).await;
+    assert!(error.is_err());
+    assert_eq!(took, 10);
+}
+
 /// C1: with a good status, or in a stream, the code is all there is.
 #[tokio::test]
 async fn c1_codes_mean_the_same_without_a_status() {
@@ -174,15 +260,13 @@ async fn c2_error_lines() {
 /// C2: a server that is still loading may refuse the connection: another try may help.
 #[tokio::test]
 async fn c2_a_refused_connection() {
-    use tower::ServiceExt;
-
-    let service = tower::ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
+    let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
         tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
         }),
     );
-    let error = service.oneshot(http::Request::new(request())).await.expect_err("refused");
+    let error = service.oneshot(Request::new(request())).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Upstream);
     assert!(error.is_retryable());
 }

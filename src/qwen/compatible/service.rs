@@ -24,7 +24,7 @@ use crate::{
     chat::{ChatRequest, Text},
     qwen::{
         ResponseFuture,
-        transport::{self, BoxError},
+        transport::{self, BoxError, Read},
     },
 };
 
@@ -33,6 +33,10 @@ const ERROR_LEN: usize = 64 * 1024;
 
 /// How much of an answer is read that came whole although a stream was asked for.
 const WHOLE_LEN: usize = 16 * 1024 * 1024;
+
+/// How long the end of such an answer may take: servers write it when it is complete, and those
+/// that cut it do so at 300 s (C1). A little more, so that what they then send still counts.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(310);
 
 /// How long the end of an error body may take.
 const ERROR_DEADLINE: Duration = Duration::from_secs(10);
@@ -123,26 +127,32 @@ where
         ThinkTags::Ignore => ThinkSplitter::off(),
     };
     let translator = Translator::new(config.server, think, config.content());
-    if head.status.is_success() && media_type(&head.headers) == "text/event-stream" {
+    let media_type = media_type(&head.headers);
+    if head.status.is_success() && media_type == "text/event-stream" {
         let mut stream = AnswerStream::new(body, translator);
         stream.commit().await?;
         return Ok(Response::new(stream));
     }
-    let limit = if head.status.is_success() { WHOLE_LEN } else { ERROR_LEN };
-    let read = transport::read(body, limit, ERROR_DEADLINE).await;
+    // A page holds no answer, and may not end.
+    let (limit, deadline) = if head.status.is_success() && media_type != "text/html" {
+        (WHOLE_LEN, WHOLE_DEADLINE)
+    } else {
+        (ERROR_LEN, ERROR_DEADLINE)
+    };
+    let (bytes, cut) = transport::read_until(body, limit, deadline, |_| false).await;
+    let read = Read { bytes, complete: cut.is_none() };
     if head.status.is_success() {
         match serde_json::from_slice::<Value>(&read.bytes) {
             Ok(json) if json.get("choices").is_some() => {
                 let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
                 return AnswerStream::whole(translator, &text).map(Response::new);
             }
-            Err(_) if !read.complete => {
-                return Err(Error::new(
-                    ErrorKind::Truncated,
-                    "the upstream's answer broke off, or is larger than what is read",
-                ));
+            Ok(_) => {}
+            Err(_) => {
+                if let Some(cut) = cut {
+                    return Err(cut.into_error());
+                }
             }
-            _ => {}
         }
     }
     Err(refusal(head.status, &head.headers, &read, config.server))
