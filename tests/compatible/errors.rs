@@ -123,6 +123,34 @@ async fn an_error_page_is_not_passed_on() {
     assert_eq!(error.expect_err("502").message(), "the upstream answered with status 502");
 }
 
+/// What the model says is in no error, whatever the type that it has: errors are logged.
+#[tokio::test]
+async fn an_error_holds_none_of_the_models_words() {
+    for chunk in [
+        r#"{"choices":[{"delta":"the patient's name is Ann"}]}"#,
+        r#"{"choices":[{"delta":{"content":{"Ann":1}}}]}"#,
+        r#"{"choices":[{"finish_reason":{"Ann":1},"delta":{"content":41234567}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":"Ann"}}]}"#,
+        r#"{"choices":[{"delta":{"content":"Ann"#,
+    ] {
+        for upstream in [
+            Upstream::stream(&format!("data: {chunk}\n\n")),
+            Upstream { content_type: "application/json", ..Upstream::stream(chunk) },
+        ] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let error = answer.expect_err(chunk);
+            assert_eq!(error.kind(), ErrorKind::Upstream, "{chunk}");
+            let mut all = format!("{error} {error:?}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                all += &format!(" {cause} {cause:?}");
+                source = cause.source();
+            }
+            assert!(!all.contains("Ann") && !all.contains("41234567"), "{all}");
+        }
+    }
+}
+
 /// C1: what is wrong with a whole answer that does not come to its end is said as it is.
 #[tokio::test(start_paused = true)]
 async fn c1_a_whole_answer_that_does_not_end() {

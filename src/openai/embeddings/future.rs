@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
+    json::ReadError,
     openai::{
         error_response,
         metrics::Outcome,
@@ -224,6 +225,7 @@ where
             Ok(batch) => batch.encode(first, len, request.encoding),
             // An error with a good status, or something else altogether.
             Err(error) => {
+                let error = ReadError::from(error);
                 Err(refusal(head.status, &head.headers, &read, config.server).with_source(error))
             }
         }

@@ -21,6 +21,9 @@ pub(crate) fn refusal(
 ) -> Error {
     let fault = match serde_json::from_slice::<Value>(&read.bytes) {
         Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+        // A body with a good status that is no JSON may well be an answer, of a kind that cannot
+        // be read; nobody's words belong into an error.
+        Err(_) if status.is_success() => Fault::default(),
         Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
     };
     let status = match fault.status() {

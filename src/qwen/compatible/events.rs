@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatEvent, FinishReason, Text, Usage},
-    json::Str,
+    json::{ReadError, Str},
 };
 
 /// How much of a call's arguments may wait for its name, in bytes. Servers send the name first;
@@ -170,7 +170,7 @@ impl Translator {
         }
         let chunk: Chunk<'_> = serde_json::from_str(json).map_err(|error| {
             Error::new(ErrorKind::Upstream, "the upstream sent an event that is not a chunk")
-                .with_source(error)
+                .with_source(ReadError::from(error))
         })?;
         self.chunk(data, chunk)
     }
