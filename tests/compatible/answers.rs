@@ -1,5 +1,6 @@
 //! Answers: streams, and whole ones.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tower_qwen::{
@@ -252,6 +253,63 @@ async fn c1_a_whole_answer_is_read_as_one() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
     assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{}")]);
     assert_eq!(answer.usage.expect("sent").total_tokens, 3);
+}
+
+/// An event stream is known by its beginning, whatever it is said to be.
+#[tokio::test]
+async fn a_stream_under_another_media_type() {
+    let text = events(&[delta(json!({"content": "Hi"})), finish("stop")]) + DONE;
+    let media_types =
+        ["text/plain", "application/x-ndjson", "application/json", "application/octet-stream", ""];
+    for content_type in media_types {
+        for before in
+            ["", "\u{feff}", "\n\n", ": ping\n\n", "id: 7\n", "event: chunk\n", "retry: 1\n\n"]
+        {
+            let whole = Bytes::from(format!("{before}{text}"));
+            let by_byte = (0..whole.len()).map(|at| whole.slice(at..=at)).collect();
+            for pieces in [vec![whole.clone()], by_byte] {
+                let upstream =
+                    Upstream { status: 200, content_type, pieces, seen: Default::default() };
+                let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+                assert_eq!(answer.expect("complete").text, "Hi", "{content_type} {before:?}");
+            }
+        }
+    }
+
+    // It is given as it comes, and what fails in it fails as in any stream.
+    let cut = events(&[delta(json!({"content": "Hi"}))]);
+    let upstream = Upstream { content_type: "text/plain", ..Upstream::stream(&cut) };
+    let stream = upstream.open(CompatibleLayer::new(Server::Vllm), request()).await;
+    let given: Vec<_> = stream.expect("committed").collect().await;
+    assert!(matches!(&given[0], Ok(ChatEvent::Text(text)) if text == "Hi"));
+    let error = given[1].as_ref().expect_err("cut");
+    assert_eq!(error.kind(), ErrorKind::Truncated);
+
+    // With an error's status it is an error, and text and pages are no streams.
+    for (status, content_type, body) in [
+        (500, "text/plain", &*text),
+        (200, "text/plain", "the patient's name is Ann"),
+        (200, "text/html", "<html>data: Ann</html>"),
+        (200, "application/json", "[\"data: Ann\"]"),
+        (200, "text/plain", &*format!("{}{text}", "\n".repeat(300))),
+    ] {
+        let upstream = Upstream { status, content_type, ..Upstream::stream(body) };
+        let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+        let error = answer.expect_err(body);
+        assert_eq!(error.kind(), ErrorKind::Upstream, "{body}");
+        assert!(!error.message().contains("Ann"), "{error}");
+    }
+}
+
+/// A number that does not fit into any type, in a field that nobody reads, costs no answer.
+#[tokio::test]
+async fn numbers_out_of_range_in_a_whole_answer() {
+    let body = r#"{"created": 1e400, "choices": [{"index": 0, "logprobs": -1e999, "message":
+        {"content": "Hi", "reasoning_content": "hm"}, "finish_reason": "stop"}], "timings": [1e400]}"#;
+    let upstream = Upstream { content_type: "application/json", ..Upstream::stream(body) };
+    let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+    let answer = answer.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
 }
 
 /// C1: a whole answer without a finish reason was cut at 300 s, unless it ends with whole calls.

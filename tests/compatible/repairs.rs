@@ -55,6 +55,7 @@ fn every_kind_is_counted_once_an_answer() {
         (stream(&[say("a"), stop()], ""), &["missing_done"]),
         (stream(&[say("a"), stop(), json!({"choices": [], "usage": {"prompt_tokens": "many"}})], DONE), &["usage"]),
         (Upstream::json(200, &json!({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]})), &["whole"]),
+        (Upstream { content_type: "text/plain", ..stream(&[say("a"), stop()], DONE) }, &["media_type"]),
         (Upstream::json(500, &error(json!(500))), &["error_code"]),
         (Upstream::json(500, &error(json!("InternalError"))), &[]),
         (Upstream::json(400, &json!({"message": "boom", "code": "InvalidParameter"})), &["flat_error"]),

@@ -158,6 +158,11 @@ impl Translator {
         self.done
     }
 
+    /// The stream is not said to be one.
+    pub(super) fn media_type(&mut self) {
+        self.repairs.note(Repair::MediaType);
+    }
+
     /// Takes the data of one event.
     pub(super) fn event(&mut self, data: &Text) -> Result<(), Error> {
         let json = data.trim();

@@ -64,6 +64,7 @@
 //! | usage that cannot be read | | left out | `usage` |
 //! | explicit nulls, missing deltas, unknown fields, comments | C1, C2 | nothing | |
 //! | a whole answer although a stream was asked for | C1 | read as one | `whole` |
+//! | an event stream under another media type | | read as one, known by its beginning | `media_type` |
 //!
 //! What the answer is called and who speaks is put right by
 //! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
