@@ -83,6 +83,33 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
     assert_eq!(answer.tool_calls[0].arguments, "{}");
 }
 
+/// C1: arguments that are no string come to the client as they stand, in streams and whole.
+#[tokio::test]
+async fn c1_bare_arguments_keep_every_digit() {
+    for (json, expected) in [
+        (r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
+        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#),
+        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#),
+        (r#"[1,true]"#, "[1,true]"),
+        ("null", ""),
+        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}"),
+        (r#""{}""#, "{}"),
+    ] {
+        let call = format!(
+            r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
+        );
+        let stream = format!("data: {{\"choices\":[{{\"delta\":{call}}}]}}\n\n{DONE}");
+        let body = format!("{{\"choices\":[{{\"message\":{call}}}]}}");
+        let whole = Upstream { content_type: "application/json", ..Upstream::stream(&body) };
+        for upstream in [Upstream::stream(&stream), whole] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let answer = answer.expect("complete");
+            assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", expected)], "{json}");
+            assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+        }
+    }
+}
+
 /// Arguments that come before the name wait for it; a call that is never named is none.
 #[tokio::test]
 async fn c1_late_and_missing_names() {

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::VecDeque};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny},
+};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
@@ -106,7 +109,31 @@ struct CallDelta<'a> {
 struct FunctionDelta<'a> {
     #[serde(borrow)]
     name: Option<Str<'a>>,
-    arguments: Option<Value>,
+    #[serde(borrow, default)]
+    arguments: Arguments<'a>,
+}
+
+/// The arguments of a call, as they stand.
+#[derive(Default)]
+enum Arguments<'a> {
+    #[default]
+    Missing,
+    /// The text of the string that they should be.
+    Text(Str<'a>),
+    /// Not a string, but what the string would have held, to the last digit.
+    Bare(&'a str),
+    Null,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(json).map(Self::Text).map_err(de::Error::custom),
+            Some(b'n') => Ok(Self::Null),
+            _ => Ok(Self::Bare(json)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -371,23 +398,20 @@ impl Translator {
             }
         }
         let json = match function.arguments {
-            None => return,
-            Some(Value::String(json)) => json,
-            Some(other) => {
+            Arguments::Missing => return,
+            Arguments::Text(json) => text(data, json),
+            Arguments::Bare(json) => {
                 self.repairs.note(Repair::Arguments);
-                if other.is_null() {
-                    return;
-                }
-                // Not a string, but what the string would have held.
-                other.to_string()
+                data.slice_ref(json)
             }
+            Arguments::Null => return self.repairs.note(Repair::Arguments),
         };
         if self.whole && !json.is_empty() && serde_json::from_str::<IgnoredAny>(&json).is_err() {
             self.cut_arguments = true;
         }
         if let Some(index) = call.announced {
             if !json.is_empty() {
-                self.ready.push_back(ChatEvent::ToolArguments { index, json: json.into() });
+                self.ready.push_back(ChatEvent::ToolArguments { index, json });
             }
         } else if call.waiting.len() + json.len() <= NAMELESS_LEN {
             call.waiting.push_str(&json);
