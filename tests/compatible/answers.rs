@@ -124,22 +124,59 @@ async fn c1_late_and_missing_names() {
     let answer = generic(&text).await.expect("complete");
     assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{\"a\":1}")]);
 
-    // More arguments before the name than may wait are gone, and so is their call.
-    let long = "x".repeat(70_000);
-    let text = events(&[
-        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": long}}]})),
-        delta(json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "}"}}]})),
-        finish("tool_calls"),
-    ]);
-    let answer = generic(&text).await.expect("complete");
-    assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
-
     let nameless = events(&[
         delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
         finish("tool_calls"),
     ]);
     let answer = generic(&nameless).await.expect("complete");
     assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
+}
+
+/// What an answer's calls may take has limits, and who passes one is told which.
+#[tokio::test]
+async fn limits_of_calls() {
+    let calls = |calls: Vec<Value>| delta(json!({ "tool_calls": calls }));
+    let named = |index: usize| json!({"index": index, "function": {"name": "f"}});
+    let bare = |index: usize, len: usize| json!({"index": index, "id": "c", "function": {"arguments": "x".repeat(len)}});
+    let many = |count: usize, call: &dyn Fn(usize) -> Value| (0..count).map(call).collect();
+    let each = |count: usize, call: &dyn Fn(usize) -> Value| -> Vec<Value> {
+        (0..count).map(|at| calls(vec![call(at)])).collect()
+    };
+    let too_many = "the upstream sent more than 1024 tool calls";
+    let too_long =
+        "the upstream sent more than 65536 bytes of arguments for calls that it did not name";
+    for (chunks, outcome) in [
+        (vec![calls(many(1024, &named))], Ok(1024)),
+        (vec![calls(many(1025, &named))], Err(too_many)),
+        (vec![calls(vec![json!({}); 100_000])], Err(too_many)),
+        (each(1024, &named), Ok(1024)),
+        (each(1025, &named), Err(too_many)),
+        (each(1025, &|index| json!({ "index": index })), Err(too_many)),
+        (each(1025, &|at| json!({"index": 0, "id": at.to_string()})), Err(too_many)),
+        // Over all calls together, and what has a name now does not wait.
+        (each(64, &|index| bare(index, 1024)), Ok(0)),
+        (each(65, &|index| bare(index, 1024)), Err(too_long)),
+        (vec![calls(vec![bare(0, 65_537)])], Err(too_long)),
+        (
+            (0..100)
+                .flat_map(|at| [calls(vec![bare(at, 60_000)]), calls(vec![named(at)])])
+                .collect(),
+            Ok(100),
+        ),
+    ] {
+        let hi = [delta(json!({"content": "Hi"}))];
+        let text = events(&hi) + &events(&chunks) + &events(&[finish("tool_calls")]);
+        let found = generic(&text).await.map(|answer| answer.tool_calls.len());
+        let expected = outcome.map_err(|said| (ErrorKind::Upstream, said.to_owned()));
+        let found = found.map_err(|error| (error.kind(), error.message().to_owned()));
+        assert_eq!(found, expected);
+    }
+    // Choices that nobody asked for cost nothing.
+    let mut choices =
+        vec![json!({"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"})];
+    choices.resize(10_000, json!({"index": 1}));
+    let answer = generic(&events(&[json!({ "choices": choices })])).await.expect("complete");
+    assert_eq!(answer.text, "Hi");
 }
 
 /// C2: `reasoning`, `reasoning_content`, or both with the same text.
