@@ -110,6 +110,53 @@ async fn c1_tokens_per_minute_say_how_long_to_wait() {
     assert_eq!(error.expect_err("429").retry_after(), Some(Duration::from_secs(60)));
 }
 
+/// D4: the upstream's code and parameter are for clients only where they are what they should be;
+/// no credential is in them.
+#[tokio::test]
+async fn d4_codes_and_params_are_fit_for_clients() {
+    let key = "sk-demo1234567";
+    let long = "x".repeat(5_000);
+    for (code, kind, expected) in [
+        (
+            "InvalidParameter.NotSupportEnableThinking",
+            "t",
+            Some("InvalidParameter.NotSupportEnableThinking"),
+        ),
+        ("invalid_request-error", "t", Some("invalid_request-error")),
+        (&*long, "BadRequestError", Some("BadRequestError")),
+        (key, "BadRequestError", Some("BadRequestError")),
+        (&*format!("Bearer {key}"), "BadRequestError", Some("BadRequestError")),
+        ("400", "BadRequestError", Some("BadRequestError")),
+        ("no such model", &*long, None),
+        (&*long, key, None),
+    ] {
+        for body in [
+            json!({"error": {"message": "no", "code": code, "type": kind}}),
+            json!({"message": "no", "code": code, "type": kind}),
+        ] {
+            for upstream in
+                [Upstream::json(400, &body), Upstream::stream(&events(std::slice::from_ref(&body)))]
+            {
+                let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+                assert_eq!(answer.expect_err("an error").code(), expected, "{body}");
+            }
+        }
+    }
+    for (param, expected) in [
+        ("messages[0].content[1].image_url", "messages[0].content[1].image_url"),
+        (&*format!("Bearer {key}"), "Bearer [redacted]"),
+        (&*format!("api_key={key}\nx"), "api_key=[redacted] x"),
+        (&*long, &*format!("{}\u{2026}", &long[..400])),
+    ] {
+        let body = json!({"error": {"message": "no", "param": param}});
+        let answer =
+            Upstream::json(400, &body).answer(CompatibleLayer::new(Server::Vllm), request());
+        let error = answer.await.expect_err("an error");
+        assert_eq!(error.param(), Some(expected));
+        assert!(!format!("{error:?}").contains(key));
+    }
+}
+
 /// A gateway's page is not shown to the client.
 #[tokio::test]
 async fn an_error_page_is_not_passed_on() {

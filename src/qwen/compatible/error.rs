@@ -11,6 +11,9 @@ use crate::{
     qwen::{redact::redact, transport::Read},
 };
 
+/// The longest code of an upstream that is passed on, in bytes.
+const CODE_LEN: usize = 64;
+
 /// What a response means that holds no answer: one with an error's status, or a gateway's that
 /// reports an error with a good one.
 pub(crate) fn refusal(
@@ -44,6 +47,15 @@ pub(crate) fn refusal(
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// Whether an upstream's code is one for clients: a word, and neither a status, which they do not
+/// take for one (D4), nor what looks like a credential.
+fn is_code(code: &str) -> bool {
+    code.len() <= CODE_LEN
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && code.parse::<u16>().is_err()
+        && redact(code) == code
 }
 
 /// What the portal says, with several statuses, where it does not take a credential (B8).
@@ -132,11 +144,12 @@ impl Fault {
             redact(&self.message)
         };
         let mut error = Error::new(kind, message);
-        if let Some(code) = self.code.filter(|code| code.parse::<u16>().is_err()).or(self.kind) {
+        let mut words = [self.code, self.kind].into_iter().flatten();
+        if let Some(code) = words.find(|code| is_code(code)) {
             error = error.with_code(code);
         }
         if let Some(param) = self.param {
-            error = error.with_param(param);
+            error = error.with_param(redact(&param));
         }
         match retry_after.or(wait) {
             Some(wait) => error.with_retry_after(wait),
