@@ -39,6 +39,74 @@ async fn c2_errors_inside_the_stream() {
     }
 }
 
+/// C1, C2: an error in the place of a chunk, in whichever words; it is not lost over what stands
+/// beside it.
+#[tokio::test]
+async fn c2_errors_in_place_of_a_chunk() {
+    let before = events(&[delta(json!({"content": "Hi"}))]);
+    for (fault, said) in [
+        (r#"{"detail":"the server failed"}"#, "the server failed"),
+        (r#"{"msg":"the server failed","choices":[]}"#, "the server failed"),
+        (r#"{"detail":[{"loc":["body"],"msg":"the server failed"}]}"#, "the server failed"),
+        (r#"{"choices":null,"message":"the server failed","id":"i"}"#, "the server failed"),
+        (r#"{"object":"error","choices":[]}"#, "the upstream answered with status 502"),
+        (r#"{"error":{"message":"no","at":1e400}}"#, "the upstream answered with status 502"),
+        (
+            r#"{"choices":[{"delta":{}}],"error":{"message":"the server failed"}}"#,
+            "the server failed",
+        ),
+    ] {
+        let error = generic(&format!("{before}data: {fault}\n\n{DONE}")).await.expect_err(fault);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, said), "{fault}");
+    }
+    for harmless in [
+        r#"{"type":"ping"}"#,
+        r#"{"code":0,"message":"Success","sid":"x","choices":[]}"#,
+        r#"{"object":"ping","id":"","created":0}"#,
+        r#"{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2},"message":"x"}"#,
+        r#"{"choices":[],"usage":null,"error":null,"detail":null,"message":null,"code":null}"#,
+        "{}",
+        r#"{"choices":[{"index":0,"delta":{"content":""}}],"code":"","message":"","detail":"x"}"#,
+    ] {
+        let text = format!("{before}data: {harmless}\n\n{DONE}");
+        let answer = generic(&text).await;
+        assert_eq!(answer.expect(harmless).text, "Hi", "{harmless}");
+        assert!(generic(&format!("data: {harmless}\n\n{text}")).await.is_ok(), "{harmless}");
+    }
+}
+
+/// C1: an answer without any choice is none, whole or streamed.
+#[tokio::test]
+async fn c1_an_answer_without_a_choice() {
+    for body in [
+        json!({"choices": []}),
+        json!({"choices": null}),
+        json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}),
+        json!({"choices": [{"index": 1, "message": {"content": "x"}, "finish_reason": "stop"}]}),
+        json!({"choices": [{}]}),
+        json!({"id": "i", "object": "chat.completion"}),
+    ] {
+        let whole = Upstream::json(200, &body);
+        let stream = Upstream::stream(&(events(std::slice::from_ref(&body)) + DONE));
+        for upstream in [whole, stream] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let error = answer.expect_err("nothing in it");
+            assert_eq!(error.kind(), ErrorKind::Upstream, "{body}");
+        }
+    }
+    assert_eq!(generic(DONE).await.expect_err("nothing").kind(), ErrorKind::Upstream);
+    // An error in it is what it says.
+    let body = json!({"choices": [], "error": {"message": "x", "code": "Throttling"}});
+    let answer = Upstream::json(200, &body).answer(CompatibleLayer::new(Server::Vllm), request());
+    assert_eq!(answer.await.expect_err("an error").kind(), ErrorKind::RateLimited);
+    // A model may say nothing.
+    for choice in [json!({"delta": {}}), json!({"delta": null, "finish_reason": "stop"})] {
+        let text = events(&[json!({ "choices": [choice] })]) + DONE;
+        assert_eq!(generic(&text).await.expect("an answer").text, "");
+    }
+}
+
 /// B8, C1, C2: what statuses, codes and texts mean, per kind of server.
 #[tokio::test]
 async fn c1_errors_keep_their_meaning() {

@@ -97,7 +97,10 @@ impl Fault {
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        let message = word("message").or_else(|| word("detail")).or_else(|| word("msg"));
+        // FastAPI's own errors are lists (vLLM, SGLang).
+        let listed = || object.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
+        let message =
+            word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
         let code = word("code");
         if message.is_none() && code.is_none() {
             return None;
@@ -117,6 +120,11 @@ impl Fault {
         // A page is for people with a browser.
         let message = if text.starts_with('<') { "" } else { text };
         Self { message: message.to_owned(), ..Self::default() }
+    }
+
+    /// Whether the code says that all is well, as some gateways write it beside every chunk.
+    pub(super) fn is_success(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| matches!(code, "0" | "200"))
     }
 
     /// The status that the code gives where it is one, as with errors inside a stream.

@@ -48,6 +48,8 @@ pub(super) struct Translator {
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     done: bool,
+    /// There was a choice, and something in it.
+    answered: bool,
     /// The answer did not come as a stream.
     whole: bool,
     /// Arguments in a whole answer were not.
@@ -74,11 +76,12 @@ struct Chunk<'a> {
     // Read apart: what is wrong with the counts must not cost the answer.
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
-    // Present in an error, wherever it stands.
-    error: Option<Value>,
+    // Present in an error, wherever it stands, which is read when it is known to be one: what is
+    // wrong in it must not hide it.
+    error: Option<IgnoredAny>,
     object: Option<Str<'a>>,
-    message: Option<Value>,
-    code: Option<Value>,
+    message: Option<IgnoredAny>,
+    code: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +211,7 @@ impl Translator {
             usage: None,
             finish: None,
             done: false,
+            answered: false,
             whole: false,
             cut_arguments: false,
             repairs: Repairs::default(),
@@ -285,6 +289,12 @@ impl Translator {
                     "the upstream's stream ended without a finish reason and without [DONE]",
                 ));
             }
+            if !self.answered {
+                return Err(Error::new(
+                    ErrorKind::Upstream,
+                    "the upstream ended its answer without having begun it",
+                ));
+            }
             self.repairs.note(Repair::MissingFinishReason);
             let called = self.announced > 0;
             // Of a whole answer it says that it was cut, at 300 s (C1); calls in it that are
@@ -319,9 +329,11 @@ impl Translator {
                 continue;
             }
             if let Some(delta) = choice.delta.or(choice.message) {
+                self.answered = true;
                 self.delta(data, delta)?;
             }
             let Some(word) = choice.finish_reason else { continue };
+            self.answered = true;
             match finish_reason(&word.0) {
                 Word::Known(reason) => self.finished(reason),
                 Word::Unknown => {
@@ -336,16 +348,22 @@ impl Translator {
 
     /// The error that an event holds, in its own field, flat, or in place of the answer.
     fn fault(&self, chunk: &Chunk<'_>, data: &Text) -> Option<Error> {
-        let flat = chunk.choices.is_none()
-            && chunk.usage.is_none()
-            && (chunk.object.as_ref().is_some_and(|object| object.0 == "error")
-                || chunk.message.is_some()
-                || chunk.code.is_some());
-        if !flat && chunk.error.as_ref().is_none_or(|error| error.is_null()) {
+        let usual = chunk.choices.as_ref().is_some_and(|choices| !choices.items.is_empty())
+            || chunk.usage.is_some();
+        if usual && chunk.error.is_none() {
             return None;
         }
-        let whole: Value = serde_json::from_str(data.trim()).ok()?;
-        Some(self.in_stream(Fault::from_json(&whole).unwrap_or_default()))
+        let whole = serde_json::from_str::<Value>(data.trim()).ok();
+        let fault = whole.as_ref().and_then(Fault::from_json).filter(|fault| !fault.is_success());
+        // Events without choices that say nothing of what Fault knows are harmless: pings, what a
+        // filter found in the prompt.
+        let said_to_be_one = chunk.error.is_some()
+            || chunk.object.as_ref().is_some_and(|object| object.0 == "error")
+            || chunk.choices.is_none() && (chunk.message.is_some() || chunk.code.is_some());
+        match fault {
+            None if said_to_be_one => Some(self.in_stream(Fault::default())),
+            fault => fault.map(|fault| self.in_stream(fault)),
+        }
     }
 
     /// The error that a fault is where the status was a good one.
