@@ -68,13 +68,6 @@
 //! | a whole answer although a stream was asked for | C1 | read as one | `whole` |
 //! | an event stream under another media type | | read as one, known by its beginning | `media_type` |
 //!
-//! # Limits
-//!
-//! White space before a leading `<think>` block is held up to 64 bytes, and as much is left out
-//! behind it; a longer run is the answer. An answer has at most 1,024 calls, and of their arguments
-//! 64 KiB may wait for a name. A whole answer has at most 16 MiB and may take 310 s from its head
-//! on, since those that cut it do so at 300 s (C1). What passes a limit is an error that says so.
-//!
 //! What the answer is called and who speaks is put right by
 //! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
 //! role in the first chunk, string codes of errors.
@@ -94,6 +87,15 @@
 //!
 //! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
 //! limits for any of them.
+//!
+//! # Limits
+//!
+//! White space before a leading `<think>` block is held up to 64 bytes, and as much is left out
+//! behind it; a longer run is the answer.
+//!
+//! An answer has at most 1,024 calls, and of their arguments 64 KiB may wait for a name. A whole
+//! answer has at most 16 MiB and may take 310 s from its head on, since those that cut it do so at
+//! 300 s (C1). What passes one of these is an error that names it.
 //!
 //! # Metrics
 //!
