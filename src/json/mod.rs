@@ -1,5 +1,8 @@
-//! JSON strings: read without a copy, measured, written into a buffer of bytes.
+//! JSON strings: read without a copy, measured, written into a buffer of bytes; and why JSON was
+//! not read.
 
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
 #[cfg(any(feature = "compatible", feature = "openai"))]
@@ -7,6 +10,8 @@ mod read;
 #[cfg(any(feature = "compatible", feature = "openai"))]
 mod write;
 
+#[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
 #[cfg(any(feature = "compatible", feature = "openai"))]

@@ -74,6 +74,51 @@ pub(crate) struct Read {
     pub(crate) complete: bool,
 }
 
+/// Why a body was not read to its end.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "compatible"),
+    allow(dead_code, reason = "chat.qwen.ai's answers come whole as pages only, cut or not")
+)]
+pub(crate) enum Cut {
+    /// What came of it was enough.
+    Enough,
+    /// It is longer than so many bytes.
+    TooLong(usize),
+    /// It took longer than this.
+    TooSlow(Duration),
+    /// It broke off.
+    Broken(BoxError),
+}
+
+#[cfg(feature = "compatible")]
+impl Cut {
+    /// The error of an answer that was needed whole.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Enough => Error::new(ErrorKind::Internal, "the answer was not read to its end"),
+            Self::TooLong(limit) => Error::new(
+                ErrorKind::Truncated,
+                format!("the upstream's answer is larger than the {limit} bytes that are read"),
+            ),
+            Self::TooSlow(deadline) => Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "the upstream's answer did not end within {} seconds of its beginning",
+                    deadline.as_secs()
+                ),
+            ),
+            Self::Broken(cause) => match error(cause) {
+                broken if broken.kind() == ErrorKind::Upstream => {
+                    Error::new(ErrorKind::Truncated, "the upstream's answer broke off")
+                        .with_source(broken)
+                }
+                known => known,
+            },
+        }
+    }
+}
+
 /// Reads `body` to its end, or to `limit` bytes, or until `deadline` has passed.
 ///
 /// Punish pages that are asked for as a stream may never end (A16), so that what came until then
@@ -81,14 +126,35 @@ pub(crate) struct Read {
 pub(crate) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
 where
     B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (bytes, cut) = read_until(body, limit, deadline, |_| false).await;
+    Read { bytes, complete: cut.is_none() }
+}
+
+/// Reads as [`read`] does, or until `enough` says of all that came so far that it is; says why
+/// not to the end, where it is not.
+///
+/// `enough` is asked for every frame, so it must not look at all of them again.
+pub(crate) async fn read_until<B>(
+    body: B,
+    limit: usize,
+    deadline: Duration,
+    enough: impl Fn(&[u8]) -> bool,
+) -> (Bytes, Option<Cut>)
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
 {
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
-    let mut complete = false;
     let reading = async {
         while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            let Ok(frame) = frame else { return };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Some(Cut::Broken(error.into())),
+            };
             let Ok(mut data) = frame.into_data() else { continue };
             let room = limit - joined.len() - first.len();
             let fits = data.len() <= room;
@@ -101,15 +167,17 @@ where
                 joined.extend_from_slice(&data);
             }
             if !fits {
-                return;
+                return Some(Cut::TooLong(limit));
+            }
+            if enough(if joined.is_empty() { &first } else { &joined }) {
+                return Some(Cut::Enough);
             }
         }
-        complete = true;
+        None
     };
     // What was read is what counts, whether or not the deadline passed.
-    let _ = tokio::time::timeout(deadline, reading).await;
-    let bytes = if joined.is_empty() { first } else { joined.freeze() };
-    Read { bytes, complete }
+    let cut = tokio::time::timeout(deadline, reading).await.unwrap_or(Some(Cut::TooSlow(deadline)));
+    (if joined.is_empty() { first } else { joined.freeze() }, cut)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Answers: streams, and whole ones.
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tower_qwen::{
     ErrorKind,
-    chat::{FinishReason, ToolCall},
+    chat::{ChatEvent, FinishReason, ToolCall},
     qwen::compatible::{CompatibleLayer, Server, ThinkTags},
 };
 
@@ -81,6 +83,33 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
     assert_eq!(answer.tool_calls[0].arguments, "{}");
 }
 
+/// C1: arguments that are no string come to the client as they stand, in streams and whole.
+#[tokio::test]
+async fn c1_bare_arguments_keep_every_digit() {
+    for (json, expected) in [
+        (r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
+        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#),
+        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#),
+        (r#"[1,true]"#, "[1,true]"),
+        ("null", ""),
+        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}"),
+        (r#""{}""#, "{}"),
+    ] {
+        let call = format!(
+            r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
+        );
+        let stream = format!("data: {{\"choices\":[{{\"delta\":{call}}}]}}\n\n{DONE}");
+        let body = format!("{{\"choices\":[{{\"message\":{call}}}]}}");
+        let whole = Upstream { content_type: "application/json", ..Upstream::stream(&body) };
+        for upstream in [Upstream::stream(&stream), whole] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let answer = answer.expect("complete");
+            assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", expected)], "{json}");
+            assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+        }
+    }
+}
+
 /// Arguments that come before the name wait for it; a call that is never named is none.
 #[tokio::test]
 async fn c1_late_and_missing_names() {
@@ -95,22 +124,59 @@ async fn c1_late_and_missing_names() {
     let answer = generic(&text).await.expect("complete");
     assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{\"a\":1}")]);
 
-    // More arguments before the name than may wait are gone, and so is their call.
-    let long = "x".repeat(70_000);
-    let text = events(&[
-        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": long}}]})),
-        delta(json!({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "}"}}]})),
-        finish("tool_calls"),
-    ]);
-    let answer = generic(&text).await.expect("complete");
-    assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
-
     let nameless = events(&[
         delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
         finish("tool_calls"),
     ]);
     let answer = generic(&nameless).await.expect("complete");
     assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
+}
+
+/// What an answer's calls may take has limits, and who passes one is told which.
+#[tokio::test]
+async fn limits_of_calls() {
+    let calls = |calls: Vec<Value>| delta(json!({ "tool_calls": calls }));
+    let named = |index: usize| json!({"index": index, "function": {"name": "f"}});
+    let bare = |index: usize, len: usize| json!({"index": index, "id": "c", "function": {"arguments": "x".repeat(len)}});
+    let many = |count: usize, call: &dyn Fn(usize) -> Value| (0..count).map(call).collect();
+    let each = |count: usize, call: &dyn Fn(usize) -> Value| -> Vec<Value> {
+        (0..count).map(|at| calls(vec![call(at)])).collect()
+    };
+    let too_many = "the upstream sent more than 1024 tool calls";
+    let too_long =
+        "the upstream sent more than 65536 bytes of arguments for calls that it did not name";
+    for (chunks, outcome) in [
+        (vec![calls(many(1024, &named))], Ok(1024)),
+        (vec![calls(many(1025, &named))], Err(too_many)),
+        (vec![calls(vec![json!({}); 100_000])], Err(too_many)),
+        (each(1024, &named), Ok(1024)),
+        (each(1025, &named), Err(too_many)),
+        (each(1025, &|index| json!({ "index": index })), Err(too_many)),
+        (each(1025, &|at| json!({"index": 0, "id": at.to_string()})), Err(too_many)),
+        // Over all calls together, and what has a name now does not wait.
+        (each(64, &|index| bare(index, 1024)), Ok(0)),
+        (each(65, &|index| bare(index, 1024)), Err(too_long)),
+        (vec![calls(vec![bare(0, 65_537)])], Err(too_long)),
+        (
+            (0..100)
+                .flat_map(|at| [calls(vec![bare(at, 60_000)]), calls(vec![named(at)])])
+                .collect(),
+            Ok(100),
+        ),
+    ] {
+        let hi = [delta(json!({"content": "Hi"}))];
+        let text = events(&hi) + &events(&chunks) + &events(&[finish("tool_calls")]);
+        let found = generic(&text).await.map(|answer| answer.tool_calls.len());
+        let expected = outcome.map_err(|said| (ErrorKind::Upstream, said.to_owned()));
+        let found = found.map_err(|error| (error.kind(), error.message().to_owned()));
+        assert_eq!(found, expected);
+    }
+    // Choices that nobody asked for cost nothing.
+    let mut choices =
+        vec![json!({"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"})];
+    choices.resize(10_000, json!({"index": 1}));
+    let answer = generic(&events(&[json!({ "choices": choices })])).await.expect("complete");
+    assert_eq!(answer.text, "Hi");
 }
 
 /// C2: `reasoning`, `reasoning_content`, or both with the same text.
@@ -138,6 +204,58 @@ async fn b9_think_tags() {
     let layer = CompatibleLayer::new(Server::Vllm).think_tags(ThinkTags::Ignore);
     let answer = Upstream::stream(&text).answer(layer, request()).await.expect("complete");
     assert_eq!((&*answer.reasoning, &*answer.text), ("", &*pieces.concat()));
+}
+
+/// B9, C2: white space before a think block is held, but not without end: a run of it, as of a
+/// model that is kept to JSON, is the answer, reaches the client while it comes, and is not lost.
+#[tokio::test]
+async fn b9_a_run_of_white_space_is_an_answer() {
+    let piece = delta(json!({"content": "\n    "}));
+    for first in [vec![], vec![delta(json!({"reasoning_content": "hm"}))]] {
+        // More events than may pass before the commit point.
+        let mut chunks = first.clone();
+        chunks.extend(vec![piece.clone(); 2_000]);
+        let cut = Upstream::stream(&events(&chunks));
+        chunks.push(finish("length"));
+        let answer = generic(&events(&chunks)).await.expect("complete");
+        assert_eq!(answer.text, "\n    ".repeat(2_000));
+        assert_eq!(answer.finish_reason, Some(FinishReason::Length));
+
+        // It does not wait for the end: a stream that breaks off has given it.
+        let stream = cut.open(CompatibleLayer::new(Server::Generic), request()).await;
+        let given: Vec<_> = stream.expect("committed").collect().await;
+        let text: String = given
+            .iter()
+            .filter_map(|event| match event {
+                Ok(ChatEvent::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(text, "\n    ".repeat(2_000));
+        assert!(given.len() > 1_900, "{}", given.len());
+    }
+    let short = events(&[delta(json!({"content": "\n"})), finish("stop")]);
+    assert_eq!(generic(&short).await.expect("complete").text, "\n");
+}
+
+/// What is held of the content comes before the calls that follow it.
+#[tokio::test]
+async fn b9_held_content_comes_before_a_call() {
+    let call = delta(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}));
+    for held in ["\n\n", "<thi"] {
+        let text =
+            events(&[delta(json!({"content": held})), call.clone(), finish("tool_calls")]) + DONE;
+        let stream = Upstream::stream(&text).open(CompatibleLayer::new(Server::Vllm), request());
+        let given: Vec<_> = stream.await.expect("committed").collect().await;
+        assert!(
+            matches!(
+                &given[..],
+                [Ok(ChatEvent::Text(text)), Ok(ChatEvent::ToolCall { .. }), Ok(ChatEvent::Finished(_))]
+                    if text == held
+            ),
+            "{given:?}"
+        );
+    }
 }
 
 /// C1, C2: `""` and `"null"` are no finish reasons; the role may come again.
@@ -199,6 +317,63 @@ async fn c1_a_whole_answer_is_read_as_one() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
     assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", "{}")]);
     assert_eq!(answer.usage.expect("sent").total_tokens, 3);
+}
+
+/// An event stream is known by its beginning, whatever it is said to be.
+#[tokio::test]
+async fn a_stream_under_another_media_type() {
+    let text = events(&[delta(json!({"content": "Hi"})), finish("stop")]) + DONE;
+    let media_types =
+        ["text/plain", "application/x-ndjson", "application/json", "application/octet-stream", ""];
+    for content_type in media_types {
+        for before in
+            ["", "\u{feff}", "\n\n", ": ping\n\n", "id: 7\n", "event: chunk\n", "retry: 1\n\n"]
+        {
+            let whole = Bytes::from(format!("{before}{text}"));
+            let by_byte = (0..whole.len()).map(|at| whole.slice(at..=at)).collect();
+            for pieces in [vec![whole.clone()], by_byte] {
+                let upstream =
+                    Upstream { status: 200, content_type, pieces, seen: Default::default() };
+                let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+                assert_eq!(answer.expect("complete").text, "Hi", "{content_type} {before:?}");
+            }
+        }
+    }
+
+    // It is given as it comes, and what fails in it fails as in any stream.
+    let cut = events(&[delta(json!({"content": "Hi"}))]);
+    let upstream = Upstream { content_type: "text/plain", ..Upstream::stream(&cut) };
+    let stream = upstream.open(CompatibleLayer::new(Server::Vllm), request()).await;
+    let given: Vec<_> = stream.expect("committed").collect().await;
+    assert!(matches!(&given[0], Ok(ChatEvent::Text(text)) if text == "Hi"));
+    let error = given[1].as_ref().expect_err("cut");
+    assert_eq!(error.kind(), ErrorKind::Truncated);
+
+    // With an error's status it is an error, and text and pages are no streams.
+    for (status, content_type, body) in [
+        (500, "text/plain", &*text),
+        (200, "text/plain", "the patient's name is Ann"),
+        (200, "text/html", "<html>data: Ann</html>"),
+        (200, "application/json", "[\"data: Ann\"]"),
+        (200, "text/plain", &*format!("{}{text}", "\n".repeat(300))),
+    ] {
+        let upstream = Upstream { status, content_type, ..Upstream::stream(body) };
+        let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+        let error = answer.expect_err(body);
+        assert_eq!(error.kind(), ErrorKind::Upstream, "{body}");
+        assert!(!error.message().contains("Ann"), "{error}");
+    }
+}
+
+/// A number that does not fit into any type, in a field that nobody reads, costs no answer.
+#[tokio::test]
+async fn numbers_out_of_range_in_a_whole_answer() {
+    let body = r#"{"created": 1e400, "choices": [{"index": 0, "logprobs": -1e999, "message":
+        {"content": "Hi", "reasoning_content": "hm"}, "finish_reason": "stop"}], "timings": [1e400]}"#;
+    let upstream = Upstream { content_type: "application/json", ..Upstream::stream(body) };
+    let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+    let answer = answer.expect("complete");
+    assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
 }
 
 /// C1: a whole answer without a finish reason was cut at 300 s, unless it ends with whole calls.

@@ -27,7 +27,7 @@ proptest! {
     fn any_upstream_bytes_are_an_answer_or_an_error_however_they_are_cut(
         pieces in prop::collection::vec(any_data(), 0..10),
         status in prop::sample::select(vec![200_u16, 401, 500]),
-        content_type in prop::sample::select(vec!["text/event-stream", "application/json", "text/html"]),
+        content_type in prop::sample::select(vec!["text/event-stream", "application/json", "text/html", "text/plain"]),
         mode in prop::sample::select(vec![
             ContentMode::Incremental, ContentMode::Cumulative, ContentMode::Auto,
         ]),

@@ -1,11 +1,17 @@
 //! Errors: what statuses, codes and texts mean.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
 use serde_json::{Value, json};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    ErrorKind,
+    Error, ErrorKind,
+    chat::Answer,
     qwen::compatible::{CompatibleLayer, Server},
 };
 
@@ -30,6 +36,74 @@ async fn c2_errors_inside_the_stream() {
             let error = generic(&text).await.expect_err(&fault.to_string());
             assert_eq!(error.kind(), kind, "{fault}");
         }
+    }
+}
+
+/// C1, C2: an error in the place of a chunk, in whichever words; it is not lost over what stands
+/// beside it.
+#[tokio::test]
+async fn c2_errors_in_place_of_a_chunk() {
+    let before = events(&[delta(json!({"content": "Hi"}))]);
+    for (fault, said) in [
+        (r#"{"detail":"the server failed"}"#, "the server failed"),
+        (r#"{"msg":"the server failed","choices":[]}"#, "the server failed"),
+        (r#"{"detail":[{"loc":["body"],"msg":"the server failed"}]}"#, "the server failed"),
+        (r#"{"choices":null,"message":"the server failed","id":"i"}"#, "the server failed"),
+        (r#"{"object":"error","choices":[]}"#, "the upstream answered with status 502"),
+        (r#"{"error":{"message":"no","at":1e400}}"#, "the upstream answered with status 502"),
+        (
+            r#"{"choices":[{"delta":{}}],"error":{"message":"the server failed"}}"#,
+            "the server failed",
+        ),
+    ] {
+        let error = generic(&format!("{before}data: {fault}\n\n{DONE}")).await.expect_err(fault);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, said), "{fault}");
+    }
+    for harmless in [
+        r#"{"type":"ping"}"#,
+        r#"{"code":0,"message":"Success","sid":"x","choices":[]}"#,
+        r#"{"object":"ping","id":"","created":0}"#,
+        r#"{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2},"message":"x"}"#,
+        r#"{"choices":[],"usage":null,"error":null,"detail":null,"message":null,"code":null}"#,
+        "{}",
+        r#"{"choices":[{"index":0,"delta":{"content":""}}],"code":"","message":"","detail":"x"}"#,
+    ] {
+        let text = format!("{before}data: {harmless}\n\n{DONE}");
+        let answer = generic(&text).await;
+        assert_eq!(answer.expect(harmless).text, "Hi", "{harmless}");
+        assert!(generic(&format!("data: {harmless}\n\n{text}")).await.is_ok(), "{harmless}");
+    }
+}
+
+/// C1: an answer without any choice is none, whole or streamed.
+#[tokio::test]
+async fn c1_an_answer_without_a_choice() {
+    for body in [
+        json!({"choices": []}),
+        json!({"choices": null}),
+        json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}),
+        json!({"choices": [{"index": 1, "message": {"content": "x"}, "finish_reason": "stop"}]}),
+        json!({"choices": [{}]}),
+        json!({"id": "i", "object": "chat.completion"}),
+    ] {
+        let whole = Upstream::json(200, &body);
+        let stream = Upstream::stream(&(events(std::slice::from_ref(&body)) + DONE));
+        for upstream in [whole, stream] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let error = answer.expect_err("nothing in it");
+            assert_eq!(error.kind(), ErrorKind::Upstream, "{body}");
+        }
+    }
+    assert_eq!(generic(DONE).await.expect_err("nothing").kind(), ErrorKind::Upstream);
+    // An error in it is what it says.
+    let body = json!({"choices": [], "error": {"message": "x", "code": "Throttling"}});
+    let answer = Upstream::json(200, &body).answer(CompatibleLayer::new(Server::Vllm), request());
+    assert_eq!(answer.await.expect_err("an error").kind(), ErrorKind::RateLimited);
+    // A model may say nothing.
+    for choice in [json!({"delta": {}}), json!({"delta": null, "finish_reason": "stop"})] {
+        let text = events(&[json!({ "choices": [choice] })]) + DONE;
+        assert_eq!(generic(&text).await.expect("an answer").text, "");
     }
 }
 
@@ -104,6 +178,53 @@ async fn c1_tokens_per_minute_say_how_long_to_wait() {
     assert_eq!(error.expect_err("429").retry_after(), Some(Duration::from_secs(60)));
 }
 
+/// D4: the upstream's code and parameter are for clients only where they are what they should be;
+/// no credential is in them.
+#[tokio::test]
+async fn d4_codes_and_params_are_fit_for_clients() {
+    let key = "sk-demo1234567";
+    let long = "x".repeat(5_000);
+    for (code, kind, expected) in [
+        (
+            "InvalidParameter.NotSupportEnableThinking",
+            "t",
+            Some("InvalidParameter.NotSupportEnableThinking"),
+        ),
+        ("invalid_request-error", "t", Some("invalid_request-error")),
+        (&*long, "BadRequestError", Some("BadRequestError")),
+        (key, "BadRequestError", Some("BadRequestError")),
+        (&*format!("Bearer {key}"), "BadRequestError", Some("BadRequestError")),
+        ("400", "BadRequestError", Some("BadRequestError")),
+        ("no such model", &*long, None),
+        (&*long, key, None),
+    ] {
+        for body in [
+            json!({"error": {"message": "no", "code": code, "type": kind}}),
+            json!({"message": "no", "code": code, "type": kind}),
+        ] {
+            for upstream in
+                [Upstream::json(400, &body), Upstream::stream(&events(std::slice::from_ref(&body)))]
+            {
+                let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+                assert_eq!(answer.expect_err("an error").code(), expected, "{body}");
+            }
+        }
+    }
+    for (param, expected) in [
+        ("messages[0].content[1].image_url", "messages[0].content[1].image_url"),
+        (&*format!("Bearer {key}"), "Bearer [redacted]"),
+        (&*format!("api_key={key}\nx"), "api_key=[redacted] x"),
+        (&*long, &*format!("{}\u{2026}", &long[..400])),
+    ] {
+        let body = json!({"error": {"message": "no", "param": param}});
+        let answer =
+            Upstream::json(400, &body).answer(CompatibleLayer::new(Server::Vllm), request());
+        let error = answer.await.expect_err("an error");
+        assert_eq!(error.param(), Some(expected));
+        assert!(!format!("{error:?}").contains(key));
+    }
+}
+
 /// A gateway's page is not shown to the client.
 #[tokio::test]
 async fn an_error_page_is_not_passed_on() {
@@ -115,6 +236,114 @@ async fn an_error_page_is_not_passed_on() {
     };
     let error = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
     assert_eq!(error.expect_err("502").message(), "the upstream answered with status 502");
+}
+
+/// What the model says is in no error, whatever the type that it has: errors are logged.
+#[tokio::test]
+async fn an_error_holds_none_of_the_models_words() {
+    for chunk in [
+        r#"{"choices":[{"delta":"the patient's name is Ann"}]}"#,
+        r#"{"choices":[{"delta":{"content":{"Ann":1}}}]}"#,
+        r#"{"choices":[{"finish_reason":{"Ann":1},"delta":{"content":41234567}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":"Ann"}}]}"#,
+        r#"{"choices":[{"delta":{"content":"Ann"#,
+    ] {
+        for upstream in [
+            Upstream::stream(&format!("data: {chunk}\n\n")),
+            Upstream { content_type: "application/json", ..Upstream::stream(chunk) },
+        ] {
+            let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
+            let error = answer.expect_err(chunk);
+            assert_eq!(error.kind(), ErrorKind::Upstream, "{chunk}");
+            let mut all = format!("{error} {error:?}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                all += &format!(" {cause} {cause:?}");
+                source = cause.source();
+            }
+            assert!(!all.contains("Ann") && !all.contains("41234567"), "{all}");
+        }
+    }
+}
+
+/// C1: what is wrong with a whole answer that does not come to its end is said as it is.
+#[tokio::test(start_paused = true)]
+async fn c1_a_whole_answer_that_does_not_end() {
+    type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
+
+    async fn outcome(
+        media_type: &str,
+        frames: Frames,
+        pause: u64,
+        end: Frames,
+    ) -> (Result<Answer, Error>, u64) {
+        let body = Mutex::new(Some(StreamBody::new(
+            stream::iter(frames)
+                .chain(
+                    stream::once(tokio::time::sleep(Duration::from_secs(pause)))
+                        .filter_map(|()| async { None }),
+                )
+                .chain(stream::iter(end)),
+        )));
+        let service = ServiceBuilder::new()
+            .layer(CompatibleLayer::new(Server::DashScope))
+            .service_fn(|_: Request<Full<Bytes>>| {
+                let body = body.lock().expect("not poisoned").take().expect("one request");
+                let response =
+                    Response::builder().header("content-type", media_type).body(Box::pin(body));
+                std::future::ready(response)
+            });
+        let start = tokio::time::Instant::now();
+        let answer = async {
+            Answer::collect(service.oneshot(Request::new(request())).await?.into_body()).await
+        };
+        (answer.await, start.elapsed().as_secs())
+    }
+
+    let data = |text: &str| Ok(Frame::data(Bytes::from(text.to_owned())));
+    let (start, end) =
+        (r#"{"choices":[{"message":{"content":"Hi"},"#, r#""finish_reason":"stop"}]}"#);
+    // Its end may take as long as such an answer takes.
+    for pause in [0, 11, 299, 305] {
+        let (answer, _) =
+            outcome("application/json", vec![data(start)], pause, vec![data(end)]).await;
+        assert_eq!(answer.expect("complete").text, "Hi", "{pause} s");
+    }
+    let (error, took) =
+        outcome("application/json", vec![data(start)], 9_999, vec![data(end)]).await;
+    let error = error.expect_err("too slow");
+    assert_eq!((error.kind(), took), (ErrorKind::Timeout, 310));
+    assert_eq!(
+        error.message(),
+        "the upstream's answer did not end within 310 seconds of its beginning"
+    );
+
+    let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let (error, _) = outcome("application/json", vec![data(start)], 0, vec![Err(reset())]).await;
+    let error = error.expect_err("broke off");
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::Truncated, "the upstream's answer broke off")
+    );
+    // What the client below says of it stays.
+    let slow = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let (error, _) = outcome("application/json", vec![data(start)], 0, vec![Err(slow())]).await;
+    assert_eq!(error.expect_err("too slow").kind(), ErrorKind::Timeout);
+
+    let long = vec![data(start), data(&" ".repeat(16 << 20))];
+    let (error, _) = outcome("application/json", long, 0, vec![data(end)]).await;
+    let error = error.expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Truncated);
+    assert_eq!(
+        error.message(),
+        "the upstream's answer is larger than the 16777216 bytes that are read"
+    );
+
+    // A page is not waited for.
+    let (error, took) =
+        outcome("text/html; charset=utf-8", vec![data("<html>")], 9_999, vec![]).await;
+    assert!(error.is_err());
+    assert_eq!(took, 10);
 }
 
 /// C1: with a good status, or in a stream, the code is all there is.
@@ -174,15 +403,13 @@ async fn c2_error_lines() {
 /// C2: a server that is still loading may refuse the connection: another try may help.
 #[tokio::test]
 async fn c2_a_refused_connection() {
-    use tower::ServiceExt;
-
-    let service = tower::ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
+    let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
         tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
         }),
     );
-    let error = service.oneshot(http::Request::new(request())).await.expect_err("refused");
+    let error = service.oneshot(Request::new(request())).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Upstream);
     assert!(error.is_retryable());
 }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
+    json::ReadError,
     openai::{
         error_response,
         metrics::Outcome,
@@ -30,7 +31,7 @@ use crate::{
     },
     qwen::{
         compatible::refusal,
-        transport::{self, BoxError},
+        transport::{self, BoxError, Read},
     },
 };
 
@@ -201,7 +202,9 @@ where
         tracing::debug!(first, len, "asking for embeddings");
         let response = transport::send(&mut self.upstream.clone(), wire).await?;
         let (head, body) = response.into_parts();
-        let read = transport::read(body, config.max_answer, DEADLINE).await;
+        let (bytes, cut) =
+            transport::read_until(body, config.max_answer, DEADLINE, |_| false).await;
+        let read = Read { bytes, complete: cut.is_none() };
         if !head.status.is_success() {
             let error = refusal(head.status, &head.headers, &read, config.server);
             return Err(match error.kind() {
@@ -215,16 +218,14 @@ where
                 _ => error,
             });
         }
-        if !read.complete {
-            return Err(Error::new(
-                ErrorKind::Truncated,
-                "the upstream's answer broke off, or is larger than what is read",
-            ));
+        if let Some(cut) = cut {
+            return Err(cut.into_error());
         }
         match serde_json::from_slice::<Batch<'_>>(&read.bytes) {
             Ok(batch) => batch.encode(first, len, request.encoding),
             // An error with a good status, or something else altogether.
             Err(error) => {
+                let error = ReadError::from(error);
                 Err(refusal(head.status, &head.headers, &read, config.server).with_source(error))
             }
         }

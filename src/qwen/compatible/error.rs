@@ -11,6 +11,9 @@ use crate::{
     qwen::{redact::redact, transport::Read},
 };
 
+/// The longest code of an upstream that is passed on, in bytes.
+const CODE_LEN: usize = 64;
+
 /// What a response means that holds no answer: one with an error's status, or a gateway's that
 /// reports an error with a good one.
 pub(crate) fn refusal(
@@ -21,6 +24,9 @@ pub(crate) fn refusal(
 ) -> Error {
     let fault = match serde_json::from_slice::<Value>(&read.bytes) {
         Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+        // A body with a good status that is no JSON may well be an answer, of a kind that cannot
+        // be read; nobody's words belong into an error.
+        Err(_) if status.is_success() => Fault::default(),
         Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
     };
     let status = match fault.status() {
@@ -41,6 +47,15 @@ pub(crate) fn refusal(
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// Whether an upstream's code is one for clients: a word, and neither a status, which they do not
+/// take for one (D4), nor what looks like a credential.
+fn is_code(code: &str) -> bool {
+    code.len() <= CODE_LEN
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && code.parse::<u16>().is_err()
+        && redact(code) == code
 }
 
 /// What the portal says, with several statuses, where it does not take a credential (B8).
@@ -82,7 +97,10 @@ impl Fault {
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        let message = word("message").or_else(|| word("detail")).or_else(|| word("msg"));
+        // FastAPI's own errors are lists (vLLM, SGLang).
+        let listed = || object.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
+        let message =
+            word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
         let code = word("code");
         if message.is_none() && code.is_none() {
             return None;
@@ -102,6 +120,11 @@ impl Fault {
         // A page is for people with a browser.
         let message = if text.starts_with('<') { "" } else { text };
         Self { message: message.to_owned(), ..Self::default() }
+    }
+
+    /// Whether the code says that all is well, as some gateways write it beside every chunk.
+    pub(super) fn is_success(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| matches!(code, "0" | "200"))
     }
 
     /// The status that the code gives where it is one, as with errors inside a stream.
@@ -129,11 +152,12 @@ impl Fault {
             redact(&self.message)
         };
         let mut error = Error::new(kind, message);
-        if let Some(code) = self.code.filter(|code| code.parse::<u16>().is_err()).or(self.kind) {
+        let mut words = [self.code, self.kind].into_iter().flatten();
+        if let Some(code) = words.find(|code| is_code(code)) {
             error = error.with_code(code);
         }
         if let Some(param) = self.param {
-            error = error.with_param(param);
+            error = error.with_param(redact(&param));
         }
         match retry_after.or(wait) {
             Some(wait) => error.with_retry_after(wait),

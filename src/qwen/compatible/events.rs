@@ -1,8 +1,11 @@
 //! The chunks of an OpenAI-compatible stream, and what is wrong with them.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, fmt, marker::PhantomData};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, SeqAccess},
+};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
@@ -16,12 +19,18 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatEvent, FinishReason, Text, Usage},
-    json::Str,
+    json::{ReadError, Str},
 };
 
-/// How much of a call's arguments may wait for its name, in bytes. Servers send the name first;
-/// those that do not send it with the next delta.
+/// How much of the arguments of an answer's calls may wait for names, in bytes. Servers send the
+/// name first; those that do not send it with the next delta.
 const NAMELESS_LEN: usize = 64 * 1024;
+
+/// How many calls an answer may have, and as many deltas of calls an event.
+const CALLS: usize = 1024;
+
+/// How many choices of an event are looked at. One was asked for.
+const CHOICES: usize = 128;
 
 /// Turns the data of events into [`ChatEvent`]s and repairs what these servers get wrong
 /// (qwen-wire.md B9, C1, C2).
@@ -34,9 +43,13 @@ pub(super) struct Translator {
     calls: Vec<Call>,
     /// How many calls were announced.
     announced: u32,
+    /// How much of their arguments waits for a name.
+    waiting: usize,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     done: bool,
+    /// There was a choice, and something in it.
+    answered: bool,
     /// The answer did not come as a stream.
     whole: bool,
     /// Arguments in a whole answer were not.
@@ -54,22 +67,21 @@ struct Call {
     /// named leaves no gap.
     announced: Option<u32>,
     waiting: String,
-    /// More waited than may: the call is never announced, for its arguments are gone.
-    lost: bool,
 }
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
+    choices: Option<First<Choice<'a>, CHOICES>>,
     // Read apart: what is wrong with the counts must not cost the answer.
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
-    // Present in an error, wherever it stands.
-    error: Option<Value>,
+    // Present in an error, wherever it stands, which is read when it is known to be one: what is
+    // wrong in it must not hide it.
+    error: Option<IgnoredAny>,
     object: Option<Str<'a>>,
-    message: Option<Value>,
-    code: Option<Value>,
+    message: Option<IgnoredAny>,
+    code: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -90,8 +102,46 @@ struct Delta<'a> {
     reasoning: Option<Str<'a>>,
     refusal: Option<Str<'a>>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<CallDelta<'a>>>,
+    tool_calls: Option<First<CallDelta<'a>, CALLS>>,
     function_call: Option<FunctionDelta<'a>>,
+}
+
+/// The first `N` elements of a list: an element takes many times the room of its text.
+struct First<T, const N: usize> {
+    items: Vec<T>,
+    /// There were more.
+    more: bool,
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for First<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T, const N: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const N: usize> de::Visitor<'de> for Visitor<T, N> {
+            type Value = First<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<First<T, N>, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < N {
+                    let Some(item) = list.next_element()? else {
+                        return Ok(First { items, more: false });
+                    };
+                    items.push(item);
+                }
+                let mut more = false;
+                while let Some(IgnoredAny) = list.next_element()? {
+                    more = true;
+                }
+                Ok(First { items, more })
+            }
+        }
+
+        deserializer.deserialize_seq(Visitor(PhantomData))
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,7 +156,31 @@ struct CallDelta<'a> {
 struct FunctionDelta<'a> {
     #[serde(borrow)]
     name: Option<Str<'a>>,
-    arguments: Option<Value>,
+    #[serde(borrow, default)]
+    arguments: Arguments<'a>,
+}
+
+/// The arguments of a call, as they stand.
+#[derive(Default)]
+enum Arguments<'a> {
+    #[default]
+    Missing,
+    /// The text of the string that they should be.
+    Text(Str<'a>),
+    /// Not a string, but what the string would have held, to the last digit.
+    Bare(&'a str),
+    Null,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(json).map(Self::Text).map_err(de::Error::custom),
+            Some(b'n') => Ok(Self::Null),
+            _ => Ok(Self::Bare(json)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -133,9 +207,11 @@ impl Translator {
             think,
             calls: Vec::new(),
             announced: 0,
+            waiting: 0,
             usage: None,
             finish: None,
             done: false,
+            answered: false,
             whole: false,
             cut_arguments: false,
             repairs: Repairs::default(),
@@ -158,6 +234,11 @@ impl Translator {
         self.done
     }
 
+    /// The stream is not said to be one.
+    pub(super) fn media_type(&mut self) {
+        self.repairs.note(Repair::MediaType);
+    }
+
     /// Takes the data of one event.
     pub(super) fn event(&mut self, data: &Text) -> Result<(), Error> {
         let json = data.trim();
@@ -170,7 +251,7 @@ impl Translator {
         }
         let chunk: Chunk<'_> = serde_json::from_str(json).map_err(|error| {
             Error::new(ErrorKind::Upstream, "the upstream sent an event that is not a chunk")
-                .with_source(error)
+                .with_source(ReadError::from(error))
         })?;
         self.chunk(data, chunk)
     }
@@ -208,6 +289,12 @@ impl Translator {
                     "the upstream's stream ended without a finish reason and without [DONE]",
                 ));
             }
+            if !self.answered {
+                return Err(Error::new(
+                    ErrorKind::Upstream,
+                    "the upstream ended its answer without having begun it",
+                ));
+            }
             self.repairs.note(Repair::MissingFinishReason);
             let called = self.announced > 0;
             // Of a whole answer it says that it was cut, at 300 s (C1); calls in it that are
@@ -236,15 +323,17 @@ impl Translator {
                 Err(_) => self.repairs.note(Repair::Usage),
             }
         }
-        for choice in chunk.choices.into_iter().flatten() {
+        for choice in chunk.choices.into_iter().flat_map(|choices| choices.items) {
             // One answer was asked for.
             if choice.index.unwrap_or(0) != 0 || self.finish.is_some() {
                 continue;
             }
             if let Some(delta) = choice.delta.or(choice.message) {
-                self.delta(data, delta);
+                self.answered = true;
+                self.delta(data, delta)?;
             }
             let Some(word) = choice.finish_reason else { continue };
+            self.answered = true;
             match finish_reason(&word.0) {
                 Word::Known(reason) => self.finished(reason),
                 Word::Unknown => {
@@ -259,16 +348,22 @@ impl Translator {
 
     /// The error that an event holds, in its own field, flat, or in place of the answer.
     fn fault(&self, chunk: &Chunk<'_>, data: &Text) -> Option<Error> {
-        let flat = chunk.choices.is_none()
-            && chunk.usage.is_none()
-            && (chunk.object.as_ref().is_some_and(|object| object.0 == "error")
-                || chunk.message.is_some()
-                || chunk.code.is_some());
-        if !flat && chunk.error.as_ref().is_none_or(|error| error.is_null()) {
+        let usual = chunk.choices.as_ref().is_some_and(|choices| !choices.items.is_empty())
+            || chunk.usage.is_some();
+        if usual && chunk.error.is_none() {
             return None;
         }
-        let whole: Value = serde_json::from_str(data.trim()).ok()?;
-        Some(self.in_stream(Fault::from_json(&whole).unwrap_or_default()))
+        let whole = serde_json::from_str::<Value>(data.trim()).ok();
+        let fault = whole.as_ref().and_then(Fault::from_json).filter(|fault| !fault.is_success());
+        // Events without choices that say nothing of what Fault knows are harmless: pings, what a
+        // filter found in the prompt.
+        let said_to_be_one = chunk.error.is_some()
+            || chunk.object.as_ref().is_some_and(|object| object.0 == "error")
+            || chunk.choices.is_none() && (chunk.message.is_some() || chunk.code.is_some());
+        match fault {
+            None if said_to_be_one => Some(self.in_stream(Fault::default())),
+            fault => fault.map(|fault| self.in_stream(fault)),
+        }
     }
 
     /// The error that a fault is where the status was a good one.
@@ -277,7 +372,7 @@ impl Translator {
         fault.into_error(status, None, self.server)
     }
 
-    fn delta(&mut self, data: &Text, delta: Delta<'_>) {
+    fn delta(&mut self, data: &Text, delta: Delta<'_>) -> Result<(), Error> {
         // Some servers send both names with the same text (C2).
         let reasoning = non_empty(delta.reasoning_content).or(non_empty(delta.reasoning));
         if let Some(reasoning) = reasoning {
@@ -298,12 +393,18 @@ impl Translator {
         if self.think.found() {
             self.repairs.note(Repair::ThinkTags);
         }
-        for call in delta.tool_calls.into_iter().flatten() {
-            self.call(data, call);
+        if let Some(calls) = delta.tool_calls {
+            for call in calls.items {
+                self.call(data, call)?;
+            }
+            if calls.more {
+                return Err(too_many_calls());
+            }
         }
         if let Some(function) = delta.function_call {
-            self.call(data, CallDelta { index: Some(0), id: None, function: Some(function) });
+            self.call(data, CallDelta { index: Some(0), id: None, function: Some(function) })?;
         }
+        Ok(())
     }
 
     /// Gives what is held of the content, since something else follows.
@@ -326,10 +427,12 @@ impl Translator {
         think.finish(|event| ready.push_back(event));
     }
 
-    fn call(&mut self, data: &Text, delta: CallDelta<'_>) {
+    fn call(&mut self, data: &Text, delta: CallDelta<'_>) -> Result<(), Error> {
         self.settle_reasoning();
         self.settle_content();
-        let place = self.place(delta.index, delta.id.as_ref());
+        let Self { think, ready, .. } = self;
+        think.settle(|event| ready.push_back(event));
+        let place = self.place(delta.index, delta.id.as_ref())?;
         let id = delta.id.map(|id| text(data, id));
         let call = &mut self.calls[place];
         let repeated = |word: &str| word.is_empty() || call.announced.is_some();
@@ -341,13 +444,13 @@ impl Translator {
             self.repairs.note(Repair::CallRepeated);
         }
         if call.id.is_none() {
-            call.id = id.filter(|id| !id.is_empty());
+            // A slice would keep its event as long as the answer lasts.
+            call.id = id.filter(|id| !id.is_empty()).map(|id| id.as_str().into());
         }
-        let Some(function) = delta.function else { return };
+        let Some(function) = delta.function else { return Ok(()) };
         // After the first delta names are empty, null, or repeated (C1).
         if let Some(name) = non_empty(function.name)
             && call.announced.is_none()
-            && !call.lost
         {
             let index = self.announced;
             self.announced += 1;
@@ -359,20 +462,21 @@ impl Translator {
             self.ready.push_back(ChatEvent::ToolCall { index, id, name: text(data, name) });
             if !call.waiting.is_empty() {
                 self.repairs.note(Repair::LateName);
+                self.waiting -= call.waiting.len();
                 let json = std::mem::take(&mut call.waiting).into();
                 self.ready.push_back(ChatEvent::ToolArguments { index, json });
             }
         }
         let json = match function.arguments {
-            None => return,
-            Some(Value::String(json)) => json,
-            Some(other) => {
+            Arguments::Missing => return Ok(()),
+            Arguments::Text(json) => text(data, json),
+            Arguments::Bare(json) => {
                 self.repairs.note(Repair::Arguments);
-                if other.is_null() {
-                    return;
-                }
-                // Not a string, but what the string would have held.
-                other.to_string()
+                data.slice_ref(json)
+            }
+            Arguments::Null => {
+                self.repairs.note(Repair::Arguments);
+                return Ok(());
             }
         };
         if self.whole && !json.is_empty() && serde_json::from_str::<IgnoredAny>(&json).is_err() {
@@ -380,42 +484,55 @@ impl Translator {
         }
         if let Some(index) = call.announced {
             if !json.is_empty() {
-                self.ready.push_back(ChatEvent::ToolArguments { index, json: json.into() });
+                self.ready.push_back(ChatEvent::ToolArguments { index, json });
             }
-        } else if call.waiting.len() + json.len() <= NAMELESS_LEN {
-            call.waiting.push_str(&json);
         } else {
-            call.lost = true;
-            call.waiting = String::new();
+            self.waiting += json.len();
+            if self.waiting > NAMELESS_LEN {
+                return Err(Error::new(
+                    ErrorKind::Upstream,
+                    format!(
+                        "the upstream sent more than {NAMELESS_LEN} bytes of arguments for calls \
+                         that it did not name"
+                    ),
+                ));
+            }
+            call.waiting.push_str(&json);
         }
+        Ok(())
     }
 
     /// The call that a delta belongs to. The index decides, except where an id that is new comes
     /// with an index that is taken: then the server does not count (C2).
-    fn place(&mut self, index: Option<u64>, id: Option<&Str<'_>>) -> usize {
+    ///
+    /// The usual one is the last, where the search begins; and it is never long, since there are
+    /// at most [`CALLS`].
+    fn place(&mut self, index: Option<u64>, id: Option<&Str<'_>>) -> Result<usize, Error> {
         let id = id.map(|id| &*id.0).filter(|id| !id.is_empty());
         let has_id = |call: &Call| call.id.as_deref() == id;
         let known = match (index, id) {
             (Some(index), id) => self.calls.iter().rposition(|call| {
                 call.upstream_index == index && (id.is_none() || call.id.is_none() || has_id(call))
             }),
-            (None, Some(_)) => self.calls.iter().position(has_id),
+            (None, Some(_)) => self.calls.iter().rposition(has_id),
             (None, None) => self.calls.len().checked_sub(1),
         };
-        known.unwrap_or_else(|| {
-            if index.is_some_and(|index| self.calls.iter().any(|call| call.upstream_index == index))
-            {
-                self.repairs.note(Repair::CallIndex);
-            }
-            self.calls.push(Call {
-                upstream_index: index.unwrap_or(self.calls.len() as u64),
-                id: None,
-                announced: None,
-                waiting: String::new(),
-                lost: false,
-            });
-            self.calls.len() - 1
-        })
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        if self.calls.len() == CALLS {
+            return Err(too_many_calls());
+        }
+        if index.is_some_and(|index| self.calls.iter().any(|call| call.upstream_index == index)) {
+            self.repairs.note(Repair::CallIndex);
+        }
+        self.calls.push(Call {
+            upstream_index: index.unwrap_or(self.calls.len() as u64),
+            id: None,
+            announced: None,
+            waiting: String::new(),
+        });
+        Ok(self.calls.len() - 1)
     }
 
     fn finished(&mut self, reason: FinishReason) {
@@ -437,6 +554,10 @@ impl Translator {
         self.finish = Some(reason);
         self.ready.push_back(ChatEvent::Finished(reason));
     }
+}
+
+fn too_many_calls() -> Error {
+    Error::new(ErrorKind::Upstream, format!("the upstream sent more than {CALLS} tool calls"))
 }
 
 fn non_empty(text: Option<Str<'_>>) -> Option<Str<'_>> {

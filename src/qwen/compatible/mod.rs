@@ -59,11 +59,14 @@
 //! | an end without either | C2 (Ollama) | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) | |
 //! | numeric error codes | C2 | no code | `error_code` |
 //! | flat error bodies, or a string | C1, C2 | errors with their meaning | `flat_error` |
+//! | an event without a choice that says `message`, `detail`, `msg` or `code` | C1, C2 | an error with its meaning | `flat_error` |
+//! | an answer without any choice | | [`ErrorKind::Upstream`](crate::ErrorKind::Upstream) | |
 //! | errors in the stream, in an `error:` line or an event of that type too | C1, C2 | errors with their meaning | `error_event` |
 //! | usage on every chunk, on the last, or in one of its own | C2 | the last one, once | |
 //! | usage that cannot be read | | left out | `usage` |
 //! | explicit nulls, missing deltas, unknown fields, comments | C1, C2 | nothing | |
 //! | a whole answer although a stream was asked for | C1 | read as one | `whole` |
+//! | an event stream under another media type | | read as one, known by its beginning | `media_type` |
 //!
 //! What the answer is called and who speaks is put right by
 //! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
@@ -84,6 +87,15 @@
 //!
 //! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
 //! limits for any of them.
+//!
+//! # Limits
+//!
+//! White space before a leading `<think>` block is held up to 64 bytes, and as much is left out
+//! behind it; a longer run is the answer.
+//!
+//! An answer has at most 1,024 calls, and of their arguments 64 KiB may wait for a name. A whole
+//! answer has at most 16 MiB and may take 310 s from its head on, since those that cut it do so at
+//! 300 s (C1). What passes one of these is an error that names it.
 //!
 //! # Metrics
 //!

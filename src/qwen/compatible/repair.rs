@@ -35,6 +35,8 @@ pub(super) enum Repair {
     Usage,
     /// A whole answer although a stream was asked for (C1).
     Whole,
+    /// An event stream under another media type.
+    MediaType,
     /// A status in the place of an error's code (C2).
     ErrorCode,
     /// An error that is not under `error` (C1, C2).
@@ -62,6 +64,7 @@ impl Repair {
             Self::MissingDone => "missing_done",
             Self::Usage => "usage",
             Self::Whole => "whole",
+            Self::MediaType => "media_type",
             Self::ErrorCode => "error_code",
             Self::FlatError => "flat_error",
             Self::ErrorEvent => "error_event",

@@ -1,5 +1,6 @@
 use std::{
     mem,
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use http_body_util::Full;
-use serde_json::Value;
+use serde::{Deserialize, de::IgnoredAny};
 use tower_service::Service;
 
 use super::{
@@ -24,7 +25,7 @@ use crate::{
     chat::{ChatRequest, Text},
     qwen::{
         ResponseFuture,
-        transport::{self, BoxError},
+        transport::{self, BoxError, Cut, Read},
     },
 };
 
@@ -33,6 +34,13 @@ const ERROR_LEN: usize = 64 * 1024;
 
 /// How much of an answer is read that came whole although a stream was asked for.
 const WHOLE_LEN: usize = 16 * 1024 * 1024;
+
+/// Within how many bytes a body shows that it is an event stream.
+const BEGINNING_LEN: usize = 256;
+
+/// How long the end of such an answer may take: servers write it when it is complete, and those
+/// that cut it do so at 300 s (C1). A little more, so that what they then send still counts.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(310);
 
 /// How long the end of an error body may take.
 const ERROR_DEADLINE: Duration = Duration::from_secs(10);
@@ -122,30 +130,71 @@ where
         ThinkTags::Opened => ThinkSplitter::inside(),
         ThinkTags::Ignore => ThinkSplitter::off(),
     };
-    let translator = Translator::new(config.server, think, config.content());
-    if head.status.is_success() && media_type(&head.headers) == "text/event-stream" {
-        let mut stream = AnswerStream::new(body, translator);
-        stream.commit().await?;
-        return Ok(Response::new(stream));
+    let mut translator = Translator::new(config.server, think, config.content());
+    let mut body = Box::pin(body);
+    let media_type = media_type(&head.headers);
+    if head.status.is_success() && media_type == "text/event-stream" {
+        return stream(Bytes::new(), body, translator).await;
     }
-    let limit = if head.status.is_success() { WHOLE_LEN } else { ERROR_LEN };
-    let read = transport::read(body, limit, ERROR_DEADLINE).await;
+    // A page holds no answer, and may not end.
+    let (limit, deadline) = if head.status.is_success() && media_type != "text/html" {
+        (WHOLE_LEN, WHOLE_DEADLINE)
+    } else {
+        (ERROR_LEN, ERROR_DEADLINE)
+    };
+    // Some gateways call every body JSON or plain text, or nothing.
+    let is_stream = |bytes: &[u8]| head.status.is_success() && begins_as_events(bytes);
+    let (bytes, cut) = transport::read_until(body.as_mut(), limit, deadline, is_stream).await;
+    if let Some(Cut::Enough) = cut {
+        translator.media_type();
+        return stream(bytes, body, translator).await;
+    }
+    let read = Read { bytes, complete: cut.is_none() };
     if head.status.is_success() {
-        match serde_json::from_slice::<Value>(&read.bytes) {
-            Ok(json) if json.get("choices").is_some() => {
+        match serde_json::from_slice::<Shape>(&read.bytes) {
+            Ok(Shape { choices: Some(_) }) => {
                 let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
                 return AnswerStream::whole(translator, &text).map(Response::new);
             }
-            Err(_) if !read.complete => {
-                return Err(Error::new(
-                    ErrorKind::Truncated,
-                    "the upstream's answer broke off, or is larger than what is read",
-                ));
+            Ok(Shape { choices: None }) => {}
+            Err(_) => {
+                if let Some(cut) = cut {
+                    return Err(cut.into_error());
+                }
             }
-            _ => {}
         }
     }
     Err(refusal(head.status, &head.headers, &read, config.server))
+}
+
+async fn stream<B>(
+    start: Bytes,
+    body: Pin<Box<B>>,
+    translator: Translator,
+) -> Result<Response<AnswerStream<B>>, Error>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let mut stream = AnswerStream::new(start, body, translator);
+    stream.commit().await?;
+    Ok(Response::new(stream))
+}
+
+/// Whether a body is an event stream by its beginning, whatever its media type: no JSON and no
+/// page begins with a field or a comment.
+fn begins_as_events(bytes: &[u8]) -> bool {
+    // It is asked with every frame, so blank lines without end are not looked at to their end.
+    let start = &bytes[..bytes.len().min(BEGINNING_LEN)];
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field))
+}
+
+/// What tells an answer from something else. What stands in it is not looked at: a number that
+/// is out of range must not cost the answer.
+#[derive(Deserialize)]
+struct Shape {
+    choices: Option<IgnoredAny>,
 }
 
 fn not_a_chat(error: std::str::Utf8Error) -> Error {

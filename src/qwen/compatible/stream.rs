@@ -25,10 +25,11 @@ const COMMIT_EVENTS: usize = 256;
 ///
 /// Dropping it drops the exchange, which cancels the upstream's work.
 #[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
 pub struct AnswerStream<B> {
-    /// `None` when the answer is over, so that the connection is let go at once. Boxed, as the
-    /// stream is moved out of the future that committed it.
-    events: Option<Pin<Box<EventStream<B>>>>,
+    /// `None` when the answer is over, so that the connection is let go at once. The body is
+    /// boxed, as the stream is moved out of the future that committed it.
+    events: Option<EventStream<Pin<Box<B>>>>,
     translator: Translator,
     /// An error that came behind events which are still to be given.
     failed: Option<Error>,
@@ -39,12 +40,14 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(body: B, translator: Translator) -> Self {
+    /// The answer that begins with `start`, which was read already, and goes on in `body`.
+    pub(super) fn new(start: Bytes, body: Pin<Box<B>>, translator: Translator) -> Self {
+        let mut decoder = Decoder::new().with_error_field();
+        decoder.push(start);
         // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
         // is found out.
-        let decoder = Decoder::new().with_error_field();
         let events = EventStream::with_decoder(body, decoder).take_unfinished(true);
-        Self { events: Some(Box::pin(events)), translator, failed: None }
+        Self { events: Some(events), translator, failed: None }
     }
 
     /// An answer that came whole.
@@ -73,7 +76,7 @@ where
     /// Reads one event; `false` where there are no more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some(events) = &mut self.events else { return Poll::Ready(Ok(false)) };
-        let read = match ready!(events.as_mut().poll_next(cx)) {
+        let read = match ready!(Pin::new(events).poll_next(cx)) {
             Some(Ok(event)) if event.event.as_deref() == Some("error") => {
                 Err(self.translator.error_event(&event.data))
             }

@@ -5,20 +5,28 @@ use crate::chat::{ChatEvent, Text};
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
+/// How much white space may stand around a block, in bytes: templates write a few line ends.
+/// Longer runs are the answer, such as those of a model that is kept to JSON and lost the thread.
+const LAYOUT_LEN: usize = 64;
+
 /// Separates a leading think block from the answer, for servers without a reasoning parser
 /// (qwen-wire.md B9, C2).
 ///
 /// Only a block at the very start counts: later ones are the model's words about such tags. The
-/// tags may be cut anywhere; held back is nothing but a possible beginning of one, and the white
-/// space around it. A lone closing tag, whose opening one the chat template has already written
+/// tags may be cut anywhere; held back is nothing but a possible beginning of one, and a little
+/// white space before it. White space behind a block is left out, as far as it is layout; nothing
+/// else is lost. A lone closing tag, whose opening one the chat template has already written
 /// into the prompt, is recognised only where the stream was said to begin
 /// [inside](ThinkSplitter::inside), because what was sent as an answer cannot be taken back;
 /// otherwise it is dropped at the start of the content and left alone anywhere else.
 #[derive(Debug)]
 pub(super) struct ThinkSplitter {
     state: State,
-    /// What may be the beginning of a tag; shorter than the tag, plus white space before it.
+    /// What may be the beginning of a tag; shorter than the tag, plus at most
+    /// [`LAYOUT_LEN`] bytes of white space before it.
     held: String,
+    /// How much white space behind the closing tag was left out, in bytes.
+    left_out: usize,
     /// A tag was taken out.
     found: bool,
 }
@@ -28,24 +36,28 @@ enum State {
     /// Nothing but white space so far.
     Start,
     Thinking,
-    /// Behind the closing tag; white space there is layout.
+    /// Behind the closing tag; a little white space there is layout.
     Behind,
     Answer,
 }
 
 impl ThinkSplitter {
     pub(super) const fn new() -> Self {
-        Self { state: State::Start, held: String::new(), found: false }
+        Self::at(State::Start)
     }
 
     /// For a stream whose prompt has already opened the block.
     pub(super) const fn inside() -> Self {
-        Self { state: State::Thinking, held: String::new(), found: false }
+        Self::at(State::Thinking)
     }
 
     /// For content that is passed on as it is.
     pub(super) const fn off() -> Self {
-        Self { state: State::Answer, held: String::new(), found: false }
+        Self::at(State::Answer)
+    }
+
+    const fn at(state: State) -> Self {
+        Self { state, held: String::new(), left_out: 0, found: false }
     }
 
     /// Whether a tag was taken out of the content.
@@ -71,7 +83,9 @@ impl ThinkSplitter {
             match self.state {
                 State::Start => {
                     let trimmed = rest.trim_start();
-                    if let Some(behind) = trimmed.strip_prefix(OPEN) {
+                    if rest.len() - trimmed.len() > LAYOUT_LEN {
+                        self.state = State::Answer;
+                    } else if let Some(behind) = trimmed.strip_prefix(OPEN) {
                         self.state = State::Thinking;
                         self.found = true;
                         rest = rest.slice_ref(behind);
@@ -104,15 +118,30 @@ impl ThinkSplitter {
                     rest = rest.slice_ref(behind);
                 }
                 State::Behind => {
-                    let trimmed = rest.slice_ref(rest.trim_start());
+                    // Where the run is cut must not depend on where the pieces are.
+                    let mut room = LAYOUT_LEN - self.left_out;
+                    let trimmed = rest.trim_start_matches(|c: char| {
+                        let fits = c.is_whitespace() && c.len_utf8() <= room;
+                        room -= if fits { c.len_utf8() } else { 0 };
+                        fits
+                    });
+                    self.left_out = LAYOUT_LEN - room;
                     if trimmed.is_empty() {
                         return;
                     }
                     self.state = State::Answer;
-                    rest = trimmed;
+                    rest = rest.slice_ref(trimmed);
                 }
                 State::Answer => return give(ChatEvent::Text(rest)),
             }
+        }
+    }
+
+    /// Gives what is held before the first block, because something else than content follows.
+    pub(super) fn settle(&mut self, give: impl FnMut(ChatEvent)) {
+        if self.state == State::Start && !self.held.is_empty() {
+            self.finish(give);
+            self.state = State::Answer;
         }
     }
 
@@ -124,8 +153,7 @@ impl ThinkSplitter {
         let held = Text::from(std::mem::take(&mut self.held));
         match self.state {
             State::Thinking => give(ChatEvent::Reasoning(held)),
-            State::Start if !held.trim().is_empty() => give(ChatEvent::Text(held)),
-            _ => {}
+            _ => give(ChatEvent::Text(held)),
         }
     }
 }
@@ -164,6 +192,8 @@ mod tests {
             ("", "", ""),
             ("Hi", "", "Hi"),
             ("  Hi", "", "  Hi"),
+            (" \n ", "", " \n "),
+            ("<think>hm</think>\n\n", "hm", ""),
             ("<think>hm</think>\n\nHi", "hm", "Hi"),
             ("\n<think>\nhm\n</think>Hi", "\nhm\n", "Hi"),
             ("<think>hm", "hm", ""),
@@ -184,6 +214,47 @@ mod tests {
     }
 
     #[test]
+    fn a_little_white_space_is_layout_and_more_is_the_answer() {
+        let run = |len: usize| " ".repeat(len);
+        for (before, thought, text) in
+            [(run(64), "hm", "Hi".to_owned()), (run(65), "", run(65) + "<think>hm</think>Hi")]
+        {
+            let whole = before + "<think>hm</think>Hi";
+            assert_eq!(split(ThinkSplitter::new(), &[&whole]), (thought.into(), text));
+        }
+        for (behind, text) in [(64, "Hi".to_owned()), (70, run(6) + "Hi"), (65, run(1) + "Hi")] {
+            let whole = format!("<think>hm</think>{}Hi", run(behind));
+            assert_eq!(split(ThinkSplitter::new(), &[&whole]), ("hm".into(), text));
+        }
+    }
+
+    /// What is held has a bound, and with it what a piece costs, however many come.
+    #[test]
+    fn a_run_of_white_space_costs_as_much_as_it_is_long() {
+        const PIECE: &str = "\n    ";
+        const PIECES: usize = 65_536;
+        for start in ["", "<think>hm</think>"] {
+            let mut splitter = ThinkSplitter::new();
+            splitter.push(start.into(), |_| {});
+            let (mut events, mut bytes) = (0, 0);
+            let mut give = |event| {
+                let ChatEvent::Text(text) = event else { panic!("{event:?}") };
+                events += 1;
+                bytes += text.len();
+            };
+            for _ in 0..PIECES {
+                splitter.push(PIECE.into(), &mut give);
+                assert!(splitter.held.len() <= LAYOUT_LEN, "{}", splitter.held.len());
+            }
+            splitter.finish(&mut give);
+            let left_out = if start.is_empty() { 0 } else { LAYOUT_LEN };
+            assert_eq!(bytes, PIECES * PIECE.len() - left_out);
+            // Only the first few were joined.
+            assert!(events >= PIECES - LAYOUT_LEN / PIECE.len(), "{events}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_neither_held_nor_copied() {
         let mut splitter = ThinkSplitter::new();
         let piece = Text::from("Hello <");
@@ -199,6 +270,7 @@ mod tests {
             parts in prop::collection::vec(
                 prop_oneof![
                     Just("<think>"), Just("</think>"), Just("<thi"), Just("<"), Just(" \n"),
+                    Just("\n                              "), Just("\u{3000}\u{3000}\u{2003}"),
                     Just("é"), Just("word "),
                 ],
                 0..8,

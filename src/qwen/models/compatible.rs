@@ -103,7 +103,7 @@ where
             _ => return Err(no_catalogue()),
         },
         Ok(_) => return Err(no_catalogue()),
-        Err(error) => return Err(no_catalogue().with_source(error)),
+        Err(error) => return Err(no_catalogue().with_source(crate::json::ReadError::from(error))),
     };
     Model::list_from_json(entries, server.name())
 }

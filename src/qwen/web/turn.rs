@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{Attachment, AttachmentKind, ChatEvent, Conversation, FinishReason, Text, Usage},
+    json::ReadError,
 };
 
 /// How many generated images of one turn are told apart; the rest is shown as it comes.
@@ -84,9 +85,10 @@ impl Turn {
             return Ok(());
         }
         let event = Event::parse(data).map_err(|error| {
+            // The parser's own words may quote the answer.
+            let error = ReadError::from(error);
             self.is_over = true;
             tracing::debug!(%error, bytes = data.len(), "an event of the stream is not readable");
-            // The parser's own words hold no content, only a place.
             Error::new(ErrorKind::Upstream, "the upstream sent an event that is not readable")
                 .with_source(error)
         })?;
