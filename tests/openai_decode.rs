@@ -60,7 +60,9 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"tools": [{"type": "function", "function": {"name": ""}}]}), "tools[0].function.name", "invalid_value"),
         (json!({"tool_choice": "maybe"}), "tool_choice", "invalid_value"),
         (json!({"tool_choice": {"type": "function", "function": {"name": "g"}}}), "tool_choice", "invalid_value"),
-        (json!({"response_format": {"type": "xml"}}), "response_format.type", "invalid_value"),
+        (json!({"response_format": {"type": 5}}), "response_format.type", "invalid_type"),
+        (json!({"response_format": {"schema": {}}}), "response_format.type", "missing_required_parameter"),
+        (json!({"response_format": {"type": "json_schema", "json_schema": "x"}}), "response_format.json_schema", "invalid_type"),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema", "missing_required_parameter"),
         (json!({"stream": "yes"}), "stream", "invalid_type"),
         (json!({"temperature": "hot"}), "temperature", "invalid_type"),
@@ -310,6 +312,42 @@ fn tools_keep_their_schema_to_the_letter() {
         decoded(json!({"tool_choice": {"type": "allowed_tools"}})).tool_choice,
         Some(ToolChoice::Other(_))
     ));
+}
+
+/// Servers know types and fields that OpenAI does not: what has any is kept whole.
+#[test]
+fn a_response_format_of_a_server_is_kept_whole() {
+    let read =
+        |format: &Value| decoded(json!({"response_format": format})).into_parts().response_format;
+    assert_eq!(read(&json!({"type": "text"})), Some(ResponseFormat::Text));
+    assert_eq!(read(&json!({"type": "json_object"})), Some(ResponseFormat::JsonObject));
+    for format in [
+        json!({"type": "json_object", "schema": {"type": "object"}}),
+        json!({"schema": {"type": "object"}, "type": "json_schema"}),
+        json!({"type": "json_schema", "json_schema": {"name": "n"}, "vendor": 1}),
+        json!({"type": "structural_tag", "structures": [], "triggers": ["<tag>"]}),
+        json!({"type": "text", "vendor": null}),
+    ] {
+        let Some(ResponseFormat::Other(whole)) = read(&format) else { panic!("{format}") };
+        assert_eq!(Value::Object(whole).to_string(), format.to_string());
+    }
+}
+
+/// A choice of a function is one whatever stands beside the name.
+#[test]
+fn a_tool_choice_with_more_fields_is_kept_whole() {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    for choice in [
+        json!({"type": "function", "function": {"name": "f"}, "vendor": 1}),
+        json!({"type": "function", "function": {"name": "f", "vendor": 1}}),
+    ] {
+        let read = decoded(json!({"tools": tools, "tool_choice": choice})).into_parts().tool_choice;
+        let read = read.expect("given");
+        assert_eq!(read.function(), Some("f"));
+        assert_eq!(read, ToolChoice::Other(choice.clone()));
+        let error = decode(&body(&request(json!({"tool_choice": choice})))).expect_err("no tools");
+        assert_eq!(error.param(), Some("tool_choice"));
+    }
 }
 
 #[test]

@@ -200,6 +200,9 @@ pub enum ResponseFormat {
     JsonObject,
     /// JSON after a schema: the `json_schema` object (`name`, `schema`, `strict`).
     JsonSchema(Value),
+    /// Another type, such as `structural_tag`, or one of these with more fields than OpenAI
+    /// gives it, such as a `schema` beside `json_object`: the whole JSON object.
+    Other(Extra),
 }
 
 /// `stream_options`.

@@ -72,7 +72,7 @@ pub(super) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Err
     wrong_type(param, &format!("expected {expected}, found {found}"))
 }
 
-fn wrong_type(param: String, message: &str) -> Error {
+pub(super) fn wrong_type(param: String, message: &str) -> Error {
     Error::invalid(param.clone(), format!("invalid type for `{param}`: {message}"))
         .with_code("invalid_type")
 }

@@ -112,7 +112,7 @@ pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub(super) tool_choice: Option<ToolChoice<'a>>,
     pub(super) parallel_tool_calls: Option<bool>,
-    pub(super) response_format: Option<ResponseFormat>,
+    pub(super) response_format: Option<Extra>,
     pub(super) stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
     pub(super) reasoning_effort: Option<Str<'a>>,
@@ -180,11 +180,32 @@ pub(super) struct Part<'a> {
     pub(super) extra: Extra,
 }
 
+impl Part<'_> {
+    /// Whether it is of a kind that has a meaning here.
+    pub(super) fn is_known(&self) -> bool {
+        self.kind.as_ref().is_none_or(|kind| {
+            matches!(
+                &*kind.0,
+                "text"
+                    | "input_text"
+                    | "output_text"
+                    | "refusal"
+                    | "image_url"
+                    | "video_url"
+                    | "input_audio"
+                    | "file"
+            )
+        })
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct UrlObject<'a> {
     #[serde(borrow)]
     pub(super) url: Str<'a>,
     pub(super) detail: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,6 +213,8 @@ pub(super) struct Audio<'a> {
     #[serde(borrow)]
     pub(super) data: Str<'a>,
     pub(super) format: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +223,8 @@ pub(super) struct File<'a> {
     pub(super) file_id: Option<Str<'a>>,
     pub(super) file_data: Option<Str<'a>>,
     pub(super) filename: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,6 +246,8 @@ pub(super) struct Function<'a> {
     /// A string of JSON, or from some clients the object.
     #[serde(borrow)]
     pub(super) arguments: Option<&'a RawValue>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 /// A tool keeps its schema, so nothing is borrowed.
@@ -241,13 +268,6 @@ pub(super) struct ToolFunction {
     pub(super) strict: Option<bool>,
     #[serde(flatten)]
     pub(super) extra: Extra,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ResponseFormat {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) json_schema: Option<Extra>,
 }
 
 #[derive(Debug, Deserialize)]

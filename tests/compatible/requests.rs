@@ -292,6 +292,75 @@ async fn c1_extra_fields_pass() {
     );
 }
 
+/// A body as a client sends it, and what `server` gets of it.
+#[cfg(feature = "openai")]
+async fn through(server: Server, more: Value) -> Value {
+    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+    for (key, value) in more.as_object().expect("an object") {
+        body[key] = value.clone();
+    }
+    let request = tower_qwen::openai::decode(&Bytes::from(body.to_string())).expect("valid");
+    sent(server, request).await.2
+}
+
+/// B7: qwen-code marks the last tool, beside its function.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn b7_the_cache_control_of_a_tool_passes() {
+    let tools = json!([{
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object"}, "inside": 1},
+        "cache_control": {"type": "ephemeral"},
+    }]);
+    for server in [Server::Portal, Server::DashScope, Server::Generic] {
+        let body = through(server, json!({ "tools": tools })).await;
+        assert_eq!(body["tools"].to_string(), tools.to_string(), "{server:?}");
+    }
+}
+
+/// Unknown fields pass wherever they stand, and so do types that only some servers know.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn unknown_fields_pass_in_every_object() {
+    let messages = json!([
+        {"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "https://example.org/i", "detail": "low",
+                "min_pixels": 3136, "uuid": "u"}, "beside": 1},
+            {"type": "video_url", "video_url": {"url": "https://example.org/v", "fps": 2, "detail": "high"}},
+            {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav", "rate": 8}},
+            {"type": "file", "file": {"file_data": "data:,x", "filename": "x", "file_url": "u"}},
+            {"type": "input_image", "image_url": "https://example.org/j", "text": "t"},
+        ]},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c", "type": "function",
+                "function": {"name": "f", "arguments": "{}", "thought_signature": "s"}, "beside": 1}]},
+        {"role": "tool", "content": "1", "tool_call_id": "c"},
+    ]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let body = through(Server::Generic, json!({"messages": messages, "tools": tools})).await;
+    assert_eq!(body["messages"], messages);
+
+    for choice in [
+        json!({"type": "function", "function": {"name": "f", "strict": true}}),
+        json!({"type": "function", "function": {"name": "f"}, "disable_parallel": true}),
+    ] {
+        let body = through(Server::Generic, json!({"tools": tools, "tool_choice": choice})).await;
+        assert_eq!(body["tool_choice"], choice);
+    }
+    for format in [
+        json!({"type": "text"}),
+        json!({"type": "json_object"}),
+        json!({"type": "json_object", "schema": {"type": "object"}}),
+        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}),
+        json!({"type": "json_schema", "json_schema": {"name": "n"}, "vendor": 1}),
+        json!({"type": "structural_tag", "structures": [], "triggers": ["<tag>"]}),
+        json!({"type": "grammar", "grammar": "root ::= \"a\""}),
+    ] {
+        let body = through(Server::SgLang, json!({"response_format": format})).await;
+        assert_eq!(body["response_format"], format);
+    }
+}
+
 /// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.
 #[cfg(feature = "auth")]
 #[test]

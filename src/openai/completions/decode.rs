@@ -42,7 +42,7 @@ struct Wire<'a> {
     stop: Option<wire::Stop<'a>>,
     #[serde(borrow)]
     user: Option<Str<'a>>,
-    response_format: Option<wire::ResponseFormat>,
+    response_format: Option<Extra>,
     #[serde(borrow)]
     reasoning_effort: Option<Str<'a>>,
     #[serde(borrow)]

@@ -239,6 +239,7 @@ fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
         let mut function = Object::open(out);
         function.text("name", &call.name);
         function.text("arguments", &call.arguments);
+        function.extra(&call.inner_extra, &[]);
         function.close();
     });
     object.extra(&call.extra, &[]);
@@ -263,6 +264,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 let mut image = Object::open(out);
                 image.text("url", url);
                 image.some("detail", detail.as_ref());
+                image.extra(&part.inner_extra, &[]);
                 image.close();
             });
         }
@@ -272,6 +274,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 let mut audio = Object::open(out);
                 audio.text("data", data);
                 audio.some("format", format.as_ref());
+                audio.extra(&part.inner_extra, &[]);
                 audio.close();
             });
         }
@@ -282,6 +285,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 file.some("file_id", id.as_ref());
                 file.some("file_data", data.as_ref());
                 file.some("filename", name.as_ref());
+                file.extra(&part.inner_extra, &[]);
                 file.close();
             });
         }
@@ -290,6 +294,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
             object.with("video_url", |out| {
                 let mut video = Object::open(out);
                 video.text("url", url);
+                video.extra(&part.inner_extra, &[]);
                 video.close();
             });
         }
@@ -306,6 +311,7 @@ fn tool_into<W: Sink>(out: &mut W, tool: &Tool, server: Server) {
             let mut object = Object::open(out);
             object.text("type", "function");
             object.with("function", |out| function_into(out, function, server));
+            object.extra(&function.outer_extra, &[]);
             object.close();
         }
     }
@@ -378,6 +384,7 @@ fn response_format_into<W: Sink>(out: &mut W, format: &ResponseFormat) {
             object.text("type", "json_schema");
             object.value("json_schema", schema);
         }
+        ResponseFormat::Other(whole) => object.extra(whole, &[]),
     }
     object.close();
 }
