@@ -69,6 +69,9 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"max_tokens": -1}), "max_tokens", "invalid_type"),
         (json!({"n": 2}), "n", "invalid_value"),
         (json!({"functions": []}), "functions", "unsupported_parameter"),
+        (json!({"logprobs": true}), "logprobs", "unsupported_parameter"),
+        (json!({"logprobs": 2}), "logprobs", "unsupported_parameter"),
+        (json!({"logprobs": false, "top_logprobs": 2}), "top_logprobs", "unsupported_parameter"),
         (json!({"qwen_parent_id": "p"}), "qwen_parent_id", "invalid_value"),
     ];
     for (more, param, code) in cases {
@@ -260,7 +263,8 @@ fn options_are_read_in_every_spelling() {
     assert_eq!(several.sampling.max_tokens, Some(5));
     assert!(!several.stream, "the API's default is not to stream");
 
-    let nulls = decoded(json!({"stop": null, "tools": null, "stream": null, "user": null}));
+    let nulls = decoded(json!({"stop": null, "tools": null, "stream": null, "user": null,
+        "logprobs": null, "top_logprobs": 0}));
     assert!(nulls.sampling.stop.is_empty() && nulls.tools.is_empty());
 }
 

@@ -29,7 +29,8 @@ const LARGE: usize = 64 * 1024;
 /// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like. Beside what OpenAI documents
 /// it takes what clients are known to send: a URL string for `image_url`, an object for a call's
 /// `arguments`, function tools without the inner `function`, the thinking options of Qwen
-/// servers, and `qwen_chat_id` with `qwen_parent_id`.
+/// servers, and `qwen_chat_id` with `qwen_parent_id`. What could not be answered is refused:
+/// more than one answer (`n`), `logprobs`, and `functions`, the form before `tools`.
 ///
 /// # Errors
 ///
@@ -111,6 +112,22 @@ impl<'a> Decoder<'a> {
         }
         if wire.n.is_some_and(|n| n != 1) {
             return Err(invalid_value("n", "only 1 answer a request is offered"));
+        }
+
+        let probabilities = [
+            ("logprobs", wire.logprobs.is_some_and(|value| value != Value::Bool(false))),
+            ("top_logprobs", wire.top_logprobs.is_some_and(|value| value != 0)),
+        ];
+        for (param, is_wanted) in probabilities {
+            if is_wanted {
+                return Err(unsupported(
+                    param,
+                    format!(
+                        "`{param}`: probabilities of tokens are not offered here; over an API, a \
+                         proxy with `--tools off` passes requests and answers on untouched"
+                    ),
+                ));
+            }
         }
 
         let messages = messages

@@ -136,6 +136,6 @@ pub(super) fn invalid_value(
         .with_code("invalid_value")
 }
 
-pub(super) fn unsupported(param: &'static str, message: &'static str) -> Error {
+pub(super) fn unsupported(param: &'static str, message: impl Into<Cow<'static, str>>) -> Error {
     Error::invalid(param, message).with_code("unsupported_parameter")
 }

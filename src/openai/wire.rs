@@ -132,6 +132,9 @@ pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub(super) stop: Option<Stop<'a>>,
     pub(super) n: Option<u64>,
+    /// A boolean in chats, a number in completions.
+    pub(super) logprobs: Option<Value>,
+    pub(super) top_logprobs: Option<Value>,
     pub(super) user: Option<Str<'a>>,
     pub(super) qwen_chat_id: Option<Str<'a>>,
     pub(super) qwen_parent_id: Option<Str<'a>>,
