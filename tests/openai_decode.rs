@@ -66,7 +66,15 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema", "missing_required_parameter"),
         (json!({"stream": "yes"}), "stream", "invalid_type"),
         (json!({"temperature": "hot"}), "temperature", "invalid_type"),
-        (json!({"max_tokens": -1}), "max_tokens", "invalid_type"),
+        (json!({"max_tokens": "9"}), "max_tokens", "invalid_type"),
+        (json!({"max_tokens": 1.5}), "max_tokens", "invalid_type"),
+        (json!({"max_completion_tokens": 1.5}), "max_completion_tokens", "invalid_type"),
+        (json!({"top_k": "all"}), "top_k", "invalid_type"),
+        (json!({"top_k": 0.5}), "top_k", "invalid_type"),
+        (json!({"seed": "x"}), "seed", "invalid_type"),
+        (json!({"seed": 0.5}), "seed", "invalid_type"),
+        (json!({"seed": [1]}), "seed", "invalid_type"),
+        (json!({"thinking_budget": true}), "thinking_budget", "invalid_type"),
         (json!({"n": 2}), "n", "invalid_value"),
         (json!({"functions": []}), "functions", "unsupported_parameter"),
         (json!({"logprobs": true}), "logprobs", "unsupported_parameter"),
@@ -281,6 +289,8 @@ fn thinking_options_are_read_in_every_spelling() {
         (json!({"enable_thinking": false, "reasoning_effort": "high"}), Some(false)),
         (json!({"chat_template_kwargs": {"enable_thinking": false}}), Some(false)),
         (json!({"thinking_budget": 1024}), Some(true)),
+        (json!({"thinking_budget": -1}), Some(true)),
+        (json!({"thinking_budget": 0}), Some(false)),
     ] {
         assert_eq!(decoded(more.clone()).reasoning.wanted(), wanted, "{more}");
     }

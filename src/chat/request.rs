@@ -223,8 +223,9 @@ pub struct ReasoningOptions {
     pub effort: Option<ReasoningEffort>,
     /// `enable_thinking` (also inside `chat_template_kwargs`).
     pub enabled: Option<bool>,
-    /// `thinking_budget` or `reasoning.max_tokens`, in tokens.
-    pub budget: Option<u64>,
+    /// `thinking_budget` or `reasoning.max_tokens`, in tokens; below 0, as some servers have it,
+    /// there is no limit.
+    pub budget: Option<i64>,
 }
 
 impl ReasoningOptions {
@@ -234,7 +235,7 @@ impl ReasoningOptions {
     pub fn wanted(&self) -> Option<bool> {
         self.enabled
             .or_else(|| self.effort.as_ref().map(|effort| !effort.is_off()))
-            .or_else(|| self.budget.map(|budget| budget > 0))
+            .or_else(|| self.budget.map(|budget| budget != 0))
     }
 }
 
@@ -294,22 +295,24 @@ impl From<Text> for ReasoningEffort {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// `max_completion_tokens`, or else `max_tokens`.
-    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`, or else `max_tokens`; below 0, as some servers have it, there is
+    /// no limit.
+    pub max_tokens: Option<i64>,
     /// `temperature`.
     pub temperature: Option<f64>,
     /// `top_p`.
     pub top_p: Option<f64>,
-    /// `top_k`.
-    pub top_k: Option<u64>,
+    /// `top_k`; -1 turns it off at some servers, 0 at others.
+    pub top_k: Option<i64>,
     /// `presence_penalty`.
     pub presence_penalty: Option<f64>,
     /// `frequency_penalty`.
     pub frequency_penalty: Option<f64>,
     /// `repetition_penalty`.
     pub repetition_penalty: Option<f64>,
-    /// `seed`.
-    pub seed: Option<i64>,
+    /// `seed`; which are allowed, negative ones or those of 64 bits without a sign, differs among
+    /// servers.
+    pub seed: Option<i128>,
     /// `stop`: one string or several.
     pub stop: Vec<Text>,
 }
@@ -330,6 +333,7 @@ mod tests {
         assert_eq!(options(Some("none"), None, Some(9)).wanted(), Some(false));
         assert_eq!(options(Some("xhigh"), None, None).wanted(), Some(true));
         assert_eq!(options(None, None, Some(0)).wanted(), Some(false));
+        assert_eq!(options(None, None, Some(-1)).wanted(), Some(true));
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl<'a> Decoder<'a> {
             presence_penalty: wire.presence_penalty,
             frequency_penalty: wire.frequency_penalty,
             repetition_penalty: wire.repetition_penalty,
-            seed: wire.seed,
+            seed: wire.seed.map(|seed| seed.0),
             stop: match wire.stop {
                 None => Vec::new(),
                 Some(wire::Stop::Text(one)) => vec![self.text(one)],

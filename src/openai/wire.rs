@@ -102,6 +102,36 @@ string_or! {
     map => Object(Extra),
 }
 
+/// An integer with or without a sign.
+///
+/// The parser's own reading of an `i128` calls anything else an error of syntax.
+#[derive(Debug)]
+pub(super) struct Integer(pub(super) i128);
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Integer;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer of 64 bits")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Integer, E> {
+                Ok(Integer(number.into()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Integer, E> {
+                Ok(Integer(number.into()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Request<'a> {
     #[serde(borrow)]
@@ -118,17 +148,17 @@ pub(super) struct Request<'a> {
     pub(super) reasoning_effort: Option<Str<'a>>,
     pub(super) reasoning: Option<Reasoning<'a>>,
     pub(super) enable_thinking: Option<bool>,
-    pub(super) thinking_budget: Option<u64>,
+    pub(super) thinking_budget: Option<i64>,
     pub(super) chat_template_kwargs: Option<Extra>,
-    pub(super) max_tokens: Option<u64>,
-    pub(super) max_completion_tokens: Option<u64>,
+    pub(super) max_tokens: Option<i64>,
+    pub(super) max_completion_tokens: Option<i64>,
     pub(super) temperature: Option<f64>,
     pub(super) top_p: Option<f64>,
-    pub(super) top_k: Option<u64>,
+    pub(super) top_k: Option<i64>,
     pub(super) presence_penalty: Option<f64>,
     pub(super) frequency_penalty: Option<f64>,
     pub(super) repetition_penalty: Option<f64>,
-    pub(super) seed: Option<i64>,
+    pub(super) seed: Option<Integer>,
     #[serde(borrow)]
     pub(super) stop: Option<Stop<'a>>,
     pub(super) n: Option<u64>,
@@ -285,7 +315,7 @@ pub(super) struct Reasoning<'a> {
     #[serde(borrow)]
     pub(super) effort: Option<Str<'a>>,
     pub(super) enabled: Option<bool>,
-    pub(super) max_tokens: Option<u64>,
+    pub(super) max_tokens: Option<i64>,
     #[serde(flatten)]
     pub(super) extra: Extra,
 }

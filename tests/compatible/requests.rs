@@ -117,7 +117,7 @@ async fn b7_the_portal_is_stricter() {
 /// B7, C1, C2: how each kind is told to think or not.
 #[tokio::test]
 async fn c2_thinking_per_server() {
-    let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<u64>| {
+    let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<i64>| {
         let mut request = request();
         request.reasoning.effort = effort;
         request.reasoning.enabled = enabled;
@@ -358,6 +358,37 @@ async fn unknown_fields_pass_in_every_object() {
     ] {
         let body = through(Server::SgLang, json!({"response_format": format})).await;
         assert_eq!(body["response_format"], format);
+    }
+}
+
+/// What is no number of tokens has a meaning of its own at most servers: "none", "all", "any".
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn numbers_below_zero_pass() {
+    let numbers = json!({"top_k": -1, "max_tokens": -1, "thinking_budget": -1});
+    for server in [Server::Generic, Server::LmStudio] {
+        let body = through(server, numbers.clone()).await;
+        for (name, value) in numbers.as_object().expect("an object") {
+            assert_eq!(&body[name], value, "{server:?} {name}");
+        }
+    }
+    let body = through(Server::DashScope, numbers).await;
+    assert_eq!(
+        (&body["thinking_budget"], &body["enable_thinking"]),
+        (&json!(-1), &json!(true)),
+        "a budget without an end is one"
+    );
+    for seed in ["-1", "18446744073709551615", "9223372036854775808"] {
+        let seed: Value = serde_json::from_str(seed).expect("a number");
+        let body = through(Server::Vllm, json!({ "seed": seed })).await;
+        assert_eq!(body["seed"], seed);
+    }
+    // B7: the limits are for those who ask for more.
+    let ask = |tokens: i64| json!({"model": "vision-model", "max_completion_tokens": tokens});
+    for (tokens, sent) in [(-1, -1), (0, 0), (9, 9), (40_000, 32_768)] {
+        let body = through(Server::Portal, ask(tokens)).await;
+        assert_eq!(body["max_tokens"], sent);
+        assert!(body.get("max_completion_tokens").is_none());
     }
 }
 

@@ -62,7 +62,10 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     }
 
     let sampling = &request.sampling;
-    let limit = names.max_tokens(model, server).unwrap_or(u64::MAX);
+    // What is below 0 asks for no number, and is left to the server.
+    let limit = names
+        .max_tokens(model, server)
+        .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     object.some("max_tokens", sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
     object.some("temperature", sampling.temperature.as_ref());
     object.some("top_p", sampling.top_p.as_ref());

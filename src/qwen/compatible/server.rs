@@ -184,14 +184,14 @@ impl Server {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Thinking {
     pub(super) enable_thinking: Option<bool>,
-    pub(super) budget: Option<u64>,
+    pub(super) budget: Option<i64>,
     pub(super) effort: Option<ReasoningEffort>,
     /// `chat_template_kwargs.enable_thinking`.
     pub(super) template: Option<bool>,
 }
 
 /// The budget that stands for an effort (B7); none for the highest.
-fn budget(effort: &ReasoningEffort) -> Option<u64> {
+fn budget(effort: &ReasoningEffort) -> Option<i64> {
     match effort {
         ReasoningEffort::Low => Some(1024),
         ReasoningEffort::Medium => Some(8192),
