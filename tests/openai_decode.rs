@@ -110,6 +110,49 @@ fn text_that_is_no_json_says_where() {
     assert!(error.message().contains("byte 10"), "{error}");
 }
 
+/// JSON allows them, and the error is not that it is none.
+#[test]
+fn a_number_beyond_all_range_is_named() {
+    for (more, param) in [
+        (r#""vendor":1e400"#, "vendor"),
+        (r#""vendor":{"a":[0,-1e400]}"#, "vendor.a[1]"),
+        (r#""temperature":1e999"#, "temperature"),
+        (
+            r#""tools":[{"type":"function","function":{"name":"f","parameters":{"maximum":1e400}}}]"#,
+            "tools[0].function.parameters.maximum",
+        ),
+        (
+            r#""messages":[{"role":"user","content":[{"type":"x","y":1e400}]}]"#,
+            "messages[0].content[0].y",
+        ),
+    ] {
+        let text = format!(r#"{{"model":"m",{more}}}"#);
+        let error = decode(&Bytes::from(text)).expect_err(param);
+        assert_eq!((error.param(), error.code()), (Some(param), Some("invalid_value")), "{error}");
+        assert!(error.message().contains("number out of range"), "{error}");
+        assert!(!error.message().contains("not valid JSON"), "{error}");
+    }
+}
+
+/// The numbers of unknown fields are kept by their value: see `chat::Extra`.
+#[test]
+fn numbers_of_unknown_fields_are_kept_by_their_value() {
+    for (sent, kept) in [
+        ("18446744073709551615", "18446744073709551615"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("0.1", "0.1"),
+        ("12345678901234567890123", "1.2345678901234568e+22"),
+        ("1.0E5", "100000.0"),
+        ("123456.789012345", "123456.789012345"),
+    ] {
+        let text = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"vendor":{sent}}}"#
+        );
+        let request = decode(&Bytes::from(text)).expect("valid");
+        assert_eq!(request.extra["vendor"].to_string(), kept);
+    }
+}
+
 #[test]
 fn a_long_value_is_not_quoted_whole() {
     let error = decode(&body(&request(json!({"stream": "é".repeat(5000)})))).expect_err("a string");

@@ -9,6 +9,13 @@ use serde_json::{Map, Value};
 use super::{Message, Text, Tool, ToolChoice};
 
 /// JSON fields that the vocabulary does not name, in the client's order.
+///
+/// Numbers are kept by their value and not by their spelling, here and in the schemas of tools:
+/// integers of 64 bits, with or without a sign, exactly; all others as an `f64`, so that
+/// `12345678901234567890123` goes on as `1.2345678901234568e+22` and `1.0E5` as `100000.0`. That is
+/// the nearest one or, of numbers with 16 digits and more or with large exponents, one next to it,
+/// unless the application turns on the feature `float_roundtrip` of `serde_json`. Where digits
+/// matter, a string holds them: strings, names and their order are kept.
 pub type Extra = Map<String, Value>;
 
 /// A chat request in the middle of the stack.

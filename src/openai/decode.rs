@@ -26,7 +26,9 @@ const LARGE: usize = 64 * 1024;
 /// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
 ///
 /// Strings without escapes are slices of `body`; nothing is copied but those with escapes.
-/// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like. Beside what OpenAI documents
+/// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like; of
+/// their numbers [`Extra`] says what is kept, and one beyond an `f64`, such as `1e400`, is an
+/// error. Beside what OpenAI documents
 /// it takes what clients are known to send: a URL string for `image_url`, an object for a call's
 /// `arguments`, function tools without the inner `function`, the thinking options of Qwen
 /// servers, and `qwen_chat_id` with `qwen_parent_id`. What could not be answered is refused:

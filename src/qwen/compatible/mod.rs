@@ -73,6 +73,8 @@
 //!
 //! Requests go out as the client wrote them, with these exceptions; fields that the vocabulary
 //! does not know, such as `enable_search`, `search_options` or `cache_control` of DashScope, pass.
+//! Numbers in such fields, and in the schemas of tools, pass by their value: [`Extra`](crate::chat::Extra)
+//! says which of them are written in another way.
 //!
 //! | server | what is different |
 //! | --- | --- |
