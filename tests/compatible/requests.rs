@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -112,6 +112,95 @@ async fn b7_the_portal_is_stricter() {
     assert_eq!(roles, ["system", "user"], "a system message, and neighbours of one role merged");
     assert_eq!(body["messages"][1]["content"], "a\n\nb");
     assert!(body.get("tools").is_none());
+}
+
+/// B7: the portal is told that qwen-code asks, whatever the client calls itself; a credential may
+/// bring another name.
+#[tokio::test]
+async fn b7_the_portals_headers() {
+    let ask = |server: Server, agent: Option<HeaderValue>| async move {
+        let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
+        let seen = Arc::clone(&upstream.seen);
+        let service =
+            ServiceBuilder::new().layer(CompatibleLayer::new(server)).service(upstream.service());
+        let mut chat = Request::new(request());
+        chat.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
+        drop(service.oneshot(chat).await.expect("committed"));
+        let (_, headers, _) = seen.lock().expect("not poisoned").take().expect("called");
+        headers
+    };
+    let the_clients = HeaderValue::from_static("OpenAI/Python 2.0");
+    for agent in [None, Some(the_clients.clone())] {
+        let headers = ask(Server::Portal, agent).await;
+        let agent = headers["user-agent"].to_str().expect("ASCII");
+        let platform = agent.strip_prefix("QwenCode/").and_then(|rest| rest.split_once(" ("));
+        let (version, platform) = platform.expect("a version and a platform");
+        assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{agent}");
+        assert!(platform.ends_with(')') && platform.contains("; "), "{agent}");
+        assert_eq!(headers["x-dashscope-useragent"], agent);
+        assert_eq!(headers["x-dashscope-cachecontrol"], "enable");
+        assert_eq!(headers["x-dashscope-authtype"], "qwen-oauth");
+    }
+    let mut the_credentials = HeaderValue::from_static("QwenCode/9.9.9 (a; b)");
+    the_credentials.set_sensitive(true);
+    let headers = ask(Server::Portal, Some(the_credentials.clone())).await;
+    assert_eq!(headers["user-agent"], the_credentials);
+    assert_eq!(headers["x-dashscope-useragent"], the_credentials);
+    // Nobody else is told so.
+    let headers = ask(Server::DashScope, Some(the_clients.clone())).await;
+    assert_eq!(headers["user-agent"], the_clients);
+    assert!(!headers.contains_key("x-dashscope-useragent"));
+}
+
+/// B7: `cache_control` ends a system message of parts too, unless the client has placed it.
+#[tokio::test]
+async fn b7_a_system_message_of_parts_is_cached() {
+    let text = |text: &str| Part::new(PartKind::Text(text.into()));
+    let marked = |mut part: Part, kind: &str| {
+        part.extra.insert("cache_control".into(), json!({ "type": kind }));
+        part
+    };
+    for (parts, expected) in [
+        (
+            vec![text("a"), text("b")],
+            json!([{"type": "text", "text": "a"},
+                {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}]),
+        ),
+        (
+            vec![marked(text("a"), "own"), text("b")],
+            json!([{"type": "text", "text": "a", "cache_control": {"type": "own"}},
+                {"type": "text", "text": "b"}]),
+        ),
+        (vec![], json!([])),
+    ] {
+        let mut system = Message::empty(Role::Developer);
+        system.content = Some(Content::Parts(parts));
+        let request = ChatRequest::new("m", vec![system, Message::new(Role::User, "x")]);
+        let (_, _, body) = sent(Server::Portal, request).await;
+        assert_eq!(body["messages"][0]["content"], expected);
+        assert_eq!(body["messages"][1]["content"], "x");
+    }
+}
+
+/// B7: what is merged is text; thinking that a client sends back belongs to its own message.
+#[tokio::test]
+async fn b7_messages_with_thinking_are_not_merged() {
+    let mut thought = Message::new(Role::Assistant, "b");
+    thought.reasoning = Some("hm".into());
+    let plain = |text: &str| Message::new(Role::Assistant, text);
+    for (messages, contents) in [
+        (vec![plain("a"), thought.clone(), plain("c")], vec!["a", "b", "c"]),
+        (vec![thought.clone(), thought], vec!["b", "b"]),
+        (vec![plain("a"), plain("c")], vec!["a\n\nc"]),
+    ] {
+        let count = messages.iter().filter(|message| message.reasoning.is_some()).count();
+        let (_, _, body) = sent(Server::Portal, ChatRequest::new("m", messages)).await;
+        let messages = &body["messages"].as_array().expect("messages")[1..];
+        let sent: Vec<_> = messages.iter().map(|message| &message["content"]).collect();
+        assert_eq!(sent, contents);
+        let thinks = messages.iter().filter(|message| message["reasoning_content"] == "hm");
+        assert_eq!(thinks.count(), count);
+    }
 }
 
 /// B7, C1, C2: how each kind is told to think or not.

@@ -80,7 +80,7 @@
 //! | --- | --- |
 //! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out |
 //! | DashScope (C1) | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
-//! | portal (B7) | the same; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
+//! | portal (B7) | the same; qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
 //! | vLLM, SGLang, llama.cpp (C2) | thinking is turned on and off with `chat_template_kwargs` |
 //! | Ollama (C2) | thinking is turned on and off with `reasoning_effort` |
 //!

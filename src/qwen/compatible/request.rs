@@ -178,6 +178,7 @@ fn can_merge(last: &Message, next: &Message) -> bool {
         message.tool_calls.is_empty()
             && message.tool_call_id.is_none()
             && message.name.is_none()
+            && message.reasoning.is_none()
             && message.extra.is_empty()
             && message.content.as_ref().is_none_or(|content| content.media().next().is_none())
     };
@@ -200,18 +201,13 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
     object.text("role", wire_role(message.role));
     object.with("content", |out| match &message.content {
         None => out.json(if message.tool_calls.is_empty() { b"\"\"" } else { b"null" }),
-        Some(Content::Text(text)) if server == Server::Portal && message.role.is_instruction() => {
-            let mut part = Part::new(PartKind::Text(text.clone()));
-            part.extra.insert(
-                "cache_control".into(),
-                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
-            );
-            list_into(out, [&part].into_iter(), part_into);
+        Some(content) if server == Server::Portal && message.role.is_instruction() => {
+            instruction_into(out, content);
         }
         Some(Content::Text(text)) => out.string(text),
         Some(content @ Content::Parts(parts)) => {
             let text_alone = content.media().next().is_none();
-            if text_alone && server == Server::Portal && !message.role.is_instruction() {
+            if text_alone && server == Server::Portal {
                 out.string(&content.text());
             } else {
                 list_into(out, parts.iter(), part_into);
@@ -232,6 +228,34 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
     }
     object.extra(&message.extra, &[]);
     object.close();
+}
+
+/// Writes the content of a system message for the portal: as parts, of which the last ends what
+/// is worth keeping, unless the client has said so of one itself (B7).
+fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
+    let text;
+    let parts = match content {
+        Content::Text(only) => {
+            text = [Part::new(PartKind::Text(only.clone()))];
+            &text
+        }
+        Content::Parts(parts) => parts.as_slice(),
+    };
+    let is_marked = |part: &Part| match &part.kind {
+        PartKind::Other(whole) => whole.contains_key("cache_control"),
+        _ => part.extra.contains_key("cache_control"),
+    };
+    match parts.split_last() {
+        Some((last, others)) if !parts.iter().any(is_marked) => {
+            let mut last = last.clone();
+            last.extra.insert(
+                "cache_control".into(),
+                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
+            );
+            list_into(out, others.iter().chain([&last]), part_into);
+        }
+        _ => list_into(out, parts.iter(), part_into),
+    }
 }
 
 fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
