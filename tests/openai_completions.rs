@@ -98,6 +98,29 @@ async fn a_prompt_becomes_the_one_message_of_a_chat() {
     assert_ne!(chat.tenant, tower_qwen::chat::Tenant::default(), "whose key it was is known");
 }
 
+/// The newer name of the limit is the same limit, and goes no further under its own name.
+#[tokio::test]
+async fn there_is_one_limit_of_tokens() {
+    let more = json!({"max_tokens": 9, "max_completion_tokens": 7});
+    let (_, request) = answered(ask(more), stream::iter([STOP])).await;
+    let chat = request.expect("called").into_body();
+    assert_eq!(chat.sampling.max_tokens, Some(7));
+    assert!(chat.extra.is_empty(), "{:?}", chat.extra);
+}
+
+/// A field that is there twice is of no certain meaning, also where its name has escapes.
+#[tokio::test]
+async fn a_field_may_be_there_once() {
+    for twice in [r#""prompt":"a","prompt":"b""#, r#""prompt":"a","prom\u0070t":"b""#] {
+        let body = Bytes::from(format!(r#"{{"model":"m",{twice}}}"#));
+        let request = Request::post("/v1/completions").body(Full::new(body)).expect("a request");
+        let (response, request) = answered(request, stream::iter([STOP])).await;
+        assert!(request.is_none());
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert!(text(response).await.contains("duplicate field `prompt`"));
+    }
+}
+
 #[tokio::test]
 async fn a_list_of_one_prompt_is_a_prompt() {
     let (_, request) = answered(ask(json!({"prompt": ["only"]})), stream::iter([STOP])).await;
@@ -219,6 +242,17 @@ async fn what_is_wrong_with_a_request_is_said() {
         (json!({"model": ""}), "model", "invalid_value"),
         (json!({"messages": []}), "messages", "unsupported_parameter"),
         (json!({"tools": []}), "tools", "unsupported_parameter"),
+        (json!({"tool_choice": "auto"}), "tool_choice", "unsupported_parameter"),
+        (json!({"parallel_tool_calls": false}), "parallel_tool_calls", "unsupported_parameter"),
+        (json!({"functions": []}), "functions", "unsupported_parameter"),
+        (json!({"function_call": "auto"}), "function_call", "unsupported_parameter"),
+        (json!({"qwen_chat_id": "c"}), "qwen_chat_id", "unsupported_parameter"),
+        (json!({"qwen_parent_id": "p"}), "qwen_parent_id", "unsupported_parameter"),
+        (json!({"top_logprobs": 1}), "top_logprobs", "unsupported_parameter"),
+        (json!({"max_completion_tokens": "x"}), "max_completion_tokens", "invalid_type"),
+        (json!({"temperature": "x"}), "temperature", "invalid_type"),
+        (json!({"stop": [1]}), "stop[0]", "invalid_type"),
+        (json!({"suffix": 1}), "suffix", "invalid_type"),
         (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage", "invalid_type"),
     ];
     for (more, param, code) in cases {

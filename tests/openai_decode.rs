@@ -60,13 +60,26 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"tools": [{"type": "function", "function": {"name": ""}}]}), "tools[0].function.name", "invalid_value"),
         (json!({"tool_choice": "maybe"}), "tool_choice", "invalid_value"),
         (json!({"tool_choice": {"type": "function", "function": {"name": "g"}}}), "tool_choice", "invalid_value"),
-        (json!({"response_format": {"type": "xml"}}), "response_format.type", "invalid_value"),
+        (json!({"response_format": {"type": 5}}), "response_format.type", "invalid_type"),
+        (json!({"response_format": {"schema": {}}}), "response_format.type", "missing_required_parameter"),
+        (json!({"response_format": {"type": "json_schema", "json_schema": "x"}}), "response_format.json_schema", "invalid_type"),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema", "missing_required_parameter"),
         (json!({"stream": "yes"}), "stream", "invalid_type"),
         (json!({"temperature": "hot"}), "temperature", "invalid_type"),
-        (json!({"max_tokens": -1}), "max_tokens", "invalid_type"),
+        (json!({"max_tokens": "9"}), "max_tokens", "invalid_type"),
+        (json!({"max_tokens": 1.5}), "max_tokens", "invalid_type"),
+        (json!({"max_completion_tokens": 1.5}), "max_completion_tokens", "invalid_type"),
+        (json!({"top_k": "all"}), "top_k", "invalid_type"),
+        (json!({"top_k": 0.5}), "top_k", "invalid_type"),
+        (json!({"seed": "x"}), "seed", "invalid_type"),
+        (json!({"seed": 0.5}), "seed", "invalid_type"),
+        (json!({"seed": [1]}), "seed", "invalid_type"),
+        (json!({"thinking_budget": true}), "thinking_budget", "invalid_type"),
         (json!({"n": 2}), "n", "invalid_value"),
         (json!({"functions": []}), "functions", "unsupported_parameter"),
+        (json!({"logprobs": true}), "logprobs", "unsupported_parameter"),
+        (json!({"logprobs": 2}), "logprobs", "unsupported_parameter"),
+        (json!({"logprobs": false, "top_logprobs": 2}), "top_logprobs", "unsupported_parameter"),
         (json!({"qwen_parent_id": "p"}), "qwen_parent_id", "invalid_value"),
     ];
     for (more, param, code) in cases {
@@ -95,6 +108,49 @@ fn text_that_is_no_json_says_where() {
     }
     let error = decode(&Bytes::from_static(b"{\"model\":\"\xff\"}")).expect_err("not UTF-8");
     assert!(error.message().contains("byte 10"), "{error}");
+}
+
+/// JSON allows them, and the error is not that it is none.
+#[test]
+fn a_number_beyond_all_range_is_named() {
+    for (more, param) in [
+        (r#""vendor":1e400"#, "vendor"),
+        (r#""vendor":{"a":[0,-1e400]}"#, "vendor.a[1]"),
+        (r#""temperature":1e999"#, "temperature"),
+        (
+            r#""tools":[{"type":"function","function":{"name":"f","parameters":{"maximum":1e400}}}]"#,
+            "tools[0].function.parameters.maximum",
+        ),
+        (
+            r#""messages":[{"role":"user","content":[{"type":"x","y":1e400}]}]"#,
+            "messages[0].content[0].y",
+        ),
+    ] {
+        let text = format!(r#"{{"model":"m",{more}}}"#);
+        let error = decode(&Bytes::from(text)).expect_err(param);
+        assert_eq!((error.param(), error.code()), (Some(param), Some("invalid_value")), "{error}");
+        assert!(error.message().contains("number out of range"), "{error}");
+        assert!(!error.message().contains("not valid JSON"), "{error}");
+    }
+}
+
+/// The numbers of unknown fields are kept by their value: see `chat::Extra`.
+#[test]
+fn numbers_of_unknown_fields_are_kept_by_their_value() {
+    for (sent, kept) in [
+        ("18446744073709551615", "18446744073709551615"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("0.1", "0.1"),
+        ("12345678901234567890123", "1.2345678901234568e+22"),
+        ("1.0E5", "100000.0"),
+        ("123456.789012345", "123456.789012345"),
+    ] {
+        let text = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"vendor":{sent}}}"#
+        );
+        let request = decode(&Bytes::from(text)).expect("valid");
+        assert_eq!(request.extra["vendor"].to_string(), kept);
+    }
 }
 
 #[test]
@@ -258,7 +314,8 @@ fn options_are_read_in_every_spelling() {
     assert_eq!(several.sampling.max_tokens, Some(5));
     assert!(!several.stream, "the API's default is not to stream");
 
-    let nulls = decoded(json!({"stop": null, "tools": null, "stream": null, "user": null}));
+    let nulls = decoded(json!({"stop": null, "tools": null, "stream": null, "user": null,
+        "logprobs": null, "top_logprobs": 0}));
     assert!(nulls.sampling.stop.is_empty() && nulls.tools.is_empty());
 }
 
@@ -275,6 +332,8 @@ fn thinking_options_are_read_in_every_spelling() {
         (json!({"enable_thinking": false, "reasoning_effort": "high"}), Some(false)),
         (json!({"chat_template_kwargs": {"enable_thinking": false}}), Some(false)),
         (json!({"thinking_budget": 1024}), Some(true)),
+        (json!({"thinking_budget": -1}), Some(true)),
+        (json!({"thinking_budget": 0}), Some(false)),
     ] {
         assert_eq!(decoded(more.clone()).reasoning.wanted(), wanted, "{more}");
     }
@@ -310,6 +369,42 @@ fn tools_keep_their_schema_to_the_letter() {
         decoded(json!({"tool_choice": {"type": "allowed_tools"}})).tool_choice,
         Some(ToolChoice::Other(_))
     ));
+}
+
+/// Servers know types and fields that OpenAI does not: what has any is kept whole.
+#[test]
+fn a_response_format_of_a_server_is_kept_whole() {
+    let read =
+        |format: &Value| decoded(json!({"response_format": format})).into_parts().response_format;
+    assert_eq!(read(&json!({"type": "text"})), Some(ResponseFormat::Text));
+    assert_eq!(read(&json!({"type": "json_object"})), Some(ResponseFormat::JsonObject));
+    for format in [
+        json!({"type": "json_object", "schema": {"type": "object"}}),
+        json!({"schema": {"type": "object"}, "type": "json_schema"}),
+        json!({"type": "json_schema", "json_schema": {"name": "n"}, "vendor": 1}),
+        json!({"type": "structural_tag", "structures": [], "triggers": ["<tag>"]}),
+        json!({"type": "text", "vendor": null}),
+    ] {
+        let Some(ResponseFormat::Other(whole)) = read(&format) else { panic!("{format}") };
+        assert_eq!(Value::Object(whole).to_string(), format.to_string());
+    }
+}
+
+/// A choice of a function is one whatever stands beside the name.
+#[test]
+fn a_tool_choice_with_more_fields_is_kept_whole() {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    for choice in [
+        json!({"type": "function", "function": {"name": "f"}, "vendor": 1}),
+        json!({"type": "function", "function": {"name": "f", "vendor": 1}}),
+    ] {
+        let read = decoded(json!({"tools": tools, "tool_choice": choice})).into_parts().tool_choice;
+        let read = read.expect("given");
+        assert_eq!(read.function(), Some("f"));
+        assert_eq!(read, ToolChoice::Other(choice.clone()));
+        let error = decode(&body(&request(json!({"tool_choice": choice})))).expect_err("no tools");
+        assert_eq!(error.param(), Some("tool_choice"));
+    }
 }
 
 #[test]

@@ -661,6 +661,13 @@ fn choices_are_said_behind_the_question_on_every_turn() {
                 Some(false),
                 "Call the function now in this reply, exactly once, and no other.",
             ),
+            (
+                Some(ToolChoice::Other(
+                    json!({"type": "function", "function": {"name": "now"}, "vendor": 1}),
+                )),
+                None,
+                "Call the function now in this reply, and no other.",
+            ),
             (allowed("auto"), None, "Call only functions out of these in this reply: now."),
             (
                 allowed("required"),

@@ -155,6 +155,9 @@ impl Content {
 pub struct Part {
     /// What the part is.
     pub kind: PartKind,
+    /// Unknown fields inside the kind's own object, which is `image_url`, `video_url`,
+    /// `input_audio` or `file`.
+    pub inner_extra: Extra,
     /// Fields beside the kind's own, such as `cache_control`.
     pub extra: Extra,
 }
@@ -163,7 +166,7 @@ impl Part {
     /// A part of this kind, with nothing beside it.
     #[must_use]
     pub fn new(kind: PartKind) -> Self {
-        Self { kind, extra: Extra::new() }
+        Self { kind, inner_extra: Extra::new(), extra: Extra::new() }
     }
 
     /// The text of a text or refusal part.
@@ -226,18 +229,30 @@ pub struct ToolCall {
     pub name: Text,
     /// The arguments: JSON as a string, as the model or the client wrote it; not checked.
     pub arguments: Text,
-    /// Fields beside these.
+    /// Unknown fields inside the `function` object.
+    pub inner_extra: Extra,
+    /// Fields of the call beside `id`, `type` and `function`.
     pub extra: Extra,
 }
 
 impl ToolCall {
     /// A call of function `name` with `arguments` (JSON text).
     pub fn new(id: impl Into<Text>, name: impl Into<Text>, arguments: impl Into<Text>) -> Self {
-        Self { id: id.into(), name: name.into(), arguments: arguments.into(), extra: Extra::new() }
+        Self {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+            inner_extra: Extra::new(),
+            extra: Extra::new(),
+        }
     }
 }
 
 /// A tool that the request offers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are functions, so a box would save little"
+)]
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Tool {
@@ -273,6 +288,8 @@ pub struct FunctionTool {
     pub strict: Option<bool>,
     /// Fields of the function object beside these.
     pub extra: Extra,
+    /// Fields of the tool beside `type` and `function`, such as `cache_control` (B7).
+    pub outer_extra: Extra,
 }
 
 impl FunctionTool {
@@ -284,6 +301,7 @@ impl FunctionTool {
             parameters: parameters.into(),
             strict: None,
             extra: Extra::new(),
+            outer_extra: Extra::new(),
         }
     }
 }
@@ -301,8 +319,23 @@ pub enum ToolChoice {
     Required,
     /// A call of this function.
     Function(Text),
-    /// Another form, such as `allowed_tools`: the whole JSON object.
+    /// Another form, such as `allowed_tools`, or a function with more than its name: the whole
+    /// JSON object.
     Other(Value),
+}
+
+impl ToolChoice {
+    /// The function that must be called, in either form that names one.
+    #[must_use]
+    pub fn function(&self) -> Option<&str> {
+        match self {
+            Self::Function(name) => Some(name),
+            Self::Other(choice) if choice.get("type")?.as_str()? == "function" => {
+                choice.get("function")?.get("name")?.as_str()
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

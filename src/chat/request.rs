@@ -9,6 +9,13 @@ use serde_json::{Map, Value};
 use super::{Message, Text, Tool, ToolChoice};
 
 /// JSON fields that the vocabulary does not name, in the client's order.
+///
+/// Numbers are kept by their value and not by their spelling, here and in the schemas of tools:
+/// integers of 64 bits, with or without a sign, exactly; all others as an `f64`, so that
+/// `12345678901234567890123` goes on as `1.2345678901234568e+22` and `1.0E5` as `100000.0`. That is
+/// the nearest one or, of numbers with 16 digits and more or with large exponents, one next to it,
+/// unless the application turns on the feature `float_roundtrip` of `serde_json`. Where digits
+/// matter, a string holds them: strings, names and their order are kept.
 pub type Extra = Map<String, Value>;
 
 /// A chat request in the middle of the stack.
@@ -200,6 +207,9 @@ pub enum ResponseFormat {
     JsonObject,
     /// JSON after a schema: the `json_schema` object (`name`, `schema`, `strict`).
     JsonSchema(Value),
+    /// Another type, such as `structural_tag`, or one of these with more fields than OpenAI
+    /// gives it, such as a `schema` beside `json_object`: the whole JSON object.
+    Other(Extra),
 }
 
 /// `stream_options`.
@@ -220,8 +230,9 @@ pub struct ReasoningOptions {
     pub effort: Option<ReasoningEffort>,
     /// `enable_thinking` (also inside `chat_template_kwargs`).
     pub enabled: Option<bool>,
-    /// `thinking_budget` or `reasoning.max_tokens`, in tokens.
-    pub budget: Option<u64>,
+    /// `thinking_budget` or `reasoning.max_tokens`, in tokens; below 0, as some servers have it,
+    /// there is no limit.
+    pub budget: Option<i64>,
 }
 
 impl ReasoningOptions {
@@ -231,7 +242,7 @@ impl ReasoningOptions {
     pub fn wanted(&self) -> Option<bool> {
         self.enabled
             .or_else(|| self.effort.as_ref().map(|effort| !effort.is_off()))
-            .or_else(|| self.budget.map(|budget| budget > 0))
+            .or_else(|| self.budget.map(|budget| budget != 0))
     }
 }
 
@@ -291,22 +302,24 @@ impl From<Text> for ReasoningEffort {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// `max_completion_tokens`, or else `max_tokens`.
-    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`, or else `max_tokens`; below 0, as some servers have it, there is
+    /// no limit.
+    pub max_tokens: Option<i64>,
     /// `temperature`.
     pub temperature: Option<f64>,
     /// `top_p`.
     pub top_p: Option<f64>,
-    /// `top_k`.
-    pub top_k: Option<u64>,
+    /// `top_k`; -1 turns it off at some servers, 0 at others.
+    pub top_k: Option<i64>,
     /// `presence_penalty`.
     pub presence_penalty: Option<f64>,
     /// `frequency_penalty`.
     pub frequency_penalty: Option<f64>,
     /// `repetition_penalty`.
     pub repetition_penalty: Option<f64>,
-    /// `seed`.
-    pub seed: Option<i64>,
+    /// `seed`; which are allowed, negative ones or those of 64 bits without a sign, differs among
+    /// servers.
+    pub seed: Option<i128>,
     /// `stop`: one string or several.
     pub stop: Vec<Text>,
 }
@@ -327,6 +340,7 @@ mod tests {
         assert_eq!(options(Some("none"), None, Some(9)).wanted(), Some(false));
         assert_eq!(options(Some("xhigh"), None, None).wanted(), Some(true));
         assert_eq!(options(None, None, Some(0)).wanted(), Some(false));
+        assert_eq!(options(None, None, Some(-1)).wanted(), Some(true));
     }
 
     #[test]

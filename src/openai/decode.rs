@@ -26,10 +26,13 @@ const LARGE: usize = 64 * 1024;
 /// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
 ///
 /// Strings without escapes are slices of `body`; nothing is copied but those with escapes.
-/// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like. Beside what OpenAI documents
+/// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like; of
+/// their numbers [`Extra`] says what is kept, and one beyond an `f64`, such as `1e400`, is an
+/// error. Beside what OpenAI documents
 /// it takes what clients are known to send: a URL string for `image_url`, an object for a call's
 /// `arguments`, function tools without the inner `function`, the thinking options of Qwen
-/// servers, and `qwen_chat_id` with `qwen_parent_id`.
+/// servers, and `qwen_chat_id` with `qwen_parent_id`. What could not be answered is refused:
+/// more than one answer (`n`), `logprobs`, and `functions`, the form before `tools`.
 ///
 /// # Errors
 ///
@@ -113,6 +116,22 @@ impl<'a> Decoder<'a> {
             return Err(invalid_value("n", "only 1 answer a request is offered"));
         }
 
+        let probabilities = [
+            ("logprobs", wire.logprobs.is_some_and(|value| value != Value::Bool(false))),
+            ("top_logprobs", wire.top_logprobs.is_some_and(|value| value != 0)),
+        ];
+        for (param, is_wanted) in probabilities {
+            if is_wanted {
+                return Err(unsupported(
+                    param,
+                    format!(
+                        "`{param}`: probabilities of tokens are not offered here; over an API, a \
+                         proxy with `--tools off` passes requests and answers on untouched"
+                    ),
+                ));
+            }
+        }
+
         let messages = messages
             .into_iter()
             .enumerate()
@@ -131,7 +150,7 @@ impl<'a> Decoder<'a> {
         );
         request.tool_choice =
             wire.tool_choice.map(|choice| self.tool_choice(choice)).transpose()?;
-        if let Some(ToolChoice::Function(name)) = &request.tool_choice
+        if let Some(name) = request.tool_choice.as_ref().and_then(ToolChoice::function)
             && !request
                 .tools
                 .iter()
@@ -180,7 +199,7 @@ impl<'a> Decoder<'a> {
             presence_penalty: wire.presence_penalty,
             frequency_penalty: wire.frequency_penalty,
             repetition_penalty: wire.repetition_penalty,
-            seed: wire.seed,
+            seed: wire.seed.map(|seed| seed.0),
             stop: match wire.stop {
                 None => Vec::new(),
                 Some(wire::Stop::Text(one)) => vec![self.text(one)],
@@ -273,12 +292,25 @@ impl<'a> Decoder<'a> {
     fn content(&self, raw: &RawValue, at: impl Fn() -> String) -> Result<Content, Error> {
         match raw.get().as_bytes().first() {
             Some(b'"') => self.long(raw, at).map(Content::Text),
-            Some(b'[') => parse::nested::<Vec<wire::Part<'_>>>(raw, &at())?
-                .into_iter()
-                .enumerate()
-                .map(|(place, part)| self.part(part, || format!("{}[{place}]", at())))
-                .collect::<Result<_, _>>()
-                .map(Content::Parts),
+            Some(b'[') => {
+                let parts: Vec<wire::Part<'_>> = parse::nested(raw, &at())?;
+                // Of a kind that is not known any field may be of any meaning.
+                let mut whole: Vec<Extra> = if parts.iter().all(wire::Part::is_known) {
+                    Vec::new()
+                } else {
+                    parse::nested(raw, &at())?
+                };
+                parts
+                    .into_iter()
+                    .enumerate()
+                    .map(|(place, part)| {
+                        let at = || format!("{}[{place}]", at());
+                        let whole = whole.get_mut(place).map(std::mem::take);
+                        self.part(part, whole.unwrap_or_default(), at)
+                    })
+                    .collect::<Result<_, _>>()
+                    .map(Content::Parts)
+            }
             _ => Err(parse::not_expected(raw, at(), "a string or an array of content parts")),
         }
     }
@@ -294,17 +326,29 @@ impl<'a> Decoder<'a> {
             Some(raw) if raw.get().starts_with('{') => self.slice(raw.get()),
             Some(raw) => self.long(raw, at)?,
         };
-        Ok(ToolCall::new(self.some(id).unwrap_or_default(), self.text(function.name), arguments))
+        let id = self.some(id).unwrap_or_default();
+        Ok(ToolCall {
+            inner_extra: function.extra,
+            ..ToolCall::new(id, self.text(function.name), arguments)
+        })
     }
 
-    fn part(&self, wire: wire::Part<'_>, at: impl Fn() -> String) -> Result<Part, Error> {
+    /// Reads a part; one of a kind that is not known is kept as the `whole` that it is.
+    fn part(
+        &self,
+        wire: wire::Part<'_>,
+        whole: Extra,
+        at: impl Fn() -> String,
+    ) -> Result<Part, Error> {
         let under = |field: &str| format!("{}.{field}", at());
         let kind = wire.kind.ok_or_else(|| missing(under("type")))?;
         let url = |url: wire::Url<'_>| match url {
-            wire::Url::Text(url) => (self.text(url), None),
-            wire::Url::Object(object) => (self.text(object.url), self.some(object.detail)),
+            wire::Url::Text(url) => (self.text(url), None, Extra::new()),
+            wire::Url::Object(object) => {
+                (self.text(object.url), self.some(object.detail), object.extra)
+            }
         };
-        let mut extra = wire.extra;
+        let mut inner_extra = Extra::new();
         let kind = match &*kind.0 {
             // The second and third are the names of the Responses API, which some clients mix in.
             "text" | "input_text" | "output_text" => {
@@ -315,17 +359,23 @@ impl<'a> Decoder<'a> {
                 PartKind::Refusal(self.some(wire.refusal).ok_or_else(|| missing(under("refusal")))?)
             }
             "image_url" => {
-                let (url, detail) =
+                let (url, detail, extra) =
                     wire.image_url.map(url).ok_or_else(|| missing(under("image_url")))?;
+                inner_extra = extra;
                 PartKind::Image { url, detail }
             }
             "video_url" => {
-                let (url, _) =
+                let (url, detail, extra) =
                     wire.video_url.map(url).ok_or_else(|| missing(under("video_url")))?;
+                inner_extra = extra;
+                if let Some(detail) = detail {
+                    inner_extra.insert("detail".into(), detail.as_str().into());
+                }
                 PartKind::Video { url }
             }
             "input_audio" => {
                 let audio = wire.input_audio.ok_or_else(|| missing(under("input_audio")))?;
+                inner_extra = audio.extra;
                 PartKind::Audio { data: self.text(audio.data), format: self.some(audio.format) }
             }
             "file" => {
@@ -333,23 +383,16 @@ impl<'a> Decoder<'a> {
                 if file.file_id.is_none() && file.file_data.is_none() {
                     return Err(missing(under("file.file_data")));
                 }
+                inner_extra = file.extra;
                 PartKind::File {
                     id: self.some(file.file_id),
                     data: self.some(file.file_data),
                     name: self.some(file.filename),
                 }
             }
-            other => {
-                let mut whole = Extra::new();
-                whole.insert("type".into(), other.into());
-                if let Some(text) = wire.text {
-                    whole.insert("text".into(), parse::nested(text, &under("text"))?);
-                }
-                whole.append(&mut extra);
-                PartKind::Other(whole)
-            }
+            _ => return Ok(Part::new(PartKind::Other(whole))),
         };
-        Ok(Part { kind, extra })
+        Ok(Part { kind, inner_extra, extra: wire.extra })
     }
 
     fn tool_choice(&self, wire: wire::ToolChoice<'_>) -> Result<ToolChoice, Error> {
@@ -364,10 +407,17 @@ impl<'a> Decoder<'a> {
                 )),
             },
             wire::ToolChoice::Object(object) => {
-                let function = object.get("function").and_then(|function| function.get("name"));
-                match (object.get("type").and_then(Value::as_str), function) {
+                let function = object.get("function").and_then(Value::as_object);
+                let name = function.and_then(|function| function.get("name"));
+                match (object.get("type").and_then(Value::as_str), name) {
                     (Some("function"), Some(Value::String(name))) => {
-                        Ok(ToolChoice::Function(name.as_str().into()))
+                        let is_plain =
+                            object.len() == 2 && function.is_some_and(|it| it.len() == 1);
+                        Ok(if is_plain {
+                            ToolChoice::Function(name.as_str().into())
+                        } else {
+                            ToolChoice::Other(Value::Object(object))
+                        })
                     }
                     (Some("function"), _) => Err(missing("tool_choice.function.name")),
                     (Some(_), _) => Ok(ToolChoice::Other(Value::Object(object))),
@@ -440,13 +490,13 @@ fn tool(index: usize, wire: wire::Tool) -> Result<Tool, Error> {
         whole.extend(wire.extra);
         return Ok(Tool::Other(Value::Object(whole)));
     }
-    let (function, name) = match wire.function {
-        Some(function) => (function, at("function.name")),
+    let (function, outer_extra, name) = match wire.function {
+        Some(function) => (function, wire.extra, at("function.name")),
         // The form of the Responses API, which some clients mix in.
         None if wire.extra.contains_key("name") => {
             let function = serde_json::from_value(Value::Object(wire.extra))
                 .map_err(|error| invalid_value(format!("tools[{index}]"), error))?;
-            (function, at("name"))
+            (function, Extra::new(), at("name"))
         }
         None => return Err(missing(at("function"))),
     };
@@ -460,20 +510,38 @@ fn tool(index: usize, wire: wire::Tool) -> Result<Tool, Error> {
         parameters: parameters.map(Value::Object),
         strict,
         extra,
+        outer_extra,
     }))
 }
 
-fn response_format(wire: wire::ResponseFormat) -> Result<ResponseFormat, Error> {
-    match wire.kind.as_str() {
-        "text" => Ok(ResponseFormat::Text),
-        "json_object" => Ok(ResponseFormat::JsonObject),
-        "json_schema" => wire
-            .json_schema
-            .map(|schema| ResponseFormat::JsonSchema(Value::Object(schema)))
-            .ok_or_else(|| missing("response_format.json_schema")),
-        other => Err(invalid_value(
-            "response_format.type",
-            format_args!("`{}` is none of text, json_object, json_schema", clip(other)),
-        )),
+/// The plain forms by their names, and any other whole: servers have types and fields of their
+/// own.
+fn response_format(wire: Extra) -> Result<ResponseFormat, Error> {
+    let kind = match wire.get("type") {
+        Some(Value::String(kind)) => kind.as_str(),
+        None | Some(Value::Null) => return Err(missing("response_format.type")),
+        Some(_) => {
+            return Err(parse::wrong_type("response_format.type".into(), "expected a string"));
+        }
+    };
+    match (kind, wire.get("json_schema")) {
+        ("text", None) if wire.len() == 1 => Ok(ResponseFormat::Text),
+        ("json_object", None) if wire.len() == 1 => Ok(ResponseFormat::JsonObject),
+        ("json_schema", Some(schema @ Value::Object(_))) if wire.len() == 2 => {
+            Ok(ResponseFormat::JsonSchema(schema.clone()))
+        }
+        ("json_schema", Some(Value::Object(_))) => Ok(ResponseFormat::Other(wire)),
+        ("json_schema", None | Some(Value::Null)) => {
+            // llama.cpp takes it without a name.
+            if wire.get("schema").is_some_and(|schema| !schema.is_null()) {
+                Ok(ResponseFormat::Other(wire))
+            } else {
+                Err(missing("response_format.json_schema"))
+            }
+        }
+        ("json_schema", Some(_)) => {
+            Err(parse::wrong_type("response_format.json_schema".into(), "expected an object"))
+        }
+        _ => Ok(ResponseFormat::Other(wire)),
     }
 }

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use tower_layer::Layer;
-
 use super::OpenAi;
 use crate::sse::KeepAlive;
 
@@ -44,40 +42,49 @@ impl Config {
     }
 }
 
-impl OpenAiLayer {
-    /// An edge that takes bodies of up to 32 MiB and keeps quiet streams alive every 15 s.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { config: Config::new(Api::Chat) }
-    }
+/// What the edges of both APIs have in common: their options, and that they are layers.
+macro_rules! edge {
+    ($layer:ident, $service:ident, $api:expr) => {
+        impl $layer {
+            /// An edge that takes bodies of up to 32 MiB and keeps quiet streams alive every 15 s.
+            #[must_use]
+            pub const fn new() -> Self {
+                Self { config: $crate::openai::layer::Config::new($api) }
+            }
 
-    /// The largest body to read, in bytes; a larger one is answered with 413.
-    #[must_use]
-    pub const fn max_body(mut self, bytes: usize) -> Self {
-        self.config.max_body = bytes;
-        self
-    }
+            /// The largest body to read, in bytes; a larger one is answered with 413.
+            #[must_use]
+            pub const fn max_body(mut self, bytes: usize) -> Self {
+                self.config.max_body = bytes;
+                self
+            }
 
-    /// After how much quiet a stream gets a comment line, so that proxies and clients do not
-    /// take it for dead; `None` for never. It is sent between events only, and does not count as
-    /// progress of the upstream.
-    #[must_use]
-    pub const fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
-        self.config.keep_alive = keep_alive;
-        self
-    }
+            /// After how much quiet a stream gets a comment line, so that proxies and clients do
+            /// not take it for dead; `None` for never. It is sent between events only, and does
+            /// not count as progress of the upstream.
+            #[must_use]
+            pub const fn keep_alive(mut self, keep_alive: Option<$crate::sse::KeepAlive>) -> Self {
+                self.config.keep_alive = keep_alive;
+                self
+            }
+        }
+
+        impl Default for $layer {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl<S> ::tower_layer::Layer<S> for $layer {
+            type Service = $service<S>;
+
+            fn layer(&self, inner: S) -> $service<S> {
+                $service::new(inner, self.config)
+            }
+        }
+    };
 }
 
-impl Default for OpenAiLayer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub(super) use edge;
 
-impl<S> Layer<S> for OpenAiLayer {
-    type Service = OpenAi<S>;
-
-    fn layer(&self, inner: S) -> OpenAi<S> {
-        OpenAi::new(inner, self.config)
-    }
-}
+edge!(OpenAiLayer, OpenAi, Api::Chat);

@@ -15,6 +15,9 @@ const MESSAGE_LEN: usize = 300;
 /// What is wrong with a string that is none: clients that cut text by UTF-16 units send such.
 pub(super) const LONE_SURROGATE: &str = "half of a surrogate pair stands alone in it";
 
+/// What is wrong with a number that no `f64` can hold.
+const OUT_OF_RANGE: &str = "number out of range";
+
 /// The body as text.
 pub(super) fn text(body: &Bytes) -> Result<Text, Error> {
     Text::from_utf8(body.clone()).map_err(|error| {
@@ -43,6 +46,9 @@ pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> 
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { param.to_owned() } else { format!("{param}{path}") };
+        if is_out_of_range(error.inner()) {
+            return invalid_value(path, OUT_OF_RANGE);
+        }
         wrong_type(path, &without_place(error.inner()))
     })
 }
@@ -72,7 +78,7 @@ pub(super) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Err
     wrong_type(param, &format!("expected {expected}, found {found}"))
 }
 
-fn wrong_type(param: String, message: &str) -> Error {
+pub(super) fn wrong_type(param: String, message: &str) -> Error {
     Error::invalid(param.clone(), format!("invalid type for `{param}`: {message}"))
         .with_code("invalid_type")
 }
@@ -83,6 +89,12 @@ fn without_place(error: &serde_json::Error) -> Cow<'static, str> {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     clip(message.strip_suffix(place.as_str()).unwrap_or(&message)).into_owned().into()
+}
+
+/// Whether the JSON is valid, and a number in it larger than any `f64`. The parser calls that an
+/// error of syntax, and has no other sign of it than its words.
+fn is_out_of_range(error: &serde_json::Error) -> bool {
+    error.classify() == Category::Syntax && error.to_string().starts_with("number out of range")
 }
 
 /// The error of a parser, with the field that it stopped at.
@@ -99,6 +111,11 @@ fn type_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
                     .with_code("invalid_type");
             }
             wrong_type(path, &message)
+        }
+        Category::Syntax if is_out_of_range(inner) => {
+            let path = error.path().to_string();
+            let param = if path == "." { "body".to_owned() } else { path };
+            invalid_value(param, OUT_OF_RANGE)
         }
         Category::Syntax | Category::Eof | Category::Io => {
             invalid_json(format!("the body is not valid JSON: {}", clip(&message)))
@@ -136,6 +153,6 @@ pub(super) fn invalid_value(
         .with_code("invalid_value")
 }
 
-pub(super) fn unsupported(param: &'static str, message: &'static str) -> Error {
+pub(super) fn unsupported(param: &'static str, message: impl Into<Cow<'static, str>>) -> Error {
     Error::invalid(param, message).with_code("unsupported_parameter")
 }

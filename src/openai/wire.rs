@@ -102,6 +102,36 @@ string_or! {
     map => Object(Extra),
 }
 
+/// An integer with or without a sign.
+///
+/// The parser's own reading of an `i128` calls anything else an error of syntax.
+#[derive(Debug)]
+pub(super) struct Integer(pub(super) i128);
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Integer;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer of 64 bits")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Integer, E> {
+                Ok(Integer(number.into()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Integer, E> {
+                Ok(Integer(number.into()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Request<'a> {
     #[serde(borrow)]
@@ -112,26 +142,29 @@ pub(super) struct Request<'a> {
     #[serde(borrow)]
     pub(super) tool_choice: Option<ToolChoice<'a>>,
     pub(super) parallel_tool_calls: Option<bool>,
-    pub(super) response_format: Option<ResponseFormat>,
+    pub(super) response_format: Option<Extra>,
     pub(super) stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
     pub(super) reasoning_effort: Option<Str<'a>>,
     pub(super) reasoning: Option<Reasoning<'a>>,
     pub(super) enable_thinking: Option<bool>,
-    pub(super) thinking_budget: Option<u64>,
+    pub(super) thinking_budget: Option<i64>,
     pub(super) chat_template_kwargs: Option<Extra>,
-    pub(super) max_tokens: Option<u64>,
-    pub(super) max_completion_tokens: Option<u64>,
+    pub(super) max_tokens: Option<i64>,
+    pub(super) max_completion_tokens: Option<i64>,
     pub(super) temperature: Option<f64>,
     pub(super) top_p: Option<f64>,
-    pub(super) top_k: Option<u64>,
+    pub(super) top_k: Option<i64>,
     pub(super) presence_penalty: Option<f64>,
     pub(super) frequency_penalty: Option<f64>,
     pub(super) repetition_penalty: Option<f64>,
-    pub(super) seed: Option<i64>,
+    pub(super) seed: Option<Integer>,
     #[serde(borrow)]
     pub(super) stop: Option<Stop<'a>>,
     pub(super) n: Option<u64>,
+    /// A boolean in chats, a number in completions.
+    pub(super) logprobs: Option<Value>,
+    pub(super) top_logprobs: Option<Value>,
     pub(super) user: Option<Str<'a>>,
     pub(super) qwen_chat_id: Option<Str<'a>>,
     pub(super) qwen_parent_id: Option<Str<'a>>,
@@ -180,11 +213,32 @@ pub(super) struct Part<'a> {
     pub(super) extra: Extra,
 }
 
+impl Part<'_> {
+    /// Whether it is of a kind that has a meaning here.
+    pub(super) fn is_known(&self) -> bool {
+        self.kind.as_ref().is_none_or(|kind| {
+            matches!(
+                &*kind.0,
+                "text"
+                    | "input_text"
+                    | "output_text"
+                    | "refusal"
+                    | "image_url"
+                    | "video_url"
+                    | "input_audio"
+                    | "file"
+            )
+        })
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct UrlObject<'a> {
     #[serde(borrow)]
     pub(super) url: Str<'a>,
     pub(super) detail: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,6 +246,8 @@ pub(super) struct Audio<'a> {
     #[serde(borrow)]
     pub(super) data: Str<'a>,
     pub(super) format: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +256,8 @@ pub(super) struct File<'a> {
     pub(super) file_id: Option<Str<'a>>,
     pub(super) file_data: Option<Str<'a>>,
     pub(super) filename: Option<Str<'a>>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,6 +279,8 @@ pub(super) struct Function<'a> {
     /// A string of JSON, or from some clients the object.
     #[serde(borrow)]
     pub(super) arguments: Option<&'a RawValue>,
+    #[serde(flatten)]
+    pub(super) extra: Extra,
 }
 
 /// A tool keeps its schema, so nothing is borrowed.
@@ -244,13 +304,6 @@ pub(super) struct ToolFunction {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct ResponseFormat {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) json_schema: Option<Extra>,
-}
-
-#[derive(Debug, Deserialize)]
 pub(super) struct StreamOptions {
     pub(super) include_usage: Option<bool>,
     #[serde(flatten)]
@@ -262,7 +315,7 @@ pub(super) struct Reasoning<'a> {
     #[serde(borrow)]
     pub(super) effort: Option<Str<'a>>,
     pub(super) enabled: Option<bool>,
-    pub(super) max_tokens: Option<u64>,
+    pub(super) max_tokens: Option<i64>,
     #[serde(flatten)]
     pub(super) extra: Extra,
 }

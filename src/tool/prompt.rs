@@ -212,15 +212,13 @@ fn add_line(messages: &mut Vec<Message>, line: &str) {
 fn choice_line(choice: &ToolChoice, parallel: Option<bool>) -> Option<String> {
     let single = parallel == Some(false);
     let how_many = if single { "exactly one" } else { "at least one" };
+    if let Some(name) = choice.function() {
+        let once = if single { ", exactly once" } else { "" };
+        return Some(format!("Call the function {name} in this reply{once}, and no other."));
+    }
     Some(match choice {
         ToolChoice::None => "Do not call any function in this reply; answer in words.".into(),
         ToolChoice::Required => format!("Call {how_many} function in this reply."),
-        ToolChoice::Function(name) if single => {
-            format!("Call the function {name} in this reply, exactly once, and no other.")
-        }
-        ToolChoice::Function(name) => {
-            format!("Call the function {name} in this reply, and no other.")
-        }
         ToolChoice::Other(value) => match allowed(value) {
             Some((names, required)) => {
                 let names = names.join(", ");
@@ -239,8 +237,8 @@ fn choice_line(choice: &ToolChoice, parallel: Option<bool>) -> Option<String> {
             None if single => SINGLE.into(),
             None => return None,
         },
-        ToolChoice::Auto if single => SINGLE.into(),
-        ToolChoice::Auto => return None,
+        ToolChoice::Auto | ToolChoice::Function(_) if single => SINGLE.into(),
+        ToolChoice::Auto | ToolChoice::Function(_) => return None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -114,10 +114,99 @@ async fn b7_the_portal_is_stricter() {
     assert!(body.get("tools").is_none());
 }
 
+/// B7: the portal is told that qwen-code asks, whatever the client calls itself; a credential may
+/// bring another name.
+#[tokio::test]
+async fn b7_the_portals_headers() {
+    let ask = |server: Server, agent: Option<HeaderValue>| async move {
+        let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
+        let seen = Arc::clone(&upstream.seen);
+        let service =
+            ServiceBuilder::new().layer(CompatibleLayer::new(server)).service(upstream.service());
+        let mut chat = Request::new(request());
+        chat.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
+        drop(service.oneshot(chat).await.expect("committed"));
+        let (_, headers, _) = seen.lock().expect("not poisoned").take().expect("called");
+        headers
+    };
+    let the_clients = HeaderValue::from_static("OpenAI/Python 2.0");
+    for agent in [None, Some(the_clients.clone())] {
+        let headers = ask(Server::Portal, agent).await;
+        let agent = headers["user-agent"].to_str().expect("ASCII");
+        let platform = agent.strip_prefix("QwenCode/").and_then(|rest| rest.split_once(" ("));
+        let (version, platform) = platform.expect("a version and a platform");
+        assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{agent}");
+        assert!(platform.ends_with(')') && platform.contains("; "), "{agent}");
+        assert_eq!(headers["x-dashscope-useragent"], agent);
+        assert_eq!(headers["x-dashscope-cachecontrol"], "enable");
+        assert_eq!(headers["x-dashscope-authtype"], "qwen-oauth");
+    }
+    let mut the_credentials = HeaderValue::from_static("QwenCode/9.9.9 (a; b)");
+    the_credentials.set_sensitive(true);
+    let headers = ask(Server::Portal, Some(the_credentials.clone())).await;
+    assert_eq!(headers["user-agent"], the_credentials);
+    assert_eq!(headers["x-dashscope-useragent"], the_credentials);
+    // Nobody else is told so.
+    let headers = ask(Server::DashScope, Some(the_clients.clone())).await;
+    assert_eq!(headers["user-agent"], the_clients);
+    assert!(!headers.contains_key("x-dashscope-useragent"));
+}
+
+/// B7: `cache_control` ends a system message of parts too, unless the client has placed it.
+#[tokio::test]
+async fn b7_a_system_message_of_parts_is_cached() {
+    let text = |text: &str| Part::new(PartKind::Text(text.into()));
+    let marked = |mut part: Part, kind: &str| {
+        part.extra.insert("cache_control".into(), json!({ "type": kind }));
+        part
+    };
+    for (parts, expected) in [
+        (
+            vec![text("a"), text("b")],
+            json!([{"type": "text", "text": "a"},
+                {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}]),
+        ),
+        (
+            vec![marked(text("a"), "own"), text("b")],
+            json!([{"type": "text", "text": "a", "cache_control": {"type": "own"}},
+                {"type": "text", "text": "b"}]),
+        ),
+        (vec![], json!([])),
+    ] {
+        let mut system = Message::empty(Role::Developer);
+        system.content = Some(Content::Parts(parts));
+        let request = ChatRequest::new("m", vec![system, Message::new(Role::User, "x")]);
+        let (_, _, body) = sent(Server::Portal, request).await;
+        assert_eq!(body["messages"][0]["content"], expected);
+        assert_eq!(body["messages"][1]["content"], "x");
+    }
+}
+
+/// B7: what is merged is text; thinking that a client sends back belongs to its own message.
+#[tokio::test]
+async fn b7_messages_with_thinking_are_not_merged() {
+    let mut thought = Message::new(Role::Assistant, "b");
+    thought.reasoning = Some("hm".into());
+    let plain = |text: &str| Message::new(Role::Assistant, text);
+    for (messages, contents) in [
+        (vec![plain("a"), thought.clone(), plain("c")], vec!["a", "b", "c"]),
+        (vec![thought.clone(), thought], vec!["b", "b"]),
+        (vec![plain("a"), plain("c")], vec!["a\n\nc"]),
+    ] {
+        let count = messages.iter().filter(|message| message.reasoning.is_some()).count();
+        let (_, _, body) = sent(Server::Portal, ChatRequest::new("m", messages)).await;
+        let messages = &body["messages"].as_array().expect("messages")[1..];
+        let sent: Vec<_> = messages.iter().map(|message| &message["content"]).collect();
+        assert_eq!(sent, contents);
+        let thinks = messages.iter().filter(|message| message["reasoning_content"] == "hm");
+        assert_eq!(thinks.count(), count);
+    }
+}
+
 /// B7, C1, C2: how each kind is told to think or not.
 #[tokio::test]
 async fn c2_thinking_per_server() {
-    let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<u64>| {
+    let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<i64>| {
         let mut request = request();
         request.reasoning.effort = effort;
         request.reasoning.enabled = enabled;
@@ -290,6 +379,106 @@ async fn c1_extra_fields_pass() {
         (&body["stream"], &body["stream_options"]["include_usage"]),
         (&json!(true), &json!(true))
     );
+}
+
+/// A body as a client sends it, and what `server` gets of it.
+#[cfg(feature = "openai")]
+async fn through(server: Server, more: Value) -> Value {
+    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+    for (key, value) in more.as_object().expect("an object") {
+        body[key] = value.clone();
+    }
+    let request = tower_qwen::openai::decode(&Bytes::from(body.to_string())).expect("valid");
+    sent(server, request).await.2
+}
+
+/// B7: qwen-code marks the last tool, beside its function.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn b7_the_cache_control_of_a_tool_passes() {
+    let tools = json!([{
+        "type": "function",
+        "function": {"name": "f", "parameters": {"type": "object"}, "inside": 1},
+        "cache_control": {"type": "ephemeral"},
+    }]);
+    for server in [Server::Portal, Server::DashScope, Server::Generic] {
+        let body = through(server, json!({ "tools": tools })).await;
+        assert_eq!(body["tools"].to_string(), tools.to_string(), "{server:?}");
+    }
+}
+
+/// Unknown fields pass wherever they stand, and so do types that only some servers know.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn unknown_fields_pass_in_every_object() {
+    let messages = json!([
+        {"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "https://example.org/i", "detail": "low",
+                "min_pixels": 3136, "uuid": "u"}, "beside": 1},
+            {"type": "video_url", "video_url": {"url": "https://example.org/v", "fps": 2, "detail": "high"}},
+            {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav", "rate": 8}},
+            {"type": "file", "file": {"file_data": "data:,x", "filename": "x", "file_url": "u"}},
+            {"type": "input_image", "image_url": "https://example.org/j", "text": "t"},
+        ]},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c", "type": "function",
+                "function": {"name": "f", "arguments": "{}", "thought_signature": "s"}, "beside": 1}]},
+        {"role": "tool", "content": "1", "tool_call_id": "c"},
+    ]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let body = through(Server::Generic, json!({"messages": messages, "tools": tools})).await;
+    assert_eq!(body["messages"], messages);
+
+    for choice in [
+        json!({"type": "function", "function": {"name": "f", "strict": true}}),
+        json!({"type": "function", "function": {"name": "f"}, "disable_parallel": true}),
+    ] {
+        let body = through(Server::Generic, json!({"tools": tools, "tool_choice": choice})).await;
+        assert_eq!(body["tool_choice"], choice);
+    }
+    for format in [
+        json!({"type": "text"}),
+        json!({"type": "json_object"}),
+        json!({"type": "json_object", "schema": {"type": "object"}}),
+        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}),
+        json!({"type": "json_schema", "json_schema": {"name": "n"}, "vendor": 1}),
+        json!({"type": "structural_tag", "structures": [], "triggers": ["<tag>"]}),
+        json!({"type": "grammar", "grammar": "root ::= \"a\""}),
+    ] {
+        let body = through(Server::SgLang, json!({"response_format": format})).await;
+        assert_eq!(body["response_format"], format);
+    }
+}
+
+/// What is no number of tokens has a meaning of its own at most servers: "none", "all", "any".
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn numbers_below_zero_pass() {
+    let numbers = json!({"top_k": -1, "max_tokens": -1, "thinking_budget": -1});
+    for server in [Server::Generic, Server::LmStudio] {
+        let body = through(server, numbers.clone()).await;
+        for (name, value) in numbers.as_object().expect("an object") {
+            assert_eq!(&body[name], value, "{server:?} {name}");
+        }
+    }
+    let body = through(Server::DashScope, numbers).await;
+    assert_eq!(
+        (&body["thinking_budget"], &body["enable_thinking"]),
+        (&json!(-1), &json!(true)),
+        "a budget without an end is one"
+    );
+    for seed in ["-1", "18446744073709551615", "9223372036854775808"] {
+        let seed: Value = serde_json::from_str(seed).expect("a number");
+        let body = through(Server::Vllm, json!({ "seed": seed })).await;
+        assert_eq!(body["seed"], seed);
+    }
+    // B7: the limits are for those who ask for more.
+    let ask = |tokens: i64| json!({"model": "vision-model", "max_completion_tokens": tokens});
+    for (tokens, sent) in [(-1, -1), (0, 0), (9, 9), (40_000, 32_768)] {
+        let body = through(Server::Portal, ask(tokens)).await;
+        assert_eq!(body["max_tokens"], sent);
+        assert!(body.get("max_completion_tokens").is_none());
+    }
 }
 
 /// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.

@@ -1,12 +1,17 @@
 //! The request body: a prompt in, a chat of one message out.
 
+use std::fmt;
+
 use bytes::Bytes;
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, value::RawValue};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IntoDeserializer, MapAccess, value::MapAccessDeserializer},
+};
+use serde_json::value::RawValue;
 
 use crate::{
     Error,
-    chat::{ChatRequest, Extra, Role, Text},
+    chat::{ChatRequest, Role, Text},
     json::{self, Str},
     openai::{
         decode::Decoder,
@@ -15,58 +20,103 @@ use crate::{
     },
 };
 
-/// What legacy clients send (D8).
-#[derive(Deserialize)]
+/// What legacy clients send (D8): the fields of a chat, and some of their own.
+///
+/// Read by hand: with `#[serde(flatten)]` the values would pass through a buffer, and errors
+/// lose the field that they are about.
 struct Wire<'a> {
-    #[serde(borrow)]
-    model: Option<Str<'a>>,
-    #[serde(borrow)]
+    own: Own<'a>,
+    chat: wire::Request<'a>,
+}
+
+#[derive(Default)]
+struct Own<'a> {
     prompt: Option<&'a RawValue>,
     echo: Option<bool>,
-    #[serde(borrow)]
     suffix: Option<Str<'a>>,
-    logprobs: Option<Value>,
     best_of: Option<u64>,
-    n: Option<u64>,
-    stream: Option<bool>,
-    stream_options: Option<wire::StreamOptions>,
-    max_tokens: Option<u64>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    top_k: Option<u64>,
-    presence_penalty: Option<f64>,
-    frequency_penalty: Option<f64>,
-    repetition_penalty: Option<f64>,
-    seed: Option<i64>,
-    #[serde(borrow)]
-    stop: Option<wire::Stop<'a>>,
-    #[serde(borrow)]
-    user: Option<Str<'a>>,
-    response_format: Option<wire::ResponseFormat>,
-    #[serde(borrow)]
-    reasoning_effort: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning: Option<wire::Reasoning<'a>>,
-    enable_thinking: Option<bool>,
-    thinking_budget: Option<u64>,
-    chat_template_kwargs: Option<Extra>,
-    // Named here so that they are refused, and not sent on beside those of the chat.
-    messages: Option<IgnoredAny>,
-    tools: Option<IgnoredAny>,
-    tool_choice: Option<IgnoredAny>,
-    #[serde(flatten)]
-    extra: Extra,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Wire<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Wire<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                let mut own = Own::default();
+                let fields = FieldsOfChat { map, own: &mut own };
+                let chat = Deserialize::deserialize(MapAccessDeserializer::new(fields))?;
+                Ok(Wire { own, chat })
+            }
+        }
+
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// The fields of an object without those that chats do not have, which are put aside.
+struct FieldsOfChat<'m, 'de, A> {
+    map: A,
+    own: &'m mut Own<'de>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for FieldsOfChat<'_, 'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(Str(key)) = self.map.next_key()? {
+            match &*key {
+                "prompt" => once(&mut self.own.prompt, "prompt", &mut self.map)?,
+                "echo" => once(&mut self.own.echo, "echo", &mut self.map)?,
+                "suffix" => once(&mut self.own.suffix, "suffix", &mut self.map)?,
+                "best_of" => once(&mut self.own.best_of, "best_of", &mut self.map)?,
+                _ => return seed.deserialize(key.into_deserializer()).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+/// Reads the value of `field`, which may be there once.
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    field: &mut Option<T>,
+    name: &'static str,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if field.is_some() {
+        return Err(de::Error::duplicate_field(name));
+    }
+    *field = map.next_value()?;
+    Ok(())
 }
 
 /// Reads the body of a `POST /v1/completions`: the chat that it becomes, and the prompt where
 /// that is to be echoed.
 pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Text>), Error> {
     let body = parse::text(body)?;
-    let wire: Wire<'_> = parse::json(&body)?;
+    let Wire { own, chat } = parse::json(&body)?;
     for (param, is_there) in [
-        ("messages", wire.messages.is_some()),
-        ("tools", wire.tools.is_some()),
-        ("tool_choice", wire.tool_choice.is_some()),
+        ("messages", chat.messages.is_some()),
+        ("tools", chat.tools.is_some()),
+        ("tool_choice", chat.tool_choice.is_some()),
+        ("parallel_tool_calls", chat.parallel_tool_calls.is_some()),
+        ("functions", chat.functions.is_some()),
+        ("function_call", chat.function_call.is_some()),
+        ("qwen_chat_id", chat.qwen_chat_id.is_some()),
+        ("qwen_parent_id", chat.qwen_parent_id.is_some()),
     ] {
         if is_there {
             return Err(unsupported(
@@ -75,50 +125,25 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Tex
             ));
         }
     }
-    if wire.suffix.is_some_and(|suffix| !suffix.0.is_empty()) {
+    if own.suffix.is_some_and(|suffix| !suffix.0.is_empty()) {
         return Err(unsupported(
             "suffix",
             "a chat model does not fill in between a prompt and a `suffix`; leave it out",
         ));
     }
-    if !matches!(wire.logprobs, None | Some(Value::Null | Value::Bool(false))) {
-        return Err(unsupported("logprobs", "probabilities of tokens are not offered here"));
-    }
-    if wire.best_of.is_some_and(|best_of| best_of != 1) {
+    if own.best_of.is_some_and(|best_of| best_of != 1) {
         return Err(invalid_value("best_of", "only 1 answer a request is offered"));
     }
-    let prompt = prompt(wire.prompt.ok_or_else(|| missing("prompt"))?)?;
-    let decoder = Decoder::new(&body);
-    let request = decoder.request(wire::Request {
-        model: wire.model,
+    let prompt = prompt(own.prompt.ok_or_else(|| missing("prompt"))?)?;
+    let request = Decoder::new(&body).request(wire::Request {
         messages: Some(vec![wire::Message {
             role: Some(Str(Role::User.as_str().into())),
             content: Some(prompt),
             ..wire::Message::default()
         }]),
-        response_format: wire.response_format,
-        stream: wire.stream,
-        stream_options: wire.stream_options,
-        reasoning_effort: wire.reasoning_effort,
-        reasoning: wire.reasoning,
-        enable_thinking: wire.enable_thinking,
-        thinking_budget: wire.thinking_budget,
-        chat_template_kwargs: wire.chat_template_kwargs,
-        max_tokens: wire.max_tokens,
-        temperature: wire.temperature,
-        top_p: wire.top_p,
-        top_k: wire.top_k,
-        presence_penalty: wire.presence_penalty,
-        frequency_penalty: wire.frequency_penalty,
-        repetition_penalty: wire.repetition_penalty,
-        seed: wire.seed,
-        stop: wire.stop,
-        n: wire.n,
-        user: wire.user,
-        extra: wire.extra,
-        ..wire::Request::default()
+        ..chat
     })?;
-    let echo = wire.echo.unwrap_or(false).then(|| request.messages[0].text());
+    let echo = own.echo.unwrap_or(false).then(|| request.messages[0].text());
     Ok((request, echo))
 }
 

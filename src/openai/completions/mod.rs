@@ -42,10 +42,10 @@
 //! | --- | --- |
 //! | `prompt` | a text, or a list of one; lists of several and tokens are refused |
 //! | `echo` | the prompt stands in front of the answer's text |
-//! | `suffix`, `logprobs` | refused, unless empty: a chat neither fills in nor gives probabilities |
+//! | `suffix`, `logprobs`, `top_logprobs` | refused, unless empty: a chat neither fills in nor gives probabilities |
 //! | `n`, `best_of` | 1 |
-//! | `messages`, `tools`, `tool_choice` | refused: they are for chats |
-//! | sampling, `stop`, `stream`, `stream_options`, `user`, thinking | as in a chat |
+//! | `messages`, `tools`, `tool_choice`, `parallel_tool_calls`, `functions`, `function_call`, `qwen_chat_id`, `qwen_parent_id` | refused: they are for chats |
+//! | `max_tokens`, `max_completion_tokens`, other sampling, `stop`, `stream`, `stream_options`, `user`, thinking | as in a chat |
 //! | any other | passed on, to upstreams that understand it |
 //!
 //! A model's thinking is not shown: the form has no field for it. A model answers a prompt, it

@@ -76,12 +76,14 @@
 //!
 //! Requests go out as the client wrote them, with these exceptions; fields that the vocabulary
 //! does not know, such as `enable_search`, `search_options` or `cache_control` of DashScope, pass.
+//! Numbers in such fields, and in the schemas of tools, pass by their value: [`Extra`](crate::chat::Extra)
+//! says which of them are written in another way.
 //!
 //! | server | what is different |
 //! | --- | --- |
 //! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out |
 //! | DashScope (C1) | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
-//! | portal (B7) | the same; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
+//! | portal (B7) | the same; qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
 //! | vLLM, SGLang, llama.cpp (C2) | thinking is turned on and off with `chat_template_kwargs` |
 //! | Ollama (C2) | thinking is turned on and off with `reasoning_effort` |
 //!

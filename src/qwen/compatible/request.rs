@@ -62,7 +62,10 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     }
 
     let sampling = &request.sampling;
-    let limit = names.max_tokens(model, server).unwrap_or(u64::MAX);
+    // What is below 0 asks for no number, and is left to the server.
+    let limit = names
+        .max_tokens(model, server)
+        .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     object.some("max_tokens", sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
     object.some("temperature", sampling.temperature.as_ref());
     object.some("top_p", sampling.top_p.as_ref());
@@ -175,6 +178,7 @@ fn can_merge(last: &Message, next: &Message) -> bool {
         message.tool_calls.is_empty()
             && message.tool_call_id.is_none()
             && message.name.is_none()
+            && message.reasoning.is_none()
             && message.extra.is_empty()
             && message.content.as_ref().is_none_or(|content| content.media().next().is_none())
     };
@@ -197,18 +201,13 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
     object.text("role", wire_role(message.role));
     object.with("content", |out| match &message.content {
         None => out.json(if message.tool_calls.is_empty() { b"\"\"" } else { b"null" }),
-        Some(Content::Text(text)) if server == Server::Portal && message.role.is_instruction() => {
-            let mut part = Part::new(PartKind::Text(text.clone()));
-            part.extra.insert(
-                "cache_control".into(),
-                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
-            );
-            list_into(out, [&part].into_iter(), part_into);
+        Some(content) if server == Server::Portal && message.role.is_instruction() => {
+            instruction_into(out, content);
         }
         Some(Content::Text(text)) => out.string(text),
         Some(content @ Content::Parts(parts)) => {
             let text_alone = content.media().next().is_none();
-            if text_alone && server == Server::Portal && !message.role.is_instruction() {
+            if text_alone && server == Server::Portal {
                 out.string(&content.text());
             } else {
                 list_into(out, parts.iter(), part_into);
@@ -231,6 +230,34 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
     object.close();
 }
 
+/// Writes the content of a system message for the portal: as parts, of which the last ends what
+/// is worth keeping, unless the client has said so of one itself (B7).
+fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
+    let text;
+    let parts = match content {
+        Content::Text(only) => {
+            text = [Part::new(PartKind::Text(only.clone()))];
+            &text
+        }
+        Content::Parts(parts) => parts.as_slice(),
+    };
+    let is_marked = |part: &Part| match &part.kind {
+        PartKind::Other(whole) => whole.contains_key("cache_control"),
+        _ => part.extra.contains_key("cache_control"),
+    };
+    match parts.split_last() {
+        Some((last, others)) if !parts.iter().any(is_marked) => {
+            let mut last = last.clone();
+            last.extra.insert(
+                "cache_control".into(),
+                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
+            );
+            list_into(out, others.iter().chain([&last]), part_into);
+        }
+        _ => list_into(out, parts.iter(), part_into),
+    }
+}
+
 fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
     let mut object = Object::open(out);
     object.text("id", &call.id);
@@ -239,6 +266,7 @@ fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
         let mut function = Object::open(out);
         function.text("name", &call.name);
         function.text("arguments", &call.arguments);
+        function.extra(&call.inner_extra, &[]);
         function.close();
     });
     object.extra(&call.extra, &[]);
@@ -263,6 +291,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 let mut image = Object::open(out);
                 image.text("url", url);
                 image.some("detail", detail.as_ref());
+                image.extra(&part.inner_extra, &[]);
                 image.close();
             });
         }
@@ -272,6 +301,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 let mut audio = Object::open(out);
                 audio.text("data", data);
                 audio.some("format", format.as_ref());
+                audio.extra(&part.inner_extra, &[]);
                 audio.close();
             });
         }
@@ -282,6 +312,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 file.some("file_id", id.as_ref());
                 file.some("file_data", data.as_ref());
                 file.some("filename", name.as_ref());
+                file.extra(&part.inner_extra, &[]);
                 file.close();
             });
         }
@@ -290,6 +321,7 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
             object.with("video_url", |out| {
                 let mut video = Object::open(out);
                 video.text("url", url);
+                video.extra(&part.inner_extra, &[]);
                 video.close();
             });
         }
@@ -306,6 +338,7 @@ fn tool_into<W: Sink>(out: &mut W, tool: &Tool, server: Server) {
             let mut object = Object::open(out);
             object.text("type", "function");
             object.with("function", |out| function_into(out, function, server));
+            object.extra(&function.outer_extra, &[]);
             object.close();
         }
     }
@@ -378,6 +411,7 @@ fn response_format_into<W: Sink>(out: &mut W, format: &ResponseFormat) {
             object.text("type", "json_schema");
             object.value("json_schema", schema);
         }
+        ResponseFormat::Other(whole) => object.extra(whole, &[]),
     }
     object.close();
 }

@@ -1,5 +1,29 @@
+use std::{
+    env::consts::{ARCH, OS},
+    sync::LazyLock,
+};
+
+use http::{HeaderMap, HeaderValue, header};
+
 use super::ContentMode;
 use crate::chat::{ReasoningEffort, ReasoningOptions};
+
+/// What qwen-code calls itself, and the platform in the words of its runtime (B7).
+static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let os = match OS {
+        "macos" => "darwin",
+        "windows" => "win32",
+        other => other,
+    };
+    let arch = match ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        "x86" => "ia32",
+        other => other,
+    };
+    HeaderValue::try_from(format!("QwenCode/0.14.1 ({os}; {arch})"))
+        .expect("the names of platforms are words")
+});
 
 /// What kind of server an OpenAI-compatible upstream is.
 ///
@@ -109,6 +133,26 @@ impl Server {
         }
     }
 
+    /// Adds the headers that it wants to see beside the token (B7).
+    ///
+    /// The portal serves qwen-code, so that is what it is told, and not what the client of this
+    /// stack calls itself; a `user-agent` that goes with the credential is used in its place. That
+    /// one is known by being sensitive, as no client's is.
+    pub(super) fn headers_into(self, headers: &mut HeaderMap) {
+        if self != Self::Portal {
+            return;
+        }
+        let user_agent = headers
+            .get(header::USER_AGENT)
+            .filter(|value| value.is_sensitive())
+            .unwrap_or(&QWEN_CODE)
+            .clone();
+        headers.insert("x-dashscope-useragent", user_agent.clone());
+        headers.insert(header::USER_AGENT, user_agent);
+        headers.insert("x-dashscope-cachecontrol", HeaderValue::from_static("enable"));
+        headers.insert("x-dashscope-authtype", HeaderValue::from_static("qwen-oauth"));
+    }
+
     /// How the pieces of content in its streams relate.
     pub(super) const fn content(self) -> ContentMode {
         match self {
@@ -184,14 +228,14 @@ impl Server {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Thinking {
     pub(super) enable_thinking: Option<bool>,
-    pub(super) budget: Option<u64>,
+    pub(super) budget: Option<i64>,
     pub(super) effort: Option<ReasoningEffort>,
     /// `chat_template_kwargs.enable_thinking`.
     pub(super) template: Option<bool>,
 }
 
 /// The budget that stands for an effort (B7); none for the highest.
-fn budget(effort: &ReasoningEffort) -> Option<u64> {
+fn budget(effort: &ReasoningEffort) -> Option<i64> {
     match effort {
         ReasoningEffort::Low => Some(1024),
         ReasoningEffort::Medium => Some(8192),

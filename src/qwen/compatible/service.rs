@@ -13,7 +13,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use tower_service::Service;
 
 use super::{
-    AnswerStream, Server,
+    AnswerStream,
     error::refusal,
     events::Translator,
     layer::{Config, ThinkTags},
@@ -100,20 +100,8 @@ fn wire_request(request: &Request<ChatRequest>, config: &Config) -> Request<Full
     *headers = transport::credentials(request.headers());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-    for (name, value) in own_headers(*server) {
-        headers.insert(*name, HeaderValue::from_static(value));
-    }
+    server.headers_into(headers);
     wire
-}
-
-/// What the portal wants to see beside the token (B7).
-fn own_headers(server: Server) -> &'static [(&'static str, &'static str)] {
-    match server {
-        Server::Portal => {
-            &[("x-dashscope-cachecontrol", "enable"), ("x-dashscope-authtype", "qwen-oauth")]
-        }
-        _ => &[],
-    }
 }
 
 async fn answer<B>(

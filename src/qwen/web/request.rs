@@ -26,7 +26,7 @@ const REST_LEN: usize = 2048;
 const IMAGE_LEN: usize = 192;
 
 /// The largest thinking budget that upstream takes (A8).
-const LARGEST_BUDGET: u64 = 81_920;
+const LARGEST_BUDGET: i64 = 81_920;
 
 #[derive(Serialize)]
 struct NewChat<'a> {
@@ -231,7 +231,7 @@ struct Features {
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_format: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking_budget: Option<u64>,
+    thinking_budget: Option<i64>,
     auto_search: bool,
 }
 

@@ -121,6 +121,8 @@ fn thinking_is_put_into_the_captured_gears() {
     assert_eq!(features(Thinking::Fast, Some("high"), None, None), thinking(None));
     assert_eq!(features(Thinking::Auto, Some("high"), Some(false), Some(9)), fast);
     assert_eq!(features(Thinking::Fast, None, None, Some(1000)), thinking(Some(json!(1000))));
+    // Without a limit there is none to send.
+    assert_eq!(features(Thinking::Fast, None, None, Some(-1)), thinking(None));
     assert_eq!(
         features(Thinking::Fast, None, Some(true), Some(1_000_000)),
         thinking(Some(json!(81_920)))

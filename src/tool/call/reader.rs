@@ -53,8 +53,8 @@ enum State {
 
 impl Reader {
     pub(super) fn new(tools: Toolset, choice: Option<&ToolChoice>, scans: bool) -> Self {
-        let only = match choice {
-            Some(ToolChoice::Function(name)) => Some(name.clone()),
+        let only = match choice.and_then(ToolChoice::function) {
+            Some(name) => Some(name.into()),
             _ if tools.len() == 1 => tools.iter().next().map(|function| function.name.clone()),
             _ => None,
         };
