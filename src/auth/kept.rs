@@ -13,17 +13,24 @@ use super::{Affinity, refresh::Lease, service::stamp};
 ///
 /// Nearly always it is thrown away, so it is made to be cheap to write and to drop, not to read:
 /// path and headers are copied into one buffer. A clone of the header map has two allocations,
-/// and each of its values costs as much to share as hundreds of bytes cost to copy.
+/// and each of its values costs as much to share as hundreds of bytes cost to copy. And it is
+/// small, since it is moved several times.
 pub(super) struct Kept<B> {
-    method: Method,
-    version: Version,
-    /// Where it is more than a path.
-    uri: Option<Box<Uri>>,
+    unusual: Option<Box<Unusual>>,
     /// The path, if it is more than `/`; and then the headers: for each a [`Mark`], name and value.
     buffer: Vec<u8>,
-    path: usize,
-    extensions: Extensions,
+    path: u16,
+    is_post: bool,
+    version: Version,
     body: B,
+}
+
+/// What is kept where the method is neither GET nor POST, the URI more than a path, or anything
+/// among the extensions.
+struct Unusual {
+    method: Method,
+    uri: Uri,
+    extensions: Extensions,
 }
 
 /// The room that most headers need, with their marks; the buffer grows where that is too little.
@@ -57,12 +64,19 @@ impl Mark {
 
 impl<B: Affinity + Clone> Kept<B> {
     pub(super) fn new(request: &Request<B>) -> Self {
-        let (uri, headers) = (request.uri(), request.headers());
-        let (uri, path) = match uri.path_and_query() {
+        let headers = request.headers();
+        let path = usual_path(request);
+        let unusual = path.is_none().then(|| {
+            Box::new(Unusual {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                extensions: request.extensions().clone(),
+            })
+        });
+        let path = match path {
             // What a new request has, and so most that do not come from the wire.
-            Some(path) if is_path(uri) && path == "/" => (None, ""),
-            Some(path) if is_path(uri) => (None, path.as_str()),
-            _ => (Some(Box::new(uri.clone())), ""),
+            None | Some("/") => "",
+            Some(path) => path,
         };
         let mut buffer = Vec::with_capacity(path.len() + USUAL_SIZE * headers.len());
         buffer.extend_from_slice(path.as_bytes());
@@ -75,12 +89,11 @@ impl<B: Affinity + Clone> Kept<B> {
             buffer.extend_from_slice(value.as_bytes());
         }
         Self {
-            method: request.method().clone(),
-            version: request.version(),
-            uri,
+            unusual,
             buffer,
-            path: path.len(),
-            extensions: request.extensions().clone(),
+            path: u16::try_from(path.len()).expect("a longer one is not usual"),
+            is_post: request.method() == Method::POST,
+            version: request.version(),
             body: request.body().clone(),
         }
     }
@@ -101,24 +114,36 @@ impl<B: Affinity + Clone> Kept<B> {
     /// The request as it came.
     fn restore(self) -> Option<Request<B>> {
         let mut buffer = Bytes::from(self.buffer);
-        let path = buffer.split_to(self.path);
-        let uri = match self.uri {
-            Some(uri) => *uri,
-            None if path.is_empty() => Uri::default(),
-            None => PathAndQuery::from_maybe_shared(path).ok()?.into(),
-        };
+        let path = buffer.split_to(self.path.into());
         let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = uri;
         *request.version_mut() = self.version;
-        *request.extensions_mut() = self.extensions;
+        if let Some(unusual) = self.unusual {
+            *request.method_mut() = unusual.method;
+            *request.uri_mut() = unusual.uri;
+            *request.extensions_mut() = unusual.extensions;
+        } else {
+            if self.is_post {
+                *request.method_mut() = Method::POST;
+            }
+            if !path.is_empty() {
+                *request.uri_mut() = PathAndQuery::from_maybe_shared(path).ok()?.into();
+            }
+        }
         read_headers(buffer, request.headers_mut())?;
         Some(request)
     }
 }
 
-fn is_path(uri: &Uri) -> bool {
-    uri.scheme().is_none() && uri.authority().is_none()
+/// The path and query of a request that has no more than these, its headers and its body.
+fn usual_path<B>(request: &Request<B>) -> Option<&str> {
+    let uri = request.uri();
+    let path = uri.path_and_query()?;
+    let is_usual = (request.method() == Method::POST || request.method() == Method::GET)
+        && uri.scheme().is_none()
+        && uri.authority().is_none()
+        && request.extensions().is_empty()
+        && path.as_str().len() <= usize::from(u16::MAX);
+    is_usual.then_some(path.as_str())
 }
 
 /// Reads what [`Kept::new`] wrote; the values share the buffer.
@@ -172,15 +197,19 @@ mod tests {
                 "/", "*", "/v1/chat/completions", "/a?b=c&d", "/?q", "http://example.org",
                 "https://example.org:8443/v1?x=%20", "example.org:443",
             ]),
+            method in prop::sample::select(vec!["GET", "POST", "QUERY"]),
+            with_extension: bool,
             body in ".*",
         ) {
             let mut request = Request::builder()
-                .method("QUERY")
+                .method(method)
                 .uri(uri)
                 .version(Version::HTTP_2)
-                .extension(7_u8)
                 .body(body)
                 .expect("a request");
+            if with_extension {
+                request.extensions_mut().insert(7_u8);
+            }
             for (name, value) in headers {
                 request.headers_mut().append(name, value);
             }
@@ -189,7 +218,7 @@ mod tests {
             prop_assert_eq!(restored.uri(), request.uri());
             prop_assert_eq!(restored.uri().to_string(), request.uri().to_string());
             prop_assert_eq!(restored.version(), request.version());
-            prop_assert_eq!(restored.extensions().get::<u8>(), Some(&7));
+            prop_assert_eq!(restored.extensions().get::<u8>().is_some(), with_extension);
             prop_assert_eq!(restored.body(), request.body());
             let all = |request: &Request<String>| -> Vec<_> {
                 let headers = request.headers().iter();
