@@ -114,13 +114,18 @@ const DRAINED: usize = 256 * 1024;
 /// slower one the client is told that the connection ends.
 pub(crate) async fn refuse_unread(request: Request, error: &Error) -> Response {
     let version = request.version();
-    let body = Limited::new(request.into_body(), DRAINED).collect();
-    let drained = timeout(Duration::from_secs(1), body).await.is_ok_and(|read| read.is_ok());
+    let drained = drain(request).await;
     let mut response = error_response(error).into_response();
     if !drained && version <= Version::HTTP_11 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Reads a body that nobody wants; `false` where it was too large or too slow.
+pub(crate) async fn drain(request: Request) -> bool {
+    let body = Limited::new(request.into_body(), DRAINED).collect();
+    timeout(Duration::from_secs(1), body).await.is_ok_and(|read| read.is_ok())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tower_qwen::auth::{
     device::{DeviceError, DeviceLogin},
 };
 
-use super::{config::parse_url, sign_in};
+use super::{config::parse_url, server, sign_in};
 
 /// What `proxy login` is asked for.
 #[derive(Debug, Args)]
@@ -85,10 +85,13 @@ impl Login {
         };
         let err = io::stderr();
         let draw = !self.no_qr && err.is_terminal();
-        // An interrupt that cannot be waited for ends the process as it always does.
+        // From here on, not from when it is first waited for. An interrupt that cannot be waited
+        // for ends the process as it always does.
+        let stop = server::stop_signal();
         let interrupt = async {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
+            match stop {
+                Ok(stop) => stop.await,
+                Err(_) => std::future::pending().await,
             }
         };
         sign_in(err, draw, &path, &client, interrupt).await

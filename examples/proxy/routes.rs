@@ -26,7 +26,7 @@ use tower_qwen::{
 };
 
 use super::{
-    auth::{ApiKeys, refuse_unread, require_key},
+    auth::{ApiKeys, drain, refuse_unread, require_key},
     chats::Chats,
     credentials,
     lanes::{Lanes, X_QWEN_UPSTREAM},
@@ -194,32 +194,35 @@ fn with_age(stale: Option<Duration>, body: serde_json::Value) -> Response {
 async fn delete_chat(
     State(chats): State<Chats>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    chats.delete(&tenant(&headers), &id).await.map_err(refuse)?;
+    let tenant = tenant(request.headers());
+    drain(request).await;
+    chats.delete(&tenant, &id).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "Chat deleted", "id": id})))
 }
 
 async fn delete_chats(
     State(chats): State<Chats>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    chats.delete_all(&tenant(&headers)).await.map_err(refuse)?;
+    let tenant = tenant(request.headers());
+    drain(request).await;
+    chats.delete_all(&tenant).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "All chats deleted"})))
 }
 
-async fn unknown_path(method: Method, uri: Uri) -> Response {
-    refuse(
-        Error::new(ErrorKind::NotFound, format!("there is no {method} {} here", uri.path()))
-            .with_code("unknown_url"),
-    )
+async fn unknown_path(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let error = Error::new(ErrorKind::NotFound, format!("there is no {method} {path} here"));
+    refuse_unread(request, &error.with_code("unknown_url")).await
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Response {
-    refuse(Error::new(
-        ErrorKind::MethodNotAllowed,
-        format!("{method} is not served at {}", uri.path()),
-    ))
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let error =
+        Error::new(ErrorKind::MethodNotAllowed, format!("{method} is not served at {path}"));
+    refuse_unread(request, &error).await
 }
 
 fn refuse(error: Error) -> Response {
