@@ -1,8 +1,15 @@
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
 use axum::{body::Body, http::StatusCode};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::{ServiceExt, service_fn};
@@ -105,6 +112,29 @@ async fn refusal(app: &App, request: Request) -> (u16, Value) {
     assert!(error["message"].is_string() && error["type"].is_string(), "{body}");
     assert!(error.get("param").is_some(), "{body}");
     (status.as_u16(), error["code"].clone())
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_is_read() {
+    for (method, path) in [
+        ("POST", "/no/such/path"),
+        ("PUT", "/v1/models"),
+        ("DELETE", "/v1/chats/c-1"),
+        ("POST", "/v1/chats/delete"),
+    ] {
+        let is_read = Arc::new(AtomicBool::new(false));
+        let end = stream::poll_fn({
+            let is_read = Arc::clone(&is_read);
+            move |_| {
+                is_read.store(true, Ordering::Relaxed);
+                Poll::Ready(None)
+            }
+        });
+        let body = stream::iter([Ok::<_, Infallible>("{}")]).chain(end);
+        let request = Request::builder().method(method).uri(path).body(Body::from_stream(body));
+        let _ = proxy("").oneshot(request.expect("a request")).await.expect("infallible");
+        assert!(is_read.load(Ordering::Relaxed), "{method} {path}");
+    }
 }
 
 #[tokio::test]
