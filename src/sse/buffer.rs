@@ -9,6 +9,7 @@ const CAPACITY: usize = 4 * 1024;
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 /// Appends to a buffer whose earlier contents may still be shared.
+#[inline]
 pub(super) fn append(buffer: &mut BytesMut, bytes: &[u8]) {
     if buffer.capacity() - buffer.len() < bytes.len() {
         // Takes the room of what was dropped back, if that is enough.
@@ -19,6 +20,7 @@ pub(super) fn append(buffer: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// Takes the contents, without a copy.
+#[inline(always)]
 pub(super) fn take(buffer: &mut BytesMut) -> Bytes {
     let taken = buffer.split().freeze();
     if taken.len() > KEEP_CAPACITY {

@@ -120,6 +120,15 @@ enum Checked {
     Malformed,
 }
 
+impl Checked {
+    /// The text, and the part of it that is at `value` in the piece.
+    #[inline(always)]
+    fn part(&self, value: &Range<usize>) -> Option<(&ByteString, &str)> {
+        let Self::Text(text, start) = self else { return None };
+        Some((text, text.get(value.start - start..value.end - start)?))
+    }
+}
+
 /// The fields of the block being read, and those that outlive it.
 #[derive(Default)]
 struct Block {
@@ -449,11 +458,15 @@ impl Decoder {
         let next = value.end + PLAIN_END.len();
         if next < self.input.len() {
             self.position = next;
-            self.scanned = next;
             return self.checked_slice(value);
         }
-        // The last one of the piece.
-        let around = value.start - PLAIN_START.len()..next;
+        self.last_slice(value)
+    }
+
+    /// As [`checked_slice`](Self::checked_slice), where the event is the last one of the piece.
+    #[inline(never)]
+    fn last_slice(&mut self, value: Range<usize>) -> ByteString {
+        let around = value.start - PLAIN_START.len()..self.input.len();
         let data = text_within(&self.input, value, around);
         self.unload();
         data
@@ -489,11 +502,9 @@ impl Decoder {
             return None;
         }
         let value = PLAIN_START.len()..self.cut_line.len() + end;
-        // With some of what follows, so that the check can go on to the end of a block.
-        let behind = value.len().next_multiple_of(CHECK_BLOCK) - value.len();
-        let copied_end = (end + behind).min(self.input.len());
-        let line = self.cut_line.take(&self.input[..copied_end]);
-        let data = text_within(&line, value, 0..line.len());
+        let beside = beside(value.len(), PLAIN_START.len(), self.input.len() - end);
+        let line = self.cut_line.take(&self.input[..end + beside.1]);
+        let data = text_beside(&line, value, beside);
         self.position = end + PLAIN_END.len();
         if self.position == self.input.len() {
             self.unload();
@@ -523,13 +534,20 @@ impl Decoder {
     /// piece is checked at once.
     #[inline]
     fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
+        match self.checked.part(&value) {
+            Some((text, part)) => text.slice_ref(part),
+            None => self.check_and_slice(value),
+        }
+    }
+
+    /// As [`checked_slice`](Self::checked_slice), where the value is not in what was checked.
+    #[inline(never)]
+    fn check_and_slice(&mut self, value: Range<usize>) -> ByteString {
         if matches!(self.checked, Checked::NotYet) {
             self.check(value.start);
-        }
-        if let Checked::Text(text, start) = &self.checked
-            && let Some(value) = text.get(value.start - start..value.end - start)
-        {
-            return text.slice_ref(value);
+            if let Some((text, part)) = self.checked.part(&value) {
+                return text.slice_ref(part);
+            }
         }
         let around = value.start - PLAIN_START.len()..value.end + PLAIN_END.len();
         text_within(&self.input, value, around)
@@ -537,6 +555,7 @@ impl Decoder {
 
     /// Checks what a value begins and all that follows, but for the end of the piece, of which
     /// the check would look at each byte alone.
+    #[inline(always)]
     fn check(&mut self, start: usize) {
         let rest = &self.input[start..];
         let mut end = rest.len() / CHECK_BLOCK * CHECK_BLOCK;
@@ -653,13 +672,12 @@ impl Decoder {
     /// Keeps the rest of the piece for later.
     #[inline(always)]
     fn cut_line(&mut self, start: usize) {
-        let piece = mem::take(&mut self.input);
         if start == 0 {
-            self.cut_line.push(&piece);
+            self.cut_line.push(&self.input);
         } else {
-            self.cut_line.copy(&piece[start..]);
+            self.cut_line.copy(&self.input[start..]);
         }
-        self.restart();
+        self.unload();
     }
 
     /// Drops a byte order mark at the beginning of the stream.
@@ -841,7 +859,13 @@ fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
 /// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
 #[inline]
 fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> ByteString {
-    let (before, behind) = beside(range.len(), range.start - around.start, around.end - range.end);
+    let beside = beside(range.len(), range.start - around.start, around.end - range.end);
+    text_beside(owner, range, beside)
+}
+
+/// As [`text`], for a range that is checked with so many bytes before and behind it.
+#[inline(always)]
+fn text_beside(owner: &Bytes, range: Range<usize>, (before, behind): (usize, usize)) -> ByteString {
     if before + behind > 0
         && let Ok(checked) =
             ByteString::try_from(owner.slice(range.start - before..range.end + behind))

@@ -37,7 +37,7 @@ impl Pieces {
     }
 
     /// Appends a copy.
-    #[inline]
+    #[inline(always)]
     pub(super) fn copy(&mut self, part: &[u8]) {
         append(&mut self.copied, part);
     }
@@ -59,7 +59,7 @@ impl Pieces {
     }
 
     /// Takes all of it, of which `end` is the rest.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, end: &[u8]) -> Bytes {
         if self.kept.is_empty() {
             append(&mut self.copied, end);
