@@ -199,9 +199,7 @@ impl Route {
         let result = match route.within.clone() {
             None => route.follow(layer, &prefixes).await,
             Some((_, own)) => {
-                // Without an answer among them, the messages are what is new in the chat.
-                let last = (!answered).then(|| Key::of_chat(&chat.tenant, &own.chat_id));
-                route.follow_within(layer, &prefixes, &own, last).await;
+                route.follow_within(layer, &prefixes, chat, &own, answered).await;
                 "own"
             }
         };
@@ -228,33 +226,48 @@ impl Route {
         "hit"
     }
 
-    /// Finds the place in the chat that the client named, which wins whatever is found; `last` is
-    /// the key of the chat's last answer where that will do.
+    /// Finds the place in the chat that the client named, which wins whatever is found; `answered`
+    /// tells whether there is an answer among the messages.
     async fn follow_within(
         &mut self,
         layer: &SessionLayer,
-        prefixes: &[Prefix],
+        mut prefixes: &[Prefix],
+        chat: &ChatRequest,
         own: &Conversation,
-        last: Option<Key>,
+        answered: bool,
     ) {
-        if own.parent_id.is_some() {
+        let placed = own.parent_id.is_some();
+        if placed {
             // The client says which answer it goes on from: what it has of it is seen.
             if self.seen == 0 {
                 self.seen = prefixes.first().map_or(0, |prefix| prefix.seen);
             }
-            return;
+            if own.account.is_some() {
+                return;
+            }
+            prefixes = &[];
         }
+        let last = Key::of_chat(&chat.tenant, &own.chat_id);
         let keys: Vec<Key> = (prefixes.iter().filter_map(|prefix| prefix.within))
             .chain(prefixes.iter().map(|prefix| prefix.history))
-            .chain(last)
+            .chain([last])
             .collect();
-        if let Some(Some(Found { index, record })) = look_up(layer, &keys).await
-            && record.conversation.chat_id == own.chat_id
-        {
-            // Twice the prefixes, then the last answer, which has seen none of the messages.
-            let prefix = prefixes.iter().chain(prefixes).nth(index);
-            self.seen = prefix.map_or(0, |prefix| prefix.seen);
+        let Some(Some(Found { index, record })) = look_up(layer, &keys).await else { return };
+        if record.conversation.chat_id != own.chat_id {
+            return;
+        }
+        // Twice the prefixes, then the chat's last answer.
+        if let Some(prefix) = prefixes.iter().chain(prefixes).nth(index) {
+            self.seen = prefix.seen;
             self.conversation = Some(record.conversation);
+        } else if !placed && !answered {
+            // The messages are what is new in the chat, which has seen none of them.
+            self.seen = 0;
+            self.conversation = Some(record.conversation);
+        } else if let Some(conversation) = &mut self.conversation {
+            // Not where to go on, but whose chat it is: to others it does not exist (A2.7).
+            let account = conversation.account.take();
+            conversation.account = account.or(record.conversation.account);
         }
     }
 }

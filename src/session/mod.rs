@@ -25,8 +25,9 @@
 //!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
 //!   knows it. Nothing is replayed elsewhere: what else the chat holds, only the client knows, so
 //!   it gets the error of a chat that is lost or stays busy. Where it also names the answer
-//!   (`qwen_parent_id`), nothing is looked up, and what follows the last answer of the history is
-//!   new.
+//!   (`qwen_parent_id`), what follows the last answer of the history is new, and only whose chat
+//!   it is may be looked up. For a chat that the store knows goes to the account that it belongs
+//!   to, whatever is sent with it.
 //!
 //! ```
 //! use http::{Request, Response};

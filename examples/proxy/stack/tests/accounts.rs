@@ -173,6 +173,48 @@ async fn a_conversation_and_its_deletion_stay_with_the_account() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chat_that_the_client_names_is_its_accounts_whatever_it_sends() {
+    let (emulator, folder) = two_accounts();
+    let (app, _) = proxy_over(&emulator, folder.path(), clock());
+    let hello = json!({"role": "user", "content": "Hello"});
+    let (_, answer) =
+        send(&app, "POST", "/v1/chat/completions", &question(&[hello.clone()], false)).await;
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let (chat, parent) = (&answer["qwen_chat_id"], &answer["qwen_parent_id"]);
+    let asked = json!({"role": "user", "content": "And you?"});
+    let never = json!({"role": "assistant", "content": "This was never said."});
+    // The accounts take turns, so each of these comes at a turn of either.
+    for turn in 0..6 {
+        let mut body = match turn / 2 {
+            0 => question(&[asked.clone()], false),
+            1 => question(&[hello.clone(), never.clone(), asked.clone()], false),
+            _ => {
+                let mut body = question(
+                    &[hello.clone(), answer["choices"][0]["message"].clone(), asked.clone()],
+                    false,
+                );
+                body["qwen_parent_id"] = parent.clone();
+                body
+            }
+        };
+        body["qwen_chat_id"] = chat.clone();
+        let (status, answer) = send(&app, "POST", "/v1/chat/completions", &body).await;
+        assert_eq!(status, StatusCode::OK, "turn {turn}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["qwen_chat_id"], *chat);
+        // Somebody else's turn comes between.
+        let (status, _) = send(
+            &app,
+            "POST",
+            "/v1/chat/completions",
+            &question(&[json!({"role": "user", "content": format!("Other {turn}")})], false),
+        )
+        .await;
+        assert_eq!(status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_chats_of_all_accounts_are_deleted() {
     let (emulator, folder) = two_accounts();
     let (app, _) = proxy_over(&emulator, folder.path(), clock());
