@@ -866,6 +866,29 @@ async fn a_lease_in_a_slow_store_is_given_back_too() {
     assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_not_given_back_for_ever() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+
+    let store = Wrapped::new(Mode::Works);
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()));
+    texts(&stack, &["one"]).await;
+    let _end = held(&upstream);
+    let body = begin(&stack, history(&["one", "ok", "two"])).await.expect("answered");
+    store.set(Mode::Hangs);
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let before = tasks.num_alive_tasks();
+    drop(body);
+    assert_eq!(tasks.num_alive_tasks(), before + 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(tasks.num_alive_tasks(), before, "it waits for a store that hangs");
+    let shown = handle.render();
+    let line = r#"tower_qwen_session_store_errors_total{operation="release"} 1"#;
+    assert!(shown.contains(line), "{line} is not in\n{shown}");
+}
+
 #[test]
 fn memory_needs_neither_runtime_nor_timer() {
     let (stack, upstream) = default_stack();

@@ -287,6 +287,7 @@ pub(super) struct Lease {
     store: Arc<dyn SessionStore>,
     chat: ChatKey,
     owner: Owner,
+    store_timeout: Duration,
     released: bool,
 }
 
@@ -310,8 +311,13 @@ impl Lease {
         };
         // Made before the store is asked: should this future be dropped while the answer is on
         // its way, the lease is given back all the same.
-        let mut lease =
-            Self { store: Arc::clone(&layer.store), chat, owner: Owner::unique(), released: false };
+        let mut lease = Self {
+            store: Arc::clone(&layer.store),
+            chat,
+            owner: Owner::unique(),
+            store_timeout,
+            released: false,
+        };
         let mut pause = PAUSES.0;
         loop {
             let taking = lease.store.acquire(chat, lease.owner, lease_limit);
@@ -347,14 +353,16 @@ impl Drop for Lease {
             return;
         }
         let (store, chat, owner) = (Arc::clone(&self.store), self.chat, self.owner);
-        let mut release = Box::pin(async move {
-            if let Err(error) = store.release(chat, owner).await {
-                failed("release", &error);
-            }
-        });
+        let limit = self.store_timeout;
+        let mut release: StoreFuture<'static, ()> =
+            Box::pin(async move { store.release(chat, owner).await });
         // A store in memory is done with it at once.
-        if release.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            detach(release);
+        match release.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => failed("release", &error),
+            Poll::Pending => detach(Box::pin(async move {
+                bounded("release", limit, release).await;
+            })),
         }
     }
 }
