@@ -16,6 +16,7 @@ use std::{
 use futures_util::Stream;
 use http::{Request, Response};
 use serde_json::Value;
+use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_qwen::{
     Error, ErrorKind,
@@ -99,10 +100,12 @@ impl World {
             1 => Contention::Wait(Duration::from_millis(500)),
             _ => Contention::Wait(Duration::from_secs(10)),
         };
+        let lease_limit = Duration::from_secs(u64::from(b) + 1);
+        upstream.state().lease_limit = lease_limit;
         let layer = SessionLayer::new(store.clone())
             .contention(contention)
             .busy_retries(u32::from(b % 4))
-            .lease_limit(Duration::from_secs(u64::from(b) + 1));
+            .lease_limit(lease_limit);
         let stack = layer.layer(DedupLayer::new().layer(upstream.clone()));
         let troubles = c & 1 != 0;
         Self { stack, upstream, store, histories: Vec::new(), turns: Vec::new(), troubles }
@@ -193,7 +196,10 @@ impl World {
                 }
             }
             14 if self.troubles => {
-                self.upstream.state().disturb();
+                let mut upstream = self.upstream.state();
+                upstream.disturb();
+                upstream.unleased = true;
+                drop(upstream);
                 match a % 4 {
                     0 => self.store.state().expire(b),
                     1 => self.store.state().failing = b % 8,
@@ -371,6 +377,11 @@ struct UpstreamState {
     known: BTreeMap<(u8, bool, String, Vec<String>), usize>,
     /// The store lost something, so a replay is no defect.
     forgetful: bool,
+    /// The store may not say who is in a chat, or a client named its chat, which it gets whoever
+    /// is in it.
+    unleased: bool,
+    /// How long a turn has a chat to itself.
+    lease_limit: Duration,
 }
 
 struct Chat {
@@ -382,6 +393,8 @@ struct Chat {
     nodes: BTreeMap<String, Node>,
     /// The answer that is being made, while somebody reads it.
     running: Option<Arc<()>>,
+    /// When it was asked for.
+    since: Instant,
 }
 
 struct Node {
@@ -395,6 +408,8 @@ struct Expected {
     history: History,
     /// How many messages must come, where that is certain.
     sent: Option<usize>,
+    /// The chats that were known to be lost before it came.
+    gone: Vec<usize>,
     answer: u8,
 }
 
@@ -447,7 +462,9 @@ impl UpstreamState {
                 _ => canon.len(),
             });
         }
-        self.expected.push(Expected { history: history.clone(), sent, answer });
+        self.unleased |= history.own.is_some();
+        let gone = (0..self.chats.len()).filter(|at| self.chats[*at].forgotten).collect();
+        self.expected.push(Expected { history: history.clone(), sent, gone, answer });
         self.expected.len() - 1
     }
 
@@ -457,8 +474,8 @@ impl UpstreamState {
         turn: usize,
         chat: &ChatRequest,
     ) -> Result<Running, Error> {
-        let Expected { history, sent, answer } = &self.expected[turn];
-        let (history, sent, answer) = (history.clone(), *sent, *answer);
+        let Expected { history, sent, gone, answer } = &self.expected[turn];
+        let (history, sent, gone, answer) = (history.clone(), *sent, gone.clone(), *answer);
         assert_eq!(chat.seen, 0, "dedup did not do its work");
         assert_eq!(chat.tenant, tenant(history.tenant));
 
@@ -472,6 +489,7 @@ impl UpstreamState {
                     forgotten: false,
                     nodes: BTreeMap::new(),
                     running: None,
+                    since: Instant::now(),
                 });
                 (self.chats.len() - 1, None)
             }
@@ -484,11 +502,16 @@ impl UpstreamState {
         let place = &mut self.chats[at];
         assert_eq!(place.tenant, history.tenant, "another tenant's chat");
         if place.lost {
+            let asked = history.own.is_some() || !gone.contains(&at);
+            assert!(asked, "a chat that was lost is asked again");
             place.forgotten = true;
             self.known.retain(|_, chat| *chat != at);
             return Err(Error::new(ErrorKind::ConversationLost, "lost"));
         }
         if place.busy() {
+            // The leases of those who wait now may be over before they are sent.
+            self.unleased |= place.since.elapsed() >= self.lease_limit;
+            assert!(self.unleased, "two turns in one chat at the same time");
             return Err(Error::new(ErrorKind::ConversationBusy, "busy"));
         }
         // The first turn from a root tells of the tools; what goes on from it relies on that.
@@ -537,6 +560,7 @@ impl UpstreamState {
         place.nodes.insert(answered.clone(), node);
         let running = Arc::new(());
         place.running = Some(running.clone());
+        place.since = Instant::now();
 
         let started = Conversation::new(&*place.id).with_parent(answered.clone());
         let mut script = VecDeque::from([Ok(ChatEvent::Started(started))]);
