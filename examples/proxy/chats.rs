@@ -12,7 +12,7 @@ use tower_qwen::{
     auth::{Affinity, AuthRefreshLayer},
     chat::Tenant,
     qwen::chats,
-    session::{Key, SessionStore, StoreError, forget_chat, forget_tenant},
+    session::{Key, SessionStore, StoreError, forget_chat, forget_tenant, tenant_chats},
 };
 
 use super::{auth::ApiKeys, lanes::Lanes};
@@ -57,14 +57,14 @@ impl DeleteChats {
             Some(account) => vec![Some(account)],
             None => self.accounts(),
         };
-        let mut refused = None;
+        let mut refused = Ok(());
         for account in accounts {
             match self.send(Deletion { id: Some(id.to_owned()), account }).await {
                 Ok(()) => return Ok(()),
-                Err(error) => refused = Some(refused.unwrap_or(error)),
+                Err(error) => refused = weightier(refused, error),
             }
         }
-        refused.map_or(Ok(()), Err)
+        refused
     }
 
     /// Deletes every chat of every account.
@@ -113,19 +113,28 @@ where
 pub(crate) struct Chats {
     lanes: Lanes,
     store: Arc<dyn SessionStore>,
-    /// Whether other tenants may have chats in the same account.
-    shared: bool,
+    /// How many keys clients may bring; any, or none, where it is 0.
+    keys: usize,
 }
 
 impl fmt::Debug for Chats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chats").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("Chats").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
 impl Chats {
     pub(crate) fn new(lanes: Lanes, store: Arc<dyn SessionStore>, keys: &ApiKeys) -> Self {
-        Self { lanes, store, shared: keys.len() > 1 }
+        Self { lanes, store, keys: keys.len() }
+    }
+
+    /// Whether other tenants may have chats in the same account. Where no key is asked for, who
+    /// brings one is a tenant among others all the same.
+    fn shared(&self, tenant: &Tenant) -> bool {
+        match self.keys {
+            0 => *tenant != Tenant::default(),
+            keys => keys > 1,
+        }
     }
 
     /// How to delete in each upstream that keeps chats.
@@ -141,45 +150,78 @@ impl Chats {
     }
 
     /// Deletes the chat `id`, in whichever upstream it is. Where several keys share the account
-    /// it must be known as the tenant's own; the sessions go first, so that nobody goes on in a
-    /// chat that is gone.
+    /// it must be known as the tenant's own.
     pub(crate) async fn delete(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
         let deletions = self.deletions()?;
         let known = self.store.find(&[Key::of_chat(tenant, id)]).await.map_err(failed)?;
-        if self.shared && known.is_none() {
+        if self.shared(tenant) && known.is_none() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no chat `{id}` of this key is remembered here"),
             ));
         }
         let account = known.and_then(|found| found.record.conversation.account);
-        forget_chat(&*self.store, tenant, id).await.map_err(failed)?;
-        let account = account.map(|account| account.to_string());
-        let mut refused = None;
-        for delete in deletions {
-            match delete.one(id, account.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => refused = Some(refused.unwrap_or(error)),
-            }
-        }
-        refused.map_or(Ok(()), Err)
+        self.delete_in(&deletions, tenant, id, account.map(|account| account.to_string())).await
     }
 
-    /// Deletes every chat of the accounts, which must be the tenant's alone.
+    /// Deletes the chat upstream and then what is remembered of it, so that a deletion which
+    /// upstream refused can be tried again. Who goes on in it meanwhile finds it lost, and is
+    /// answered in a new one.
+    async fn delete_in(
+        &self,
+        deletions: &[DeleteChats],
+        tenant: &Tenant,
+        id: &str,
+        account: Option<String>,
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        for delete in deletions {
+            match delete.one(id, account.clone()).await {
+                Ok(()) => {
+                    result = Ok(());
+                    break;
+                }
+                Err(error) => result = weightier(result, error),
+            }
+        }
+        if result.as_ref().err().is_none_or(is_gone) {
+            forget_chat(&*self.store, tenant, id).await.map_err(failed)?;
+        }
+        result
+    }
+
+    /// Deletes every chat of the accounts; where others have chats there too, the tenant's own,
+    /// as far as they are remembered.
     pub(crate) async fn delete_all(&self, tenant: &Tenant) -> Result<(), Error> {
         let deletions = self.deletions()?;
-        if self.shared {
-            return Err(Error::new(
-                ErrorKind::Permission,
-                "several keys share the upstream's account, so all of its chats are not one \
-                 key's to delete; delete chats by their ids",
-            ));
+        if self.shared(tenant) {
+            let mut result = Ok(());
+            for chat in tenant_chats(&*self.store, tenant).await.map_err(failed)? {
+                let account = chat.account.map(|account| account.to_string());
+                match self.delete_in(&deletions, tenant, &chat.chat_id, account).await {
+                    Err(error) if !is_gone(&error) => result = weightier(result, error),
+                    _ => {}
+                }
+            }
+            return result;
         }
-        forget_tenant(&*self.store, tenant).await.map_err(failed)?;
         for delete in deletions {
             delete.all().await?;
         }
-        Ok(())
+        forget_tenant(&*self.store, tenant).await.map_err(failed)
+    }
+}
+
+/// Whether upstream has no such chat; an account that cannot be asked right now may have it.
+fn is_gone(error: &Error) -> bool {
+    error.is_conversation_lost() && error.code() != Some("account_unavailable")
+}
+
+/// Of two refusals the one to report: one place may not have what another could not delete.
+fn weightier(refused: Result<(), Error>, error: Error) -> Result<(), Error> {
+    match refused {
+        Err(first) if !is_gone(&first) => Err(first),
+        _ => Err(error),
     }
 }
 

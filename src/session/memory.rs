@@ -128,6 +128,13 @@ impl Shared {
         }
     }
 
+    fn records(&self, tenant: TenantTag) -> Vec<Record> {
+        let own = self.records.iter().filter(|(key, _)| key.tenant() == tenant);
+        own.filter_map(|(_, bytes)| Record::decode(&bytes))
+            .filter(|record| !self.forgotten.contains_key(&record.chat))
+            .collect()
+    }
+
     fn forget_tenant(&self, tenant: TenantTag) {
         for (key, _) in &self.records {
             if key.tenant() == tenant {
@@ -182,6 +189,10 @@ impl SessionStore for MemoryStore {
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         self.shared.forgotten.insert(chat, ());
         Box::pin(ready(Ok(())))
+    }
+
+    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
+        Box::pin(ready(Ok(self.shared.records(tenant))))
     }
 
     fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {

@@ -102,7 +102,9 @@ pub use self::{
     stream::SessionStream,
 };
 
-use crate::chat::Tenant;
+use std::collections::BTreeMap;
+
+use crate::chat::{Conversation, Tenant};
 
 /// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream (D11).
 ///
@@ -117,6 +119,29 @@ pub async fn forget_chat(
     chat_id: &str,
 ) -> Result<(), StoreError> {
     store.forget(ChatKey::new(tenant, chat_id)).await
+}
+
+/// The chats of `tenant` that answers were recorded in, each once with the account that it
+/// belongs to, for a route that deletes them upstream where others have chats there too (D11).
+///
+/// # Errors
+///
+/// Where the store could not do it.
+pub async fn tenant_chats(
+    store: &dyn SessionStore,
+    tenant: &Tenant,
+) -> Result<Vec<Conversation>, StoreError> {
+    let mut chats = BTreeMap::new();
+    for Record { chat, conversation } in store.records(TenantTag::new(tenant)).await? {
+        let Conversation { chat_id, account, .. } = conversation;
+        // The tag only groups; the key is the tenant's own.
+        if chat == ChatKey::new(tenant, &chat_id) {
+            let known = chats.entry(chat_id).or_insert(None);
+            *known = known.take().or(account);
+        }
+    }
+    let chats = chats.into_iter();
+    Ok(chats.map(|(chat_id, account)| Conversation { chat_id, parent_id: None, account }).collect())
 }
 
 /// Forgets every chat of `tenant`, for a route that deletes them all upstream (D11).

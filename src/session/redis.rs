@@ -75,7 +75,9 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// A look-up is one round trip whatever the length of the history, and starts the record's hour
 /// ([`with_ttl`](Self::with_ttl)) again; so are a record together with the release of its lease,
-/// and every other operation but [`forget_tenant`](SessionStore::forget_tenant), which scans.
+/// and every other operation but those on all of a tenant
+/// ([`records`](SessionStore::records), [`forget_tenant`](SessionStore::forget_tenant)), which
+/// scan.
 ///
 /// The connection is made when it is first needed and made again when it breaks. No operation
 /// takes longer than the [time limit](Self::with_timeout), and after one that failed the server is
@@ -238,6 +240,31 @@ impl RedisStore {
     fn forgotten(&self) -> String {
         format!("{}forgotten:", self.prefix)
     }
+
+    fn forgotten_key(&self, chat: ChatKey) -> Vec<u8> {
+        let mut key = self.forgotten().into_bytes();
+        key.extend_from_slice(chat.as_bytes());
+        key
+    }
+
+    /// Some keys of a tenant's records, and where to go on, 0 being the end.
+    async fn scan(
+        &self,
+        tenant: TenantTag,
+        cursor: u64,
+    ) -> Result<(u64, Vec<Vec<u8>>), StoreError> {
+        let tenant = Hex(tenant.as_bytes());
+        let pattern = format!("{}session:{tenant}:*", escaped(&self.prefix));
+        let mut scan = ::redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
+        self.run(async |mut connection| scan.query_async(&mut connection).await).await
+    }
+
+    /// The values of these keys, of which there is at least one.
+    async fn values(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let mget = ::redis::Cmd::mget(keys);
+        self.run(async |mut connection| mget.query_async(&mut connection).await).await
+    }
 }
 
 impl Link {
@@ -324,24 +351,43 @@ impl SessionStore for RedisStore {
 
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut key = self.forgotten().into_bytes();
-            key.extend_from_slice(chat.as_bytes());
-            let command = ::redis::Cmd::pset_ex(key, 1, self.ttl());
+            let command = ::redis::Cmd::pset_ex(self.forgotten_key(chat), 1, self.ttl());
             self.run(async |mut connection| command.query_async(&mut connection).await).await
+        })
+    }
+
+    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
+        Box::pin(async move {
+            let mut records = Vec::new();
+            let mut cursor = 0;
+            loop {
+                let (next, keys) = self.scan(tenant, cursor).await?;
+                if !keys.is_empty() {
+                    let values: Vec<Option<Vec<u8>>> = self.values(keys).await?;
+                    // What is not ours does not hide what is.
+                    let page = values.iter().flatten().filter_map(|bytes| Record::decode(bytes));
+                    let page: Vec<Record> = page.collect();
+                    let marks = page.iter().map(|record| self.forgotten_key(record.chat));
+                    let marks: Vec<Option<Vec<u8>>> = match page.is_empty() {
+                        true => Vec::new(),
+                        false => self.values(marks.collect()).await?,
+                    };
+                    let kept = page.into_iter().zip(marks).filter(|(_, mark)| mark.is_none());
+                    records.extend(kept.map(|(record, _)| record));
+                }
+                if next == 0 {
+                    return Ok(records);
+                }
+                cursor = next;
+            }
         })
     }
 
     fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let tenant = Hex(tenant.as_bytes()).to_string();
-            let pattern = format!("{}session:{tenant}:*", escaped(&self.prefix));
-            let mut cursor = 0_u64;
+            let mut cursor = 0;
             loop {
-                let mut scan = ::redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
-                let (next, keys): (u64, Vec<Vec<u8>>) = self
-                    .run(async |mut connection| scan.query_async(&mut connection).await)
-                    .await?;
+                let (next, keys) = self.scan(tenant, cursor).await?;
                 if !keys.is_empty() {
                     let unlink = ::redis::Cmd::unlink(keys);
                     self.run(async |mut connection| {

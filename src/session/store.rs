@@ -52,6 +52,9 @@ pub trait SessionStore: Send + Sync + 'static {
     /// same time may bring the chat back later.
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()>;
 
+    /// The records of one tenant that are not forgotten, each chat at least once; in no order.
+    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>>;
+
     /// Forgets everything of one tenant that is there now.
     fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()>;
 

@@ -118,6 +118,11 @@ impl Running {
         Self { child, origin: format!("http://{origin}"), reader: Some(reader), log, banner }
     }
 
+    /// What it has logged, which it goes on with.
+    pub(crate) fn log(&self) -> Arc<Mutex<String>> {
+        Arc::clone(&self.log)
+    }
+
     /// Waits until it has logged `text`.
     #[cfg(unix)]
     pub(crate) fn wait_for_log(&self, text: &str) {

@@ -15,12 +15,19 @@
 mod binary;
 mod command;
 mod credentials;
+#[path = "../served/proxied.rs"]
+mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]
 #[path = "../../examples/proxy/main.rs"]
 mod proxy;
 mod readme;
+#[cfg(feature = "redis")]
+#[path = "../served/redis.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod redis;
 #[cfg(unix)]
 mod reload;
+mod sessions;
 #[cfg(unix)]
 #[path = "../token_endpoint/mod.rs"]
 mod token_endpoint;

@@ -812,6 +812,10 @@ impl SessionStore for Store {
         self.memory.forget(chat)
     }
 
+    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
+        self.memory.records(tenant)
+    }
+
     fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
         self.memory.forget_tenant(tenant)
     }

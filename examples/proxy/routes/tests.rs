@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,10 +15,10 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::{ServiceExt, service_fn};
 use tower_qwen::{
-    chat::{ChatEvent, ChatRequest, FinishReason},
+    chat::{ChatEvent, ChatRequest, Conversation, FinishReason},
     openai::OpenAiLayer,
     qwen::models::Catalogue,
-    session::MemoryStore,
+    session::{Key, MemoryStore, Record, SessionStore},
 };
 
 use super::{
@@ -32,6 +33,11 @@ use super::{
 
 /// A proxy whose upstream repeats the last message and has one model, `org/echo`.
 fn proxy(keys: &str) -> App {
+    proxy_over(keys, Arc::new(MemoryStore::default()), Arc::default())
+}
+
+/// The same with what is in `store`; it deletes nothing as long as it is told to `refuse`.
+fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> App {
     let catalogue = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
         let list = r#"{"data":[{"id":"org/echo","info":{"created_at":7}}]}"#;
         Ok::<_, tower::BoxError>(Response::new(Full::from(list)))
@@ -43,17 +49,18 @@ fn proxy(keys: &str) -> App {
     });
     let api_keys =
         if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
-    let deleted = service_fn(async |request: axum::http::Request<Full<Bytes>>| {
+    let deleted = service_fn(move |request: axum::http::Request<Full<Bytes>>| {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let found = method == "DELETE" && matches!(path, "/api/v2/chats/c-1" | "/api/v2/chats/");
-        let body = if found {
+        let body = if refuse.load(Ordering::Relaxed) {
+            r#"{"success":false,"data":{"code":"Internal_Error","details":"try again"}}"#
+        } else if found {
             r#"{"success":true,"data":{"status":true}}"#
         } else {
             r#"{"success":false,"data":{"code":"Not_Found","details":"no such chat"}}"#
         };
-        Ok::<_, tower::BoxError>(Response::new(Full::from(body)))
+        ready(Ok::<_, tower::BoxError>(Response::new(Full::from(body))))
     });
-    let store = Arc::new(MemoryStore::default());
     let edge = OpenAiLayer::new().max_body(200);
     let chat = ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
@@ -285,9 +292,44 @@ async fn a_key_among_several_cannot_delete_what_may_be_anothers() {
     for path in ["/v1/chats/c-1", "/v1/chats/delete"] {
         assert_eq!(ask(&shared, remove(path)).await.0, StatusCode::UNAUTHORIZED, "{path}");
     }
-    let mine = |path| with(remove(path), "authorization", "Bearer sk-one");
-    assert_eq!(ask(&shared, mine("/v1/chats/c-1")).await.0, StatusCode::NOT_FOUND);
-    assert_eq!(ask(&shared, mine("/v1/chats/delete")).await.0, StatusCode::FORBIDDEN);
+    // Where none is asked for, who brings one is one of several too.
+    for proxy in [shared, proxy("")] {
+        let mine = |path| with(remove(path), "authorization", "Bearer sk-one");
+        assert_eq!(ask(&proxy, mine("/v1/chats/c-1")).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(ask(&proxy, mine("/v1/chats/delete")).await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_upstream_refused_can_be_tried_again() {
+    let key = |name| {
+        let request = with(get("/"), "authorization", name);
+        tower_qwen::openai::tenant(request.headers())
+    };
+    let [one, two] = ["Bearer sk-one", "Bearer sk-two"].map(key);
+    for path in ["/v1/chats/c-1", "/v1/chats/delete"] {
+        let store = Arc::new(MemoryStore::default());
+        // The second chat was deleted elsewhere.
+        let chats = [(one, "c-1"), (one, "c-2"), (two, "c-1")];
+        let records = chats.map(|(tenant, chat)| {
+            let place = Conversation::new(chat).with_parent("a");
+            (Key::of_chat(&tenant, chat), Record::new(&tenant, place))
+        });
+        store.record(&records, None).await.expect("memory");
+        let refuse = Arc::new(AtomicBool::new(true));
+        let proxy = proxy_over("sk-one,sk-two", Arc::clone(&store), Arc::clone(&refuse));
+        let mine = || with(remove(path), "authorization", "Bearer sk-one");
+        let (status, _, body) = ask(&proxy, mine()).await;
+        assert!(status.is_server_error(), "{status}: {body}");
+        let known = async |at: usize| store.find(&[records[at].0]).await.expect("memory").is_some();
+        assert!(known(0).await, "forgotten, but still there upstream");
+
+        refuse.store(false, Ordering::Relaxed);
+        assert_eq!(ask(&proxy, mine()).await.0, StatusCode::OK);
+        assert!(!known(0).await);
+        assert_eq!(known(1).await, !path.ends_with("delete"));
+        assert!(known(2).await, "another tenant's");
+    }
 }
 
 #[tokio::test]
