@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tower_qwen::{
     chat::{ChatEvent, ChatRequest, Conversation, Message, Role, Tenant},
-    session::{ChatKey, Key, KeyChain, MemoryStore, Owner, Record, SessionStore, TenantTag},
+    session::{
+        ChatKey, Key, KeyChain, MemoryStore, Owner, Record, SessionStore, TenantTag, tenant_chats,
+    },
 };
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -115,7 +117,13 @@ fn what_is_forgotten_stays_forgotten() {
     now(store.record(&[(key(2), record(2)), (key(1), record(2))], None));
     assert_eq!(now(store.find(&[key(2)])), None);
     assert_eq!(now(store.find(&[key(1)])).map(|found| found.record), Some(record(1)));
-    now(store.forget_tenant(TenantTag::new(&Tenant::from_digest([1; 32]))));
+    let tenant = Tenant::from_digest([1; 32]);
+    let chats = |tenant| tokio_test::block_on(tenant_chats(&store, tenant)).expect("memory");
+    assert_eq!(chats(&tenant), []);
+    let mut place = record(1).conversation;
+    place.parent_id = None;
+    assert_eq!(chats(&Tenant::default()), [place]);
+    now(store.forget_tenant(TenantTag::new(&tenant)));
     assert!(now(store.find(&[key(1)])).is_some(), "another tenant's");
     now(store.forget_tenant(TenantTag::new(&Tenant::default())));
     assert_eq!(now(store.find(&[key(1)])), None);

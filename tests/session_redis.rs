@@ -25,6 +25,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     session::{
         ChatKey, Key, KeyChain, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
+        tenant_chats,
     },
 };
 
@@ -62,7 +63,14 @@ async fn records_are_found_longest_first_and_forgotten() {
     let found = store.find(&[long, middle, short]).await.expect("Redis").expect("known");
     assert_eq!((found.index, &found.record), (2, &first));
 
-    store.record(&[(key(BOB, "short"), first.clone())], None).await.expect("Redis");
+    store.record(&[(key(BOB, "short"), record(BOB, "c3", "a3"))], None).await.expect("Redis");
+    let anns = [(long, record(ANN, "c1", "a2")), (middle, record(ANN, "c4", "a4"))];
+    store.record(&anns, None).await.expect("Redis");
+    let place = |chat: &'static str| Conversation::new(chat).with_account("account");
+    let chats = tenant_chats(&store, &ANN).await.expect("Redis");
+    assert_eq!(chats, [place("c1"), place("c4")], "once each");
+    store.forget(anns[1].1.chat).await.expect("Redis");
+    assert_eq!(tenant_chats(&store, &ANN).await.expect("Redis"), [place("c1")]);
     store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
     assert_eq!(store.find(&[long, middle, short]).await.expect("Redis"), None);
     assert!(store.find(&[key(BOB, "short")]).await.expect("Redis").is_some());
@@ -82,6 +90,9 @@ async fn a_whole_tenant_is_forgotten_however_much_it_is() {
     let keys: Vec<Key> = (0..3_000).map(|number| key(ANN, &number.to_string())).collect();
     let records: Vec<_> = keys.iter().map(|key| (*key, record(ANN, "c", "a"))).collect();
     store.record(&records, None).await.expect("Redis");
+    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+    let _: () = server.query(redis::cmd("SET").arg(&names[0]).arg("nonsense")).await;
+    assert_eq!(store.records(TenantTag::new(&ANN)).await.expect("Redis").len(), 2_999);
     store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
     assert_eq!(store.find(&keys[..1_000]).await.expect("Redis"), None);
     assert_eq!(server.query::<u64>(&redis::cmd("DBSIZE")).await, 0);

@@ -75,7 +75,8 @@
 //! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
 //! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `release` |
 //!
-//! Traces are at DEBUG and name a chat by a few characters of its [`ChatKey`].
+//! Traces are at DEBUG and name a chat by a few characters of its [`ChatKey`]; a store says at WARN
+//! that it is out of reach.
 //!
 //! [`ChatParts::conversation`]: crate::chat::ChatParts::conversation
 //! [`ChatParts::seen`]: crate::chat::ChatParts::seen

@@ -1,9 +1,10 @@
 use std::{
+    error::Error as StdError,
     fmt,
     future::Future,
     sync::{
         Arc, LazyLock, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +19,7 @@ use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
 };
+use tracing::{info, warn};
 
 use super::{
     key::{ChatKey, Key, TenantTag},
@@ -82,7 +84,8 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// The connection is made when it is first needed and made again when it breaks. No operation
 /// takes longer than the [time limit](Self::with_timeout), and after one that failed the server is
 /// left alone for half a second, in which all operations fail at once: a Redis that is away costs
-/// a replay of the history and no time. What it held when it died without saving is replayed too.
+/// a replay of the history and no time; that it fails is said once, at WARN, and that it answers
+/// again at INFO. What it held when it died without saving is replayed too.
 ///
 /// It needs Redis 6 or later, or something that speaks like it, with Lua scripts; one server, or
 /// one that fails over behind one address, not a Redis Cluster. For `rediss:` URLs switch on a TLS
@@ -116,6 +119,8 @@ struct Link {
     epoch: Instant,
     /// Until when the server is left alone, in milliseconds since `epoch`.
     rests_until: AtomicU64,
+    /// Whether the last operation failed, which is said once.
+    away: AtomicBool,
 }
 
 impl RedisStore {
@@ -158,6 +163,7 @@ impl RedisStore {
                 connection: OnceLock::new(),
                 epoch: Instant::now(),
                 rests_until: AtomicU64::new(0),
+                away: AtomicBool::new(false),
             }),
         })
     }
@@ -212,14 +218,24 @@ impl RedisStore {
             return Err(StoreError::new("Redis failed just now and is left alone for a moment"));
         }
         let result = async { operation(self.connection()?).await };
-        let error = match timeout(self.timeout, result).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => StoreError::new(error),
-            Err(elapsed) => StoreError::new(elapsed),
+        let error: Box<dyn StdError + Send + Sync> = match timeout(self.timeout, result).await {
+            Ok(Ok(answer)) => {
+                if self.link.away.load(Ordering::Relaxed)
+                    && self.link.away.swap(false, Ordering::Relaxed)
+                {
+                    info!("Redis answers again");
+                }
+                return Ok(answer);
+            }
+            Ok(Err(error)) => error.into(),
+            Err(elapsed) => elapsed.into(),
         };
+        if !self.link.away.swap(true, Ordering::Relaxed) {
+            warn!(error = &*error as &dyn StdError, "Redis fails; sessions go on without it");
+        }
         let until = self.link.now() + u64::try_from(Self::REST.as_millis()).unwrap_or(u64::MAX);
         self.link.rests_until.store(until, Ordering::Relaxed);
-        Err(error)
+        Err(StoreError::new(error))
     }
 
     fn ttl(&self) -> u64 {

@@ -15,6 +15,10 @@ use crate::{
     proxied::{self, command, upstream},
 };
 
+/// What the program says when Redis fails.
+#[cfg(feature = "redis")]
+const MISSED: &str = "Redis fails; sessions go on without it";
+
 const KEYS: &str = "sk-ann,sk-bob";
 
 fn send(proxy: &Running, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -56,7 +60,7 @@ impl Served {
 
     fn proxy(&self) -> Running {
         let mut proxy = command(&self.origin, KEYS);
-        proxy.args(&self.also).env("RUST_LOG", "warn,tower_qwen::session=debug");
+        proxy.args(&self.also);
         let proxy = self.runtime.block_on(proxied::start(proxy));
         self.logs.borrow_mut().push(proxy.log());
         proxy
@@ -65,9 +69,8 @@ impl Served {
     /// Whether a proxy went on without its store.
     #[cfg(feature = "redis")]
     fn missed_redis(&self) -> bool {
-        let missed = |log: &Arc<Mutex<String>>| {
-            log.lock().expect("no one panics with it").contains("the session store failed")
-        };
+        let missed =
+            |log: &Arc<Mutex<String>>| log.lock().expect("no one panics with it").contains(MISSED);
         self.logs.borrow().iter().any(missed)
     }
 
@@ -141,6 +144,29 @@ mod shared {
             }
         }
         panic!("Redis did not answer in time, three times over");
+    }
+
+    /// Whoever runs the program learns that what it was told is wrong, and clients do not.
+    #[cfg(unix)]
+    #[test]
+    fn a_redis_that_cannot_be_used_fails_no_request_and_is_told_once() {
+        let Some(server) = server() else { return };
+        let of_nobody = "redis://:s3cret@127.0.0.1:1".to_owned();
+        let refused = server.url().replace("redis://", "redis://:s3cret@");
+        for url in [of_nobody, refused] {
+            let served = Served::new(&["--redis", &url]);
+            let (proxy, mut history) = (served.proxy(), Vec::new());
+            let began = std::time::Instant::now();
+            for turn in 0..5 {
+                ask(&proxy, "sk-ann", &mut history, &format!("question {turn}"));
+            }
+            let took = began.elapsed();
+            assert!(took.as_secs() < 10, "{took:?}");
+            assert_eq!(served.chats().len(), 5, "each replayed");
+            let (code, log) = proxy.stop("-TERM");
+            assert_eq!((code, log.matches(MISSED).count()), (Some(0), 1), "{log}");
+            assert!(!log.contains("s3cret"), "{log}");
+        }
     }
 
     #[test]
