@@ -44,6 +44,8 @@ enum Reply {
     Held(Events, tokio::sync::oneshot::Receiver<Events>),
     /// Refuses.
     Error(ErrorKind),
+    /// The account of the chat cannot be used, says a layer before upstream.
+    AccountUnavailable,
 }
 
 /// An upstream that notes what it was sent. Without orders it answers with `ok`, in the chat that
@@ -123,6 +125,10 @@ impl Service<Request<ChatRequest>> for Upstream {
             }
             Some(Reply::Error(kind)) => {
                 return std::future::ready(Err(Error::new(kind, "as ordered")));
+            }
+            Some(Reply::AccountUnavailable) => {
+                let error = Error::new(ErrorKind::ConversationLost, "as ordered");
+                return std::future::ready(Err(error.with_code("account_unavailable")));
             }
         };
         std::future::ready(Ok(Response::new(body)))
@@ -398,6 +404,24 @@ async fn a_lost_chat_is_forgotten_and_replayed_once() {
     let error = begin(&stack, history(&["one", "ok", "two", "ok", "four"])).await;
     assert!(error.expect_err("lost twice").is_conversation_lost());
     assert_eq!(upstream.count(), before + 2);
+}
+
+#[tokio::test]
+async fn a_chat_whose_account_cannot_be_used_now_is_not_forgotten() {
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    // Nobody is kept waiting for the account.
+    upstream.order(Reply::AccountUnavailable);
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    texts(&stack, &["one", "ok", "2"]).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["2"]);
+    // Who named the chat finds it as it was, and not empty.
+    upstream.order(Reply::AccountUnavailable);
+    let error = begin(&stack, own("c1", &["three"])).await.expect_err("not now");
+    assert_eq!(error.code(), Some("account_unavailable"));
+    ask(&stack, own("c1", &["three"])).await;
+    assert_sent(&upstream, Some("c1"), Some("a4"), &["three"]);
 }
 
 #[tokio::test]

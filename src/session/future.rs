@@ -115,7 +115,10 @@ where
             Err(error) => error.into(),
         };
         if error.is_conversation_lost() {
-            bounded("forget", layer.settings.store_timeout, layer.store.forget(key)).await;
+            // An account that cannot be used now may be back later, and its chat as it was.
+            if error.code() != Some("account_unavailable") {
+                bounded("forget", layer.settings.store_timeout, layer.store.forget(key)).await;
+            }
             if !replayable {
                 return Err(error);
             }

@@ -166,9 +166,9 @@ impl fmt::Display for Short<'_> {
 /// - images, audio, files and other parts, by their content and where in the text they stand;
 /// - the participant's name;
 /// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
-///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON or are
-///   longer than [`ARGUMENTS_LIMIT`] are compared byte by byte; none at all are `{}`. Ids do not
-///   count;
+///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
+///   longer than [`ARGUMENTS_LIMIT`] or hold a number beyond 64 bits are compared byte by byte;
+///   none at all are `{}`. Ids do not count;
 /// - of a tool's result, which call of the answer before it it belongs to.
 ///
 /// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
@@ -613,7 +613,7 @@ fn arguments_digest(arguments: &str) -> Digest {
     } else if arguments.trim().is_empty() {
         Some(Value::Object(Extra::new()))
     } else {
-        serde_json::from_str::<Value>(arguments).ok()
+        serde_json::from_str::<Value>(arguments).ok().filter(is_exact)
     };
     match meaning {
         Some(value) => {
@@ -626,6 +626,22 @@ fn arguments_digest(arguments: &str) -> Digest {
             hash.update(arguments.as_bytes());
             hash.finalize().into()
         }
+    }
+}
+
+/// Whether the value has all the digits of its text. Integers of more than 64 bits have become
+/// floats, which may be the same for two of them.
+fn is_exact(value: &Value) -> bool {
+    /// 2⁶³; what is a float from here on may have been an integer.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+
+    match value {
+        Value::Number(number) => {
+            !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() < BEYOND)
+        }
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 

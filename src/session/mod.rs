@@ -18,7 +18,8 @@
 //! - Two turns on one chat at the same time: the second waits a little for the first's lease and
 //!   then takes a new chat ([`Contention`]).
 //! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
-//!   that is busy gets some more tries and then the same (G5). Both before the commit point.
+//!   whose account cannot be used now is replayed too, and remembered; one that is busy gets some
+//!   more tries and then the same (G5). All before the commit point.
 //! - A client that names its own chat (`qwen_chat_id`, here a [`ChatParts::conversation`] that
 //!   is already set) gets that chat and no other. With a known history of that chat it goes on
 //!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
