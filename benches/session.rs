@@ -12,6 +12,7 @@
 use std::{
     future::{Future, Ready, ready},
     hint::black_box,
+    ops::RangeInclusive,
     pin::pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -118,11 +119,11 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// The HTTP service below: opens chats, takes whole histories and answers with a word.
+/// The HTTP service below: opens chats, takes turns and answers with a word.
 #[derive(Clone)]
 struct Wire {
-    /// How long a body is that holds the whole history, at least.
-    least: u64,
+    /// How long the body of a turn is.
+    length: RangeInclusive<u64>,
 }
 
 impl Service<Request<Full<Bytes>>> for Wire {
@@ -139,7 +140,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
             ("application/json", r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#)
         } else {
             let length = black_box(&request).body().size_hint().exact().expect("known");
-            assert!(length >= self.least, "{length} bytes are not the whole history");
+            assert!(self.length.contains(&length), "{length} bytes are not what is to be sent");
             (
                 "text/event-stream",
                 "data: {\"response.created\":{\"chat_id\": \"c-1\", \"parent_id\": \"u-1\", \
@@ -192,18 +193,25 @@ fn history(criterion: &mut Criterion) {
     let records = [(chain.key(), Record::new(&chat.tenant, place))];
     now(store.record(&records, None)).expect("memory");
     let layer = SessionLayer::new(store);
-    let mut stack = layer.layer(DedupLayer::new().layer(Upstream));
+    let mut stack = layer.clone().layer(DedupLayer::new().layer(Upstream));
     let mut through = |chat| send(&mut stack, chat);
 
     // The same history, of which nothing is known: what upstream gets is all of it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let _guard = runtime.enter();
-    let wire = Wire { least: body.len() as u64 / 2 };
+    let wire = Wire { length: body.len() as u64 / 2..=u64::MAX };
     let edge = ServiceBuilder::new()
         .layer(SessionLayer::new(MemoryStore::default()))
         .layer(DedupLayer::new());
     let web = QwenWebLayer::new().stop_on_drop(false);
+    let mut stack = ServiceBuilder::new()
+        .layer(layer)
+        .layer(DedupLayer::new())
+        .layer(ToolCallLayer::new())
+        .layer(web.clone())
+        .service(Wire { length: 1..=4096 });
+    let mut go_on = |chat| send(&mut stack, chat);
     let mut stack = edge.clone().layer(web.clone()).service(wire.clone());
     let mut replay = |chat| send(&mut stack, chat);
     let mut stack = edge.layer(ToolCallLayer::new()).layer(web).service(wire);
@@ -240,6 +248,9 @@ fn history(criterion: &mut Criterion) {
     group.finish();
 
     ratio("known history", twin, || through(decode(&body).expect("a request")));
+    ratio("known history, the rest encoded", twin, || {
+        go_on(decode(&body).expect("a request"));
+    });
     ratio("unknown history, encoded whole", twin, || replay(decode(&body).expect("a request")));
     ratio("unknown history, calls written as text, encoded whole", twin, || {
         replay_with_tools(decode(&body).expect("a request"));

@@ -87,8 +87,16 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     #[cfg(feature = "redis")]
     if let Some(url) = &sessions.redis {
         // The message of a bad URL must not hold the URL, which may hold a password.
-        let store = tower_qwen::session::RedisStore::new(url.expose_secret())
-            .map_err(|_| "--redis: it is not a URL such as redis://127.0.0.1:6379/0".to_owned())?;
+        let url = url.expose_secret();
+        let store = tower_qwen::session::RedisStore::new(url).map_err(|_| {
+            let tls = if url.starts_with("rediss:") {
+                ", or this build speaks no TLS with Redis; build it with \
+                 --features redis,redis/tokio-rustls-comp"
+            } else {
+                ""
+            };
+            format!("--redis: it is not a URL such as redis://127.0.0.1:6379/0{tls}")
+        })?;
         return Ok(Arc::new(store.with_ttl(sessions.ttl)));
     }
     debug_assert!(sessions.redis.is_none(), "options that ask for it were refused");

@@ -89,7 +89,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// It needs Redis 6 or later, or something that speaks like it, with Lua scripts; one server, or
 /// one that fails over behind one address, not a Redis Cluster. For `rediss:` URLs switch on a TLS
-/// feature of the crate `redis`.
+/// feature of the crate `redis`, such as `tokio-rustls-comp`.
 ///
 /// It must be used inside a Tokio runtime with I/O and time.
 ///

@@ -180,3 +180,17 @@ async fn every_kind_that_is_emulated_answers_and_calls_tools() {
         assert_eq!(choice["message"]["tool_calls"][0]["function"]["name"], "get_weather");
     }
 }
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_redis_that_cannot_be_is_refused_in_words_that_help() {
+    let refused = |url: &str| {
+        let config = Options::of(&["--redis", url]).resolve().expect("valid");
+        store(&config.sessions).map(drop).expect_err("no Redis")
+    };
+    let error = refused("http://ann:s3cret@localhost");
+    assert_eq!(error, "--redis: it is not a URL such as redis://127.0.0.1:6379/0");
+    // The crate's own features have none.
+    let error = refused("rediss://ann:s3cret@localhost");
+    assert!(error.contains("redis/tokio-rustls-comp") && !error.contains("s3cret"), "{error}");
+}
