@@ -490,6 +490,30 @@ async fn the_second_turn_waits_for_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_may_be_as_long_as_there_is_time() {
+    let layer = SessionLayer::new(MemoryStore::default())
+        .contention(Contention::Wait(Duration::MAX))
+        .lease_limit(Duration::MAX)
+        .store_timeout(Duration::MAX)
+        .busy_delay(Duration::MAX);
+    let (stack, upstream) = stack(layer);
+    texts(&stack, &["one"]).await;
+    let end = held(&upstream);
+    let first = begin(&stack, history(&["one", "ok", "two"])).await.expect("answered");
+    let mut second = call(&stack, history(&["one", "ok", "TWO"]));
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut second).poll(cx))).await.is_pending());
+    tokio::time::advance(Duration::from_secs(100_000)).await;
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut second).poll(cx))).await.is_pending());
+    end.send(vec![Ok(ChatEvent::Text("k".into())), finished()]).expect("is read");
+    Answer::collect(first).await.expect("complete");
+    second.await.expect("answered");
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["TWO"]);
+    upstream.order(Reply::Error(ErrorKind::ConversationBusy));
+    let mut busy = call(&stack, history(&["one", "ok", "2"]));
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut busy).poll(cx))).await.is_pending());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_second_turn_takes_a_chat_of_its_own_where_the_first_takes_long() {
     for (contention, longest) in [
         (Contention::Wait(Duration::from_secs(2)), Duration::from_secs(2)),

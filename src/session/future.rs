@@ -154,7 +154,8 @@ fn busy_delay(settings: &Settings) -> Duration {
     let random = RandomState::new().hash_one(0_u8) >> 32;
     #[expect(clippy::cast_precision_loss, reason = "32 bits")]
     let share = random as f64 / f64::from(u32::MAX);
-    settings.busy_delay.mul_f64(1.0 + share)
+    let delay = settings.busy_delay.as_secs_f64() * (1.0 + share);
+    Duration::try_from_secs_f64(delay).unwrap_or(Duration::MAX)
 }
 
 /// Where a turn goes.
@@ -308,10 +309,11 @@ impl Lease {
             (Duration::from_millis(10), Duration::from_millis(200));
 
         let Settings { contention, lease_limit, store_timeout, .. } = layer.settings;
-        let deadline = match contention {
-            Contention::Wait(patience) => Instant::now() + patience,
-            Contention::Replay => Instant::now(),
+        let patience = match contention {
+            Contention::Wait(patience) => patience,
+            Contention::Replay => Duration::ZERO,
         };
+        let began = Instant::now();
         // Made before the store is asked: should this future be dropped while the answer is on
         // its way, the lease is given back all the same.
         let mut lease = Self {
@@ -329,12 +331,12 @@ impl Lease {
                 Some(false) => {}
                 None => return Taken::Unknown,
             }
-            let now = Instant::now();
-            if now >= deadline {
+            let left = patience.saturating_sub(began.elapsed());
+            if left.is_zero() {
                 lease.released = true;
                 return Taken::Held;
             }
-            sleep(pause.min(deadline - now)).await;
+            sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }

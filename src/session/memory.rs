@@ -35,7 +35,8 @@ struct Shared {
     records: Cache<Key, Arc<[u8]>>,
     /// Chats that were forgotten, for as long as a record of theirs may be left.
     forgotten: Cache<ChatKey, ()>,
-    leases: Mutex<HashMap<ChatKey, (Owner, Instant)>>,
+    /// Who has a chat, and until when if it ends by itself.
+    leases: Mutex<HashMap<ChatKey, (Owner, Option<Instant>)>>,
 }
 
 impl MemoryStore {
@@ -147,9 +148,11 @@ impl Shared {
         let now = Instant::now();
         let mut leases = self.leases();
         match leases.get(&chat) {
-            Some((other, until)) if *other != owner && *until > now => false,
+            Some((other, until)) if *other != owner && until.is_none_or(|until| until > now) => {
+                false
+            }
             _ => {
-                leases.insert(chat, (owner, now + limit));
+                leases.insert(chat, (owner, now.checked_add(limit)));
                 true
             }
         }
@@ -162,7 +165,7 @@ impl Shared {
         }
     }
 
-    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<ChatKey, (Owner, Instant)>> {
+    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<ChatKey, (Owner, Option<Instant>)>> {
         // Nothing that is done under the lock leaves it half done.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
