@@ -178,7 +178,8 @@ async fn a_chat_that_the_client_names_is_its_accounts_whatever_it_sends() {
     let (app, _) = proxy_over(&emulator, folder.path(), clock());
     let hello = json!({"role": "user", "content": "Hello"});
     let (_, answer) =
-        send(&app, "POST", "/v1/chat/completions", &question(&[hello.clone()], false)).await;
+        send(&app, "POST", "/v1/chat/completions", &question(std::slice::from_ref(&hello), false))
+            .await;
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     let (chat, parent) = (&answer["qwen_chat_id"], &answer["qwen_parent_id"]);
     let asked = json!({"role": "user", "content": "And you?"});
@@ -186,7 +187,7 @@ async fn a_chat_that_the_client_names_is_its_accounts_whatever_it_sends() {
     // The accounts take turns, so each of these comes at a turn of either.
     for turn in 0..6 {
         let mut body = match turn / 2 {
-            0 => question(&[asked.clone()], false),
+            0 => question(std::slice::from_ref(&asked), false),
             1 => question(&[hello.clone(), never.clone(), asked.clone()], false),
             _ => {
                 let mut body = question(
