@@ -139,6 +139,11 @@ impl<'a> Parameter<'a> {
         if types == Types::NONE { Types::STRING } else { types }
     }
 
+    /// Whether the schema has it.
+    pub(super) const fn is_declared(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
     /// The property `key` of an object.
     pub(super) fn property(&self, key: &str) -> Option<Parameter<'a>> {
         let mut nodes = Vec::new();
