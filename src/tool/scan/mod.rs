@@ -82,6 +82,13 @@
 //! - An `arguments` value that is neither an object, nor a string that holds one, nor null makes
 //!   the object text.
 //! - A repeated parameter is sent twice, and the last one wins in every reader (rule 16).
+//!
+//! # What cannot be told
+//!
+//! The forms in tags have no escapes, so by rule 14 a value ends early where it quotes markup of its own
+//! form as that would really stand there: a whole call with its closers, or on a line of its own a
+//! parameter that the call has not had. What follows is text, or the next value. Calls in JSON, in
+//! which [`history`](super::history) shows such values to the model, have no such limit.
 
 mod body;
 mod coder;
