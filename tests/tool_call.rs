@@ -300,6 +300,44 @@ async fn one_end_with_the_right_reason() {
     }
 }
 
+/// chat.qwen.ai cannot say that the token limit was met: its reason is `stop` also where half a file
+/// was written. An agent that ran that call would write the half.
+#[tokio::test]
+async fn a_text_that_ends_inside_of_a_call_was_cut_whatever_the_upstream_says() {
+    let header = "<tool_call>\n<function=read>\n";
+    let path = "<parameter=path>\na.rs\n</parameter>";
+    for (content, reason) in [
+        (format!("{header}<parameter=path>\nsrc/ma"), FinishReason::Length),
+        (format!("{header}<parameter=path>\nsrc/main.rs\n</param"), FinishReason::Length),
+        (format!("{header}<parameter=line>\n1"), FinishReason::Length),
+        (format!("{header}{path}\n<parameter=li"), FinishReason::Length),
+        ("<read>\n<path>src/ma".into(), FinishReason::Length),
+        ("<read>\n<path>a</path>\n<li".into(), FinishReason::Length),
+        (
+            "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"src/ma".into(),
+            FinishReason::Length,
+        ),
+        (format!("{CALL}\n{header}<parameter=path>\nsrc/ma"), FinishReason::Length),
+        // Nothing is missing but closers, which models forget.
+        (format!("{header}{path}"), FinishReason::ToolCalls),
+        (format!("{header}{path}\n</func"), FinishReason::ToolCalls),
+        (format!("{header}{path}\n</function>\n</tool"), FinishReason::ToolCalls),
+        (format!("{header}<parameter=path>\na.rs\n</function>"), FinishReason::ToolCalls),
+        ("<read>\n<path>a</path>".into(), FinishReason::ToolCalls),
+        (
+            "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}".into(),
+            FinishReason::ToolCalls,
+        ),
+    ] {
+        for upstream in [FinishReason::Stop, FinishReason::ToolCalls] {
+            for layer in [ToolCallLayer::new(), ToolCallLayer::native().rescue(true)] {
+                let answer = answer(layer, request(), vec![text(&content), finished(upstream)]);
+                assert_eq!(answer.await.finish_reason, Some(reason), "{content:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn reasoning_is_not_scanned_live_but_rescued_at_the_end() {
     let run = |events: Vec<Item>| answer(ToolCallLayer::new(), request(), events);
@@ -320,6 +358,11 @@ async fn reasoning_is_not_scanned_live_but_rescued_at_the_end() {
     let got =
         run(vec![text(&format!("<think>\nI must.\n{CALL}")), finished(FinishReason::Stop)]).await;
     assert_eq!((calls(&got).len(), got.text.as_str()), (1, ""));
+
+    // Closers alone may be missing, as in the text.
+    let whole = CALL.strip_suffix("\n</function>\n</tool_call>").expect("its closers");
+    let got = run(vec![reasoning(whole), finished(FinishReason::Stop)]).await;
+    assert_eq!(calls(&got), [("read", "{\"path\":\"a.rs\"}")]);
 
     // An answer follows, so it only illustrated: blazux/qwen3.8-Flash-DGX#29,
     // QwenLM/Qwen3#1459.
@@ -369,6 +412,18 @@ async fn native_calls_are_repaired() {
             vec![("read", "{\"path\":\"x\"}")],
         ),
         (
+            "a name without an id behind the end of the arguments, or an id behind the name",
+            vec![
+                call(0, "a", "read"),
+                arguments(0, "{\"path\":\"x\"}"),
+                call(0, "", "read"),
+                call(1, "", "list"),
+                call(1, "b", "list"),
+                arguments(1, "{}"),
+            ],
+            vec![("read", "{\"path\":\"x\"}"), ("list", "{}")],
+        ),
+        (
             "the name comes late, after arguments",
             vec![
                 call(0, "a", ""),
@@ -402,6 +457,11 @@ async fn native_calls_are_repaired() {
             "the number 0 and no ids, whole calls",
             vec![call(0, "", "list"), arguments(0, "{}"), call(0, "", "list"), arguments(0, "{}")],
             vec![("list", "{}"), ("list", "{}")],
+        ),
+        (
+            "the number 0, and an id for the second only",
+            vec![call(0, "", "list"), call(0, "b", "read"), arguments(0, "{\"path\":1}")],
+            vec![("list", "{}"), ("read", "{\"path\":1}")],
         ),
         (
             "one id for two calls",

@@ -8,9 +8,10 @@
 //! a turn; after the last step it repeats what it was told. The scripts find the cases, and the
 //! tools that they call, in the file that `TOOL_CASES` names.
 //!
-//! They talk to the proxy's program. That an answer came to its limit chat.qwen.ai cannot say, so
-//! at `SHORT_BASE_URL` a second program has an OpenAI-compatible upstream, whose model stops after
-//! as many bytes as the words `bytes:N` say.
+//! They talk to the proxy's program. That an answer came to its limit chat.qwen.ai cannot say: the
+//! case `half` ends in the middle of a value, and upstream calls it finished. At `SHORT_BASE_URL` a
+//! second program has an OpenAI-compatible upstream, whose model stops after as many bytes as the
+//! words `bytes:N` say, and which says so.
 #![cfg(all(
     feature = "auth",
     feature = "client",
@@ -199,7 +200,15 @@ fn plays() -> HashMap<String, Vec<String>> {
         let steps = steps.as_array().expect("steps").iter().map(|step| write(form, step));
         (format!("{name}:{form:?}"), steps.collect())
     };
-    Form::ALL.into_iter().flat_map(|form| cases.iter().map(move |case| play(case, form))).collect()
+    let half = |form: Form| {
+        let mut text = write(form, &cases["unicode"][0]);
+        text.truncate(text.find("quoted").expect("in the middle"));
+        (format!("half:{form:?}"), vec![text])
+    };
+    Form::ALL
+        .into_iter()
+        .flat_map(|form| cases.iter().map(move |case| play(case, form)).chain([half(form)]))
+        .collect()
 }
 
 /// What follows `key` in `text`, to the next blank.

@@ -445,9 +445,17 @@ fn native_xml_without_closers_is_rewritten() {
         "<function=search_files>\n<parameter=path>\na\n</parameter>\n<parameter=regex>\nb\n</parameter>",
         "<function=search_files>\n<parameter=path>\na\n</parameter>\n<parameter=regex>\nb\n</para",
         "<function=search_files>\n<parameter=path>\na\n</parameter>\n<parameter=regex>\nb",
+        // The next call begins without any closer but the parameter's.
+        "<function=search_files>\n<parameter=path>\na\n</parameter>\n<parameter=regex>\nb\n</parameter>\n<function=read_file>\n<parameter=path>\nc\n</parameter>\n</function>",
     ] {
         rewritten(reply, "search_files", &expected);
     }
+    // What the client does not know begins no call.
+    rewritten(
+        "<function=read_file>\n<parameter=path>\na</parameter> <function=read_more>\n</parameter>\n</function>",
+        "read_file",
+        &[("path", "a</parameter> <function=read_more>")],
+    );
 }
 
 /// ggml-org/llama.cpp#26763: the newlines around a value are left out.

@@ -139,6 +139,11 @@ impl<'a> Parameter<'a> {
         if types == Types::NONE { Types::STRING } else { types }
     }
 
+    /// Whether the schema has it.
+    pub(super) const fn is_declared(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
     /// The property `key` of an object.
     pub(super) fn property(&self, key: &str) -> Option<Parameter<'a>> {
         let mut nodes = Vec::new();
@@ -264,7 +269,7 @@ fn walk<'a>(
         return true;
     }
     if let Some(Value::String(reference)) = fields.get("$ref")
-        && let Some(target) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+        && let Some(target) = target(root, reference)
         && walk(root, target, budget, visit)
     {
         return true;
@@ -273,6 +278,28 @@ fn walk<'a>(
         .iter()
         .filter_map(|word| fields.get(*word)?.as_array())
         .any(|branches| branches.iter().any(|branch| walk(root, branch, budget, visit)))
+}
+
+/// What a local reference names: a JSON Pointer behind a `#`, where generators of schemas write
+/// what stands in no URI as `%` and two digits (RFC 6901, section 6).
+fn target<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+    let pointer = reference.strip_prefix('#')?;
+    root.pointer(pointer).or_else(|| {
+        let mut decoded = Vec::with_capacity(pointer.len());
+        let mut rest = pointer.as_bytes();
+        while let [byte, after @ ..] = rest {
+            rest = after;
+            match (byte, after) {
+                (b'%', [high, low, after @ ..]) => {
+                    let digit = |byte: u8| char::from(byte).to_digit(16);
+                    decoded.push(u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?);
+                    rest = after;
+                }
+                _ => decoded.push(*byte),
+            }
+        }
+        root.pointer(std::str::from_utf8(&decoded).ok()?)
+    })
 }
 
 fn any_property<'a>(
@@ -400,6 +427,28 @@ mod tests {
         // The first branch uses the budget up; what matters is that it ends.
         let _ = tools.parameter("f", "loop").types();
         assert!(tools.any_parameter("f", |key| key == "loop"));
+    }
+
+    /// ts-json-schema-generator names a definition by its type, with what that has of brackets.
+    #[test]
+    fn references_may_be_written_as_in_a_uri() {
+        let schema = |reference: &str| {
+            json!({
+                "$ref": reference,
+                "definitions": {"Record<string,é>": {"type": "object"}, "a/b%": {"type": "array"}},
+            })
+        };
+        for (reference, types) in [
+            ("#/definitions/Record%3Cstring%2C%C3%A9%3e", Types::OBJECT),
+            ("#/definitions/Record<string,é>", Types::OBJECT),
+            ("#/definitions/a~1b%25", Types::ARRAY),
+            ("#/definitions/a~1b%", Types::ARRAY),
+            ("#/definitions/a~1b%2", Types::STRING),
+            ("#/definitions/%ff", Types::STRING),
+            ("other.json#/definitions/a~1b%25", Types::STRING),
+        ] {
+            assert_eq!(Types::of(&schema(reference)), types, "{reference}");
+        }
     }
 
     #[test]

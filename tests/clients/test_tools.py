@@ -209,6 +209,17 @@ class Tools(unittest.TestCase):
                             self.whole(self.client, messages)
             self.assertGreater(opened, 4, form)
 
+    def test_an_answer_that_is_cut_and_called_finished(self):
+        for form in FORMS:
+            with self.subTest(form=form):
+                content, (call,), reason = self.both(f"case:half:{form}")
+                self.assertEqual((content, call["name"], reason), (None, "write_file", "length"))
+                whole = CASES["unicode"][0]["calls"][0]["arguments"]
+                self.assertEqual(call["arguments"]["file_path"], whole["file_path"])
+                half = call["arguments"]["content"]
+                self.assertGreater(len(half), 20)
+                self.assertTrue(whole["content"].startswith(half), half)
+
     def test_an_answer_that_is_cut_by_its_limit(self):
         client = self.connect(SHORT_BASE_URL)
         for name in ("two", "nested", "unicode"):

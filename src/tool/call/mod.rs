@@ -17,8 +17,9 @@
 //! - calls are numbered from 0 without gaps, whatever the upstream's numbers were; each begins
 //!   with one `ToolCall` that has an id and a name, and the pieces of its arguments make one JSON
 //!   object that parses;
-//! - there is one `Finished`: `Length` and `ContentFilter` as upstream says, else `ToolCalls` if
-//!   there was a call, else `Stop`;
+//! - there is one `Finished`: `Length` and `ContentFilter` as upstream says, `Length` also where the
+//!   text ends inside of a call's arguments (beyond rule 22: chat.qwen.ai says `stop` there, and a
+//!   client would run the half call), else `ToolCalls` if there was a call, else `Stop`;
 //! - where the upstream fails or is cut, the open calls are closed first, then the error passes
 //!   on; a stream that ends without `Finished` is given an error of
 //!   [`ErrorKind::Truncated`](crate::ErrorKind::Truncated);

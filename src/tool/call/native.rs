@@ -21,6 +21,8 @@ struct Native {
     /// Ours, once it is announced.
     index: Option<u32>,
     id: Text,
+    /// Whether the id is the upstream's own.
+    given: bool,
     name: Text,
     arguments: Arguments,
     /// Arguments that came before the name.
@@ -35,6 +37,7 @@ impl Native {
         Self {
             upstream,
             index: None,
+            given: !id.is_empty(),
             id,
             name,
             arguments: Arguments::new(),
@@ -47,12 +50,13 @@ impl Native {
     /// Whether a beginning with the same number is that of another call: some upstreams give
     /// every call the number 0.
     fn is_other(&self, id: &Text, name: &Text) -> bool {
-        if name.is_empty() {
-            false
-        } else if id.is_empty() || self.id.is_empty() {
-            self.done
-        } else {
-            self.id != *id
+        match (self.given, !id.is_empty()) {
+            _ if name.is_empty() => false,
+            (true, true) => self.id != *id,
+            // An upstream that gives ids gives every call one.
+            (true, false) => false,
+            (false, true) => self.done || self.name != *name,
+            (false, false) => self.done,
         }
     }
 
@@ -111,6 +115,7 @@ impl Natives {
                 return;
             }
             if call.id.is_empty() && !taken {
+                call.given = !id.is_empty();
                 call.id = id;
             }
             if !name.is_empty() {

@@ -37,6 +37,8 @@ struct Scan {
     rescue: Rescue,
     /// The number of the call that the scanner is in.
     open: u32,
+    /// Whether the text ended inside of a call.
+    cut: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Reader {
             scanner: Scanner::new(tools.clone()),
             rescue: Rescue::new(tools),
             open: 0,
+            cut: false,
         });
         Self {
             scan,
@@ -238,10 +241,14 @@ impl Reader {
         self.next > 0
     }
 
-    /// The reason that the client is given (rule 22).
+    /// The reason that the client is given (rule 22; where the text was cut, the upstream need not
+    /// have noticed).
     fn reason(&self, upstream: FinishReason) -> FinishReason {
         let reason = match upstream {
             FinishReason::Length | FinishReason::ContentFilter => upstream,
+            // chat.qwen.ai says `stop` where the token limit was met, too. A client that is told of
+            // calls runs them, and half a file would be written.
+            _ if self.scan.as_ref().is_some_and(|scan| scan.cut) => FinishReason::Length,
             _ if self.next > 0 => FinishReason::ToolCalls,
             _ => FinishReason::Stop,
         };
@@ -273,6 +280,7 @@ fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option
         Item::End { complete } => {
             if !complete {
                 debug!("a tool call was cut, and its arguments were closed");
+                scan.cut = true;
             }
             None
         }

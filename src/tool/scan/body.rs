@@ -29,7 +29,10 @@ pub(super) struct Body {
     pub(super) wrappers: u8,
     writer: Writer,
     value: Option<Value>,
-    /// The keys that the call has had, the open one included.
+    /// Whether the text ended inside of a tag that is no closer.
+    cut_in_tag: bool,
+    /// The declared keys that the call has had, the open one included. Others never matter, and
+    /// a model may write any number of them.
     pub(super) used: Vec<String>,
 }
 
@@ -78,7 +81,15 @@ pub(super) enum Step {
 
 impl Body {
     pub(super) fn new(dialect: Dialect, name: String, wrappers: u8) -> Self {
-        Self { dialect, name, wrappers, writer: Writer::new(), value: None, used: Vec::new() }
+        Self {
+            dialect,
+            name,
+            wrappers,
+            writer: Writer::new(),
+            value: None,
+            cut_in_tag: false,
+            used: Vec::new(),
+        }
     }
 
     /// The parameter that is open.
@@ -100,6 +111,11 @@ impl Body {
         } else {
             self.between(&window.text()[at..], at, end, tools, sink)
         }
+    }
+
+    /// Whether nothing but closers is missing where the text ends.
+    pub(super) fn is_whole(&self) -> bool {
+        self.value.is_none() && !self.cut_in_tag
     }
 
     /// Closes the call where the text ends (rules 11 and 22).
@@ -138,7 +154,10 @@ impl Body {
             }
             Look::More if !end => Step::More,
             // Cut inside of markup, which is no text.
-            Look::More => Step::At(at + text.len()),
+            Look::More => {
+                self.cut_in_tag = !text.starts_with("</");
+                Step::At(at + text.len())
+            }
             // Another opener, or text: the call's own closer is missing.
             Look::No => Step::Leave { at, closed_wrapper: false, complete: true },
         }
@@ -205,7 +224,8 @@ impl Body {
     }
 
     fn begin_value(&mut self, key: String, tools: &Toolset, sink: &mut Sink) {
-        let types = tools.parameter(&self.name, &key).types();
+        let parameter = tools.parameter(&self.name, &key);
+        let types = parameter.types();
         let mode = if types == Types::STRING {
             self.writer.begin_string(&key, &mut sink.arguments);
             Mode::Stream
@@ -214,7 +234,9 @@ impl Body {
         } else {
             Mode::Hold
         };
-        self.used.push(key.clone());
+        if parameter.is_declared() && !self.used.contains(&key) {
+            self.used.push(key.clone());
+        }
         self.value = Some(Value { key, mode, lead: true, empty: true, held: String::new() });
     }
 
@@ -302,4 +324,34 @@ pub(super) fn followed(
         Look::No => Look::No,
     };
     if end && look == Look::More { Look::Yes(()) } else { look }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::{Scanner, State};
+    use crate::{
+        chat::{FunctionTool, Tool},
+        tool::schema::Toolset,
+    };
+
+    /// Every line of a value that looks like a parameter is looked up among them, so time would
+    /// not be linear if a model could make them many.
+    #[test]
+    fn keys_are_remembered_once_and_only_if_they_are_declared() {
+        let schema = json!({"properties": {"path": {"type": "string"}}});
+        let tools = vec![Tool::Function(FunctionTool::new("read", schema))];
+        let mut scanner = Scanner::new(Toolset::new(Arc::new(tools)));
+        scanner.push("<function=read>".into());
+        for n in 0..1000 {
+            scanner.push(format!("<parameter=k{n}>x</parameter>").into());
+            scanner.push("<parameter=path>x</parameter>".into());
+        }
+        scanner.push("<parameter=path>".into());
+        let State::Body(body) = &scanner.state else { panic!("{:?}", scanner.state) };
+        assert_eq!(body.used, ["path"]);
+    }
 }

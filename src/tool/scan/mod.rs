@@ -55,8 +55,9 @@
 //! - Text that leaves is made of slices of the pieces that came in; so are string arguments
 //!   where nothing in a piece needs an escape.
 //! - Time is linear in the text. Kept is at most one parameter whose type is undecided, or one
-//!   JSON object whose name is unknown (1 MiB), and beside it less than 1 KiB of undecided
-//!   markup, which is what is looked at again when more arrives.
+//!   JSON object whose name is unknown (1 MiB), and beside it undecided markup, which is what is
+//!   looked at again when more arrives: a tag, as a rule, and never more than 2,129 bytes (blanks,
+//!   four wrappers with blanks, two tags with a long name).
 //! - Nothing is an error: markup that does not become a call is text.
 //!
 //! # What is decided beyond the rules
@@ -81,6 +82,13 @@
 //! - An `arguments` value that is neither an object, nor a string that holds one, nor null makes
 //!   the object text.
 //! - A repeated parameter is sent twice, and the last one wins in every reader (rule 16).
+//!
+//! # What cannot be told
+//!
+//! The forms in tags have no escapes, so by rule 14 a value ends early where it quotes markup of its own
+//! form as that would really stand there: a whole call with its closers, or on a line of its own a
+//! parameter that the call has not had. What follows is text, or the next value. Calls in JSON, in
+//! which [`history`](super::history) shows such values to the model, have no such limit.
 
 mod body;
 mod coder;
@@ -131,7 +139,9 @@ pub enum Item {
     Arguments(Text),
     /// The open call is over.
     End {
-        /// Whether it ended by itself; false if the text ended inside of it.
+        /// Whether it is all there; false if the text ended inside of a value, of a parameter's
+        /// tag or of the JSON, so that a part of the arguments is missing. Closers alone may be
+        /// missing: models forget them.
         complete: bool,
     },
 }
@@ -326,8 +336,9 @@ impl Scanner {
         self.look_at_held(true);
         match mem::replace(&mut self.state, State::Prose) {
             State::Body(mut body) => {
+                let complete = body.is_whole();
                 body.finish(&self.tools, &mut self.sink);
-                self.sink.push(Item::End { complete: false });
+                self.sink.push(Item::End { complete });
             }
             State::Hermes(mut hermes) => {
                 if !hermes.finish(&mut self.sink) {

@@ -17,9 +17,10 @@ const NAME: usize = 256;
 /// A call in format 1, behind `<function=NAME>`, on its way into the client's tags.
 ///
 /// Values pass as they are, newlines included: what the client trims is what the format has for
-/// layout. Where a value ends follows tool-calls.md e.2 rule 14. Only the parameter's closer of
-/// the *client* is escaped inside it, since there the client would end it. Parameters that the
-/// client does not know are left out, as it would drop them, but look for tags in their text.
+/// layout. Where a value ends follows tool-calls.md e.2 rule 14, and `</parameter>` ends it also
+/// before `<function=NAME>` of a known tool. Only the parameter's closer of the *client* is escaped
+/// inside it, since there the client would end it. Parameters that the client does not know are
+/// left out, as it would drop them, but look for tags in their text.
 #[derive(Debug)]
 pub(super) struct Coder {
     tool: usize,
@@ -320,7 +321,10 @@ impl Coder {
     ) {
         let State::Value(value) = &mut self.state else { return };
         let follower = &self.held.as_str()[tag..];
-        if closer.followers().contains(&follower) {
+        // Another call, where the function's closer was forgotten; only of a tool that there is,
+        // since the value may speak of the format.
+        let call = (closer == Closer::Parameter).then(|| begins_call(follower, vocabulary));
+        if closer.followers().contains(&follower) || call == Some(Begins::Whole) {
             let next = follower == PARAMETER;
             self.held.clear();
             self.close_value(out);
@@ -329,7 +333,9 @@ impl Coder {
             } else {
                 self.close(vocabulary, out);
             }
-        } else if !closer.followers().iter().any(|tag| tag.starts_with(follower)) {
+        } else if call != Some(Begins::Part)
+            && !closer.followers().iter().any(|tag| tag.starts_with(follower))
+        {
             // The closer belongs to the value; what follows may be another one.
             if value.own.is_some() {
                 self.held.emit(0, tag, at, out);
@@ -386,6 +392,27 @@ impl Coder {
         out.character('>');
         self.state = State::Done;
     }
+}
+
+/// How much of an opener a text is.
+#[derive(PartialEq)]
+enum Begins {
+    No,
+    Part,
+    Whole,
+}
+
+/// Whether `text` is `<function=NAME>` with a tool's name, or begins like one.
+fn begins_call(text: &str, vocabulary: &Vocabulary) -> Begins {
+    let begins = match text.strip_prefix(FUNCTION) {
+        None => FUNCTION.starts_with(text),
+        Some(name) => match name.strip_suffix('>') {
+            Some(name) if vocabulary.tool(name).is_some() => return Begins::Whole,
+            Some(_) => false,
+            None => vocabulary.begins_tool(name),
+        },
+    };
+    if begins { Begins::Part } else { Begins::No }
 }
 
 impl Value {
