@@ -6,7 +6,7 @@
 //! rounds that alternate between the rivals. Every number is bounded in time and count:
 //!
 //! ```sh
-//! cargo bench --bench proxy            # some two minutes
+//! cargo bench --bench proxy            # some three minutes
 //! cargo bench --bench proxy -- quick   # to see that it works
 //! ```
 
@@ -343,7 +343,7 @@ async fn bench(quick: bool) {
         println!("{name}: {:.1} MB at start", process.memory() as f64 / 1e6);
     }
 
-    let (rounds, paced, full) = if quick { (1, 25, 2_000) } else { (9, 150, 50_000) };
+    let (rounds, paced, full) = if quick { (1, 25, 2_000) } else { (15, 150, 50_000) };
     let loads = [
         ("64 streams of 50 events/s", Load { streams: 64, events: paced, gap: 20_000 }),
         ("4 streams at full speed", Load { streams: 4, events: full, gap: 0 }),

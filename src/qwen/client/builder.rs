@@ -135,8 +135,8 @@ impl QwenUpstreamBuilder {
         self
     }
 
-    /// The longest silence within a response. chat.qwen.ai keeps its streams alive every 10 s.
-    /// Default: 60 s.
+    /// The longest silence within a response, which is noticed at most an eighth later.
+    /// chat.qwen.ai keeps its streams alive every 10 s. Default: 60 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self

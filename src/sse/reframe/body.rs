@@ -32,8 +32,11 @@ pin_project! {
     pub struct ReframeBody<B> {
         #[pin]
         inner: B,
+        // Whether a frame of whole events may pass without a look at `reframe`. Of a slow stream
+        // nothing is in the processor's cache when an event comes, so that each look costs.
+        is_between: bool,
         keep_alive: Option<KeepAliveTimer>,
-        reframe: Option<Reframe>,
+        reframe: Option<Box<Reframe>>,
     }
 }
 
@@ -54,20 +57,21 @@ enum Next {
 
 impl<B> ReframeBody<B> {
     pub(super) fn pass(inner: B) -> Self {
-        Self { inner, keep_alive: None, reframe: None }
+        Self { inner, is_between: false, keep_alive: None, reframe: None }
     }
 
     pub(super) fn reframe(inner: B, config: Config) -> Self {
         metrics::counter!("tower_qwen_sse_streams_total").increment(1);
         Self {
             inner,
+            is_between: false,
             keep_alive: config.keep_alive.map(|keep_alive| keep_alive.timer()),
-            reframe: Some(Reframe {
+            reframe: Some(Box::new(Reframe {
                 reframer: Reframer::new(config.max_event, config.lenient),
                 on_error: config.on_error,
                 view: DebugView::if_enabled(config.trace_content),
                 next: Next::Read,
-            }),
+            })),
         }
     }
 }
@@ -97,7 +101,7 @@ where
             });
         };
         loop {
-            if !matches!(reframe.next, Next::Read) {
+            if !*this.is_between && !matches!(reframe.next, Next::Read) {
                 return Poll::Ready(reframe.after_the_end());
             }
             let output = match this.inner.as_mut().poll_frame(cx) {
@@ -105,18 +109,15 @@ where
                     Ok(mut data) => {
                         // For `Bytes` this is no copy.
                         let piece = data.copy_to_bytes(data.remaining());
-                        if let Some(view) = &mut reframe.view {
-                            view.piece_in(&piece, reframe.reframer.held());
-                        }
-                        if reframe.reframer.is_frame(&piece) {
+                        if *this.is_between && Reframer::is_frame(&piece) {
                             if let Some(timer) = this.keep_alive {
                                 Pin::new(timer).reset();
                             }
-                            if let Some(view) = &mut reframe.view {
-                                view.frame_out(&piece);
-                            }
                             // By itself, so that it is written where it is returned.
                             return Poll::Ready(Some(Ok(Frame::data(piece))));
+                        }
+                        if let Some(view) = &mut reframe.view {
+                            view.piece_in(&piece, reframe.reframer.held());
                         }
                         if reframe.reframer.absorb(&piece) {
                             continue;
@@ -142,6 +143,7 @@ where
                     return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(KEEP_ALIVE)))));
                 }
             };
+            *this.is_between = reframe.is_between();
             if let Some(output) = output {
                 if let Some(timer) = this.keep_alive {
                     Pin::new(timer).reset();
@@ -157,6 +159,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.reframe {
             None => self.inner.is_end_stream(),
+            Some(_) if self.is_between => self.inner.is_end_stream(),
             Some(reframe) => match reframe.next {
                 Next::Read => self.inner.is_end_stream() && reframe.reframer.held() == 0,
                 Next::Trailers(_) => false,
@@ -174,6 +177,11 @@ where
 }
 
 impl Reframe {
+    /// Whether nothing is held or to be done, so that only the next frame decides.
+    fn is_between(&self) -> bool {
+        matches!(self.next, Next::Read) && self.view.is_none() && self.reframer.is_between()
+    }
+
     /// What still comes when the inner body has ended.
     #[cold]
     fn after_the_end(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {

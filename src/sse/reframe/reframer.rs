@@ -78,16 +78,17 @@ impl Reframer {
         self.interjected = self.first;
     }
 
-    /// Whether [`push`](Self::push) would give the very `piece` back, and change nothing else.
-    /// Most pieces of most upstreams are like that; of some `false` says nothing.
+    /// Whether [`push`](Self::push) would give a piece that [is a frame](Self::is_frame) back as
+    /// it is, and change nothing.
+    pub(super) fn is_between(&self) -> bool {
+        self.held() == 0 && !self.first && !self.lenient && !self.after_cr
+    }
+
+    /// Whether a piece between two events holds whole events in good form. Most pieces of most
+    /// upstreams do; of some `false` says nothing.
     #[inline]
-    pub(super) fn is_frame(&self, piece: &[u8]) -> bool {
-        piece.ends_with(b"\n\n")
-            && self.held() == 0
-            && !self.first
-            && !self.lenient
-            && !self.after_cr
-            && memchr(b'\r', piece).is_none()
+    pub(super) fn is_frame(piece: &[u8]) -> bool {
+        piece.ends_with(b"\n\n") && memchr(b'\r', piece).is_none()
     }
 
     /// Takes a small piece in that ends no line and is not the first of its block, as
