@@ -90,7 +90,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        let Some(reframe) = this.reframe else {
+        let Some(reframe) = this.reframe.as_deref_mut() else {
             return this.inner.poll_frame(cx).map(|frame| {
                 frame.map(|frame| match frame {
                     Ok(frame) => {
