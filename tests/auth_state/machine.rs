@@ -491,6 +491,13 @@ impl World {
             }
             Op::ForgetAccess => lock(&self.server).access_forgotten = true,
             Op::SignIn => {
+                if let Store::File(_) = self.store {
+                    // Whoever writes the file without its lock, as here, can be overwritten in the
+                    // instant between a refresh's last look and its rename, which takes a real
+                    // thread to hit. In memory there is no such instant.
+                    self.pool.settled().await;
+                    self.other.settled().await;
+                }
                 let login = sign_in(&mut lock(&self.server));
                 self.save(login);
             }
