@@ -124,6 +124,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+#[cfg(any(feature = "auth", feature = "chat"))]
+mod account;
 #[cfg(feature = "auth")]
 pub mod auth;
 #[cfg(feature = "chat")]
@@ -133,7 +135,7 @@ pub mod dedup;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
-#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(feature = "chat")]
 mod json;
 #[cfg(feature = "openai")]
 pub mod openai;
@@ -146,6 +148,8 @@ pub mod sse;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 
+#[cfg(any(feature = "auth", feature = "chat"))]
+pub use self::account::AccountName;
 pub use self::error::{Error, ErrorKind};
 /// The README's examples are compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -1,6 +1,4 @@
-use serde_json::Value;
-
-use super::{Extra, Text};
+use super::{Extra, Json, Text};
 
 /// Who speaks in a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +73,9 @@ pub struct Message {
     pub tool_call_id: Option<Text>,
     /// The thinking that clients send back, as `reasoning_content` or `reasoning`.
     pub reasoning: Option<Text>,
+    /// What came with the thinking as a proof of it, opaque: the `signature` of a thinking block,
+    /// the `encrypted_content` of a reasoning item.
+    pub reasoning_signature: Option<Text>,
     /// Fields of the message that the vocabulary does not name, as the client sent them.
     pub extra: Extra,
 }
@@ -96,6 +97,7 @@ impl Message {
             tool_calls: Vec::new(),
             tool_call_id: None,
             reasoning: None,
+            reasoning_signature: None,
             extra: Extra::new(),
         }
     }
@@ -155,18 +157,33 @@ impl Content {
 pub struct Part {
     /// What the part is.
     pub kind: PartKind,
+    /// `cache_control`: the client says that what comes before the end of this part is worth
+    /// keeping in a cache.
+    pub cache_control: Option<Json>,
     /// Unknown fields inside the kind's own object, which is `image_url`, `video_url`,
     /// `input_audio` or `file`.
     pub inner_extra: Extra,
-    /// Fields beside the kind's own, such as `cache_control`.
+    /// Fields beside these.
     pub extra: Extra,
 }
 
 impl Part {
     /// A part of this kind, with nothing beside it.
     #[must_use]
-    pub fn new(kind: PartKind) -> Self {
-        Self { kind, inner_extra: Extra::new(), extra: Extra::new() }
+    pub const fn new(kind: PartKind) -> Self {
+        Self { kind, cache_control: None, inner_extra: Extra::new(), extra: Extra::new() }
+    }
+
+    /// A part of text.
+    #[must_use]
+    pub fn text(text: impl Into<Text>) -> Self {
+        Self::new(PartKind::Text(text.into()))
+    }
+
+    /// The image at an `https:` or `data:` URL.
+    #[must_use]
+    pub fn image(url: impl Into<Text>) -> Self {
+        Self::new(PartKind::Image { url: url.into(), detail: None })
     }
 
     /// The text of a text or refusal part.
@@ -179,7 +196,10 @@ impl Part {
     }
 }
 
-/// The kinds of [`Part`] that OpenAI clients send.
+/// The kinds of [`Part`] that clients send.
+///
+/// Parts may stand in a message of any role: the result of a tool that made a picture is a
+/// [`Role::Tool`] message with an [`Image`](PartKind::Image) in it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PartKind {
@@ -201,19 +221,24 @@ pub enum PartKind {
         /// Such as `wav` or `mp3`.
         format: Option<Text>,
     },
-    /// `file`; at least one of the two is there.
+    /// `file`, a document; at least one of `id` and `data` is there.
     File {
         /// An upload's id.
         id: Option<Text>,
-        /// A `data:` URL.
+        /// An `https:` or `data:` URL.
         data: Option<Text>,
-        /// The file's name.
+        /// The file's name, or the document's title.
         name: Option<Text>,
     },
     /// `video_url`.
     Video {
         /// An `https:` or `data:` URL.
         url: Text,
+    },
+    /// A tool that a search among tools has found, by its name, in the search's result.
+    ToolReference {
+        /// The tool's name.
+        name: Text,
     },
     /// Another kind, whole and as the client sent it, with its `type`.
     Other(Extra),
@@ -259,7 +284,7 @@ pub enum Tool {
     /// A function that the client runs.
     Function(FunctionTool),
     /// Another kind, such as `web_search`: the whole JSON object.
-    Other(Value),
+    Other(Json),
 }
 
 impl Tool {
@@ -281,25 +306,33 @@ pub struct FunctionTool {
     pub name: Text,
     /// What it does, for the model.
     pub description: Option<Text>,
-    /// The JSON Schema of the arguments, with its keys in the client's order; `None` means that
+    /// The JSON Schema of the arguments, byte for byte as the client wrote it; `None` means that
     /// there are none.
-    pub parameters: Option<Value>,
+    pub parameters: Option<Json>,
     /// Whether the arguments must follow the schema to the letter.
     pub strict: Option<bool>,
+    /// `cache_control`: the tools up to this one are worth keeping in a cache (B7).
+    pub cache_control: Option<Json>,
     /// Fields of the function object beside these.
     pub extra: Extra,
-    /// Fields of the tool beside `type` and `function`, such as `cache_control` (B7).
+    /// Fields of the tool beside `type`, `function` and `cache_control`.
     pub outer_extra: Extra,
 }
 
 impl FunctionTool {
     /// A function of this name and schema.
-    pub fn new(name: impl Into<Text>, parameters: impl Into<Option<Value>>) -> Self {
+    pub fn new(name: impl Into<Text>, parameters: impl Into<Json>) -> Self {
+        Self { parameters: Some(parameters.into()), ..Self::without_parameters(name) }
+    }
+
+    /// A function of this name that takes no arguments.
+    pub fn without_parameters(name: impl Into<Text>) -> Self {
         Self {
             name: name.into(),
             description: None,
-            parameters: parameters.into(),
+            parameters: None,
             strict: None,
+            cache_control: None,
             extra: Extra::new(),
             outer_extra: Extra::new(),
         }
@@ -321,17 +354,17 @@ pub enum ToolChoice {
     Function(Text),
     /// Another form, such as `allowed_tools`, or a function with more than its name: the whole
     /// JSON object.
-    Other(Value),
+    Other(Json),
 }
 
 impl ToolChoice {
     /// The function that must be called, in either form that names one.
     #[must_use]
-    pub fn function(&self) -> Option<&str> {
+    pub fn function(&self) -> Option<Text> {
         match self {
-            Self::Function(name) => Some(name),
-            Self::Other(choice) if choice.get("type")?.as_str()? == "function" => {
-                choice.get("function")?.get("name")?.as_str()
+            Self::Function(name) => Some(name.clone()),
+            Self::Other(choice) if choice.get("type")?.as_string()? == "function" => {
+                Some(Text::from(&*choice.get("function")?.get("name")?.as_string()?))
             }
             _ => None,
         }
@@ -346,7 +379,7 @@ mod tests {
     fn text_of_parts_is_joined_and_media_kept_apart() {
         let content = Content::Parts(vec![
             Part::new(PartKind::Text("a".into())),
-            Part::new(PartKind::Image { url: "https://example.org/a.png".into(), detail: None }),
+            Part::image("https://example.org/a.png"),
             Part::new(PartKind::Text("b".into())),
         ]);
         assert_eq!(content.text(), "ab");

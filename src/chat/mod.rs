@@ -34,19 +34,25 @@
 //! ```
 
 mod event;
+mod history;
+mod json;
 mod message;
 mod request;
 mod stream;
 mod text;
 
+#[cfg(any(feature = "openai"))]
+pub(crate) use self::json::Fields;
 #[cfg(feature = "openai")]
 pub(crate) use self::stream::truncated;
 pub use self::{
     event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
+    history::{History, Messages},
+    json::{Extra, Json},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
     request::{
-        ChatParts, ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions,
-        ResponseFormat, Sampling, StreamOptions, Tenant,
+        ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,
+        Sampling, Tenant,
     },
     stream::{Answer, ChatStream, Collect},
     text::Text,

@@ -1,61 +1,35 @@
-use std::{
-    fmt,
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
-use serde_json::{Map, Value};
-
-use super::{Message, Text, Tool, ToolChoice};
-
-/// JSON fields that the vocabulary does not name, in the client's order.
-///
-/// Numbers are kept by their value and not by their spelling, here and in the schemas of tools:
-/// integers of 64 bits, with or without a sign, exactly; all others as an `f64`, so that
-/// `12345678901234567890123` goes on as `1.2345678901234568e+22` and `1.0E5` as `100000.0`. That is
-/// the nearest one or, of numbers with 16 digits and more or with large exponents, one next to it,
-/// unless the application turns on the feature `float_roundtrip` of `serde_json`. Where digits
-/// matter, a string holds them: strings, names and their order are kept.
-pub type Extra = Map<String, Value>;
+use super::{Extra, History, Json, Messages, Text, Tool, ToolChoice};
+use crate::AccountName;
 
 /// A chat request in the middle of the stack.
 ///
 /// It names what a layer or an adapter reads; everything else that the client sent is kept in
-/// [`extra`](ChatParts::extra), for upstreams that understand it.
+/// [`extra`](ChatRequest::extra), for upstreams that understand it. What only an edge needs, such
+/// as whether the client wants a stream, stays in the edge: the middle always streams.
 ///
 /// ```
 /// use tower_qwen::chat::{ChatRequest, Message, Role};
 ///
 /// let mut request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-/// assert_eq!(request.messages[0].text(), "Hello");
 /// request.sampling.temperature = Some(0.0);
+/// request.history.push(Message::new(Role::User, "Are you there?"));
+/// assert_eq!(request.history[0].text(), "Hello");
 /// ```
 ///
-/// All but the account are the fields of [`ChatParts`], which are reached through the request as
-/// if they were its own. Clones share them, so a request is cheap to clone and to move, whatever
-/// its size. Writing to a field of a request that shares its parts copies them first; messages,
-/// tools and unknown fields are shared still, and a layer that rewrites messages goes through
-/// [`Arc::make_mut`]. Code that needs several fields at once, one of them to write, borrows the
-/// parts: `let parts = &mut *request`.
+/// What is large is shared: a clone is a dozen reference counts, whatever the size of the
+/// history. A layer that writes goes through [`Arc::make_mut`] for the tools and through the
+/// methods of [`Messages`] for the history; neither copies a message that does not change.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChatRequest {
-    /// The account whose credential is on the envelope. Set by the auth layer; the adapter names
-    /// it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
-    /// find their way back to it.
-    // Beside the parts: the auth layer keeps a clone and then sets it, which must not copy them.
-    pub account: Option<Arc<str>>,
-    parts: Arc<ChatParts>,
-}
-
-/// What a [`ChatRequest`] asks for, and where.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ChatParts {
     /// The model's id, as the client wrote it.
     pub model: Text,
-    /// The history, oldest first.
-    pub messages: Arc<Vec<Message>>,
+    /// The messages: what the upstream chat has seen, and what is fresh.
+    pub history: History,
+    /// Where the turn goes. Set by the client's `qwen_chat_id` or by the session layer.
+    pub destination: Destination,
     /// The tools on offer.
     pub tools: Arc<Vec<Tool>>,
     /// `tool_choice`; `None` where the client said nothing.
@@ -64,73 +38,96 @@ pub struct ChatParts {
     pub parallel_tool_calls: Option<bool>,
     /// The form that the answer shall have.
     pub response_format: Option<ResponseFormat>,
-    /// Whether the client wants a stream. The middle of the stack always streams; only the edge
-    /// looks at this.
-    pub stream: bool,
-    /// `stream_options`.
-    pub stream_options: StreamOptions,
     /// How much the model shall think.
     pub reasoning: ReasoningOptions,
     /// How tokens are chosen and how many.
     pub sampling: Sampling,
     /// The end user, as the client names one.
     pub user: Option<Text>,
-    /// Whose request this is: nothing of one tenant is ever matched by another.
-    pub tenant: Tenant,
-    /// Where in an upstream chat to go on; `None` replays the whole history. Set by the
-    /// client's `qwen_chat_id` or by the session layer.
-    pub conversation: Option<Conversation>,
-    /// How many of the first [`messages`](ChatParts::messages) the
-    /// [`conversation`](ChatParts::conversation) already holds. Set by the session layer; the
-    /// dedup layer leaves them out and sets it back to 0.
-    pub seen: usize,
+    /// Whose request this is: nothing of one tenant is ever matched by another. Without a tenant
+    /// nothing is matched at all, and no session is kept.
+    pub tenant: Option<Tenant>,
+    /// The account whose credential the request is sent with. Set by the auth layer; the adapter
+    /// names it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later
+    /// turns find their way back to it.
+    pub account: Option<AccountName>,
     /// Fields that are not named here, as the client sent them.
-    pub extra: Arc<Extra>,
+    pub extra: Extra,
 }
 
 impl ChatRequest {
     /// A request for `model` to answer `messages`, with everything else at its default.
     #[must_use]
-    pub fn new(model: impl Into<Text>, messages: Vec<Message>) -> Self {
-        let parts = ChatParts {
+    pub fn new(model: impl Into<Text>, messages: impl Into<Messages>) -> Self {
+        Self {
             model: model.into(),
-            messages: Arc::new(messages),
+            history: History::new(messages),
+            destination: Destination::default(),
             tools: Arc::default(),
             tool_choice: None,
             parallel_tool_calls: None,
             response_format: None,
-            stream: true,
-            stream_options: StreamOptions::default(),
             reasoning: ReasoningOptions::default(),
             sampling: Sampling::default(),
             user: None,
-            tenant: Tenant::default(),
-            conversation: None,
-            seen: 0,
-            extra: Arc::default(),
-        };
-        Self { account: None, parts: Arc::new(parts) }
+            tenant: None,
+            account: None,
+            extra: Extra::new(),
+        }
     }
 
-    /// The parts, to take them apart; a copy where a clone of the request shares them.
+    /// The place in an upstream chat that the turn goes on from, if it goes to one.
     #[must_use]
-    pub fn into_parts(self) -> ChatParts {
-        Arc::unwrap_or_clone(self.parts)
+    pub fn conversation(&self) -> Option<&Conversation> {
+        self.destination.conversation()
     }
 }
 
-impl Deref for ChatRequest {
-    type Target = ChatParts;
+/// Where a turn goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Destination {
+    /// To a chat that is opened for it, or, where the upstream keeps no chats, to none.
+    NewChat {
+        /// The account that the chat would best belong to.
+        account: Option<AccountName>,
+    },
+    /// To a chat that is there.
+    Chat(Conversation),
+}
 
-    fn deref(&self) -> &ChatParts {
-        &self.parts
+impl Destination {
+    /// A new chat, of whichever account.
+    pub const NEW: Self = Self::NewChat { account: None };
+
+    /// The place in a chat that is there.
+    #[must_use]
+    pub const fn conversation(&self) -> Option<&Conversation> {
+        match self {
+            Self::Chat(conversation) => Some(conversation),
+            Self::NewChat { .. } => None,
+        }
+    }
+
+    /// The account that is named, either way.
+    #[must_use]
+    pub const fn account(&self) -> Option<&AccountName> {
+        match self {
+            Self::NewChat { account } => account.as_ref(),
+            Self::Chat(conversation) => conversation.account.as_ref(),
+        }
     }
 }
 
-/// Copies the parts where a clone shares them.
-impl DerefMut for ChatRequest {
-    fn deref_mut(&mut self) -> &mut ChatParts {
-        Arc::make_mut(&mut self.parts)
+impl Default for Destination {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
+impl From<Conversation> for Destination {
+    fn from(conversation: Conversation) -> Self {
+        Self::Chat(conversation)
     }
 }
 
@@ -143,8 +140,8 @@ pub struct Conversation {
     /// The message to go on from: the id of the last answer (`response_id`, A10). `None` for the
     /// first turn.
     pub parent_id: Option<Text>,
-    /// The account that the chat belongs to, by the name its provider gives it.
-    pub account: Option<Text>,
+    /// The account that the chat belongs to.
+    pub account: Option<AccountName>,
 }
 
 impl Conversation {
@@ -163,17 +160,17 @@ impl Conversation {
 
     /// The same place, as a chat of `account`.
     #[must_use]
-    pub fn with_account(mut self, account: impl Into<Text>) -> Self {
+    pub fn with_account(mut self, account: impl Into<AccountName>) -> Self {
         self.account = Some(account.into());
         self
     }
 }
 
-/// Whose request it is, as a digest of the client's API key.
+/// Whose request it is, as a digest of what tells that: an API key, or the key's id.
 ///
-/// The default tenant is that of clients without a key. `Debug` shows a few characters of the
-/// digest, never anything of the key.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// There is no tenant of nobody: a client that cannot be told from others has none. `Debug` shows
+/// a few characters of the digest, never anything of the key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tenant([u8; 32]);
 
 impl Tenant {
@@ -183,7 +180,7 @@ impl Tenant {
         Self(digest)
     }
 
-    /// The digest; all zeros for the default tenant.
+    /// The digest.
     #[must_use]
     pub const fn digest(&self) -> &[u8; 32] {
         &self.0
@@ -206,20 +203,10 @@ pub enum ResponseFormat {
     /// Any JSON object.
     JsonObject,
     /// JSON after a schema: the `json_schema` object (`name`, `schema`, `strict`).
-    JsonSchema(Value),
+    JsonSchema(Json),
     /// Another type, such as `structural_tag`, or one of these with more fields than OpenAI
     /// gives it, such as a `schema` beside `json_object`: the whole JSON object.
-    Other(Extra),
-}
-
-/// `stream_options`.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct StreamOptions {
-    /// Whether the stream shall end with a chunk of token counts (D3).
-    pub include_usage: bool,
-    /// Fields beside it.
-    pub extra: Extra,
+    Other(Json),
 }
 
 /// How much the model shall think, in every spelling that clients use.
@@ -327,6 +314,7 @@ pub struct Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{Message, Role};
 
     #[test]
     fn thinking_follows_the_most_explicit_wish() {
@@ -345,24 +333,18 @@ mod tests {
 
     #[test]
     fn a_clone_shares_the_history() {
-        let request = ChatRequest::new("m", vec![Message::new(super::super::Role::User, "x")]);
-        assert!(Arc::ptr_eq(&request.clone().messages, &request.messages));
+        let request = ChatRequest::new("m", vec![Message::new(Role::User, "x")]);
+        assert!(request.clone().history.fresh.is_shared_with(&request.history.fresh));
     }
 
     #[test]
-    fn a_clone_keeps_what_the_other_writes_over() {
-        let mut request = ChatRequest::new("m", vec![Message::new(super::super::Role::User, "x")]);
-        let kept = request.clone();
-        request.account = Some("a".into());
-        assert!(Arc::ptr_eq(&kept.parts, &request.parts), "an account copies nothing");
-        request.model = "n".into();
-        request.seen = 1;
-        assert_eq!((kept.model.as_str(), kept.seen, &kept.account), ("m", 0, &None));
-        assert!(Arc::ptr_eq(&kept.messages, &request.messages));
-        drop(kept);
-        let at = Arc::as_ptr(&request.parts);
-        request.seen = 2;
-        assert_eq!(Arc::as_ptr(&request.parts), at, "nobody shares it any more");
+    fn a_destination_is_one_thing() {
+        let place = Conversation::new("c").with_account("a");
+        let known = Destination::from(place.clone());
+        assert_eq!((known.conversation(), known.account()), (Some(&place), place.account.as_ref()));
+        let wish = Destination::NewChat { account: Some("a".into()) };
+        assert_eq!((wish.conversation(), wish.account()), (None, place.account.as_ref()));
+        assert_eq!(Destination::default(), Destination::NEW);
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! JSON strings: read without a copy, measured, written into a buffer of bytes; and why JSON was
-//! not read.
+//! JSON as text: strings read without a copy, measured, written into a buffer of bytes; members
+//! of objects where they stand; and why JSON was not read.
 
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
-#[cfg(any(feature = "compatible", feature = "openai"))]
+mod members;
 mod read;
-#[cfg(any(feature = "compatible", feature = "openai"))]
 mod write;
 
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
-#[cfg(any(feature = "compatible", feature = "openai"))]
-pub(crate) use self::read::Str;
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;
-#[cfg(any(feature = "compatible", feature = "openai"))]
-pub(crate) use self::write::string_into;
+pub(crate) use self::{
+    members::{Members, compact, items, members, unquoted},
+    read::Str,
+    write::string_into,
+};
