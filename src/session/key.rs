@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::chat::{
-    ChatEvent, ChatRequest, Content, Extra, Message, Part, PartKind, Role, Tenant, Text, Tool,
+    ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Text, Tool,
     ToolChoice,
 };
 
@@ -179,23 +179,24 @@ impl fmt::Display for Short<'_> {
 ///
 /// ```
 /// use tower_qwen::{
-///     chat::{ChatRequest, Message, Role},
+///     chat::{ChatRequest, Message, Role, Tenant},
 ///     session::KeyChain,
 /// };
 ///
+/// let tenant = Tenant::from_digest([1; 32]);
 /// let first = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-/// let mut chain = KeyChain::new(&first);
-/// chain.push(&first.messages[0]);
+/// let mut chain = KeyChain::new(&tenant, &first);
+/// chain.push(&first.history[0]);
 /// let known = chain.key();
 ///
 /// let next = ChatRequest::new(
 ///     "qwen3-max",
 ///     vec![Message::new(Role::User, "Hello\n"), Message::new(Role::Assistant, "Hi!")],
 /// );
-/// let mut chain = KeyChain::new(&next);
-/// chain.push(&next.messages[0]);
+/// let mut chain = KeyChain::new(&tenant, &next);
+/// chain.push(&next.history[0]);
 /// assert_eq!(chain.key(), known);
-/// chain.push(&next.messages[1]);
+/// chain.push(&next.history[1]);
 /// assert_ne!(chain.key(), known);
 /// ```
 #[derive(Clone)]
@@ -206,19 +207,19 @@ pub struct KeyChain {
 }
 
 impl KeyChain {
-    /// The chain before the first message, for the tenant, the model and the tools of `request`.
+    /// The chain before the first message, for `tenant` and the model and tools of `request`.
     #[must_use]
-    pub fn new(request: &ChatRequest) -> Self {
+    pub fn new(tenant: &Tenant, request: &ChatRequest) -> Self {
         let tools = match request.tool_choice {
             Some(ToolChoice::None) => NOTHING,
             _ => tools_digest(&request.tools),
         };
         let digest = Fields::new(b"tower-qwen session 1")
-            .field(request.tenant.digest())
+            .field(tenant.digest())
             .field(request.model.as_bytes())
             .field(&tools)
             .finish();
-        let key = Key { tenant: TenantTag::new(&request.tenant), digest };
+        let key = Key { tenant: TenantTag::new(tenant), digest };
         Self { key, calls: Vec::new() }
     }
 
@@ -227,8 +228,8 @@ impl KeyChain {
     /// Such a chat may hold more than the client's messages say, so these histories never meet
     /// those of [`new`](Self::new).
     #[must_use]
-    pub fn within_chat(request: &ChatRequest, chat_id: &str) -> Self {
-        let mut chain = Self::new(request);
+    pub fn within_chat(tenant: &Tenant, request: &ChatRequest, chat_id: &str) -> Self {
+        let mut chain = Self::new(tenant, request);
         chain.key.digest = Fields::new(b"tower-qwen own chat")
             .field(&chain.key.digest)
             .field(chat_id.as_bytes())
@@ -310,16 +311,17 @@ impl fmt::Debug for KeyChain {
 ///
 /// ```
 /// use tower_qwen::{
-///     chat::{ChatEvent, ChatRequest, Message, Role},
+///     chat::{ChatEvent, ChatRequest, Message, Role, Tenant},
 ///     session::KeyChain,
 /// };
 ///
+/// let tenant = Tenant::from_digest([1; 32]);
 /// let request = ChatRequest::new("qwen3-max", vec![]);
-/// let mut answer = KeyChain::new(&request).answer();
+/// let mut answer = KeyChain::new(&tenant, &request).answer();
 /// answer.push(&ChatEvent::Text("Hel".into()));
 /// answer.push(&ChatEvent::Text("lo \n".into()));
 ///
-/// let mut chain = KeyChain::new(&request);
+/// let mut chain = KeyChain::new(&tenant, &request);
 /// chain.push(&Message::new(Role::Assistant, "Hello"));
 /// assert_eq!(answer.finish(), Some(chain.key()));
 /// ```
@@ -584,9 +586,10 @@ fn media_digest(part: &Part) -> Digest {
             .optional(data.as_deref())
             .optional(name.as_deref()),
         PartKind::Video { url } => Fields::new(b"video").field(url.as_bytes()),
+        PartKind::ToolReference { name } => Fields::new(b"tool reference").field(name.as_bytes()),
         PartKind::Other(fields) => {
             let mut hash = Fields::new(b"other");
-            put_object(&mut hash.0, fields);
+            put_json(&mut hash.0, &fields.into());
             hash
         }
         // Counted with the text.
@@ -611,7 +614,7 @@ fn arguments_digest(arguments: &str) -> Digest {
     let meaning = if arguments.len() > ARGUMENTS_LIMIT {
         None
     } else if arguments.trim().is_empty() {
-        Some(Value::Object(Extra::new()))
+        Some(Value::Object(Map::new()))
     } else {
         serde_json::from_str::<Value>(arguments).ok().filter(is_exact)
     };
@@ -668,17 +671,31 @@ fn tool_digest(tool: &Tool) -> Digest {
                 Some(false) => 1,
                 Some(true) => 2,
             }]);
-            put_value(&mut hash.0, function.parameters.as_ref().unwrap_or(&Value::Null));
-            put_object(&mut hash.0, &function.extra);
+            match &function.parameters {
+                Some(parameters) => put_json(&mut hash.0, parameters),
+                None => put_value(&mut hash.0, &Value::Null),
+            }
+            put_json(&mut hash.0, &(&function.extra).into());
             hash
         }
         Tool::Other(value) => {
             let mut hash = Fields::new(b"other");
-            put_value(&mut hash.0, value);
+            put_json(&mut hash.0, value);
             hash
         }
     }
     .finish()
+}
+
+/// What JSON means where it can be parsed, else how it is spelled.
+fn put_json(hash: &mut Sha256, json: &Json) {
+    match json.to_value() {
+        Ok(value) => put_value(hash, &value),
+        Err(_) => {
+            hash.update(b"r");
+            put(hash, json.as_str().as_bytes());
+        }
+    }
 }
 
 /// What a JSON value means: every kind has a mark, everything of variable length its length.
@@ -701,7 +718,7 @@ fn put_value(hash: &mut Sha256, value: &Value) {
     }
 }
 
-fn put_object(hash: &mut Sha256, fields: &Extra) {
+fn put_object(hash: &mut Sha256, fields: &Map<String, Value>) {
     hash.update(b"o");
     hash.update((fields.len() as u64).to_le_bytes());
     let mut sorted: Vec<(&String, &Value)> = fields.iter().collect();

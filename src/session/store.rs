@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::key::{ChatKey, Key, TenantTag};
-use crate::chat::{Conversation, Tenant, Text};
+use crate::{
+    AccountName,
+    chat::{Conversation, Tenant, Text},
+};
 
 /// What the methods of a [`SessionStore`] give.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -107,7 +110,11 @@ impl Record {
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let Conversation { chat_id, parent_id, account } = &self.conversation;
-        let texts = [Some(chat_id), parent_id.as_ref(), account.as_ref()];
+        let texts = [
+            Some(chat_id.as_str()),
+            parent_id.as_deref(),
+            account.as_ref().map(AccountName::as_str),
+        ];
         let length = texts.iter().flatten().map(|text| text.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(16 + texts.len() * 2 + length);
         bytes.extend_from_slice(self.chat.as_bytes());
@@ -142,7 +149,7 @@ impl Record {
         let conversation = Conversation {
             chat_id: text(&mut rest)??.into(),
             parent_id: text(&mut rest)?.map(Text::from),
-            account: text(&mut rest)?.map(Text::from),
+            account: text(&mut rest)?.map(AccountName::from),
         };
         rest.is_empty().then_some(Self { chat: ChatKey::from_bytes(*chat), conversation })
     }
@@ -214,8 +221,8 @@ mod tests {
     fn record(parent: Option<&str>, account: Option<&str>) -> Record {
         let mut conversation = Conversation::new("33333333-aaaa");
         conversation.parent_id = parent.map(Text::from);
-        conversation.account = account.map(Text::from);
-        Record::new(&Tenant::default(), conversation)
+        conversation.account = account.map(AccountName::from);
+        Record::new(&Tenant::from_digest([7; 32]), conversation)
     }
 
     #[test]
@@ -239,7 +246,7 @@ mod tests {
     #[test]
     fn an_absurd_id_is_not_recorded() {
         let absurd = Conversation::new("x".repeat(1 << 16));
-        assert_eq!(Record::new(&Tenant::default(), absurd).encode(), None);
+        assert_eq!(Record::new(&Tenant::from_digest([7; 32]), absurd).encode(), None);
     }
 
     #[test]

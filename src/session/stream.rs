@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tracing::debug;
 
 use super::{
-    future::{Lease, Route, bounded, detach},
+    future::{Chains, Lease, Route, bounded, detach},
     key::{AnswerChain, Key, KeyChain},
     layer::SessionLayer,
     store::{Record, SessionStore},
@@ -41,8 +41,8 @@ pin_project! {
 }
 
 impl<B> SessionStream<B> {
-    pub(super) fn new(body: B, recorder: Recorder) -> Self {
-        Self { body, recorder: Some(Box::new(recorder)), ending: None }
+    pub(super) fn new(body: B, recorder: Option<Recorder>) -> Self {
+        Self { body, recorder: recorder.map(Box::new), ending: None }
     }
 }
 
@@ -137,22 +137,24 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
+    /// `None` where nothing may be recorded, for want of a tenant.
     pub(super) fn new(
         layer: &SessionLayer,
         chat: &ChatRequest,
         route: Route,
         lease: Option<Lease>,
-    ) -> Self {
-        Self {
+    ) -> Option<Self> {
+        let Chains { tenant, history, within } = route.chains?;
+        Some(Self {
             store: Arc::clone(&layer.store),
             store_timeout: layer.settings.store_timeout,
-            tenant: chat.tenant,
-            answer: route.history.answer(),
-            within: route.within,
-            asked: chat.conversation.clone(),
+            tenant,
+            answer: history.answer(),
+            within,
+            asked: chat.conversation().cloned(),
             started: None,
             lease,
-        }
+        })
     }
 
     fn observe(&mut self, event: &ChatEvent) {
@@ -162,7 +164,7 @@ impl Recorder {
             self.started = Some(Conversation {
                 chat_id: copy(&conversation.chat_id),
                 parent_id: conversation.parent_id.as_ref().map(copy),
-                account: conversation.account.as_ref().map(copy),
+                account: conversation.account.clone(),
             });
         } else {
             self.answer.push(event);
