@@ -151,6 +151,10 @@ pub mod tool;
 #[cfg(any(feature = "auth", feature = "chat"))]
 pub use self::account::AccountName;
 pub use self::error::{Error, ErrorKind};
+
+/// Any error that can go to another thread, as tower has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The README's examples are compiled and run with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
