@@ -3,24 +3,22 @@ use std::{
     future::{Future, poll_fn},
     hash::{BuildHasher as _, RandomState},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use http::{Request, Response};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::sleep;
 use tower_service::Service;
 use tracing::debug;
 
 use super::{
     key::{ChatKey, Key, KeyChain},
-    layer::{Contention, SessionLayer, Settings},
-    store::{Found, Owner, SessionStore, StoreError, StoreFuture},
+    layer::{SessionLayer, Settings},
+    lease::{Lease, Taken},
+    store::Found,
     stream::{Recorder, SessionStream},
+    wait::bounded,
 };
 use crate::{
     Error,
@@ -82,7 +80,8 @@ where
 
     let mut lease = None;
     if let Some(key) = chat_key(&chat) {
-        match Lease::take(&layer, key).await {
+        let Settings { contention, store_timeout, .. } = layer.settings;
+        match Lease::take(&layer.store, key, contention.patience(), store_timeout).await {
             Taken::Free(taken) => lease = Some(taken),
             Taken::Unknown => {}
             Taken::Held if replayable => replay(&mut chat, key, "concurrent"),
@@ -319,121 +318,5 @@ impl Prefix {
 }
 
 async fn look_up(layer: &SessionLayer, keys: &[Key]) -> Option<Option<Found>> {
-    bounded("find", layer.settings.store_timeout, layer.store.find(keys)).await
-}
-
-/// The chat is this turn's alone until it is dropped.
-pub(super) struct Lease {
-    store: Arc<dyn SessionStore>,
-    chat: ChatKey,
-    owner: Owner,
-    store_timeout: Duration,
-    released: bool,
-}
-
-enum Taken {
-    Free(Lease),
-    Held,
-    /// The store did not say. Upstream refuses a second answer in the same chat by itself.
-    Unknown,
-}
-
-impl Lease {
-    async fn take(layer: &SessionLayer, chat: ChatKey) -> Taken {
-        /// The first and the last pause between two looks at the lease.
-        const PAUSES: (Duration, Duration) =
-            (Duration::from_millis(10), Duration::from_millis(200));
-
-        let Settings { contention, lease_limit, store_timeout, .. } = layer.settings;
-        let patience = match contention {
-            Contention::Wait(patience) => patience,
-            Contention::Replay => Duration::ZERO,
-        };
-        let began = Instant::now();
-        // Made before the store is asked: should this future be dropped while the answer is on
-        // its way, the lease is given back all the same.
-        let mut lease = Self {
-            store: Arc::clone(&layer.store),
-            chat,
-            owner: Owner::unique(),
-            store_timeout,
-            released: false,
-        };
-        let mut pause = PAUSES.0;
-        loop {
-            let taking = lease.store.acquire(chat, lease.owner, lease_limit);
-            match bounded("acquire", store_timeout, taking).await {
-                Some(true) => return Taken::Free(lease),
-                Some(false) => {}
-                None => return Taken::Unknown,
-            }
-            let left = patience.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                lease.released = true;
-                return Taken::Held;
-            }
-            sleep(pause.min(left)).await;
-            pause = (pause * 2).min(PAUSES.1);
-        }
-    }
-
-    /// What a store needs to release it together with a record.
-    pub(super) fn claim(&self) -> (ChatKey, Owner) {
-        (self.chat, self.owner)
-    }
-
-    /// The store has released it.
-    pub(super) fn released(mut self) {
-        self.released = true;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.released {
-            return;
-        }
-        let (store, chat, owner) = (Arc::clone(&self.store), self.chat, self.owner);
-        let limit = self.store_timeout;
-        let mut release: StoreFuture<'static, ()> =
-            Box::pin(async move { store.release(chat, owner).await });
-        // A store in memory is done with it at once.
-        match release.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => failed("release", &error),
-            Poll::Pending => detach(Box::pin(async move {
-                bounded("release", limit, release).await;
-            })),
-        }
-    }
-}
-
-/// Goes on with `work` in a task of its own; outside of a runtime it is dropped.
-pub(super) fn detach(work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(work);
-    }
-}
-
-/// Waits for the store, but not for long; `None` where it failed, which is counted.
-pub(super) async fn bounded<T>(
-    operation: &'static str,
-    limit: Duration,
-    mut answer: StoreFuture<'_, T>,
-) -> Option<T> {
-    // A store in memory needs no timer.
-    let first = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
-    let result = match first {
-        Poll::Ready(result) => result,
-        Poll::Pending => {
-            timeout(limit, answer).await.unwrap_or_else(|elapsed| Err(StoreError::new(elapsed)))
-        }
-    };
-    result.inspect_err(|error| failed(operation, error)).ok()
-}
-
-fn failed(operation: &'static str, error: &StoreError) {
-    metrics::counter!("tower_qwen_session_store_errors_total", "operation" => operation)
-        .increment(1);
-    debug!(operation, error = error as &dyn std::error::Error, "the session store failed");
+    bounded("find", layer.settings.store_timeout, layer.store.find_first(keys)).await
 }

@@ -21,10 +21,36 @@ pub(super) type Digest = [u8; 32];
 /// What stands for "there is none" where a digest is expected; no known text has this SHA-256.
 const NOTHING: Digest = [0; 32];
 
-/// The key of one history of one tenant: a link of a [`KeyChain`].
+/// What one history of one tenant is known by.
 ///
 /// Two histories have the same key only if they are the same tenant's, for the same model, with
-/// the same tools, and alike message by message in the sense of [`KeyChain`].
+/// the same tools, and alike message by message. A version of this crate in which other histories
+/// are alike has other keys, so it never finds what it would read differently.
+///
+/// # What is alike
+///
+/// The tenant, the model and the tools on offer count. The tools do because they are told to the
+/// model once, with the first message of a chat (A14), so a history with other tools cannot go on
+/// in that chat; their order and the order of their keys do not matter, and `tool_choice: none` is
+/// as good as no tools. Of each message count:
+///
+/// - the role; `developer` is `system`, its older name;
+/// - the text, whether it comes as a string or in parts. White space at its end does not count,
+///   and in an assistant's message none at its beginning either: clients trim answers, and
+///   upstream has them as they were;
+/// - images, audio, files and other parts, by their content and where in the text they stand;
+/// - the participant's name;
+/// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
+///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
+///   longer than 256 KiB or hold a number beyond 64 bits are compared byte by byte; none at all
+///   are `{}`. Ids do not count;
+/// - of a tool's result, which call of the answer before it it belongs to.
+///
+/// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
+/// not count.
+///
+/// Every field is hashed with its length or as a digest of fixed length, so no two histories
+/// that differ can run together into one input of the hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     tenant: TenantTag,
@@ -44,6 +70,18 @@ impl Key {
         Self { tenant: TenantTag::new(tenant), digest }
     }
 
+    /// The key under which an answer is known by the id that upstream gave it, for clients that
+    /// name the answer which they go on from and send only what is new
+    /// ([`Record::response_id`](super::Record::response_id)).
+    #[must_use]
+    pub fn of_response(tenant: &Tenant, response_id: &str) -> Self {
+        let digest = Fields::new(b"tower-qwen response")
+            .field(tenant.digest())
+            .field(response_id.as_bytes())
+            .finish();
+        Self { tenant: TenantTag::new(tenant), digest }
+    }
+
     /// The mark of the tenant that the key belongs to, the same for all its keys.
     ///
     /// For stores that must find everything of one tenant; the key as a whole is what is looked
@@ -53,10 +91,15 @@ impl Key {
         self.tenant
     }
 
-    /// The SHA-256 of the history, in which the tenant is counted too.
+    /// The key as bytes: the eight of [`tenant`](Self::tenant), by which keys can be grouped, and
+    /// then 32 that are the same for no other history of any tenant.
     #[must_use]
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub fn to_bytes(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let (tenant, digest) = bytes.split_at_mut(8);
+        tenant.copy_from_slice(&self.tenant.0);
+        digest.copy_from_slice(&self.digest);
+        bytes
     }
 }
 
@@ -116,8 +159,7 @@ impl ChatKey {
     }
 
     /// The key that these bytes are.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
@@ -150,37 +192,12 @@ impl fmt::Display for Short<'_> {
 }
 
 /// A SHA-256 chain over the messages of a history, one link a message, so that every prefix has
-/// its [`Key`] after one pass.
-///
-/// # What is alike
-///
-/// The chain starts from the tenant, the model and the tools on offer. The tools are in it
-/// because they are told to the model once, with the first message of a chat (A14), so a history
-/// with other tools cannot go on in that chat; their order and the order of their keys do not
-/// matter, and `tool_choice: none` is as good as no tools. Of each message count:
-///
-/// - the role; `developer` is `system`, its older name;
-/// - the text, whether it comes as a string or in parts. White space at its end does not count,
-///   and in an assistant's message none at its beginning either: clients trim answers, and
-///   upstream has them as they were;
-/// - images, audio, files and other parts, by their content and where in the text they stand;
-/// - the participant's name;
-/// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
-///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
-///   longer than [`ARGUMENTS_LIMIT`] or hold a number beyond 64 bits are compared byte by byte;
-///   none at all are `{}`. Ids do not count;
-/// - of a tool's result, which call of the answer before it it belongs to.
-///
-/// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
-/// not count.
-///
-/// Every field is hashed with its length or as a digest of fixed length, so no two histories
-/// that differ can run together into one input of the hash.
+/// its [`Key`] after one pass. [`Key`] says what counts.
 ///
 /// ```
 /// use tower_qwen::{
 ///     chat::{ChatRequest, Message, Role, Tenant},
-///     session::KeyChain,
+///     session::internals::KeyChain,
 /// };
 ///
 /// let tenant = Tenant::from_digest([1; 32]);
@@ -312,7 +329,7 @@ impl fmt::Debug for KeyChain {
 /// ```
 /// use tower_qwen::{
 ///     chat::{ChatEvent, ChatRequest, Message, Role, Tenant},
-///     session::KeyChain,
+///     session::internals::KeyChain,
 /// };
 ///
 /// let tenant = Tenant::from_digest([1; 32]);

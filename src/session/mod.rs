@@ -5,8 +5,8 @@
 //! refused. [`SessionLayer`] finds the place in that tree which a history ends at.
 //!
 //! - Every prefix of the history has a [`Key`], a link of a SHA-256 chain over what the client saw
-//!   and sends back ([`KeyChain`] says what counts). Tenant, model and tools are part of it, so
-//!   nothing of one tenant is ever matched by another.
+//!   and sends back (it says what counts). Tenant, model and tools are part of it, so nothing of
+//!   one tenant is ever matched by another.
 //! - The longest prefix that the [`SessionStore`] knows sets
 //!   [`ChatRequest::destination`] and what of the [history](crate::chat::ChatRequest::history) was seen; one
 //!   call of the store a request.
@@ -20,7 +20,8 @@
 //!   looked up, recorded or leased, for nobody can tell whose history it is. It goes to a new chat,
 //!   or to the one that it names.
 //! - Two turns on one chat at the same time: the second waits a little for the first's lease and
-//!   then takes a new chat ([`Contention`]).
+//!   then takes a new chat ([`Contention`]). Where proxies share a store, leases are short, and a
+//!   turn renews its own for as long as it lasts ([`Grant`]).
 //! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
 //!   whose account cannot be used now is replayed too, and remembered; one that is busy gets some
 //!   more tries and then the same (G5). All before the commit point.
@@ -80,7 +81,7 @@
 //! | --- | --- |
 //! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `no_tenant`, `error` |
 //! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
-//! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `release` |
+//! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `renew`, `release` |
 //!
 //! Traces are at DEBUG and name a chat by a few characters of its [`ChatKey`]; a store says at WARN
 //! that it is out of reach.
@@ -91,24 +92,33 @@
 mod future;
 mod key;
 mod layer;
+mod lease;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 mod service;
 mod store;
 mod stream;
+mod wait;
 
 #[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
+pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::{
     future::ResponseFuture,
-    key::{ARGUMENTS_LIMIT, AnswerChain, ChatKey, Key, KeyChain, TenantTag},
+    key::{ChatKey, Key, TenantTag},
     layer::{Contention, SessionLayer},
     memory::MemoryStore,
     service::Session,
-    store::{Found, Owner, Record, SessionStore, StoreError, StoreFuture},
+    store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},
     stream::SessionStream,
 };
+
+/// The hash chain behind [`Key`], for the tests, benches and fuzz targets of this crate. It is no
+/// part of the API: it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use super::key::{ARGUMENTS_LIMIT, AnswerChain, KeyChain};
+}
 
 use std::collections::BTreeMap;
 
@@ -134,13 +144,13 @@ pub async fn forget_chat(
 ///
 /// # Errors
 ///
-/// Where the store could not do it.
+/// Where the store could not do it, or does not offer it ([`StoreError::is_not_offered`]).
 pub async fn tenant_chats(
     store: &dyn SessionStore,
     tenant: &Tenant,
 ) -> Result<Vec<Conversation>, StoreError> {
     let mut chats = BTreeMap::new();
-    for Record { chat, conversation } in store.records(TenantTag::new(tenant)).await? {
+    for Record { chat, conversation, .. } in store.records(TenantTag::new(tenant)).await? {
         let Conversation { chat_id, account, .. } = conversation;
         // The tag only groups; the key is the tenant's own.
         if chat == ChatKey::new(tenant, &chat_id) {
@@ -159,7 +169,8 @@ pub async fn tenant_chats(
 ///
 /// # Errors
 ///
-/// Where the store could not do it, or not all of it.
+/// Where the store could not do it, or not all of it, or does not offer it
+/// ([`StoreError::is_not_offered`]).
 pub async fn forget_tenant(store: &dyn SessionStore, tenant: &Tenant) -> Result<(), StoreError> {
     store.forget_tenant(TenantTag::new(tenant)).await
 }
