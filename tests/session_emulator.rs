@@ -1,6 +1,6 @@
 //! The session and dedup layers in front of the real adapter and the emulated chat.qwen.ai.
 
-#![cfg(all(feature = "dedup", feature = "emulator", feature = "session", feature = "web"))]
+#![cfg(all(feature = "dedup", feature = "session", feature = "web"))]
 
 mod traced;
 
@@ -9,10 +9,10 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
     chat::{Answer, ChatRequest, ChatStream, Message, Role},
     dedup::DedupLayer,
-    emulator::Emulator,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
 };
+use tower_qwen_emulator::Emulator;
 
 async fn turn<S, B>(service: &S, history: &mut Vec<Message>, question: String) -> Answer
 where

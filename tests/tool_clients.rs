@@ -16,7 +16,6 @@
     feature = "auth",
     feature = "client",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
@@ -48,9 +47,9 @@ use tower::{ServiceBuilder, service_fn};
 use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, FinishReason},
-    emulator::Emulator,
     openai::OpenAiLayer,
 };
+use tower_qwen_emulator::Emulator;
 
 /// How large the argument of the case `large` is, in bytes.
 const LARGE: usize = 200 * 1024;

@@ -18,7 +18,6 @@ use tower_qwen::{
     Error,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
-    emulator::{Emulator, Kind, ReplayError},
     openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
     qwen::{
         Anonymous, QwenUpstream, QwenWebLayer,
@@ -29,6 +28,7 @@ use tower_qwen::{
     sse::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
+use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
 use super::{
     chats::{self, Chats},
@@ -110,7 +110,7 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             let emulator = emulator(*emulated, recording.as_ref());
             let emulator = emulator.map_err(|error| format!("--replay: {error}"))?;
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
-            Ok(match emulated.server() {
+            Ok(match server(*emulated) {
                 None => web(emulator, config, desk, store),
                 Some(server) => compatible(emulator, server, config, desk),
             })
@@ -306,6 +306,22 @@ fn emulator(emulated: Kind, recording: Option<&Bytes>) -> Result<Emulator, Repla
         Some(recording) => builder.replay(recording.clone())?.build(),
         // Words come as from a model, so that a person sees them stream.
         None => builder.pace(Emulator::DEMO_PACE).build(),
+    })
+}
+
+/// What the adapter calls an emulated server; `None` for the web API, which has an adapter of its
+/// own.
+fn server(emulated: Kind) -> Option<Server> {
+    Some(match emulated {
+        Kind::Web => return None,
+        Kind::Vllm => Server::Vllm,
+        Kind::SgLang => Server::SgLang,
+        Kind::Ollama => Server::Ollama,
+        Kind::LlamaCpp => Server::LlamaCpp,
+        Kind::DashScope => Server::DashScope,
+        Kind::Portal => Server::Portal,
+        // Another one speaks the OpenAI API too.
+        _ => Server::Generic,
     })
 }
 

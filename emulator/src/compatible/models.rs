@@ -1,9 +1,9 @@
 //! `GET /models` (D7).
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 
 use super::{Dialect, error::CONTEXT};
-use crate::emulator::{kind::Kind, state::Shared};
+use crate::{kind::Kind, state::Shared};
 
 /// When the models came to be, in seconds since the Unix epoch.
 const CREATED: u64 = 1_760_000_000;

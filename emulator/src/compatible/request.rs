@@ -1,10 +1,10 @@
 //! What a request asks for, and what of it these servers refuse.
 
+use crate::json::Value;
 use bytes::Bytes;
-use serde_json::Value;
 
 use super::{Dialect, error::Fault, given};
-use crate::emulator::{
+use crate::{
     completion::read_content,
     kind::Kind,
     prompt::{Section, Speaker, Turn, last_turn},
@@ -420,11 +420,11 @@ pub(super) fn format(model: &str) -> Format {
 /// Whether a schema holds a keyword that the portal refuses. A property may have such a name.
 fn has_refused_keyword(schema: &Value) -> bool {
     match schema {
-        Value::Object(object) => object.iter().any(|(key, value)| match key.as_str() {
+        Value::Object(object) => object.fields().any(|(key, value)| match key {
             key if REFUSED_BY_PORTAL.contains(&key) => true,
-            "properties" => {
-                value.as_object().is_some_and(|all| all.values().any(has_refused_keyword))
-            }
+            "properties" => value
+                .as_object()
+                .is_some_and(|all| all.fields().any(|(_, value)| has_refused_keyword(value))),
             "enum" | "const" | "default" | "examples" => false,
             _ => has_refused_keyword(value),
         }),

@@ -4,10 +4,10 @@
 //! and 2 of tool-calls.md a.1. Everything else stays in the text, as it does in the field: a block
 //! without its opening tag, plain tags, bare JSON.
 
-use serde_json::Value;
+use crate::json::{Map, Value};
 
 use super::Dialect;
-use crate::emulator::{kind::Kind, tools::Offer};
+use crate::{kind::Kind, tools::Offer};
 
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
@@ -66,7 +66,7 @@ fn hermes(text: &str) -> Read<'_> {
 fn coder<'a>(text: &'a str, offer: &Offer) -> Read<'a> {
     let (name, mut rest) = text.strip_prefix("<function=")?.split_once('>')?;
     let schema = offer.schema(name);
-    let mut arguments = serde_json::Map::new();
+    let mut arguments = Map::new();
     loop {
         rest = rest.trim_start();
         if let Some(after) = rest.strip_prefix("</function>") {
@@ -115,10 +115,10 @@ fn typed(value: &str, schema: Option<&Value>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json::json;
 
     use super::*;
-    use crate::emulator::tools::Format;
+    use crate::tools::Format;
 
     fn split_with(kind: Kind, text: &str) -> (String, Vec<(String, String)>) {
         let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {

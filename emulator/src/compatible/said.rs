@@ -8,7 +8,7 @@ use super::{
     parser,
     request::{self, Ask},
 };
-use crate::emulator::{
+use crate::{
     answer::Question,
     completion::compose,
     directive::Directives,

@@ -9,7 +9,7 @@ use super::{
     script::{Ending, ended},
     wire::{Spent, Wire},
 };
-use crate::emulator::{
+use crate::{
     body::{Body, Step},
     envelope::json_with,
     kind::Kind,

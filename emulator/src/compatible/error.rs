@@ -1,10 +1,10 @@
 //! What these servers say when they refuse a request or fail (qwen-wire.md B8, C1, C2).
 
+use crate::json::{Value, json};
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
 
 use super::Dialect;
-use crate::emulator::{
+use crate::{
     body::Body,
     envelope::{json_with, with_type},
     kind::Kind,

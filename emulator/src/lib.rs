@@ -3,16 +3,19 @@
 //!
 //! [`Emulator`] is an ordinary HTTP service that answers as the web API does (qwen-wire.md A1 to
 //! A16, A20, A21), with an OAuth server beside it (B1 to B3); with another [`Kind`] it answers as
-//! [vLLM and others](#openai-compatible-servers) do. Put it where
-//! [`QwenUpstream`](crate::qwen::client::QwenUpstream) stands, or bind it to a socket with
-//! [`serve`](Emulator::serve). It is no model: it says what it received.
+//! [vLLM and others](#openai-compatible-servers) do. It is no model: it says what it received.
+//!
+//! Put it where the HTTP client stands, `QwenUpstream` of [tower-qwen], or bind it to a socket
+//! with [`serve`](Emulator::serve). It needs nothing of tower-qwen and obeys words in a prompt
+//! ([below](#faults-and-shapes-on-request)), so it is a crate of its own: a dev-dependency, or
+//! what a demo answers with, and never what a real service ships.
 //!
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, StatusCode};
 //! use http_body_util::{BodyExt, Full};
 //! use tower::{ServiceBuilder, ServiceExt};
-//! use tower_qwen::emulator::Emulator;
+//! use tower_qwen_emulator::Emulator;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -113,7 +116,7 @@
 //! use http::Request;
 //! use http_body_util::{BodyExt, Full};
 //! use tower::ServiceExt;
-//! use tower_qwen::emulator::{Emulator, Kind};
+//! use tower_qwen_emulator::{Emulator, Kind};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -199,6 +202,10 @@
 //! tokens are credentials of the web API here, which the real one refuses. Of the OpenAI-compatible
 //! servers: log probabilities, several choices, structured output, responses, and the native APIs
 //! beside the compatible one.
+//!
+//! [tower-qwen]: https://docs.rs/tower-qwen
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod answer;
 mod body;
@@ -209,6 +216,7 @@ mod completion;
 mod directive;
 mod envelope;
 mod generation;
+mod json;
 mod kind;
 mod models;
 mod oauth;

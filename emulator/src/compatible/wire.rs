@@ -1,7 +1,7 @@
 //! The chunks of a stream, as each server writes them (qwen-wire.md B9, C1, C2).
 
+use crate::json::{Map, Value, json};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Map, Value, json};
 
 use super::{
     Dialect, Seed,
@@ -9,7 +9,7 @@ use super::{
     request::Ask,
     said::{Delta, NativeCall},
 };
-use crate::emulator::{
+use crate::{
     clock::Clock, completion::number_of_tokens, directive::Directives, kind::Kind, state::Shared,
 };
 
@@ -583,7 +583,7 @@ fn sglang(fields: Value) -> Value {
         json!({"role": null, "content": null, "reasoning_content": null, "tool_calls": null});
     if let Value::Object(fields) = fields {
         for (key, value) in fields {
-            delta[key] = value;
+            delta[key.as_str()] = value;
         }
     }
     delta

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use crate::json::{Map, Value, json};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use pin_project_lite::pin_project;
-use serde_json::{Value, json};
 use tokio::time::Sleep;
 use tower_service::Service;
 use uuid::Uuid;
@@ -331,7 +331,7 @@ impl Emulator {
                 children.entry(parent).or_default().push(&message.id);
             }
         }
-        let messages: serde_json::Map<String, Value> = chat
+        let messages: Map = chat
             .messages()
             .iter()
             .map(|message| {
@@ -445,7 +445,10 @@ fn receive(parts: &request::Parts, body: &Bytes, standing: &Standing) -> Receive
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     let body = if is_form {
-        oauth::form(body).into_iter().map(|(key, value)| (key, Value::from(value))).collect()
+        oauth::form(body)
+            .into_iter()
+            .map(|(key, value)| (key, serde_json::Value::from(value)))
+            .collect()
     } else {
         serde_json::from_slice(body).unwrap_or_default()
     };

@@ -1,6 +1,6 @@
 //! The model catalogue (qwen-wire.md A5).
 
-use serde_json::{Value, json};
+use crate::json::{Value, json};
 
 /// The entries of the catalogue.
 pub(super) fn catalogue(ids: &[String]) -> Value {

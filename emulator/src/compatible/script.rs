@@ -8,7 +8,7 @@ use super::{
     said::{Delta, Said},
     wire::{Ended, Spent, Wire},
 };
-use crate::emulator::{
+use crate::{
     body::Step,
     script::{PACED_DELTAS, block_length},
 };

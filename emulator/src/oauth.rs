@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
+use crate::json::{Value, json};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;

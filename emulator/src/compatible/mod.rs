@@ -17,9 +17,9 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
+use crate::json::{Value, json};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use serde_json::{Value, json};
 
 pub(super) use self::script::Script;
 use self::{

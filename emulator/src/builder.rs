@@ -246,7 +246,7 @@ impl Builder {
     /// says goes through the server's parser of calls where the request declares tools.
     ///
     /// ```
-    /// # use tower_qwen::emulator::Emulator;
+    /// # use tower_qwen_emulator::Emulator;
     /// let emulator = Emulator::builder()
     ///     .answers(|message, earlier| {
     ///         earlier.is_empty().then(|| format!("You began with {message:?}."))

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
+use crate::json::{Value, json};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{

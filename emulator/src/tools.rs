@@ -4,7 +4,9 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::value::RawValue;
+
+use crate::json::{Map, Value, json};
 
 /// How many calls one answer makes at most.
 const CALLS: usize = 8;
@@ -345,8 +347,8 @@ fn made_up(tool: &Tool, words: &str) -> Arguments {
     let quotes = quotations(words).take(VALUES);
     let mut filler = Filler { root: &tool.schema, words, quotes, left: VALUES };
     let value = filler.fill(&tool.schema, "", DEPTH);
-    let fields = value.as_object().into_iter().flatten();
-    Arguments(fields.filter_map(|(key, value)| Some((key.clone(), raw(value)?))).collect())
+    let fields = value.as_object().into_iter().flat_map(Map::fields);
+    Arguments(fields.filter_map(|(key, value)| Some((key.to_owned(), raw(value)?))).collect())
 }
 
 /// What stands in quotes in `words`.
@@ -495,10 +497,10 @@ fn xml_tools(list: &str) -> Vec<Tool> {
         .filter_map(|function| {
             let (function, _) = function.split_once("</function>")?;
             let name = element(function, "name")?;
-            let mut properties = serde_json::Map::new();
+            let mut properties = Map::new();
             for parameter in function.split("<parameter>").skip(1) {
                 let (parameter, _) = parameter.split_once("</parameter>")?;
-                let mut schema = serde_json::Map::new();
+                let mut schema = Map::new();
                 for key in ["type", "enum", "items", "properties", "required", "default", "format"]
                 {
                     if let Some(text) = element(parameter, key) {
@@ -537,7 +539,7 @@ fn section_tools(prompt: &str) -> Vec<Tool> {
             if name.is_empty() || !word || !text.contains(&format!("<{name}>")) {
                 return None;
             }
-            let mut properties = serde_json::Map::new();
+            let mut properties = Map::new();
             let mut required = Vec::new();
             for line in text.lines() {
                 // `- path: (required) The path …`, or `(required|optional) type - …`.
@@ -694,8 +696,7 @@ mod tests {
     #[test]
     fn a_schema_without_end_is_filled_up_to_a_limit() {
         let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
-        let loops: serde_json::Map<String, Value> =
-            keys.iter().map(|key| (key.clone(), json!({"$ref": "#"}))).collect();
+        let loops: Map = keys.iter().map(|key| (key.clone(), json!({"$ref": "#"}))).collect();
         let schema = json!({"type": "object", "properties": loops, "required": keys});
         let tool = json!({"name": "f", "parameters": schema});
         let offer = Offer::read(&format!("<tools>{tool}</tools><tool_call>")).expect("an offer");

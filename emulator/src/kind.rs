@@ -2,15 +2,12 @@
 
 use std::{error::Error as StdError, fmt, str::FromStr};
 
-#[cfg(feature = "compatible")]
-use crate::qwen::compatible::Server;
-
 /// Which server an [`Emulator`](super::Emulator) passes itself off as; see
 /// [`Builder::kind`](super::Builder::kind), and the [module](super#openai-compatible-servers) for
 /// what each of them gets wrong.
 ///
 /// ```
-/// use tower_qwen::emulator::Kind;
+/// use tower_qwen_emulator::Kind;
 ///
 /// assert_eq!("vllm".parse(), Ok(Kind::Vllm));
 /// assert_eq!(Kind::LlamaCpp.to_string(), "llamacpp");
@@ -62,22 +59,6 @@ impl Kind {
             Self::DashScope => "dashscope",
             Self::Portal => "portal",
         }
-    }
-
-    /// What [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer) calls this kind; `None`
-    /// for [`Web`](Kind::Web), which has an adapter of its own.
-    #[cfg(feature = "compatible")]
-    #[must_use]
-    pub const fn server(self) -> Option<Server> {
-        Some(match self {
-            Self::Web => return None,
-            Self::Vllm => Server::Vllm,
-            Self::SgLang => Server::SgLang,
-            Self::Ollama => Server::Ollama,
-            Self::LlamaCpp => Server::LlamaCpp,
-            Self::DashScope => Server::DashScope,
-            Self::Portal => Server::Portal,
-        })
     }
 
     /// How people call it.

@@ -1,8 +1,8 @@
 //! `POST /embeddings` (C1, D9).
 
+use crate::json::{Value, json};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde_json::{Value, json};
 
 use super::{
     Dialect, Seed,
@@ -11,7 +11,7 @@ use super::{
     models::is_embedding,
     request::{object, text},
 };
-use crate::emulator::{completion::number_of_tokens, kind::Kind, state::Shared};
+use crate::{completion::number_of_tokens, kind::Kind, state::Shared};
 
 /// How long vectors are where nobody says.
 const DIMENSIONS: usize = 1_024;

@@ -1,8 +1,8 @@
 //! The shapes of answers that are not streams (qwen-wire.md A4, A15, A16).
 
+use crate::json::{Value, json};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::body::Body;

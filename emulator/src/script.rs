@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::json::{Value, json};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Value, json};
 
 use super::{body::Step, builder::Style, clock::Clock};
 
@@ -295,11 +295,11 @@ fn write_spaced(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
             out.push(b'{');
-            for (n, (key, value)) in map.iter().enumerate() {
+            for (n, (key, value)) in map.fields().enumerate() {
                 if n > 0 {
                     out.extend_from_slice(b", ");
                 }
-                out.extend_from_slice(Value::from(key.as_str()).to_string().as_bytes());
+                out.extend_from_slice(Value::from(key).to_string().as_bytes());
                 out.extend_from_slice(b": ");
                 write_spaced(value, out);
             }
