@@ -28,7 +28,7 @@ use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role},
     dedup::DedupLayer,
-    session::{KeyChain, MemoryStore, SessionLayer},
+    session::{MemoryStore, SessionLayer, internals::KeyChain},
     sse::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };

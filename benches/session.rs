@@ -33,7 +33,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     openai::decode,
     qwen::QwenWebLayer,
-    session::{KeyChain, MemoryStore, Record, SessionLayer, SessionStore},
+    session::{MemoryStore, Record, SessionLayer, SessionStore, internals::KeyChain},
     tool::call::ToolCallLayer,
 };
 
@@ -191,7 +191,7 @@ fn history(criterion: &mut Criterion) {
     chat.messages[..199].iter().for_each(|message| chain.push(message));
     let place = Conversation::new("chat").with_parent("answer");
     let records = [(chain.key(), Record::new(&chat.tenant, place))];
-    now(store.record(&records, None)).expect("memory");
+    now(store.record_all(&records, None)).expect("memory");
     let layer = SessionLayer::new(store);
     let mut stack = layer.clone().layer(DedupLayer::new().layer(Upstream));
     let mut through = |chat| send(&mut stack, chat);

@@ -26,8 +26,8 @@ use tower_qwen::{
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Key, MemoryStore, Owner, Record, ResponseFuture, Session,
-        SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, TenantTag, forget_chat,
+        ChatKey, Contention, Found, Grant, Key, MemoryStore, Owner, Record, ResponseFuture,
+        Session, SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, forget_chat,
         forget_tenant,
     },
 };
@@ -493,7 +493,6 @@ async fn the_second_turn_waits_for_the_first() {
 async fn limits_may_be_as_long_as_there_is_time() {
     let layer = SessionLayer::new(MemoryStore::default())
         .contention(Contention::Wait(Duration::MAX))
-        .lease_limit(Duration::MAX)
         .store_timeout(Duration::MAX)
         .busy_delay(Duration::MAX);
     let (stack, upstream) = stack(layer);
@@ -779,32 +778,32 @@ impl Wrapped {
 }
 
 impl SessionStore for Wrapped {
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
-        self.wrap(0, move || self.memory.find(keys))
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
+        self.wrap(0, move || self.memory.find(key))
     }
 
-    fn record<'a>(
-        &'a self,
-        records: &'a [(Key, Record)],
-        lease: Option<(ChatKey, Owner)>,
-    ) -> StoreFuture<'a, ()> {
-        self.wrap(1, move || self.memory.record(records, lease))
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
+        self.wrap(1, move || self.memory.record(key, record))
     }
 
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         self.wrap(2, move || self.memory.forget(chat))
     }
 
-    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
-        self.memory.records(tenant)
+    fn find_first<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        self.wrap(0, move || self.memory.find_first(keys))
     }
 
-    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
-        self.memory.forget_tenant(tenant)
+    fn record_all<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        self.wrap(1, move || self.memory.record_all(records, lease))
     }
 
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
-        self.wrap(3, move || self.memory.acquire(chat, owner, limit))
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        self.wrap(3, move || self.memory.acquire(chat, owner))
     }
 
     fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {

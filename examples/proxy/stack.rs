@@ -88,7 +88,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     if let Some(url) = &sessions.redis {
         // The message of a bad URL must not hold the URL, which may hold a password.
         let url = url.expose_secret();
-        let store = tower_qwen::session::RedisStore::new(url).map_err(|_| {
+        let store = tower_qwen::session::RedisStore::builder(url).map_err(|_| {
             let tls = if url.starts_with("rediss:") {
                 ", or this build speaks no TLS with Redis; build it with \
                  --features redis,redis/tokio-rustls-comp"
@@ -97,7 +97,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
             };
             format!("--redis: it is not a URL such as redis://127.0.0.1:6379/0{tls}")
         })?;
-        return Ok(Arc::new(store.with_ttl(sessions.ttl)));
+        return Ok(Arc::new(store.ttl(sessions.ttl).build()));
     }
     debug_assert!(sessions.redis.is_none(), "options that ask for it were refused");
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))

@@ -118,19 +118,22 @@ async fn renew(
     /// The shortest pause between two renewals, should a store grant leases for no time at all.
     const LEAST: Duration = Duration::from_millis(100);
 
+    let mut pause = term / 3;
     loop {
-        // Two renewals may fail before the lease is over.
-        sleep((term / 3).max(LEAST)).await;
+        sleep(pause.max(LEAST)).await;
         match bounded("renew", store_timeout, store.renew(chat, owner)).await {
-            Some(Grant::For(next)) => term = next,
+            Some(Grant::For(next)) => {
+                term = next;
+                pause = term / 3;
+            }
             Some(Grant::UntilReleased) => return,
             Some(Grant::Refused) => {
                 // It ran out while the store was away. Upstream refuses a second answer by itself.
                 debug!(%chat, "the lease is lost");
                 return;
             }
-            // Not yet lost, as far as anybody knows.
-            None => {}
+            // Once more before it is over: the store may be back soon.
+            None => pause = term / 15,
         }
     }
 }

@@ -188,9 +188,9 @@ impl RedisStoreBuilder {
 
     /// After how long a lease ends that is neither renewed nor given back, 15 seconds by default.
     ///
-    /// It is how long a chat may stay locked after a proxy has died in the middle of an answer,
-    /// and three times as long as Redis may be away before a turn that is under way loses its
-    /// chat to the next. The turn renews it after each third.
+    /// It is how long a chat may stay locked after a proxy has died in the middle of an answer. A
+    /// turn renews its lease after each third, and more often where that fails, so a Redis that is
+    /// away for less than half of it costs no turn its chat.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self

@@ -164,7 +164,8 @@ pub trait SessionStore: Send + Sync + 'static {
     /// it is [refused](Grant::Refused), also where nobody has it. A call that arrives late thus
     /// never takes a lease that was given back.
     ///
-    /// It is called only for what was granted [for a time](Grant::For), some three times in it.
+    /// It is called only for what was granted [for a time](Grant::For): after each third of it, and
+    /// after a fifteenth where the call before failed.
     fn renew(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
         let _ = (chat, owner);
         Box::pin(ready(Ok(Grant::UntilReleased)))
