@@ -44,10 +44,13 @@ use tower_qwen::{
 };
 use tower_qwen_emulator::Emulator;
 
-type Edge = BoxCloneSyncService<Request<Full<Bytes>>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
+type Edge =
+    BoxCloneSyncService<Request<Full<Bytes>>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
 
 /// The emulator, behind a layer that notes what it is sent.
-fn leaf(emulator: &Emulator) -> impl Service<
+fn leaf(
+    emulator: &Emulator,
+) -> impl Service<
     Request<Full<Bytes>>,
     Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
     Error: Into<BoxError>,
@@ -279,7 +282,11 @@ changes_nothing!(
 );
 changes_nothing!(
     sensitive_headers,
-    SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE, header::USER_AGENT])
+    SetSensitiveRequestHeadersLayer::new([
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::USER_AGENT
+    ])
 );
 
 /// Two of them around each layer at once, as a service grows them.
@@ -454,7 +461,8 @@ async fn errors_of_others_have_their_status() {
     struct Never;
 
     impl<R> Service<R> for Never {
-        type Response = Response<futures_util::stream::Empty<Result<tower_qwen::chat::ChatEvent, Error>>>;
+        type Response =
+            Response<futures_util::stream::Empty<Result<tower_qwen::chat::ChatEvent, Error>>>;
         type Error = Error;
         type Future = std::future::Pending<Result<Self::Response, Error>>;
 
@@ -468,8 +476,7 @@ async fn errors_of_others_have_their_status() {
     }
 
     let body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]}).to_string();
-    let request =
-        || Request::post("/").body(Full::<Bytes>::from(body.clone())).expect("a request");
+    let request = || Request::post("/").body(Full::<Bytes>::from(body.clone())).expect("a request");
     let slow = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
         .layer(SessionLayer::new(MemoryStore::default()))

@@ -7,7 +7,7 @@ mod traced;
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{Answer, ChatRequest, ChatStream, Message, Role},
+    chat::{Answer, ChatRequest, ChatStream, Message, Role, Tenant},
     dedup::DedupLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
@@ -22,7 +22,9 @@ where
 {
     traced::on();
     history.push(Message::new(Role::User, question));
-    let request = Request::new(ChatRequest::new("qwen3-max", history.clone()));
+    let mut chat = ChatRequest::new("qwen3-max", history.clone());
+    chat.tenant = Some(Tenant::from_digest([9; 32]));
+    let request = Request::new(chat);
     let response = service.clone().oneshot(request).await.expect("answered");
     let answer = Answer::collect(response.into_body()).await.expect("complete");
     history.push(Message::new(Role::Assistant, answer.text.clone()));

@@ -14,9 +14,11 @@ use tower_qwen::{
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
+
 fn key(number: usize) -> Key {
     let chat = ChatRequest::new("m", vec![]);
-    let mut chain = KeyChain::new(&chat);
+    let mut chain = KeyChain::new(&TENANT, &chat);
     chain.push(&Message::new(Role::User, number.to_string()));
     chain.key()
 }
@@ -25,7 +27,7 @@ fn key(number: usize) -> Key {
 fn record(number: usize) -> Record {
     let id = |first: usize| format!("{first:08x}-aaaa-4bbb-8ccc-{number:012x}");
     let place = Conversation::new(id(1)).with_parent(id(2)).with_account("account-1");
-    Record::new(&Tenant::default(), place)
+    Record::new(&TENANT, place)
 }
 
 const IDS: usize = 36 + 36 + 9;
@@ -67,7 +69,7 @@ fn a_record_keeps_no_buffer_alive() {
             let buffer =
                 tower_qwen::chat::Text::from(format!("{number:04}{}", "x".repeat(64 * 1024)));
             let place = Conversation::new(buffer.slice(..4)).with_parent(buffer.slice(..8));
-            now(store.record_all(&[(key(number), Record::new(&Tenant::default(), place))], None));
+            now(store.record_all(&[(key(number), Record::new(&TENANT, place))], None));
         }
     });
     assert!(taken.bytes_current < 1024 * 1024, "{taken:?}");
@@ -124,10 +126,10 @@ fn what_is_forgotten_stays_forgotten() {
     assert_eq!(chats(&tenant), []);
     let mut place = record(1).conversation;
     place.parent_id = None;
-    assert_eq!(chats(&Tenant::default()), [place]);
+    assert_eq!(chats(&TENANT), [place]);
     now(store.forget_tenant(TenantTag::new(&tenant)));
     assert!(now(store.find_first(&[key(1)])).is_some(), "another tenant's");
-    now(store.forget_tenant(TenantTag::new(&Tenant::default())));
+    now(store.forget_tenant(TenantTag::new(&TENANT)));
     assert_eq!(now(store.find_first(&[key(1)])), None);
 }
 
@@ -145,7 +147,7 @@ fn one_key_is_looked_up_and_recorded_alone_too() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_has_one_owner_until_it_gives_it_back() {
     let store = MemoryStore::default();
-    let chat = ChatKey::new(&Tenant::default(), "c");
+    let chat = ChatKey::new(&TENANT, "c");
     let [one, two] = [Owner::unique(), Owner::unique()];
     let taken = async |owner| store.acquire(chat, owner).await.expect("memory");
     assert_eq!(taken(one).await, Grant::UntilReleased);
@@ -169,7 +171,7 @@ async fn a_lease_has_one_owner_until_it_gives_it_back() {
 
 #[test]
 fn an_answer_is_hashed_and_not_collected() {
-    let mut answer = KeyChain::new(&ChatRequest::new("m", vec![])).answer();
+    let mut answer = KeyChain::new(&TENANT, &ChatRequest::new("m", vec![])).answer();
     let text = ChatEvent::Text("some words of an answer ".into());
     let reasoning = ChatEvent::Reasoning("hm".into());
     let cost = allocation_counter::measure(|| {

@@ -34,9 +34,8 @@ const BOB: Tenant = Tenant::from_digest([2; 32]);
 
 fn key(tenant: Tenant, text: &str) -> Key {
     let mut chat = ChatRequest::new("m", vec![Message::new(Role::User, text.to_owned())]);
-    chat.tenant = tenant;
-    let mut chain = KeyChain::new(&chat);
-    chain.push(&chat.messages[0]);
+    let mut chain = KeyChain::new(&tenant, &chat);
+    chain.push(&chat.history[0]);
     chain.key()
 }
 
@@ -286,7 +285,9 @@ async fn a_redis_that_stalls_locks_a_chat_for_seconds() {
     let began = Instant::now();
     let ask = async || {
         assert!(began.elapsed() < Duration::from_secs(60), "Redis is not used");
-        let request = Request::new(ChatRequest::new("m", messages.clone()));
+        let mut chat = ChatRequest::new("m", messages.clone());
+        chat.tenant = Some(ANN);
+        let request = Request::new(chat);
         let body = proxy.clone().oneshot(request).await.expect("answered").into_body();
         let parents = parents.lock().expect("no panic");
         (body, parents.last().expect("it was asked").is_some())
@@ -336,7 +337,7 @@ fn proxy(
     let upstream = service_fn(move |request: Request<ChatRequest>| {
         let chat = request.into_body();
         let number = ANSWERS.fetch_add(1, Ordering::Relaxed);
-        let place = chat.conversation.clone();
+        let place = chat.conversation().cloned();
         let parent = place.as_ref().and_then(|place| place.parent_id.clone());
         parents.lock().expect("no panic").push(parent.map(|parent| parent.to_string()));
         let chat_id = place.map_or_else(|| format!("chat-{number}").into(), |place| place.chat_id);
@@ -357,7 +358,8 @@ where
     B: tower_qwen::chat::ChatStream,
 {
     messages.push(Message::new(Role::User, question.to_owned()));
-    let chat = ChatRequest::new("m", messages.clone());
+    let mut chat = ChatRequest::new("m", messages.clone());
+    chat.tenant = Some(ANN);
     let response = proxy.clone().oneshot(Request::new(chat)).await?;
     let answer = Answer::collect(response.into_body()).await?;
     messages.push(Message::new(Role::Assistant, answer.text));

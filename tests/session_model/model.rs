@@ -212,11 +212,13 @@ impl World {
 
     fn start(&mut self, history: History, style: u8) {
         let mut chat = ChatRequest::new("qwen3-max", history.messages.clone());
-        chat.tenant = tenant(history.tenant);
+        chat.tenant = Some(tenant(history.tenant));
         if history.tools {
             chat.tools = Arc::new(vec![Tool::Function(FunctionTool::new("read", None))]);
         }
-        chat.conversation = history.own.as_deref().map(Conversation::new);
+        if let Some(own) = history.own.as_deref() {
+            chat.destination = Conversation::new(own).into();
+        }
 
         let quiet = self.turns.is_empty() && self.store.state().failing == 0;
         self.upstream.state().forgetful |= self.store.state().troubled;
@@ -477,10 +479,10 @@ impl UpstreamState {
     ) -> Result<Running, Error> {
         let Expected { history, sent, gone, answer } = &self.expected[turn];
         let (history, sent, gone, answer) = (history.clone(), *sent, gone.clone(), *answer);
-        assert_eq!(chat.seen, 0, "dedup did not do its work");
-        assert_eq!(chat.tenant, tenant(history.tenant));
+        assert!(chat.history.seen.is_empty(), "dedup did not do its work");
+        assert_eq!(chat.tenant, Some(tenant(history.tenant)));
 
-        let (at, parent) = match &chat.conversation {
+        let (at, parent) = match chat.conversation() {
             None => {
                 let id = format!("chat-{}", self.chats.len());
                 self.chats.push(Chat {
@@ -523,7 +525,7 @@ impl UpstreamState {
 
         // The heart of it: what the model answers is what the client meant.
         let mut context = place.path(parent);
-        context.extend(chat.messages.iter().cloned());
+        context.extend(chat.history.iter().cloned());
         let (context, meant) = (canon(&context), canon(&history.messages));
         match &history.own {
             None => assert_eq!(context, meant, "another context"),
@@ -534,7 +536,7 @@ impl UpstreamState {
             }
         }
         if let Some(sent) = sent {
-            assert_eq!(chat.messages.len(), sent, "not only what is new");
+            assert_eq!(chat.history.len(), sent, "not only what is new");
         }
         if answer & 0xf0 == 0xf0 {
             return Err(Error::new(ErrorKind::Quota, "used up"));
@@ -547,7 +549,7 @@ impl UpstreamState {
         let place = &mut self.chats[at];
         let question = Node {
             parent: parent.map(str::to_owned),
-            messages: chat.messages.to_vec(),
+            messages: chat.history.iter().cloned().collect(),
             tools: history.tools,
             complete: true,
         };
@@ -571,7 +573,7 @@ impl UpstreamState {
             Cut::Silent => {}
             Cut::Error => script.push_back(Err(Error::new(ErrorKind::Truncated, "cut"))),
         }
-        let within = chat.conversation.as_ref().and(history.own.clone());
+        let within = chat.conversation().and(history.own.clone());
         Ok(Running {
             script,
             waits: false,
