@@ -44,11 +44,17 @@ impl Json {
         Ok(Self(exact))
     }
 
-    /// The value that was read from `text` as `raw`; shares the text where `raw` is a part of it.
+    /// The value that `text` is, which is known to be one.
     #[cfg(feature = "openai")]
     pub(crate) fn from_checked(text: Text) -> Self {
         debug_assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "known to be JSON");
         Self(text)
+    }
+
+    /// The text, to put an equal one in its place.
+    #[cfg(feature = "openai")]
+    pub(crate) fn text_mut(&mut self) -> &mut Text {
+        &mut self.0
     }
 
     /// The text.
@@ -200,6 +206,19 @@ impl Extra {
         Self(Text::new())
     }
 
+    /// The fields of the object that `text` is, which is known to be one.
+    #[cfg(feature = "openai")]
+    pub(crate) fn from_checked(text: Text) -> Self {
+        debug_assert!(serde_json::from_str::<Extra>(&text).is_ok(), "known to be an object");
+        if json::members(&text).next().is_some() { Self(text) } else { Self::new() }
+    }
+
+    /// The text, to put an equal one in its place.
+    #[cfg(feature = "openai")]
+    pub(crate) fn text_mut(&mut self) -> &mut Text {
+        &mut self.0
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -349,6 +368,8 @@ pub(crate) struct Fields(BytesMut);
 impl Fields {
     /// Adds a field; `value` is JSON.
     pub(crate) fn push(&mut self, name: &str, value: &str) {
+        // The brace that closes included, so that one large value is not held twice.
+        self.0.reserve(name.len() + value.len() + "{\"\":}".len());
         self.0.extend_from_slice(if self.0.is_empty() { b"{" } else { b"," });
         string_into(&mut self.0, name);
         self.0.extend_from_slice(b":");

@@ -41,7 +41,7 @@ mod request;
 mod stream;
 mod text;
 
-#[cfg(any(feature = "openai"))]
+#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::json::Fields;
 #[cfg(feature = "openai")]
 pub(crate) use self::stream::truncated;

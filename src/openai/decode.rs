@@ -13,9 +13,9 @@ use super::{
 use crate::{
     Error,
     chat::{
-        ChatRequest, Content, Conversation, Extra, FunctionTool, Message, Part, PartKind,
-        ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling, StreamOptions, Text,
-        Tool, ToolCall, ToolChoice,
+        ChatRequest, Content, Conversation, Destination, Extra, Fields, FunctionTool, Json,
+        Message, Messages, Part, PartKind, ReasoningEffort, ReasoningOptions, ResponseFormat, Role,
+        Sampling, Text, Tool, ToolCall, ToolChoice,
     },
     json::{self, Str},
 };
@@ -23,22 +23,37 @@ use crate::{
 /// From which size on it matters that a body is let go, in bytes.
 const LARGE: usize = 64 * 1024;
 
+/// A request as a client of the OpenAI API sent it.
+///
+/// What only the edge needs stands beside the request: the layers of the middle always stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// What the layers below get.
+    pub chat: ChatRequest,
+    /// `stream`: whether the client wants its answer as a stream of events.
+    pub stream: bool,
+    /// `stream_options.include_usage`: whether the last chunk of a stream shall say what the
+    /// answer has used.
+    pub include_usage: bool,
+}
+
 /// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
 ///
-/// Strings without escapes are slices of `body`; nothing is copied but those with escapes.
-/// Unknown fields are kept in [`ChatParts::extra`](crate::chat::ChatParts::extra) and its like; of
-/// their numbers [`Extra`] says what is kept, and one beyond an `f64`, such as `1e400`, is an
-/// error. Beside what OpenAI documents
-/// it takes what clients are known to send: a URL string for `image_url`, an object for a call's
-/// `arguments`, function tools without the inner `function`, the thinking options of Qwen
-/// servers, and `qwen_chat_id` with `qwen_parent_id`. What could not be answered is refused:
-/// more than one answer (`n`), `logprobs`, and `functions`, the form before `tools`.
+/// Strings without escapes, the schemas of tools and whatever else is kept as JSON are slices of
+/// `body`; what is copied are strings with escapes, and unknown fields, which are kept in
+/// [`ChatRequest::extra`] and its like with every value as it was written. Beside what OpenAI
+/// documents it takes what clients are known to send: a URL string for `image_url`, an object for
+/// a call's `arguments`, function tools without the inner `function`, the thinking options of Qwen
+/// servers, and `qwen_chat_id` with `qwen_parent_id`. Unknown fields of `stream_options` are kept
+/// as a field of that name. What could not be answered is refused: more than one answer (`n`),
+/// `logprobs`, and `functions`, the form before `tools`.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the field as [`Error::param`] and one of the codes
 /// `invalid_json`, `missing_required_parameter`, `invalid_type`, `invalid_value`,
-/// `unsupported_parameter`.
+/// `unsupported_parameter`. A field that is known and there twice is an error.
 ///
 /// ```
 /// use tower_qwen::openai::decode;
@@ -46,7 +61,7 @@ const LARGE: usize = 64 * 1024;
 /// let error = decode(&r#"{"model":"qwen3-max","messages":[{"role":"usr"}]}"#.into()).unwrap_err();
 /// assert_eq!(error.param(), Some("messages[0].role"));
 /// ```
-pub fn decode(body: &Bytes) -> Result<ChatRequest, Error> {
+pub fn decode(body: &Bytes) -> Result<Decoded, Error> {
     let body = parse::text(body)?;
     let wire: wire::Request<'_> = parse::json(&body)?;
     Decoder::new(&body).request(wire)
@@ -91,7 +106,12 @@ impl<'a> Decoder<'a> {
         text.map(|text| self.text(text))
     }
 
-    pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<ChatRequest, Error> {
+    /// JSON as it stands.
+    fn json(&self, raw: &RawValue) -> Json {
+        Json::from_checked(self.slice(raw.get()))
+    }
+
+    pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<Decoded, Error> {
         let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
         if model.trim().is_empty() {
             return Err(invalid_value("model", "the name is empty"));
@@ -116,9 +136,11 @@ impl<'a> Decoder<'a> {
             return Err(invalid_value("n", "only 1 answer a request is offered"));
         }
 
+        let is_not =
+            |value: Option<&RawValue>, nothing| value.is_some_and(|value| value.get() != nothing);
         let probabilities = [
-            ("logprobs", wire.logprobs.is_some_and(|value| value != Value::Bool(false))),
-            ("top_logprobs", wire.top_logprobs.is_some_and(|value| value != 0)),
+            ("logprobs", is_not(wire.logprobs, "false")),
+            ("top_logprobs", is_not(wire.top_logprobs, "0")),
         ];
         for (param, is_wanted) in probabilities {
             if is_wanted {
@@ -132,29 +154,23 @@ impl<'a> Decoder<'a> {
             }
         }
 
-        let messages = messages
-            .into_iter()
-            .enumerate()
-            .map(|(index, message)| self.message(index, message))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut request = ChatRequest::new(model, messages);
+        let mut list = Vec::with_capacity(messages.len());
+        for (index, message) in messages.into_iter().enumerate() {
+            list.push(Arc::new(self.message(index, message)?));
+        }
+        let mut request = ChatRequest::new(model, Messages::from(list));
         let mut extra = wire.extra;
 
-        request.tools = Arc::new(
-            wire.tools
-                .unwrap_or_default()
-                .into_iter()
-                .enumerate()
-                .map(|(index, tool)| self::tool(index, tool))
-                .collect::<Result<Vec<_>, _>>()?,
-        );
+        if let Some(tools) = wire.tools {
+            request.tools = Arc::new(self.tools(tools)?);
+        }
         request.tool_choice =
             wire.tool_choice.map(|choice| self.tool_choice(choice)).transpose()?;
         if let Some(name) = request.tool_choice.as_ref().and_then(ToolChoice::function)
             && !request
                 .tools
                 .iter()
-                .any(|tool| tool.as_function().is_some_and(|function| function.name == *name))
+                .any(|tool| tool.as_function().is_some_and(|function| function.name == name))
         {
             return Err(invalid_value(
                 "tool_choice",
@@ -162,13 +178,15 @@ impl<'a> Decoder<'a> {
             ));
         }
         request.parallel_tool_calls = wire.parallel_tool_calls;
-        request.response_format = wire.response_format.map(response_format).transpose()?;
-        request.stream = wire.stream.unwrap_or(false);
+        request.response_format =
+            wire.response_format.map(|format| self.response_format(format)).transpose()?;
+        let mut include_usage = false;
         if let Some(options) = wire.stream_options {
-            request.stream_options = StreamOptions {
-                include_usage: options.include_usage.unwrap_or(false),
-                extra: options.extra,
-            };
+            include_usage = options.include_usage.unwrap_or(false);
+            let others = options.extra.finish();
+            if !others.is_empty() {
+                extra.push("stream_options", Json::from(&others).as_str());
+            }
         }
 
         let mut reasoning = ReasoningOptions {
@@ -180,14 +198,15 @@ impl<'a> Decoder<'a> {
             reasoning.effort = reasoning.effort.or_else(|| self.some(other.effort).map(Into::into));
             reasoning.enabled = reasoning.enabled.or(other.enabled);
             reasoning.budget = reasoning.budget.or(other.max_tokens);
-            if !other.extra.is_empty() {
-                extra.insert("reasoning".into(), Value::Object(other.extra));
+            let others = other.extra.finish();
+            if !others.is_empty() {
+                extra.push("reasoning", Json::from(&others).as_str());
             }
         }
-        if let Some(kwargs) = wire.chat_template_kwargs {
+        if let Some(wire::Object(kwargs)) = wire.chat_template_kwargs {
             reasoning.enabled =
-                reasoning.enabled.or_else(|| kwargs.get("enable_thinking")?.as_bool());
-            extra.insert("chat_template_kwargs".into(), Value::Object(kwargs));
+                reasoning.enabled.or_else(|| self.json(kwargs).get("enable_thinking")?.as_bool());
+            extra.push("chat_template_kwargs", kwargs.get());
         }
         request.reasoning = reasoning;
 
@@ -210,9 +229,8 @@ impl<'a> Decoder<'a> {
         };
         request.user = self.some(wire.user);
 
-        request.conversation = match (self.some(wire.qwen_chat_id), self.some(wire.qwen_parent_id))
-        {
-            (None, None) => None,
+        request.destination = match (self.some(wire.qwen_chat_id), self.some(wire.qwen_parent_id)) {
+            (None, None) => Destination::NEW,
             (None, Some(_)) => {
                 return Err(invalid_value("qwen_parent_id", "it needs `qwen_chat_id` beside it"));
             }
@@ -222,14 +240,14 @@ impl<'a> Decoder<'a> {
             (Some(chat_id), parent_id) => {
                 let mut conversation = Conversation::new(chat_id);
                 conversation.parent_id = parent_id;
-                Some(conversation)
+                Destination::Chat(conversation)
             }
         };
-        request.extra = Arc::new(extra);
+        request.extra = extra.finish();
         if self.sliced.get() < self.body.len() / 8 && self.body.len() >= LARGE {
             own(&mut request, self.body);
         }
-        Ok(request)
+        Ok(Decoded { chat: request, stream: wire.stream.unwrap_or(false), include_usage })
     }
 
     fn message(&self, index: usize, wire: wire::Message<'_>) -> Result<Message, Error> {
@@ -268,19 +286,16 @@ impl<'a> Decoder<'a> {
                     });
                 }
             };
-            let mut call = ToolCall {
-                extra: call.extra,
-                ..self.call(call.id, function, || at("function.arguments"))?
-            };
-            // Older clients repeat the index of the stream's deltas.
-            call.extra.shift_remove("index");
-            message.tool_calls.push(call);
+            let at = |field: &str| at(&format!("function.{field}"));
+            message
+                .tool_calls
+                .push(ToolCall { extra: call.extra.finish(), ..self.call(call.id, function, at)? });
         }
         if let Some(function) = wire.function_call {
-            let call = self.call(None, function, || at("function_call.arguments"))?;
-            message.tool_calls.push(call);
+            let at = |field: &str| at(&format!("function_call.{field}"));
+            message.tool_calls.push(self.call(None, function, at)?);
         }
-        message.extra = wire.extra;
+        message.extra = wire.extra.finish();
 
         let speechless = message.content.is_none() && message.tool_calls.is_empty();
         if speechless && !matches!(role, Role::Assistant | Role::Tool | Role::Function) {
@@ -292,63 +307,59 @@ impl<'a> Decoder<'a> {
     fn content(&self, raw: &RawValue, at: impl Fn() -> String) -> Result<Content, Error> {
         match raw.get().as_bytes().first() {
             Some(b'"') => self.long(raw, at).map(Content::Text),
-            Some(b'[') => {
-                let parts: Vec<wire::Part<'_>> = parse::nested(raw, &at())?;
-                // Of a kind that is not known any field may be of any meaning.
-                let mut whole: Vec<Extra> = if parts.iter().all(wire::Part::is_known) {
-                    Vec::new()
-                } else {
-                    parse::nested(raw, &at())?
-                };
-                parts
-                    .into_iter()
-                    .enumerate()
-                    .map(|(place, part)| {
-                        let at = || format!("{}[{place}]", at());
-                        let whole = whole.get_mut(place).map(std::mem::take);
-                        self.part(part, whole.unwrap_or_default(), at)
-                    })
-                    .collect::<Result<_, _>>()
-                    .map(Content::Parts)
-            }
+            Some(b'[') => self.parts(raw, at).map(Content::Parts),
             _ => Err(parse::not_expected(raw, at(), "a string or an array of content parts")),
         }
+    }
+
+    fn parts(&self, raw: &RawValue, at: impl Fn() -> String) -> Result<Vec<Part>, Error> {
+        let item = |place: usize| format!("{}[{place}]", at());
+        // Nearly always all are of a kind that is known, and are read at once.
+        if let Ok(parts) = serde_json::from_str::<Vec<wire::Part<'_>>>(raw.get())
+            && parts.iter().all(wire::Part::is_known)
+        {
+            let read = |(place, part)| self.part(part, || item(place));
+            return parts.into_iter().enumerate().map(read).collect();
+        }
+        let parts: Vec<&RawValue> = parse::nested(raw, &at())?;
+        let read = |(place, raw): (usize, &RawValue)| match string_field(raw, "type") {
+            // Of a kind that is not known any field may be of any meaning.
+            Some(kind) if !wire::Part::is_kind(&kind) => {
+                let whole = Extra::from_checked(self.slice(raw.get()));
+                Ok(Part::new(PartKind::Other(whole)))
+            }
+            _ => self.part(parse::nested(raw, &item(place))?, || item(place)),
+        };
+        parts.into_iter().enumerate().map(read).collect()
     }
 
     fn call(
         &self,
         id: Option<Str<'_>>,
         function: wire::Function<'_>,
-        at: impl Fn() -> String,
+        at: impl Fn(&str) -> String,
     ) -> Result<ToolCall, Error> {
+        let name = self.some(function.name).ok_or_else(|| missing(at("name")))?;
         let arguments = match function.arguments {
             None => Text::from_static("{}"),
             Some(raw) if raw.get().starts_with('{') => self.slice(raw.get()),
-            Some(raw) => self.long(raw, at)?,
+            Some(raw) => self.long(raw, || at("arguments"))?,
         };
         let id = self.some(id).unwrap_or_default();
-        Ok(ToolCall {
-            inner_extra: function.extra,
-            ..ToolCall::new(id, self.text(function.name), arguments)
-        })
+        Ok(ToolCall { inner_extra: function.extra.finish(), ..ToolCall::new(id, name, arguments) })
     }
 
-    /// Reads a part; one of a kind that is not known is kept as the `whole` that it is.
-    fn part(
-        &self,
-        wire: wire::Part<'_>,
-        whole: Extra,
-        at: impl Fn() -> String,
-    ) -> Result<Part, Error> {
+    fn part(&self, wire: wire::Part<'_>, at: impl Fn() -> String) -> Result<Part, Error> {
         let under = |field: &str| format!("{}.{field}", at());
         let kind = wire.kind.ok_or_else(|| missing(under("type")))?;
-        let url = |url: wire::Url<'_>| match url {
-            wire::Url::Text(url) => (self.text(url), None, Extra::new()),
-            wire::Url::Object(object) => {
-                (self.text(object.url), self.some(object.detail), object.extra)
-            }
+        let url = |url: wire::Url<'_>, field: &str| match url {
+            wire::Url::Text(url) => Ok((self.text(url), None, Fields::default())),
+            wire::Url::Object(object) => match object.url {
+                Some(url) => Ok((self.text(url), self.some(object.detail), object.extra)),
+                None => Err(missing(under(&format!("{field}.url")))),
+            },
         };
-        let mut inner_extra = Extra::new();
+        let mut inner_extra = Fields::default();
         let kind = match &*kind.0 {
             // The second and third are the names of the Responses API, which some clients mix in.
             "text" | "input_text" | "output_text" => {
@@ -359,24 +370,29 @@ impl<'a> Decoder<'a> {
                 PartKind::Refusal(self.some(wire.refusal).ok_or_else(|| missing(under("refusal")))?)
             }
             "image_url" => {
-                let (url, detail, extra) =
-                    wire.image_url.map(url).ok_or_else(|| missing(under("image_url")))?;
+                let image = wire.image_url.ok_or_else(|| missing(under("image_url")))?;
+                let (url, detail, extra) = url(image, "image_url")?;
                 inner_extra = extra;
                 PartKind::Image { url, detail }
             }
             "video_url" => {
-                let (url, detail, extra) =
-                    wire.video_url.map(url).ok_or_else(|| missing(under("video_url")))?;
+                let video = wire.video_url.ok_or_else(|| missing(under("video_url")))?;
+                let (url, detail, extra) = url(video, "video_url")?;
                 inner_extra = extra;
                 if let Some(detail) = detail {
-                    inner_extra.insert("detail".into(), detail.as_str().into());
+                    inner_extra.push("detail", Json::from(Value::from(&*detail)).as_str());
                 }
                 PartKind::Video { url }
             }
             "input_audio" => {
                 let audio = wire.input_audio.ok_or_else(|| missing(under("input_audio")))?;
                 inner_extra = audio.extra;
-                PartKind::Audio { data: self.text(audio.data), format: self.some(audio.format) }
+                PartKind::Audio {
+                    data: self
+                        .some(audio.data)
+                        .ok_or_else(|| missing(under("input_audio.data")))?,
+                    format: self.some(audio.format),
+                }
             }
             "file" => {
                 let file = wire.file.ok_or_else(|| missing(under("file")))?;
@@ -390,14 +406,85 @@ impl<'a> Decoder<'a> {
                     name: self.some(file.filename),
                 }
             }
-            _ => return Ok(Part::new(PartKind::Other(whole))),
+            other => {
+                return Err(invalid_value(
+                    under("type"),
+                    format_args!("`{}` is not known", clip(other)),
+                ));
+            }
         };
-        Ok(Part { kind, inner_extra, extra: wire.extra })
+        Ok(Part {
+            kind,
+            cache_control: wire.cache_control.map(|mark| self.json(mark)),
+            inner_extra: inner_extra.finish(),
+            extra: wire.extra.finish(),
+        })
     }
 
-    fn tool_choice(&self, wire: wire::ToolChoice<'_>) -> Result<ToolChoice, Error> {
-        match wire {
-            wire::ToolChoice::Text(word) => match &*word.0 {
+    fn tools(&self, raw: &RawValue) -> Result<Vec<Tool>, Error> {
+        // Nearly always all are functions, and are read at once.
+        if let Ok(tools) = serde_json::from_str::<Vec<wire::Tool<'_>>>(raw.get())
+            && tools.iter().all(wire::Tool::is_function)
+        {
+            let read = |(index, tool)| self.function(index, tool);
+            return tools.into_iter().enumerate().map(read).collect();
+        }
+        let tools: Vec<&RawValue> = parse::nested(raw, "tools")?;
+        let read = |(index, raw): (usize, &RawValue)| match string_field(raw, "type") {
+            Some(kind) if kind != "function" => Ok(Tool::Other(self.json(raw))),
+            _ => {
+                let tool: wire::Tool<'_> = parse::nested(raw, &format!("tools[{index}]"))?;
+                if tool.kind.is_some() && tool.function.is_none() {
+                    self.flat_function(index, raw)
+                } else {
+                    self.function(index, tool)
+                }
+            }
+        };
+        tools.into_iter().enumerate().map(read).collect()
+    }
+
+    fn function(&self, index: usize, wire: wire::Tool<'_>) -> Result<Tool, Error> {
+        let at = |field: &str| format!("tools[{index}].{field}");
+        if wire.kind.is_none() {
+            return Err(missing(at("type")));
+        }
+        let function = wire.function.ok_or_else(|| missing(at("function")))?;
+        let name = function.name.ok_or_else(|| missing(at("function.name")))?;
+        if name.0.is_empty() {
+            return Err(invalid_value(at("function.name"), "the name is empty"));
+        }
+        Ok(Tool::Function(FunctionTool {
+            description: self.some(function.description),
+            parameters: function.parameters.map(|schema| self.json(schema.0)),
+            strict: function.strict,
+            cache_control: wire.cache_control.map(|mark| self.json(mark)),
+            extra: function.extra.finish(),
+            outer_extra: wire.extra.finish(),
+            ..FunctionTool::without_parameters(self.text(name))
+        }))
+    }
+
+    /// Reads a function in the form of the Responses API.
+    fn flat_function(&self, index: usize, raw: &RawValue) -> Result<Tool, Error> {
+        let flat: wire::FlatTool<'_> = parse::nested(raw, &format!("tools[{index}]"))?;
+        let name = flat.name.ok_or_else(|| missing(format!("tools[{index}].function")))?;
+        if name.0.is_empty() {
+            return Err(invalid_value(format!("tools[{index}].name"), "the name is empty"));
+        }
+        Ok(Tool::Function(FunctionTool {
+            description: self.some(flat.description),
+            parameters: flat.parameters.map(|schema| self.json(schema.0)),
+            strict: flat.strict,
+            cache_control: flat.cache_control.map(|mark| self.json(mark)),
+            extra: flat.extra.finish(),
+            ..FunctionTool::without_parameters(self.text(name))
+        }))
+    }
+
+    fn tool_choice(&self, raw: &RawValue) -> Result<ToolChoice, Error> {
+        match raw.get().as_bytes().first() {
+            Some(b'"') => match &*self.long(raw, || "tool_choice".to_owned())? {
                 "auto" => Ok(ToolChoice::Auto),
                 "none" => Ok(ToolChoice::None),
                 "required" | "any" => Ok(ToolChoice::Required),
@@ -406,26 +493,67 @@ impl<'a> Decoder<'a> {
                     format_args!("`{}` is none of none, auto, required", clip(other)),
                 )),
             },
-            wire::ToolChoice::Object(object) => {
-                let function = object.get("function").and_then(Value::as_object);
-                let name = function.and_then(|function| function.get("name"));
-                match (object.get("type").and_then(Value::as_str), name) {
-                    (Some("function"), Some(Value::String(name))) => {
-                        let is_plain =
-                            object.len() == 2 && function.is_some_and(|it| it.len() == 1);
-                        Ok(if is_plain {
-                            ToolChoice::Function(name.as_str().into())
-                        } else {
-                            ToolChoice::Other(Value::Object(object))
-                        })
-                    }
-                    (Some("function"), _) => Err(missing("tool_choice.function.name")),
-                    (Some(_), _) => Ok(ToolChoice::Other(Value::Object(object))),
-                    (None, _) => Err(missing("tool_choice.type")),
+            Some(b'{') => {
+                let kind = string_field(raw, "type").ok_or_else(|| missing("tool_choice.type"))?;
+                let whole = ToolChoice::Other(self.json(raw));
+                if kind != "function" {
+                    return Ok(whole);
                 }
+                let name = whole.function().ok_or_else(|| missing("tool_choice.function.name"))?;
+                let is_plain = json::members(raw.get()).all(|(field, value)| match &*field {
+                    "type" => true,
+                    "function" => json::members(value).all(|(field, _)| field == "name"),
+                    _ => false,
+                });
+                Ok(if is_plain { ToolChoice::Function(name) } else { whole })
             }
+            _ => Err(parse::not_expected(
+                raw,
+                "tool_choice".into(),
+                "\"none\", \"auto\", \"required\" or an object",
+            )),
         }
     }
+
+    /// The plain forms by their names, and any other whole: servers have types and fields of
+    /// their own.
+    fn response_format(&self, raw: &RawValue) -> Result<ResponseFormat, Error> {
+        if !raw.get().starts_with('{') {
+            return Err(parse::not_expected(raw, "response_format".into(), "an object"));
+        }
+        let whole = self.json(raw);
+        let count = json::members(raw.get()).count();
+        let kind = whole
+            .get("type")
+            .filter(|kind| !kind.is_null())
+            .ok_or_else(|| missing("response_format.type"))?;
+        let kind = kind
+            .as_string()
+            .ok_or_else(|| parse::wrong_type("response_format.type".into(), "expected a string"))?;
+        match (&*kind, whole.get("json_schema")) {
+            ("text", None) if count == 1 => Ok(ResponseFormat::Text),
+            ("json_object", None) if count == 1 => Ok(ResponseFormat::JsonObject),
+            ("json_schema", Some(schema)) if schema.is_object() => Ok(if count == 2 {
+                ResponseFormat::JsonSchema(schema)
+            } else {
+                ResponseFormat::Other(whole)
+            }),
+            ("json_schema", Some(schema)) if !schema.is_null() => {
+                Err(parse::wrong_type("response_format.json_schema".into(), "expected an object"))
+            }
+            // llama.cpp takes it without a name.
+            ("json_schema", _) if whole.get("schema").is_none_or(|schema| schema.is_null()) => {
+                Err(missing("response_format.json_schema"))
+            }
+            _ => Ok(ResponseFormat::Other(whole)),
+        }
+    }
+}
+
+/// The field `name` of an object, if that is a string; of several the last.
+fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
+    let (_, value) = json::members(raw.get()).filter(|(own, _)| own == name).last()?;
+    value.starts_with('"').then(|| json::unquoted(value))
 }
 
 /// Copies what of `request` is a slice of `body`, so that the body is let go: much memory is not
@@ -444,11 +572,35 @@ fn own(request: &mut ChatRequest, body: &Text) {
     if let Some(ReasoningEffort::Other(word)) = &mut request.reasoning.effort {
         own(word);
     }
-    if let Some(conversation) = &mut request.conversation {
+    let json = |json: &mut Json| own(json.text_mut());
+    if let Destination::Chat(conversation) = &mut request.destination {
         own(&mut conversation.chat_id);
         some(&mut conversation.parent_id);
     }
-    for message in Arc::make_mut(&mut request.messages) {
+    match &mut request.tool_choice {
+        Some(ToolChoice::Function(name)) => own(name),
+        Some(ToolChoice::Other(choice)) => json(choice),
+        _ => {}
+    }
+    if let Some(ResponseFormat::JsonSchema(format) | ResponseFormat::Other(format)) =
+        &mut request.response_format
+    {
+        json(format);
+    }
+    // What is in an `Extra` is a copy anyway, unless it is a part as a whole.
+    for tool in Arc::make_mut(&mut request.tools) {
+        match tool {
+            Tool::Other(whole) => json(whole),
+            Tool::Function(function) => {
+                own(&mut function.name);
+                some(&mut function.description);
+                function.parameters.iter_mut().for_each(json);
+                function.cache_control.iter_mut().for_each(json);
+            }
+        }
+    }
+    for index in 0..request.history.len() {
+        let Some(message) = request.history.get_mut(index) else { continue };
         for text in [&mut message.name, &mut message.tool_call_id, &mut message.reasoning] {
             some(text);
         }
@@ -457,13 +609,21 @@ fn own(request: &mut ChatRequest, body: &Text) {
                 own(text);
             }
         }
-        match &mut message.content {
-            None => {}
-            Some(Content::Text(text)) => own(text),
-            Some(Content::Parts(parts)) => parts.iter_mut().for_each(|part| match &mut part.kind {
-                PartKind::Text(text) | PartKind::Refusal(text) | PartKind::Video { url: text } => {
-                    own(text);
-                }
+        let parts = match &mut message.content {
+            None => continue,
+            Some(Content::Text(text)) => {
+                own(text);
+                continue;
+            }
+            Some(Content::Parts(parts)) => parts,
+        };
+        for part in parts {
+            part.cache_control.iter_mut().for_each(json);
+            match &mut part.kind {
+                PartKind::Text(text)
+                | PartKind::Refusal(text)
+                | PartKind::Video { url: text }
+                | PartKind::ToolReference { name: text } => own(text),
                 PartKind::Image { url: text, detail: more }
                 | PartKind::Audio { data: text, format: more } => {
                     own(text);
@@ -474,74 +634,8 @@ fn own(request: &mut ChatRequest, body: &Text) {
                         some(text);
                     }
                 }
-                // Its values are copies anyway.
-                PartKind::Other(_) => {}
-            }),
-        }
-    }
-}
-
-fn tool(index: usize, wire: wire::Tool) -> Result<Tool, Error> {
-    let at = |field: &str| format!("tools[{index}].{field}");
-    let kind = wire.kind.ok_or_else(|| missing(at("type")))?;
-    if kind != "function" {
-        let mut whole = Extra::new();
-        whole.insert("type".into(), kind.into());
-        whole.extend(wire.extra);
-        return Ok(Tool::Other(Value::Object(whole)));
-    }
-    let (function, outer_extra, name) = match wire.function {
-        Some(function) => (function, wire.extra, at("function.name")),
-        // The form of the Responses API, which some clients mix in.
-        None if wire.extra.contains_key("name") => {
-            let function = serde_json::from_value(Value::Object(wire.extra))
-                .map_err(|error| invalid_value(format!("tools[{index}]"), error))?;
-            (function, Extra::new(), at("name"))
-        }
-        None => return Err(missing(at("function"))),
-    };
-    let wire::ToolFunction { name: word, description, parameters, strict, extra } = function;
-    if word.is_empty() {
-        return Err(invalid_value(name, "the name is empty"));
-    }
-    Ok(Tool::Function(FunctionTool {
-        name: word.into(),
-        description: description.map(Into::into),
-        parameters: parameters.map(Value::Object),
-        strict,
-        extra,
-        outer_extra,
-    }))
-}
-
-/// The plain forms by their names, and any other whole: servers have types and fields of their
-/// own.
-fn response_format(wire: Extra) -> Result<ResponseFormat, Error> {
-    let kind = match wire.get("type") {
-        Some(Value::String(kind)) => kind.as_str(),
-        None | Some(Value::Null) => return Err(missing("response_format.type")),
-        Some(_) => {
-            return Err(parse::wrong_type("response_format.type".into(), "expected a string"));
-        }
-    };
-    match (kind, wire.get("json_schema")) {
-        ("text", None) if wire.len() == 1 => Ok(ResponseFormat::Text),
-        ("json_object", None) if wire.len() == 1 => Ok(ResponseFormat::JsonObject),
-        ("json_schema", Some(schema @ Value::Object(_))) if wire.len() == 2 => {
-            Ok(ResponseFormat::JsonSchema(schema.clone()))
-        }
-        ("json_schema", Some(Value::Object(_))) => Ok(ResponseFormat::Other(wire)),
-        ("json_schema", None | Some(Value::Null)) => {
-            // llama.cpp takes it without a name.
-            if wire.get("schema").is_some_and(|schema| !schema.is_null()) {
-                Ok(ResponseFormat::Other(wire))
-            } else {
-                Err(missing("response_format.json_schema"))
+                PartKind::Other(whole) => own(whole.text_mut()),
             }
         }
-        ("json_schema", Some(_)) => {
-            Err(parse::wrong_type("response_format.json_schema".into(), "expected an object"))
-        }
-        _ => Ok(ResponseFormat::Other(wire)),
     }
 }

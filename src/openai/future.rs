@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::{
     OpenAiBody, completions,
-    decode::decode,
+    decode::{Decoded, decode},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
     images::ImagesAsText,
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     Error,
     chat::{self, Answer, ChatRequest, ChatStream, Tenant},
+    sse::KeepAlive,
 };
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -64,8 +65,9 @@ pin_project! {
             body: ReadBody<B>,
             // Both are taken when the body was read.
             call: Option<(S, request::Parts)>,
-            tenant: Tenant,
-            config: Config,
+            tenant: Option<Tenant>,
+            api: Api,
+            keep_alive: Option<KeepAlive>,
         },
         Ready { service: S, request: Option<Request<ChatRequest>>, answer: Option<Reply> },
         Call { #[pin] future: F, answer: Option<Reply> },
@@ -84,7 +86,7 @@ struct Reply {
     envelope: Envelope,
     stream: bool,
     include_usage: bool,
-    config: Config,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl<S, B, C> ResponseFuture<S, B, C>
@@ -99,11 +101,13 @@ where
     pub(super) fn read(
         service: S,
         parts: request::Parts,
-        tenant: Tenant,
+        tenant: Option<Tenant>,
         body: ReadBody<B>,
-        config: Config,
+        config: &Config,
     ) -> Self {
-        Self { state: State::Read { body, call: Some((service, parts)), tenant, config } }
+        let Config { api, keep_alive, .. } = *config;
+        let call = Some((service, parts));
+        Self { state: State::Read { body, call, tenant, api, keep_alive } }
     }
 }
 
@@ -134,17 +138,17 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, call, tenant, config } => {
-                    match ready!(body.poll(cx)).and_then(|body| config.api.decode(&body)) {
+                StateProjection::Read { body, call, tenant, api, keep_alive } => {
+                    match ready!(body.poll(cx)).and_then(|body| api.decode(&body)) {
                         Err(error) => State::Refuse { error: Some(error) },
-                        Ok((mut chat, form)) => {
+                        Ok((Decoded { mut chat, stream, include_usage }, form)) => {
                             chat.tenant = *tenant;
                             let (service, parts) = call.take().expect("taken once, here");
                             let reply = Reply {
                                 envelope: Envelope::new(form, &chat.model),
-                                stream: chat.stream,
-                                include_usage: chat.stream_options.include_usage,
-                                config: *config,
+                                stream,
+                                include_usage,
+                                keep_alive: *keep_alive,
                             };
                             State::Ready {
                                 service,
@@ -207,12 +211,12 @@ where
 
 impl Api {
     /// Reads a request, and in which form it wants its answer.
-    fn decode(self, body: &Bytes) -> Result<(ChatRequest, Form), Error> {
+    fn decode(self, body: &Bytes) -> Result<(Decoded, Form), Error> {
         match self {
             Self::Chat => Ok((decode(body)?, Form::Chat)),
             Self::Completions => {
-                let (chat, echo) = completions::decode(body)?;
-                Ok((chat, Form::Text { echo }))
+                let (decoded, echo) = completions::decode(body)?;
+                Ok((decoded, Form::Text { echo }))
             }
         }
     }
@@ -236,7 +240,7 @@ fn streamed<C: ChatStream>(
     let body = OpenAiBody::chunks(
         events,
         ChunkEncoder::new(&reply.envelope, reply.include_usage),
-        reply.config.keep_alive,
+        reply.keep_alive,
         Outcome::new(true),
     );
     let mut response = Response::from_parts(parts, body);

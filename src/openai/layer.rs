@@ -1,7 +1,9 @@
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use super::OpenAi;
-use crate::sse::KeepAlive;
+use http::request::Parts;
+
+use super::{OpenAi, service::tenant};
+use crate::{chat::Tenant, sse::KeepAlive};
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
@@ -16,11 +18,26 @@ pub struct OpenAiLayer {
     config: Config,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) struct Config {
     pub(super) api: Api,
     pub(super) max_body: usize,
     pub(super) keep_alive: Option<KeepAlive>,
+    /// Whose a request is, where it is not what [`tenant`] says.
+    pub(super) tenant: Option<Arc<TenantOf>>,
+}
+
+/// Tells whose a request is.
+type TenantOf = dyn Fn(&Parts) -> Option<Tenant> + Send + Sync;
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("api", &self.api)
+            .field("max_body", &self.max_body)
+            .field("keep_alive", &self.keep_alive)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which of OpenAI's APIs the edge speaks.
@@ -38,6 +55,15 @@ impl Config {
             api,
             max_body: 32 * 1024 * 1024,
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
+            tenant: None,
+        }
+    }
+
+    /// Whose request this is.
+    pub(super) fn tenant(&self, parts: &Parts) -> Option<Tenant> {
+        match &self.tenant {
+            Some(tenant_of) => tenant_of(parts),
+            None => tenant(&parts.headers),
         }
     }
 }
@@ -67,6 +93,40 @@ macro_rules! edge {
                 self.config.keep_alive = keep_alive;
                 self
             }
+
+            /// Whose a request is, in place of [`openai::tenant`](fn@$crate::openai::tenant): that
+            /// one tells clients apart by the key that they present.
+            ///
+            /// The function sees the request's head as it came, before the client's credentials
+            /// are taken off. A client whose key changes keeps its conversations where the function
+            /// names the tenant by something that stays: say by the id of the key that matched,
+            /// which the layer that checks keys puts into the request's extensions. For `None` no
+            /// session is kept, so nothing of clients that nobody can tell apart is mixed up.
+            ///
+            /// ```
+            /// use sha2::{Digest, Sha256};
+            #[doc = concat!("use tower_qwen::{chat::Tenant, openai::", stringify!($layer), "};")]
+            ///
+            /// #[derive(Clone)]
+            /// struct KeyId(String);
+            ///
+            #[doc = concat!("let edge = ", stringify!($layer), "::new().tenant(|head| {")]
+            ///     let KeyId(id) = head.extensions.get()?;
+            ///     Some(Tenant::from_digest(Sha256::digest(id).into()))
+            /// });
+            /// # let _ = edge;
+            /// ```
+            #[must_use]
+            pub fn tenant<F>(mut self, tenant_of: F) -> Self
+            where
+                F: Fn(&::http::request::Parts) -> Option<$crate::chat::Tenant>
+                    + Send
+                    + Sync
+                    + 'static,
+            {
+                self.config.tenant = Some(::std::sync::Arc::new(tenant_of));
+                self
+            }
         }
 
         impl Default for $layer {
@@ -79,7 +139,7 @@ macro_rules! edge {
             type Service = $service<S>;
 
             fn layer(&self, inner: S) -> $service<S> {
-                $service::new(inner, self.config)
+                $service::new(inner, self.config.clone())
             }
         }
     };

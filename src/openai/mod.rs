@@ -20,7 +20,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let service = ServiceBuilder::new().layer(OpenAiLayer::new()).service(service_fn(
 //!     |request: Request<ChatRequest>| async move {
-//!         let said = request.body().messages[0].text();
+//!         let said = request.body().history[0].text();
 //!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
 //!             Ok(ChatEvent::Text(said)),
 //!             Ok(ChatEvent::Finished(FinishReason::Stop)),
@@ -43,8 +43,12 @@
 //! # What becomes of the client's credentials
 //!
 //! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge
-//! and end here: the layers below never see them. A digest of the key is the request's
-//! [`tenant`](crate::chat::ChatParts::tenant). Checking the key is left to a layer outside.
+//! and end here: the layers below never see them. Whose request it is they learn from its
+//! [`tenant`](crate::chat::ChatRequest::tenant): unless the edge is told
+//! [otherwise](OpenAiLayer::tenant), a digest of the key, and none where the client presents
+//! none. Checking the key is left to a layer outside.
+//!
+//! All other headers, and the extensions of the [`http::Request`], go on to the layers below.
 //!
 //! # Extensions
 //!
@@ -79,7 +83,7 @@ pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
     completions::CompletionsLayer,
-    decode::decode,
+    decode::{Decoded, decode},
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,

@@ -32,6 +32,11 @@ pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
     if text.trim_ascii().is_empty() {
         return Err(invalid_json("the body is empty; send a JSON object".into()));
     }
+    // The path to an error is only kept track of where there is an error: it takes an allocation
+    // for every field.
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(value);
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| type_error(&error))?;
     json.end().map_err(|error| {
@@ -45,7 +50,11 @@ pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> 
     let mut json = serde_json::Deserializer::from_str(raw.get());
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let path = if path == "." { param.to_owned() } else { format!("{param}{path}") };
+        let path = match path.as_str() {
+            "." => param.to_owned(),
+            item if item.starts_with('[') => format!("{param}{item}"),
+            field => format!("{param}.{field}"),
+        };
         if is_out_of_range(error.inner()) {
             return invalid_value(path, OUT_OF_RANGE);
         }
@@ -67,15 +76,19 @@ pub(super) fn string<'a>(
 
 /// The error for a value that is not of the type that was expected.
 pub(super) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Error {
-    let found = match raw.get().as_bytes().first() {
+    wrong_type(param, &format!("expected {expected}, found {}", kind(raw)))
+}
+
+/// Of which kind a value is.
+pub(super) fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'[') => "an array",
         Some(b'{') => "an object",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         _ => "a number",
-    };
-    wrong_type(param, &format!("expected {expected}, found {found}"))
+    }
 }
 
 pub(super) fn wrong_type(param: String, message: &str) -> Error {

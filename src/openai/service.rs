@@ -63,10 +63,10 @@ where
         if let Err(error) = acceptable(&parts) {
             return ResponseFuture::refuse(error);
         }
-        let tenant = tenant(&parts.headers);
+        let tenant = self.config.tenant(&parts);
         strip_credentials(&mut parts.headers);
         let body = ReadBody::new(body, self.config.max_body);
-        ResponseFuture::read(self.inner.clone(), parts, tenant, body, self.config)
+        ResponseFuture::read(self.inner.clone(), parts, tenant, body, &self.config)
     }
 }
 
@@ -103,12 +103,14 @@ pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
 }
 
 /// Whose request has these headers: the digest of the key, wherever clients put it
-/// (`authorization`, `x-api-key`, `api-key`).
+/// (`authorization`, `x-api-key`, `api-key`); `None` where there is none.
 ///
-/// [`OpenAi`] does this for its own requests; the function is for the routes around it that must
-/// mean the same tenant.
+/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise; the
+/// function is for the routes around it that must mean the same tenant.
+///
+/// [`OpenAiLayer::tenant`]: super::OpenAiLayer::tenant
 #[must_use]
-pub fn tenant(headers: &HeaderMap) -> Tenant {
+pub fn tenant(headers: &HeaderMap) -> Option<Tenant> {
     let key = headers
         .get(header::AUTHORIZATION)
         .map(|value| {
@@ -122,14 +124,14 @@ pub fn tenant(headers: &HeaderMap) -> Tenant {
         .or_else(|| headers.get(API_KEY).map(|value| value.as_bytes()))
         .map(<[u8]>::trim_ascii)
         .filter(|key| !key.is_empty());
-    key.map(|key| Tenant::from_digest(Sha256::digest(key).into())).unwrap_or_default()
+    key.map(|key| Tenant::from_digest(Sha256::digest(key).into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tenant_of(name: &'static str, value: &'static str) -> Tenant {
+    fn tenant_of(name: &'static str, value: &'static str) -> Option<Tenant> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().expect("a header value"));
         tenant(&headers)
@@ -141,12 +143,12 @@ mod tests {
         assert_eq!(bearer, tenant_of("authorization", "bearer  sk-demo"));
         assert_eq!(bearer, tenant_of("x-api-key", "sk-demo"));
         assert_ne!(bearer, tenant_of("x-api-key", "sk-other"));
-        assert_ne!(bearer, Tenant::default());
+        assert!(bearer.is_some());
     }
 
     #[test]
-    fn no_key_is_the_default_tenant() {
-        assert_eq!(tenant(&HeaderMap::new()), Tenant::default());
-        assert_eq!(tenant_of("authorization", "Bearer "), Tenant::default());
+    fn no_key_is_no_tenant() {
+        assert_eq!(tenant(&HeaderMap::new()), None);
+        assert_eq!(tenant_of("authorization", "Bearer "), None);
     }
 }

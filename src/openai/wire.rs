@@ -1,16 +1,110 @@
 //! The JSON that OpenAI clients send, borrowed from the body.
 //!
 //! These types know the shape and nothing else; [`decode`](super::decode) gives them a meaning.
+//! What they keep of a body are slices of it, and the fields that they do not name as one text.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, value::MapAccessDeserializer},
+    de::{self, IgnoredAny, value::MapAccessDeserializer},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
-use crate::{chat::Extra, json::Str};
+use crate::json::Str;
+
+/// An object: the fields that are named, each `None` where it is not there or `null`, and all
+/// others in `extra`, as they stand.
+///
+/// A visitor rather than `#[serde(flatten)]`: that one would buffer every value of the object as
+/// a tree, which takes many times the body, reads numbers as what they are not, and loses the
+/// place of an error. A named field that is there twice is of no certain meaning and an error; of
+/// the others all are kept.
+macro_rules! shape {
+    (
+        $(#[$meta:meta])*
+        $name:ident<$lt:lifetime> {
+            $($(#[$field_meta:meta])* $field:ident $(as $key:literal)?: $ty:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub(in crate::openai) struct $name<$lt> {
+            $($(#[$field_meta])* pub(in crate::openai) $field: Option<$ty>,)*
+            /// All other fields.
+            pub(in crate::openai) extra: $crate::chat::Fields,
+            /// Some shapes borrow nothing.
+            pub(in crate::openai) body: ::std::marker::PhantomData<&$lt str>,
+        }
+
+        impl<$lt> $name<$lt> {
+            /// Reads the value of the field `name`.
+            pub(in crate::openai) fn read<A: ::serde::de::MapAccess<$lt>>(
+                &mut self,
+                name: &str,
+                map: &mut A,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $(key!($field $($key)?) => {
+                        if self.$field.is_some() {
+                            return Err(::serde::de::Error::duplicate_field(
+                                key!($field $($key)?),
+                            ));
+                        }
+                        self.$field = map.next_value()?;
+                    })*
+                    other => {
+                        let value: &::serde_json::value::RawValue = map.next_value()?;
+                        self.extra.push(other, value.get());
+                    }
+                }
+                Ok(())
+            }
+        }
+
+        impl<'de: $lt, $lt> ::serde::Deserialize<'de> for $name<$lt> {
+            fn deserialize<D: ::serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                struct Visitor;
+
+                impl<'de> ::serde::de::Visitor<'de> for Visitor {
+                    type Value = $name<'de>;
+
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: ::serde::de::MapAccess<'de>>(
+                        self,
+                        mut map: A,
+                    ) -> Result<Self::Value, A::Error> {
+                        let mut shape = $name::default();
+                        while let Some($crate::json::Str(name)) = map.next_key()? {
+                            shape.read(&name, &mut map)?;
+                        }
+                        Ok(shape)
+                    }
+                }
+
+                deserializer.deserialize_map(Visitor)
+            }
+        }
+    };
+}
+
+/// The name that a field has in JSON.
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+#[cfg(feature = "compatible")]
+pub(super) use {key, shape};
 
 /// Either a string or something with a shape of its own.
 ///
@@ -96,12 +190,6 @@ string_or! {
     seq => Several(Vec<Str<'a>>),
 }
 
-string_or! {
-    /// `tool_choice`.
-    ToolChoice<'a> = "\"none\", \"auto\", \"required\" or an object",
-    map => Object(Extra),
-}
-
 /// An integer with or without a sign.
 ///
 /// The parser's own reading of an `i128` calls anything else an error of syntax.
@@ -132,190 +220,209 @@ impl<'de> Deserialize<'de> for Integer {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Request<'a> {
-    #[serde(borrow)]
-    pub(super) model: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) messages: Option<Vec<Message<'a>>>,
-    pub(super) tools: Option<Vec<Tool>>,
-    #[serde(borrow)]
-    pub(super) tool_choice: Option<ToolChoice<'a>>,
-    pub(super) parallel_tool_calls: Option<bool>,
-    pub(super) response_format: Option<Extra>,
-    pub(super) stream: Option<bool>,
-    pub(super) stream_options: Option<StreamOptions>,
-    pub(super) reasoning_effort: Option<Str<'a>>,
-    pub(super) reasoning: Option<Reasoning<'a>>,
-    pub(super) enable_thinking: Option<bool>,
-    pub(super) thinking_budget: Option<i64>,
-    pub(super) chat_template_kwargs: Option<Extra>,
-    pub(super) max_tokens: Option<i64>,
-    pub(super) max_completion_tokens: Option<i64>,
-    pub(super) temperature: Option<f64>,
-    pub(super) top_p: Option<f64>,
-    pub(super) top_k: Option<i64>,
-    pub(super) presence_penalty: Option<f64>,
-    pub(super) frequency_penalty: Option<f64>,
-    pub(super) repetition_penalty: Option<f64>,
-    pub(super) seed: Option<Integer>,
-    #[serde(borrow)]
-    pub(super) stop: Option<Stop<'a>>,
-    pub(super) n: Option<u64>,
-    /// A boolean in chats, a number in completions.
-    pub(super) logprobs: Option<Value>,
-    pub(super) top_logprobs: Option<Value>,
-    pub(super) user: Option<Str<'a>>,
-    pub(super) qwen_chat_id: Option<Str<'a>>,
-    pub(super) qwen_parent_id: Option<Str<'a>>,
-    // The forms before tools; named here so that they are refused and not lost.
-    pub(super) functions: Option<Vec<Value>>,
-    pub(super) function_call: Option<Value>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
-}
+/// An object as it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Object<'a>(pub(super) &'a RawValue);
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Message<'a> {
-    #[serde(borrow)]
-    pub(super) role: Option<Str<'a>>,
-    // What may be long is read where it is given a meaning, so that it passes through no buffer
-    // of the parser's.
-    #[serde(borrow)]
-    pub(super) content: Option<&'a RawValue>,
-    pub(super) name: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) tool_calls: Option<Vec<ToolCall<'a>>>,
-    pub(super) function_call: Option<Function<'a>>,
-    pub(super) tool_call_id: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) reasoning: Option<&'a RawValue>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Part<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) text: Option<&'a RawValue>,
-    pub(super) refusal: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) image_url: Option<Url<'a>>,
-    #[serde(borrow)]
-    pub(super) video_url: Option<Url<'a>>,
-    pub(super) input_audio: Option<Audio<'a>>,
-    pub(super) file: Option<File<'a>>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
-}
-
-impl Part<'_> {
-    /// Whether it is of a kind that has a meaning here.
-    pub(super) fn is_known(&self) -> bool {
-        self.kind.as_ref().is_none_or(|kind| {
-            matches!(
-                &*kind.0,
-                "text"
-                    | "input_text"
-                    | "output_text"
-                    | "refusal"
-                    | "image_url"
-                    | "video_url"
-                    | "input_audio"
-                    | "file"
-            )
-        })
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with('{') {
+            return Ok(Self(raw));
+        }
+        let found = de::Unexpected::Other(super::parse::kind(raw));
+        Err(de::Error::invalid_type(found, &"an object"))
     }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct UrlObject<'a> {
-    #[serde(borrow)]
-    pub(super) url: Str<'a>,
-    pub(super) detail: Option<Str<'a>>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// The body of a request.
+    Request<'a> {
+        model: Str<'a>,
+        messages: Vec<Message<'a>>,
+        /// Each is kept whole where it is of a kind that has no meaning here.
+        tools: &'a RawValue,
+        tool_choice: &'a RawValue,
+        parallel_tool_calls: bool,
+        response_format: &'a RawValue,
+        stream: bool,
+        stream_options: StreamOptions<'a>,
+        reasoning_effort: Str<'a>,
+        reasoning: Reasoning<'a>,
+        enable_thinking: bool,
+        thinking_budget: i64,
+        chat_template_kwargs: Object<'a>,
+        max_tokens: i64,
+        max_completion_tokens: i64,
+        temperature: f64,
+        top_p: f64,
+        top_k: i64,
+        presence_penalty: f64,
+        frequency_penalty: f64,
+        repetition_penalty: f64,
+        seed: Integer,
+        stop: Stop<'a>,
+        n: u64,
+        /// A boolean in chats, a number in completions.
+        logprobs: &'a RawValue,
+        top_logprobs: &'a RawValue,
+        user: Str<'a>,
+        qwen_chat_id: Str<'a>,
+        qwen_parent_id: Str<'a>,
+        // The forms before tools; named here so that they are refused and not passed on.
+        functions: &'a RawValue,
+        function_call: &'a RawValue,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Audio<'a> {
-    #[serde(borrow)]
-    pub(super) data: Str<'a>,
-    pub(super) format: Option<Str<'a>>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// A message.
+    ///
+    /// What may be long is read where it is given a meaning, so that it passes through no buffer
+    /// of the parser's.
+    Message<'a> {
+        role: Str<'a>,
+        content: &'a RawValue,
+        name: Str<'a>,
+        tool_calls: Vec<ToolCall<'a>>,
+        function_call: Function<'a>,
+        tool_call_id: Str<'a>,
+        reasoning_content: &'a RawValue,
+        reasoning: &'a RawValue,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct File<'a> {
-    #[serde(borrow)]
-    pub(super) file_id: Option<Str<'a>>,
-    pub(super) file_data: Option<Str<'a>>,
-    pub(super) filename: Option<Str<'a>>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// A part of a message's content.
+    Part<'a> {
+        kind as "type": Str<'a>,
+        text: &'a RawValue,
+        refusal: Str<'a>,
+        image_url: Url<'a>,
+        video_url: Url<'a>,
+        input_audio: Audio<'a>,
+        file: File<'a>,
+        cache_control: &'a RawValue,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ToolCall<'a> {
-    #[serde(borrow)]
-    pub(super) id: Option<Str<'a>>,
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) function: Option<Function<'a>>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+impl Part<'_> {
+    /// Whether it is of a kind that has a meaning here, or of none.
+    pub(super) fn is_known(&self) -> bool {
+        self.kind.as_ref().is_none_or(|kind| Self::is_kind(&kind.0))
+    }
+
+    /// Whether a part of this kind has a meaning here.
+    pub(super) fn is_kind(kind: &str) -> bool {
+        matches!(
+            kind,
+            "text"
+                | "input_text"
+                | "output_text"
+                | "refusal"
+                | "image_url"
+                | "video_url"
+                | "input_audio"
+                | "file"
+        )
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Function<'a> {
-    #[serde(borrow)]
-    pub(super) name: Str<'a>,
-    /// A string of JSON, or from some clients the object.
-    #[serde(borrow)]
-    pub(super) arguments: Option<&'a RawValue>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// An image or a video.
+    UrlObject<'a> {
+        url: Str<'a>,
+        detail: Str<'a>,
+    }
 }
 
-/// A tool keeps its schema, so nothing is borrowed.
-#[derive(Debug, Deserialize)]
-pub(super) struct Tool {
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
-    pub(super) function: Option<ToolFunction>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// `input_audio`.
+    Audio<'a> {
+        data: Str<'a>,
+        format: Str<'a>,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ToolFunction {
-    pub(super) name: String,
-    pub(super) description: Option<String>,
-    pub(super) parameters: Option<Extra>,
-    pub(super) strict: Option<bool>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// A document.
+    File<'a> {
+        file_id: Str<'a>,
+        file_data: Str<'a>,
+        filename: Str<'a>,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct StreamOptions {
-    pub(super) include_usage: Option<bool>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// A call of an assistant message.
+    ToolCall<'a> {
+        id: Str<'a>,
+        kind as "type": Str<'a>,
+        function: Function<'a>,
+        /// Older clients repeat the index of the stream's deltas, which means nothing here.
+        index: IgnoredAny,
+    }
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Reasoning<'a> {
-    #[serde(borrow)]
-    pub(super) effort: Option<Str<'a>>,
-    pub(super) enabled: Option<bool>,
-    pub(super) max_tokens: Option<i64>,
-    #[serde(flatten)]
-    pub(super) extra: Extra,
+shape! {
+    /// The function that is called.
+    Function<'a> {
+        name: Str<'a>,
+        /// A string of JSON, or from some clients the object.
+        arguments: &'a RawValue,
+    }
+}
+
+shape! {
+    /// A tool on offer.
+    Tool<'a> {
+        kind as "type": Str<'a>,
+        function: ToolFunction<'a>,
+        cache_control: &'a RawValue,
+    }
+}
+
+impl Tool<'_> {
+    /// Whether it is a function in OpenAI's own form.
+    pub(super) fn is_function(&self) -> bool {
+        self.function.is_some() && self.kind.as_ref().is_some_and(|kind| kind.0 == "function")
+    }
+}
+
+shape! {
+    /// The function that is on offer.
+    ToolFunction<'a> {
+        name: Str<'a>,
+        description: Str<'a>,
+        parameters: Object<'a>,
+        strict: bool,
+    }
+}
+
+shape! {
+    /// A tool in the form of the Responses API, which some clients mix in.
+    FlatTool<'a> {
+        kind as "type": Str<'a>,
+        name: Str<'a>,
+        description: Str<'a>,
+        parameters: Object<'a>,
+        strict: bool,
+        cache_control: &'a RawValue,
+    }
+}
+
+shape! {
+    /// `stream_options`.
+    StreamOptions<'a> {
+        include_usage: bool,
+    }
+}
+
+shape! {
+    /// `reasoning`, the Responses API's way to say how much to think.
+    Reasoning<'a> {
+        effort: Str<'a>,
+        enabled: bool,
+        max_tokens: i64,
+    }
 }

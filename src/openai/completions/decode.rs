@@ -5,25 +5,22 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, IntoDeserializer, MapAccess, value::MapAccessDeserializer},
+    de::{self, MapAccess},
 };
 use serde_json::value::RawValue;
 
 use crate::{
     Error,
-    chat::{ChatRequest, Role, Text},
+    chat::{Role, Text},
     json::{self, Str},
     openai::{
-        decode::Decoder,
+        decode::{Decoded, Decoder},
         parse::{self, invalid_value, missing, unsupported},
         wire,
     },
 };
 
 /// What legacy clients send (D8): the fields of a chat, and some of their own.
-///
-/// Read by hand: with `#[serde(flatten)]` the values would pass through a buffer, and errors
-/// lose the field that they are about.
 struct Wire<'a> {
     own: Own<'a>,
     chat: wire::Request<'a>,
@@ -45,48 +42,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Wire<'a> {
             type Value = Wire<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
+                f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                let mut own = Own::default();
-                let fields = FieldsOfChat { map, own: &mut own };
-                let chat = Deserialize::deserialize(MapAccessDeserializer::new(fields))?;
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut own, mut chat) = (Own::default(), wire::Request::default());
+                while let Some(Str(name)) = map.next_key()? {
+                    match &*name {
+                        "prompt" => once(&mut own.prompt, "prompt", &mut map)?,
+                        "echo" => once(&mut own.echo, "echo", &mut map)?,
+                        "suffix" => once(&mut own.suffix, "suffix", &mut map)?,
+                        "best_of" => once(&mut own.best_of, "best_of", &mut map)?,
+                        other => chat.read(other, &mut map)?,
+                    }
+                }
                 Ok(Wire { own, chat })
             }
         }
 
         deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// The fields of an object without those that chats do not have, which are put aside.
-struct FieldsOfChat<'m, 'de, A> {
-    map: A,
-    own: &'m mut Own<'de>,
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for FieldsOfChat<'_, 'de, A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, A::Error> {
-        while let Some(Str(key)) = self.map.next_key()? {
-            match &*key {
-                "prompt" => once(&mut self.own.prompt, "prompt", &mut self.map)?,
-                "echo" => once(&mut self.own.echo, "echo", &mut self.map)?,
-                "suffix" => once(&mut self.own.suffix, "suffix", &mut self.map)?,
-                "best_of" => once(&mut self.own.best_of, "best_of", &mut self.map)?,
-                _ => return seed.deserialize(key.into_deserializer()).map(Some),
-            }
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.map.next_value_seed(seed)
     }
 }
 
@@ -105,7 +79,7 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
 
 /// Reads the body of a `POST /v1/completions`: the chat that it becomes, and the prompt where
 /// that is to be echoed.
-pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Text>), Error> {
+pub(in crate::openai) fn decode(body: &Bytes) -> Result<(Decoded, Option<Text>), Error> {
     let body = parse::text(body)?;
     let Wire { own, chat } = parse::json(&body)?;
     for (param, is_there) in [
@@ -135,7 +109,7 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Tex
         return Err(invalid_value("best_of", "only 1 answer a request is offered"));
     }
     let prompt = prompt(own.prompt.ok_or_else(|| missing("prompt"))?)?;
-    let request = Decoder::new(&body).request(wire::Request {
+    let decoded = Decoder::new(&body).request(wire::Request {
         messages: Some(vec![wire::Message {
             role: Some(Str(Role::User.as_str().into())),
             content: Some(prompt),
@@ -143,8 +117,8 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(ChatRequest, Option<Tex
         }]),
         ..chat
     })?;
-    let echo = own.echo.unwrap_or(false).then(|| request.messages[0].text());
-    Ok((request, echo))
+    let echo = own.echo.unwrap_or(false).then(|| decoded.chat.history[0].text());
+    Ok((decoded, echo))
 }
 
 /// The one text that the prompt is.

@@ -20,7 +20,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let service = ServiceBuilder::new().layer(CompletionsLayer::new()).service(service_fn(
 //!     |request: Request<ChatRequest>| async move {
-//!         let said = request.body().messages[0].text();
+//!         let said = request.body().history[0].text();
 //!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
 //!             Ok(ChatEvent::Text(said)),
 //!             Ok(ChatEvent::Finished(FinishReason::Stop)),

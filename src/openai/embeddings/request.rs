@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::layer::Config;
@@ -11,7 +10,10 @@ use crate::{
     Error, ErrorKind,
     chat::{Extra, Text},
     json::{Str, string_into},
-    openai::parse::{self, clip, invalid_value, missing},
+    openai::{
+        parse::{self, clip, invalid_value, missing},
+        wire::{key, shape},
+    },
 };
 
 /// The form in which the client wants its vectors.
@@ -45,17 +47,14 @@ pub(super) struct EmbeddingsRequest<'a> {
     extra: Extra,
 }
 
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow)]
-    model: Option<Str<'a>>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
-    #[serde(borrow)]
-    encoding_format: Option<Str<'a>>,
-    dimensions: Option<u64>,
-    #[serde(flatten)]
-    extra: Extra,
+shape! {
+    /// The body of a request.
+    Wire<'a> {
+        model: Str<'a>,
+        input: &'a RawValue,
+        encoding_format: Str<'a>,
+        dimensions: u64,
+    }
 }
 
 impl<'a> EmbeddingsRequest<'a> {
@@ -80,7 +79,14 @@ impl<'a> EmbeddingsRequest<'a> {
             return Err(invalid_value("dimensions", "a vector has at least one"));
         }
         let (inputs, alone) = inputs(wire.input.ok_or_else(|| missing("input"))?, config)?;
-        Ok(Self { model, encoding, inputs, alone, dimensions: wire.dimensions, extra: wire.extra })
+        Ok(Self {
+            model,
+            encoding,
+            inputs,
+            alone,
+            dimensions: wire.dimensions,
+            extra: wire.extra.finish(),
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,7 +103,8 @@ impl<'a> EmbeddingsRequest<'a> {
     pub(super) fn batch(&self, first: usize, len: usize, config: &Config) -> Bytes {
         let inputs = &self.inputs[first..first + len];
         let size: usize = inputs.iter().map(|input| input.get().len() + 1).sum();
-        let mut out = BytesMut::with_capacity(256 + self.model.len() + size);
+        let mut out =
+            BytesMut::with_capacity(256 + self.model.len() + size + self.extra.byte_len());
         out.put_slice(b"{\"model\":");
         string_into(&mut out, &self.model);
         out.put_slice(b",\"input\":");
@@ -118,12 +125,9 @@ impl<'a> EmbeddingsRequest<'a> {
             out.put_slice(b",\"dimensions\":");
             out.put_slice(itoa::Buffer::new().format(dimensions).as_bytes());
         }
-        for (name, value) in &self.extra {
+        if !self.extra.is_empty() {
             out.put_u8(b',');
-            string_into(&mut out, name);
-            out.put_u8(b':');
-            serde_json::to_writer((&mut out).writer(), value)
-                .expect("a buffer takes everything, keys are strings");
+            out.put_slice(self.extra.inside().as_bytes());
         }
         out.put_u8(b'}');
         out.freeze()
