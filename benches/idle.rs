@@ -308,7 +308,7 @@ fn benches(criterion: &mut Criterion) {
     }
     chat!("dedup, no conversation", DedupLayer::new(), &first, text);
     chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
-    chat!("tool calls, no tools", ToolCallLayer::new(), &first, text);
+    chat!("tool calls, no tools", ToolCallLayer::prompted(), &first, text);
     chat!("tool calls of upstream, no tools", ToolCallLayer::native(), &first, text);
     chat!("tool wrap, reasoning", ToolWrapLayer::new(), &first, reasoning);
     chat!("tool wrap, text (not idle)", ToolWrapLayer::new(), &first, text);

@@ -208,13 +208,13 @@ fn history(criterion: &mut Criterion) {
     let mut stack = ServiceBuilder::new()
         .layer(layer)
         .layer(DedupLayer::new())
-        .layer(ToolCallLayer::new())
+        .layer(ToolCallLayer::prompted())
         .layer(web.clone())
         .service(Wire { length: 1..=4096 });
     let mut go_on = |chat| send(&mut stack, chat);
     let mut stack = edge.clone().layer(web.clone()).service(wire.clone());
     let mut replay = |chat| send(&mut stack, chat);
-    let mut stack = edge.layer(ToolCallLayer::new()).layer(web).service(wire);
+    let mut stack = edge.layer(ToolCallLayer::prompted()).layer(web).service(wire);
     let mut replay_with_tools = |chat| send(&mut stack, chat);
 
     let twin = || {

@@ -62,8 +62,8 @@ fn app() -> Router {
         let emulator = Emulator::builder().kind(kind).style(style).piece_size(37).build();
         for (mode, tools) in [
             ("native", ToolCallLayer::native()),
-            ("rescue", ToolCallLayer::native().rescue(true)),
-            ("prompt", ToolCallLayer::new()),
+            ("rescue", ToolCallLayer::native_with_rescue()),
+            ("prompt", ToolCallLayer::prompted()),
         ] {
             let chat = ServiceBuilder::new()
                 .layer(OpenAiLayer::new())

@@ -233,7 +233,7 @@ fn emulator() -> Emulator {
 async fn short() -> Running {
     let plays = std::sync::Arc::new(plays());
     let model = service_fn(move |request: Request<ChatRequest>| {
-        let messages = request.body().messages.iter().map(|message| message.text().to_string());
+        let messages = request.body().history.iter().map(|message| message.text().to_string());
         let asked = messages.collect::<Vec<_>>().join("\n");
         let case = word(&asked, "case:").expect("a case");
         let bytes: usize = word(&asked, "bytes:").and_then(|n| n.parse().ok()).expect("a number");

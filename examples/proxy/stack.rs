@@ -221,7 +221,7 @@ where
     let edge = edge.layer(DedupLayer::new());
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
-            route(edge.layer(ToolCallLayer::new()).layer(web).service(upstream.clone()))
+            route(edge.layer(ToolCallLayer::prompted()).layer(web).service(upstream.clone()))
         }
         Tools::Xml => xml.clone(),
         Tools::Off => route(edge.layer(web).service(upstream.clone())),
@@ -264,9 +264,9 @@ where
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
     let (chat, completions) = match config.tools {
-        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native().rescue(true)), typed),
+        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native_with_rescue()), typed),
         Tools::Native => (with(ToolCallLayer::native()), typed),
-        Tools::Prompt => (with(ToolCallLayer::new()), typed),
+        Tools::Prompt => (with(ToolCallLayer::prompted()), typed),
         Tools::Xml => (xml.clone(), typed),
         Tools::Off => {
             let lane = SseReframeLayer::new().layer(signed.clone());
