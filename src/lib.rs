@@ -126,6 +126,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+#[macro_use]
+mod macros;
+
 #[cfg(any(feature = "auth", feature = "chat"))]
 mod account;
 #[cfg(feature = "auth")]

@@ -32,6 +32,6 @@ impl<S> Layer<S> for DedupLayer {
     type Service = Dedup<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Dedup::new(inner, self.after_last_answer)
+        Dedup::over(inner, self.after_last_answer)
     }
 }

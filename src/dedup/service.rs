@@ -4,7 +4,10 @@ use http::Request;
 use tower_service::Service;
 use tracing::debug;
 
-use super::plan::{self, Plan};
+use super::{
+    layer::DedupLayer,
+    plan::{self, Plan},
+};
 use crate::chat::ChatRequest;
 
 /// Leaves out of a request what its conversation holds already.
@@ -18,23 +21,10 @@ pub struct Dedup<S> {
 }
 
 impl<S> Dedup<S> {
-    pub(super) const fn new(inner: S, after_last_answer: bool) -> Self {
+    service!(DedupLayer::new());
+
+    pub(super) const fn over(inner: S, after_last_answer: bool) -> Self {
         Self { inner, after_last_answer }
-    }
-
-    /// The service behind it.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service behind it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the service behind it out.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

@@ -129,7 +129,7 @@ impl<S> Layer<S> for SessionLayer {
     type Service = Session<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Session::new(inner, self.clone())
+        Session::over(inner, self.clone())
     }
 }
 

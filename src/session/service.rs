@@ -9,6 +9,7 @@ use tower_service::Service;
 use super::{
     future::{ResponseFuture, turn},
     layer::SessionLayer,
+    store::SessionStore,
     stream::SessionStream,
 };
 use crate::{
@@ -39,23 +40,10 @@ pub struct Session<S> {
 }
 
 impl<S> Session<S> {
-    pub(super) fn new(inner: S, layer: SessionLayer) -> Self {
+    service!(SessionLayer::new(store: impl SessionStore));
+
+    pub(super) fn over(inner: S, layer: SessionLayer) -> Self {
         Self { inner, layer }
-    }
-
-    /// The service behind it.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service behind it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the service behind it out.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

@@ -152,6 +152,6 @@ impl<S> Layer<S> for QwenWebLayer {
     type Service = QwenWeb<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QwenWeb::new(inner, Arc::clone(&self.config))
+        QwenWeb::over(inner, Arc::clone(&self.config))
     }
 }

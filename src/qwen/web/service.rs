@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     error::{Call, effective_status, envelope},
-    layer::Config,
+    layer::{Config, QwenWebLayer},
     request,
     stop::Stop,
     stream::AnswerStream,
@@ -42,23 +42,10 @@ pub struct QwenWeb<S> {
 }
 
 impl<S> QwenWeb<S> {
-    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+    service!(QwenWebLayer::new());
+
+    pub(super) fn over(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
-    }
-
-    /// The HTTP service below.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The HTTP service below.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The HTTP service below.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

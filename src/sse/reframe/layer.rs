@@ -101,6 +101,6 @@ impl<S> Layer<S> for SseReframeLayer {
     type Service = SseReframe<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SseReframe::new(inner, self.config)
+        SseReframe::over(inner, self.config)
     }
 }

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{ReframeBody, ResponseFuture, layer::Config};
+use super::{ReframeBody, ResponseFuture, SseReframeLayer, layer::Config};
 
 /// Makes the event streams of the inner service well formed: see the
 /// [module documentation](super). Made by [`SseReframeLayer`](super::SseReframeLayer).
@@ -14,23 +14,10 @@ pub struct SseReframe<S> {
 }
 
 impl<S> SseReframe<S> {
-    pub(super) const fn new(inner: S, config: Config) -> Self {
+    service!(SseReframeLayer::new());
+
+    pub(super) const fn over(inner: S, config: Config) -> Self {
         Self { inner, config }
-    }
-
-    /// The inner service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The inner service, to change it.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The inner service alone.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

@@ -84,7 +84,7 @@ impl<S> Layer<S> for ToolCallLayer {
     type Service = ToolCall<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ToolCall::new(inner, self.clone())
+        ToolCall::over(inner, self.clone())
     }
 }
 

@@ -28,23 +28,10 @@ pub struct ToolCall<S> {
 }
 
 impl<S> ToolCall<S> {
-    pub(super) const fn new(inner: S, layer: ToolCallLayer) -> Self {
+    service!(ToolCallLayer);
+
+    pub(super) const fn over(inner: S, layer: ToolCallLayer) -> Self {
         Self { inner, layer }
-    }
-
-    /// The service behind it.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service behind it.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Takes the service behind it out.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

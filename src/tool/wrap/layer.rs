@@ -58,7 +58,7 @@ impl<S> Layer<S> for ToolWrapLayer {
     type Service = ToolWrap<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ToolWrap::new(inner, self.config.clone())
+        ToolWrap::over(inner, self.config.clone())
     }
 }
 

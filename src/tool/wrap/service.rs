@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{ResponseFuture, ToolWrapStream, layer::Config};
+use super::{ResponseFuture, ToolWrapLayer, ToolWrapStream, layer::Config};
 use crate::chat::ChatRequest;
 
 /// The service of [`ToolWrapLayer`](super::ToolWrapLayer).
@@ -14,23 +14,10 @@ pub struct ToolWrap<S> {
 }
 
 impl<S> ToolWrap<S> {
-    pub(super) fn new(inner: S, config: Config) -> Self {
+    service!(ToolWrapLayer::new());
+
+    pub(super) fn over(inner: S, config: Config) -> Self {
         Self { inner, config }
-    }
-
-    /// The service inside.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service inside.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service inside.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

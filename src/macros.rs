@@ -1,0 +1,46 @@
+//! What all services of the crate have alike.
+
+/// In an `impl<S> Service<S>` block: `new` and `layer`, as the service's layer is made, and the
+/// accessors of the service inside.
+///
+/// `service!(DedupLayer::new())` where the layer needs nothing, `service!(SessionLayer::new(store:
+/// impl SessionStore))` where it does, `service!(ToolCallLayer)` where it is made in several ways.
+macro_rules! service {
+    ($layer:ident :: new ($($argument:ident : $type:ty),* $(,)?)) => {
+        #[doc = concat!("The service over `inner`, with what [`", stringify!($layer), "::new`] sets.")]
+        pub fn new(inner: S, $($argument: $type),*) -> Self {
+            ::tower_layer::Layer::layer(&$layer::new($($argument),*), inner)
+        }
+
+        #[doc = concat!("The layer that makes this service: [`", stringify!($layer), "::new`].")]
+        pub fn layer($($argument: $type),*) -> $layer {
+            $layer::new($($argument),*)
+        }
+
+        service!();
+    };
+    ($layer:ident) => {
+        /// The service over `inner`, with what `layer` says.
+        pub fn new(inner: S, layer: &$layer) -> Self {
+            ::tower_layer::Layer::layer(layer, inner)
+        }
+
+        service!();
+    };
+    () => {
+        /// The service inside.
+        pub fn get_ref(&self) -> &S {
+            &self.inner
+        }
+
+        /// The service inside, to change it.
+        pub fn get_mut(&mut self) -> &mut S {
+            &mut self.inner
+        }
+
+        /// Takes the service inside out.
+        pub fn into_inner(self) -> S {
+            self.inner
+        }
+    };
+}
