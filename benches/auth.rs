@@ -151,7 +151,7 @@ fn bytes_request() -> Request<Full<Bytes>> {
 
 fn chat_request() -> Request<ChatRequest> {
     let mut chat = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-    chat.conversation = Some(Conversation::new("chat").with_parent("p").with_account("a"));
+    chat.destination = Conversation::new("chat").with_parent("p").with_account("a").into();
     Request::builder().header("x-request-id", "00000000").body(chat).expect("a request")
 }
 

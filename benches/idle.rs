@@ -26,9 +26,9 @@ use http_body::{Body, Frame};
 use tower::{Layer, Service};
 use tower_qwen::{
     Error,
-    chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role},
+    chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
     dedup::DedupLayer,
-    session::{KeyChain, MemoryStore, SessionLayer},
+    session::{MemoryStore, SessionLayer, internals::KeyChain},
     sse::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
@@ -36,6 +36,8 @@ use tower_qwen::{
 #[allow(dead_code, reason = "other benches use more of it")]
 mod streams;
 use streams::shapes;
+
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
 
 const REQUEST_BUDGET: f64 = 100.0;
 const EVENT_BUDGET: f64 = 20.0;
@@ -195,8 +197,8 @@ impl<S: Service<Request<ChatRequest>>> Service<Request<ChatRequest>> for Hashes<
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> S::Future {
-        let mut chain = KeyChain::new(request.body());
-        request.body().messages.iter().for_each(|message| chain.push(message));
+        let mut chain = KeyChain::new(&TENANT, request.body());
+        request.body().history.iter().for_each(|message| chain.push(message));
         black_box(chain.answer());
         self.0.call(request)
     }
@@ -273,7 +275,10 @@ fn answer(event: fn(&'static str) -> ChatEvent) -> Upstream<ChatEvent> {
 
 fn chat(conversation: Option<Conversation>) -> Request<ChatRequest> {
     let mut chat = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-    chat.conversation = conversation;
+    chat.tenant = Some(TENANT);
+    if let Some(conversation) = conversation {
+        chat.destination = conversation.into();
+    }
     Request::builder().header("x-request-id", "00000000").body(chat).expect("a request")
 }
 
@@ -303,7 +308,7 @@ fn benches(criterion: &mut Criterion) {
     }
     chat!("dedup, no conversation", DedupLayer::new(), &first, text);
     chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
-    chat!("tool calls, no tools", ToolCallLayer::new(), &first, text);
+    chat!("tool calls, no tools", ToolCallLayer::prompted(), &first, text);
     chat!("tool calls of upstream, no tools", ToolCallLayer::native(), &first, text);
     chat!("tool wrap, reasoning", ToolWrapLayer::new(), &first, reasoning);
     chat!("tool wrap, text (not idle)", ToolWrapLayer::new(), &first, text);

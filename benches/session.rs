@@ -29,11 +29,11 @@ use serde_json::json;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_qwen::{
     Error,
-    chat::{ChatEvent, ChatRequest, Conversation},
+    chat::{ChatEvent, ChatRequest, Conversation, Tenant},
     dedup::DedupLayer,
     openai::decode,
     qwen::QwenWebLayer,
-    session::{KeyChain, MemoryStore, Record, SessionLayer, SessionStore},
+    session::{MemoryStore, Record, SessionLayer, SessionStore, internals::KeyChain},
     tool::call::ToolCallLayer,
 };
 
@@ -107,7 +107,7 @@ impl Service<Request<ChatRequest>> for Upstream {
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
-        assert_eq!(black_box(&request).body().messages.len(), 1, "only what is new");
+        assert_eq!(black_box(&request).body().history.len(), 1, "only what is new");
         ready(Ok(Response::new(empty())))
     }
 }
@@ -183,15 +183,15 @@ fn ratio<T>(name: &str, mut twin: impl FnMut() -> T, mut ours: impl FnMut()) {
 fn history(criterion: &mut Criterion) {
     let body = body();
     let chat = decode(&body).expect("a request");
-    assert_eq!(chat.messages.len(), 200);
+    assert_eq!(chat.history.len(), 200);
 
     // The conversation is known up to the last answer, as in every turn but the first.
     let store = MemoryStore::default();
-    let mut chain = KeyChain::new(&chat);
-    chat.messages[..199].iter().for_each(|message| chain.push(message));
+    let mut chain = KeyChain::new(&TENANT, &chat);
+    chat.history.iter().take(199).for_each(|message| chain.push(message));
     let place = Conversation::new("chat").with_parent("answer");
-    let records = [(chain.key(), Record::new(&chat.tenant, place))];
-    now(store.record(&records, None)).expect("memory");
+    let records = [(chain.key(), Record::new(&TENANT, place))];
+    now(store.record_all(&records, None)).expect("memory");
     let layer = SessionLayer::new(store);
     let mut stack = layer.clone().layer(DedupLayer::new().layer(Upstream));
     let mut through = |chat| send(&mut stack, chat);
@@ -208,13 +208,13 @@ fn history(criterion: &mut Criterion) {
     let mut stack = ServiceBuilder::new()
         .layer(layer)
         .layer(DedupLayer::new())
-        .layer(ToolCallLayer::new())
+        .layer(ToolCallLayer::prompted())
         .layer(web.clone())
         .service(Wire { length: 1..=4096 });
     let mut go_on = |chat| send(&mut stack, chat);
     let mut stack = edge.clone().layer(web.clone()).service(wire.clone());
     let mut replay = |chat| send(&mut stack, chat);
-    let mut stack = edge.layer(ToolCallLayer::new()).layer(web).service(wire);
+    let mut stack = edge.layer(ToolCallLayer::prompted()).layer(web).service(wire);
     let mut replay_with_tools = |chat| send(&mut stack, chat);
 
     let twin = || {
@@ -228,8 +228,8 @@ fn history(criterion: &mut Criterion) {
     });
     group.bench_function("key chain", |bencher| {
         bencher.iter(|| {
-            let mut chain = KeyChain::new(&chat);
-            chat.messages.iter().for_each(|message| chain.push(message));
+            let mut chain = KeyChain::new(&TENANT, &chat);
+            chat.history.iter().for_each(|message| chain.push(message));
             chain.key()
         });
     });
@@ -261,7 +261,7 @@ fn answer(criterion: &mut Criterion) {
     let words =
         ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".\n"];
     let events: Vec<ChatEvent> = words.iter().map(|word| ChatEvent::Text((*word).into())).collect();
-    let chain = KeyChain::new(&ChatRequest::new("m", vec![]));
+    let chain = KeyChain::new(&TENANT, &ChatRequest::new("m", vec![]));
     let mut group = criterion.benchmark_group("answer");
     group.throughput(Throughput::Elements(events.len() as u64));
     group.bench_function("hash an event", |bencher| {

@@ -17,9 +17,9 @@ use http_body_util::Full;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
     chat::{ChatEvent, ChatRequest, Message, Role},
-    emulator::Emulator,
     qwen::{QwenUpstream, QwenWebLayer},
 };
+use tower_qwen_emulator::Emulator;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {

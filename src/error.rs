@@ -4,7 +4,9 @@ use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
 use http::StatusCode;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+use crate::BoxError;
+
+mod boxed;
 
 /// What went wrong between a chat request and the end of its answer.
 ///

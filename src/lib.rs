@@ -38,14 +38,15 @@
 //!
 //! With [`OpenAiLayer`](openai::OpenAiLayer) outermost the stack is an ordinary HTTP service with
 //! `Error = Infallible`, for axum's `route_service` or hyper's `TowerToHyperService`. Here it
-//! runs on the [`Emulator`](emulator::Emulator); with
+//! runs on the `Emulator` of [tower-qwen-emulator]; with
 //! [`QwenUpstream`](qwen::client::QwenUpstream) in its place it talks to the real one.
 //!
 //! ```
 //! use axum::{Router, body::Body, http::Request};
 //! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt};
-//! use tower_qwen::{emulator::Emulator, openai::OpenAiLayer, qwen::web::QwenWebLayer};
+//! use tower_qwen::{openai::OpenAiLayer, qwen::web::QwenWebLayer};
+//! use tower_qwen_emulator::Emulator;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,9 +74,9 @@
 //! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_qwen::{
 //!     chat::{Answer, ChatRequest, Message, Role},
-//!     emulator::Emulator,
 //!     qwen::web::QwenWebLayer,
 //! };
+//! use tower_qwen_emulator::Emulator;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), tower_qwen::Error> {
@@ -120,6 +121,7 @@
 //! - Challenges of an anti-bot layer are recognised and reported, never evaded.
 //!
 //! [tower]: https://docs.rs/tower
+//! [tower-qwen-emulator]: https://docs.rs/tower-qwen-emulator
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -132,11 +134,11 @@ pub mod auth;
 pub mod chat;
 #[cfg(feature = "dedup")]
 pub mod dedup;
-#[cfg(feature = "emulator")]
-pub mod emulator;
 mod error;
 #[cfg(feature = "chat")]
 mod json;
+#[cfg(feature = "sse")]
+mod observe;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
@@ -151,6 +153,10 @@ pub mod tool;
 #[cfg(any(feature = "auth", feature = "chat"))]
 pub use self::account::AccountName;
 pub use self::error::{Error, ErrorKind};
+
+/// Any error that can go to another thread, as tower has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The README's examples are compiled and run with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -15,7 +15,6 @@
     feature = "client",
     feature = "compatible",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
@@ -43,7 +42,7 @@ use binary::Running;
 use form::Form;
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
-use tower_qwen::emulator::{Emulator, Kind};
+use tower_qwen_emulator::{Emulator, Kind};
 
 /// Longer than an agent takes on a busy machine, shorter than one's patience.
 const PATIENCE: Duration = Duration::from_secs(180);

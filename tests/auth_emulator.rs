@@ -1,11 +1,5 @@
 //! Credentials in the whole stack, over the emulator's web API and its OAuth endpoint.
-#![cfg(all(
-    feature = "auth",
-    feature = "emulator",
-    feature = "openai",
-    feature = "session",
-    feature = "web"
-))]
+#![cfg(all(feature = "auth", feature = "openai", feature = "session", feature = "web"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;
@@ -27,11 +21,11 @@ use tower_qwen::{
         device::{DeviceError, DeviceLogin},
     },
     chat::{Answer, ChatRequest, Message, Role},
-    emulator::{Emulator, OAuthAccount, RefreshFault},
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
 };
+use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
 
 /// A wall clock that goes with tokio's paused one.
 fn clock() -> impl Fn() -> SystemTime + Clone + Send + Sync + 'static {

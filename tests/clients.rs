@@ -12,7 +12,6 @@
     feature = "auth",
     feature = "client",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",

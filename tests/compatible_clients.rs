@@ -8,13 +8,9 @@
 //! TOOLS is `native`, `rescue` or `prompt`, as `ToolCallLayer` has them. The scripts find the
 //! servers in what `SERVERS` holds. Whatever a server gets wrong (qwen-wire.md B7 to B9, C1, C2), a
 //! client sees the same.
-#![cfg(all(
-    feature = "compatible",
-    feature = "emulator",
-    feature = "openai",
-    feature = "tool-call"
-))]
+#![cfg(all(feature = "compatible", feature = "openai", feature = "tool-call"))]
 
+mod emulated;
 #[path = "served/suite.rs"]
 mod suite;
 mod traced;
@@ -26,17 +22,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_qwen::{
-    emulator::{Emulator, Kind, Style},
     openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer},
     qwen::compatible::CompatibleLayer,
     tool::call::ToolCallLayer,
 };
+use tower_qwen_emulator::{Emulator, Kind, Style};
 
 const STYLES: [(Style, &str); 2] = [(Style::Autumn2025, "2025"), (Style::Autumn2026, "2026")];
 
 /// The kinds and years, each with a model that thinks only when asked to, and one for embeddings.
 fn servers() -> impl Iterator<Item = (Kind, Style, String, Value)> {
-    let kinds = Kind::ALL.into_iter().filter(|kind| kind.server().is_some());
+    let kinds = Kind::ALL.into_iter().filter(|kind| emulated::server(*kind).is_some());
     kinds.flat_map(|kind| {
         STYLES.into_iter().map(move |(style, year)| {
             let (model, embedder) = match kind {
@@ -62,12 +58,12 @@ fn app() -> Router {
     traced::on();
     let mut app = Router::new();
     for (kind, style, name, _) in servers() {
-        let server = kind.server().expect("one of the compatible kinds");
+        let server = emulated::server(kind).expect("one of the compatible kinds");
         let emulator = Emulator::builder().kind(kind).style(style).piece_size(37).build();
         for (mode, tools) in [
             ("native", ToolCallLayer::native()),
-            ("rescue", ToolCallLayer::native().rescue(true)),
-            ("prompt", ToolCallLayer::new()),
+            ("rescue", ToolCallLayer::native_with_rescue()),
+            ("prompt", ToolCallLayer::prompted()),
         ] {
             let chat = ServiceBuilder::new()
                 .layer(OpenAiLayer::new())

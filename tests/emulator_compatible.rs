@@ -2,8 +2,9 @@
 //! server gets wrong on the wire (qwen-wire.md B7 to B9, C1, C2), the answer that comes out is the
 //! same.
 
-#![cfg(all(feature = "emulator", feature = "compatible"))]
+#![cfg(feature = "compatible")]
 
+mod emulated;
 mod traced;
 
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use tower_qwen::{
         Answer, ChatRequest, FinishReason, FunctionTool, Message, ReasoningEffort, Role, Tool,
         ToolCall, ToolChoice,
     },
-    emulator::{Emulator, Kind, Style},
     qwen::compatible::{CompatibleLayer, ContentMode, Server, ThinkTags},
 };
+use tower_qwen_emulator::{Emulator, Kind, Style};
 
 const THOUGHT: &str = "The user wrote something. I will say what it was.";
 
@@ -33,7 +34,7 @@ struct Upstream {
 
 impl Upstream {
     fn all() -> impl Iterator<Item = Self> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.server().is_some());
+        let kinds = Kind::ALL.into_iter().filter(|kind| emulated::server(*kind).is_some());
         kinds.flat_map(|kind| {
             [Style::Autumn2025, Style::Autumn2026].into_iter().flat_map(move |style| {
                 [None, Some(1), Some(37)].map(|piece| Self { kind, style, piece })
@@ -42,7 +43,7 @@ impl Upstream {
     }
 
     fn server(self) -> Server {
-        self.kind.server().expect("it is one of the compatible kinds")
+        emulated::server(self.kind).expect("it is one of the compatible kinds")
     }
 
     /// A model that thinks when it is asked to and not otherwise; its own name at the portal.

@@ -1,7 +1,5 @@
 //! The emulated OAuth server (qwen-wire.md B1 to B3), and the emulator behind a socket.
 
-#![cfg(feature = "emulator")]
-
 mod traced;
 
 use std::{collections::HashMap, time::Duration};
@@ -13,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
-use tower_qwen::emulator::{Emulator, OAuthAccount, RefreshFault};
+use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
 
 async fn send(emulator: &Emulator, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
     traced::on();

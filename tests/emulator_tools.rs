@@ -1,6 +1,6 @@
 //! The emulated model under the tool prompts of this crate, in new chats and in folded histories.
 
-#![cfg(all(feature = "emulator", feature = "tool-call", feature = "web"))]
+#![cfg(all(feature = "tool-call", feature = "web"))]
 
 mod traced;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     chat::{Answer, ChatRequest, FunctionTool, Message, Role, Tool, ToolChoice},
-    emulator::Emulator,
     qwen::web::QwenWebLayer,
     tool::prompt::{Format, rewrite},
 };
+use tower_qwen_emulator::Emulator;
 
 const FORMATS: [(Format, &str); 3] = [
     (

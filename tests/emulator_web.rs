@@ -1,7 +1,5 @@
 //! The emulated web API against qwen-wire.md A21, behaviour by behaviour.
 
-#![cfg(feature = "emulator")]
-
 mod traced;
 
 use std::time::Duration;
@@ -13,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
-use tower_qwen::emulator::{Emulator, Style, UnknownParent};
+use tower_qwen_emulator::{Emulator, Style, UnknownParent};
 
 const MODEL: &str = "qwen3-max";
 

@@ -1,7 +1,7 @@
 //! The whole path: an OpenAI request in, the web API's wire and the emulator below, the
 //! OpenAI answer out.
 
-#![cfg(all(feature = "openai", feature = "web", feature = "emulator"))]
+#![cfg(all(feature = "openai", feature = "web"))]
 
 mod traced;
 
@@ -23,7 +23,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_qwen::{emulator::Emulator, openai::OpenAiLayer, qwen::web::QwenWebLayer};
+use tower_qwen::{openai::OpenAiLayer, qwen::web::QwenWebLayer};
+use tower_qwen_emulator::Emulator;
 
 fn ask(content: &str, stream: bool) -> Request<Full<Bytes>> {
     let body = json!({

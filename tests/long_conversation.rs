@@ -156,8 +156,8 @@ fn a_million_characters_through_the_compatible_adapter() {
     for (name, body) in bodies() {
         for (mode, tools) in [
             ("native", ToolCallLayer::native()),
-            ("rescue", ToolCallLayer::native().rescue(true)),
-            ("prompt", ToolCallLayer::new()),
+            ("rescue", ToolCallLayer::native_with_rescue()),
+            ("prompt", ToolCallLayer::prompted()),
         ] {
             for server in [Server::Vllm, Server::Portal] {
                 let service = ServiceBuilder::new()
@@ -180,7 +180,7 @@ fn a_million_characters_through_the_web_stack() {
             .layer(OpenAiLayer::new())
             .layer(SessionLayer::new(MemoryStore::default()))
             .layer(DedupLayer::new())
-            .layer(ToolCallLayer::new())
+            .layer(ToolCallLayer::prompted())
             .layer(QwenWebLayer::new())
             .service(upstream(WEB));
         let peak = peak(service, Bytes::copy_from_slice(&body));

@@ -8,7 +8,6 @@
     feature = "auth",
     feature = "client",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
@@ -38,7 +37,7 @@ use std::process::Command;
 
 use binary::Running;
 use suite::KEY;
-use tower_qwen::emulator::{ChatRecord, Emulator};
+use tower_qwen_emulator::{ChatRecord, Emulator};
 
 const TURNS: usize = 50;
 
@@ -68,6 +67,10 @@ fn model() -> Emulator {
 /// Two proxies over one upstream, which is served for as long as they are.
 struct Served {
     proxies: [Running; 2],
+    #[cfg_attr(
+        not(all(feature = "redis", unix)),
+        expect(dead_code, reason = "it is held so that what it runs goes on")
+    )]
     runtime: tokio::runtime::Runtime,
 }
 

@@ -1,18 +1,18 @@
 //! The session and dedup layers in front of the real adapter and the emulated chat.qwen.ai.
 
-#![cfg(all(feature = "dedup", feature = "emulator", feature = "session", feature = "web"))]
+#![cfg(all(feature = "dedup", feature = "session", feature = "web"))]
 
 mod traced;
 
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{Answer, ChatRequest, ChatStream, Message, Role},
+    chat::{Answer, ChatRequest, ChatStream, Message, Role, Tenant},
     dedup::DedupLayer,
-    emulator::Emulator,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
 };
+use tower_qwen_emulator::Emulator;
 
 async fn turn<S, B>(service: &S, history: &mut Vec<Message>, question: String) -> Answer
 where
@@ -22,7 +22,9 @@ where
 {
     traced::on();
     history.push(Message::new(Role::User, question));
-    let request = Request::new(ChatRequest::new("qwen3-max", history.clone()));
+    let mut chat = ChatRequest::new("qwen3-max", history.clone());
+    chat.tenant = Some(Tenant::from_digest([9; 32]));
+    let request = Request::new(chat);
     let response = service.clone().oneshot(request).await.expect("answered");
     let answer = Answer::collect(response.into_body()).await.expect("complete");
     history.push(Message::new(Role::Assistant, answer.text.clone()));

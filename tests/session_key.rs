@@ -9,19 +9,26 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_qwen::{
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Content, FunctionTool, Message, Part,
-        PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Content, FunctionTool, Json, Message,
+        Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
     },
-    session::{ARGUMENTS_LIMIT, ChatKey, Key, KeyChain, TenantTag},
+    session::{
+        ChatKey, Key, TenantTag,
+        internals::{ARGUMENTS_LIMIT, KeyChain},
+    },
 };
 
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
+
 fn request(messages: Vec<Message>) -> ChatRequest {
-    ChatRequest::new("qwen3-max", messages)
+    let mut request = ChatRequest::new("qwen3-max", messages);
+    request.tenant = Some(TENANT);
+    request
 }
 
 fn key_of(request: &ChatRequest) -> Key {
-    let mut chain = KeyChain::new(request);
-    request.messages.iter().for_each(|message| chain.push(message));
+    let mut chain = KeyChain::new(&request.tenant.expect("a tenant"), request);
+    request.history.iter().for_each(|message| chain.push(message));
     chain.key()
 }
 
@@ -236,7 +243,7 @@ fn a_result_counts_by_the_call_that_it_belongs_to() {
 #[test]
 fn tenant_model_and_tools_count() {
     let base = request(vec![user("x")]);
-    let tool = |name: &str, parameters: Value| {
+    let tool = |name: &str, parameters: Json| {
         Tool::Function(FunctionTool::new(name.to_owned(), parameters))
     };
     let with = |change: &dyn Fn(&mut ChatRequest)| {
@@ -245,13 +252,15 @@ fn tenant_model_and_tools_count() {
         key_of(&request)
     };
     let plain = key_of(&base);
-    let other = with(&|request| request.tenant = Tenant::from_digest([1; 32]));
-    assert_ne!(other.digest(), plain.digest(), "the tenant is in the digest itself");
+    let other = with(&|request| request.tenant = Some(Tenant::from_digest([1; 32])));
+    assert_ne!(other.to_bytes()[8..], plain.to_bytes()[8..], "the tenant is in the digest itself");
     assert_ne!(other.tenant(), plain.tenant());
     assert_ne!(with(&|request| request.model = "qwen3-coder".into()), plain);
 
-    let schema = || json!({"type": "object", "properties": {"a": {"type": "string"}}});
-    let turned = || json!({"properties": {"a": {"type": "string"}}, "type": "object"});
+    let json = |text: &str| Json::parse(text.to_owned()).expect("JSON");
+    let schema =
+        || json(r#"{"type": "object", "properties": {"a": {"type": "string", "maximum": 1}}}"#);
+    let turned = || json(r#"{"properties":{"a":{"maximum":1.0,"type":"string"}},"type":"object"}"#);
     let both = with(&|request| {
         request.tools = Arc::new(vec![tool("f", schema()), tool("g", schema())]);
     });
@@ -264,8 +273,8 @@ fn tenant_model_and_tools_count() {
         vec![tool("f", schema())],
         vec![tool("f", schema()), tool("f", schema())],
         vec![tool("f", schema()), tool("h", schema())],
-        vec![tool("f", schema()), tool("g", json!({"type": "object"}))],
-        vec![tool("f", schema()), Tool::Other(json!({"type": "web_search"}))],
+        vec![tool("f", schema()), tool("g", json(r#"{"type": "object"}"#))],
+        vec![tool("f", schema()), Tool::Other(json!({"type": "web_search"}).into())],
     ] {
         assert_ne!(with(&|request| request.tools = Arc::new(tools.clone())), both);
     }
@@ -282,8 +291,8 @@ fn tenant_model_and_tools_count() {
 fn a_chat_that_the_client_names_has_keys_of_its_own() {
     let base = request(vec![user("x")]);
     let within = |chat: &str| {
-        let mut chain = KeyChain::within_chat(&base, chat);
-        chain.push(&base.messages[0]);
+        let mut chain = KeyChain::within_chat(&TENANT, &base, chat);
+        chain.push(&base.history[0]);
         chain.key()
     };
     assert_eq!(within("a"), within("a"));
@@ -313,7 +322,7 @@ fn a_message_cannot_be_moved_into_its_neighbour() {
 
 /// The key of `before` and an answer of these events.
 fn streamed(before: &[Message], events: impl IntoIterator<Item = ChatEvent>) -> Option<Key> {
-    let mut chain = KeyChain::new(&request(vec![]));
+    let mut chain = KeyChain::new(&TENANT, &request(vec![]));
     before.iter().for_each(|message| chain.push(message));
     let mut answer = chain.answer();
     events.into_iter().for_each(|event| answer.push(&event));

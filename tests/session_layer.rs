@@ -21,16 +21,19 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Content, Conversation, FinishReason, Message, Part,
-        PartKind, Role, Tenant, ToolCall,
+        Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
+        Part, PartKind, Role, Tenant, ToolCall,
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Key, MemoryStore, Owner, Record, ResponseFuture, Session,
-        SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, TenantTag, forget_chat,
+        ChatKey, Contention, Found, Grant, Key, MemoryStore, Owner, Record, ResponseFuture,
+        Session, SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, forget_chat,
         forget_tenant,
     },
 };
+
+/// Whose requests these are.
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
 
 type Events = Vec<Result<ChatEvent, Error>>;
 type Body = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
@@ -72,11 +75,11 @@ impl Upstream {
     fn last(&self) -> (Option<String>, Option<String>, Vec<String>) {
         let state = self.state.lock().expect("nothing panics under the lock");
         let chat = state.sent.last().expect("something was sent");
-        let place = chat.conversation.clone();
+        let place = chat.conversation().cloned();
         (
             place.as_ref().map(|place| place.chat_id.to_string()),
             place.and_then(|place| place.parent_id).map(|parent| parent.to_string()),
-            chat.messages.iter().map(|message| message.text().to_string()).collect(),
+            chat.history.iter().map(|message| message.text().to_string()).collect(),
         )
     }
 
@@ -98,9 +101,9 @@ impl Service<Request<ChatRequest>> for Upstream {
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "called without readiness");
         let chat = request.into_body();
-        assert_eq!(chat.seen, 0);
+        assert!(chat.history.seen.is_empty());
         let mut state = self.state.lock().expect("nothing panics under the lock");
-        let place = chat.conversation.as_ref().filter(|place| !place.chat_id.is_empty());
+        let place = chat.conversation();
         let chat_id = place.map_or_else(
             || {
                 state.chats += 1;
@@ -159,8 +162,10 @@ fn history(texts: &[&str]) -> ChatRequest {
         .iter()
         .zip(roles.iter().cycle())
         .map(|(text, role)| Message::new(*role, (*text).to_owned()))
-        .collect();
-    ChatRequest::new("qwen3-max", messages)
+        .collect::<Vec<_>>();
+    let mut chat = ChatRequest::new("qwen3-max", messages);
+    chat.tenant = Some(TENANT);
+    chat
 }
 
 async fn begin(stack: &Stack, chat: ChatRequest) -> Result<SessionStream<Body>, Error> {
@@ -212,7 +217,7 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
             Ok(ChatEvent::ToolCall { index: 1, id: "b".into(), name: "list".into() }),
             Ok(ChatEvent::Finished(FinishReason::ToolCalls)),
         ]));
-        let before = chat.messages.len();
+        let before = chat.history.len();
         let answer = ask(&stack, chat.clone()).await;
         let (to, parent, sent) = upstream.last();
         if turn == 1 {
@@ -235,7 +240,7 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
             result.tool_call_id = Some(id.to_owned().into());
             result
         };
-        let messages = Arc::make_mut(&mut chat.messages);
+        let messages = &mut chat.history.fresh;
         messages.extend([made, result(&call_id, "result one"), result("b", "result two")]);
         messages.push(Message::new(Role::User, format!("question {turn}")));
     }
@@ -247,8 +252,8 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
         .last()
         .cloned()
         .expect("sent");
-    assert_eq!(last.messages[0].name.as_deref(), Some("read"));
-    assert_eq!(last.messages[1].name.as_deref(), Some("list"));
+    assert_eq!(last.history[0].name.as_deref(), Some("read"));
+    assert_eq!(last.history[1].name.as_deref(), Some("list"));
 }
 
 #[tokio::test]
@@ -289,7 +294,7 @@ async fn two_users_with_the_same_words_never_meet() {
     let (stack, upstream) = default_stack();
     let of = |digest: u8, texts: &[&str]| {
         let mut chat = history(texts);
-        chat.tenant = Tenant::from_digest([digest; 32]);
+        chat.tenant = Some(Tenant::from_digest([digest; 32]));
         chat
     };
     ask(&stack, of(1, &["hello"])).await;
@@ -299,7 +304,7 @@ async fn two_users_with_the_same_words_never_meet() {
     assert_sent(&upstream, Some("c1"), Some("a1"), &["more"]);
     // Naming the other's chat does not help.
     let mut named = of(2, &["hello", "ok", "more"]);
-    named.conversation = Some(Conversation::new("c1"));
+    named.destination = Conversation::new("c1").into();
     ask(&stack, named).await;
     assert_sent(&upstream, Some("c1"), None, &["hello", "ok", "more"]);
 }
@@ -493,7 +498,6 @@ async fn the_second_turn_waits_for_the_first() {
 async fn limits_may_be_as_long_as_there_is_time() {
     let layer = SessionLayer::new(MemoryStore::default())
         .contention(Contention::Wait(Duration::MAX))
-        .lease_limit(Duration::MAX)
         .store_timeout(Duration::MAX)
         .busy_delay(Duration::MAX);
     let (stack, upstream) = stack(layer);
@@ -569,14 +573,14 @@ async fn the_account_stays_with_the_chat() {
     for question in ["two", "three"] {
         texts(&stack, &["one", "ok", question]).await;
         let state = upstream.state.lock().expect("nothing panics under the lock");
-        let place = state.sent.last().and_then(|chat| chat.conversation.clone());
-        assert_eq!(place.expect("a place").account.as_deref(), Some("ann"));
+        let place = state.sent.last().and_then(|chat| chat.conversation().cloned());
+        assert_eq!(place.expect("a place").account, Some("ann".into()));
     }
     // An answer that does not say whose it is, in a chat that is known, is the account's too.
     texts(&stack, &["one", "ok", "two", "ok", "more"]).await;
     let state = upstream.state.lock().expect("nothing panics under the lock");
-    let place = state.sent.last().and_then(|chat| chat.conversation.clone()).expect("a place");
-    assert_eq!((&*place.chat_id, place.account.as_deref()), ("c9", Some("ann")));
+    let place = state.sent.last().and_then(|chat| chat.conversation().cloned()).expect("a place");
+    assert_eq!((&*place.chat_id, place.account), ("c9", Some("ann".into())));
 }
 
 #[tokio::test]
@@ -584,18 +588,24 @@ async fn a_wish_for_an_account_is_not_a_chat() {
     let (stack, upstream) = default_stack();
     let wish = |texts: &[&str]| {
         let mut chat = history(texts);
-        chat.conversation = Some(Conversation::new("").with_account("ann"));
+        chat.destination = Destination::NewChat { account: Some("ann".into()) };
         chat
     };
     ask(&stack, wish(&["one"])).await;
-    assert_sent(&upstream, Some(""), None, &["one"]);
+    assert_sent(&upstream, None, None, &["one"]);
+    let wished = Destination::NewChat { account: Some("ann".into()) };
+    let sent = |upstream: &Upstream| {
+        let state = upstream.state.lock().expect("nothing panics under the lock");
+        state.sent.last().map(|chat| chat.destination.clone())
+    };
+    assert_eq!(sent(&upstream), Some(wished), "an unknown history keeps it");
     ask(&stack, wish(&["one", "ok", "two"])).await;
     assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
 }
 
 fn own(chat_id: &str, texts: &[&str]) -> ChatRequest {
     let mut chat = history(texts);
-    chat.conversation = Some(Conversation::new(chat_id.to_owned()));
+    chat.destination = Conversation::new(chat_id.to_owned()).into();
     chat
 }
 
@@ -620,7 +630,7 @@ async fn a_chat_that_the_client_names_wins() {
     // With the answer that it goes on from, what follows the last answer is new.
     let placed = |texts: &[&str]| {
         let mut chat = history(texts);
-        chat.conversation = Some(Conversation::new("y").with_parent("p"));
+        chat.destination = Conversation::new("y").with_parent("p").into();
         chat
     };
     ask(&stack, placed(&["one", "ok", "two", "ok", "three"])).await;
@@ -628,7 +638,7 @@ async fn a_chat_that_the_client_names_wins() {
     ask(&stack, placed(&["three"])).await;
     assert_sent(&upstream, Some("y"), Some("p"), &["three"]);
     let mut counted = placed(&["one", "ok", "two", "ok", "three"]);
-    counted.seen = 2;
+    counted.history.mark_seen(2);
     ask(&stack, counted).await;
     assert_sent(&upstream, Some("y"), Some("p"), &["two", "ok", "three"]);
 }
@@ -680,7 +690,7 @@ async fn deleted_chats_are_forgotten_within_the_tenant() {
     let [ann, bob] = [[1; 32], [2; 32]].map(Tenant::from_digest);
     let of = |tenant: Tenant, texts: &[&str]| {
         let mut chat = history(texts);
-        chat.tenant = tenant;
+        chat.tenant = Some(tenant);
         chat
     };
     ask(&stack, of(ann, &["one"])).await;
@@ -701,12 +711,37 @@ async fn deleted_chats_are_forgotten_within_the_tenant() {
 }
 
 #[tokio::test]
+async fn clients_without_a_tenant_share_nothing() {
+    let (stack, upstream) = default_stack();
+    let nobody = |texts: &[&str]| {
+        let mut chat = history(texts);
+        chat.tenant = None;
+        chat
+    };
+    ask(&stack, nobody(&["one"])).await;
+    ask(&stack, nobody(&["one", "ok", "two"])).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    // What the client itself names is the client's to say.
+    let mut placed = nobody(&["one", "ok", "two"]);
+    placed.destination = Conversation::new("c1").with_parent("a1").into();
+    ask(&stack, placed).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    // Nobody knows of another's chat whose it is, nor where it ended.
+    let mut named = nobody(&["three"]);
+    named.destination = Conversation::new("c1").into();
+    ask(&stack, named).await;
+    assert_sent(&upstream, Some("c1"), None, &["three"]);
+}
+
+#[tokio::test]
 async fn an_answer_in_a_chat_that_was_deleted_meanwhile_does_not_bring_it_back() {
     let store = MemoryStore::default();
     let (stack, upstream) = stack(SessionLayer::new(store.clone()));
     let end = held(&upstream);
     let body = begin(&stack, history(&["one"])).await.expect("answered");
-    forget_chat(&store, &Tenant::default(), "c1").await.expect("memory");
+    forget_chat(&store, &TENANT, "c1").await.expect("memory");
     end.send(vec![Ok(ChatEvent::Text("k".into())), finished()]).expect("is read");
     Answer::collect(body).await.expect("complete");
     texts(&stack, &["one", "ok", "two"]).await;
@@ -719,7 +754,7 @@ async fn a_refusal_in_parts_is_the_text_that_was_streamed() {
     texts(&stack, &["one"]).await;
     let mut chat = history(&["one", "", "two"]);
     let parts = ["o", "k \n"].map(|text| Part::new(PartKind::Text(text.into())));
-    Arc::make_mut(&mut chat.messages)[1].content = Some(Content::Parts(parts.into()));
+    chat.history.get_mut(1).expect("two").content = Some(Content::Parts(parts.into()));
     ask(&stack, chat).await;
     assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
 }
@@ -779,32 +814,32 @@ impl Wrapped {
 }
 
 impl SessionStore for Wrapped {
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
-        self.wrap(0, move || self.memory.find(keys))
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
+        self.wrap(0, move || self.memory.find(key))
     }
 
-    fn record<'a>(
-        &'a self,
-        records: &'a [(Key, Record)],
-        lease: Option<(ChatKey, Owner)>,
-    ) -> StoreFuture<'a, ()> {
-        self.wrap(1, move || self.memory.record(records, lease))
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
+        self.wrap(1, move || self.memory.record(key, record))
     }
 
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         self.wrap(2, move || self.memory.forget(chat))
     }
 
-    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
-        self.memory.records(tenant)
+    fn find_first<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        self.wrap(0, move || self.memory.find_first(keys))
     }
 
-    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
-        self.memory.forget_tenant(tenant)
+    fn record_all<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        self.wrap(1, move || self.memory.record_all(records, lease))
     }
 
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
-        self.wrap(3, move || self.memory.acquire(chat, owner, limit))
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        self.wrap(3, move || self.memory.acquire(chat, owner))
     }
 
     fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
@@ -969,7 +1004,7 @@ async fn the_inner_service_is_made_ready_before_every_try() {
     handle.allow(1);
     assert!(poll_fn(|cx| adapted.poll_ready(cx)).await.is_ok());
     let mut chat = history(&["one"]);
-    chat.conversation = Some(Conversation::new("c").with_parent("p"));
+    chat.destination = Conversation::new("c").with_parent("p").into();
     let turn = tokio::spawn(adapted.call(Request::new(chat)));
     let (_, send) = handle.next_request().await.expect("sent");
     send.send_error(Error::new(ErrorKind::Quota, "used up"));

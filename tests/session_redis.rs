@@ -24,8 +24,8 @@ use tower_qwen::{
     chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
     dedup::DedupLayer,
     session::{
-        ChatKey, Key, KeyChain, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
-        tenant_chats,
+        ChatKey, Grant, Key, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
+        internals::KeyChain, tenant_chats,
     },
 };
 
@@ -34,9 +34,8 @@ const BOB: Tenant = Tenant::from_digest([2; 32]);
 
 fn key(tenant: Tenant, text: &str) -> Key {
     let mut chat = ChatRequest::new("m", vec![Message::new(Role::User, text.to_owned())]);
-    chat.tenant = tenant;
-    let mut chain = KeyChain::new(&chat);
-    chain.push(&chat.messages[0]);
+    let mut chain = KeyChain::new(&tenant, &chat);
+    chain.push(&chat.history[0]);
     chain.key()
 }
 
@@ -50,37 +49,44 @@ async fn records_are_found_longest_first_and_forgotten() {
     let Some(server) = Server::start().await else { return };
     let store = server.store();
     let [long, middle, short] = ["long", "middle", "short"].map(|text| key(ANN, text));
-    assert_eq!(store.find(&[long, middle, short]).await.expect("Redis"), None);
+    assert_eq!(store.find_first(&[long, middle, short]).await.expect("Redis"), None);
 
     let [first, second] = [record(ANN, "c1", "a1"), record(ANN, "c2", "a2")];
-    store.record(&[(short, first.clone()), (middle, second.clone())], None).await.expect("Redis");
-    let found = store.find(&[long, middle, short]).await.expect("Redis").expect("known");
+    store
+        .record_all(&[(short, first.clone()), (middle, second.clone())], None)
+        .await
+        .expect("Redis");
+    let found = store.find_first(&[long, middle, short]).await.expect("Redis").expect("known");
     assert_eq!((found.index, found.record), (1, second.clone()));
 
     // A chat that is forgotten leaves room for a shorter prefix, and does not come back.
     store.forget(second.chat).await.expect("Redis");
-    store.record(&[(long, second)], None).await.expect("Redis");
-    let found = store.find(&[long, middle, short]).await.expect("Redis").expect("known");
+    store.record_all(&[(long, second)], None).await.expect("Redis");
+    let found = store.find_first(&[long, middle, short]).await.expect("Redis").expect("known");
     assert_eq!((found.index, &found.record), (2, &first));
 
-    store.record(&[(key(BOB, "short"), record(BOB, "c3", "a3"))], None).await.expect("Redis");
+    store.record_all(&[(key(BOB, "short"), record(BOB, "c3", "a3"))], None).await.expect("Redis");
     let anns = [(long, record(ANN, "c1", "a2")), (middle, record(ANN, "c4", "a4"))];
-    store.record(&anns, None).await.expect("Redis");
+    store.record_all(&anns, None).await.expect("Redis");
     let place = |chat: &'static str| Conversation::new(chat).with_account("account");
     let chats = tenant_chats(&store, &ANN).await.expect("Redis");
     assert_eq!(chats, [place("c1"), place("c4")], "once each");
     store.forget(anns[1].1.chat).await.expect("Redis");
     assert_eq!(tenant_chats(&store, &ANN).await.expect("Redis"), [place("c1")]);
     store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
-    assert_eq!(store.find(&[long, middle, short]).await.expect("Redis"), None);
-    assert!(store.find(&[key(BOB, "short")]).await.expect("Redis").is_some());
+    assert_eq!(store.find_first(&[long, middle, short]).await.expect("Redis"), None);
+    // One at a time.
+    store.record(&long, &first).await.expect("Redis");
+    assert_eq!(store.find(&long).await.expect("Redis"), Some(first.clone()));
+    assert_eq!(store.find(&middle).await.expect("Redis"), None);
+    assert!(store.find_first(&[key(BOB, "short")]).await.expect("Redis").is_some());
 
     // Another prefix is another store.
-    let other = server.store().with_prefix("other*:");
-    assert_eq!(other.find(&[key(BOB, "short")]).await.expect("Redis"), None);
-    other.record(&[(short, first)], None).await.expect("Redis");
+    let other = server.builder().timeout(PATIENCE).prefix("other*:").build();
+    assert_eq!(other.find_first(&[key(BOB, "short")]).await.expect("Redis"), None);
+    other.record_all(&[(short, first)], None).await.expect("Redis");
     other.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
-    assert_eq!(other.find(&[short]).await.expect("Redis"), None);
+    assert_eq!(other.find_first(&[short]).await.expect("Redis"), None);
 }
 
 #[tokio::test]
@@ -89,12 +95,12 @@ async fn a_whole_tenant_is_forgotten_however_much_it_is() {
     let store = server.store();
     let keys: Vec<Key> = (0..3_000).map(|number| key(ANN, &number.to_string())).collect();
     let records: Vec<_> = keys.iter().map(|key| (*key, record(ANN, "c", "a"))).collect();
-    store.record(&records, None).await.expect("Redis");
+    store.record_all(&records, None).await.expect("Redis");
     let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
     let _: () = server.query(redis::cmd("SET").arg(&names[0]).arg("nonsense")).await;
     assert_eq!(store.records(TenantTag::new(&ANN)).await.expect("Redis").len(), 2_999);
     store.forget_tenant(TenantTag::new(&ANN)).await.expect("Redis");
-    assert_eq!(store.find(&keys[..1_000]).await.expect("Redis"), None);
+    assert_eq!(store.find_first(&keys[..1_000]).await.expect("Redis"), None);
     assert_eq!(server.query::<u64>(&redis::cmd("DBSIZE")).await, 0);
 }
 
@@ -103,9 +109,9 @@ async fn a_look_up_is_one_round_trip_and_starts_the_hour_again() {
     let Some(server) = Server::start().await else { return };
     let store = server.store();
     let keys: Vec<Key> = (0..500).map(|number| key(ANN, &number.to_string())).collect();
-    store.record(&[(keys[499], record(ANN, "c", "a"))], None).await.expect("Redis");
+    store.record_all(&[(keys[499], record(ANN, "c", "a"))], None).await.expect("Redis");
     // Loads the script.
-    store.find(&keys).await.expect("Redis");
+    store.find_first(&keys).await.expect("Redis");
 
     let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
     let [name] = &names[..] else { panic!("one record: {names:?}") };
@@ -118,7 +124,7 @@ async fn a_look_up_is_one_round_trip_and_starts_the_hour_again() {
             .sum()
     };
     let before = calls().await;
-    store.find(&keys).await.expect("Redis").expect("known");
+    store.find_first(&keys).await.expect("Redis").expect("known");
     assert_eq!(calls().await, before + 1);
     let left: u64 = server.query(redis::cmd("PTTL").arg(name)).await;
     assert!(left > 59 * 60_000, "{left} ms");
@@ -126,41 +132,187 @@ async fn a_look_up_is_one_round_trip_and_starts_the_hour_again() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_an_error_and_no_record() {
+async fn what_is_not_ours_or_newer_is_unknown_and_stays() {
     let Some(server) = Server::start().await else { return };
     let store = server.store();
-    store.record(&[(key(ANN, "x"), record(ANN, "c", "a"))], None).await.expect("Redis");
-    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
-    let _: () = server.query(redis::cmd("SET").arg(&names[0]).arg("nonsense")).await;
-    store.find(&[key(ANN, "x")]).await.expect_err("nonsense");
+    let [long, middle, short] = ["long", "middle", "short"].map(|text| key(ANN, text));
+    let ours = record(ANN, "c", "a");
+    let mut newer = ours.encode().expect("short ids");
+    newer[16] += 1;
+    let mut broken = ours.encode().expect("short ids");
+    broken.pop();
+    for value in [b"nonsense".to_vec(), b"".to_vec(), newer, broken.clone()] {
+        store.record_all(&[(long, ours.clone())], None).await.expect("Redis");
+        let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+        let name = &names[0];
+        let _: () = server.query(redis::cmd("SET").arg(name).arg(&value)).await;
+        assert_eq!(store.find(&long).await.expect("no error"), None, "{value:?}");
+        if value != broken {
+            // The longest history that can be read is found past it, in the same trip.
+            store.record(&short, &ours).await.expect("Redis");
+            let found = store.find_first(&[long, middle, short]).await.expect("no error");
+            assert_eq!(found.map(|found| (found.index, found.record)), Some((2, ours.clone())));
+        }
+        let left: Vec<u8> = server.query(redis::cmd("GET").arg(name)).await;
+        assert_eq!(left, value, "a newer proxy reads it");
+        let _: () = server.query(&redis::cmd("FLUSHALL")).await;
+    }
 }
+
+#[tokio::test]
+async fn what_a_newer_version_added_is_passed_over() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let (key, ours) = (key(ANN, "x"), record(ANN, "c", "a"));
+    store.record(&key, &ours).await.expect("Redis");
+    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+    let mut later = ours.encode().expect("short ids");
+    later.pop();
+    later.extend_from_slice(b"\xf0\x05\0added\0");
+    let _: () = server.query(redis::cmd("SET").arg(&names[0]).arg(&later)).await;
+    assert_eq!(store.find(&key).await.expect("Redis"), Some(ours.clone()));
+    assert_eq!(store.records(TenantTag::new(&ANN)).await.expect("Redis"), [ours.clone()]);
+    // It is forgotten like any other.
+    store.forget(ours.chat).await.expect("Redis");
+    assert_eq!(store.find(&key).await.expect("Redis"), None);
+}
+
+/// Some end that no test reaches.
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn a_lease_has_one_owner_and_a_limit() {
     let Some(server) = Server::start().await else { return };
-    let (store, other) = (server.store(), server.store());
+    let stores = [(); 2].map(|()| server.builder().timeout(PATIENCE).lease(HOUR).build());
+    let [store, other] = &stores;
     let chat = ChatKey::new(&ANN, "c");
     let [one, two] = [Owner::unique(), Owner::unique()];
-    let hour = Duration::from_secs(3600);
-    assert!(store.acquire(chat, one, hour).await.expect("Redis"));
-    assert!(!other.acquire(chat, two, hour).await.expect("Redis"));
-    assert!(other.acquire(ChatKey::new(&BOB, "c"), two, hour).await.expect("Redis"));
+    let taken = async |store: &RedisStore, chat, owner| match store.acquire(chat, owner).await {
+        Ok(Grant::For(HOUR)) => true,
+        Ok(Grant::Refused) => false,
+        other => panic!("{other:?}"),
+    };
+    assert!(taken(store, chat, one).await);
+    assert!(!taken(other, chat, two).await);
+    assert!(taken(other, ChatKey::new(&BOB, "c"), two).await);
     // Only the owner gives it back.
     other.release(chat, two).await.expect("Redis");
-    assert!(!other.acquire(chat, two, hour).await.expect("Redis"));
+    assert!(!taken(other, chat, two).await);
     store.release(chat, one).await.expect("Redis");
-    assert!(other.acquire(chat, two, hour).await.expect("Redis"));
+    assert!(taken(other, chat, two).await);
     // With a record, in one trip; and only one's own.
     let records = [(key(ANN, "x"), record(ANN, "c", "a"))];
-    store.record(&records, Some((chat, one))).await.expect("Redis");
-    assert!(!store.acquire(chat, one, hour).await.expect("Redis"));
-    other.record(&records, Some((chat, two))).await.expect("Redis");
-    let short = Duration::from_millis(1);
-    assert!(store.acquire(chat, one, short).await.expect("Redis"));
+    store.record_all(&records, Some((chat, one))).await.expect("Redis");
+    assert!(!taken(store, chat, one).await);
+    other.record_all(&records, Some((chat, two))).await.expect("Redis");
+    let short = server.builder().timeout(PATIENCE).lease(Duration::from_millis(1)).build();
+    let taken_briefly = short.acquire(chat, one).await.expect("Redis");
+    assert_eq!(taken_briefly, Grant::For(Duration::from_millis(1)));
     let began = Instant::now();
-    while !other.acquire(chat, two, hour).await.expect("Redis") {
+    while !taken(other, chat, two).await {
         assert!(began.elapsed() < Duration::from_secs(10), "the limit does not end it");
     }
+}
+
+#[tokio::test]
+async fn only_a_lease_that_one_has_is_renewed() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let chat = ChatKey::new(&ANN, "c");
+    let [one, two] = [Owner::unique(), Owner::unique()];
+    assert_eq!(RedisStore::DEFAULT_LEASE, Duration::from_secs(15));
+    let whole = Grant::For(RedisStore::DEFAULT_LEASE);
+    assert_eq!(store.renew(chat, one).await.expect("Redis"), Grant::Refused, "nobody has it");
+    assert_eq!(store.acquire(chat, one).await.expect("Redis"), whole);
+    assert_eq!(store.renew(chat, two).await.expect("Redis"), Grant::Refused);
+
+    let names: Vec<String> = server.query(redis::cmd("KEYS").arg("*")).await;
+    let _: () = server.query(redis::cmd("PEXPIRE").arg(&names[0]).arg(3_600_000)).await;
+    assert_eq!(store.renew(chat, one).await.expect("Redis"), whole);
+    let left: u64 = server.query(redis::cmd("PTTL").arg(&names[0])).await;
+    assert!(left <= 15_000, "it does not last for its whole time from now: {left} ms");
+
+    store.release(chat, one).await.expect("Redis");
+    assert_eq!(store.renew(chat, one).await.expect("Redis"), Grant::Refused, "it was given back");
+    assert_eq!(server.query::<u64>(&redis::cmd("DBSIZE")).await, 0);
+}
+
+/// Waits until nobody has the chat of the only lease that there is.
+async fn free(server: &Server, within: Duration) {
+    let began = Instant::now();
+    loop {
+        let leases: Vec<String> = server.query(redis::cmd("KEYS").arg("*lease*")).await;
+        if leases.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < within, "still locked after {:?}", began.elapsed());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_given_back_while_the_server_is_left_alone() {
+    let Some(server) = Server::start().await else { return };
+    // It does not end by itself.
+    let store = server.builder().lease(HOUR).build();
+    let chat = ChatKey::new(&ANN, "c");
+    let owner = Owner::unique();
+    let patient = server.builder().timeout(PATIENCE).lease(HOUR).build();
+    assert_eq!(patient.acquire(chat, owner).await.expect("Redis"), Grant::For(HOUR));
+    server.signal("-STOP");
+    store.find(&key(ANN, "x")).await.expect_err("it says nothing");
+    server.signal("-CONT");
+    // Within the half second of rest, or the next line finds Redis in use again; either way
+    // the call reaches it.
+    let _ = store.release(chat, owner).await;
+    free(&server, Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_stalls_locks_a_chat_for_seconds() {
+    let Some(server) = Server::start().await else { return };
+    let lease = Duration::from_secs(2);
+    let parents = Parents::default();
+    let mut messages = Vec::new();
+    let patient = proxy(SessionLayer::new(server.store()).store_timeout(PATIENCE), &parents);
+    turn(&patient, &mut messages, "question").await.expect("answered");
+    messages.push(Message::new(Role::User, "and now?"));
+
+    // A turn has the chat when Redis stalls, and ends before it comes back. The machine may be too
+    // busy for the time limit of this store, so it may take some turns to get there.
+    let hasty = server.builder().lease(lease).build();
+    let proxy = proxy(SessionLayer::new(hasty.clone()).store_timeout(PATIENCE), &parents);
+    let began = Instant::now();
+    let ask = async || {
+        assert!(began.elapsed() < Duration::from_secs(60), "Redis is not used");
+        let mut chat = ChatRequest::new("m", messages.clone());
+        chat.tenant = Some(ANN);
+        let request = Request::new(chat);
+        let body = proxy.clone().oneshot(request).await.expect("answered").into_body();
+        let parents = parents.lock().expect("no panic");
+        (body, parents.last().expect("it was asked").is_some())
+    };
+    let mut body = loop {
+        let (body, _) = ask().await;
+        let leases: Vec<String> = server.query(redis::cmd("KEYS").arg("*lease*")).await;
+        if !leases.is_empty() {
+            break body;
+        }
+    };
+    body.next().await.expect("its begin").expect("no error");
+    server.signal("-STOP");
+    drop(body);
+    hasty.find(&key(ANN, "x")).await.expect_err("it says nothing");
+    server.signal("-CONT");
+    free(&server, lease + Duration::from_secs(10)).await;
+    // The next turn goes on in that chat.
+    while !ask().await.1 {}
+
+    // A proxy that dies gives nothing back.
+    let store = server.builder().timeout(PATIENCE).lease(lease).build();
+    let chat = ChatKey::new(&ANN, "c");
+    assert_eq!(store.acquire(chat, Owner::unique()).await.expect("Redis"), Grant::For(lease));
+    free(&server, lease + Duration::from_secs(10)).await;
 }
 
 /// An upstream that answers every question with its own words and a number, so that every history
@@ -185,7 +337,7 @@ fn proxy(
     let upstream = service_fn(move |request: Request<ChatRequest>| {
         let chat = request.into_body();
         let number = ANSWERS.fetch_add(1, Ordering::Relaxed);
-        let place = chat.conversation.clone();
+        let place = chat.conversation().cloned();
         let parent = place.as_ref().and_then(|place| place.parent_id.clone());
         parents.lock().expect("no panic").push(parent.map(|parent| parent.to_string()));
         let chat_id = place.map_or_else(|| format!("chat-{number}").into(), |place| place.chat_id);
@@ -206,7 +358,8 @@ where
     B: tower_qwen::chat::ChatStream,
 {
     messages.push(Message::new(Role::User, question.to_owned()));
-    let chat = ChatRequest::new("m", messages.clone());
+    let mut chat = ChatRequest::new("m", messages.clone());
+    chat.tenant = Some(ANN);
     let response = proxy.clone().oneshot(Request::new(chat)).await?;
     let answer = Answer::collect(response.into_body()).await?;
     messages.push(Message::new(Role::Assistant, answer.text));

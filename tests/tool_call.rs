@@ -17,8 +17,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Conversation, FinishReason, FunctionTool, Message, Role,
-        Text, Tool, ToolCall, ToolChoice, Usage,
+        Answer, ChatEvent, ChatRequest, Conversation, Destination, FinishReason, FunctionTool,
+        Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
     },
     tool::{call::ToolCallLayer, prompt::Format},
 };
@@ -34,7 +34,7 @@ fn tools() -> Arc<Vec<Tool>> {
     }});
     Arc::new(vec![
         Tool::Function(FunctionTool::new("read", schema)),
-        Tool::Function(FunctionTool::new("list", None)),
+        Tool::Function(FunctionTool::without_parameters("list")),
     ])
 }
 
@@ -143,7 +143,7 @@ async fn one_delta_begins_a_call_and_the_end_says_so() {
         finished(FinishReason::Stop),
         Ok(ChatEvent::Usage(Usage::new(1, 3))),
     ];
-    let events = events(ToolCallLayer::new(), request(), upstream).await;
+    let events = events(ToolCallLayer::prompted(), request(), upstream).await;
     let mut ids = events.iter().filter_map(|event| match event {
         ChatEvent::ToolCall { id, .. } => Some(id.clone()),
         _ => None,
@@ -185,37 +185,43 @@ async fn the_upstream_gets_tools_and_history_as_text() {
     assistant.tool_calls = vec![ToolCall::new("call_1", "read", "{\"path\":\"a.rs\"}")];
     let mut result = Message::new(Role::Tool, "fn main() {}");
     result.tool_call_id = Some("call_1".into());
-    Arc::make_mut(&mut request.messages).extend([assistant, result]);
+    request.history.fresh.extend([assistant, result]);
 
-    let sent = seen(request.clone(), ToolCallLayer::new()).await;
+    let sent = seen(request.clone(), ToolCallLayer::prompted()).await;
     let all: String =
-        sent.messages.iter().map(|message| message.text().to_string() + "\n").collect();
+        sent.history.iter().map(|message| message.text().to_string() + "\n").collect();
     assert!(sent.tools.is_empty());
-    assert!(sent.messages.iter().all(|message| message.tool_calls.is_empty()));
-    assert!(sent.messages.iter().all(|message| !matches!(message.role, Role::Tool)));
+    assert!(sent.history.iter().all(|message| message.tool_calls.is_empty()));
+    assert!(sent.history.iter().all(|message| !matches!(message.role, Role::Tool)));
     assert!(all.contains("\"line\"") && all.contains("a.rs") && all.contains("fn main() {}"));
     // `qwen3-max` was trained on JSON; the form can be chosen.
     assert!(all.contains("\"arguments\"") && !all.contains("<function=read>"));
-    let sent = seen(request.clone(), ToolCallLayer::new().format(Format::Coder)).await;
-    assert!(sent.messages.iter().any(|message| message.text().contains("<function=read>")));
+    let sent = seen(request.clone(), ToolCallLayer::prompted_in(Format::Coder)).await;
+    assert!(sent.history.iter().any(|message| message.text().contains("<function=read>")));
 
     // A chat that goes on has the definitions.
-    request.conversation = Some(Conversation::new("c"));
-    let sent = seen(request.clone(), ToolCallLayer::new()).await;
-    assert!(sent.messages.iter().any(|message| message.text().contains("\"line\"")));
-    request.conversation = Some(Conversation::new("c").with_parent("m"));
-    let sent = seen(request.clone(), ToolCallLayer::new()).await;
-    assert!(!sent.messages.iter().any(|message| message.text().contains("\"line\"")));
+    request.destination = Conversation::new("c").into();
+    let sent = seen(request.clone(), ToolCallLayer::prompted()).await;
+    assert!(sent.history.iter().any(|message| message.text().contains("\"line\"")));
+    request.destination = Conversation::new("c").with_parent("m").into();
+    let sent = seen(request.clone(), ToolCallLayer::prompted()).await;
+    assert!(!sent.history.iter().any(|message| message.text().contains("\"line\"")));
+
+    // A new chat has not, whichever account it is wished for.
+    request.destination = Destination::NewChat { account: Some("a".into()) };
+    let sent = seen(request.clone(), ToolCallLayer::prompted()).await;
+    assert!(sent.history.fresh[0].text().contains("\"line\""));
+    assert_eq!(sent.history.fresh[0].role, Role::System);
 
     // A history of tools is text also where no tool is declared any more.
     request.tools = Arc::default();
-    let sent = seen(request.clone(), ToolCallLayer::new()).await;
-    assert!(sent.messages.iter().all(|message| message.tool_calls.is_empty()));
+    let sent = seen(request.clone(), ToolCallLayer::prompted()).await;
+    assert!(sent.history.iter().all(|message| message.tool_calls.is_empty()));
 
     // An upstream with tools of its own gets everything as it is.
     request.tools = tools();
-    let sent = seen(request.clone(), ToolCallLayer::native().rescue(true)).await;
-    assert_eq!((&sent.messages, &sent.tools), (&request.messages, &request.tools));
+    let sent = seen(request.clone(), ToolCallLayer::native_with_rescue()).await;
+    assert_eq!((&sent.history, &sent.tools), (&request.history, &request.tools));
 }
 
 #[tokio::test]
@@ -226,9 +232,9 @@ async fn without_tools_everything_passes_untouched() {
     let mut without = request();
     without.tools = Arc::default();
     let mut other = request();
-    other.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}))]);
+    other.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     for request in [none, without, other] {
-        for layer in [ToolCallLayer::new(), ToolCallLayer::native().rescue(true)] {
+        for layer in [ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
             let got = events(layer, request.clone(), upstream()).await;
             let expected: Vec<_> =
                 upstream().into_iter().map(|item| item.expect("event")).collect();
@@ -257,11 +263,11 @@ async fn a_cut_call_is_closed_before_the_error() {
     let mut failing = half();
     failing.push(Err(Error::new(ErrorKind::Quota, "used up")));
     failing.push(finished(FinishReason::Stop));
-    let got = items(ToolCallLayer::new(), request(), failing).await;
+    let got = items(ToolCallLayer::prompted(), request(), failing).await;
     assert_eq!(sent(&got), expected);
     assert!(got.last().is_some_and(|item| item.as_ref().is_err_and(Error::is_quota)));
 
-    let got = items(ToolCallLayer::new(), request(), half()).await;
+    let got = items(ToolCallLayer::prompted(), request(), half()).await;
     assert_eq!(sent(&got), expected);
     let error = got.last().expect("an item").as_ref().expect_err("cut");
     assert_eq!(error.kind(), ErrorKind::Truncated);
@@ -269,14 +275,14 @@ async fn a_cut_call_is_closed_before_the_error() {
 
     let mut limited = half();
     limited.push(finished(FinishReason::Length));
-    let got = items(ToolCallLayer::new(), request(), limited).await;
+    let got = items(ToolCallLayer::prompted(), request(), limited).await;
     check_form(&got);
     assert_eq!(sent(&got), expected);
     assert!(matches!(got.last(), Some(Ok(ChatEvent::Finished(FinishReason::Length)))));
 
     // Native calls are closed as well, and what was held as text leaves before the error.
     let upstream = vec![text("a <tool_"), call(0, "x", "read"), arguments(0, "{\"path\": \"a\\")];
-    let got = items(ToolCallLayer::native().rescue(true), request(), upstream).await;
+    let got = items(ToolCallLayer::native_with_rescue(), request(), upstream).await;
     assert_eq!(sent(&got), "{\"path\":\"a\"}");
     assert!(matches!(&got[1], Ok(ChatEvent::Text(text)) if text == " <tool_"));
     assert!(got.last().is_some_and(Result::is_err));
@@ -294,7 +300,7 @@ async fn one_end_with_the_right_reason() {
         (CALL, ContentFilter, ContentFilter),
     ] {
         let upstream = vec![text(content), finished(upstream), text("late"), finished(Stop)];
-        let answer = answer(ToolCallLayer::new(), request(), upstream).await;
+        let answer = answer(ToolCallLayer::prompted(), request(), upstream).await;
         assert_eq!(answer.finish_reason, Some(reason), "{content} {reason:?}");
         assert!(!answer.text.contains("late"));
     }
@@ -330,7 +336,7 @@ async fn a_text_that_ends_inside_of_a_call_was_cut_whatever_the_upstream_says() 
         ),
     ] {
         for upstream in [FinishReason::Stop, FinishReason::ToolCalls] {
-            for layer in [ToolCallLayer::new(), ToolCallLayer::native().rescue(true)] {
+            for layer in [ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
                 let answer = answer(layer, request(), vec![text(&content), finished(upstream)]);
                 assert_eq!(answer.await.finish_reason, Some(reason), "{content:?}");
             }
@@ -340,7 +346,7 @@ async fn a_text_that_ends_inside_of_a_call_was_cut_whatever_the_upstream_says() 
 
 #[tokio::test]
 async fn reasoning_is_not_scanned_live_but_rescued_at_the_end() {
-    let run = |events: Vec<Item>| answer(ToolCallLayer::new(), request(), events);
+    let run = |events: Vec<Item>| answer(ToolCallLayer::prompted(), request(), events);
     let (head, tail) = CALL.split_at(40);
     let meant =
         || vec![reasoning("I must read.\n"), reasoning(head), reasoning(tail), reasoning("\n")];
@@ -525,11 +531,10 @@ async fn rescue_finds_what_a_native_parser_left_in_the_text() {
             finished(FinishReason::Stop),
         ]
     };
-    let got = answer(ToolCallLayer::native().rescue(true), request(), upstream()).await;
+    let got = answer(ToolCallLayer::native_with_rescue(), request(), upstream()).await;
     assert_eq!(calls(&got), [("list", "{}"), ("read", "{\"path\":\"a.rs\"}")]);
     assert_eq!(got.text, "First ");
-    let got =
-        answer(ToolCallLayer::native().rescue(true).rescue(false), request(), upstream()).await;
+    let got = answer(ToolCallLayer::native(), request(), upstream()).await;
     assert_eq!(calls(&got).len(), 1);
 }
 
@@ -538,7 +543,7 @@ async fn nothing_waits_for_more_than_its_decision() {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Item>();
     let body = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let mut body = Some(body);
-    let service = ToolCallLayer::new().layer(service_fn(move |_: Request<ChatRequest>| {
+    let service = ToolCallLayer::prompted().layer(service_fn(move |_: Request<ChatRequest>| {
         let body = body.take().expect("one request");
         async { Ok::<_, Error>(Response::new(body)) }
     }));
@@ -582,7 +587,7 @@ async fn readiness_and_errors_are_those_of_the_inner_service() {
         Response<stream::Iter<std::vec::IntoIter<Item>>>,
     >();
     let service = service.map_err(|_| Error::new(ErrorKind::Overloaded, "gone"));
-    let mut service = ToolCallLayer::new().layer(service);
+    let mut service = ToolCallLayer::prompted().layer(service);
     let mut ready = |handle: &mut tower_test::mock::Handle<_, _>, allowed| {
         handle.allow(allowed);
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -603,7 +608,7 @@ fn what_happened_is_counted() {
         tokio_test::block_on(async {
             let upstream =
                 vec![text("A <tool_call> tag. "), text(CALL), finished(FinishReason::Stop)];
-            answer(ToolCallLayer::new(), request(), upstream).await;
+            answer(ToolCallLayer::prompted(), request(), upstream).await;
             let upstream = vec![call(0, "", "list"), finished(FinishReason::Stop)];
             answer(ToolCallLayer::native(), request(), upstream).await;
         });
@@ -622,12 +627,13 @@ fn what_happened_is_counted() {
 
 #[tokio::test]
 async fn it_fits_into_a_stack() {
-    let service = ServiceBuilder::new().concurrency_limit(8).layer(ToolCallLayer::new()).service(
-        service_fn(|_: Request<ChatRequest>| async {
+    let service = ServiceBuilder::new()
+        .concurrency_limit(8)
+        .layer(ToolCallLayer::prompted())
+        .service(service_fn(|_: Request<ChatRequest>| async {
             let events = vec![text(CALL), finished(FinishReason::Stop)];
             Ok::<_, Error>(Response::new(stream::iter(events)))
-        }),
-    );
+        }));
     let response = service.clone().oneshot(Request::new(request())).await.expect("a response");
     let mut body = pin!(response.into_body());
     let first = poll_fn(|cx| body.as_mut().poll_next(cx)).await;
@@ -697,7 +703,7 @@ proptest! {
         mode in 0..3usize,
     ) {
         let layer = [
-            ToolCallLayer::new(), ToolCallLayer::native(), ToolCallLayer::native().rescue(true),
+            ToolCallLayer::prompted(), ToolCallLayer::native(), ToolCallLayer::native_with_rescue(),
         ][mode].clone();
         let mut upstream: Vec<Item> = body.into_iter().map(Ok).collect();
         upstream.extend(end.map(|reason| Ok(ChatEvent::Finished(reason))));

@@ -16,7 +16,6 @@
     feature = "auth",
     feature = "client",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",
@@ -48,9 +47,9 @@ use tower::{ServiceBuilder, service_fn};
 use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, FinishReason},
-    emulator::Emulator,
     openai::OpenAiLayer,
 };
+use tower_qwen_emulator::Emulator;
 
 /// How large the argument of the case `large` is, in bytes.
 const LARGE: usize = 200 * 1024;
@@ -234,7 +233,7 @@ fn emulator() -> Emulator {
 async fn short() -> Running {
     let plays = std::sync::Arc::new(plays());
     let model = service_fn(move |request: Request<ChatRequest>| {
-        let messages = request.body().messages.iter().map(|message| message.text().to_string());
+        let messages = request.body().history.iter().map(|message| message.text().to_string());
         let asked = messages.collect::<Vec<_>>().join("\n");
         let case = word(&asked, "case:").expect("a case");
         let bytes: usize = word(&asked, "bytes:").and_then(|n| n.parse().ok()).expect("a number");

@@ -12,41 +12,52 @@ use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{
-        ChatRequest, Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall,
+        ChatRequest, Content, FunctionTool, Json, Message, Part, PartKind, Role, Tool, ToolCall,
         ToolChoice,
     },
     tool::{
         history::render_calls,
         prompt::{Format, rewrite},
+        schema::Toolset,
     },
 };
 
 const FORMATS: [Format; 3] = [Format::Coder, Format::Hermes, Format::Xml];
 
-fn tool(name: &str, schema: Value) -> Tool {
+fn tool(name: &str, schema: impl Into<Json>) -> Tool {
     Tool::Function(FunctionTool::new(name, schema))
+}
+
+fn json(text: &str) -> Json {
+    Json::parse(text).expect("JSON")
 }
 
 fn tools() -> Vec<Tool> {
     vec![
         tool(
             "write",
-            json!({
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string"},
-                    "content": {"type": "string"},
-                    "mode": {"type": "integer"},
-                    "tags": {"type": "array", "items": {"type": "string"}},
-                    "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-                    "at": {"$ref": "#/$defs/point"},
-                },
-                "required": ["path"],
-                "$defs": {"point": {"type": "object", "properties": {"x": {"type": "number"}}}},
-            }),
+            json(
+                r##"{
+                    "type": "object",
+                    "properties": {
+                        "path": {"type": "string"},
+                        "content": {"type": "string"},
+                        "mode": {"type": "integer"},
+                        "tags": {"type": "array", "items": {"type": "string"}},
+                        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                        "at": {"$ref": "#/$defs/point"}
+                    },
+                    "required": ["path"],
+                    "$defs": {"point": {"type": "object", "properties": {"x": {"type": "number"}}}}
+                }"##,
+            ),
         ),
-        tool("now", json!({"type": "object", "properties": {}})),
+        tool("now", json(r#"{"type": "object", "properties": {}}"#)),
     ]
+}
+
+fn render(calls: &[ToolCall], format: Format, tools: &[Tool]) -> String {
+    render_calls(calls, format, &Toolset::new(Arc::new(tools.to_vec())))
 }
 
 /// Renders one call in every format, and reads it back.
@@ -54,7 +65,7 @@ fn tools() -> Vec<Tool> {
 fn round_trip(name: &str, arguments: &str, tools: &[Tool]) {
     let expected: Value = serde_json::from_str(arguments).expect("JSON");
     for format in FORMATS {
-        let text = render_calls(&[ToolCall::new("id", name, arguments)], format, tools);
+        let text = render(&[ToolCall::new("id", name, arguments)], format, tools);
         for calls in [read(&text, tools), scan(&text, tools)] {
             assert_eq!(calls.len(), 1, "{format:?}: {text}");
             assert_eq!(calls[0].0, name, "{format:?}: {text}");
@@ -65,7 +76,7 @@ fn round_trip(name: &str, arguments: &str, tools: &[Tool]) {
 }
 
 fn rendered(format: Format, arguments: &str) -> String {
-    render_calls(&[ToolCall::new("id", "write", arguments)], format, &tools())
+    render(&[ToolCall::new("id", "write", arguments)], format, &tools())
 }
 
 // ---- calls ----
@@ -102,6 +113,19 @@ fn arguments_keep_their_order_and_their_digits() {
     assert!(text.find("mode") < text.find("=at"));
 }
 
+/// Nothing is known of the types then, to the scanner neither.
+#[test]
+fn a_call_of_a_schema_that_cannot_be_read_is_written_as_json() {
+    let schema = format!(
+        r#"{{"properties": {{"n": {{"type": "integer"}}, "s": {{}}}}, "x": {}{}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for arguments in [r#"{"n":1}"#, r#"{"s":"text"}"#] {
+        round_trip("f", arguments, &[tool("f", json(&schema))]);
+    }
+}
+
 /// Found by the fuzzer, in the reader that judges here: it gave up after 16 levels.
 #[test]
 fn unions_may_be_nested_deeply() {
@@ -119,10 +143,10 @@ fn unions_may_be_nested_deeply() {
 fn calls_without_arguments_have_none() {
     for arguments in ["{}", "", "  ", "null", "{ }"] {
         let call = ToolCall::new("id", "now", arguments);
-        let text = render_calls(std::slice::from_ref(&call), Format::Coder, &tools());
+        let text = render(std::slice::from_ref(&call), Format::Coder, &tools());
         assert_eq!(text, "<tool_call>\n<function=now>\n</function>\n</tool_call>");
         for format in FORMATS {
-            let text = render_calls(std::slice::from_ref(&call), format, &tools());
+            let text = render(std::slice::from_ref(&call), format, &tools());
             assert_eq!(read(&text, &tools()), [("now".to_owned(), "{}".to_owned())]);
         }
     }
@@ -180,7 +204,7 @@ fn hostile_schemas_and_arguments_take_linear_time() {
     let arguments = format!("{{\"a\":1,{}}}", members.join(","));
     let calls = [ToolCall::new("1", "t", arguments.as_str())];
     for format in FORMATS {
-        assert!(render_calls(&calls, format, &tools).contains(&arguments));
+        assert!(render(&calls, format, &tools).contains(&arguments));
     }
 }
 
@@ -212,7 +236,7 @@ fn several_calls_follow_one_another() {
         ToolCall::new("3", "write", r#"{"path":"</parameter>"}"#),
     ];
     for format in FORMATS {
-        let text = render_calls(&calls, format, &tools());
+        let text = render(&calls, format, &tools());
         let names: Vec<String> = read(&text, &tools()).into_iter().map(|call| call.0).collect();
         assert_eq!(names, ["write", "now", "write"]);
         assert!(text.contains(">\n<"));
@@ -364,7 +388,7 @@ fn user(text: &str) -> Message {
 fn rewritten(messages: Vec<Message>, format: Format) -> ChatRequest {
     let mut request = ChatRequest::new("qwen3-coder-plus", messages);
     rewrite(&mut request, format, false);
-    for message in request.messages.iter() {
+    for message in request.history.iter() {
         assert!(message.content.is_some() && message.tool_calls.is_empty());
         assert!(!matches!(message.role, Role::Tool | Role::Function));
     }
@@ -372,7 +396,7 @@ fn rewritten(messages: Vec<Message>, format: Format) -> ChatRequest {
 }
 
 fn texts(request: &ChatRequest) -> Vec<(Role, String)> {
-    request.messages.iter().map(|message| (message.role, message.text().to_string())).collect()
+    request.history.iter().map(|message| (message.role, message.text().to_string())).collect()
 }
 
 const NOW: &str = "<tool_call>\n<function=now>\n</function>\n</tool_call>";
@@ -413,14 +437,14 @@ fn an_empty_result_says_so() {
     for text in ["", " \n"] {
         let request = rewritten(vec![result("1", text)], Format::Hermes);
         assert_eq!(
-            request.messages[0].text(),
+            request.history[0].text(),
             "<tool_response>\n(The tool is done. It returned no output.)\n</tool_response>"
         );
     }
     let mut null = Message::empty(Role::Tool);
     null.tool_call_id = Some("1".into());
     let request = rewritten(vec![null], Format::Hermes);
-    assert!(request.messages[0].text().contains("no output"));
+    assert!(request.history[0].text().contains("no output"));
 }
 
 #[test]
@@ -439,15 +463,15 @@ fn results_of_several_calls_are_named_and_in_the_order_of_the_calls() {
         ],
         Format::Hermes,
     );
-    assert_eq!(request.messages.len(), 5);
+    assert_eq!(request.history.len(), 5);
     assert_eq!(
-        request.messages[1].text(),
+        request.history[1].text(),
         "<tool_response>\n[read #1] Result:\na\n</tool_response>\n\
          <tool_response>\n[now] Result:\nb\n</tool_response>\n\
          <tool_response>\n[read #2] Result:\nc\n</tool_response>\n\
          <tool_response>\nd\n</tool_response>"
     );
-    assert_eq!(request.messages[4].text(), "<tool_response>\ne\n</tool_response>");
+    assert_eq!(request.history[4].text(), "<tool_response>\ne\n</tool_response>");
 }
 
 #[test]
@@ -455,7 +479,7 @@ fn legacy_results_are_paired_by_name() {
     let mut legacy = Message::new(Role::Function, "12:00");
     legacy.name = Some("now".into());
     let request = rewritten(vec![assistant(None, &[("", "now", "{}")]), legacy], Format::Xml);
-    assert_eq!(request.messages[1].text(), "[now] Result:\n12:00");
+    assert_eq!(request.history[1].text(), "[now] Result:\n12:00");
 }
 
 #[test]
@@ -468,7 +492,7 @@ fn media_of_a_result_stay_in_their_place() {
         Part::new(PartKind::Text("after".into())),
     ]));
     let mut request = rewritten(vec![message, result("2", "x")], Format::Coder);
-    let Some(Content::Parts(parts)) = &request.messages[0].content else { panic!("parts") };
+    let Some(Content::Parts(parts)) = &request.history[0].content else { panic!("parts") };
     assert_eq!(parts[0].as_text().unwrap(), "<tool_response>\nbefore ");
     assert_eq!(parts[1], image);
     assert_eq!(
@@ -479,7 +503,7 @@ fn media_of_a_result_stay_in_their_place() {
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Required);
     rewrite(&mut request, Format::Coder, false);
-    assert_eq!(request.messages.len(), 2);
+    assert_eq!(request.history.len(), 2);
 }
 
 #[test]
@@ -495,24 +519,88 @@ fn seen_goes_on_counting_the_same_messages() {
     };
     for (seen, expected) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 4)] {
         let mut request = ChatRequest::new("m", messages());
-        request.seen = seen;
+        request.history.mark_seen(seen);
         rewrite(&mut request, Format::Coder, false);
-        assert_eq!(request.seen, expected, "of {seen}");
+        assert_eq!(request.history.seen.len(), expected, "of {seen}");
         // What was seen is not merged with what was not.
-        assert_eq!(request.messages.len(), if seen == 3 { 5 } else { 4 });
+        assert_eq!(request.history.len(), if seen == 3 { 5 } else { 4 });
     }
     let mut request = ChatRequest::new("m", messages());
-    (request.seen, request.tools) = (4, Arc::new(tools()));
+    request.history.mark_seen(4);
+    request.tools = Arc::new(tools());
     rewrite(&mut request, Format::Coder, true);
-    assert_eq!((request.seen, request.messages.len()), (4, 5));
+    assert_eq!((request.history.seen.len(), request.history.len()), (4, 5));
+    assert_eq!(request.history.seen[0].role, Role::System);
+}
+
+/// The second result stands alone, but the call that it answers has been seen.
+#[test]
+fn a_fresh_result_is_named_after_the_call_that_was_seen() {
+    let mut request = ChatRequest::new(
+        "m",
+        vec![
+            assistant(None, &[("1", "now", "{}"), ("2", "now", "{}")]),
+            result("1", "x"),
+            result("2", "y"),
+        ],
+    );
+    request.history.mark_seen(2);
+    rewrite(&mut request, Format::Coder, false);
+    assert_eq!((request.history.seen.len(), request.history.fresh.len()), (2, 1));
+    assert_eq!(
+        request.history.fresh[0].text(),
+        "<tool_response>\n[now #2] Result:\ny\n</tool_response>"
+    );
+}
+
+/// What holds for this turn is said to it, whatever the chat has seen.
+#[test]
+fn a_choice_is_fresh() {
+    // It joins the last question; where nothing is fresh it is a message of its own.
+    for (count, fresh) in [(1, 2), (2, 1), (3, 1)] {
+        let mut request = ChatRequest::new("m", vec![user("a"), user("b"), user("c")]);
+        request.history.mark_seen(count);
+        request.tools = Arc::new(tools());
+        request.tool_choice = Some(ToolChoice::Required);
+        let seen = request.history.seen.clone();
+        rewrite(&mut request, Format::Coder, false);
+        assert!(request.history.seen.is_shared_with(&seen), "what was seen is as it was");
+        assert_eq!(request.history.fresh.len(), fresh);
+        assert!(request.history.last().expect("fresh").text().ends_with("in this reply."));
+    }
+}
+
+#[test]
+fn only_what_changes_is_copied() {
+    let mut request = ChatRequest::new(
+        "m",
+        vec![
+            user("a"),
+            assistant(None, &[("1", "now", "{}")]),
+            result("1", "x"),
+            user("b"),
+            user("c"),
+        ],
+    );
+    request.history.mark_seen(4);
+    request.tools = Arc::new(tools());
+    request.tool_choice = Some(ToolChoice::Required);
+    let before = request.history.clone();
+    rewrite(&mut request, Format::Coder, false);
+    let after = &request.history;
+    assert_eq!((after.seen.len(), after.fresh.len()), (4, 1));
+    let shared = |at: usize| Arc::ptr_eq(&before.seen[at], &after.seen[at]);
+    assert_eq!([0, 1, 2, 3].map(shared), [true, false, false, true]);
+    assert_eq!(before.fresh[0].text(), "c", "the client's own is as it was");
+    assert_eq!(after.fresh[0].text(), "c\n\nCall at least one function in this reply.");
 }
 
 #[test]
 fn a_plain_history_is_shared() {
     let mut request = ChatRequest::new("m", vec![user("a")]);
-    let messages = Arc::clone(&request.messages);
+    let history = request.history.clone();
     rewrite(&mut request, Format::Coder, true);
-    assert!(Arc::ptr_eq(&messages, &request.messages));
+    assert!(history.fresh.is_shared_with(&request.history.fresh));
 }
 
 // ---- definitions ----
@@ -535,8 +623,8 @@ fn the_whole_schema_is_in_the_system_text() {
         [("qwen3.7-plus", Format::Coder), ("qwen3-max", Format::Hermes), ("qwen3-max", Format::Xml)]
     {
         let request = first_turn(model, format, vec![user("Hi")]);
-        let system = request.messages[0].text();
-        assert_eq!(request.messages[0].role, Role::System);
+        let system = request.history[0].text();
+        assert_eq!(request.history[0].role, Role::System);
         let lines: Vec<Value> =
             system.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let expected: Vec<Value> = tools()
@@ -556,10 +644,176 @@ fn the_whole_schema_is_in_the_system_text() {
     }
 }
 
+/// JSON as a client may write it: keys in any order and twice, numbers in any spelling.
+#[derive(Clone, Debug)]
+enum Written {
+    Token(&'static str),
+    Text(String),
+    Array(Vec<Written>),
+    Object(Vec<(String, Written)>),
+}
+
+impl Written {
+    /// With `blank` between all tokens.
+    fn push(&self, json: &mut String, blank: &str) {
+        let string = |text: &str| serde_json::to_string(text).expect("a string");
+        json.push_str(blank);
+        match self {
+            Self::Token(token) => json.push_str(token),
+            Self::Text(text) => json.push_str(&string(text)),
+            Self::Array(items) => {
+                json.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    json.push_str(if at > 0 { "," } else { "" });
+                    item.push(json, blank);
+                }
+                json.push_str(blank);
+                json.push(']');
+            }
+            Self::Object(members) => {
+                json.push('{');
+                for (at, (name, value)) in members.iter().enumerate() {
+                    json.push_str(if at > 0 { "," } else { "" });
+                    json.push_str(&format!("{blank}{}{blank}:", string(name)));
+                    value.push(json, blank);
+                }
+                json.push_str(blank);
+                json.push('}');
+            }
+        }
+        json.push_str(blank);
+    }
+
+    fn json(&self, blank: &str) -> String {
+        let mut json = String::new();
+        self.push(&mut json, blank);
+        json
+    }
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    const TOKENS: [&str; 9] =
+        ["true", "false", "null", "0", "-0", "1.10", "1E+2", "12345678901234567890123", "5e-1"];
+    let leaf = prop_oneof![
+        select(&TOKENS[..]).prop_map(Written::Token),
+        string().prop_map(Written::Text),
+        "[ ,:{}\\[\\]\"\\\\é\n]{0,6}".prop_map(Written::Text),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let member = (prop_oneof![key(), Just("properties".to_owned())], inner.clone());
+        prop_oneof![vec(inner, 0..4).prop_map(Written::Array), members(member)]
+    })
+}
+
+fn members(member: impl Strategy<Value = (String, Written)>) -> impl Strategy<Value = Written> {
+    vec(member, 0..5).prop_map(Written::Object)
+}
+
+/// The definitions as a model sees them.
+fn shown(model: &str, format: Format, function: FunctionTool) -> String {
+    let mut request = ChatRequest::new(model, vec![user("Hi")]);
+    request.tools = Arc::new(vec![Tool::Function(function)]);
+    rewrite(&mut request, format, true);
+    request.history[0].text().to_string()
+}
+
+proptest! {
+    #[test]
+    fn the_line_of_a_function_says_what_the_client_wrote(
+        name in string(),
+        description in proptest::option::of(string()),
+        schema in prop_oneof![written(), members((key(), written()))],
+        strict in proptest::option::of(any::<bool>()),
+        extra in vec(("[a-z]{1,3}é", written()), 0..3),
+        blank in select(&["", " ", "\n\t ", "\r\n"][..]),
+    ) {
+        let mut function = FunctionTool::new(name.clone(), json(&schema.json(blank)));
+        function.description = description.clone().map(Into::into);
+        function.strict = strict;
+        function.extra = extra.iter().map(|(key, value)| (key, json(&value.json(blank)))).collect();
+        let text = shown("qwen3-max", Format::Hermes, function);
+        let lines: Vec<&str> = text.split('\n').filter(|line| line.starts_with("{\"type\"")).collect();
+        prop_assert_eq!(lines.len(), 1, "it is one line: {}", text);
+        // It parses back to the same, and the order and the spelling are the client's.
+        let line: Value = serde_json::from_str(lines[0]).expect("JSON");
+        let function = &line["function"];
+        prop_assert_eq!(&function["name"], &Value::from(name));
+        prop_assert_eq!(function.get("description").cloned(), description.map(Value::from));
+        prop_assert_eq!(function.get("strict").cloned(), strict.map(Value::from));
+        let expected: Value = serde_json::from_str(&schema.json(" ")).expect("JSON");
+        prop_assert_eq!(&function["parameters"], &expected);
+        let parameters = format!(r#""parameters":{}"#, schema.json(""));
+        prop_assert!(lines[0].contains(&parameters), "{} is not in {}", parameters, lines[0]);
+        for (key, value) in &extra {
+            let value = value.json("");
+            let field = format!(",{}:{value}", serde_json::to_string(key).expect("a string"));
+            prop_assert!(lines[0].contains(&field), "{} is not in {}", field, lines[0]);
+        }
+    }
+
+    /// Qwen3-Coder's list has the same names and values as tags, in the client's order.
+    #[test]
+    fn the_tags_of_a_function_follow_the_clients_order(
+        properties in vec(("[a-z]{1,6}", vec(("[a-z]{1,6}X", written()), 0..4)), 0..4),
+        keys in vec(("[a-z]{1,6}Y", written()), 0..3),
+        blank in select(&["", " ", "\n\t "][..]),
+    ) {
+        let object = |fields: &[(String, Written)]| Written::Object(fields.to_vec());
+        let declared =
+            properties.iter().map(|(name, fields)| (name.clone(), object(fields))).collect();
+        let mut schema = keys.clone();
+        schema.push(("properties".to_owned(), Written::Object(declared)));
+        let function = FunctionTool::new("f", json(&object(&schema).json(blank)));
+        let text = shown("qwen3-coder-plus", Format::Coder, function);
+
+        let tag = |(key, value): &(String, Written)| match value {
+            Written::Text(text) => format!("\n<{key}>{text}</{key}>"),
+            other => format!("\n<{key}>{}</{key}>", other.json("")),
+        };
+        let mut expected = String::from("<function>\n<name>f</name>\n<parameters>");
+        for (name, fields) in &properties {
+            expected.push_str(&format!("\n<parameter>\n<name>{name}</name>"));
+            expected.extend(fields.iter().map(tag));
+            expected.push_str("\n</parameter>");
+        }
+        expected.extend(keys.iter().map(tag));
+        expected.push_str("\n</parameters>\n</function>");
+        prop_assert!(text.contains(&expected), "{} is not in {}", expected, text);
+    }
+}
+
+#[test]
+fn a_function_without_parameters_takes_an_empty_object() {
+    let text = shown("m", Format::Hermes, FunctionTool::without_parameters("now"));
+    let line = r#"{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}"#;
+    assert!(text.contains(&format!("\n{line}\n")), "{text}");
+}
+
+#[test]
+fn qwen3_coder_is_shown_the_types_first() {
+    let schema = r#"{"type": "object", "properties": {
+        "a": {"items": {"b": 1, "a": 1.0E5}, "name": "n", "description": "D", "type": "array"},
+        "b": true
+    }, "properties": {"c": false, "a": {"minimum": 1.10, "type": ["integer", "null"]}}}"#;
+    let text = shown("qwen3-coder-plus", Format::Coder, FunctionTool::new("f", json(schema)));
+    let expected = "<parameters>\n<parameter>\n<name>c</name>\n<schema>false</schema>\n</parameter>\n\
+        <parameter>\n<name>a</name>\n<type>[\"integer\",\"null\"]</type>\n<minimum>1.10</minimum>\n\
+        </parameter>\n</parameters>";
+    assert!(text.contains(expected), "of properties that stand twice the last count: {text}");
+
+    let schema =
+        schema.split(", \"properties\": {\"c\"").next().expect("the first").to_owned() + "}";
+    let text = shown("qwen3-coder-plus", Format::Coder, FunctionTool::new("f", json(&schema)));
+    let expected = "<name>a</name>\n<type>array</type>\n<description>D</description>\n\
+        <items>{\"b\":1,\"a\":1.0E5}</items>\n<schema_name>n</schema_name>\n</parameter>\n<parameter>\n\
+        <name>b</name>\n<schema>true</schema>\n</parameter>";
+    assert!(text.contains(expected), "{text}");
+}
+
 #[test]
 fn qwen3_coder_gets_its_own_list() {
     let request = first_turn("qwen3-coder-plus", Format::Coder, vec![user("Hi")]);
-    let system = request.messages[0].text();
+    let system = request.history[0].text();
     for part in [
         "<tools>\n<function>\n<name>write</name>\n<parameters>\n<parameter>\n<name>path</name>\n\
          <type>string</type>\n</parameter>",
@@ -582,7 +836,7 @@ fn each_format_shows_its_own_call() {
         (Format::Xml, "<name_of_the_function>\n<name_of_a_parameter>"),
     ] {
         let request = first_turn("m", format, vec![user("Hi")]);
-        assert!(request.messages[0].text().contains(shown));
+        assert!(request.history[0].text().contains(shown));
     }
 }
 
@@ -596,17 +850,17 @@ fn definitions_join_the_first_instruction_in_the_templates_order() {
         ]
     };
     let request = first_turn("qwen3-coder-plus", Format::Coder, messages());
-    assert!(request.messages[0].text().starts_with("Be brief.\n\n# Tools\n"));
-    assert_eq!(request.messages.len(), 3);
-    assert_eq!(request.messages[2].text(), "!");
+    assert!(request.history[0].text().starts_with("Be brief.\n\n# Tools\n"));
+    assert_eq!(request.history.len(), 3);
+    assert_eq!(request.history[2].text(), "!");
     let request = first_turn("qwen3.5-plus", Format::Coder, messages());
-    assert!(request.messages[0].text().ends_with("\n\nBe brief."));
-    assert_eq!(request.messages[0].role, Role::Developer);
+    assert!(request.history[0].text().ends_with("\n\nBe brief."));
+    assert_eq!(request.history[0].role, Role::Developer);
 
     let mut parts = messages();
     parts[0].content = Some(Content::Parts(vec![Part::new(PartKind::Text("Be brief.".into()))]));
     let request = first_turn("qwen3-max", Format::Hermes, parts);
-    assert!(request.messages[0].text().starts_with("Be brief.\n\n# Tools\n"));
+    assert!(request.history[0].text().starts_with("Be brief.\n\n# Tools\n"));
 }
 
 #[test]
@@ -617,7 +871,7 @@ fn later_turns_and_requests_without_tools_define_nothing() {
     assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
 
     let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
-    request.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}))]);
+    request.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     request.tool_choice = Some(ToolChoice::Required);
     rewrite(&mut request, Format::Hermes, true);
     assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
@@ -632,7 +886,7 @@ fn line(choice: Option<ToolChoice>, parallel: Option<bool>, first: bool) -> Stri
     request.tool_choice = choice;
     request.parallel_tool_calls = parallel;
     rewrite(&mut request, Format::Hermes, first);
-    let text = request.messages.last().expect("a message").text();
+    let text = request.history.last().expect("a message").text();
     text.strip_prefix("Hi").expect("the question comes first").to_owned()
 }
 
@@ -640,8 +894,9 @@ fn line(choice: Option<ToolChoice>, parallel: Option<bool>, first: bool) -> Stri
 fn choices_are_said_behind_the_question_on_every_turn() {
     let named = || Some(ToolChoice::Function("now".into()));
     let allowed = |mode: &str| {
-        Some(ToolChoice::Other(json!({"type": "allowed_tools", "allowed_tools": {
-            "mode": mode, "tools": [{"type": "function", "function": {"name": "now"}}]}})))
+        let choice = json!({"type": "allowed_tools", "allowed_tools": {
+            "mode": mode, "tools": [{"type": "function", "function": {"name": "now"}}]}});
+        Some(ToolChoice::Other(choice.into()))
     };
     for first in [true, false] {
         for (choice, parallel, expected) in [
@@ -663,7 +918,7 @@ fn choices_are_said_behind_the_question_on_every_turn() {
             ),
             (
                 Some(ToolChoice::Other(
-                    json!({"type": "function", "function": {"name": "now"}, "vendor": 1}),
+                    json!({"type": "function", "function": {"name": "now"}, "vendor": 1}).into(),
                 )),
                 None,
                 "Call the function now in this reply, and no other.",
@@ -674,7 +929,17 @@ fn choices_are_said_behind_the_question_on_every_turn() {
                 Some(false),
                 "Call exactly one function in this reply, and only out of these: now.",
             ),
-            (Some(ToolChoice::Other(json!({"type": "new"}))), None, ""),
+            // As the responses API has it, and with what is no name left out.
+            (
+                Some(ToolChoice::Other(json(
+                    r#"{ "tools" : [ {"type":"function","name":"now"}, 5, {"name":5}, {},
+                    {"name":"a\u0062"} ], "mode":"auto", "type":"allowed_tools" }"#,
+                ))),
+                None,
+                "Call only functions out of these in this reply: now, ab.",
+            ),
+            (Some(ToolChoice::Other(json(r#"{"type": "allowed_tools", "tools": 1}"#))), None, ""),
+            (Some(ToolChoice::Other(json!({"type": "new"}).into())), None, ""),
         ] {
             let expected =
                 if expected.is_empty() { String::new() } else { format!("\n\n{expected}") };
@@ -691,7 +956,7 @@ fn a_choice_does_not_stand_in_a_message_of_results() {
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Required);
     rewrite(&mut request, Format::Coder, false);
-    assert_eq!(request.messages[1].text(), "<tool_response>\nx\n</tool_response>");
+    assert_eq!(request.history[1].text(), "<tool_response>\nx\n</tool_response>");
     assert_eq!(
         texts(&request)[2],
         (Role::User, "Call at least one function in this reply.".to_owned())

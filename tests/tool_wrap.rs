@@ -724,6 +724,12 @@ async fn the_request_decides_about_the_names() {
     let known = answer(ToolWrapLayer::new(), request(ROO_PROMPT), events()).await;
     let known = Answer::collect(futures_util::stream::iter(known)).await.unwrap();
     assert_eq!(known.text, call);
+    // On a later turn the prompt is among what the chat has seen.
+    let mut later = request(ROO_PROMPT);
+    later.history.mark_seen(1);
+    let known = answer(ToolWrapLayer::new(), later, events()).await;
+    let known = Answer::collect(futures_util::stream::iter(known)).await.unwrap();
+    assert_eq!(known.text, call);
     let unknown = answer(ToolWrapLayer::new(), request("Be brief."), events()).await;
     let unknown = Answer::collect(futures_util::stream::iter(unknown)).await.unwrap();
     assert_eq!(unknown.text, completed(call, call));
@@ -918,10 +924,10 @@ impl Feed {
 #[tokio::test]
 async fn a_request_passes_unchanged() {
     let mut sent = request(ROO_PROMPT);
-    sent.tools = Arc::new(vec![Tool::Other(serde_json::json!({"type": "web_search"}))]);
-    let messages = Arc::clone(&sent.messages);
+    sent.tools = Arc::new(vec![Tool::Other(serde_json::json!({"type": "web_search"}).into())]);
+    let history = sent.history.clone();
     let inner = service_fn(move |request: Request<ChatRequest>| {
-        assert!(Arc::ptr_eq(&request.body().messages, &messages));
+        assert!(request.body().history.fresh.is_shared_with(&history.fresh));
         assert_eq!(request.body().tools.len(), 1);
         async { Ok::<_, Error>(Response::new(futures_util::stream::iter([text("x")]))) }
     });

@@ -29,8 +29,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Content, Conversation, FinishReason, Message, Part,
-        PartKind, Role,
+        Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
+        Part, PartKind, Role,
     },
     qwen::QwenWebLayer,
 };
@@ -151,7 +151,7 @@ fn hello() -> ChatRequest {
 
 fn continued() -> ChatRequest {
     let mut request = hello();
-    request.conversation = Some(Conversation::new("c-9").with_parent("r-0").with_account("ann"));
+    request.destination = Conversation::new("c-9").with_parent("r-0").with_account("ann").into();
     request
 }
 
@@ -209,7 +209,7 @@ async fn a_later_turn_goes_on_from_its_parent() {
 async fn a_given_chat_without_a_parent_goes_on_from_the_root() {
     let upstream = Upstream::streaming(transcript());
     let mut request = hello();
-    request.conversation = Some(Conversation::new("c-9"));
+    request.destination = Conversation::new("c-9").into();
     upstream.clone().ask(request).await.unwrap();
     let got = upstream.got();
     assert_eq!(got.len(), 1);
@@ -218,10 +218,10 @@ async fn a_given_chat_without_a_parent_goes_on_from_the_root() {
 }
 
 #[tokio::test]
-async fn a_conversation_without_a_chat_only_names_the_account() {
+async fn a_new_chat_belongs_to_the_account_that_is_wished_for() {
     let upstream = Upstream::streaming(transcript());
     let mut request = hello();
-    request.conversation = Some(Conversation::new("").with_account("ann"));
+    request.destination = Destination::NewChat { account: Some("ann".into()) };
     let answer = upstream.clone().ask(request).await.unwrap();
     assert_eq!(upstream.got().len(), 2);
     let want = Conversation::new("c-1").with_parent("r-1").with_account("ann");
@@ -233,7 +233,7 @@ async fn a_chat_id_cannot_add_to_the_query() {
     for id in ["c&chat_id=x", "c d", "é", "c#", &"c".repeat(300)] {
         let upstream = Upstream::streaming(transcript());
         let mut request = hello();
-        request.conversation = Some(Conversation::new(id));
+        request.destination = Conversation::new(id).into();
         let error = upstream.clone().ask(request).await.expect_err("refused");
         assert_eq!(error.param(), Some("conversation.chat_id"));
         assert!(upstream.got().is_empty());

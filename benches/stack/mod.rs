@@ -166,7 +166,7 @@ pub(crate) fn answer(
         .layer(OpenAiLayer::new())
         .layer(SessionLayer::new(MemoryStore::default()))
         .layer(DedupLayer::new())
-        .layer(ToolCallLayer::new())
+        .layer(ToolCallLayer::prompted())
         .layer(QwenWebLayer::new().stop_on_drop(false))
         .service(Wire { pieces, waits });
     let request = json!({

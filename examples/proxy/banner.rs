@@ -7,7 +7,8 @@ use std::{
 
 use tower_qwen::auth::CredentialKind;
 
-use tower_qwen::{emulator::Kind, qwen::compatible::Server};
+use tower_qwen::qwen::compatible::Server;
+use tower_qwen_emulator::Kind;
 
 use super::config::{Config, Tools, Upstream, UpstreamConfig};
 

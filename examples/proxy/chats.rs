@@ -153,14 +153,14 @@ impl Chats {
     /// it must be known as the tenant's own.
     pub(crate) async fn delete(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
         let deletions = self.deletions()?;
-        let known = self.store.find(&[Key::of_chat(tenant, id)]).await.map_err(failed)?;
+        let known = self.store.find(&Key::of_chat(tenant, id)).await.map_err(failed)?;
         if self.shared(tenant) && known.is_none() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no chat `{id}` of this key is remembered here"),
             ));
         }
-        let account = known.and_then(|found| found.record.conversation.account);
+        let account = known.and_then(|record| record.conversation.account);
         self.delete_in(&deletions, tenant, id, account.map(|account| account.to_string())).await
     }
 

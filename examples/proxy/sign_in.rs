@@ -9,7 +9,8 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::Full;
 use tower::{BoxError, ServiceExt, service_fn};
-use tower_qwen::{auth::TokenClient, emulator::Emulator, qwen::QwenUpstream};
+use tower_qwen::{auth::TokenClient, qwen::QwenUpstream};
+use tower_qwen_emulator::Emulator;
 
 /// The host whose sessions are renewed at a host of their own (A2.3).
 const WEB_HOST: &str = "chat.qwen.ai";

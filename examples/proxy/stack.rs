@@ -18,7 +18,6 @@ use tower_qwen::{
     Error,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
-    emulator::{Emulator, Kind, ReplayError},
     openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
     qwen::{
         Anonymous, QwenUpstream, QwenWebLayer,
@@ -29,6 +28,7 @@ use tower_qwen::{
     sse::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
+use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
 use super::{
     chats::{self, Chats},
@@ -88,7 +88,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     if let Some(url) = &sessions.redis {
         // The message of a bad URL must not hold the URL, which may hold a password.
         let url = url.expose_secret();
-        let store = tower_qwen::session::RedisStore::new(url).map_err(|_| {
+        let store = tower_qwen::session::RedisStore::builder(url).map_err(|_| {
             let tls = if url.starts_with("rediss:") {
                 ", or this build speaks no TLS with Redis; build it with \
                  --features redis,redis/tokio-rustls-comp"
@@ -97,7 +97,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
             };
             format!("--redis: it is not a URL such as redis://127.0.0.1:6379/0{tls}")
         })?;
-        return Ok(Arc::new(store.with_ttl(sessions.ttl)));
+        return Ok(Arc::new(store.ttl(sessions.ttl).build()));
     }
     debug_assert!(sessions.redis.is_none(), "options that ask for it were refused");
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
@@ -110,7 +110,7 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             let emulator = emulator(*emulated, recording.as_ref());
             let emulator = emulator.map_err(|error| format!("--replay: {error}"))?;
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
-            Ok(match emulated.server() {
+            Ok(match server(*emulated) {
                 None => web(emulator, config, desk, store),
                 Some(server) => compatible(emulator, server, config, desk),
             })
@@ -221,7 +221,7 @@ where
     let edge = edge.layer(DedupLayer::new());
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
-            route(edge.layer(ToolCallLayer::new()).layer(web).service(upstream.clone()))
+            route(edge.layer(ToolCallLayer::prompted()).layer(web).service(upstream.clone()))
         }
         Tools::Xml => xml.clone(),
         Tools::Off => route(edge.layer(web).service(upstream.clone())),
@@ -264,9 +264,9 @@ where
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
     let (chat, completions) = match config.tools {
-        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native().rescue(true)), typed),
+        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native_with_rescue()), typed),
         Tools::Native => (with(ToolCallLayer::native()), typed),
-        Tools::Prompt => (with(ToolCallLayer::new()), typed),
+        Tools::Prompt => (with(ToolCallLayer::prompted()), typed),
         Tools::Xml => (xml.clone(), typed),
         Tools::Off => {
             let lane = SseReframeLayer::new().layer(signed.clone());
@@ -306,6 +306,22 @@ fn emulator(emulated: Kind, recording: Option<&Bytes>) -> Result<Emulator, Repla
         Some(recording) => builder.replay(recording.clone())?.build(),
         // Words come as from a model, so that a person sees them stream.
         None => builder.pace(Emulator::DEMO_PACE).build(),
+    })
+}
+
+/// What the adapter calls an emulated server; `None` for the web API, which has an adapter of its
+/// own.
+fn server(emulated: Kind) -> Option<Server> {
+    Some(match emulated {
+        Kind::Web => return None,
+        Kind::Vllm => Server::Vllm,
+        Kind::SgLang => Server::SgLang,
+        Kind::Ollama => Server::Ollama,
+        Kind::LlamaCpp => Server::LlamaCpp,
+        Kind::DashScope => Server::DashScope,
+        Kind::Portal => Server::Portal,
+        // Another one speaks the OpenAI API too.
+        _ => Server::Generic,
     })
 }
 

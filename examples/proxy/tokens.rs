@@ -55,7 +55,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// That of an upstream without accounts.
     pub(crate) fn unmanned() -> Self {
-        let emulator = tower_qwen::emulator::Emulator::new();
+        let emulator = tower_qwen_emulator::Emulator::new();
         let client = super::sign_in::of_emulator(emulator);
         let upstream = "emulator".to_owned();
         Self { upstream, takes_sessions: true, client, models_url: None, pool: None }

@@ -10,7 +10,7 @@ use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{FunctionTool, Tool, ToolCall},
-    tool::{history::render_calls, prompt::Format},
+    tool::{history::render_calls, prompt::Format, schema::Toolset},
 };
 
 #[derive(Arbitrary, Debug)]
@@ -191,6 +191,7 @@ fuzz_target!(|input: Input<'_>| {
         "$defs": {"list": {"type": ["array", "null"]}, "loop": {"$ref": "#/$defs/loop"}},
     });
     let tools = [Tool::Function(FunctionTool::new("tool", schema))];
+    let toolset = Toolset::new(std::sync::Arc::new(tools.to_vec()));
     let mut calls = Vec::new();
     let mut expected = Vec::new();
     for call in &input.calls {
@@ -204,7 +205,7 @@ fuzz_target!(|input: Input<'_>| {
         expected.push((name.to_owned(), arguments));
     }
     for format in [Format::Coder, Format::Hermes, Format::Xml] {
-        let text = render_calls(&calls, format, &tools);
+        let text = render_calls(&calls, format, &toolset);
         for calls in [read(&text, &tools), scan(&text, &tools)] {
             let got: Vec<(String, Value)> = calls
                 .into_iter()

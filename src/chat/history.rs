@@ -57,6 +57,11 @@ impl Messages {
         self.list().get_mut(index).map(Arc::make_mut)
     }
 
+    /// The last message, to change it; see [`get_mut`](Messages::get_mut).
+    pub fn last_mut(&mut self) -> Option<&mut Message> {
+        self.get_mut(self.len().checked_sub(1)?)
+    }
+
     /// Puts what `replace` gives for a message in its place; what it gives `None` for stays
     /// shared.
     pub fn replace_each(&mut self, mut replace: impl FnMut(&Message) -> Option<Message>) {
@@ -381,5 +386,8 @@ mod tests {
         list.replace_each(|message| (message.text() == "b").then(|| Message::new(Role::User, "B")));
         assert_eq!(texts(&list), ["a", "B", "c"]);
         assert!(Arc::ptr_eq(&list[0], &kept[0]));
+        list.last_mut().expect("three").name = Some("n".into());
+        assert_eq!((list[2].name.as_deref(), kept[2].name.as_deref()), (Some("n"), None));
+        assert!(Arc::ptr_eq(&list[0], &kept[0]) && empty.last_mut().is_none());
     }
 }

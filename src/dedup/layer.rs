@@ -9,7 +9,7 @@ pub struct DedupLayer {
 }
 
 impl DedupLayer {
-    /// A layer that goes by [`ChatParts::seen`](crate::chat::ChatParts::seen).
+    /// A layer that goes by what the history says is [`seen`](crate::chat::History::seen).
     #[must_use]
     pub const fn new() -> Self {
         Self { after_last_answer: false }

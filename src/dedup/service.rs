@@ -4,7 +4,7 @@ use http::Request;
 use tower_service::Service;
 use tracing::debug;
 
-use super::Plan;
+use super::plan::{self, Plan};
 use crate::chat::ChatRequest;
 
 /// Leaves out of a request what its conversation holds already.
@@ -52,12 +52,14 @@ where
 
     fn call(&mut self, mut request: Request<ChatRequest>) -> S::Future {
         let chat = request.body_mut();
-        let plan =
-            if self.after_last_answer { Plan::after_last_answer(chat) } else { Plan::new(chat) };
+        if self.after_last_answer {
+            plan::see_answered(chat);
+        }
+        let plan = Plan::new(chat);
         match plan {
             Plan::Whole => {}
-            Plan::Rest { seen } => {
-                let sent = chat.messages.len() - seen;
+            Plan::Fresh => {
+                let (seen, sent) = (chat.history.seen.len(), chat.history.fresh.len());
                 debug!(seen, sent, "the chat gets what it has not seen");
                 metrics::counter!("tower_qwen_dedup_messages_total", "result" => "left_out")
                     .increment(seen as u64);
@@ -80,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        chat::{Conversation, Message, Role},
+        chat::{Conversation, Destination, Message, Role},
         dedup::DedupLayer,
     };
 
@@ -99,8 +101,8 @@ mod tests {
             Message::new(Role::User, "three"),
         ];
         let mut chat = ChatRequest::new("m", messages);
-        chat.conversation = Some(Conversation::new("c").with_parent("p"));
-        chat.seen = seen;
+        chat.destination = Conversation::new("c").with_parent("p").into();
+        chat.history.mark_seen(seen);
         chat
     }
 
@@ -108,22 +110,22 @@ mod tests {
     async fn a_known_conversation_gets_what_is_new() {
         let whole = chat(2);
         let sent = sent(DedupLayer::new(), whole.clone()).await;
-        assert_eq!(sent.messages[..], whole.messages[2..]);
-        assert_eq!((&sent.conversation, sent.seen), (&whole.conversation, 0));
+        assert_eq!(sent.history.fresh, whole.history.fresh);
+        assert!(sent.history.seen.is_empty());
+        assert_eq!(sent.destination, whole.destination);
     }
 
     #[tokio::test]
     async fn without_a_conversation_the_very_same_history_goes_on() {
-        let mut whole = chat(2);
-        whole.conversation = None;
+        let mut whole = chat(0);
+        whole.destination = Destination::NEW;
         let sent = sent(DedupLayer::new(), whole.clone()).await;
-        assert!(std::sync::Arc::ptr_eq(&sent.messages, &whole.messages));
-        assert_eq!(sent.seen, 0);
+        assert!(sent.history.fresh.is_shared_with(&whole.history.fresh));
     }
 
     #[tokio::test]
     async fn alone_it_can_go_by_the_last_answer() {
-        assert_eq!(sent(DedupLayer::new(), chat(0)).await.messages.len(), 3);
-        assert_eq!(sent(DedupLayer::new().after_last_answer(), chat(0)).await.messages.len(), 1);
+        assert_eq!(sent(DedupLayer::new(), chat(0)).await.history.len(), 3);
+        assert_eq!(sent(DedupLayer::new().after_last_answer(), chat(0)).await.history.len(), 1);
     }
 }

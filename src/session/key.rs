@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::chat::{
-    ChatEvent, ChatRequest, Content, Extra, Message, Part, PartKind, Role, Tenant, Text, Tool,
+    ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Text, Tool,
     ToolChoice,
 };
 
@@ -21,10 +21,36 @@ pub(super) type Digest = [u8; 32];
 /// What stands for "there is none" where a digest is expected; no known text has this SHA-256.
 const NOTHING: Digest = [0; 32];
 
-/// The key of one history of one tenant: a link of a [`KeyChain`].
+/// What one history of one tenant is known by.
 ///
 /// Two histories have the same key only if they are the same tenant's, for the same model, with
-/// the same tools, and alike message by message in the sense of [`KeyChain`].
+/// the same tools, and alike message by message. A version of this crate in which other histories
+/// are alike has other keys, so it never finds what it would read differently.
+///
+/// # What is alike
+///
+/// The tenant, the model and the tools on offer count. The tools do because they are told to the
+/// model once, with the first message of a chat (A14), so a history with other tools cannot go on
+/// in that chat; their order and the order of their keys do not matter, and `tool_choice: none` is
+/// as good as no tools. Of each message count:
+///
+/// - the role; `developer` is `system`, its older name;
+/// - the text, whether it comes as a string or in parts. White space at its end does not count,
+///   and in an assistant's message none at its beginning either: clients trim answers, and
+///   upstream has them as they were;
+/// - images, audio, files and other parts, by their content and where in the text they stand;
+/// - the participant's name;
+/// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
+///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
+///   longer than 256 KiB or hold a number beyond 64 bits are compared byte by byte; none at all
+///   are `{}`. Ids do not count;
+/// - of a tool's result, which call of the answer before it it belongs to.
+///
+/// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
+/// not count.
+///
+/// Every field is hashed with its length or as a digest of fixed length, so no two histories
+/// that differ can run together into one input of the hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     tenant: TenantTag,
@@ -44,6 +70,18 @@ impl Key {
         Self { tenant: TenantTag::new(tenant), digest }
     }
 
+    /// The key under which an answer is known by the id that upstream gave it, for clients that
+    /// name the answer which they go on from and send only what is new
+    /// ([`Record::response_id`](super::Record::response_id)).
+    #[must_use]
+    pub fn of_response(tenant: &Tenant, response_id: &str) -> Self {
+        let digest = Fields::new(b"tower-qwen response")
+            .field(tenant.digest())
+            .field(response_id.as_bytes())
+            .finish();
+        Self { tenant: TenantTag::new(tenant), digest }
+    }
+
     /// The mark of the tenant that the key belongs to, the same for all its keys.
     ///
     /// For stores that must find everything of one tenant; the key as a whole is what is looked
@@ -53,10 +91,15 @@ impl Key {
         self.tenant
     }
 
-    /// The SHA-256 of the history, in which the tenant is counted too.
+    /// The key as bytes: the eight of [`tenant`](Self::tenant), by which keys can be grouped, and
+    /// then 32 that are the same for no other history of any tenant.
     #[must_use]
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub fn to_bytes(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let (tenant, digest) = bytes.split_at_mut(8);
+        tenant.copy_from_slice(&self.tenant.0);
+        digest.copy_from_slice(&self.digest);
+        bytes
     }
 }
 
@@ -116,8 +159,7 @@ impl ChatKey {
     }
 
     /// The key that these bytes are.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
@@ -150,52 +192,28 @@ impl fmt::Display for Short<'_> {
 }
 
 /// A SHA-256 chain over the messages of a history, one link a message, so that every prefix has
-/// its [`Key`] after one pass.
-///
-/// # What is alike
-///
-/// The chain starts from the tenant, the model and the tools on offer. The tools are in it
-/// because they are told to the model once, with the first message of a chat (A14), so a history
-/// with other tools cannot go on in that chat; their order and the order of their keys do not
-/// matter, and `tool_choice: none` is as good as no tools. Of each message count:
-///
-/// - the role; `developer` is `system`, its older name;
-/// - the text, whether it comes as a string or in parts. White space at its end does not count,
-///   and in an assistant's message none at its beginning either: clients trim answers, and
-///   upstream has them as they were;
-/// - images, audio, files and other parts, by their content and where in the text they stand;
-/// - the participant's name;
-/// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
-///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
-///   longer than [`ARGUMENTS_LIMIT`] or hold a number beyond 64 bits are compared byte by byte;
-///   none at all are `{}`. Ids do not count;
-/// - of a tool's result, which call of the answer before it it belongs to.
-///
-/// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
-/// not count.
-///
-/// Every field is hashed with its length or as a digest of fixed length, so no two histories
-/// that differ can run together into one input of the hash.
+/// its [`Key`] after one pass. [`Key`] says what counts.
 ///
 /// ```
 /// use tower_qwen::{
-///     chat::{ChatRequest, Message, Role},
-///     session::KeyChain,
+///     chat::{ChatRequest, Message, Role, Tenant},
+///     session::internals::KeyChain,
 /// };
 ///
+/// let tenant = Tenant::from_digest([1; 32]);
 /// let first = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-/// let mut chain = KeyChain::new(&first);
-/// chain.push(&first.messages[0]);
+/// let mut chain = KeyChain::new(&tenant, &first);
+/// chain.push(&first.history[0]);
 /// let known = chain.key();
 ///
 /// let next = ChatRequest::new(
 ///     "qwen3-max",
 ///     vec![Message::new(Role::User, "Hello\n"), Message::new(Role::Assistant, "Hi!")],
 /// );
-/// let mut chain = KeyChain::new(&next);
-/// chain.push(&next.messages[0]);
+/// let mut chain = KeyChain::new(&tenant, &next);
+/// chain.push(&next.history[0]);
 /// assert_eq!(chain.key(), known);
-/// chain.push(&next.messages[1]);
+/// chain.push(&next.history[1]);
 /// assert_ne!(chain.key(), known);
 /// ```
 #[derive(Clone)]
@@ -206,19 +224,19 @@ pub struct KeyChain {
 }
 
 impl KeyChain {
-    /// The chain before the first message, for the tenant, the model and the tools of `request`.
+    /// The chain before the first message, for `tenant` and the model and tools of `request`.
     #[must_use]
-    pub fn new(request: &ChatRequest) -> Self {
+    pub fn new(tenant: &Tenant, request: &ChatRequest) -> Self {
         let tools = match request.tool_choice {
             Some(ToolChoice::None) => NOTHING,
             _ => tools_digest(&request.tools),
         };
         let digest = Fields::new(b"tower-qwen session 1")
-            .field(request.tenant.digest())
+            .field(tenant.digest())
             .field(request.model.as_bytes())
             .field(&tools)
             .finish();
-        let key = Key { tenant: TenantTag::new(&request.tenant), digest };
+        let key = Key { tenant: TenantTag::new(tenant), digest };
         Self { key, calls: Vec::new() }
     }
 
@@ -227,8 +245,8 @@ impl KeyChain {
     /// Such a chat may hold more than the client's messages say, so these histories never meet
     /// those of [`new`](Self::new).
     #[must_use]
-    pub fn within_chat(request: &ChatRequest, chat_id: &str) -> Self {
-        let mut chain = Self::new(request);
+    pub fn within_chat(tenant: &Tenant, request: &ChatRequest, chat_id: &str) -> Self {
+        let mut chain = Self::new(tenant, request);
         chain.key.digest = Fields::new(b"tower-qwen own chat")
             .field(&chain.key.digest)
             .field(chat_id.as_bytes())
@@ -310,16 +328,17 @@ impl fmt::Debug for KeyChain {
 ///
 /// ```
 /// use tower_qwen::{
-///     chat::{ChatEvent, ChatRequest, Message, Role},
-///     session::KeyChain,
+///     chat::{ChatEvent, ChatRequest, Message, Role, Tenant},
+///     session::internals::KeyChain,
 /// };
 ///
+/// let tenant = Tenant::from_digest([1; 32]);
 /// let request = ChatRequest::new("qwen3-max", vec![]);
-/// let mut answer = KeyChain::new(&request).answer();
+/// let mut answer = KeyChain::new(&tenant, &request).answer();
 /// answer.push(&ChatEvent::Text("Hel".into()));
 /// answer.push(&ChatEvent::Text("lo \n".into()));
 ///
-/// let mut chain = KeyChain::new(&request);
+/// let mut chain = KeyChain::new(&tenant, &request);
 /// chain.push(&Message::new(Role::Assistant, "Hello"));
 /// assert_eq!(answer.finish(), Some(chain.key()));
 /// ```
@@ -584,9 +603,10 @@ fn media_digest(part: &Part) -> Digest {
             .optional(data.as_deref())
             .optional(name.as_deref()),
         PartKind::Video { url } => Fields::new(b"video").field(url.as_bytes()),
+        PartKind::ToolReference { name } => Fields::new(b"tool reference").field(name.as_bytes()),
         PartKind::Other(fields) => {
             let mut hash = Fields::new(b"other");
-            put_object(&mut hash.0, fields);
+            put_json(&mut hash.0, &fields.into());
             hash
         }
         // Counted with the text.
@@ -611,7 +631,7 @@ fn arguments_digest(arguments: &str) -> Digest {
     let meaning = if arguments.len() > ARGUMENTS_LIMIT {
         None
     } else if arguments.trim().is_empty() {
-        Some(Value::Object(Extra::new()))
+        Some(Value::Object(Map::new()))
     } else {
         serde_json::from_str::<Value>(arguments).ok().filter(is_exact)
     };
@@ -668,17 +688,31 @@ fn tool_digest(tool: &Tool) -> Digest {
                 Some(false) => 1,
                 Some(true) => 2,
             }]);
-            put_value(&mut hash.0, function.parameters.as_ref().unwrap_or(&Value::Null));
-            put_object(&mut hash.0, &function.extra);
+            match &function.parameters {
+                Some(parameters) => put_json(&mut hash.0, parameters),
+                None => put_value(&mut hash.0, &Value::Null),
+            }
+            put_json(&mut hash.0, &(&function.extra).into());
             hash
         }
         Tool::Other(value) => {
             let mut hash = Fields::new(b"other");
-            put_value(&mut hash.0, value);
+            put_json(&mut hash.0, value);
             hash
         }
     }
     .finish()
+}
+
+/// What JSON means where it can be parsed, else how it is spelled.
+fn put_json(hash: &mut Sha256, json: &Json) {
+    match json.to_value() {
+        Ok(value) => put_value(hash, &value),
+        Err(_) => {
+            hash.update(b"r");
+            put(hash, json.as_str().as_bytes());
+        }
+    }
 }
 
 /// What a JSON value means: every kind has a mark, everything of variable length its length.
@@ -701,7 +735,7 @@ fn put_value(hash: &mut Sha256, value: &Value) {
     }
 }
 
-fn put_object(hash: &mut Sha256, fields: &Extra) {
+fn put_object(hash: &mut Sha256, fields: &Map<String, Value>) {
     hash.update(b"o");
     hash.update((fields.len() as u64).to_le_bytes());
     let mut sorted: Vec<(&String, &Value)> = fields.iter().collect();

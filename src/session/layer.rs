@@ -16,6 +16,16 @@ pub enum Contention {
     Replay,
 }
 
+impl Contention {
+    /// How long the second turn waits.
+    pub(super) const fn patience(self) -> Duration {
+        match self {
+            Self::Wait(patience) => patience,
+            Self::Replay => Duration::ZERO,
+        }
+    }
+}
+
 /// Puts [`Session`] in front of a service: stateless clients over stateful chats.
 ///
 /// The [module](super) says how it works. What can be set has good defaults:
@@ -37,7 +47,6 @@ pub struct SessionLayer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) contention: Contention,
-    pub(super) lease_limit: Duration,
     pub(super) busy_retries: u32,
     pub(super) busy_delay: Duration,
     pub(super) store_timeout: Duration,
@@ -57,7 +66,6 @@ impl SessionLayer {
             store,
             settings: Settings {
                 contention: Contention::Wait(Duration::from_secs(2)),
-                lease_limit: Duration::from_secs(10 * 60),
                 busy_retries: 3,
                 busy_delay: Duration::from_secs(2),
                 store_timeout: Duration::from_millis(500),
@@ -69,15 +77,6 @@ impl SessionLayer {
     #[must_use]
     pub fn contention(mut self, contention: Contention) -> Self {
         self.settings.contention = contention;
-        self
-    }
-
-    /// How long a turn may keep a chat to itself, 10 minutes by default. It matters only where a
-    /// process dies in the middle of an answer: should an answer take longer, upstream itself
-    /// refuses the next turn as busy.
-    #[must_use]
-    pub fn lease_limit(mut self, limit: Duration) -> Self {
-        self.settings.lease_limit = limit;
         self
     }
 

@@ -7,11 +7,10 @@ use std::{
 };
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tokio::time::Instant;
 
 use super::{
     key::{ChatKey, Key, TenantTag},
-    store::{Found, Owner, Record, SessionStore, StoreFuture},
+    store::{Found, Grant, Owner, Record, SessionStore, StoreFuture},
 };
 
 /// Sessions in this process's memory.
@@ -24,6 +23,8 @@ use super::{
 /// turns is at most some 40 MB. A conversation of *n* turns has *n* records, one a node of its
 /// tree, plus one for the chat.
 ///
+/// A lease lasts until it is given back: no turn outlives the process, and so does no lease.
+///
 /// It is lost with the process, and other processes do not see it; conversations are then
 /// replayed once. Behind a load balancer use `RedisStore` (feature `redis`).
 #[derive(Clone)]
@@ -35,8 +36,8 @@ struct Shared {
     records: Cache<Key, Arc<[u8]>>,
     /// Chats that were forgotten, for as long as a record of theirs may be left.
     forgotten: Cache<ChatKey, ()>,
-    /// Who has a chat, and until when if it ends by itself.
-    leases: Mutex<HashMap<ChatKey, (Owner, Option<Instant>)>>,
+    /// Who has a chat.
+    leases: Mutex<HashMap<ChatKey, Owner>>,
 }
 
 impl MemoryStore {
@@ -102,30 +103,26 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Shared {
-    fn find(&self, keys: &[Key]) -> Option<Found> {
-        keys.iter().enumerate().find_map(|(index, key)| {
-            let bytes = self.records.get(key)?;
-            let record = Record::decode(&bytes)?;
-            if self.forgotten.get(&record.chat).is_some() {
-                // The look-up counted as a use, which must not keep it past its tombstone.
-                self.records.invalidate(key);
-                return None;
-            }
-            Some(Found::new(index, record))
-        })
+    fn find(&self, key: &Key) -> Option<Record> {
+        let bytes = self.records.get(key)?;
+        let record = Record::decode(&bytes)?;
+        if self.forgotten.get(&record.chat).is_some() {
+            // The look-up counted as a use, which must not keep it past its tombstone.
+            self.records.invalidate(key);
+            return None;
+        }
+        Some(record)
     }
 
-    fn record(&self, records: &[(Key, Record)]) {
-        for (key, record) in records {
-            let Some(bytes) = record.encode() else { continue };
-            if self.forgotten.get(&record.chat).is_some() {
-                continue;
-            }
-            self.records.insert(*key, bytes.into());
-            // Once more, for a tombstone that came between: it must be younger than the record.
-            if self.forgotten.get(&record.chat).is_some() {
-                self.records.invalidate(key);
-            }
+    fn record(&self, key: &Key, record: &Record) {
+        let Some(bytes) = record.encode() else { return };
+        if self.forgotten.get(&record.chat).is_some() {
+            return;
+        }
+        self.records.insert(*key, bytes.into());
+        // Once more, for a tombstone that came between: it must be younger than the record.
+        if self.forgotten.get(&record.chat).is_some() {
+            self.records.invalidate(key);
         }
     }
 
@@ -144,28 +141,28 @@ impl Shared {
         }
     }
 
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> bool {
-        let now = Instant::now();
-        let mut leases = self.leases();
-        match leases.get(&chat) {
-            Some((other, until)) if *other != owner && until.is_none_or(|until| until > now) => {
-                false
-            }
-            _ => {
-                leases.insert(chat, (owner, now.checked_add(limit)));
-                true
-            }
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> Grant {
+        match *self.leases().entry(chat).or_insert(owner) {
+            holder if holder == owner => Grant::UntilReleased,
+            _ => Grant::Refused,
+        }
+    }
+
+    fn renew(&self, chat: ChatKey, owner: Owner) -> Grant {
+        match self.leases().get(&chat) {
+            Some(holder) if *holder == owner => Grant::UntilReleased,
+            _ => Grant::Refused,
         }
     }
 
     fn release(&self, chat: ChatKey, owner: Owner) {
         let mut leases = self.leases();
-        if leases.get(&chat).is_some_and(|(other, _)| *other == owner) {
+        if leases.get(&chat).is_some_and(|holder| *holder == owner) {
             leases.remove(&chat);
         }
     }
 
-    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<ChatKey, (Owner, Option<Instant>)>> {
+    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<ChatKey, Owner>> {
         // Nothing that is done under the lock leaves it half done.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,24 +170,47 @@ impl Shared {
 
 /// Every future is ready when it is made.
 impl SessionStore for MemoryStore {
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
-        Box::pin(ready(Ok(self.shared.find(keys))))
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
+        Box::pin(ready(Ok(self.shared.find(key))))
     }
 
-    fn record<'a>(
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
+        self.shared.record(key, record);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
+        self.shared.forgotten.insert(chat, ());
+        Box::pin(ready(Ok(())))
+    }
+
+    fn find_first<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        let known = |(index, key)| Some(Found::new(index, self.shared.find(key)?));
+        Box::pin(ready(Ok(keys.iter().enumerate().find_map(known))))
+    }
+
+    fn record_all<'a>(
         &'a self,
         records: &'a [(Key, Record)],
         lease: Option<(ChatKey, Owner)>,
     ) -> StoreFuture<'a, ()> {
-        self.shared.record(records);
+        records.iter().for_each(|(key, record)| self.shared.record(key, record));
         if let Some((chat, owner)) = lease {
             self.shared.release(chat, owner);
         }
         Box::pin(ready(Ok(())))
     }
 
-    fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
-        self.shared.forgotten.insert(chat, ());
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        Box::pin(ready(Ok(self.shared.acquire(chat, owner))))
+    }
+
+    fn renew(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        Box::pin(ready(Ok(self.shared.renew(chat, owner))))
+    }
+
+    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
+        self.shared.release(chat, owner);
         Box::pin(ready(Ok(())))
     }
 
@@ -200,15 +220,6 @@ impl SessionStore for MemoryStore {
 
     fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
         self.shared.forget_tenant(tenant);
-        Box::pin(ready(Ok(())))
-    }
-
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
-        Box::pin(ready(Ok(self.shared.acquire(chat, owner, limit))))
-    }
-
-    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
-        self.shared.release(chat, owner);
         Box::pin(ready(Ok(())))
     }
 }

@@ -2,6 +2,7 @@ use std::{
     error::Error as StdError,
     fmt,
     future::Future,
+    slice,
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,16 +24,23 @@ use tracing::{info, warn};
 
 use super::{
     key::{ChatKey, Key, TenantTag},
-    store::{Found, Owner, Record, SessionStore, StoreError, StoreFuture},
+    store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},
 };
 
-/// The first key that is there and whose chat was not forgotten; its time starts again.
+/// The first key that holds a record which can be read and whose chat was not forgotten; its time
+/// starts again.
+///
+/// Two things of a record are read here, both the same in all versions of this crate: the chat is
+/// in its first 16 bytes, and its version in the next. A record of a newer version is passed over
+/// where it lies, in the same round trip, so that during an upgrade an older proxy goes on from
+/// the longest history that it can read.
 static FIND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         for i, key in ipairs(KEYS) do
           local record = redis.call('GET', key)
-          if record then
+          local version = record and string.byte(record, 17)
+          if version and version >= 1 and version <= tonumber(ARGV[3]) then
             if redis.call('EXISTS', ARGV[2] .. string.sub(record, 1, 16)) == 0 then
               redis.call('PEXPIRE', key, ARGV[1])
               return {i - 1, record}
@@ -63,6 +71,17 @@ static RECORD: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Makes a lease last for its time again, for the owner that has it.
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        if redis.call('GET', KEYS[1]) == ARGV[1] then
+          return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+        end
+        return 0",
+    )
+});
+
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -76,29 +95,54 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// Sessions in a Redis server, for several proxies behind a load balancer (feature `redis`).
 ///
 /// A look-up is one round trip whatever the length of the history, and starts the record's hour
-/// ([`with_ttl`](Self::with_ttl)) again; so are a record together with the release of its lease,
-/// and every other operation but those on all of a tenant
+/// ([`ttl`](RedisStoreBuilder::ttl)) again; so are the records of an answer together with the
+/// release of its lease, and every other operation but those on all of a tenant
 /// ([`records`](SessionStore::records), [`forget_tenant`](SessionStore::forget_tenant)), which
 /// scan.
 ///
 /// The connection is made when it is first needed and made again when it breaks. No operation
-/// takes longer than the [time limit](Self::with_timeout), and after one that failed the server is
-/// left alone for half a second, in which all operations fail at once: a Redis that is away costs
-/// a replay of the history and no time; that it fails is said once, at WARN, and that it answers
-/// again at INFO. What it held when it died without saving is replayed too.
+/// takes longer than the [time limit](RedisStoreBuilder::timeout), and after one that failed the
+/// server is left alone for half a second, in which all operations fail at once: a Redis that is
+/// away costs a replay of the history and no time; that it fails is said once, at WARN, and that
+/// it answers again at INFO. What it held when it died without saving is replayed too.
+///
+/// A lease ends after 15 seconds ([`lease`](RedisStoreBuilder::lease)) unless the turn that has it
+/// renews it. It is given back even while the server is left alone; where that fails, the chat is
+/// free when the lease ends. So neither a proxy that dies nor a Redis that is away for a moment
+/// locks a chat for longer than that.
 ///
 /// It needs Redis 6 or later, or something that speaks like it, with Lua scripts; one server, or
 /// one that fails over behind one address, not a Redis Cluster. For `rediss:` URLs switch on a TLS
 /// feature of the crate `redis`, such as `tokio-rustls-comp`.
 ///
-/// It must be used inside a Tokio runtime with I/O and time.
+/// It must be used inside a Tokio runtime with I/O and time. Clones share the connection and all
+/// that was set.
+///
+/// # Several versions on one server
+///
+/// Proxies of different versions of this crate may share a server, as they do while they are
+/// replaced one by one. What they write stays apart where it must and is common where it can be:
+///
+/// - Leases and marks of forgotten chats are the same in all versions. Two proxies never answer in
+///   one chat at the same time because one of them is older, and a chat that one forgets is
+///   forgotten by all.
+/// - A record that an older version wrote is read. In one that a newer version wrote, fields that
+///   came later are passed over; a record that means something else now carries a higher version,
+///   is unknown to older proxies, and stays where it is. They go on from an earlier turn or replay
+///   the history, and never fail for it.
+/// - Where a version takes other histories for alike, its keys are others too ([`Key`]). A
+///   conversation that goes from an old proxy to a new one is then replayed once.
+/// - [`records`](SessionStore::records) gives what the version that is asked can read;
+///   [`forget_tenant`](SessionStore::forget_tenant) takes everything. To list or delete chats
+///   while versions are mixed, ask a proxy of the newest.
 ///
 /// ```no_run
 /// use std::time::Duration;
 /// use tower_qwen::session::{RedisStore, SessionLayer};
 ///
 /// # fn main() -> Result<(), tower_qwen::session::StoreError> {
-/// let store = RedisStore::new("redis://127.0.0.1:6379")?.with_ttl(Duration::from_secs(3600));
+/// let hour = Duration::from_secs(3600);
+/// let store = RedisStore::builder("redis://127.0.0.1:6379")?.ttl(hour).build();
 /// let layer = SessionLayer::new(store);
 /// # let _ = layer;
 /// # Ok(())
@@ -106,14 +150,93 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// ```
 #[derive(Clone)]
 pub struct RedisStore {
-    client: Client,
-    ttl: Duration,
-    timeout: Duration,
-    prefix: Arc<str>,
-    link: Arc<Link>,
+    shared: Arc<Shared>,
 }
 
-/// The state of the connection, shared by all clones.
+struct Shared {
+    client: Client,
+    settings: Settings,
+    link: Link,
+}
+
+struct Settings {
+    ttl: Duration,
+    timeout: Duration,
+    lease: Duration,
+    prefix: String,
+}
+
+/// What may be set of a [`RedisStore`]; made by [`RedisStore::builder`].
+#[must_use = "it does nothing until the store is built"]
+pub struct RedisStoreBuilder {
+    client: Client,
+    settings: Settings,
+}
+
+impl RedisStoreBuilder {
+    /// How long a record that is not used is kept, an hour by default.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// How long one operation may take, a quarter of a second by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// After how long a lease ends that is neither renewed nor given back, 15 seconds by default.
+    ///
+    /// It is how long a chat may stay locked after a proxy has died in the middle of an answer. A
+    /// turn renews its lease after each third, and more often where that fails, so a Redis that is
+    /// away for less than half of it costs no turn its chat.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// What all keys begin with, `tower-qwen:` by default. Proxies with the same prefix share
+    /// their sessions.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// The store. Nothing is connected yet.
+    #[must_use]
+    pub fn build(self) -> RedisStore {
+        let Self { client, settings } = self;
+        let link = Link {
+            connection: OnceLock::new(),
+            epoch: Instant::now(),
+            rests_until: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+        };
+        RedisStore { shared: Arc::new(Shared { client, settings, link }) }
+    }
+}
+
+/// Shows the server's address, never user or password.
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(&self.client, f.debug_struct("RedisStoreBuilder"))
+    }
+}
+
+impl Settings {
+    fn fmt(&self, client: &Client, mut shown: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        shown
+            .field("server", &client.get_connection_info().addr())
+            .field("ttl", &self.ttl)
+            .field("timeout", &self.timeout)
+            .field("lease", &self.lease)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state of the connection.
 struct Link {
     connection: OnceLock<ConnectionManager>,
     epoch: Instant,
@@ -130,16 +253,28 @@ impl RedisStore {
     /// How long one operation may take by default.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
 
+    /// How long a lease lasts by default unless it is renewed.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
+
     /// How long the server is left alone after an operation that failed.
     const REST: Duration = Duration::from_millis(500);
 
     /// A store in the server at `url` (`redis://[user:password@]host[:port][/db]` or
-    /// `unix:///path`). Nothing is connected yet.
+    /// `unix:///path`), with the defaults of [`builder`](Self::builder). Nothing is connected yet.
     ///
     /// # Errors
     ///
     /// If the URL is not one. The error does not repeat it, for it may hold a password.
     pub fn new(url: &str) -> Result<Self, StoreError> {
+        Self::builder(url).map(RedisStoreBuilder::build)
+    }
+
+    /// The same, to be set as wanted.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not one. The error does not repeat it, for it may hold a password.
+    pub fn builder(url: &str) -> Result<RedisStoreBuilder, StoreError> {
         // A server that vanishes without a word is noticed within some ten seconds.
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(
             TcpKeepalive::new()
@@ -154,56 +289,44 @@ impl RedisStore {
             .map(|info| info.set_tcp_settings(tcp))
             .and_then(Client::open)
             .map_err(|_| StoreError::new("the Redis URL is malformed or of an unknown scheme"))?;
-        Ok(Self {
-            client,
+        let settings = Settings {
             ttl: Self::DEFAULT_TTL,
             timeout: Self::DEFAULT_TIMEOUT,
+            lease: Self::DEFAULT_LEASE,
             prefix: "tower-qwen:".into(),
-            link: Arc::new(Link {
-                connection: OnceLock::new(),
-                epoch: Instant::now(),
-                rests_until: AtomicU64::new(0),
-                away: AtomicBool::new(false),
-            }),
-        })
-    }
-
-    /// How long a record that is not used is kept.
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// How long one operation may take.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// What all keys begin with, `tower-qwen:` by default. Proxies with the same prefix share
-    /// their sessions.
-    #[must_use]
-    pub fn with_prefix(mut self, prefix: &str) -> Self {
-        self.prefix = prefix.into();
-        self
+        };
+        Ok(RedisStoreBuilder { client, settings })
     }
 
     fn connection(&self) -> RedisResult<ConnectionManager> {
-        if let Some(connection) = self.link.connection.get() {
+        let Shared { client, settings, link } = &*self.shared;
+        if let Some(connection) = link.connection.get() {
             return Ok(connection.clone());
         }
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(self.timeout))
+            .set_response_timeout(Some(settings.timeout))
             .set_max_delay(Duration::from_millis(500));
-        let connection = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
-        Ok(self.link.connection.get_or_init(|| connection).clone())
+        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        Ok(link.connection.get_or_init(|| connection).clone())
     }
 
-    /// Does one operation within the time limit.
+    /// Does one operation within the time limit, unless the server is left alone.
     async fn run<T, F>(
+        &self,
+        operation: impl FnOnce(ConnectionManager) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        if self.shared.link.rests() {
+            return Err(StoreError::new("Redis failed just now and is left alone for a moment"));
+        }
+        self.try_anyway(operation).await
+    }
+
+    /// Does one operation within the time limit, also while the server is left alone.
+    async fn try_anyway<T, F>(
         &self,
         operation: impl FnOnce(ConnectionManager) -> F,
     ) -> Result<T, StoreError>
@@ -214,15 +337,12 @@ impl RedisStore {
         if Handle::try_current().is_err() {
             return Err(StoreError::new("there is no Tokio runtime"));
         }
-        if self.link.now() < self.link.rests_until.load(Ordering::Relaxed) {
-            return Err(StoreError::new("Redis failed just now and is left alone for a moment"));
-        }
+        let Shared { settings, link, .. } = &*self.shared;
         let result = async { operation(self.connection()?).await };
-        let error: Box<dyn StdError + Send + Sync> = match timeout(self.timeout, result).await {
+        let error: Box<dyn StdError + Send + Sync> = match timeout(settings.timeout, result).await {
             Ok(Ok(answer)) => {
-                if self.link.away.load(Ordering::Relaxed)
-                    && self.link.away.swap(false, Ordering::Relaxed)
-                {
+                if link.away.load(Ordering::Relaxed) && link.away.swap(false, Ordering::Relaxed) {
+                    link.rests_until.store(0, Ordering::Relaxed);
                     info!("Redis answers again");
                 }
                 return Ok(answer);
@@ -230,37 +350,80 @@ impl RedisStore {
             Ok(Err(error)) => error.into(),
             Err(elapsed) => elapsed.into(),
         };
-        if !self.link.away.swap(true, Ordering::Relaxed) {
+        if !link.away.swap(true, Ordering::Relaxed) {
             warn!(error = &*error as &dyn StdError, "Redis fails; sessions go on without it");
         }
-        let until = self.link.now() + u64::try_from(Self::REST.as_millis()).unwrap_or(u64::MAX);
-        self.link.rests_until.store(until, Ordering::Relaxed);
+        let rest = u64::try_from(Self::REST.as_millis()).unwrap_or(u64::MAX);
+        link.rests_until.store(link.now().saturating_add(rest), Ordering::Relaxed);
         Err(StoreError::new(error))
     }
 
     fn ttl(&self) -> u64 {
-        milliseconds(self.ttl)
+        milliseconds(self.shared.settings.ttl)
     }
 
     fn session(&self, key: &Key) -> String {
-        let (tenant, digest) = (Hex(key.tenant().as_bytes()).to_string(), Hex(key.digest()));
-        format!("{}session:{tenant}:{digest}", self.prefix)
+        let bytes = key.to_bytes();
+        // The tenant's mark, then the key's own bytes.
+        let (tenant, own) = bytes.split_at(8);
+        format!("{}session:{}:{}", self.shared.settings.prefix, Hex(tenant), Hex(own))
     }
 
     fn lease(&self, chat: ChatKey) -> String {
-        format!("{}lease:{}", self.prefix, Hex(chat.as_bytes()))
+        format!("{}lease:{}", self.shared.settings.prefix, Hex(chat.as_bytes()))
     }
 
     /// What the keys of forgotten chats begin with. The chat's own bytes follow, as they are at
     /// the start of a record, so that the scripts need not convert them.
     fn forgotten(&self) -> String {
-        format!("{}forgotten:", self.prefix)
+        format!("{}forgotten:", self.shared.settings.prefix)
     }
 
     fn forgotten_key(&self, chat: ChatKey) -> Vec<u8> {
         let mut key = self.forgotten().into_bytes();
         key.extend_from_slice(chat.as_bytes());
         key
+    }
+
+    async fn first(&self, keys: &[Key]) -> Result<Option<Found>, StoreError> {
+        let found: Option<(usize, Vec<u8>)> = self
+            .run(async |mut connection| {
+                let mut call = FIND.prepare_invoke();
+                for key in keys {
+                    call.key(self.session(key));
+                }
+                call.arg(self.ttl()).arg(self.forgotten()).arg(Record::VERSION);
+                call.invoke_async(&mut connection).await
+            })
+            .await?;
+        // What cannot be read is unknown.
+        Ok(found.and_then(|(index, bytes)| Some(Found::new(index, Record::decode(&bytes)?))))
+    }
+
+    async fn set<'a>(
+        &self,
+        records: impl IntoIterator<Item = (&'a Key, &'a Record)>,
+        lease: Option<(ChatKey, Owner)>,
+    ) -> Result<(), StoreError> {
+        self.run(async |mut connection| {
+            let mut call = RECORD.prepare_invoke();
+            call.arg(self.ttl()).arg(self.forgotten());
+            for (key, record) in records {
+                if let Some(bytes) = record.encode() {
+                    call.key(self.session(key)).arg(bytes);
+                }
+            }
+            match lease {
+                Some((chat, owner)) => {
+                    call.key(self.lease(chat)).arg(owner.get().to_string());
+                }
+                None => {
+                    call.key("").arg("");
+                }
+            }
+            call.invoke_async(&mut connection).await
+        })
+        .await
     }
 
     /// Some keys of a tenant's records, and where to go on, 0 being the end.
@@ -270,7 +433,7 @@ impl RedisStore {
         cursor: u64,
     ) -> Result<(u64, Vec<Vec<u8>>), StoreError> {
         let tenant = Hex(tenant.as_bytes());
-        let pattern = format!("{}session:{tenant}:*", escaped(&self.prefix));
+        let pattern = format!("{}session:{tenant}:*", escaped(&self.shared.settings.prefix));
         let mut scan = ::redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
         self.run(async |mut connection| scan.query_async(&mut connection).await).await
@@ -284,6 +447,11 @@ impl RedisStore {
 }
 
 impl Link {
+    /// Whether the server is left alone.
+    fn rests(&self) -> bool {
+        self.now() < self.rests_until.load(Ordering::Relaxed)
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -317,58 +485,76 @@ fn escaped(text: &str) -> String {
 }
 
 impl SessionStore for RedisStore {
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
-        Box::pin(async move {
-            let found: Option<(usize, Vec<u8>)> = self
-                .run(async |mut connection| {
-                    let mut call = FIND.prepare_invoke();
-                    for key in keys {
-                        call.key(self.session(key));
-                    }
-                    call.arg(self.ttl()).arg(self.forgotten());
-                    call.invoke_async(&mut connection).await
-                })
-                .await?;
-            let Some((index, bytes)) = found else { return Ok(None) };
-            match Record::decode(&bytes) {
-                Some(record) if index < keys.len() => Ok(Some(Found::new(index, record))),
-                _ => Err(StoreError::new("a record in Redis is not one of this crate's")),
-            }
-        })
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
+        Box::pin(
+            async move { Ok(self.first(slice::from_ref(key)).await?.map(|found| found.record)) },
+        )
     }
 
-    fn record<'a>(
-        &'a self,
-        records: &'a [(Key, Record)],
-        lease: Option<(ChatKey, Owner)>,
-    ) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            self.run(async |mut connection| {
-                let mut call = RECORD.prepare_invoke();
-                call.arg(self.ttl()).arg(self.forgotten());
-                for (key, record) in records {
-                    if let Some(bytes) = record.encode() {
-                        call.key(self.session(key)).arg(bytes);
-                    }
-                }
-                match lease {
-                    Some((chat, owner)) => {
-                        call.key(self.lease(chat)).arg(owner.get().to_string());
-                    }
-                    None => {
-                        call.key("").arg("");
-                    }
-                }
-                call.invoke_async(&mut connection).await
-            })
-            .await
-        })
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
+        Box::pin(self.set([(key, record)], None))
     }
 
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let command = ::redis::Cmd::pset_ex(self.forgotten_key(chat), 1, self.ttl());
             self.run(async |mut connection| command.query_async(&mut connection).await).await
+        })
+    }
+
+    fn find_first<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        Box::pin(self.first(keys))
+    }
+
+    fn record_all<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(self.set(records.iter().map(|(key, record)| (key, record)), lease))
+    }
+
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        Box::pin(async move {
+            let lease = self.shared.settings.lease;
+            let options = SetOptions::default()
+                .conditional_set(ExistenceCheck::NX)
+                .with_expiration(SetExpiry::PX(milliseconds(lease)));
+            let command =
+                ::redis::Cmd::set_options(self.lease(chat), owner.get().to_string(), options);
+            let set = self
+                .run(async |mut connection| {
+                    command.query_async::<::redis::Value>(&mut connection).await
+                })
+                .await?;
+            let set = Option::<String>::from_redis_value(set).is_ok_and(|set| set.is_some());
+            Ok(if set { Grant::For(lease) } else { Grant::Refused })
+        })
+    }
+
+    fn renew(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        Box::pin(async move {
+            let lease = self.shared.settings.lease;
+            let renewed: bool = self
+                .run(async |mut connection| {
+                    let mut call = RENEW.prepare_invoke();
+                    call.key(self.lease(chat)).arg(owner.get().to_string());
+                    call.arg(milliseconds(lease)).invoke_async(&mut connection).await
+                })
+                .await?;
+            Ok(if renewed { Grant::For(lease) } else { Grant::Refused })
+        })
+    }
+
+    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            // Even while the server is left alone: clients wait for the chat.
+            self.try_anyway(async |mut connection| {
+                let mut call = RELEASE.prepare_invoke();
+                call.key(self.lease(chat)).arg(owner.get().to_string());
+                call.invoke_async(&mut connection).await
+            })
+            .await
         })
     }
 
@@ -418,44 +604,12 @@ impl SessionStore for RedisStore {
             }
         })
     }
-
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
-        Box::pin(async move {
-            let options = SetOptions::default()
-                .conditional_set(ExistenceCheck::NX)
-                .with_expiration(SetExpiry::PX(milliseconds(limit)));
-            let command =
-                ::redis::Cmd::set_options(self.lease(chat), owner.get().to_string(), options);
-            let set = self
-                .run(async |mut connection| {
-                    command.query_async::<::redis::Value>(&mut connection).await
-                })
-                .await?;
-            Ok(Option::<String>::from_redis_value(set).is_ok_and(|set| set.is_some()))
-        })
-    }
-
-    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            self.run(async |mut connection| {
-                let mut call = RELEASE.prepare_invoke();
-                call.key(self.lease(chat)).arg(owner.get().to_string());
-                call.invoke_async(&mut connection).await
-            })
-            .await
-        })
-    }
 }
 
 /// Shows the server's address, never user or password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("server", &self.client.get_connection_info().addr())
-            .field("ttl", &self.ttl)
-            .field("timeout", &self.timeout)
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
+        self.shared.settings.fmt(&self.shared.client, f.debug_struct("RedisStore"))
     }
 }
 
@@ -467,6 +621,8 @@ mod tests {
     fn a_password_is_shown_nowhere() {
         let store = RedisStore::new("redis://somebody:s3cret@localhost:1/").expect("a URL");
         assert!(!format!("{store:?}").contains("s3cret"));
+        let builder = RedisStore::builder("redis://somebody:s3cret@localhost:1/").expect("a URL");
+        assert!(!format!("{builder:?}").contains("s3cret"));
         let error = RedisStore::new("http://somebody:s3cret@localhost").expect_err("not Redis");
         assert!(!format!("{error:?}").contains("s3cret"));
     }
@@ -476,7 +632,7 @@ mod tests {
         // Nothing listens on port 1.
         let store = RedisStore::new("redis://127.0.0.1:1").expect("a URL");
         let rests = async || {
-            let error = store.find(&[]).await.expect_err("no server");
+            let error = store.find_first(&[]).await.expect_err("no server");
             let source = std::error::Error::source(&error).expect("a cause").to_string();
             source.contains("left alone")
         };
@@ -485,6 +641,27 @@ mod tests {
         assert!(rests().await);
         tokio::time::advance(RedisStore::REST).await;
         assert!(!rests().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_given_back_while_the_server_is_left_alone() {
+        let store = RedisStore::new("redis://127.0.0.1:1").expect("a URL");
+        let cause =
+            |error: StoreError| std::error::Error::source(&error).expect("a cause").to_string();
+        let (chat, owner) = (ChatKey::from_bytes([1; 16]), Owner::unique());
+        cause(store.acquire(chat, owner).await.expect_err("no server"));
+        for refused in [store.acquire(chat, owner).await, store.renew(chat, owner).await] {
+            assert!(cause(refused.expect_err("no server")).contains("left alone"));
+        }
+        let tried = cause(store.release(chat, owner).await.expect_err("no server"));
+        assert!(!tried.contains("left alone"), "{tried}");
+    }
+
+    #[test]
+    fn clones_share_everything() {
+        let store = RedisStore::builder("redis://127.0.0.1:1").expect("a URL").prefix("p:").build();
+        assert!(Arc::ptr_eq(&store.shared, &store.clone().shared));
+        assert!(format!("{store:?}").contains(r#"lease: 15s, prefix: "p:""#));
     }
 
     #[test]

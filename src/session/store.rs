@@ -3,7 +3,7 @@
 use std::{
     error::Error as StdError,
     fmt,
-    future::Future,
+    future::{Future, ready},
     hash::{BuildHasher as _, RandomState},
     pin::Pin,
     sync::{
@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::key::{ChatKey, Key, TenantTag};
-use crate::chat::{Conversation, Tenant, Text};
+use crate::{
+    AccountName,
+    chat::{Conversation, Tenant, Text},
+};
 
 /// What the methods of a [`SessionStore`] give.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -28,44 +31,177 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 ///
 /// [`Session`](super::Session) bounds every call with its own time limit and goes on without the
 /// store where that passes, so an implementation need not; and it makes one
-/// [`find`](Self::find) a request at most.
+/// [`find_first`](Self::find_first) a request at most.
+///
+/// # Writing one
+///
+/// Three methods are enough: [`find`](Self::find), [`record`](Self::record) and
+/// [`forget`](Self::forget). All others have a default, and so will those that come later:
+///
+/// - *Several at once*, [`find_first`](Self::find_first) and [`record_all`](Self::record_all): by
+///   default one after the other. A store that is asked over a network does each in one round trip.
+/// - *Leases*, [`acquire`](Self::acquire), [`renew`](Self::renew) and [`release`](Self::release):
+///   by default everybody gets one, and upstream itself refuses a second answer in one chat.
+/// - *Administration*, [`records`](Self::records) and [`forget_tenant`](Self::forget_tenant): by
+///   default an error for which [`StoreError::is_not_offered`] holds.
+///
+/// A store that hands on to another must hand on every method, or that one's own way of doing it
+/// is lost.
+///
+/// Keys are compared and hashed as they are, or kept as the bytes that [`Key::to_bytes`] gives;
+/// nothing else is to be read from them. A store that keeps bytes has [`Record::encode`] and
+/// [`Record::decode`].
+///
+/// ```
+/// use std::{
+///     collections::{HashMap, HashSet},
+///     future::ready,
+///     sync::{Mutex, MutexGuard, PoisonError},
+/// };
+/// use tower_qwen::session::{ChatKey, Key, Record, SessionLayer, SessionStore, StoreFuture};
+///
+/// /// Sessions for as long as the process runs, however many there are.
+/// #[derive(Default)]
+/// struct MapStore(Mutex<(HashMap<Key, Record>, HashSet<ChatKey>)>);
+///
+/// impl MapStore {
+///     fn lock(&self) -> MutexGuard<'_, (HashMap<Key, Record>, HashSet<ChatKey>)> {
+///         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+///     }
+/// }
+///
+/// impl SessionStore for MapStore {
+///     fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
+///         Box::pin(ready(Ok(self.lock().0.get(key).cloned())))
+///     }
+///
+///     fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
+///         let (records, forgotten) = &mut *self.lock();
+///         if !forgotten.contains(&record.chat) {
+///             records.insert(*key, record.clone());
+///         }
+///         Box::pin(ready(Ok(())))
+///     }
+///
+///     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
+///         let (records, forgotten) = &mut *self.lock();
+///         forgotten.insert(chat);
+///         records.retain(|_, record| record.chat != chat);
+///         Box::pin(ready(Ok(())))
+///     }
+/// }
+///
+/// let layer = SessionLayer::new(MapStore::default());
+/// # let _ = layer;
+/// ```
 ///
 /// # Cancel safety
 ///
 /// Every future may be dropped at any time. [`release`](Self::release) and
-/// [`record`](Self::record) are given to a task of their own where the caller goes away, if a
-/// Tokio runtime is there.
+/// [`record_all`](Self::record_all) are given to a task of their own where the caller goes away,
+/// if a Tokio runtime is there.
 pub trait SessionStore: Send + Sync + 'static {
-    /// The first of `keys` that is known, and its place among them. The caller puts the longest
-    /// history first. What is found counts as used.
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>>;
+    /// What is recorded for the history `key`. What is found counts as used.
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>>;
 
-    /// Records each history, over what was there, and releases the lease of the chat that they
-    /// lead to, if one is given.
-    fn record<'a>(
-        &'a self,
-        records: &'a [(Key, Record)],
-        lease: Option<(ChatKey, Owner)>,
-    ) -> StoreFuture<'a, ()>;
+    /// Records where the history `key` leads, over what was there. Nothing is recorded where the
+    /// chat that it leads to was forgotten.
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()>;
 
     /// Forgets every history that leads into `chat`. Not even a record that is being made at the
     /// same time may bring the chat back later.
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()>;
 
-    /// The records of one tenant that are not forgotten, each chat at least once; in no order.
-    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>>;
+    /// The first of `keys` that is known, and its place among them. The caller puts the longest
+    /// history first, and there may be a few thousand.
+    ///
+    /// By default each is asked for, one after the other, until one is known.
+    fn find_first<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+        Box::pin(async move {
+            for (index, key) in keys.iter().enumerate() {
+                if let Some(record) = self.find(key).await? {
+                    return Ok(Some(Found { index, record }));
+                }
+            }
+            Ok(None)
+        })
+    }
 
-    /// Forgets everything of one tenant that is there now.
-    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()>;
+    /// Records each history as [`record`](Self::record) does, and then gives back the lease of the
+    /// chat that they lead to, if one is given. Where it fails, the caller gives the lease back.
+    ///
+    /// By default one after the other, and nothing more after one that failed.
+    fn record_all<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            for (key, record) in records {
+                self.record(key, record).await?;
+            }
+            match lease {
+                Some((chat, owner)) => self.release(chat, owner).await,
+                None => Ok(()),
+            }
+        })
+    }
 
-    /// Takes the lease of `chat` for `limit` at most; `false` where another owner has it.
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool>;
+    /// Takes the lease of `chat`, unless another owner has it.
+    ///
+    /// A store that outlives the process grants it for a short time, [`Grant::For`], which the
+    /// turn renews for as long as it lasts: a process that dies then locks the chat no longer than
+    /// that. One that ends with the process may grant it [until it is given
+    /// back](Grant::UntilReleased).
+    ///
+    /// By default everybody gets it.
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        let _ = (chat, owner);
+        Box::pin(ready(Ok(Grant::UntilReleased)))
+    }
+
+    /// Makes the lease of `chat` last for its whole time again, if `owner` still has it; otherwise
+    /// it is [refused](Grant::Refused), also where nobody has it. A call that arrives late thus
+    /// never takes a lease that was given back.
+    ///
+    /// It is called only for what was granted [for a time](Grant::For): after each third of it, and
+    /// after a fifteenth where the call before failed.
+    fn renew(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        let _ = (chat, owner);
+        Box::pin(ready(Ok(Grant::UntilReleased)))
+    }
 
     /// Gives the lease back, if `owner` still has it.
-    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()>;
+    ///
+    /// It must be tried even where the store spares a server that failed: a lease that is not
+    /// given back keeps clients waiting until it ends by itself.
+    fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
+        let _ = (chat, owner);
+        Box::pin(ready(Ok(())))
+    }
+
+    /// The records of one tenant that are not forgotten, each chat at least once; in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::is_not_offered`] by default.
+    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
+        let _ = tenant;
+        Box::pin(ready(Err(StoreError::not_offered())))
+    }
+
+    /// Forgets everything of one tenant that is there now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::is_not_offered`] by default.
+    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
+        let _ = tenant;
+        Box::pin(ready(Err(StoreError::not_offered())))
+    }
 }
 
-/// What [`SessionStore::find`] found.
+/// What [`SessionStore::find_first`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Found {
@@ -83,7 +219,23 @@ impl Found {
     }
 }
 
+/// What a [`SessionStore`] says to an owner that wants a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Grant {
+    /// The owner has the lease until it gives it back.
+    UntilReleased,
+    /// The owner has the lease for this long, and again for this long from each time that it
+    /// [renews](SessionStore::renew) it.
+    For(Duration),
+    /// The owner does not have the lease.
+    Refused,
+}
+
 /// Where a history leads: the place in an upstream chat to go on from.
+///
+/// More is added to it as upstreams say more: make one with [`new`](Self::new) and set what is
+/// known beside.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
@@ -91,61 +243,116 @@ pub struct Record {
     pub chat: ChatKey,
     /// The place: the chat, the id of the last answer, the account that both belong to.
     pub conversation: Conversation,
+    /// The id by which upstream itself knows the answer, where that is not the place. The record
+    /// is then kept under [`Key::of_response`] too.
+    pub response_id: Option<Text>,
+    /// A digest of the tools that the chat was told of by then, where that is known.
+    pub told: Option<[u8; 32]>,
 }
 
 impl Record {
+    /// The version of the records that this crate writes, and the newest that it reads. It changes
+    /// only where an older reader would be wrong about a record; a field that an older one may do
+    /// without is added without it.
+    pub(super) const VERSION: u8 = 1;
+
     /// The record of a place in a chat of `tenant`.
     #[must_use]
     pub fn new(tenant: &Tenant, conversation: Conversation) -> Self {
-        Self { chat: ChatKey::new(tenant, &conversation.chat_id), conversation }
+        let chat = ChatKey::new(tenant, &conversation.chat_id);
+        Self { chat, conversation, response_id: None, told: None }
     }
 
-    /// The record as bytes that [`decode`](Self::decode) reads: [`ChatKey`] in the first 16 of
-    /// them, then the ids. For stores that keep bytes, in memory or elsewhere.
+    /// The record as bytes that [`decode`](Self::decode) reads, for stores that keep bytes.
+    ///
+    /// The first 16 are those of [`chat`](Self::chat) in every version, so that a store can find
+    /// out what was forgotten without reading more. The rest is for `decode` alone, here or in
+    /// another version of this crate.
     ///
     /// `None` where an id is longer than 64 KiB, which no upstream makes.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
+        // The chat's key, the version, fields (tag, length, value) by ascending tags, the end.
         let Conversation { chat_id, parent_id, account } = &self.conversation;
-        let texts = [Some(chat_id), parent_id.as_ref(), account.as_ref()];
-        let length = texts.iter().flatten().map(|text| text.len()).sum::<usize>();
-        let mut bytes = Vec::with_capacity(16 + texts.len() * 2 + length);
+        let fields = [
+            (tag::CHAT_ID, Some(chat_id.as_bytes())),
+            (tag::PARENT_ID, parent_id.as_ref().map(|id| id.as_bytes())),
+            (tag::ACCOUNT, account.as_ref().map(|account| account.as_str().as_bytes())),
+            (tag::RESPONSE_ID, self.response_id.as_ref().map(|id| id.as_bytes())),
+            (tag::TOLD, self.told.as_ref().map(|told| &told[..])),
+        ];
+        let values = fields.iter().filter_map(|(_, value)| *value);
+        let length = values.map(|value| 3 + value.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(16 + 1 + length + 1);
         bytes.extend_from_slice(self.chat.as_bytes());
-        for text in texts {
-            // The length plus one, 0 being none.
-            let length = match text {
-                None => 0,
-                Some(text) => u16::try_from(text.len()).ok()?.checked_add(1)?,
-            };
-            bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(text.map_or(b"", |text| text.as_bytes()));
+        bytes.push(Self::VERSION);
+        for (tag, value) in fields {
+            if let Some(value) = value {
+                bytes.push(tag);
+                bytes.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
+                bytes.extend_from_slice(value);
+            }
         }
+        bytes.push(tag::END);
         Some(bytes)
     }
 
     /// The record that `bytes` hold; `None` where they are not what [`encode`](Self::encode)
-    /// makes.
+    /// makes, or what it makes in a version that is too new to be understood. Such a record is
+    /// unknown, which is no error.
+    ///
+    /// What a newer version added to a record of this one is passed over.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        fn text<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a str>> {
-            let (length, rest) = bytes.split_first_chunk::<2>()?;
-            let Some(length) = usize::from(u16::from_le_bytes(*length)).checked_sub(1) else {
-                *bytes = rest;
-                return Some(None);
-            };
-            let (text, rest) = rest.split_at_checked(length)?;
-            *bytes = rest;
-            std::str::from_utf8(text).ok().map(Some)
+        fn text(bytes: &[u8]) -> Option<Text> {
+            std::str::from_utf8(bytes).ok().map(Text::from)
         }
 
-        let (chat, mut rest) = bytes.split_first_chunk::<16>()?;
-        let conversation = Conversation {
-            chat_id: text(&mut rest)??.into(),
-            parent_id: text(&mut rest)?.map(Text::from),
-            account: text(&mut rest)?.map(Text::from),
-        };
-        rest.is_empty().then_some(Self { chat: ChatKey::from_bytes(*chat), conversation })
+        let (chat, rest) = bytes.split_first_chunk::<16>()?;
+        let (version, mut rest) = rest.split_first()?;
+        if *version != Self::VERSION {
+            return None;
+        }
+        let [mut chat_id, mut parent_id, mut account, mut response_id] = [const { None }; 4];
+        let mut told = None;
+        let mut last = tag::END;
+        loop {
+            let (&tag, after) = rest.split_first()?;
+            if tag == tag::END {
+                let account = account.map(AccountName::from);
+                let conversation = Conversation { chat_id: chat_id?, parent_id, account };
+                let chat = ChatKey::from_bytes(*chat);
+                let record = Self { chat, conversation, response_id, told };
+                return after.is_empty().then_some(record);
+            }
+            if tag <= last {
+                return None;
+            }
+            last = tag;
+            let (length, after) = after.split_first_chunk::<2>()?;
+            let (value, after) = after.split_at_checked(u16::from_le_bytes(*length).into())?;
+            rest = after;
+            match tag {
+                tag::CHAT_ID => chat_id = Some(text(value)?),
+                tag::PARENT_ID => parent_id = Some(text(value)?),
+                tag::ACCOUNT => account = Some(text(value)?),
+                tag::RESPONSE_ID => response_id = Some(text(value)?),
+                tag::TOLD => told = Some(value.try_into().ok()?),
+                // A newer version's.
+                _ => {}
+            }
+        }
     }
+}
+
+/// The marks of the fields of a [`Record`] as bytes. One is never given another meaning.
+mod tag {
+    pub(super) const END: u8 = 0;
+    pub(super) const CHAT_ID: u8 = 1;
+    pub(super) const PARENT_ID: u8 = 2;
+    pub(super) const ACCOUNT: u8 = 3;
+    pub(super) const RESPONSE_ID: u8 = 4;
+    pub(super) const TOLD: u8 = 5;
 }
 
 /// Shows the chat by a few characters of its key, never the ids.
@@ -185,25 +392,49 @@ impl Owner {
 /// is counted and traced.
 #[derive(Debug)]
 pub struct StoreError {
-    source: Box<dyn StdError + Send + Sync>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    NotOffered,
+    Failed(Box<dyn StdError + Send + Sync>),
 }
 
 impl StoreError {
     /// An error with this cause. It is traced, so it must not hold anything secret.
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { source: source.into() }
+        Self { kind: Kind::Failed(source.into()) }
+    }
+
+    /// The store does not do this at all.
+    #[must_use]
+    pub const fn not_offered() -> Self {
+        Self { kind: Kind::NotOffered }
+    }
+
+    /// Whether the store does not do this at all, so that another try is no use.
+    #[must_use]
+    pub const fn is_not_offered(&self) -> bool {
+        matches!(self.kind, Kind::NotOffered)
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the session store could not answer")
+        f.write_str(match self.kind {
+            Kind::NotOffered => "the session store does not offer this",
+            Kind::Failed(_) => "the session store could not answer",
+        })
     }
 }
 
 impl StdError for StoreError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.source)
+        match &self.kind {
+            Kind::NotOffered => None,
+            Kind::Failed(source) => Some(&**source),
+        }
     }
 }
 
@@ -214,18 +445,33 @@ mod tests {
     fn record(parent: Option<&str>, account: Option<&str>) -> Record {
         let mut conversation = Conversation::new("33333333-aaaa");
         conversation.parent_id = parent.map(Text::from);
-        conversation.account = account.map(Text::from);
-        Record::new(&Tenant::default(), conversation)
+        conversation.account = account.map(AccountName::from);
+        Record::new(&TENANT, conversation)
+    }
+
+    const TENANT: Tenant = Tenant::from_digest([7; 32]);
+
+    /// Records with every mixture of fields.
+    fn mixtures() -> Vec<Record> {
+        let mut records = Vec::new();
+        for (parent, account) in
+            [(None, None), (Some(""), None), (None, Some("a")), (Some("é"), Some("b@example.com"))]
+        {
+            for response in [None, Some("resp-1")] {
+                for told in [None, Some([7; 32])] {
+                    let mut record = record(parent, account);
+                    record.response_id = response.map(Text::from);
+                    record.told = told;
+                    records.push(record);
+                }
+            }
+        }
+        records
     }
 
     #[test]
     fn records_go_there_and_back() {
-        for record in [
-            record(None, None),
-            record(Some(""), None),
-            record(None, Some("a")),
-            record(Some("é"), Some("b@example.com")),
-        ] {
+        for record in mixtures() {
             let bytes = record.encode().expect("short ids");
             assert_eq!(bytes[..16], *record.chat.as_bytes());
             assert_eq!(Record::decode(&bytes).as_ref(), Some(&record));
@@ -233,13 +479,82 @@ mod tests {
                 assert_eq!(Record::decode(&bytes[..cut]), None, "cut at {cut}");
             }
             assert_eq!(Record::decode(&[&*bytes, b"x"].concat()), None);
+            assert_eq!(Record::decode(&[&*bytes, &bytes].concat()), None);
         }
+    }
+
+    /// The very bytes, for those in a Redis outlive the program that wrote them.
+    #[test]
+    fn version_1_is_read_as_it_was_written() {
+        let chat = *ChatKey::new(&TENANT, "c").as_bytes();
+        let bytes = [&chat[..], b"\x01", b"\x01\x01\0c", b"\x02\x02\0p1", b"\x03\x01\0a", b"\0"];
+        let place = Conversation::new("c").with_parent("p1").with_account("a");
+        let record = Record::new(&TENANT, place);
+        assert_eq!(Record::decode(&bytes.concat()), Some(record.clone()));
+        assert_eq!(record.encode(), Some(bytes.concat()));
+    }
+
+    #[test]
+    fn fields_that_came_later_are_passed_over() {
+        for record in mixtures() {
+            let bytes = record.encode().expect("short ids");
+            let (end, known) = bytes.split_last().expect("not empty");
+            let later = [known, b"\x06\x03\0new", b"\xff\0\0", &[*end]].concat();
+            assert_eq!(Record::decode(&later).as_ref(), Some(&record));
+            // The first 16 bytes, which stores read themselves, are there whatever comes.
+            assert_eq!(later[..16], *record.chat.as_bytes());
+            for cut in 0..later.len() {
+                assert_eq!(Record::decode(&later[..cut]), None, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_version_and_garbage_are_unknown() {
+        let record = record(Some("p"), Some("a"));
+        let bytes = record.encode().expect("short ids");
+        for version in (0..=u8::MAX).filter(|version| *version != Record::VERSION) {
+            let mut other = bytes.clone();
+            other[16] = version;
+            assert_eq!(Record::decode(&other), None, "version {version}");
+        }
+        let head = [&record.chat.as_bytes()[..], &[Record::VERSION]].concat();
+        let garbage: [&[u8]; 8] = [
+            // No chat, a chat twice, fields out of order, no UTF-8, a digest that is too short,
+            // a length beyond the end, an end in the middle, and no end.
+            b"\0",
+            b"\x01\x01\0c\x01\x01\0c\0",
+            b"\x02\x01\0p\x01\x01\0c\0",
+            b"\x01\x01\0\xff\0",
+            b"\x01\x01\0c\x05\x01\0x\0",
+            b"\x01\xff\xffc\0",
+            b"\x01\x01\0c\0\x02\x01\0p\0",
+            b"\x01\x01\0c",
+        ];
+        for rest in garbage {
+            assert_eq!(Record::decode(&[&head, rest].concat()), None, "{rest:?}");
+        }
+        assert_eq!(Record::decode(b"nonsense"), None);
+        assert_eq!(Record::decode(&[0xff; 64]), None);
     }
 
     #[test]
     fn an_absurd_id_is_not_recorded() {
         let absurd = Conversation::new("x".repeat(1 << 16));
-        assert_eq!(Record::new(&Tenant::default(), absurd).encode(), None);
+        assert_eq!(Record::new(&TENANT, absurd).encode(), None);
+        let longest = Conversation::new("x".repeat((1 << 16) - 1));
+        let record = Record::new(&TENANT, longest);
+        let bytes = record.encode().expect("as long as may be");
+        assert_eq!(Record::decode(&bytes), Some(record));
+    }
+
+    #[test]
+    fn an_error_says_whether_another_try_is_of_use() {
+        let error = StoreError::not_offered();
+        assert!(error.is_not_offered() && error.source().is_none());
+        let error = StoreError::new("away");
+        assert!(!error.is_not_offered());
+        assert_eq!(error.source().expect("a cause").to_string(), "away");
     }
 
     #[test]

@@ -12,10 +12,12 @@ use pin_project_lite::pin_project;
 use tracing::debug;
 
 use super::{
-    future::{Lease, Route, bounded, detach},
+    future::{Chains, Route},
     key::{AnswerChain, Key, KeyChain},
     layer::SessionLayer,
+    lease::Lease,
     store::{Record, SessionStore},
+    wait::{bounded, detach},
 };
 use crate::{
     Error,
@@ -41,8 +43,8 @@ pin_project! {
 }
 
 impl<B> SessionStream<B> {
-    pub(super) fn new(body: B, recorder: Recorder) -> Self {
-        Self { body, recorder: Some(Box::new(recorder)), ending: None }
+    pub(super) fn new(body: B, recorder: Option<Recorder>) -> Self {
+        Self { body, recorder: recorder.map(Box::new), ending: None }
     }
 }
 
@@ -137,22 +139,24 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
+    /// `None` where nothing may be recorded, for want of a tenant.
     pub(super) fn new(
         layer: &SessionLayer,
         chat: &ChatRequest,
         route: Route,
         lease: Option<Lease>,
-    ) -> Self {
-        Self {
+    ) -> Option<Self> {
+        let Chains { tenant, history, within } = route.chains?;
+        Some(Self {
             store: Arc::clone(&layer.store),
             store_timeout: layer.settings.store_timeout,
-            tenant: chat.tenant,
-            answer: route.history.answer(),
-            within: route.within,
-            asked: chat.conversation.clone(),
+            tenant,
+            answer: history.answer(),
+            within,
+            asked: chat.conversation().cloned(),
             started: None,
             lease,
-        }
+        })
     }
 
     fn observe(&mut self, event: &ChatEvent) {
@@ -162,7 +166,7 @@ impl Recorder {
             self.started = Some(Conversation {
                 chat_id: copy(&conversation.chat_id),
                 parent_id: conversation.parent_id.as_ref().map(copy),
-                account: conversation.account.as_ref().map(copy),
+                account: conversation.account.clone(),
             });
         } else {
             self.answer.push(event);
@@ -190,17 +194,52 @@ impl Recorder {
         }
         let key = answer.finish()?;
         let last = Key::of_chat(&tenant, &place.chat_id);
+        // Where upstream gives its answers ids beside their place, `response_id` is set here.
         let record = Record::new(&tenant, place);
         let chat = record.chat;
+        let records = entries(&tenant, [key, last], record);
         Some(Write(Some(Box::pin(async move {
-            let records = [(key, record.clone()), (last, record)];
             let claim = lease.as_ref().map(Lease::claim);
-            if bounded("record", store_timeout, store.record(&records, claim)).await.is_some() {
+            if bounded("record", store_timeout, store.record_all(&records, claim)).await.is_some() {
                 debug!(%chat, "the answer is recorded");
                 if let Some(lease) = lease {
                     lease.released();
                 }
             }
         }))))
+    }
+}
+
+/// The record under each key that the answer may be found by: its history, its chat, and the id
+/// that upstream gave it, if it did.
+fn entries(tenant: &Tenant, [key, last]: [Key; 2], record: Record) -> Vec<(Key, Record)> {
+    let response = record.response_id.as_ref().map(|id| Key::of_response(tenant, id));
+    let mut entries = vec![(key, record.clone())];
+    entries.extend(response.map(|response| (response, record.clone())));
+    entries.push((last, record));
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_found_by_the_id_that_upstream_gave_it() {
+        let tenant = Tenant::from_digest([1; 32]);
+        let mut record = Record::new(&tenant, Conversation::new("c").with_parent("p"));
+        let [key, last] = ["k", "l"].map(|chat| Key::of_chat(&tenant, chat));
+        let keys = |record: &Record| {
+            let entries = entries(&tenant, [key, last], record.clone());
+            assert!(entries.iter().all(|(_, of)| of == record));
+            entries.into_iter().map(|(key, _)| key).collect::<Vec<Key>>()
+        };
+        assert_eq!(keys(&record), [key, last]);
+        record.response_id = Some("resp-1".into());
+        let response = Key::of_response(&tenant, "resp-1");
+        assert_eq!(keys(&record), [key, response, last]);
+        // An id is no chat's, and another tenant's is another.
+        assert_ne!(response, Key::of_chat(&tenant, "resp-1"));
+        assert_ne!(response, Key::of_response(&Tenant::from_digest([8; 32]), "resp-1"));
     }
 }

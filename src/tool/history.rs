@@ -8,12 +8,12 @@
 //! ```
 //! use tower_qwen::{
 //!     chat::ToolCall,
-//!     tool::{history::render_calls, prompt::Format},
+//!     tool::{history::render_calls, prompt::Format, schema::Toolset},
 //! };
 //!
 //! let call = ToolCall::new("call_1", "read_file", r#"{"path":"src/main.rs"}"#);
 //! assert_eq!(
-//!     render_calls(&[call], Format::Coder, &[]),
+//!     render_calls(&[call], Format::Coder, &Toolset::default()),
 //!     "<tool_call>\n<function=read_file>\n<parameter=path>\nsrc/main.rs\n</parameter>\n\
 //!      </function>\n</tool_call>",
 //! );
@@ -30,7 +30,8 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    fmt,
+    fmt, mem,
+    sync::Arc,
 };
 
 use serde::{
@@ -39,8 +40,14 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::{prompt::Format, schema::Types};
-use crate::chat::{Content, FunctionTool, Message, Part, PartKind, Role, Text, Tool, ToolCall};
+use super::{
+    prompt::Format,
+    schema::{Toolset, Types},
+};
+use crate::{
+    chat::{Content, History, Message, Messages, Part, PartKind, Role, Text, ToolCall},
+    json,
+};
 
 /// Models repeat a call whose result is empty (f.3).
 const NO_OUTPUT: &str = "(The tool is done. It returned no output.)";
@@ -62,13 +69,13 @@ const RESPONSE_END: &str = "</tool_response>";
 /// `tools` are those of the request: what a schema says of a parameter decides whether its value
 /// can stand in the format (see the [module](self)). An undeclared parameter counts as a string.
 #[must_use]
-pub fn render_calls(calls: &[ToolCall], format: Format, tools: &[Tool]) -> String {
+pub fn render_calls(calls: &[ToolCall], format: Format, tools: &Toolset) -> String {
     let mut text = String::with_capacity(rendered_len(calls));
     push_calls(&mut text, calls, format, tools);
     text
 }
 
-fn push_calls(text: &mut String, calls: &[ToolCall], format: Format, tools: &[Tool]) {
+fn push_calls(text: &mut String, calls: &[ToolCall], format: Format, tools: &Toolset) {
     for (index, call) in calls.iter().enumerate() {
         if index > 0 {
             text.push('\n');
@@ -83,54 +90,68 @@ fn rendered_len(calls: &[ToolCall]) -> usize {
     calls.iter().map(|call| MARKS + 2 * call.name.len() + call.arguments.len()).sum()
 }
 
-/// The messages as an upstream without tools takes them, and `seen` for these.
-pub(super) fn rewrite(
-    messages: &[Message],
-    seen: usize,
-    format: Format,
-    tools: &[Tool],
-) -> (Vec<Message>, usize) {
-    let mut rewritten = Vec::with_capacity(messages.len());
-    let mut rewritten_seen = 0;
+/// Makes of the history what an upstream without tools takes. Messages that it would take as they
+/// are stay shared.
+///
+/// Results are named after their calls wherever these stand, but what was seen and what is fresh
+/// are never merged.
+pub(super) fn rewrite(history: &mut History, format: Format, tools: &Toolset) {
+    let whole = mem::take(history);
     let mut calls = Calls::default();
+    let mut before = 0;
+    for (list, rewritten) in [(&whole.seen, &mut history.seen), (&whole.fresh, &mut history.fresh)]
+    {
+        *rewritten = rewrite_list(list, before, &mut calls, format, tools);
+        before += list.len();
+    }
+}
+
+/// One list of the history; `before` is how many messages stand before it, and `calls` are those
+/// in them.
+fn rewrite_list<'a>(
+    list: &'a Messages,
+    before: usize,
+    calls: &mut Calls<'a>,
+    format: Format,
+    tools: &Toolset,
+) -> Messages {
+    if !list.iter().any(|message| is_foreign(message)) {
+        return list.clone();
+    }
+    let mut rewritten: Vec<Arc<Message>> = Vec::with_capacity(list.len());
     let mut at = 0;
-    while at < messages.len() {
-        if at == seen {
-            rewritten_seen = rewritten.len();
+    while let Some(message) = list.get(at) {
+        if is_result(message) {
+            let row = list[at..].iter().take_while(|next| is_result(next)).count();
+            rewritten.push(results(&list[at..at + row], calls, format).into());
+            at += row;
+            continue;
         }
-        let message = &messages[at];
-        match message.role {
-            Role::Tool | Role::Function => {
-                // What upstream has seen is not merged with what it has not.
-                let limit = if at < seen { seen.min(messages.len()) } else { messages.len() };
-                let end = messages[at..limit]
-                    .iter()
-                    .position(|next| !matches!(next.role, Role::Tool | Role::Function))
-                    .map_or(limit, |length| at + length);
-                rewritten.push(results(&messages[at..end], &calls, format));
-                at = end;
-                continue;
-            }
-            Role::Assistant if !message.tool_calls.is_empty() => {
-                calls.enter(at, &message.tool_calls);
-                rewritten.push(assistant(message, format, tools));
-            }
-            _ => {
-                let mut message = message.clone();
-                message.content.get_or_insert_with(|| Content::Text(Text::new()));
-                rewritten.push(message);
-            }
-        }
+        rewritten.push(if message.role == Role::Assistant && !message.tool_calls.is_empty() {
+            calls.enter(before + at, &message.tool_calls);
+            assistant(message, format, tools).into()
+        } else if message.content.is_none() {
+            let content = Some(Content::Text(Text::new()));
+            Message { content, ..Message::clone(message) }.into()
+        } else {
+            Arc::clone(message)
+        });
         at += 1;
     }
-    if seen >= messages.len() {
-        rewritten_seen = rewritten.len();
-    }
-    (rewritten, if seen == 0 { 0 } else { rewritten_seen })
+    rewritten.into()
+}
+
+/// Whether an upstream without tools would not take the message as it is.
+fn is_foreign(message: &Message) -> bool {
+    message.content.is_none() || !message.tool_calls.is_empty() || is_result(message)
+}
+
+fn is_result(message: &Message) -> bool {
+    matches!(message.role, Role::Tool | Role::Function)
 }
 
 /// An assistant message with its calls behind its text.
-fn assistant(message: &Message, format: Format, tools: &[Tool]) -> Message {
+fn assistant(message: &Message, format: Format, tools: &Toolset) -> Message {
     let mut rewritten = message.clone();
     rewritten.tool_calls = Vec::new();
     let calls = &message.tool_calls;
@@ -206,9 +227,9 @@ impl<'a> Calls<'a> {
 }
 
 /// Consecutive results as one user message, in the order of their calls.
-fn results(messages: &[Message], calls: &Calls<'_>, format: Format) -> Message {
+fn results(messages: &[Arc<Message>], calls: &Calls<'_>, format: Format) -> Message {
     let mut results: Vec<(Option<Call<'_>>, &Message)> =
-        messages.iter().map(|message| (calls.answered_by(message), message)).collect();
+        messages.iter().map(|message| (calls.answered_by(message), &**message)).collect();
     // Templates have no names in results, so models pair them by place. The sort is stable:
     // results of calls that are not in the history stay in the client's order, at the end.
     results.sort_by_key(|(call, _)| call.map_or((usize::MAX, 0), |call| call.place));
@@ -221,7 +242,7 @@ fn results(messages: &[Message], calls: &Calls<'_>, format: Format) -> Message {
             MARKS + parts.iter().filter_map(Part::as_text).map(|text| text.len()).sum::<usize>()
         }
     };
-    let mut text = String::with_capacity(messages.iter().map(size).sum());
+    let mut text = String::with_capacity(messages.iter().map(|message| size(message)).sum());
     for (call, message) in &results {
         if !text.is_empty() || !parts.is_empty() {
             text.push('\n');
@@ -282,7 +303,7 @@ fn push_content(text: &mut String, parts: &mut Vec<Part>, content: Option<&Conte
 
 fn flush(text: &mut String, parts: &mut Vec<Part>) {
     if !text.is_empty() {
-        parts.push(Part::new(PartKind::Text(std::mem::take(text).into())));
+        parts.push(Part::new(PartKind::Text(mem::take(text).into())));
     }
 }
 
@@ -298,17 +319,13 @@ pub(super) fn is_results(content: &Content) -> bool {
     }
 }
 
-fn push_call(text: &mut String, call: &ToolCall, format: Format, tools: &[Tool]) {
-    let function = tools
-        .iter()
-        .filter_map(Tool::as_function)
-        .find(|function| function.name.as_str() == call.name.as_str());
+fn push_call(text: &mut String, call: &ToolCall, format: Format, tools: &Toolset) {
     let arguments = Arguments::read(&call.arguments);
     match (format, &arguments) {
-        (Format::Coder, Arguments::Object(fields)) if fits_coder(call, fields, function) => {
+        (Format::Coder, Arguments::Object(fields)) if fits_coder(call, fields, tools) => {
             push_coder(text, call, fields);
         }
-        (Format::Xml, Arguments::Object(fields)) if fits_xml(call, fields, function) => {
+        (Format::Xml, Arguments::Object(fields)) if fits_xml(call, fields, tools) => {
             push_xml(text, call, fields);
         }
         _ => push_hermes(text, call, &arguments),
@@ -395,11 +412,11 @@ fn push_coder(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
 fn push_value(text: &mut String, field: &Field<'_>) {
     match &field.string {
         Some(string) => text.push_str(string),
-        None => push_compact(text, field.json),
+        None => text.push_str(&json::compact(field.json)),
     }
 }
 
-fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionTool>) -> bool {
+fn fits_coder(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
     const MARKUP: [&str; 6] =
         ["<tool_call", "</tool_call", "<function", "</function", "<parameter", "</parameter"];
     let name = |name: &str| {
@@ -407,6 +424,7 @@ fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionT
             && !name.contains(['<', '>', '=', '\n', '\r', '"', '\''])
             && name.trim() == name
     };
+    let schema = tools.schema(&call.name);
     name(&call.name)
         && distinct(fields)
         && fields.iter().all(|field| {
@@ -415,7 +433,7 @@ fn fits_coder(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionT
                 // Reading takes it for a part of the newline behind it.
                 && !value.ends_with('\r')
                 && !MARKUP.iter().any(|markup| value.contains(markup))
-                && keeps_type(field, function)
+                && keeps_type(field, schema)
         })
 }
 
@@ -427,20 +445,18 @@ fn distinct(fields: &[Field<'_>]) -> bool {
 // ---- format 2 ----
 
 fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
-    let json =
-        |string: &str| serde_json::to_string(string).expect("a string is always written as JSON");
+    let string =
+        |text: &str| serde_json::to_string(text).expect("a string is always written as JSON");
     text.push_str("<tool_call>\n{\"name\": ");
-    push_untagged(text, &json(&call.name));
+    push_untagged(text, &string(&call.name));
     text.push_str(", \"arguments\": ");
     match arguments {
         Arguments::Object(fields) if fields.is_empty() => text.push_str("{}"),
         Arguments::Object(_) if call.arguments.contains('\n') => {
-            let mut compact = String::with_capacity(call.arguments.len());
-            push_compact(&mut compact, &call.arguments);
-            push_untagged(text, &compact);
+            push_untagged(text, &json::compact(&call.arguments));
         }
         Arguments::Object(_) => push_untagged(text, call.arguments.trim()),
-        Arguments::Other(raw) => push_untagged(text, &json(raw)),
+        Arguments::Other(raw) => push_untagged(text, &string(raw)),
     }
     text.push_str("}\n</tool_call>");
 }
@@ -457,22 +473,6 @@ fn push_untagged(text: &mut String, json: &str) {
         rest = &tag[1..];
     }
     text.push_str(rest);
-}
-
-/// JSON without the blanks between its tokens.
-fn push_compact(text: &mut String, json: &str) {
-    let mut in_string = false;
-    let mut escaped = false;
-    text.extend(json.chars().filter(|&c| {
-        if in_string {
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-            true
-        } else {
-            in_string = c == '"';
-            !c.is_ascii_whitespace()
-        }
-    }));
 }
 
 // ---- format 3 ----
@@ -496,18 +496,17 @@ fn push_xml(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
     tag("</", &call.name, ">");
 }
 
-fn fits_xml(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionTool>) -> bool {
-    let Some(function) = function else { return false };
+fn fits_xml(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
+    if tools.get(&call.name).is_none() {
+        return false;
+    }
     let tag = |name: &str| {
         (1..=NAME).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
             && !matches!(name, "tool_call" | "think" | "function" | "parameter")
     };
-    let properties = function
-        .parameters
-        .as_ref()
-        .and_then(|schema| schema.get("properties"))
-        .and_then(Value::as_object);
+    let schema = tools.schema(&call.name);
+    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
     let declared = |key: &str| properties.is_some_and(|properties| properties.contains_key(key));
     let names: Vec<&str> = properties
         .into_iter()
@@ -531,7 +530,7 @@ fn fits_xml(call: &ToolCall, fields: &[Field<'_>], function: Option<&FunctionToo
                 && declared(&field.key)
                 && !value.ends_with('\r')
                 && !markup(value)
-                && keeps_type(field, Some(function))
+                && keeps_type(field, schema)
         })
 }
 
@@ -554,8 +553,8 @@ fn type_of(json: &str) -> Types {
 ///
 /// The reading is that of tool-calls.md rules 12 and 17 to 19. Where a schema leaves a doubt, the
 /// answer is no.
-fn keeps_type(field: &Field<'_>, function: Option<&FunctionTool>) -> bool {
-    let Some(types) = types_of(&field.key, function) else { return false };
+fn keeps_type(field: &Field<'_>, schema: Option<&Value>) -> bool {
+    let Some(types) = types_of(&field.key, schema) else { return false };
     match &field.string {
         Some(_) if types == Types::STRING => true,
         // Only a text that cannot be anything else of the union is surely the string. Words that
@@ -616,9 +615,12 @@ const VISITS: u32 = 64;
 /// It is stricter than [`schema`](super::schema), by which the scanner reads: what is rendered here
 /// is read alike by readers that know less of schemas, such as those that look for properties in
 /// one place only.
-fn types_of(key: &str, function: Option<&FunctionTool>) -> Option<Types> {
-    let schema = function.and_then(|function| function.parameters.as_ref());
+fn types_of(key: &str, schema: Option<&Value>) -> Option<Types> {
     let Some(schema) = schema else { return Some(Types::STRING) };
+    // It could not be read; the upstream and other readers may know more of it.
+    if schema.is_null() {
+        return None;
+    }
     // Properties may stand elsewhere, too.
     if ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|word| schema.get(word).is_some()) {
         return None;

@@ -5,9 +5,9 @@
 //! earlier ones (tool-calls.md f.2 to f.4). What the model then writes is read back by the tool
 //! scanner, which accepts every format whatever was asked for.
 //!
-//! - The definitions, with their whole JSON Schemas, go into the system text of the first message
-//!   of a chat, and only there: a stateful upstream keeps them, and repeating them costs tokens
-//!   and was seen to give empty answers (f.1).
+//! - The definitions, with their whole JSON Schemas as the client wrote them, go into the system
+//!   text of the first message of a chat, and only there: a stateful upstream keeps them, and
+//!   repeating them costs tokens and was seen to give empty answers (f.1).
 //! - What holds for one turn only, `tool_choice` and `parallel_tool_calls`, is said in a short
 //!   line behind the last message, on the first turn as on later ones, and only where it differs
 //!   from the default. In the system text it would hold for the whole chat.
@@ -30,22 +30,22 @@
 //! rewrite(&mut request, format, true);
 //! assert_eq!(format, Format::Coder);
 //! assert!(request.tools.is_empty());
-//! assert!(request.messages[0].text().contains(r#""name":"weather""#));
+//! assert!(request.history[0].text().contains(r#""name":"weather""#));
 //! ```
 //!
 //! Deviation from tool-calls.md f.2: the sentences are this crate's own; what is kept of the
 //! models' templates is their markup, its order, and what they ask for. Tools that are not
 //! functions cannot be called in text and are left out.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-
-use super::history;
-use crate::chat::{
-    ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, Role, Text, Tool,
-    ToolChoice,
+use super::{arguments::string, history, schema::Toolset};
+use crate::{
+    chat::{
+        ChatRequest, Content, FunctionTool, History, Json, Message, Messages, Part, PartKind, Role,
+        Tool, ToolChoice,
+    },
+    json,
 };
 
 /// How tool calls are written as text (tool-calls.md a.1).
@@ -126,47 +126,52 @@ fn lists_xml(model: &str) -> bool {
 /// Tool definitions go into the system text (only when `first_turn`), assistant calls and tool
 /// results become text, `tool_choice` and `parallel_tool_calls` become a line behind the last
 /// message; then `tools` is empty and both options are `None`. Every message has content
-/// afterwards, if only an empty string. [`seen`](crate::chat::ChatParts::seen) goes on counting the same
-/// messages, and messages on either side of it are never merged.
+/// afterwards, if only an empty string; those that need no change stay shared. What the chat has
+/// [`seen`](History::seen) and what is [`fresh`](History::fresh) are never merged.
 ///
 /// `first_turn` says whether this request opens an upstream chat, or goes to an upstream that
-/// keeps none.
+/// keeps none. On such a turn the definitions join the first instruction of the history, in
+/// whichever list that is, or make one in front of all messages
+/// ([`History::insert_first`]). Nothing was seen then, as a rule, so they are fresh; where
+/// something counts as seen by a chat that is not there yet, all of the history is sent. On a
+/// later turn the chat holds the definitions, and nothing is put in front.
+///
+/// The line is always fresh, since it is for this turn.
 pub fn rewrite(request: &mut ChatRequest, format: Format, first_turn: bool) {
+    let tools = Toolset::new(request.tools.clone());
+    rewrite_with(request, &tools, format, first_turn);
+}
+
+/// [`rewrite`], where `tools` are those of the request.
+pub(super) fn rewrite_with(
+    request: &mut ChatRequest,
+    known: &Toolset,
+    format: Format,
+    first_turn: bool,
+) {
     let tools = std::mem::take(&mut request.tools);
     let choice = request.tool_choice.take().unwrap_or_default();
     let parallel = request.parallel_tool_calls.take();
     let functions: Vec<&FunctionTool> = tools.iter().filter_map(Tool::as_function).collect();
 
-    if needs_rewrite(&request.messages) {
-        let (messages, seen) = history::rewrite(&request.messages, request.seen, format, &tools);
-        request.messages = Arc::new(messages);
-        request.seen = seen;
-    }
+    history::rewrite(&mut request.history, format, known);
     if functions.is_empty() {
         return;
     }
     if first_turn {
         let tools_first = format == Format::Coder && !lists_xml(&request.model);
         let text = definitions(&functions, format, &request.model);
-        add_to_system(request, &text, tools_first);
+        add_to_system(&mut request.history, &text, tools_first);
     }
     if let Some(line) = choice_line(&choice, parallel) {
-        add_line(Arc::make_mut(&mut request.messages), &line);
+        add_line(&mut request.history.fresh, &line);
     }
-}
-
-fn needs_rewrite(messages: &[Message]) -> bool {
-    messages.iter().any(|message| {
-        message.content.is_none()
-            || !message.tool_calls.is_empty()
-            || matches!(message.role, Role::Tool | Role::Function)
-    })
 }
 
 /// Puts `text` before or behind the first instruction, or makes one of it.
-fn add_to_system(request: &mut ChatRequest, text: &str, before: bool) {
-    let messages = Arc::make_mut(&mut request.messages);
-    match messages.iter_mut().find(|message| message.role.is_instruction()) {
+fn add_to_system(history: &mut History, text: &str, before: bool) {
+    let first = history.iter().position(|message| message.role.is_instruction());
+    match first.and_then(|first| history.get_mut(first)) {
         Some(message) => match &mut message.content {
             Some(Content::Parts(parts)) if before => {
                 parts.insert(0, Part::new(PartKind::Text(format!("{text}\n\n").into())));
@@ -180,31 +185,29 @@ fn add_to_system(request: &mut ChatRequest, text: &str, before: bool) {
             }
             content => *content = Some(Content::Text(text.into())),
         },
-        None => {
-            messages.insert(0, Message::new(Role::System, text));
-            if request.seen > 0 {
-                request.seen += 1;
-            }
-        }
+        None => history.insert_first(Message::new(Role::System, text)),
     }
 }
 
 /// Says `line` to the model, behind everything else.
-fn add_line(messages: &mut Vec<Message>, line: &str) {
-    match messages.last_mut() {
-        Some(Message { role: Role::User, content: Some(content), .. })
-            if !history::is_results(content) =>
-        {
-            match content {
-                Content::Text(text) => *text = format!("{text}\n\n{line}").into(),
-                Content::Parts(parts) => {
-                    parts.push(Part::new(PartKind::Text(format!("\n\n{line}").into())));
-                }
-            }
+fn add_line(messages: &mut Messages, line: &str) {
+    // A message of results is told from a question by its first and last tag (f.3), so nothing is
+    // added to it.
+    let takes_it = |message: &Message| {
+        message.role == Role::User
+            && message.content.as_ref().is_some_and(|content| !history::is_results(content))
+    };
+    let last = if messages.last().is_some_and(|last| takes_it(last)) {
+        messages.last_mut().and_then(|last| last.content.as_mut())
+    } else {
+        None
+    };
+    match last {
+        Some(Content::Text(text)) => *text = format!("{text}\n\n{line}").into(),
+        Some(Content::Parts(parts)) => {
+            parts.push(Part::new(PartKind::Text(format!("\n\n{line}").into())));
         }
-        // A message of results is told from a question by its first and last tag (f.3), so
-        // nothing is added to it.
-        _ => messages.push(Message::new(Role::User, line)),
+        None => messages.push(Message::new(Role::User, line)),
     }
 }
 
@@ -245,20 +248,30 @@ fn choice_line(choice: &ToolChoice, parallel: Option<bool>) -> Option<String> {
 const SINGLE: &str = "Call at most one function in this reply.";
 
 /// The names of an `allowed_tools` choice, and whether one of them must be called.
-fn allowed(choice: &Value) -> Option<(Vec<&str>, bool)> {
-    if choice.get("type")?.as_str()? != "allowed_tools" {
+fn allowed(choice: &Json) -> Option<(Vec<Cow<'_, str>>, bool)> {
+    let choice = choice.as_str();
+    let is = |json: &str, word: &str| text_of(json).is_some_and(|text| text == word);
+    if !is(field(choice, "type")?, "allowed_tools") {
         return None;
     }
     // Chat completions nest the fields, the responses API does not.
-    let fields = choice.get("allowed_tools").filter(|inner| inner.is_object()).unwrap_or(choice);
-    let names: Vec<&str> = fields
-        .get("tools")?
-        .as_array()?
-        .iter()
-        .filter_map(|tool| tool.get("function").unwrap_or(tool).get("name")?.as_str())
+    let fields =
+        field(choice, "allowed_tools").filter(|inner| inner.starts_with('{')).unwrap_or(choice);
+    let names: Vec<Cow<'_, str>> = json::items(field(fields, "tools")?)
+        .filter_map(|tool| text_of(field(field(tool, "function").unwrap_or(tool), "name")?))
         .collect();
-    let required = fields.get("mode").and_then(Value::as_str) == Some("required");
+    let required = field(fields, "mode").is_some_and(|mode| is(mode, "required"));
     (!names.is_empty()).then_some((names, required))
+}
+
+/// The value of a field, as it was written; of several the last.
+fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    json::members(json).filter(|(own, _)| own == name).last().map(|(_, value)| value)
+}
+
+/// The text of a JSON string.
+fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    json.starts_with('"').then(|| json::unquoted(json))
 }
 
 /// The system text that offers `functions` and says how to call them.
@@ -342,48 +355,35 @@ other value as JSON. You may explain a call in words before it, never after it. 
 fits, answer as usual and do not mention the functions.";
 
 /// One function as a line of JSON, as the templates of all but Qwen3-Coder show it.
+///
+/// What the client wrote as JSON stands there as it was written, without the white space between
+/// its tokens: a schema in its own order is what the model gets from other servers, too.
 fn push_json(text: &mut String, function: &FunctionTool) {
-    #[derive(Serialize)]
-    struct Definition<'a> {
-        r#type: &'static str,
-        function: Function<'a>,
+    text.push_str(r#"{"type":"function","function":{"name":"#);
+    string(&function.name, text);
+    if let Some(description) = &function.description {
+        text.push_str(r#","description":"#);
+        string(description, text);
     }
-
-    #[derive(Serialize)]
-    struct Function<'a> {
-        name: &'a Text,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        description: Option<&'a Text>,
-        parameters: &'a Value,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        strict: Option<bool>,
-        #[serde(flatten)]
-        extra: &'a Extra,
+    text.push_str(r#","parameters":"#);
+    match &function.parameters {
+        Some(schema) => text.push_str(&json::compact(schema.as_str())),
+        None => text.push_str(r#"{"type":"object","properties":{}}"#),
     }
-
-    let none = no_parameters();
-    let definition = Definition {
-        r#type: "function",
-        function: Function {
-            name: &function.name,
-            description: function.description.as_ref(),
-            parameters: function.parameters.as_ref().unwrap_or(&none),
-            strict: function.strict,
-            extra: &function.extra,
-        },
-    };
-    text.push_str(&serde_json::to_string(&definition).expect("its keys are strings"));
-}
-
-fn no_parameters() -> Value {
-    let mut schema = Map::new();
-    schema.insert("type".into(), "object".into());
-    schema.insert("properties".into(), Map::new().into());
-    schema.into()
+    if let Some(strict) = function.strict {
+        text.push_str(if strict { r#","strict":true"# } else { r#","strict":false"# });
+    }
+    for (name, value) in function.extra.raw_fields() {
+        text.push(',');
+        string(&name, text);
+        text.push(':');
+        text.push_str(&json::compact(value));
+    }
+    text.push_str("}}");
 }
 
 /// One function as tags, as Qwen3-Coder's template shows it: the keys that the template names
-/// first, every other key of the schema behind them as a tag of its own.
+/// first, every other key of the schema behind them as a tag of its own, in the client's order.
 fn push_xml(text: &mut String, function: &FunctionTool) {
     text.push_str("<function>");
     push_tag(text, "name", &function.name);
@@ -392,54 +392,56 @@ fn push_xml(text: &mut String, function: &FunctionTool) {
     }
     text.push_str("\n<parameters>");
     if let Some(schema) = &function.parameters {
-        let properties = schema.get("properties").and_then(Value::as_object);
-        for (name, property) in properties.into_iter().flatten() {
+        let schema = schema.as_str();
+        let properties = field(schema, "properties").unwrap_or_default();
+        for (name, property) in json::members(properties) {
             text.push_str("\n<parameter>");
-            push_tag(text, "name", name);
-            match property.as_object() {
-                Some(fields) => {
-                    for key in ["type", "description"] {
-                        if let Some(value) = fields.get(key) {
-                            push_value(text, key, value);
-                        }
-                    }
-                    for (key, value) in fields {
-                        if !matches!(key.as_str(), "type" | "description" | "name") {
-                            push_value(text, key, value);
-                        }
-                    }
-                    // Would be taken for the parameter's own name.
-                    if let Some(value) = fields.get("name") {
-                        push_value(text, "schema_name", value);
+            push_tag(text, "name", &name);
+            if property.starts_with('{') {
+                for key in ["type", "description"] {
+                    if let Some(value) = field(property, key) {
+                        push_value(text, key, value);
                     }
                 }
+                for (key, value) in json::members(property) {
+                    if !matches!(&*key, "type" | "description" | "name") {
+                        push_value(text, &key, value);
+                    }
+                }
+                // Would be taken for the parameter's own name.
+                if let Some(value) = field(property, "name") {
+                    push_value(text, "schema_name", value);
+                }
+            } else {
                 // `true` and `false` are schemas, too.
-                None => push_value(text, "schema", property),
+                push_value(text, "schema", property);
             }
             text.push_str("\n</parameter>");
         }
-        for (key, value) in schema.as_object().into_iter().flatten() {
-            if key == "type" && value == "object" || key == "properties" && value.is_object() {
-                continue;
+        for (key, value) in json::members(schema) {
+            let is_said = match &*key {
+                "type" => text_of(value).is_some_and(|word| word == "object"),
+                "properties" => value.starts_with('{'),
+                _ => false,
+            };
+            if !is_said {
+                push_value(text, &key, value);
             }
-            push_value(text, key, value);
         }
     }
     text.push_str("\n</parameters>");
     if let Some(strict) = function.strict {
         push_tag(text, "strict", if strict { "true" } else { "false" });
     }
-    for (key, value) in &function.extra {
-        push_value(text, key, value);
+    for (key, value) in function.extra.raw_fields() {
+        push_value(text, &key, value);
     }
     text.push_str("\n</function>");
 }
 
-fn push_value(text: &mut String, tag: &str, value: &Value) {
-    match value {
-        Value::String(value) => push_tag(text, tag, value),
-        other => push_tag(text, tag, &other.to_string()),
-    }
+/// A JSON value as a tag: the text of a string, anything else as it was written.
+fn push_value(text: &mut String, tag: &str, value: &str) {
+    push_tag(text, tag, &text_of(value).unwrap_or_else(|| json::compact(value)));
 }
 
 fn push_tag(text: &mut String, tag: &str, value: &str) {

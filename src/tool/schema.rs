@@ -1,15 +1,21 @@
 //! What a request declares: the tools by name, and the types that their JSON Schemas allow.
 //!
-//! A schema is never compiled: [`Toolset`] sorts the names once a request, and the types of a
-//! parameter are worked out when a call opens it. Nothing is validated either; the only question
-//! that is asked of a schema is which JSON types a value may have (rules 12, 17 and 18 of
-//! tool-calls.md e.2).
+//! A schema is never compiled: [`Toolset`] sorts the names once a request, reads the schema of a
+//! function when a call of it is first looked at, and works the types of a parameter out when a
+//! call opens it. Nothing is validated either; the only question that is asked of a schema is
+//! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
+//!
+//! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
+//! nothing: the parameters of its function are strings.
 
-use std::{ops::BitOr, sync::Arc};
+use std::{
+    ops::BitOr,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::Value;
 
-use crate::chat::{FunctionTool, Tool, ToolChoice};
+use crate::chat::{FunctionTool, Json, Tool, ToolChoice};
 
 /// How many nodes of one schema are visited at most, so that a `$ref` that leads to itself, or
 /// branches that multiply, cost no more than a large honest schema.
@@ -20,12 +26,21 @@ pub(super) const NAME_LIMIT: usize = 256;
 
 /// The function tools of a request, by name.
 ///
-/// Cheap to clone, and cheap to make: the tools are shared, the names are sorted.
+/// Cheap to clone, and cheap to make: the tools are shared, the names are sorted. Clones share
+/// what has been read of the schemas, too.
 #[derive(Clone, Debug, Default)]
 pub struct Toolset {
     tools: Arc<Vec<Tool>>,
-    /// Places in `tools`, sorted by the function's name; the first of a name stands for all.
-    names: Arc<[u32]>,
+    /// Sorted by name; the first function of a name stands for all.
+    functions: Arc<[Function]>,
+}
+
+#[derive(Debug)]
+struct Function {
+    /// The place in the tools.
+    place: u32,
+    /// The schema, once somebody has asked for it.
+    schema: OnceLock<Value>,
 }
 
 impl Toolset {
@@ -34,7 +49,7 @@ impl Toolset {
     #[must_use]
     pub fn new(tools: Arc<Vec<Tool>>) -> Self {
         let name = |place: &u32| function(&tools, *place).name.as_str();
-        let mut names: Vec<u32> = (0u32..)
+        let mut places: Vec<u32> = (0u32..)
             .zip(tools.iter())
             .filter(|(_, tool)| {
                 tool.as_function().is_some_and(|function| {
@@ -45,60 +60,72 @@ impl Toolset {
             })
             .map(|(place, _)| place)
             .collect();
-        names.sort_by(|a, b| name(a).cmp(name(b)));
-        names.dedup_by(|b, a| name(b) == name(a));
-        Self { names: names.into(), tools }
+        places.sort_by(|a, b| name(a).cmp(name(b)));
+        places.dedup_by(|b, a| name(b) == name(a));
+        let functions =
+            places.into_iter().map(|place| Function { place, schema: OnceLock::new() }).collect();
+        Self { functions, tools }
     }
 
-    /// The functions that an answer may call: none where `choice` forbids calls (rule 1).
+    /// Those of the functions that an answer may call: none where `choice` forbids calls
+    /// (rule 1).
     #[must_use]
-    pub fn for_choice(tools: Arc<Vec<Tool>>, choice: Option<&ToolChoice>) -> Self {
+    pub fn for_choice(&self, choice: Option<&ToolChoice>) -> Self {
         match choice {
             Some(ToolChoice::None) => Self::default(),
-            _ => Self::new(tools),
+            _ => self.clone(),
         }
     }
 
     /// Whether no function is declared, so that nothing may become a call.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.functions.is_empty()
     }
 
     /// The number of functions, those of one name counted once.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.functions.len()
     }
 
     /// The function of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&FunctionTool> {
-        self.names
-            .binary_search_by(|&place| function(&self.tools, place).name.as_str().cmp(name))
+        self.find(name).map(|own| function(&self.tools, own.place))
+    }
+
+    fn find(&self, name: &str) -> Option<&Function> {
+        self.functions
+            .binary_search_by(|own| function(&self.tools, own.place).name.as_str().cmp(name))
             .ok()
-            .map(|at| function(&self.tools, self.names[at]))
+            .map(|at| &self.functions[at])
     }
 
     /// The functions, by name.
     pub fn iter(&self) -> impl Iterator<Item = &FunctionTool> {
-        self.names.iter().map(|&place| function(&self.tools, place))
+        self.functions.iter().map(|own| function(&self.tools, own.place))
+    }
+
+    /// The schema of function `name`, which is read the first time only; `null` where it cannot
+    /// be read, none where there is none.
+    pub(super) fn schema(&self, name: &str) -> Option<&Value> {
+        let own = self.find(name)?;
+        let json = function(&self.tools, own.place).parameters.as_ref()?;
+        Some(own.schema.get_or_init(|| read(json)))
     }
 
     /// Whether some declared name begins with `prefix`.
     pub(super) fn starts(&self, prefix: &str) -> bool {
-        let at = self
-            .names
-            .partition_point(|&place| function(&self.tools, place).name.as_str() < prefix);
-        self.names
-            .get(at)
-            .is_some_and(|&place| function(&self.tools, place).name.starts_with(prefix))
+        let name = |own: &Function| function(&self.tools, own.place).name.as_str();
+        let at = self.functions.partition_point(|own| name(own) < prefix);
+        self.functions.get(at).is_some_and(|own| name(own).starts_with(prefix))
     }
 
     /// The parameter `key` of function `name`; undeclared ones are strings.
     pub(super) fn parameter(&self, name: &str, key: &str) -> Parameter<'_> {
         let mut parameter = Parameter { root: &Value::Null, nodes: Vec::new() };
-        if let Some(root) = self.get(name).and_then(|function| function.parameters.as_ref()) {
+        if let Some(root) = self.schema(name) {
             parameter.root = root;
             any_property(root, root, &mut VISITS.clone(), &mut |declared, node| {
                 if declared == key {
@@ -112,10 +139,15 @@ impl Toolset {
 
     /// Whether some parameter of function `name` passes `test`.
     pub(super) fn any_parameter(&self, name: &str, mut test: impl FnMut(&str) -> bool) -> bool {
-        self.get(name).and_then(|function| function.parameters.as_ref()).is_some_and(|root| {
+        self.schema(name).is_some_and(|root| {
             any_property(root, root, &mut VISITS.clone(), &mut |declared, _| test(declared))
         })
     }
+}
+
+/// What a schema says; `null` where it cannot be read.
+fn read(schema: &Json) -> Value {
+    schema.to_value().unwrap_or_default()
 }
 
 /// The function at a place that [`Toolset::new`] has checked.
@@ -197,15 +229,16 @@ impl Types {
     /// Nothing known means a string.
     ///
     /// ```
-    /// use serde_json::json;
-    /// use tower_qwen::tool::schema::Types;
+    /// use tower_qwen::{chat::Json, tool::schema::Types};
     ///
-    /// let schema = json!({"anyOf": [{"type": "integer"}, {"type": "null"}]});
+    /// let schema = Json::parse(r#"{"anyOf": [{"type": "integer"}, {"type": "null"}]}"#)?;
     /// assert_eq!(Types::of(&schema), Types::INTEGER | Types::NULL);
-    /// assert_eq!(Types::of(&json!({"description": "anything"})), Types::STRING);
+    /// assert_eq!(Types::of(&Json::parse(r#"{"description": "anything"}"#)?), Types::STRING);
+    /// # Ok::<_, serde_json::Error>(())
     /// ```
     #[must_use]
-    pub fn of(schema: &Value) -> Self {
+    pub fn of(schema: &Json) -> Self {
+        let schema = &read(schema);
         Parameter { root: schema, nodes: vec![schema] }.types()
     }
 
@@ -224,8 +257,9 @@ impl Types {
         match value {
             Value::Null => Self::NULL,
             Value::Bool(_) => Self::BOOLEAN,
-            Value::Number(number) if number.is_f64() => Self::NUMBER,
-            Value::Number(_) => Self::INTEGER,
+            // Not `is_f64`, which depends on what the application makes of numbers.
+            Value::Number(number) if number.is_i64() || number.is_u64() => Self::INTEGER,
+            Value::Number(_) => Self::NUMBER,
             Value::String(_) => Self::STRING,
             Value::Array(_) => Self::ARRAY,
             Value::Object(_) => Self::OBJECT,
@@ -363,9 +397,9 @@ mod tests {
 
     fn toolset(parameters: Value) -> Toolset {
         Toolset::new(Arc::new(vec![
-            Tool::Other(json!({"type": "web_search"})),
+            Tool::Other(json!({"type": "web_search"}).into()),
             Tool::Function(FunctionTool::new("f", parameters)),
-            Tool::Function(FunctionTool::new("a_tool", None)),
+            Tool::Function(FunctionTool::without_parameters("a_tool")),
         ]))
     }
 
@@ -380,16 +414,17 @@ mod tests {
     #[test]
     fn names_that_no_tag_can_hold_are_left_out() {
         let tools = ["", "a>b", &"n".repeat(257)]
-            .map(|name| Tool::Function(FunctionTool::new(name, None)))
+            .map(|name| Tool::Function(FunctionTool::without_parameters(name)))
             .to_vec();
         assert!(Toolset::new(Arc::new(tools)).is_empty());
     }
 
     #[test]
     fn no_choice_means_no_tools() {
-        let tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", None))]);
-        assert!(Toolset::for_choice(tools.clone(), Some(&ToolChoice::None)).is_empty());
-        assert_eq!(Toolset::for_choice(tools, Some(&ToolChoice::Required)).len(), 1);
+        let tools = Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new("f", json!({})))]));
+        assert!(tools.for_choice(Some(&ToolChoice::None)).is_empty());
+        assert_eq!(tools.for_choice(Some(&ToolChoice::Required)).len(), 1);
+        assert_eq!(tools.for_choice(None).len(), 1);
     }
 
     #[test]
@@ -407,8 +442,64 @@ mod tests {
             (json!(true), Types::STRING),
         ];
         for (schema, types) in cases {
-            assert_eq!(Types::of(&schema), types, "{schema}");
+            assert_eq!(Types::of(&schema.clone().into()), types, "{schema}");
         }
+    }
+
+    #[test]
+    fn numbers_are_integers_where_they_are_written_so() {
+        for (number, types) in [
+            ("1", Types::INTEGER),
+            ("-1", Types::INTEGER),
+            ("18446744073709551615", Types::INTEGER),
+            ("18446744073709551616", Types::NUMBER),
+            ("1.0", Types::NUMBER),
+            ("1e2", Types::NUMBER),
+        ] {
+            for schema in
+                [format!(r#"{{"const": {number}}}"#), format!(r#"{{"enum": [{number}]}}"#)]
+            {
+                let schema = Json::parse(schema).expect("JSON");
+                assert_eq!(Types::of(&schema), types, "{schema}");
+            }
+        }
+        // Says nothing of the type.
+        assert_eq!(Types::of(&json!({"default": 1}).into()), Types::STRING);
+    }
+
+    #[test]
+    fn clones_share_what_was_read() {
+        let tools = toolset(json!({"properties": {"n": {"type": "integer"}}}));
+        let clone = tools.for_choice(None);
+        assert_eq!(clone.parameter("f", "n").types(), Types::INTEGER);
+        assert!(std::ptr::eq(
+            clone.schema("f").expect("it has one"),
+            tools.functions[1].schema.get().expect("it was read"),
+        ));
+        assert_eq!((tools.schema("a_tool"), tools.schema("nobody")), (None, None));
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_read_says_nothing() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for part in [deep.as_str(), "1e400", r#""\ud800""#] {
+            let schema =
+                format!(r#"{{"properties": {{"n": {{"type": "integer"}}}}, "x": {part}}}"#);
+            let schema = Json::parse(schema).expect("JSON");
+            let tools =
+                Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new("f", schema))]));
+            assert_eq!(tools.schema("f"), Some(&Value::Null), "{part}");
+            assert_eq!(tools.parameter("f", "n").types(), Types::STRING);
+            assert!(!tools.any_parameter("f", |_| true));
+        }
+    }
+
+    #[test]
+    fn of_a_key_that_stands_twice_the_last_counts() {
+        let schema = r#"{"properties": {"v": {"type": "integer"}, "v": {"type": "boolean"}}}"#;
+        let schema = Json::parse(schema).expect("JSON");
+        let tools = Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new("f", schema))]));
+        assert_eq!(tools.parameter("f", "v").types(), Types::BOOLEAN);
     }
 
     #[test]
@@ -447,7 +538,7 @@ mod tests {
             ("#/definitions/%ff", Types::STRING),
             ("other.json#/definitions/a~1b%25", Types::STRING),
         ] {
-            assert_eq!(Types::of(&schema(reference)), types, "{reference}");
+            assert_eq!(Types::of(&schema(reference).into()), types, "{reference}");
         }
     }
 

@@ -6,8 +6,6 @@
 //! the stream, a refusal, and whole answers. `UPDATE_TRANSCRIPTS=1` writes them anew, and fails, so
 //! that someone reads what changed.
 
-#![cfg(feature = "emulator")]
-
 mod calls;
 mod other_routes;
 mod refusals;
@@ -30,7 +28,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tower::ServiceExt;
-use tower_qwen::emulator::{Builder, Emulator, Kind, OAuthAccount, Style};
+use tower_qwen_emulator::{Builder, Emulator, Kind, OAuthAccount, Style};
 
 /// The OpenAI-compatible kinds.
 fn kinds() -> impl Iterator<Item = Kind> {

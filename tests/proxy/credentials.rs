@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tower_qwen::emulator::{Builder, Emulator, OAuthAccount};
+use tower_qwen_emulator::{Builder, Emulator, OAuthAccount};
 
 use crate::{
     binary::{Running, command},

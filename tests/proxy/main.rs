@@ -4,7 +4,6 @@
     feature = "client",
     feature = "compatible",
     feature = "dedup",
-    feature = "emulator",
     feature = "openai",
     feature = "session",
     feature = "tool-call",

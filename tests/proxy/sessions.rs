@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tower_qwen::emulator::Emulator;
+use tower_qwen_emulator::Emulator;
 
 use crate::{
     binary::Running,

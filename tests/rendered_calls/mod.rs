@@ -90,7 +90,8 @@ fn tags<'a>(text: &'a str, tools: &[Tool]) -> (Read, &'a str) {
         let inside = rest.strip_prefix('<').expect("a parameter");
         let (key, value) = inside.split_once('>').expect("a key ends");
         let (value, behind) = value.split_once(&format!("</{key}>")).expect("a value ends");
-        assert!(schema_of(name, key, tools).is_some(), "an undeclared parameter is no tag");
+        let root = schema_of(name, tools);
+        assert!(property(&root, key).is_some(), "an undeclared parameter is no tag");
         rest = behind;
         put(&mut arguments, name, key, margin(value), tools);
     }
@@ -103,8 +104,9 @@ fn margin(value: &str) -> &str {
 }
 
 fn put(arguments: &mut Map<String, Value>, name: &str, key: &str, text: &str, tools: &[Tool]) {
-    let value = match schema_of(name, key, tools) {
-        Some((schema, root)) => convert(text, &types(schema, root, &mut NODES.clone())),
+    let root = schema_of(name, tools);
+    let value = match property(&root, key) {
+        Some(schema) => convert(text, &types(schema, &root, &mut NODES.clone())),
         None => Some(Value::String(text.to_owned())),
     };
     if let Some(value) = value {
@@ -112,10 +114,14 @@ fn put(arguments: &mut Map<String, Value>, name: &str, key: &str, text: &str, to
     }
 }
 
-fn schema_of<'a>(name: &str, key: &str, tools: &'a [Tool]) -> Option<(&'a Value, &'a Value)> {
-    let tool = tools.iter().filter_map(Tool::as_function).find(|tool| tool.name == name)?;
-    let root = tool.parameters.as_ref()?;
-    Some((root.get("properties")?.get(key)?, root))
+fn schema_of(name: &str, tools: &[Tool]) -> Value {
+    let tool = tools.iter().filter_map(Tool::as_function).find(|tool| tool.name == name);
+    let schema = tool.and_then(|tool| tool.parameters.as_ref());
+    schema.map(|schema| schema.to_value().expect("a schema that can be read")).unwrap_or_default()
+}
+
+fn property<'a>(root: &'a Value, key: &str) -> Option<&'a Value> {
+    root.get("properties")?.get(key)
 }
 
 /// How many nodes of a schema are looked at: references may lead to themselves, and multiply.

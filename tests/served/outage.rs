@@ -16,7 +16,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
-use tower_qwen::emulator::Emulator;
+use tower_qwen_emulator::Emulator;
 
 use super::{proxied, redis::Server, suite::KEY};
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tokio::net::TcpListener;
-use tower_qwen::emulator::{Builder, Emulator};
+use tower_qwen_emulator::{Builder, Emulator};
 
 use super::binary::{self, Running};
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tower_qwen::session::RedisStore;
+use tower_qwen::session::{RedisStore, RedisStoreBuilder};
 
 /// A time limit that a busy machine does not reach.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +79,11 @@ impl Server {
 
     /// With a time limit that a busy machine does not reach.
     pub(crate) fn store(&self) -> RedisStore {
-        self.hasty_store().with_timeout(PATIENCE)
+        self.builder().timeout(PATIENCE).build()
+    }
+
+    pub(crate) fn builder(&self) -> RedisStoreBuilder {
+        RedisStore::builder(&self.url()).expect("a URL")
     }
 
     pub(crate) async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {

@@ -26,8 +26,8 @@ use tower_qwen::{
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Key, MemoryStore, Owner, Record, Session, SessionLayer,
-        SessionStore, StoreError, StoreFuture, TenantTag,
+        ChatKey, Contention, Grant, Key, MemoryStore, Owner, Record, Session, SessionLayer,
+        SessionStore, StoreError, StoreFuture,
     },
 };
 
@@ -100,12 +100,12 @@ impl World {
             1 => Contention::Wait(Duration::from_millis(500)),
             _ => Contention::Wait(Duration::from_secs(10)),
         };
-        let lease_limit = Duration::from_secs(u64::from(b) + 1);
+        // Leases that turns renew, or that last until they are given back.
+        let lease_limit = (c & 2 == 0).then(|| Duration::from_secs(u64::from(b) + 1));
         upstream.state().lease_limit = lease_limit;
-        let layer = SessionLayer::new(store.clone())
-            .contention(contention)
-            .busy_retries(u32::from(b % 4))
-            .lease_limit(lease_limit);
+        store.state().lease_limit = lease_limit;
+        let layer =
+            SessionLayer::new(store.clone()).contention(contention).busy_retries(u32::from(b % 4));
         let stack = layer.layer(DedupLayer::new().layer(upstream.clone()));
         let troubles = c & 1 != 0;
         Self { stack, upstream, store, histories: Vec::new(), turns: Vec::new(), troubles }
@@ -212,11 +212,13 @@ impl World {
 
     fn start(&mut self, history: History, style: u8) {
         let mut chat = ChatRequest::new("qwen3-max", history.messages.clone());
-        chat.tenant = tenant(history.tenant);
+        chat.tenant = Some(tenant(history.tenant));
         if history.tools {
             chat.tools = Arc::new(vec![Tool::Function(FunctionTool::new("read", None))]);
         }
-        chat.conversation = history.own.as_deref().map(Conversation::new);
+        if let Some(own) = history.own.as_deref() {
+            chat.destination = Conversation::new(own).into();
+        }
 
         let quiet = self.turns.is_empty() && self.store.state().failing == 0;
         self.upstream.state().forgetful |= self.store.state().troubled;
@@ -289,8 +291,9 @@ impl World {
             keys.push(ChatKey::new(&tenant(chat.tenant), &chat.id));
         }
         for key in keys {
-            let free = self.store.memory.acquire(key, Owner::unique(), Duration::from_secs(1));
-            assert!(free.await.expect("memory does not fail"), "a lease was left behind");
+            let free = self.store.acquire(key, Owner::unique());
+            let free = free.await.expect("it does not fail now");
+            assert_ne!(free, Grant::Refused, "a lease was left behind");
         }
     }
 }
@@ -380,8 +383,8 @@ struct UpstreamState {
     /// The store may not say who is in a chat, or a client named its chat, which it gets whoever
     /// is in it.
     unleased: bool,
-    /// How long a turn has a chat to itself.
-    lease_limit: Duration,
+    /// How long a turn has a chat to itself unless it renews its lease.
+    lease_limit: Option<Duration>,
 }
 
 struct Chat {
@@ -476,10 +479,10 @@ impl UpstreamState {
     ) -> Result<Running, Error> {
         let Expected { history, sent, gone, answer } = &self.expected[turn];
         let (history, sent, gone, answer) = (history.clone(), *sent, gone.clone(), *answer);
-        assert_eq!(chat.seen, 0, "dedup did not do its work");
-        assert_eq!(chat.tenant, tenant(history.tenant));
+        assert!(chat.history.seen.is_empty(), "dedup did not do its work");
+        assert_eq!(chat.tenant, Some(tenant(history.tenant)));
 
-        let (at, parent) = match &chat.conversation {
+        let (at, parent) = match chat.conversation() {
             None => {
                 let id = format!("chat-{}", self.chats.len());
                 self.chats.push(Chat {
@@ -510,7 +513,7 @@ impl UpstreamState {
         }
         if place.busy() {
             // The leases of those who wait now may be over before they are sent.
-            self.unleased |= place.since.elapsed() >= self.lease_limit;
+            self.unleased |= self.lease_limit.is_some_and(|limit| place.since.elapsed() >= limit);
             assert!(self.unleased, "two turns in one chat at the same time");
             return Err(Error::new(ErrorKind::ConversationBusy, "busy"));
         }
@@ -522,7 +525,7 @@ impl UpstreamState {
 
         // The heart of it: what the model answers is what the client meant.
         let mut context = place.path(parent);
-        context.extend(chat.messages.iter().cloned());
+        context.extend(chat.history.iter().cloned());
         let (context, meant) = (canon(&context), canon(&history.messages));
         match &history.own {
             None => assert_eq!(context, meant, "another context"),
@@ -533,7 +536,7 @@ impl UpstreamState {
             }
         }
         if let Some(sent) = sent {
-            assert_eq!(chat.messages.len(), sent, "not only what is new");
+            assert_eq!(chat.history.len(), sent, "not only what is new");
         }
         if answer & 0xf0 == 0xf0 {
             return Err(Error::new(ErrorKind::Quota, "used up"));
@@ -546,7 +549,7 @@ impl UpstreamState {
         let place = &mut self.chats[at];
         let question = Node {
             parent: parent.map(str::to_owned),
-            messages: chat.messages.to_vec(),
+            messages: chat.history.iter().cloned().collect(),
             tools: history.tools,
             complete: true,
         };
@@ -570,7 +573,7 @@ impl UpstreamState {
             Cut::Silent => {}
             Cut::Error => script.push_back(Err(Error::new(ErrorKind::Truncated, "cut"))),
         }
-        let within = chat.conversation.as_ref().and(history.own.clone());
+        let within = chat.conversation().and(history.own.clone());
         Ok(Running {
             script,
             waits: false,
@@ -743,8 +746,12 @@ struct Store {
 struct StoreState {
     expired: HashSet<Key>,
     recorded: Vec<Key>,
-    /// Which operations fail: a bit each for find, record and acquire.
+    /// Which operations fail: a bit each for find, record, and acquire and renew.
     failing: u8,
+    /// Who has a chat, and until when.
+    leases: BTreeMap<ChatKey, (Owner, Instant)>,
+    /// How long a lease lasts unless it is renewed; without a limit they are those of the memory.
+    lease_limit: Option<Duration>,
     /// It has forgotten or failed at least once.
     troubled: bool,
 }
@@ -764,6 +771,19 @@ impl StoreState {
     }
 }
 
+impl StoreState {
+    /// Who has the chat now.
+    fn holder(&self, chat: ChatKey) -> Option<Owner> {
+        let lease = self.leases.get(&chat).filter(|(_, until)| *until > Instant::now());
+        lease.map(|(owner, _)| *owner)
+    }
+
+    fn lease(&mut self, chat: ChatKey, owner: Owner, limit: Duration) -> Grant {
+        self.leases.insert(chat, (owner, Instant::now() + limit));
+        Grant::For(limit)
+    }
+}
+
 impl Store {
     fn state(&self) -> MutexGuard<'_, StoreState> {
         self.state.lock().expect("nothing panics under the lock")
@@ -775,60 +795,81 @@ fn failure<T>() -> Result<T, StoreError> {
 }
 
 impl SessionStore for Store {
-    fn find<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Option<Found>> {
+    fn find<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, Option<Record>> {
         if self.state().fails(1) {
             return Box::pin(ready(failure()));
         }
-        Box::pin(async move {
-            for (index, key) in keys.iter().enumerate() {
-                if self.state().expired.contains(key) {
-                    continue;
-                }
-                if let Some(found) = self.memory.find(std::slice::from_ref(key)).await? {
-                    return Ok(Some(Found::new(index, found.record)));
-                }
-            }
-            Ok(None)
-        })
+        if self.state().expired.contains(key) {
+            return Box::pin(ready(Ok(None)));
+        }
+        self.memory.find(key)
     }
 
-    fn record<'a>(
-        &'a self,
-        records: &'a [(Key, Record)],
-        lease: Option<(ChatKey, Owner)>,
-    ) -> StoreFuture<'a, ()> {
+    fn record<'a>(&'a self, key: &'a Key, record: &'a Record) -> StoreFuture<'a, ()> {
         let mut state = self.state();
-        if state.fails(2) {
-            return Box::pin(ready(failure()));
-        }
-        for (key, _) in records {
-            state.expired.remove(key);
-            state.recorded.push(*key);
-        }
-        self.memory.record(records, lease)
+        state.expired.remove(key);
+        state.recorded.push(*key);
+        self.memory.record(key, record)
     }
 
     fn forget(&self, chat: ChatKey) -> StoreFuture<'_, ()> {
         self.memory.forget(chat)
     }
 
-    fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
-        self.memory.records(tenant)
-    }
-
-    fn forget_tenant(&self, tenant: TenantTag) -> StoreFuture<'_, ()> {
-        self.memory.forget_tenant(tenant)
-    }
-
-    fn acquire(&self, chat: ChatKey, owner: Owner, limit: Duration) -> StoreFuture<'_, bool> {
-        if self.state().fails(4) {
+    fn record_all<'a>(
+        &'a self,
+        records: &'a [(Key, Record)],
+        lease: Option<(ChatKey, Owner)>,
+    ) -> StoreFuture<'a, ()> {
+        if self.state().fails(2) {
             return Box::pin(ready(failure()));
         }
-        self.memory.acquire(chat, owner, limit)
+        Box::pin(async move {
+            for (key, record) in records {
+                self.record(key, record).await?;
+            }
+            match lease {
+                Some((chat, owner)) => self.release(chat, owner).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn acquire(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        let mut state = self.state();
+        if state.fails(4) {
+            return Box::pin(ready(failure()));
+        }
+        let Some(limit) = state.lease_limit else { return self.memory.acquire(chat, owner) };
+        let grant = match state.holder(chat) {
+            Some(other) if other != owner => Grant::Refused,
+            _ => state.lease(chat, owner, limit),
+        };
+        Box::pin(ready(Ok(grant)))
+    }
+
+    fn renew(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, Grant> {
+        let mut state = self.state();
+        if state.fails(4) {
+            return Box::pin(ready(failure()));
+        }
+        let limit = state.lease_limit.expect("nobody renews what lasts until it is given back");
+        let grant = match state.holder(chat) {
+            Some(holder) if holder == owner => state.lease(chat, owner, limit),
+            _ => Grant::Refused,
+        };
+        Box::pin(ready(Ok(grant)))
     }
 
     fn release(&self, chat: ChatKey, owner: Owner) -> StoreFuture<'_, ()> {
-        self.memory.release(chat, owner)
+        let mut state = self.state();
+        if state.lease_limit.is_none() {
+            return self.memory.release(chat, owner);
+        }
+        if state.holder(chat) == Some(owner) {
+            state.leases.remove(&chat);
+        }
+        Box::pin(ready(Ok(())))
     }
 }
 

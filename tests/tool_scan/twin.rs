@@ -112,7 +112,7 @@ impl Twin<'_> {
         let declared = self.tool(tool).and_then(|tool| {
             tool.parameters.iter().find(|(name, _)| *name == key).map(|(_, schema)| schema)
         });
-        declared.map_or(Types::STRING, Types::of)
+        declared.map_or(Types::STRING, |schema| Types::of(&schema.into()))
     }
 
     /// A confirmed opener at `at`, and in how many wrappers.

@@ -111,7 +111,7 @@ pub(crate) fn wrap<'a>(
     let vocabulary = vocabulary();
     // A wrapper, blanks, an opener, blanks, and a closer (JSON before its name aside).
     let bound = "<tool_call>".len() + 2 * 256 + 2 * ("<function=>".len() + vocabulary.longest());
-    let mut automaton = Automaton::new(vocabulary).with_lead_window(window);
+    let mut automaton = Automaton::new(vocabulary).lead_window(window);
     let mut queue = VecDeque::new();
     let mut so_far = String::new();
     for piece in pieces {

@@ -1,6 +1,6 @@
 use std::{fs, path::PathBuf};
 
-use tower_qwen::emulator::{Emulator, OAuthAccount};
+use tower_qwen_emulator::{Emulator, OAuthAccount};
 
 use super::*;
 use crate::proxy::sign_in;

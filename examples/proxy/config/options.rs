@@ -8,7 +8,7 @@ use clap::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
-use tower_qwen::emulator;
+use tower_qwen_emulator as emulator;
 
 /// What is set for the whole proxy.
 ///

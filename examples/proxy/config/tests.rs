@@ -1,6 +1,7 @@
 use std::fs;
 
-use tower_qwen::{emulator, qwen::compatible::Server};
+use tower_qwen::qwen::compatible::Server;
+use tower_qwen_emulator as emulator;
 
 use super::{upstream::DASHSCOPE, *};
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{
     auth::{Credential, CredentialKind},
-    emulator,
     qwen::compatible::Server,
 };
+use tower_qwen_emulator as emulator;
 
 use super::{
     super::credentials::Accounts,

@@ -5,7 +5,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
-use tower_qwen::emulator::Emulator;
+use tower_qwen_emulator::Emulator;
 
 use super::*;
 

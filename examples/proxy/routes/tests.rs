@@ -315,13 +315,13 @@ async fn a_deletion_that_upstream_refused_can_be_tried_again() {
             let place = Conversation::new(chat).with_parent("a");
             (Key::of_chat(&tenant, chat), Record::new(&tenant, place))
         });
-        store.record(&records, None).await.expect("memory");
+        store.record_all(&records, None).await.expect("memory");
         let refuse = Arc::new(AtomicBool::new(true));
         let proxy = proxy_over("sk-one,sk-two", Arc::clone(&store), Arc::clone(&refuse));
         let mine = || with(remove(path), "authorization", "Bearer sk-one");
         let (status, _, body) = ask(&proxy, mine()).await;
         assert!(status.is_server_error(), "{status}: {body}");
-        let known = async |at: usize| store.find(&[records[at].0]).await.expect("memory").is_some();
+        let known = async |at: usize| store.find(&records[at].0).await.expect("memory").is_some();
         assert!(known(0).await, "forgotten, but still there upstream");
 
         refuse.store(false, Ordering::Relaxed);

@@ -7,10 +7,8 @@ use axum::{
     routing::{get, post},
 };
 use tower::ServiceExt;
-use tower_qwen::{
-    auth::OAuthFile,
-    emulator::{Emulator, OAuthAccount, RefreshFault},
-};
+use tower_qwen::auth::OAuthFile;
+use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
 
 use super::*;
 use crate::proxy::sign_in;

@@ -3,7 +3,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Url, redirect};
 
-use super::service::{Config, QwenUpstream};
+use super::{
+    service::{Config, QwenUpstream},
+    tls,
+};
 use crate::{Error, ErrorKind};
 
 /// chat.qwen.ai.
@@ -167,7 +170,8 @@ impl QwenUpstreamBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidRequest`] for a base URL, header, token or cookie that cannot be
-    /// sent: the message says which, and shows no secret. [`ErrorKind::Internal`] where TLS
+    /// sent, and for `https:` without one of the features that bring TLS: the message says which,
+    /// and shows no secret. [`ErrorKind::Internal`] where TLS
     /// cannot be set up.
     pub fn build(self) -> Result<QwenUpstream, Error> {
         let base = base_url(&self.base_url)?;
@@ -186,7 +190,7 @@ impl QwenUpstreamBuilder {
         if !self.env_proxy {
             client = client.no_proxy();
         }
-        let client = client.build().map_err(|error| {
+        let client = tls::choose(client)?.build().map_err(|error| {
             Error::new(ErrorKind::Internal, "the HTTP client could not be set up")
                 .with_source(error.without_url())
         })?;
@@ -303,6 +307,13 @@ fn base_url(given: &str) -> Result<Url, Error> {
             "the base URL begins with {:?}, not http: or https:",
             url.scheme()
         ));
+    }
+    if url.scheme() == "https" && !tls::IS_THERE {
+        return invalid(
+            "the base URL begins with https:, and this build has no TLS: switch on one of the \
+             features client-rustls, client-rustls-ring and client-native-tls"
+                .to_owned(),
+        );
     }
     if url.host_str().is_none_or(str::is_empty) {
         return invalid("the base URL names no host".to_owned());

@@ -22,6 +22,13 @@
 //! attempts are counted once, by the layers above. (A request that the pool could not even begin
 //! to write, because its idle connection had just been closed, goes to a new connection.)
 //!
+//! # TLS
+//!
+//! The feature `client` by itself brings none, and a base URL with `https:` is refused then.
+//! `client-rustls` is rustls with aws-lc (what `full` has), `client-rustls-ring` rustls with ring,
+//! and `client-native-tls` what the platform has. Where several are on, the first of them is used.
+//! All trust the certificates that the platform trusts.
+//!
 //! # Whose headers win
 //!
 //! A header of the request wins over the configured one of that name. A request that brings
@@ -40,6 +47,7 @@ mod body;
 mod builder;
 mod future;
 mod service;
+mod tls;
 
 pub use self::{
     body::UpstreamBody, builder::QwenUpstreamBuilder, future::ResponseFuture, service::QwenUpstream,

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Error,
-    chat::{Content, Message, Part, PartKind, Role, Text},
+    chat::{Content, History, Message, Part, PartKind, Role, Text},
     json::escaped_len,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 /// copy. [`Display`](fmt::Display) gives it piece by piece.
 #[derive(Debug)]
 pub(super) struct Folded<'a> {
-    messages: &'a [Message],
+    history: &'a History,
     /// The names of the functions that were called, by the ids of the calls.
     called: HashMap<&'a str, &'a Text>,
     /// One user message needs no mark of who speaks.
@@ -26,7 +26,7 @@ pub(super) struct Folded<'a> {
     pub(super) images: Vec<Text>,
 }
 
-/// Folds `messages` into one.
+/// Folds the messages of `history`, seen and fresh, into one.
 ///
 /// One user message is sent as it is. Of several, the instructions (system and developer) stand
 /// first, then the others in their order, each under a line that says who speaks:
@@ -50,24 +50,25 @@ pub(super) struct Folded<'a> {
 ///
 /// `messages[i].content[j]` is a part that this upstream cannot be given, or there is nothing to
 /// say.
-pub(super) fn fold(messages: &[Message]) -> Result<Folded<'_>, Error> {
-    let bare = matches!(messages, [only] if is_bare(only));
-    let called = messages
+pub(super) fn fold(history: &History) -> Result<Folded<'_>, Error> {
+    let only = history.last().filter(|_| history.len() == 1);
+    let bare = only.is_some_and(is_bare);
+    let called = history
         .iter()
         .flat_map(|message| &message.tool_calls)
         .map(|call| (call.id.as_str(), &call.name))
         .collect();
-    let mut folded = Folded { messages, called, bare, images: Vec::new() };
+    let mut folded = Folded { history, called, bare, images: Vec::new() };
     for (at, message) in folded.in_order() {
         let Some(Content::Parts(parts)) = &message.content else { continue };
         for (part_at, part) in parts.iter().enumerate() {
-            if part.as_text().is_none() {
+            if !matches!(part.kind, PartKind::ToolReference { .. }) && part.as_text().is_none() {
                 folded.images.push(image(part, at, part_at)?);
             }
         }
     }
     // Where speakers are marked there is always something.
-    let blank = messages.is_empty() || bare && is_blank(&messages[0]);
+    let blank = history.is_empty() || only.is_some_and(|only| bare && is_blank(only));
     if blank && folded.images.is_empty() {
         return Err(Error::invalid("messages", "there is nothing in the messages to answer"));
     }
@@ -111,12 +112,12 @@ impl<'a> Folded<'a> {
 
     /// The messages, instructions first, with their places in the history.
     fn in_order(&self) -> impl Iterator<Item = (usize, &'a Message)> + use<'a> {
-        let messages = self.messages;
+        let history = self.history;
         [true, false].into_iter().flat_map(move |instructions| {
             let these = move |(_, message): &(usize, &Message)| {
                 message.role.is_instruction() == instructions
             };
-            messages.iter().enumerate().filter(these)
+            history.iter().enumerate().filter(these)
         })
     }
 
@@ -143,9 +144,14 @@ impl<'a> Folded<'a> {
             Some(Content::Parts(parts)) => {
                 out.write_str("\n")?;
                 for part in parts {
-                    match part.as_text() {
-                        Some(text) => out.write_str(text)?,
-                        None => {
+                    match (part.as_text(), &part.kind) {
+                        (Some(text), _) => out.write_str(text)?,
+                        (None, PartKind::ToolReference { name }) => {
+                            out.write_str("[tool: ")?;
+                            out.write_str(name)?;
+                            out.write_str("]")?;
+                        }
+                        (None, _) => {
                             *images += 1;
                             write!(out, "[image {images}]")?;
                         }
@@ -193,7 +199,7 @@ impl<'a> Folded<'a> {
 impl fmt::Display for Folded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.bare {
-            return match &self.messages[0].content {
+            return match self.history.last().and_then(|only| only.content.as_ref()) {
                 None => Ok(()),
                 Some(Content::Text(text)) => f.write_str(text),
                 Some(Content::Parts(parts)) => {

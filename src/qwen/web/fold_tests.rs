@@ -4,6 +4,10 @@ use serde_json::json;
 use super::*;
 use crate::chat::{Extra, ToolCall};
 
+fn history(messages: impl IntoIterator<Item = Message>) -> History {
+    History::new(messages.into_iter().collect::<Vec<_>>())
+}
+
 fn parts(parts: Vec<PartKind>) -> Message {
     let mut message = Message::empty(Role::User);
     message.content = Some(Content::Parts(parts.into_iter().map(Part::new).collect()));
@@ -17,7 +21,8 @@ fn image_at(url: &str) -> PartKind {
 #[test]
 fn a_single_user_message_goes_as_it_is() {
     let message = Message::new(Role::User, String::from("Hello [image 1]\n"));
-    let folded = fold(std::slice::from_ref(&message)).unwrap();
+    let history = history([message]);
+    let folded = fold(&history).unwrap();
     assert_eq!(folded.to_string(), "Hello [image 1]\n");
 }
 
@@ -35,7 +40,7 @@ fn a_history_is_marked_with_its_instructions_first() {
     result.tool_call_id = Some("call_1".into());
     let mut legacy = Message::new(Role::Function, "noon");
     legacy.name = Some("now".into());
-    let history = [
+    let history = history([
         Message::new(Role::User, "Hi"),
         Message::new(Role::System, "Answer in verse."),
         named,
@@ -44,7 +49,7 @@ fn a_history_is_marked_with_its_instructions_first() {
         legacy,
         Message::new(Role::Developer, "Be short."),
         Message::new(Role::Assistant, "It is cold."),
-    ];
+    ]);
     assert_eq!(
         fold(&history).unwrap().to_string(),
         "[system]\nAnswer in verse.\n\n\
@@ -64,10 +69,10 @@ fn a_history_is_marked_with_its_instructions_first() {
 fn a_single_message_that_is_not_a_users_is_marked() {
     let mut result = Message::new(Role::Tool, "4 °C");
     result.tool_call_id = Some("call_1".into());
-    assert_eq!(fold(&[result]).unwrap().to_string(), "[tool result, id call_1]\n4 °C");
+    assert_eq!(fold(&history([result])).unwrap().to_string(), "[tool result, id call_1]\n4 °C");
     let mut named = Message::new(Role::User, "Hi");
     named.name = Some("ann".into());
-    assert_eq!(fold(&[named]).unwrap().to_string(), "[user: ann]\nHi");
+    assert_eq!(fold(&history([named])).unwrap().to_string(), "[user: ann]\nHi");
 }
 
 #[test]
@@ -78,10 +83,11 @@ fn images_keep_their_place_among_the_text() {
         PartKind::Text(" and ".into()),
         image_at("HTTPS://cdn.example/b.jpg"),
     ]);
-    let folded = fold(std::slice::from_ref(&first)).unwrap();
+    let alone = history([first.clone()]);
+    let folded = fold(&alone).unwrap();
     assert_eq!(folded.to_string(), "Look:  and ");
     assert_eq!(folded.images, ["https://cdn.example/a.png", "HTTPS://cdn.example/b.jpg"]);
-    let history = [first, parts(vec![image_at("https://cdn.example/c.gif")])];
+    let history = history([first, parts(vec![image_at("https://cdn.example/c.gif")])]);
     let folded = fold(&history).unwrap();
     assert_eq!(folded.to_string(), "[user]\nLook: [image 1] and [image 2]\n\n[user]\n[image 3]");
     assert_eq!(folded.images.len(), 3);
@@ -91,7 +97,7 @@ fn images_keep_their_place_among_the_text() {
 fn what_cannot_be_carried_is_named() {
     let text = || PartKind::Text("x".into());
     let other = json!({"type": "audio_url", "audio_url": {"url": "https://cdn.example/a.mp3"}});
-    let Some(other) = other.as_object().cloned() else { unreachable!() };
+    let other: Extra = serde_json::from_value(other).expect("an object");
     for (kind, word) in [
         (image_at("data:image/png;base64,AAAA"), "data:"),
         (image_at("http://cdn.example/a.png"), "not https:"),
@@ -99,13 +105,13 @@ fn what_cannot_be_carried_is_named() {
         (PartKind::Audio { data: "AAAA".into(), format: None }, "audio"),
         (PartKind::Video { url: "https://cdn.example/a.mp4".into() }, "video"),
         (PartKind::File { id: Some("f".into()), data: None, name: None }, "a file"),
-        (PartKind::Other(Extra::from(other)), "type"),
+        (PartKind::Other(other), "type"),
     ] {
-        let alone = fold(&[parts(vec![text(), kind.clone()])]).expect_err("not carried");
+        let alone = fold(&history([parts(vec![text(), kind.clone()])])).expect_err("not carried");
         assert_eq!(alone.param(), Some("messages[0].content[1]"));
         assert!(alone.to_string().contains(word), "{alone}");
-        let history = [Message::new(Role::System, "s"), parts(vec![text(), kind])];
-        let error = fold(&history).expect_err("not carried");
+        let marked = history([Message::new(Role::System, "s"), parts(vec![text(), kind])]);
+        let error = fold(&marked).expect_err("not carried");
         assert_eq!(error.param(), Some("messages[1].content[1]"));
         assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest);
     }
@@ -114,16 +120,16 @@ fn what_cannot_be_carried_is_named() {
 #[test]
 fn nothing_to_say_is_an_error() {
     for messages in [vec![], vec![Message::new(Role::User, " \n")], vec![parts(vec![])]] {
-        assert_eq!(fold(&messages).expect_err("empty").param(), Some("messages"));
+        assert_eq!(fold(&history(messages)).expect_err("empty").param(), Some("messages"));
     }
-    assert!(fold(&[parts(vec![image_at("https://cdn.example/a.png")])]).is_ok());
+    assert!(fold(&history([parts(vec![image_at("https://cdn.example/a.png")])])).is_ok());
 }
 
 proptest! {
     /// No text of the history is lost, and the order is kept among those of a kind.
     #[test]
-    fn nothing_is_lost(history in proptest::collection::vec((0..4_u8, "[a-z]{1,8}"), 2..20)) {
-        let messages: Vec<_> = history
+    fn nothing_is_lost(said in proptest::collection::vec((0..4_u8, "[a-z]{1,8}"), 2..20)) {
+        let messages: Vec<_> = said
             .iter()
             .enumerate()
             .map(|(at, (role, text))| {
@@ -132,7 +138,9 @@ proptest! {
                 Message::new(role, format!("{text}#{at}#"))
             })
             .collect();
-        let folded = fold(&messages).unwrap();
+        let mut history = history(messages.clone());
+        history.mark_seen(said.len() / 2);
+        let folded = fold(&history).unwrap();
         let escaped = folded.escaped_len();
         let folded = folded.to_string();
         prop_assert_eq!(escaped + 2, json!(folded).to_string().len());

@@ -77,7 +77,7 @@ impl<'a> Turn<'a> {
     pub(super) fn new(config: &Config, request: &'a ChatRequest) -> Result<Self, Error> {
         Ok(Self {
             model: request.model.clone(),
-            folded: fold(&request.messages)?,
+            folded: fold(&request.history)?,
             features: Features::new(config, request),
             search: request.extra.get("web_search_options").is_some_and(|value| !value.is_null()),
         })
@@ -271,10 +271,9 @@ fn gear(reasoning: &ReasoningOptions, default: Thinking) -> Thinking {
 /// Whether the client offers upstream's own web search as a tool.
 fn offers_search(tools: &[Tool]) -> bool {
     tools.iter().any(|tool| match tool {
-        Tool::Other(value) => value
-            .get("type")
-            .and_then(|kind| kind.as_str())
-            .is_some_and(|kind| kind.starts_with("web_search")),
+        Tool::Other(value) => value.get("type").is_some_and(|kind| {
+            kind.as_string().is_some_and(|kind| kind.starts_with("web_search"))
+        }),
         _ => false,
     })
 }

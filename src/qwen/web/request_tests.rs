@@ -143,7 +143,7 @@ fn the_chat_type_is_the_same_in_all_three_places() {
     let config = Config { chat_type: ChatType::Image, ..Config::default() };
     assert_eq!(types(&config, &request()), [json!("t2i"), json!("t2i"), json!("t2i")]);
     let mut search = request();
-    std::sync::Arc::make_mut(&mut search.extra).insert("web_search_options".into(), json!({}));
+    search.extra.insert("web_search_options", json!({}));
     assert_eq!(
         types(&Config::default(), &search),
         [json!("search"), json!("search"), json!("search")]
@@ -179,7 +179,7 @@ fn an_image_has_the_short_form_of_a17() {
 #[test]
 fn what_upstream_ignores_is_not_sent() {
     let mut request = request();
-    std::sync::Arc::make_mut(&mut request.extra).insert("top_p".into(), json!(1));
+    request.extra.insert("top_p", json!(1));
     request.sampling.temperature = Some(0.1);
     request.sampling.max_tokens = Some(9);
     assert_eq!(

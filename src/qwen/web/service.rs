@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    chat::{ChatRequest, Conversation, Text},
+    chat::{ChatRequest, Conversation, Destination, Text},
     qwen::{
         ResponseFuture,
         transport::{self, BoxError},
@@ -122,16 +122,15 @@ where
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
         let turn = request::Turn::new(&self.config, &request)?;
-        let (conversation, call) = match request.conversation.clone() {
-            Some(given) if !given.chat_id.is_empty() => {
+        let (conversation, call) = match &request.destination {
+            Destination::Chat(given) => {
                 check_id("conversation.chat_id", &given.chat_id)?;
-                (given, Call::Turn { continued: true })
+                (given.clone(), Call::Turn { continued: true })
             }
-            nowhere => {
+            Destination::NewChat { account: wished } => {
                 // The account whose credential is on the envelope is the one that the chat will
                 // belong to.
-                let account = request.account.as_deref().map(Text::from);
-                let account = account.or(nowhere.and_then(|nowhere| nowhere.account));
+                let account = request.account.as_ref().or(wished.as_ref()).cloned();
                 let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
                 conversation.account = account;
                 (conversation, Call::Turn { continued: false })

@@ -16,7 +16,10 @@ use super::{
     layer::Config,
     reframer::{Reframer, Tail},
 };
-use crate::sse::{Encoder, KEEP_ALIVE, KeepAliveTimer, StreamError};
+use crate::{
+    observe,
+    sse::{Encoder, KEEP_ALIVE, StreamError, keep_alive::KeepAliveTimer},
+};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -61,7 +64,7 @@ impl<B> ReframeBody<B> {
     }
 
     pub(super) fn reframe(inner: B, config: Config) -> Self {
-        metrics::counter!("tower_qwen_sse_streams_total").increment(1);
+        observe::count!("tower_qwen_sse_streams_total");
         Self {
             inner,
             is_between: false,
@@ -136,7 +139,7 @@ where
                     let Some(timer) = this.keep_alive else { return Poll::Pending };
                     std::task::ready!(Pin::new(timer).poll_quiet(cx));
                     reframe.reframer.interject();
-                    metrics::counter!("tower_qwen_sse_keep_alives_total").increment(1);
+                    observe::count!("tower_qwen_sse_keep_alives_total");
                     if let Some(view) = &mut reframe.view {
                         view.keep_alive();
                     }
@@ -218,7 +221,7 @@ impl Reframe {
             Tail::Nothing => None,
             Tail::Completed(frame) => Some(Ok(frame)),
             Tail::Cut(held) => {
-                tracing::debug!(bytes = held, "dropped an event that the upstream did not finish");
+                observe::debug!(bytes = held, "dropped an event that the upstream did not finish");
                 let next = std::mem::replace(&mut self.next, Next::End);
                 let output = self.fail(StreamError::Unfinished.into(), "unfinished");
                 if output.is_ok() {
@@ -233,11 +236,14 @@ impl Reframe {
     #[cold]
     fn fail(&mut self, error: BoxError, kind: &'static str) -> Result<Bytes, BoxError> {
         self.next = Next::End;
-        metrics::counter!("tower_qwen_sse_errors_total", "kind" => kind).increment(1);
+        observe::count!("tower_qwen_sse_errors_total", "kind" => kind);
         match self.on_error {
             OnError::Propagate => Err(error),
             OnError::InBand => {
-                tracing::warn!(kind, "an event stream broke off, and the client was told in band");
+                observe::warning!(
+                    kind,
+                    "an event stream broke off, and the client was told in band"
+                );
                 Ok(in_band(&*error))
             }
         }

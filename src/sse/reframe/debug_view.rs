@@ -1,6 +1,7 @@
+use std::time::Instant;
+
 use bytes::Bytes;
 use memchr::memmem;
-use tokio::time::Instant;
 use tracing::{Level, enabled, trace};
 
 /// Tells of every piece that arrives and every event that leaves, at level TRACE.

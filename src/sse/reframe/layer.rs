@@ -1,7 +1,7 @@
 use tower_layer::Layer;
 
 use super::SseReframe;
-use crate::sse::{Decoder, KeepAlive};
+use crate::sse::{Decoder, keep_alive::KeepAlive};
 
 /// Makes event streams well formed: see the [module documentation](super).
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ impl SseReframeLayer {
     ///
     /// It says that the connection lives, not that the upstream does: a timeout for the
     /// upstream's silence has to stand inside of this layer.
+    #[cfg(feature = "keep-alive")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
     #[must_use]
     pub const fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.config.keep_alive = Some(keep_alive);
@@ -80,7 +82,7 @@ impl SseReframeLayer {
         self
     }
 
-    /// Whether the debug view, which is there at level TRACE, shows what the events say. Only
+    /// Whether the debug view, which is there at level TRACE with the feature `tracing`, shows what the events say. Only
     /// for debugging: it is what users wrote and what they were answered.
     #[must_use]
     pub const fn trace_content(mut self, trace: bool) -> Self {

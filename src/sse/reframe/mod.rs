@@ -56,7 +56,7 @@
 //!   `data: [DONE]` that lacks its newlines. Where the stream ends in the middle of an event,
 //!   or the body fails, or an event is larger than [may be](SseReframeLayer::max_event), the
 //!   unfinished event is dropped, as the standard wants it, and [`OnError`] says what follows.
-//! - **Silence.** With a [`KeepAlive`](crate::sse::KeepAlive), a comment line keeps the connection
+//! - **Silence.** With a [`KeepAlive`](crate::sse::KeepAlive) (feature `keep-alive`), a comment line keeps the connection
 //!   busy, also before the first event. Comments never stand within an event.
 //! - **Headers.** `content-length` goes; `x-accel-buffering: no` comes, and `cache-control:
 //!   no-cache` where nothing forbids caching yet.
@@ -66,12 +66,13 @@
 //!
 //! # Observability
 //!
-//! Counters: `tower_qwen_sse_streams_total`, `tower_qwen_sse_keep_alives_total`, and
-//! `tower_qwen_sse_errors_total` by `kind` (`body`, `unfinished`, `too_long`). At level TRACE
+//! With the feature `metrics`, counters: `tower_qwen_sse_streams_total`, `tower_qwen_sse_keep_alives_total`, and
+//! `tower_qwen_sse_errors_total` by `kind` (`body`, `unfinished`, `too_long`). With `tracing`, at level TRACE
 //! each piece in and each event out is told with its size and timing, and with its content only
 //! if [asked for](SseReframeLayer::trace_content).
 
 mod body;
+#[cfg_attr(not(feature = "tracing"), path = "no_view.rs")]
 mod debug_view;
 mod future;
 mod layer;

@@ -10,17 +10,15 @@ use crate::{
 };
 
 /// Gives OpenAI tool calls to a chat service; see the [module](super).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ToolCallLayer {
     mode: Mode,
-    format: Option<Format>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
-    /// The upstream has no tools.
-    #[default]
-    Text,
+    /// The upstream has no tools. The format is the model's own, unless one is given.
+    Prompted(Option<Format>),
     /// It has, and calls are only repaired.
     Native,
     /// It has, and its text is scanned as well.
@@ -31,36 +29,30 @@ impl ToolCallLayer {
     /// For an upstream without tools: they are written into the prompt, and calls are read from
     /// the text.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { mode: Mode::Text, format: None }
+    pub const fn prompted() -> Self {
+        Self { mode: Mode::Prompted(None) }
+    }
+
+    /// Like [`prompted`](ToolCallLayer::prompted), with the format that the prompt asks for and
+    /// that the history is shown in, in place of the one that [`Format::for_model`] finds. What is
+    /// read from answers does not depend on it.
+    #[must_use]
+    pub const fn prompted_in(format: Format) -> Self {
+        Self { mode: Mode::Prompted(Some(format)) }
     }
 
     /// For an upstream with tools of its own: requests pass as they are, the form of calls is
     /// repaired.
     #[must_use]
     pub const fn native() -> Self {
-        Self { mode: Mode::Native, format: None }
+        Self { mode: Mode::Native }
     }
 
-    /// Whether calls that an upstream with tools of its own left in the text are found as well.
-    /// Off by default. Without [`native`](ToolCallLayer::native) this changes nothing: there the
-    /// text is always scanned.
+    /// For an upstream with tools of its own whose parser leaves calls in the text: like
+    /// [`native`](ToolCallLayer::native), and these calls are found as well.
     #[must_use]
-    pub const fn rescue(mut self, rescue: bool) -> Self {
-        self.mode = match self.mode {
-            Mode::Text => Mode::Text,
-            Mode::Native | Mode::Rescue if rescue => Mode::Rescue,
-            Mode::Native | Mode::Rescue => Mode::Native,
-        };
-        self
-    }
-
-    /// The format that the prompt asks for and that the history is shown in, in place of the one
-    /// that [`Format::for_model`] finds. What is read from answers does not depend on it.
-    #[must_use]
-    pub const fn format(mut self, format: Format) -> Self {
-        self.format = Some(format);
-        self
+    pub const fn native_with_rescue() -> Self {
+        Self { mode: Mode::Rescue }
     }
 
     /// Rewrites the request as far as the mode wants that; what reads the answer, if anything
@@ -69,20 +61,20 @@ impl ToolCallLayer {
         let tools = if request.tools.is_empty() {
             Toolset::default()
         } else {
-            Toolset::for_choice(request.tools.clone(), request.tool_choice.as_ref())
+            Toolset::new(request.tools.clone())
         };
-        let reader = (!tools.is_empty()).then(|| {
-            let scans = self.mode != Mode::Native;
-            Box::new(Reader::new(tools, request.tool_choice.as_ref(), scans))
-        });
+        let choice = request.tool_choice.as_ref();
+        let callable = tools.for_choice(choice);
+        let reader = (!callable.is_empty())
+            .then(|| Box::new(Reader::new(callable, choice, self.mode != Mode::Native)));
         let declares = || request.tools.iter().any(|tool| tool.as_function().is_some());
-        if self.mode == Mode::Text && (declares() || request.messages.iter().any(is_of_tools)) {
-            let format = self.format.unwrap_or_else(|| Format::for_model(&request.model));
-            let first_turn = request
-                .conversation
-                .as_ref()
-                .is_none_or(|conversation| conversation.parent_id.is_none());
-            prompt::rewrite(request, format, first_turn);
+        if let Mode::Prompted(format) = self.mode
+            && (declares() || request.history.iter().any(is_of_tools))
+        {
+            let format = format.unwrap_or_else(|| Format::for_model(&request.model));
+            // The first of a chat: a new one, or one that the client has just opened.
+            let first_turn = request.conversation().is_none_or(|place| place.parent_id.is_none());
+            prompt::rewrite_with(request, &tools, format, first_turn);
         }
         reader
     }

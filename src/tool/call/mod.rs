@@ -2,15 +2,15 @@
 //!
 //! [`ToolCallLayer`] has three modes:
 //!
-//! - [`new`](ToolCallLayer::new): the upstream knows no tools, as chat.qwen.ai. The request's
+//! - [`prompted`](ToolCallLayer::prompted): the upstream knows no tools, as chat.qwen.ai. The request's
 //!   tools, earlier calls and their results become text in the form that the model was trained
 //!   on (see [`prompt`](super::prompt)); calls that the model writes in its answer become
 //!   [`ChatEvent::ToolCall`]s and [`ChatEvent::ToolArguments`] while they stream (see
 //!   [`scan`](super::scan)).
 //! - [`native`](ToolCallLayer::native): the upstream has tools. Requests pass as they are, and of
 //!   answers only the form is repaired.
-//! - `native` with [`rescue`](ToolCallLayer::rescue): also calls that the upstream's own parser
-//!   left in the text are found.
+//! - [`native_with_rescue`](ToolCallLayer::native_with_rescue): also calls that the upstream's
+//!   own parser left in the text are found.
 //!
 //! What goes out follows tool-calls.md e.2 (rules 1, 9 to 11, 22 and 23) in all of them:
 //!
@@ -47,7 +47,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Error> {
 //! let service = ServiceBuilder::new()
-//!     .layer(ToolCallLayer::new())
+//!     .layer(ToolCallLayer::prompted())
 //!     // An upstream that knows no tools; its model writes a call.
 //!     .service(service_fn(|request: Request<ChatRequest>| async move {
 //!         assert!(request.body().tools.is_empty());

@@ -56,7 +56,7 @@ enum State {
 impl Reader {
     pub(super) fn new(tools: Toolset, choice: Option<&ToolChoice>, scans: bool) -> Self {
         let only = match choice.and_then(ToolChoice::function) {
-            Some(name) => Some(name.into()),
+            Some(name) => Some(name),
             _ if tools.len() == 1 => tools.iter().next().map(|function| function.name.clone()),
             _ => None,
         };

@@ -188,7 +188,7 @@ impl Automaton {
     /// becomes its completion alone, so that nothing is shown twice. Longer ones, and replies
     /// with a call, leave as without it, only later.
     #[must_use]
-    pub fn with_lead_window(mut self, bytes: usize) -> Self {
+    pub fn lead_window(mut self, bytes: usize) -> Self {
         self.window.size = bytes;
         self.window.open = bytes > 0;
         self

@@ -37,7 +37,7 @@ impl ToolWrapLayer {
     }
 
     /// Keeps the first `bytes` of visible text back, 0 by default, so that a reply that ends
-    /// within them is not shown twice (see [`Automaton::with_lead_window`]).
+    /// within them is not shown twice (see [`Automaton::lead_window`]).
     ///
     /// Every reply starts later by that much text. Use it where short answers are common and
     /// the repetition disturbs; a line, some 100 bytes, is a good size.
@@ -68,12 +68,13 @@ impl Config {
             Some(vocabulary) => Arc::clone(vocabulary),
             None => self.read(request),
         };
-        Automaton::new(vocabulary).with_lead_window(self.lead_window)
+        Automaton::new(vocabulary).lead_window(self.lead_window)
     }
 
     fn read(&self, request: &ChatRequest) -> Arc<Vocabulary> {
+        // Mostly seen ones: a client sends its prompt at the start.
         let mut instructions = request
-            .messages
+            .history
             .iter()
             .filter(|message| message.role.is_instruction())
             .map(|message| message.text())

@@ -24,9 +24,11 @@
 //! # Where it stands
 //!
 //! Inside the session layer, which must see what the client sees, and **outside** the dedup layer:
-//! the tools' names are read from the client's system prompt ([`Vocabulary`]), which dedup leaves
-//! out from the second turn on. Inside it, later turns fall back to the built-in names of Roo Code
-//! and Cline.
+//! the tools' names are read from the client's system prompt ([`Vocabulary`]), which from the
+//! second turn on is among what the chat has [`seen`](crate::chat::History::seen). Whether an
+//! instruction is seen or fresh does not matter here; but dedup drops what is seen, and inside it
+//! later turns fall back to the built-in names of Roo Code and Cline. Over an upstream that keeps
+//! no chats there is no dedup layer, and any place inside the session layer is right.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -8,10 +8,8 @@ use std::{
 use axum::http::StatusCode;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
-use tower_qwen::{
-    auth::{AccountStatus, Clock, Credential, CredentialPool, StoredCredential},
-    emulator::{OAuthAccount, RefreshFault},
-};
+use tower_qwen::auth::{AccountStatus, Clock, Credential, CredentialPool, StoredCredential};
+use tower_qwen_emulator::{OAuthAccount, RefreshFault};
 
 use super::*;
 
