@@ -113,6 +113,12 @@ impl Json {
         self.as_str() == "null"
     }
 
+    /// Its fields, sharing the text, if it is an object.
+    #[must_use]
+    pub fn as_fields(&self) -> Option<Extra> {
+        self.is_object().then(|| Extra::of_object(self.0.clone()))
+    }
+
     /// Whether it is an object.
     #[must_use]
     pub fn is_object(&self) -> bool {
@@ -210,6 +216,10 @@ impl Extra {
     #[cfg(feature = "openai")]
     pub(crate) fn from_checked(text: Text) -> Self {
         debug_assert!(serde_json::from_str::<Extra>(&text).is_ok(), "known to be an object");
+        Self::of_object(text)
+    }
+
+    fn of_object(text: Text) -> Self {
         if json::members(&text).next().is_some() { Self(text) } else { Self::new() }
     }
 

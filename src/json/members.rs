@@ -99,7 +99,7 @@ pub(crate) fn compact(json: &str) -> Cow<'_, str> {
 }
 
 /// How long the value is that `json` begins with; 0 where there is none.
-fn value_len(json: &str) -> usize {
+pub(crate) fn value_len(json: &str) -> usize {
     let bytes = json.as_bytes();
     match bytes.first() {
         Some(b'"') => string_len(bytes),
@@ -134,7 +134,7 @@ fn value_len(json: &str) -> usize {
 }
 
 /// How long the string is that `bytes` begin with, quotes included.
-fn string_len(bytes: &[u8]) -> usize {
+pub(crate) fn string_len(bytes: &[u8]) -> usize {
     let mut at = 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;

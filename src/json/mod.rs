@@ -13,6 +13,8 @@ mod write;
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
+#[cfg(feature = "compatible")]
+pub(crate) use self::members::{string_len, value_len};
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "openai")]

@@ -110,6 +110,7 @@ mod events;
 mod layer;
 mod repair;
 mod request;
+mod schema;
 mod server;
 mod service;
 mod stream;

@@ -4,24 +4,21 @@ use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{Server, layer::Names, server::Thinking};
+use super::{Server, layer::Names, schema::without_refused, server::Thinking};
 use crate::{
     chat::{
-        ChatRequest, Content, Extra, FunctionTool, Message, Part, PartKind, ResponseFormat, Role,
-        Text, Tool, ToolCall, ToolChoice,
+        ChatRequest, Content, Extra, FunctionTool, History, Json, Message, Part, PartKind,
+        ResponseFormat, Role, Text, Tool, ToolCall, ToolChoice,
     },
     json::{escaped_len, string_into},
 };
 
-/// JSON-Schema keywords that the portal refuses (B7).
-const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties"];
-
 /// Writes the body of `POST /chat/completions` (qwen-wire.md D1).
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
-/// what DashScope refuses or cuts in whole answers (C1). Unknown fields go out as they came.
+/// what DashScope refuses or cuts in whole answers (C1). Unknown fields, schemas and other forms
+/// go out as they came, byte for byte.
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
 /// a long history there is one copy, however many escapes it needs.
@@ -39,12 +36,14 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     let mut object = Object::open(out);
 
     object.text("model", model);
-    object.with("messages", |out| messages_into(out, &request.messages, server));
+    object.with("messages", |out| messages_into(out, &request.history, server));
     object.value("stream", &true);
     object.with("stream_options", |out| {
         let mut options = Object::open(out);
         options.value("include_usage", &true);
-        options.extra(&request.stream_options.extra, &["include_usage"]);
+        if let Some(others) = object_in(&request.extra, "stream_options") {
+            options.extra(&others, &["include_usage"]);
+        }
         options.close();
     });
     // An empty list made the portal's model call tools at random (B7).
@@ -84,19 +83,24 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     object.some("enable_thinking", enable_thinking.as_ref());
     object.some("thinking_budget", budget.as_ref());
     object.some("reasoning_effort", effort.as_ref().map(|effort| effort.as_str()).as_ref());
-    let kwargs = request.extra.get("chat_template_kwargs").and_then(Value::as_object);
+    let kwargs = object_in(&request.extra, "chat_template_kwargs");
     if template.is_some() || kwargs.is_some() {
         object.with("chat_template_kwargs", |out| {
             let mut object = Object::open(out);
             object.some("enable_thinking", template.as_ref());
-            if let Some(kwargs) = kwargs {
+            if let Some(kwargs) = &kwargs {
                 object.extra(kwargs, if template.is_some() { &["enable_thinking"] } else { &[] });
             }
             object.close();
         });
     }
-    object.extra(&request.extra, &["chat_template_kwargs"]);
+    object.extra(&request.extra, &["chat_template_kwargs", "stream_options"]);
     object.close();
+}
+
+/// The fields of the object that the field `name` is.
+fn object_in(extra: &Extra, name: &str) -> Option<Extra> {
+    extra.get(name).as_ref().and_then(Json::as_fields)
 }
 
 /// Where JSON is written, or only measured.
@@ -154,20 +158,20 @@ impl io::Write for Size {
     }
 }
 
-fn messages_into<W: Sink>(out: &mut W, messages: &[Message], server: Server) {
+fn messages_into<W: Sink>(out: &mut W, history: &History, server: Server) {
     if server != Server::Portal {
-        return list_into(out, messages.iter(), |out, message| message_into(out, message, server));
+        return list_into(out, history.iter(), |out, message| message_into(out, message, server));
     }
     // The portal wants a system message, its text as parts, and no two messages of one role in a
     // row unless they call tools or answer a call (B7).
-    let introduction = (!messages.iter().any(|message| message.role.is_instruction()))
+    let introduction = (!history.iter().any(|message| message.role.is_instruction()))
         .then(|| Message::new(Role::System, "You are a helpful assistant."));
-    let groups = messages.chunk_by(can_merge);
-    let groups = introduction.as_slice().iter().map(std::slice::from_ref).chain(groups);
+    let messages: Vec<&Message> = introduction.iter().chain(history.iter()).collect();
+    let groups = messages.chunk_by(|last, next| can_merge(last, next));
     list_into(out, groups, |out, group| match group {
         [alone] => message_into(out, alone, server),
         several => {
-            let texts: Vec<Text> = several.iter().map(Message::text).collect();
+            let texts: Vec<Text> = several.iter().map(|message| message.text()).collect();
             message_into(out, &Message::new(several[0].role, texts.join("\n\n")), server);
         }
     });
@@ -242,16 +246,13 @@ fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
         Content::Parts(parts) => parts.as_slice(),
     };
     let is_marked = |part: &Part| match &part.kind {
-        PartKind::Other(whole) => whole.contains_key("cache_control"),
-        _ => part.extra.contains_key("cache_control"),
+        PartKind::Other(whole) => whole.contains("cache_control"),
+        _ => part.cache_control.is_some(),
     };
     match parts.split_last() {
         Some((last, others)) if !parts.iter().any(is_marked) => {
             let mut last = last.clone();
-            last.extra.insert(
-                "cache_control".into(),
-                Value::Object([("type".to_owned(), "ephemeral".into())].into_iter().collect()),
-            );
+            last.cache_control = Some(Json::from(serde_json::json!({"type": "ephemeral"})));
             list_into(out, others.iter().chain([&last]), part_into);
         }
         _ => list_into(out, parts.iter(), part_into),
@@ -325,19 +326,26 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 video.close();
             });
         }
+        // These servers know no search among tools; the model reads the name.
+        PartKind::ToolReference { name } => {
+            kind("text");
+            object.text("text", name);
+        }
         PartKind::Other(whole) => object.extra(whole, &[]),
     }
+    object.json("cache_control", part.cache_control.as_ref());
     object.extra(&part.extra, &[]);
     object.close();
 }
 
 fn tool_into<W: Sink>(out: &mut W, tool: &Tool, server: Server) {
     match tool {
-        Tool::Other(value) => out.value(value),
+        Tool::Other(whole) => out.json(whole.as_str().as_bytes()),
         Tool::Function(function) => {
             let mut object = Object::open(out);
             object.text("type", "function");
             object.with("function", |out| function_into(out, function, server));
+            object.json("cache_control", function.cache_control.as_ref());
             object.extra(&function.outer_extra, &[]);
             object.close();
         }
@@ -348,39 +356,15 @@ fn function_into<W: Sink>(out: &mut W, function: &FunctionTool, server: Server) 
     let mut object = Object::open(out);
     object.text("name", &function.name);
     object.some("description", function.description.as_ref());
-    if let Some(parameters) = &function.parameters {
-        if server == Server::Portal {
-            object.value("parameters", &without_refused(parameters));
-        } else {
-            object.value("parameters", parameters);
-        }
+    match &function.parameters {
+        Some(schema) if server == Server::Portal => object.with("parameters", |out| {
+            without_refused(schema.as_str(), |piece| out.json(piece.as_bytes()));
+        }),
+        schema => object.json("parameters", schema.as_ref()),
     }
     object.some("strict", function.strict.as_ref());
     object.extra(&function.extra, &[]);
     object.close();
-}
-
-/// The schema without the keywords that the portal refuses. Properties of that name stay.
-fn without_refused(schema: &Value) -> Value {
-    match schema {
-        Value::Object(object) => object
-            .iter()
-            .filter(|(key, _)| !REFUSED_BY_PORTAL.contains(&key.as_str()))
-            .map(|(key, value)| {
-                let value = match (key.as_str(), value) {
-                    ("properties", Value::Object(properties)) => properties
-                        .iter()
-                        .map(|(name, schema)| (name.clone(), without_refused(schema)))
-                        .collect(),
-                    ("enum" | "const" | "default" | "examples", value) => value.clone(),
-                    (_, value) => without_refused(value),
-                };
-                (key.clone(), value)
-            })
-            .collect(),
-        Value::Array(items) => items.iter().map(without_refused).collect(),
-        other => other.clone(),
-    }
 }
 
 fn tool_choice_into<W: Sink>(out: &mut W, choice: &ToolChoice) {
@@ -398,20 +382,23 @@ fn tool_choice_into<W: Sink>(out: &mut W, choice: &ToolChoice) {
             });
             object.close();
         }
-        ToolChoice::Other(value) => out.value(value),
+        ToolChoice::Other(whole) => out.json(whole.as_str().as_bytes()),
     }
 }
 
 fn response_format_into<W: Sink>(out: &mut W, format: &ResponseFormat) {
+    if let ResponseFormat::Other(whole) = format {
+        return out.json(whole.as_str().as_bytes());
+    }
     let mut object = Object::open(out);
     match format {
         ResponseFormat::Text => object.text("type", "text"),
         ResponseFormat::JsonObject => object.text("type", "json_object"),
         ResponseFormat::JsonSchema(schema) => {
             object.text("type", "json_schema");
-            object.value("json_schema", schema);
+            object.json("json_schema", Some(schema));
         }
-        ResponseFormat::Other(whole) => object.extra(whole, &[]),
+        ResponseFormat::Other(_) => {}
     }
     object.close();
 }
@@ -451,12 +438,27 @@ impl<'a, W: Sink> Object<'a, W> {
         }
     }
 
-    fn extra(&mut self, extra: &Extra, except: &[&str]) {
-        for (key, value) in extra {
-            if !except.contains(&key.as_str()) {
-                self.value(key, value);
-            }
+    fn json(&mut self, key: &str, json: Option<&Json>) {
+        if let Some(json) = json {
+            self.with(key, |out| out.json(json.as_str().as_bytes()));
         }
+    }
+
+    fn extra(&mut self, extra: &Extra, except: &[&str]) {
+        if extra.is_empty() {
+            return;
+        }
+        if except.iter().any(|name| extra.contains(name)) {
+            let fields = extra.raw_fields().filter(|(name, _)| !except.contains(&&**name));
+            for (name, value) in fields {
+                self.with(&name, |out| out.json(value.as_bytes()));
+            }
+            return;
+        }
+        if !std::mem::take(&mut self.empty) {
+            self.out.json(b",");
+        }
+        self.out.json(extra.inside().as_bytes());
     }
 
     fn close(self) {

@@ -2,10 +2,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tower_service::Service;
 
-use super::{DEADLINE, LIMIT, Model, ask, no_catalogue};
+use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
     Error, ErrorKind,
     qwen::{
@@ -51,7 +51,7 @@ use crate::{
 /// });
 /// let models = models::list_compatible(upstream, &HeaderMap::new(), Server::Vllm).await?;
 /// assert_eq!((models[0].id.as_str(), models[0].owned_by.as_str()), ("qwen3-32b", "vllm"));
-/// assert_eq!(models[0].extra["max_model_len"], 40960);
+/// assert_eq!(models[0].extra.get("max_model_len").expect("there").as_str(), "40960");
 /// # Ok(())
 /// # }
 /// ```
@@ -90,20 +90,19 @@ where
             "the upstream's catalogue broke off, or is larger than what is read",
         ));
     }
-    let entries = match serde_json::from_slice(&read.bytes) {
-        // Some gateways send the list alone.
-        Ok(Value::Array(entries)) => entries,
-        Ok(Value::Object(mut object)) => match object.shift_remove("data") {
-            Some(Value::Array(entries)) => entries,
-            // No model was pulled yet (Ollama).
-            Some(Value::Null) if object.contains_key("object") => Vec::new(),
-            _ if object.contains_key("error") || object.contains_key("code") => {
-                return Err(refusal(head.status, &head.headers, &read, server));
-            }
-            _ => return Err(no_catalogue()),
-        },
-        Ok(_) => return Err(no_catalogue()),
-        Err(error) => return Err(no_catalogue().with_source(crate::json::ReadError::from(error))),
+    let json: &RawValue = serde_json::from_slice(&read.bytes)
+        .map_err(|error| no_catalogue().with_source(crate::json::ReadError::from(error)))?;
+    let json = json.get();
+    // Some gateways send the list alone.
+    let entries = if json.starts_with('[') { Some(json) } else { field(json, "data") };
+    let entries = match entries {
+        Some(list) if list.starts_with('[') => list,
+        // No model was pulled yet (Ollama).
+        Some("null") if field(json, "object").is_some() => "[]",
+        _ if field(json, "error").is_some() || field(json, "code").is_some() => {
+            return Err(refusal(head.status, &head.headers, &read, server));
+        }
+        _ => return Err(no_catalogue()),
     };
     Model::list_from_json(entries, server.name())
 }

@@ -22,7 +22,7 @@
 //! });
 //! let catalogue = Catalogue::web(upstream);
 //! let listing = catalogue.list().await?;
-//! assert_eq!(listing.models[0].object()["object"], "model");
+//! assert_eq!(listing.models[0].created, 1_732_000_000);
 //! assert!(catalogue.get("qwen-unheard-of").await.is_err());
 //! # Ok(())
 //! # }
@@ -44,7 +44,10 @@ use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 use serde_json::Value;
 
-use crate::chat::{Extra, Text};
+use crate::{
+    chat::{Extra, Fields, Json, Text},
+    json,
+};
 
 mod catalogue;
 #[cfg(feature = "compatible")]
@@ -63,6 +66,9 @@ pub use self::web::list_web;
 /// The largest catalogue that is read, in bytes. The real ones have some 100 KB.
 const LIMIT: usize = 8 * 1024 * 1024;
 
+/// The fields of OpenAI's model object.
+const OWN_FIELDS: [&str; 4] = ["id", "object", "created", "owned_by"];
+
 /// How long reading the catalogue may take once the response has begun.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -76,8 +82,8 @@ pub struct Model {
     pub created: u64,
     /// Whose it is; where the catalogue does not say, `qwen`, or the kind of the server.
     pub owned_by: Text,
-    /// Everything else that the catalogue says, such as `name`, `info.meta.capabilities` or
-    /// `max_model_len`.
+    /// Everything else that the catalogue says, as it says it, such as `name`,
+    /// `info.meta.capabilities` or `max_model_len`.
     pub extra: Extra,
 }
 
@@ -96,62 +102,72 @@ impl Model {
     /// use tower_qwen::qwen::models::Model;
     ///
     /// assert_eq!(
-    ///     Model::new("qwen3-max", "qwen").object(),
-    ///     serde_json::json!({
-    ///         "id": "qwen3-max", "object": "model", "created": 0, "owned_by": "qwen",
-    ///     })
+    ///     Model::new("qwen3-max", "qwen").object().as_str(),
+    ///     r#"{"id":"qwen3-max","object":"model","created":0,"owned_by":"qwen"}"#
     /// );
     /// ```
     #[must_use]
-    pub fn object(&self) -> Value {
-        let mut object = Extra::new();
-        object.insert("id".into(), self.id.as_str().into());
-        object.insert("object".into(), "model".into());
-        object.insert("created".into(), self.created.into());
-        object.insert("owned_by".into(), self.owned_by.as_str().into());
-        for (name, value) in &self.extra {
+    pub fn object(&self) -> Json {
+        let mut object = Fields::default();
+        let text = |text: &str| Json::from(Value::from(text));
+        object.push("id", text(&self.id).as_str());
+        object.push("object", "\"model\"");
+        object.push("created", &self.created.to_string());
+        object.push("owned_by", text(&self.owned_by).as_str());
+        for (name, value) in self.extra.raw_fields() {
             // The extra fields are for the caller to fill, but they are not for changing these.
-            if !object.contains_key(name) {
-                object.insert(name.clone(), value.clone());
+            if !OWN_FIELDS.contains(&&*name) {
+                object.push(&name, value);
             }
         }
-        Value::Object(object)
+        Json::from(&object.finish())
     }
 
-    /// Reads an entry; `None` where it has no id.
-    fn from_json(value: Value, owner: &'static str) -> Option<Self> {
-        let Value::Object(mut extra) = value else { return None };
-        let id = match extra.shift_remove("id")? {
-            Value::String(id) if !id.is_empty() => id.into(),
-            _ => return None,
-        };
-        let owned_by = match extra.shift_remove("owned_by") {
-            Some(Value::String(owner)) if !owner.is_empty() => owner.into(),
-            _ => Text::from_static(owner),
-        };
-        // It is what every entry is.
-        extra.shift_remove("object");
-        let created = extra.shift_remove("created");
-        let created = extra
-            .get("info")
-            .and_then(|info| info.get("created_at"))
-            .or(created.as_ref())
-            .and_then(seconds)
-            .unwrap_or(0);
-        Some(Self { id, created, owned_by, extra })
+    /// Reads an entry, which is JSON; `None` where it has no id.
+    fn from_json(entry: &str, owner: &'static str) -> Option<Self> {
+        let mut extra = Fields::default();
+        let (mut id, mut owned_by, mut created) = (None, None, None);
+        for (name, value) in json::members(entry) {
+            match &*name {
+                "id" => id = text(value),
+                "owned_by" => owned_by = text(value),
+                "created" => created = seconds(value),
+                // It is what every entry is.
+                "object" => {}
+                _ => extra.push(&name, value),
+            }
+        }
+        let extra = extra.finish();
+        let created_at = extra.get("info").and_then(|info| info.get("created_at"));
+        Some(Self {
+            id: id?,
+            created: created_at.and_then(|at| seconds(at.as_str())).or(created).unwrap_or(0),
+            owned_by: owned_by.unwrap_or(Text::from_static(owner)),
+            extra,
+        })
     }
 
-    /// Reads a list of entries; what has no id is no model, and where nothing has one there is
-    /// no catalogue: an empty list would take the place of the last good one.
-    fn list_from_json(entries: Vec<Value>, owner: &'static str) -> Result<Vec<Self>, crate::Error> {
-        let count = entries.len();
+    /// Reads a list of entries, which is JSON; what has no id is no model, and where nothing has
+    /// one there is no catalogue: an empty list would take the place of the last good one.
+    fn list_from_json(list: &str, owner: &'static str) -> Result<Vec<Self>, crate::Error> {
         let models: Vec<_> =
-            entries.into_iter().filter_map(|entry| Self::from_json(entry, owner)).collect();
-        if models.is_empty() && count > 0 {
+            json::items(list).filter_map(|entry| Self::from_json(entry, owner)).collect();
+        if models.is_empty() && json::items(list).next().is_some() {
             return Err(no_catalogue());
         }
         Ok(models)
     }
+}
+
+/// The text that `json` is, unless that is empty or no text.
+fn text(json: &str) -> Option<Text> {
+    let text = json.starts_with('"').then(|| json::unquoted(json))?;
+    (!text.is_empty()).then(|| Text::from(&*text))
+}
+
+/// The field `name` of the object that `json` is; of several the last.
+fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    json::members(json).filter(|(own, _)| own == name).last().map(|(_, value)| value)
 }
 
 /// A time in seconds; some servers write it with a fraction.
@@ -160,8 +176,9 @@ impl Model {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and a fraction of a second is to be dropped"
 )]
-fn seconds(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_f64().map(|seconds| seconds as u64))
+fn seconds(json: &str) -> Option<u64> {
+    let exact = serde_json::from_str::<u64>(json).ok();
+    exact.or_else(|| serde_json::from_str::<f64>(json).ok().map(|seconds| seconds as u64))
 }
 
 /// The request for a catalogue.
@@ -188,27 +205,30 @@ mod tests {
 
     #[test]
     fn the_object_has_the_four_fields_and_all_others() {
-        let entry = json!({"id": "m", "object": "odd", "created": 17.9, "max_model_len": 8,
-            "permission": []});
+        let entry = r#"{"permission": [ ], "id": "m", "object": "odd", "created": 17.9,
+            "max_model_len": 8.0}"#;
         let model = Model::from_json(entry, "vllm").expect("it has an id");
         assert_eq!(
-            model.object(),
-            json!({"id": "m", "object": "model", "created": 17, "owned_by": "vllm",
-                "max_model_len": 8, "permission": []})
+            model.object().as_str(),
+            concat!(
+                r#"{"id":"m","object":"model","created":17,"owned_by":"vllm","#,
+                r#""permission":[ ],"max_model_len":8.0}"#
+            )
         );
     }
 
     #[test]
     fn extra_fields_do_not_change_the_four() {
         let mut model = Model::new("m", "qwen");
-        model.extra.insert("id".into(), "other".into());
-        assert_eq!(model.object()["id"], "m");
+        model.extra.insert("id", json!("other"));
+        let id = model.object().get("id");
+        assert_eq!(id.as_ref().and_then(Json::as_string).as_deref(), Some("m"));
     }
 
     #[test]
     fn what_has_no_id_is_no_model() {
         for entry in [json!({}), json!({"id": ""}), json!({"id": 7}), json!("m"), json!(null)] {
-            assert_eq!(Model::from_json(entry, "qwen"), None);
+            assert_eq!(Model::from_json(&entry.to_string(), "qwen"), None);
         }
     }
 }

@@ -2,10 +2,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tower_service::Service;
 
-use super::{DEADLINE, LIMIT, Model, ask, no_catalogue};
+use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
     Error,
     qwen::{
@@ -87,15 +87,15 @@ where
     }
     let (head, body) = transport::send(service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
-    let mut envelope = envelope(Call::Models, head.status, &head.headers, &read)?;
+    envelope(Call::Models, head.status, &head.headers, &read)?;
+    // It was JSON a moment ago.
+    let json: &RawValue = serde_json::from_slice(&read.bytes).map_err(|_| no_catalogue())?;
     // The older path answers a bare list under `data`, the v2 envelope may hold another `data`.
-    let list = match envelope.shift_remove("data") {
-        Some(Value::Array(list)) => list,
-        Some(Value::Object(mut inner)) => match inner.shift_remove("data") {
-            Some(Value::Array(list)) => list,
-            _ => return Err(no_catalogue()),
-        },
-        _ => return Err(no_catalogue()),
+    let data = field(json.get(), "data");
+    let list = match data {
+        Some(inner) if inner.starts_with('{') => field(inner, "data"),
+        other => other,
     };
+    let list = list.filter(|list| list.starts_with('[')).ok_or_else(no_catalogue)?;
     Model::list_from_json(list, "qwen")
 }
