@@ -3,17 +3,16 @@
 use std::{fmt, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{
         HeaderMap, HeaderValue, Version,
         header::{AUTHORIZATION, CONNECTION},
     },
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, Limited};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tower_qwen::{Error, ErrorKind, openai::error_response};
 
@@ -48,59 +47,59 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whether `key` is one of them. Every key is looked at, in constant time.
-    fn contain(&self, key: &[u8]) -> Choice {
+    /// The one of them that `key` is, by its digest. Every key is looked at, in constant time.
+    fn find(&self, key: &[u8]) -> Option<&[u8; 32]> {
         let presented: [u8; 32] = Sha256::digest(key).into();
-        self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented))
+        self.0.iter().fold(
+            None,
+            |found, key| {
+                if bool::from(key.ct_eq(&presented)) { Some(key) } else { found }
+            },
+        )
     }
 
     /// Whether `key` is one of them.
     pub(crate) fn have(&self, key: &str) -> bool {
-        self.contain(key.as_bytes()).into()
+        self.find(key.as_bytes()).is_some()
     }
 
+    /// The key that lets these headers in, by its digest; `None` where none is asked for. Of
+    /// several that are presented the bearer's counts before the others.
+    ///
     /// # Errors
     ///
     /// An error of class [`ErrorKind::Auth`] unless `headers` present one of the keys.
-    fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<&[u8; 32]>, Error> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let bearer = headers.get(AUTHORIZATION).and_then(|value| {
             let (scheme, key) = value.as_bytes().split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
         });
-        let named = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
-        let mut presented = [bearer, named].into_iter().flatten().peekable();
+        let named = |name: &str| headers.get(name).map(|value| value.as_bytes().trim_ascii());
+        let presented = [bearer, named("x-api-key"), named("api-key")];
+        let mut presented = presented.into_iter().flatten().peekable();
         if presented.peek().is_none() {
             return Err(Error::new(
                 ErrorKind::Auth,
                 "no API key was presented; send it as `Authorization: Bearer KEY` or `X-API-Key`",
             ));
         }
-        if presented.fold(Choice::from(0), |found, key| found | self.contain(key)).into() {
-            Ok(())
-        } else {
-            Err(Error::new(ErrorKind::Auth, "the API key is not one of this proxy's"))
-        }
+        // Each is looked at, whether or not one before it was right.
+        let found = presented.fold(None, |found, key| {
+            let key = self.find(key);
+            found.or(key)
+        });
+        found
+            .map(Some)
+            .ok_or_else(|| Error::new(ErrorKind::Auth, "the API key is not one of this proxy's"))
     }
 }
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKeys({})", self.0.len())
-    }
-}
-
-/// Lets through who presents a key.
-pub(crate) async fn require_key(
-    State(keys): State<ApiKeys>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match keys.check(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => refuse_unread(request, &error).await,
     }
 }
 
@@ -137,7 +136,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
             .collect();
-        ApiKeys::parse(keys).expect("a valid list").check(&headers)
+        ApiKeys::parse(keys).expect("a valid list").check(&headers).map(drop)
     }
 
     #[test]
@@ -146,6 +145,7 @@ mod tests {
             &[("authorization", "Bearer two")][..],
             &[("authorization", "bearer  two ")],
             &[("x-api-key", "two")],
+            &[("api-key", "two")],
             // What an SDK sends of itself does not spoil the key beside it.
             &[("authorization", "Bearer sdk"), ("x-api-key", "two")],
         ] {
@@ -177,6 +177,6 @@ mod tests {
 
     #[test]
     fn without_keys_everyone_is_served() {
-        ApiKeys::default().check(&HeaderMap::new()).expect("open");
+        assert_eq!(ApiKeys::default().check(&HeaderMap::new()).expect("open"), None);
     }
 }

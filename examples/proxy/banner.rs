@@ -24,7 +24,11 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
     writeln!(out, "tower-qwen proxy {version} listens on http://{address}")?;
     settings(&mut out, config)?;
     if config.api_keys.is_empty() {
-        let reach = if address.ip().is_loopback() { "" } else { " WHO CAN REACH IT" };
+        let reach = if config.is_local() {
+            "; those without a key of their own count as one, and share conversations"
+        } else {
+            " WHO CAN REACH IT; those without a key of their own have no lasting chats"
+        };
         writeln!(out, "  clients: any{reach}; to ask for a key set QWEN_PROXY_API_KEY")?;
     } else {
         writeln!(out, "  clients: those with an API key")?;

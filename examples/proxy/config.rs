@@ -8,7 +8,7 @@ mod upstream;
 mod url;
 mod web;
 
-use std::{env, ffi::OsStr, fmt, path::PathBuf, time::Duration};
+use std::{env, ffi::OsStr, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
@@ -19,7 +19,7 @@ use self::{
     upstream::upstreams,
     url::{address_from_parts, checked_address},
 };
-use super::{accounts::List, auth::ApiKeys, credentials, login::Login};
+use super::{accounts::List, auth::ApiKeys, clients::Clients, credentials, login::Login};
 
 pub(crate) use self::{
     options::Tools,
@@ -98,6 +98,25 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// Whether `/metrics` is served.
     pub(crate) metrics: bool,
+}
+
+impl Config {
+    /// What tells clients from each other.
+    pub(crate) fn clients(&self) -> Clients {
+        Clients::new(self.api_keys.clone(), self.is_local())
+    }
+
+    /// Whether it listens where only this machine's own programs can connect.
+    pub(crate) fn is_local(&self) -> bool {
+        match self.listen.parse::<SocketAddr>() {
+            Ok(address) => address.ip().is_loopback(),
+            // A name; RFC 6761, section 6.3, reserves this one.
+            Err(_) => self
+                .listen
+                .rsplit_once(':')
+                .is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
+        }
+    }
 }
 
 /// How conversations are remembered.

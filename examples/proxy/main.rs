@@ -8,6 +8,7 @@ mod auth;
 mod banner;
 mod chats;
 mod check;
+mod clients;
 mod config;
 mod credentials;
 mod lanes;

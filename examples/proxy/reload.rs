@@ -75,7 +75,12 @@ impl Reload {
     ///
     /// What is wrong with it, in one line; nothing has changed then.
     fn again(&mut self) -> Result<(), String> {
-        let config = self.options.clone().resolve().map_err(|error| error.to_string())?;
+        let mut config = self.options.clone().resolve().map_err(|error| error.to_string())?;
+        if config.listen != self.config.listen {
+            tracing::warn!(option = "listen", "a new value needs a restart");
+            // Who can connect is decided by where it listens, not by where it shall.
+            config.listen.clone_from(&self.config.listen);
+        }
         let store = if config.sessions == self.config.sessions {
             Arc::clone(&self.store)
         } else {
@@ -83,7 +88,6 @@ impl Reload {
         };
         let (app, tokens) = stack::app(&config, &store)?;
         for (changed, what) in [
-            (config.listen != self.config.listen, "listen"),
             (config.log != self.config.log, "log"),
             (config.metrics != self.config.metrics, "metrics"),
         ] {

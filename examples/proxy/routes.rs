@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
@@ -20,14 +20,12 @@ use tower_http::{
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, SetRequestId},
 };
-use tower_qwen::{
-    Error, ErrorKind,
-    openai::{error_response, tenant},
-};
+use tower_qwen::{Error, ErrorKind, openai::error_response};
 
 use super::{
-    auth::{ApiKeys, drain, refuse_unread, require_key},
+    auth::{drain, refuse_unread},
     chats::Chats,
+    clients::{Client, Clients, identify},
     credentials,
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics,
@@ -45,8 +43,8 @@ const SECRETS: [HeaderName; 5] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, X_
 pub(crate) struct Site {
     /// Who answers.
     pub(crate) lanes: Lanes,
-    /// The keys of clients.
-    pub(crate) api_keys: ApiKeys,
+    /// Who may come in, and who it is.
+    pub(crate) clients: Clients,
     /// What can be done about chats.
     pub(crate) chats: Chats,
     /// Whose tokens are good.
@@ -59,8 +57,8 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, api_keys, chats, tokens } = site;
-    let open = api_keys.is_empty();
+    let Site { lanes, clients, chats, tokens } = site;
+    let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let health = Health {
         upstreams: lanes.iter().map(|lane| lane.name.clone()).collect(),
@@ -86,7 +84,7 @@ pub(crate) fn app(site: Site) -> App {
         .with_state(tokens);
     // Paths, accounts and their states are not for everyone.
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
-    let api = api.route_layer(middleware::from_fn_with_state(api_keys, require_key));
+    let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
         .propagate_x_request_id()
@@ -194,21 +192,21 @@ fn with_age(stale: Option<Duration>, body: serde_json::Value) -> Response {
 async fn delete_chat(
     State(chats): State<Chats>,
     Path(id): Path<String>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    let tenant = tenant(request.headers());
     drain(request).await;
-    chats.delete(&tenant, &id).await.map_err(refuse)?;
+    chats.delete(client, &id).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "Chat deleted", "id": id})))
 }
 
 async fn delete_chats(
     State(chats): State<Chats>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    let tenant = tenant(request.headers());
     drain(request).await;
-    chats.delete_all(&tenant).await.map_err(refuse)?;
+    chats.delete_all(client).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "All chats deleted"})))
 }
 

@@ -112,6 +112,18 @@ fn bad_addresses_are_refused() {
     let error = resolve_in(&[("HOST", "my host")], &[]).expect_err("no host");
     assert!(error.to_string().starts_with("HOST: "));
     assert_eq!(resolve(&["--listen", "localhost:80"]).expect("valid").listen, "localhost:80");
+    for (listen, is_local) in [
+        ("127.0.0.1:8080", true),
+        ("127.3.2.1:8080", true),
+        ("[::1]:8080", true),
+        ("localhost:80", true),
+        ("0.0.0.0:80", false),
+        ("[::]:80", false),
+        ("192.0.2.1:80", false),
+        ("localhost.example.org:80", false),
+    ] {
+        assert_eq!(resolve(&["--listen", listen]).expect("valid").is_local(), is_local, "{listen}");
+    }
 }
 
 #[test]

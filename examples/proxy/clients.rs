@@ -1,0 +1,167 @@
+//! Who a client is: one answer for the edges, the sessions, deletions and logs.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use sha2::{Digest, Sha256};
+use tower_qwen::{Error, chat::Tenant, openai};
+
+use super::auth::{ApiKeys, refuse_unread};
+
+/// What tells clients from each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    keys: ApiKeys,
+    /// Whether only this machine's own programs can connect.
+    local: bool,
+}
+
+/// Who sent a request; among the request's extensions from [`Clients`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// `None` where nobody can tell.
+    pub(crate) tenant: Option<Tenant>,
+}
+
+impl Clients {
+    pub(crate) const fn new(keys: ApiKeys, local: bool) -> Self {
+        Self { keys, local }
+    }
+
+    /// Who sends a request with these headers:
+    ///
+    /// - where keys are asked for, whoever has the key that matched, and what else stands in the
+    ///   headers does not matter;
+    /// - where none are, whoever has what the client presents as a key;
+    /// - or else, where the proxy listens on loopback only, the one tenant of this machine;
+    /// - or else nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// An error of class [`ErrorKind::Auth`](tower_qwen::ErrorKind::Auth) without a key that is
+    /// asked for.
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Client, Error> {
+        let tenant = match self.keys.check(headers)? {
+            Some(key) => Some(tenant_of("key", key)),
+            None => openai::tenant(headers).or_else(|| self.local_tenant()),
+        };
+        Ok(Client { tenant })
+    }
+
+    /// Whose requests are those without a key, if that is anybody's.
+    pub(crate) fn local_tenant(&self) -> Option<Tenant> {
+        (self.keys.is_empty() && self.local).then(|| tenant_of("local", &[]))
+    }
+
+    /// Whether no key is asked for.
+    pub(crate) const fn are_all_let_in(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether other tenants may have chats in the accounts that `tenant` uses.
+    pub(crate) fn share_accounts_with(&self, tenant: &Tenant) -> bool {
+        match self.keys.len() {
+            // Who brings a key that nobody asked for is a tenant among others.
+            0 => self.local_tenant() != Some(*tenant),
+            keys => keys > 1,
+        }
+    }
+}
+
+impl Client {
+    /// Who sent the request, for the edges.
+    pub(crate) fn tenant_of(parts: &Parts) -> Option<Tenant> {
+        parts.extensions.get::<Self>()?.tenant
+    }
+}
+
+fn tenant_of(kind: &str, id: &[u8]) -> Tenant {
+    let digest =
+        Sha256::new().chain_update("tower-qwen proxy ").chain_update(kind).chain_update(b"\0");
+    Tenant::from_digest(digest.chain_update(id).finalize().into())
+}
+
+/// Lets through who may come in, and notes who it is.
+pub(crate) async fn identify(
+    State(clients): State<Clients>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match clients.identify(request.headers()) {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(error) => refuse_unread(request, &error).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(headers: &[(&'static str, &str)]) -> HeaderMap {
+        let parsed = headers
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+        parsed.collect()
+    }
+
+    fn tenant(clients: &Clients, given: &[(&'static str, &str)]) -> Option<Tenant> {
+        clients.identify(&headers(given)).expect("let in").tenant
+    }
+
+    /// The four cases.
+    #[test]
+    fn the_tenant_is_who_was_let_in() {
+        let keys = |list| ApiKeys::parse(list).expect("a list");
+        let (ann, bob) = (("x-api-key", "ann-1"), ("x-api-key", "bob-1"));
+        let sdk = ("authorization", "Bearer placeholder");
+
+        for local in [true, false] {
+            let clients = Clients::new(keys("ann-1,bob-1"), local);
+            let [of_ann, of_bob] = [ann, bob].map(|key| tenant(&clients, &[sdk, key]));
+            assert!(of_ann.is_some());
+            assert_ne!(of_ann, of_bob, "what an SDK sends of itself does not make them one");
+            assert_eq!(of_ann, tenant(&clients, &[ann]), "nor does it matter");
+            assert_eq!(of_ann, tenant(&clients, &[("authorization", "Bearer ann-1")]));
+            assert_eq!(
+                of_ann,
+                tenant(&clients, &[("authorization", "Bearer ann-1"), ("api-key", "x")])
+            );
+            assert!(clients.identify(&headers(&[sdk])).expect_err("no key").is_auth());
+        }
+
+        let local = Clients::new(ApiKeys::default(), true);
+        let open = Clients::new(ApiKeys::default(), false);
+        for clients in [&local, &open] {
+            assert!(tenant(clients, &[ann]).is_some());
+            assert_ne!(
+                tenant(clients, &[ann]),
+                tenant(clients, &[bob]),
+                "presented, not asked for"
+            );
+            assert_ne!(tenant(clients, &[ann]), tenant(clients, &[]));
+        }
+        assert!(tenant(&local, &[]).is_some());
+        assert_eq!(tenant(&local, &[]), local.local_tenant());
+        assert_eq!(tenant(&open, &[]), None, "nobody knows");
+    }
+
+    #[test]
+    fn accounts_are_shared_where_there_is_somebody_else() {
+        let keys = |list| ApiKeys::parse(list).expect("a list");
+        let share = |clients: &Clients, given: &[(&'static str, &str)]| {
+            clients.share_accounts_with(&tenant(clients, given).expect("somebody"))
+        };
+        let ann = [("x-api-key", "ann-1")];
+        assert!(!share(&Clients::new(keys("ann-1"), true), &ann));
+        assert!(share(&Clients::new(keys("ann-1,bob-1"), true), &ann));
+        assert!(!share(&Clients::new(ApiKeys::default(), true), &[]));
+        assert!(share(&Clients::new(ApiKeys::default(), true), &ann));
+        assert!(share(&Clients::new(ApiKeys::default(), false), &ann));
+    }
+}
