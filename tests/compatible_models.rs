@@ -42,7 +42,11 @@ async fn every_servers_list_is_read() {
         "permission": [{"id": "modelperm-1"}]}]});
     let models = list(Server::Vllm, 200, &vllm.to_string()).await.expect("a list");
     assert_eq!((models[0].created, &*models[0].owned_by), (1_790_000_000, "vllm"));
-    assert_eq!(models[0].object(), vllm["data"][0], "nothing is lost on the way to a client");
+    assert_eq!(
+        models[0].object().to_value().expect("JSON"),
+        vllm["data"][0],
+        "nothing is lost on the way to a client"
+    );
 
     let cases: [(Server, Value, &[&str]); 5] = [
         (
@@ -134,9 +138,8 @@ async fn a_catalogue_keeps_the_list_of_a_service() {
     for _ in 0..2 {
         let listing = catalogue.list().await.expect("a list");
         assert_eq!(
-            listing.models[0].object(),
-            json!({"id": "call-1", "object": "model",
-            "created": 0, "owned_by": "sglang"})
+            listing.models[0].object().as_str(),
+            r#"{"id":"call-1","object":"model","created":0,"owned_by":"sglang"}"#
         );
     }
 }

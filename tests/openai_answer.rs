@@ -21,7 +21,10 @@ use tokio::sync::mpsc;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::{Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Usage},
+    chat::{
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Tenant,
+        Usage,
+    },
     openai::{OpenAiBody, OpenAiLayer},
 };
 
@@ -387,7 +390,82 @@ async fn the_clients_credentials_end_here() {
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "x-trace"]);
-    assert_ne!(tenant, tower_qwen::chat::Tenant::default());
+    assert!(tenant.is_some());
+}
+
+/// What the inner service sees of a request that goes through `edge`.
+async fn passed(edge: OpenAiLayer, request: Request<Full<Bytes>>) -> Request<ChatRequest> {
+    let seen = Arc::new(Mutex::new(None));
+    let inner = service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: Request<ChatRequest>| {
+            *seen.lock().expect("not poisoned") = Some(request);
+            async { Ok::<_, Error>(Response::new(stream::iter([STOP]).boxed())) }
+        }
+    });
+    edge.layer_over(inner).oneshot(request).await.expect("infallible");
+    seen.lock().expect("not poisoned").take().expect("called")
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct KeyId(u8);
+
+/// Without a function of one's own, it is the key that tells clients apart.
+#[tokio::test]
+async fn the_tenant_is_the_key() {
+    let tenant = |key: Option<&'static str>| async move {
+        let mut request = ask(json!({}));
+        request.headers_mut().remove("authorization");
+        if let Some(key) = key {
+            request.headers_mut().insert("x-api-key", key.parse().expect("a value"));
+        }
+        let headers = request.headers().clone();
+        let tenant = passed(OpenAiLayer::new(), request).await.into_body().tenant;
+        assert_eq!(tenant, tower_qwen::openai::tenant(&headers));
+        tenant
+    };
+    assert_eq!(tenant(None).await, None, "nobody knows whose it is");
+    let (first, again, other) =
+        (tenant(Some("a")).await, tenant(Some("a")).await, tenant(Some("b")).await);
+    assert!(first.is_some() && first == again && first != other);
+}
+
+/// A client whose key changes stays who it is; the function sees the key, the layers below do not.
+#[tokio::test]
+async fn the_tenant_is_told_by_a_function() {
+    let edge = OpenAiLayer::new().tenant(|head| {
+        assert!(head.headers.contains_key("authorization"), "taken off too early");
+        let KeyId(id) = head.extensions.get()?;
+        Some(Tenant::from_digest([*id; 32]))
+    });
+    for (key, id, expected) in [
+        ("Bearer old", Some(KeyId(7)), Some(Tenant::from_digest([7; 32]))),
+        ("Bearer new", Some(KeyId(7)), Some(Tenant::from_digest([7; 32]))),
+        ("Bearer new", Some(KeyId(8)), Some(Tenant::from_digest([8; 32]))),
+        ("Bearer new", None, None),
+    ] {
+        let mut request = ask(json!({}));
+        request.headers_mut().insert("authorization", key.parse().expect("a value"));
+        if let Some(id) = id {
+            request.extensions_mut().insert(id);
+        }
+        let request = passed(edge.clone(), request).await;
+        assert!(!request.headers().contains_key("authorization"));
+        assert_eq!(request.body().tenant, expected, "{key}");
+    }
+}
+
+/// The envelope goes on: what a layer outside has put there, one inside reads.
+#[tokio::test]
+async fn headers_and_extensions_go_on() {
+    let mut request = ask(json!({}));
+    request.extensions_mut().insert(KeyId(7));
+    request.headers_mut().insert("traceparent", "00-1-2-3".parse().expect("a value"));
+    let uri = request.uri().clone();
+    let request = passed(OpenAiLayer::new(), request).await;
+    assert_eq!(request.extensions().get(), Some(&KeyId(7)));
+    assert_eq!(request.headers()["traceparent"], "00-1-2-3");
+    assert_eq!((request.method().as_str(), request.uri()), ("POST", &uri));
 }
 
 #[tokio::test(start_paused = true)]

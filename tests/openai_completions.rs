@@ -18,7 +18,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Role, Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Role,
+        Tenant, Usage,
     },
     openai::{CompletionsLayer, OpenAiBody},
 };
@@ -85,17 +86,17 @@ async fn a_prompt_becomes_the_one_message_of_a_chat() {
     let request = request.expect("called");
     assert!(!request.headers().contains_key("authorization"));
     let chat = request.into_body();
-    assert_eq!((&*chat.model, chat.messages.len(), chat.stream), ("alias", 1, false));
-    assert_eq!((chat.messages[0].role, &*chat.messages[0].text()), (Role::User, "Say \"hi\"\n"));
+    assert_eq!((&*chat.model, chat.history.len()), ("alias", 1));
+    assert_eq!((chat.history[0].role, &*chat.history[0].text()), (Role::User, "Say \"hi\"\n"));
     assert_eq!((chat.sampling.max_tokens, chat.sampling.temperature), (Some(9), Some(0.5)));
     assert_eq!((chat.sampling.seed, &*chat.sampling.stop[0]), (Some(7), "\n"));
     assert_eq!(chat.reasoning.enabled, Some(false));
     assert_eq!(chat.user.as_deref(), Some("u"));
     assert_eq!(
-        Value::Object((*chat.extra).clone()),
+        Value::Object(chat.extra.to_map().expect("fields")),
         json!({"logit_bias": {"5": 1}, "qwen_option": [1]})
     );
-    assert_ne!(chat.tenant, tower_qwen::chat::Tenant::default(), "whose key it was is known");
+    assert!(chat.tenant.is_some(), "whose key it was is known");
 }
 
 /// The newer name of the limit is the same limit, and goes no further under its own name.
@@ -121,10 +122,31 @@ async fn a_field_may_be_there_once() {
     }
 }
 
+/// A function of one's own says whose a request is.
+#[tokio::test]
+async fn the_tenant_is_told_by_a_function() {
+    let seen = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&seen);
+    let inner = service_fn(move |request: Request<ChatRequest>| {
+        *noted.lock().expect("not poisoned") = Some(request.body().tenant);
+        async { Ok::<_, Error>(Response::new(stream::iter([STOP]).boxed())) }
+    });
+    let edge = CompletionsLayer::new()
+        .tenant(|head| head.extensions.get::<u8>().map(|id| Tenant::from_digest([*id; 32])));
+    for (id, tenant) in [(Some(7), Some(Tenant::from_digest([7; 32]))), (None, None)] {
+        let mut request = ask(json!({}));
+        if let Some(id) = id {
+            request.extensions_mut().insert::<u8>(id);
+        }
+        edge.layer(inner.clone()).oneshot(request).await.expect("infallible");
+        assert_eq!(seen.lock().expect("not poisoned").take(), Some(tenant));
+    }
+}
+
 #[tokio::test]
 async fn a_list_of_one_prompt_is_a_prompt() {
     let (_, request) = answered(ask(json!({"prompt": ["only"]})), stream::iter([STOP])).await;
-    assert_eq!(request.expect("called").body().messages[0].text(), "only");
+    assert_eq!(request.expect("called").body().history[0].text(), "only");
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tower_qwen::{
     ErrorKind,
     chat::{
-        ChatRequest, Content, PartKind, ReasoningEffort, ResponseFormat, Role, Tool, ToolChoice,
+        ChatRequest, Content, Extra, Json, PartKind, ReasoningEffort, ResponseFormat, Role, Tool,
+        ToolChoice,
     },
     openai::decode,
 };
@@ -30,7 +31,16 @@ fn request(more: Value) -> Value {
 }
 
 fn decoded(more: Value) -> ChatRequest {
-    decode(&body(&request(more))).expect("valid")
+    decode(&body(&request(more))).expect("valid").chat
+}
+
+/// A body of the fields `more`, as they stand.
+fn text(more: &str) -> Bytes {
+    Bytes::from(format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{more}}}"#))
+}
+
+fn value(json: Json) -> Value {
+    json.to_value().expect("JSON")
 }
 
 #[test]
@@ -54,7 +64,30 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}), "messages[0].content[0].file.file_data", "missing_required_parameter"),
         (json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}), "messages[0].tool_calls[0].function", "missing_required_parameter"),
         (json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]}]}), "messages[0].tool_calls[0].type", "invalid_value"),
+        (json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"detail": "low"}}]}]}), "messages[0].content[0].image_url.url", "missing_required_parameter"),
+        (json!({"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {}}]}]}), "messages[0].content[0].video_url.url", "missing_required_parameter"),
+        (json!({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}), "messages[0].content[0].input_audio.data", "missing_required_parameter"),
+        (json!({"messages": [{"role": "user", "content": [{"type": 7}]}]}), "messages[0].content[0].type", "invalid_type"),
+        (json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "function": {}}]}]}), "messages[0].tool_calls[0].function.name", "missing_required_parameter"),
+        (json!({"messages": [{"role": "assistant", "function_call": {"arguments": "{}"}}]}), "messages[0].function_call.name", "missing_required_parameter"),
+        (json!({"messages": [{"role": "assistant", "function_call": {"name": "f", "arguments": 7}}]}), "messages[0].function_call.arguments", "invalid_type"),
         (json!({"tools": {}}), "tools", "invalid_type"),
+        (json!({"tools": ["f"]}), "tools[0]", "invalid_type"),
+        (json!({"tools": [{"type": 5}]}), "tools[0].type", "invalid_type"),
+        (json!({"tools": [{"type": "x"}, {"type": "function", "function": {"name": 5}}]}), "tools[1].function.name", "invalid_type"),
+        (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name", "missing_required_parameter"),
+        (json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": "{}"}}]}), "tools[0].function.parameters", "invalid_type"),
+        (json!({"tools": [{"type": "function", "name": "f", "parameters": []}]}), "tools[0].parameters", "invalid_type"),
+        (json!({"tools": [{"type": "function", "name": ""}]}), "tools[0].name", "invalid_value"),
+        (json!({"tool_choice": 7}), "tool_choice", "invalid_type"),
+        (json!({"tool_choice": {"type": 7}}), "tool_choice.type", "missing_required_parameter"),
+        (json!({"tool_choice": {"type": "function"}}), "tool_choice.function.name", "missing_required_parameter"),
+        (json!({"response_format": "text"}), "response_format", "invalid_type"),
+        (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage", "invalid_type"),
+        (json!({"stream_options": true}), "stream_options", "invalid_type"),
+        (json!({"reasoning": {"max_tokens": "x"}}), "reasoning.max_tokens", "invalid_type"),
+        (json!({"chat_template_kwargs": []}), "chat_template_kwargs", "invalid_type"),
+        (json!({"function_call": "auto"}), "function_call", "unsupported_parameter"),
         (json!({"tools": [{"function": {"name": "f"}}]}), "tools[0].type", "missing_required_parameter"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function", "missing_required_parameter"),
         (json!({"tools": [{"type": "function", "function": {"name": ""}}]}), "tools[0].function.name", "invalid_value"),
@@ -113,44 +146,113 @@ fn text_that_is_no_json_says_where() {
 /// JSON allows them, and the error is not that it is none.
 #[test]
 fn a_number_beyond_all_range_is_named() {
-    for (more, param) in [
-        (r#""vendor":1e400"#, "vendor"),
-        (r#""vendor":{"a":[0,-1e400]}"#, "vendor.a[1]"),
-        (r#""temperature":1e999"#, "temperature"),
-        (
-            r#""tools":[{"type":"function","function":{"name":"f","parameters":{"maximum":1e400}}}]"#,
-            "tools[0].function.parameters.maximum",
-        ),
-        (
-            r#""messages":[{"role":"user","content":[{"type":"x","y":1e400}]}]"#,
-            "messages[0].content[0].y",
-        ),
-    ] {
-        let text = format!(r#"{{"model":"m",{more}}}"#);
-        let error = decode(&Bytes::from(text)).expect_err(param);
+    for (more, param) in
+        [(r#""temperature":1e999"#, "temperature"), (r#""logit_bias":{},"top_p":-1e400"#, "top_p")]
+    {
+        let error = decode(&text(more)).expect_err(param);
         assert_eq!((error.param(), error.code()), (Some(param), Some("invalid_value")), "{error}");
         assert!(error.message().contains("number out of range"), "{error}");
         assert!(!error.message().contains("not valid JSON"), "{error}");
     }
 }
 
-/// The numbers of unknown fields are kept by their value: see `chat::Extra`.
+/// What is not read is kept, in every place, with every number as it was written.
 #[test]
-fn numbers_of_unknown_fields_are_kept_by_their_value() {
-    for (sent, kept) in [
-        ("18446744073709551615", "18446744073709551615"),
-        ("-9223372036854775808", "-9223372036854775808"),
-        ("0.1", "0.1"),
-        ("12345678901234567890123", "1.2345678901234568e+22"),
-        ("1.0E5", "100000.0"),
-        ("123456.789012345", "123456.789012345"),
-    ] {
-        let text = format!(
-            r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"vendor":{sent}}}"#
-        );
-        let request = decode(&Bytes::from(text)).expect("valid");
-        assert_eq!(request.extra["vendor"].to_string(), kept);
+fn what_is_unknown_is_kept_to_the_letter() {
+    const ODD: &str = r#"{"z": [1e400,-0, 12345678901234567890123], "a":1.0E5 ,"a": "\u00e9"}"#;
+    let more = format!(
+        r#""vendor": {ODD}, "stream_options": {{"include_usage": true, "vendor": {ODD}}},
+        "reasoning": {{"vendor": {ODD}}}, "chat_template_kwargs": {ODD},
+        "tool_choice": {{"type": "vendor", "x": {ODD}}},
+        "response_format": {{"type": "vendor", "x": {ODD}}},
+        "tools": [
+            {{"type": "function", "vendor": {ODD}, "cache_control": {ODD},
+                "function": {{"name": "f", "parameters": {ODD}, "vendor": {ODD}}}}},
+            {{"type": "function", "name": "flat", "parameters": {ODD}, "vendor": {ODD}}},
+            {{"vendor" : {ODD}, "type": "vendor" }}]"#
+    );
+    let body = format!(
+        r#"{{"model": "m", {more}, "messages": [{{"role": "user", "vendor": {ODD}, "content": [
+            {{"type": "text", "text": "x", "cache_control": {ODD}, "vendor": {ODD}}},
+            {{"type": "image_url", "image_url": {{"url": "u", "vendor": {ODD}}}}},
+            {{ "vendor": {ODD}, "type": "vendor", "cache_control": {ODD} }}]}},
+          {{"role": "assistant", "tool_calls": [{{"id": "c", "vendor": {ODD},
+            "function": {{"name": "f", "vendor": {ODD}}}}}]}}]}}"#
+    );
+    let decoded = decode(&Bytes::from(body)).expect("valid");
+    assert!(decoded.include_usage && !decoded.stream);
+    let chat = decoded.chat;
+    let odd = Some(Json::parse(ODD).expect("JSON"));
+    let vendor = |extra: &Extra| assert_eq!(extra.get("vendor"), odd);
+    vendor(&chat.extra);
+    for name in ["stream_options", "reasoning"] {
+        let inner = chat.extra.get(name).expect(name);
+        assert_eq!(inner.as_str(), format!(r#"{{"vendor":{ODD}}}"#));
     }
+    assert_eq!(chat.extra.get("chat_template_kwargs"), odd);
+    let Some(ToolChoice::Other(choice)) = &chat.tool_choice else { panic!("another") };
+    assert_eq!(choice.as_str(), format!(r#"{{"type": "vendor", "x": {ODD}}}"#));
+    let Some(ResponseFormat::Other(format)) = &chat.response_format else { panic!("another") };
+    assert_eq!(format, choice);
+
+    let [Tool::Function(function), Tool::Function(flat), Tool::Other(other)] = &chat.tools[..]
+    else {
+        panic!("two functions and another")
+    };
+    for json in [&function.parameters, &function.cache_control, &flat.parameters] {
+        assert_eq!(*json, odd);
+    }
+    for extra in [&function.extra, &function.outer_extra, &flat.extra] {
+        vendor(extra);
+    }
+    assert_eq!(other.as_str(), format!(r#"{{"vendor" : {ODD}, "type": "vendor" }}"#));
+
+    let message = &chat.history[0];
+    vendor(&message.extra);
+    let Some(Content::Parts(parts)) = &message.content else { panic!("parts") };
+    assert_eq!(parts[0].cache_control, odd);
+    vendor(&parts[0].extra);
+    vendor(&parts[1].inner_extra);
+    let PartKind::Other(whole) = &parts[2].kind else { panic!("another kind") };
+    assert_eq!(whole.get("cache_control"), odd);
+    assert_eq!(parts[2].cache_control, None, "it is part of the whole");
+    vendor(whole);
+    let call = &chat.history[1].tool_calls[0];
+    vendor(&call.extra);
+    vendor(&call.inner_extra);
+}
+
+/// Of a kind that is not known any field may be of any meaning.
+#[test]
+fn parts_and_tools_of_unknown_kinds_are_not_looked_into() {
+    let request = decoded(json!({
+        "messages": [{"role": "user", "content": [
+            {"type": "document", "file": 7, "text": {}, "image_url": []},
+            {"type": "text", "text": "x"}]}],
+        "tools": [{"type": "custom", "function": "f", "cache_control": 1}],
+    }));
+    let Some(Content::Parts(parts)) = &request.history[0].content else { panic!("parts") };
+    assert!(matches!(&parts[0].kind, PartKind::Other(whole) if whole.contains("file")));
+    assert!(matches!(&parts[1].kind, PartKind::Text(text) if *text == "x"));
+    assert!(matches!(request.tools[0], Tool::Other(_)));
+}
+
+/// A field that is there twice is of no certain meaning; of those that pass on both do.
+#[test]
+fn a_known_field_may_be_there_once() {
+    for (more, name, param) in [
+        (r#""top_p":1,"top_p":0.5"#, "top_p", None),
+        (r#""top_p":1,"top\u005fp":0.5"#, "top_p", None),
+        (r#""reasoning":{"effort":"low","effort":"high"}"#, "effort", Some("reasoning")),
+    ] {
+        let error = decode(&text(more)).expect_err(more);
+        assert_eq!((error.code(), error.param()), (Some("invalid_type"), param), "{error}");
+        assert!(error.message().contains(&format!("duplicate field `{name}`")), "{error}");
+    }
+    let request =
+        decode(&text(r#""vendor":1,"vendor":2,"top_p":null,"top_p":0.5"#)).expect("valid");
+    assert_eq!(request.chat.extra.iter().count(), 2);
+    assert_eq!(request.chat.sampling.top_p, Some(0.5));
 }
 
 #[test]
@@ -168,9 +270,48 @@ fn a_byte_order_mark_is_passed_over() {
 #[test]
 fn texts_without_escapes_are_slices_of_the_body() {
     let body = body(&request(json!({})));
-    let text = decode(&body).expect("valid").messages[0].text();
+    let text = decode(&body).expect("valid").chat.history[0].text();
     let range = body.as_ptr_range();
     assert!(range.contains(&text.as_ptr()), "copied");
+}
+
+/// JSON that is kept whole is none of it copied either.
+#[test]
+fn json_that_is_kept_is_a_slice_of_the_body() {
+    let body = body(&request(json!({
+        "tools": [
+            {"type": "function", "cache_control": {"type": "x"}, "function": {"name": "f", "parameters": {}}},
+            {"type": "function", "name": "g", "parameters": {}},
+            {"type": "web_search"}],
+        "tool_choice": {"type": "allowed_tools"},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n"}},
+        "messages": [{"role": "user", "content": [
+            {"type": "text", "text": "x", "cache_control": {"type": "x"}}]}],
+    })));
+    let range = body.as_ptr_range();
+    let is_slice = |json: &Json| range.contains(&json.as_str().as_ptr());
+    let request = decode(&body).expect("valid").chat;
+    let [Tool::Function(first), Tool::Function(flat), Tool::Other(other)] = &request.tools[..]
+    else {
+        panic!("two functions and another")
+    };
+    let (Some(ToolChoice::Other(choice)), Some(ResponseFormat::JsonSchema(schema))) =
+        (&request.tool_choice, &request.response_format)
+    else {
+        panic!("others")
+    };
+    let Some(Content::Parts(parts)) = &request.history[0].content else { panic!("parts") };
+    for json in [
+        first.parameters.as_ref().expect("given"),
+        first.cache_control.as_ref().expect("given"),
+        flat.parameters.as_ref().expect("given"),
+        parts[0].cache_control.as_ref().expect("given"),
+        other,
+        choice,
+        schema,
+    ] {
+        assert!(is_slice(json), "{json} is a copy");
+    }
 }
 
 /// A body of which little is used as it stands is let go, so that a long history with escapes is
@@ -179,16 +320,29 @@ fn texts_without_escapes_are_slices_of_the_body() {
 fn a_body_is_let_go_where_it_is_copied_anyway() {
     for (unit, kept) in [("line\n", false), ("line ", true)] {
         let long = unit.repeat(40_000);
-        let body = body(&request(json!({"user": "u", "stop": ["END"], "messages": [
+        let mark = json!({"type": "ephemeral"});
+        let body = body(&request(json!({"user": "u", "stop": ["END"],
+            "tools": [{"type": "web_search"}, {"type": "function", "cache_control": mark,
+                "function": {"name": "f", "description": "d", "parameters": {"a": 1}}}],
+            "tool_choice": {"type": "allowed_tools"}, "response_format": {"type": "grammar"},
+            "qwen_chat_id": "c", "qwen_parent_id": "p", "reasoning_effort": "xhigh", "messages": [
             {"role": "user", "name": "ann", "content": long},
-            {"role": "assistant", "reasoning_content": "hm", "content": [{"type": "text", "text": "x"}],
+            {"role": "user", "content": [{"type": "sticker"}, {"type": "file", "file": {"file_id": "i"}},
+                {"type": "image_url", "image_url": {"url": "u", "detail": "low"}},
+                {"type": "video_url", "video_url": "u"}, {"type": "refusal", "refusal": "no"},
+                {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]},
+            {"role": "assistant", "reasoning_content": "hm",
+             "content": [{"type": "text", "text": "x", "cache_control": mark}],
              "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]},
             {"role": "tool", "tool_call_id": "c", "content": "4"}]})));
-        let request = decode(&body).expect("valid");
+        let request = decode(&body).expect("valid").chat;
         assert_eq!(!body.is_unique(), kept, "{unit:?}");
-        assert_eq!(request.messages[0].text().as_str(), long);
-        assert_eq!(request.messages[1].tool_calls[0].arguments, "{}");
+        assert_eq!(request.history[0].text().as_str(), long);
+        assert_eq!(request.history[2].tool_calls[0].arguments, "{}");
         assert_eq!(request.sampling.stop[0], "END");
+        let function = request.tools[1].as_function().expect("a function");
+        assert_eq!(function.parameters, Some(Json::from(json!({"a": 1}))));
+        assert_eq!(request.tools[0], Tool::Other(Json::from(json!({"type": "web_search"}))));
     }
 }
 
@@ -245,7 +399,7 @@ fn all_roles_and_parts_are_read() {
         {"role": "assistant", "function_call": {"name": "old", "arguments": "{}"}},
         {"role": "function", "name": "old", "content": "done"},
     ]}));
-    let roles: Vec<_> = request.messages.iter().map(|message| message.role).collect();
+    let roles: Vec<_> = request.history.iter().map(|message| message.role).collect();
     assert_eq!(
         roles,
         [
@@ -258,10 +412,12 @@ fn all_roles_and_parts_are_read() {
             Role::Function
         ]
     );
-    let Some(Content::Parts(system)) = &request.messages[1].content else { panic!("parts") };
-    assert_eq!(system[0].extra["cache_control"]["type"], "ephemeral");
+    let Some(Content::Parts(system)) = &request.history[1].content else { panic!("parts") };
+    let mark = system[0].cache_control.clone().expect("given");
+    assert_eq!(mark.get("type").map(value), Some(json!("ephemeral")));
+    assert!(system[0].extra.is_empty());
 
-    let user = &request.messages[2];
+    let user = &request.history[2];
     assert_eq!(user.name.as_deref(), Some("Ann"));
     let Some(Content::Parts(parts)) = &user.content else { panic!("parts") };
     assert!(matches!(&parts[1].kind, PartKind::Image { url, detail: Some(detail) }
@@ -273,23 +429,23 @@ fn all_roles_and_parts_are_read() {
     assert!(matches!(&parts[4].kind, PartKind::File { name: Some(name), .. } if *name == "x.txt"));
     assert!(matches!(&parts[5].kind, PartKind::Video { .. }));
     let PartKind::Other(sticker) = &parts[6].kind else { panic!("another kind") };
-    assert_eq!(Value::Object(sticker.clone()), json!({"type": "sticker", "sticker": {"id": 7}}));
+    assert_eq!(value(sticker.into()), json!({"type": "sticker", "sticker": {"id": 7}}));
 
-    let assistant = &request.messages[3];
+    let assistant = &request.history[3];
     assert_eq!(assistant.content, None);
     assert_eq!(assistant.reasoning.as_deref(), Some("hm"));
     let arguments: Vec<_> = assistant.tool_calls.iter().map(|call| &*call.arguments).collect();
     assert_eq!(arguments, ["{\"a\":1}", "{\"b\":[2]}", "{}"]);
     assert!(assistant.tool_calls[0].extra.is_empty(), "the index is the stream's");
 
-    assert_eq!(request.messages[4].tool_call_id.as_deref(), Some("c1"));
-    assert_eq!(request.messages[4].extra["vendor"], true);
-    assert_eq!(request.messages[5].tool_calls[0].name, "old");
+    assert_eq!(request.history[4].tool_call_id.as_deref(), Some("c1"));
+    assert_eq!(request.history[4].extra.get("vendor").and_then(|it| it.as_bool()), Some(true));
+    assert_eq!(request.history[5].tool_calls[0].name, "old");
 }
 
 #[test]
 fn options_are_read_in_every_spelling() {
-    let request = decoded(json!({
+    let read = decode(&body(&request(json!({
         "stream": true,
         "stream_options": {"include_usage": true, "continuous_usage_stats": true},
         "max_tokens": 5, "max_completion_tokens": 7,
@@ -298,21 +454,28 @@ fn options_are_read_in_every_spelling() {
         "user": "u", "logit_bias": {"5": 1}, "vendor": {"x": null},
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
         "parallel_tool_calls": false,
-    }));
-    assert!(request.stream && request.stream_options.include_usage);
-    assert_eq!(request.stream_options.extra["continuous_usage_stats"], true);
+    }))));
+    let read = read.expect("valid");
+    assert!(read.stream && read.include_usage);
+    let request = read.chat;
     assert_eq!(request.sampling.max_tokens, Some(7));
     assert_eq!(request.sampling.stop, ["END"]);
     assert_eq!(request.sampling.seed, Some(-3));
     assert_eq!(request.parallel_tool_calls, Some(false));
     assert!(matches!(request.response_format, Some(ResponseFormat::JsonSchema(_))));
-    let kept: Vec<_> = request.extra.keys().map(String::as_str).collect();
-    assert_eq!(kept, ["logit_bias", "vendor"]);
+    assert_eq!(
+        value(Json::from(&request.extra)),
+        json!({"logit_bias": {"5": 1}, "vendor": {"x": null},
+            "stream_options": {"continuous_usage_stats": true}})
+    );
 
     let several = decoded(json!({"stop": ["a", "b"], "max_tokens": 5}));
     assert_eq!(several.sampling.stop, ["a", "b"]);
     assert_eq!(several.sampling.max_tokens, Some(5));
-    assert!(!several.stream, "the API's default is not to stream");
+    let plain = decode(&body(&request(json!({"stream_options": {"include_usage": null}}))));
+    let plain = plain.expect("valid");
+    assert!(!plain.stream && !plain.include_usage, "the API's default is not to stream");
+    assert!(plain.chat.extra.is_empty());
 
     let nulls = decoded(json!({"stop": null, "tools": null, "stream": null, "user": null,
         "logprobs": null, "top_logprobs": 0}));
@@ -342,8 +505,12 @@ fn thinking_options_are_read_in_every_spelling() {
         "chat_template_kwargs": {"enable_thinking": true, "other": 1},
     }));
     assert_eq!(request.reasoning.effort, Some(ReasoningEffort::Other("xhigh".into())));
-    assert_eq!(request.extra["reasoning"], json!({"summary": "auto"}), "the rest is kept");
-    assert_eq!(request.extra["chat_template_kwargs"]["other"], 1);
+    assert_eq!(
+        value(Json::from(&request.extra)),
+        json!({"reasoning": {"summary": "auto"},
+            "chat_template_kwargs": {"enable_thinking": true, "other": 1}}),
+        "the rest is kept"
+    );
 }
 
 #[test]
@@ -361,9 +528,9 @@ fn tools_keep_their_schema_to_the_letter() {
     let first = request.tools[0].as_function().expect("a function");
     assert_eq!(first.parameters.as_ref().expect("given").to_string(), schema.to_string());
     assert_eq!(first.strict, Some(true));
-    assert_eq!(first.extra["vendor"], 1);
+    assert_eq!(first.extra.get("vendor").map(value), Some(json!(1)));
     assert_eq!(request.tools[1].as_function().expect("a function").name, "flat");
-    assert_eq!(request.tools[2], Tool::Other(json!({"type": "web_search", "depth": 3})));
+    assert_eq!(request.tools[2], Tool::Other(json!({"type": "web_search", "depth": 3}).into()));
     assert_eq!(request.tool_choice, Some(ToolChoice::Function("f".into())));
     assert!(matches!(
         decoded(json!({"tool_choice": {"type": "allowed_tools"}})).tool_choice,
@@ -374,8 +541,7 @@ fn tools_keep_their_schema_to_the_letter() {
 /// Servers know types and fields that OpenAI does not: what has any is kept whole.
 #[test]
 fn a_response_format_of_a_server_is_kept_whole() {
-    let read =
-        |format: &Value| decoded(json!({"response_format": format})).into_parts().response_format;
+    let read = |format: &Value| decoded(json!({ "response_format": format })).response_format;
     assert_eq!(read(&json!({"type": "text"})), Some(ResponseFormat::Text));
     assert_eq!(read(&json!({"type": "json_object"})), Some(ResponseFormat::JsonObject));
     for format in [
@@ -386,7 +552,7 @@ fn a_response_format_of_a_server_is_kept_whole() {
         json!({"type": "text", "vendor": null}),
     ] {
         let Some(ResponseFormat::Other(whole)) = read(&format) else { panic!("{format}") };
-        assert_eq!(Value::Object(whole).to_string(), format.to_string());
+        assert_eq!(whole.as_str(), format.to_string());
     }
 }
 
@@ -398,10 +564,10 @@ fn a_tool_choice_with_more_fields_is_kept_whole() {
         json!({"type": "function", "function": {"name": "f"}, "vendor": 1}),
         json!({"type": "function", "function": {"name": "f", "vendor": 1}}),
     ] {
-        let read = decoded(json!({"tools": tools, "tool_choice": choice})).into_parts().tool_choice;
+        let read = decoded(json!({"tools": tools, "tool_choice": choice})).tool_choice;
         let read = read.expect("given");
-        assert_eq!(read.function(), Some("f"));
-        assert_eq!(read, ToolChoice::Other(choice.clone()));
+        assert_eq!(read.function().as_deref(), Some("f"));
+        assert_eq!(read, ToolChoice::Other(Json::from(&choice)));
         let error = decode(&body(&request(json!({"tool_choice": choice})))).expect_err("no tools");
         assert_eq!(error.param(), Some("tool_choice"));
     }
@@ -410,10 +576,10 @@ fn a_tool_choice_with_more_fields_is_kept_whole() {
 #[test]
 fn a_clients_own_chat_is_taken_over() {
     let request = decoded(json!({"qwen_chat_id": "c", "qwen_parent_id": "p"}));
-    let conversation = request.conversation.as_ref().expect("given");
+    let conversation = request.conversation().expect("given");
     assert_eq!(conversation.chat_id, "c");
     assert_eq!(conversation.parent_id.as_deref(), Some("p"));
-    assert!(decoded(json!({})).conversation.is_none());
+    assert!(decoded(json!({})).conversation().is_none());
 }
 
 /// Any JSON, with the keys that mean something more likely than others.

@@ -70,9 +70,10 @@ async fn the_catalogue_is_read() {
     assert_eq!(models[0].id, "qwen3-max");
     assert_eq!(models[0].created, 1_732_000_000);
     assert_eq!(models[0].owned_by, "qwen");
-    assert_eq!(models[0].extra["name"], "Qwen3-Max");
-    assert_eq!(models[0].extra["info"]["meta"]["max_context_length"], 262_144);
-    assert!(!models[0].extra.contains_key("id") && !models[0].extra.contains_key("object"));
+    let extra = models[0].extra.to_map().expect("fields");
+    assert_eq!(extra["name"], "Qwen3-Max");
+    assert_eq!(extra["info"]["meta"]["max_context_length"], 262_144);
+    assert!(!extra.contains_key("id") && !extra.contains_key("object"));
     assert_eq!((models[1].created, models[1].owned_by.as_str()), (0, "qwen"));
     let calls = calls.lock().unwrap();
     assert_eq!(calls.len(), 1);

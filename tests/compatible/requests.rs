@@ -6,14 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     chat::{
-        ChatRequest, Content, FunctionTool, Message, Part, PartKind, ReasoningEffort, Role, Tool,
-        ToolCall, ToolChoice,
+        ChatRequest, Content, FunctionTool, History, Json, Message, Part, PartKind,
+        ReasoningEffort, Role, Tool, ToolCall, ToolChoice,
     },
     qwen::compatible::{CompatibleLayer, Server},
 };
@@ -39,7 +40,9 @@ fn full_request() -> ChatRequest {
         Part::new(PartKind::Text("see".into())),
         Part::new(PartKind::Image { url: "https://example.org/i.png".into(), detail: None }),
     ]));
-    request.messages = Arc::new(vec![Message::new(Role::Developer, "d"), call, result, image]);
+    request.history = History::new(vec![Message::new(Role::Developer, "d"), call, result, image]);
+    // What a chat has seen goes out too: these servers keep none.
+    request.history.mark_seen(2);
     let schema = json!({"type": "object", "additionalProperties": false,
         "properties": {"additionalProperties": {"type": "string"}}});
     request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", schema))]);
@@ -49,7 +52,7 @@ fn full_request() -> ChatRequest {
     request.sampling.max_tokens = Some(100_000);
     let extra =
         json!({"enable_search": true, "logit_bias": {"5": 1}, "chat_template_kwargs": {"x": 1}});
-    request.extra = Arc::new(extra.as_object().expect("an object").clone());
+    request.extra = Json::from(extra).as_fields().expect("an object");
     request
 }
 
@@ -157,8 +160,11 @@ async fn b7_the_portals_headers() {
 async fn b7_a_system_message_of_parts_is_cached() {
     let text = |text: &str| Part::new(PartKind::Text(text.into()));
     let marked = |mut part: Part, kind: &str| {
-        part.extra.insert("cache_control".into(), json!({ "type": kind }));
+        part.cache_control = Some(json!({ "type": kind }).into());
         part
+    };
+    let other = |whole: Value| {
+        Part::new(PartKind::Other(Json::from(whole).as_fields().expect("an object")))
     };
     for (parts, expected) in [
         (
@@ -170,6 +176,16 @@ async fn b7_a_system_message_of_parts_is_cached() {
             vec![marked(text("a"), "own"), text("b")],
             json!([{"type": "text", "text": "a", "cache_control": {"type": "own"}},
                 {"type": "text", "text": "b"}]),
+        ),
+        // A part of an unknown kind holds its mark itself.
+        (
+            vec![other(json!({"type": "x", "cache_control": {"type": "own"}})), text("b")],
+            json!([{"type": "x", "cache_control": {"type": "own"}}, {"type": "text", "text": "b"}]),
+        ),
+        (
+            vec![text("a"), other(json!({"type": "x"}))],
+            json!([{"type": "text", "text": "a"},
+                {"type": "x", "cache_control": {"type": "ephemeral"}}]),
         ),
         (vec![], json!([])),
     ] {
@@ -347,17 +363,17 @@ async fn c1_extra_fields_pass() {
         "modalities": ["text"], "logprobs": true, "top_logprobs": 2, "metadata": {"sessionId": "s"},
     });
     let mut request = request();
-    request.extra = Arc::new(extra.as_object().expect("an object").clone());
+    request.extra = Json::from(&extra).as_fields().expect("an object");
     request.sampling.top_k = Some(20);
     request.sampling.repetition_penalty = Some(1.05);
     request.sampling.seed = Some(7);
     request.parallel_tool_calls = Some(true);
-    request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("f", None))]);
+    request.tools = Arc::new(vec![Tool::Function(FunctionTool::without_parameters("f"))]);
     let mut part = Part::new(PartKind::Text("long".into()));
-    part.extra.insert("cache_control".into(), json!({"type": "ephemeral"}));
+    part.cache_control = Some(json!({"type": "ephemeral"}).into());
     let mut message = Message::empty(Role::System);
     message.content = Some(Content::Parts(vec![part]));
-    request.messages = Arc::new(vec![message, Message::new(Role::User, "x")]);
+    request.history = History::new(vec![message, Message::new(Role::User, "x")]);
     let (_, _, body) = sent(Server::DashScope, request).await;
     for (name, value) in extra.as_object().expect("an object") {
         assert_eq!(&body[name], value, "{name}");
@@ -388,8 +404,89 @@ async fn through(server: Server, more: Value) -> Value {
     for (key, value) in more.as_object().expect("an object") {
         body[key] = value.clone();
     }
-    let request = tower_qwen::openai::decode(&Bytes::from(body.to_string())).expect("valid");
-    sent(server, request).await.2
+    let decoded = tower_qwen::openai::decode(&Bytes::from(body.to_string())).expect("valid");
+    sent(server, decoded.chat).await.2
+}
+
+/// The bytes that `server` gets of a body as a client sends it.
+#[cfg(feature = "openai")]
+async fn bytes_through(server: Server, body: &str) -> String {
+    let chat = tower_qwen::openai::decode(&Bytes::from(body.to_owned())).expect("valid").chat;
+    let sent = Arc::new(Mutex::new(None));
+    let service = {
+        let sent = Arc::clone(&sent);
+        service_fn(move |request: Request<Full<Bytes>>| {
+            let mut body = request.into_body();
+            let frame = std::pin::pin!(http_body_util::BodyExt::frame(&mut body)).now_or_never();
+            let frame = frame.flatten().expect("in one piece").expect("infallible");
+            *sent.lock().expect("not poisoned") = frame.into_data().ok();
+            let body = Full::new(Bytes::from(events(&[finish("stop")])));
+            let response =
+                Response::builder().header("content-type", "text/event-stream").body(body);
+            std::future::ready(Ok::<_, Infallible>(response.expect("a response")))
+        })
+    };
+    let service = ServiceBuilder::new().layer(CompatibleLayer::new(server)).service(service);
+    drop(service.oneshot(Request::new(chat)).await.expect("committed"));
+    let bytes = sent.lock().expect("not poisoned").take().expect("called");
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Keys stay in their order, numbers and white space as they were written: what a client signs,
+/// caches or counts by is what the server reads.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn json_passes_byte_for_byte() {
+    let schema = r#"{"z": 1, "type":"object", "a": {"maximum": 1e400, "default": 12345678901234567890123, "d": 1.0E5}}"#;
+    let body = format!(
+        r#"{{"vendor":{schema},"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x","cache_control":{schema},"vendor":{schema}}},{{ "z":1,"type": "vendor" }}],"vendor":{schema}}}],"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}},"cache_control":{schema}}},{{"type" :"vendor"}}],"tool_choice":{{"type":"vendor","x" :{schema}}},"response_format":{{"type":"json_schema","json_schema":{schema}}},"stream_options":{{"vendor":{schema},"include_usage":false}},"chat_template_kwargs":{schema}}}"#
+    );
+    assert_eq!(
+        bytes_through(Server::Generic, &body).await,
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x","cache_control":{schema},"vendor":{schema}}},{{ "z":1,"type": "vendor" }}],"vendor":{schema}}}],"stream":true,"stream_options":{{"include_usage":true,"vendor":{schema}}},"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}},"cache_control":{schema}}},{{"type" :"vendor"}}],"tool_choice":{{"type":"vendor","x" :{schema}}},"response_format":{{"type":"json_schema","json_schema":{schema}}},"chat_template_kwargs":{schema},"vendor":{schema}}}"#
+        )
+    );
+    // B7: what the portal refuses is left out; the rest keeps its order and its spelling.
+    let portal = bytes_through(
+        Server::Portal,
+        r#"{"model":"m","messages":[{"role":"system","content":"s"}],"tools":[{"type":"function","function":{"name":"f","parameters":
+            {"z":{"minimum":1.0E5,"additionalProperties":false},"a":1}}}]}"#,
+    )
+    .await;
+    assert!(portal.contains(r#""parameters":{"z":{"minimum":1.0E5},"a":1}"#), "{portal}");
+}
+
+/// What a layer or a client says of `stream_options` and `chat_template_kwargs` is merged with
+/// what is written here, and written once.
+#[cfg(feature = "openai")]
+#[tokio::test]
+async fn options_that_are_written_here_are_merged() {
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"enable_thinking":true,
+        "stream_options":{"include_usage":false,"a":1},"chat_template_kwargs":{"enable_thinking":false,"b":2}}"#;
+    let sent = bytes_through(Server::Vllm, body).await;
+    assert!(sent.contains(r#""stream_options":{"include_usage":true,"a":1}"#), "{sent}");
+    assert!(sent.contains(r#""chat_template_kwargs":{"enable_thinking":true,"b":2}"#), "{sent}");
+    assert_eq!(sent.matches("stream_options").count(), 1, "{sent}");
+    assert_eq!(sent.matches("enable_thinking").count(), 1, "{sent}");
+
+    let mut request = request();
+    request.extra = [("stream_options", json!("odd")), ("vendor", json!(1))].into_iter().collect();
+    let (_, _, body) = self::sent(Server::Generic, request).await;
+    assert_eq!(body["stream_options"], json!({"include_usage": true}));
+    assert_eq!(body["vendor"], 1);
+}
+
+/// These servers know no search among tools.
+#[tokio::test]
+async fn a_found_tool_is_told_by_its_name() {
+    let mut result = Message::empty(Role::Tool);
+    result.tool_call_id = Some("c".into());
+    result.content =
+        Some(Content::Parts(vec![Part::new(PartKind::ToolReference { name: "f".into() })]));
+    let request = ChatRequest::new("m", vec![result]);
+    let (_, _, body) = sent(Server::Generic, request).await;
+    assert_eq!(body["messages"][0]["content"], json!([{"type": "text", "text": "f"}]));
 }
 
 /// B7: qwen-code marks the last tool, beside its function.
@@ -403,7 +500,7 @@ async fn b7_the_cache_control_of_a_tool_passes() {
     }]);
     for server in [Server::Portal, Server::DashScope, Server::Generic] {
         let body = through(server, json!({ "tools": tools })).await;
-        assert_eq!(body["tools"].to_string(), tools.to_string(), "{server:?}");
+        assert_eq!(body["tools"], tools, "{server:?}");
     }
 }
 

@@ -74,10 +74,9 @@
 //!
 //! # What is said to which server
 //!
-//! Requests go out as the client wrote them, with these exceptions; fields that the vocabulary
-//! does not know, such as `enable_search`, `search_options` or `cache_control` of DashScope, pass.
-//! Numbers in such fields, and in the schemas of tools, pass by their value: [`Extra`](crate::chat::Extra)
-//! says which of them are written in another way.
+//! Requests go out as the client wrote them, with these exceptions. Fields that the vocabulary
+//! does not know, such as `enable_search` or `search_options` of DashScope, and the schemas of
+//! tools pass byte for byte.
 //!
 //! | server | what is different |
 //! | --- | --- |
