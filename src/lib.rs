@@ -133,7 +133,7 @@ pub mod dedup;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 mod error;
-#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(feature = "chat")]
 mod json;
 #[cfg(feature = "openai")]
 pub mod openai;

@@ -14,8 +14,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatRequest, FinishReason, FunctionTool, Message, ReasoningEffort, Role, Tool,
-        ToolCall, ToolChoice,
+        Answer, ChatRequest, ChatStreamExt, FinishReason, FunctionTool, Message, ReasoningEffort,
+        Role, Tool, ToolCall, ToolChoice,
     },
     emulator::{Emulator, Kind, Style},
     qwen::compatible::{CompatibleLayer, ContentMode, Server, ThinkTags},
@@ -81,7 +81,7 @@ impl Upstream {
         let mut request = Request::new(request);
         let key = "Bearer sk-demo".parse().expect("a header");
         request.headers_mut().insert("authorization", key);
-        Answer::collect(service.oneshot(request).await?.into_body()).await
+        Answer::collect(service.oneshot(request).await?.into_body().checked()).await
     }
 
     async fn answer(self, text: &str) -> Answer {
@@ -373,7 +373,7 @@ async fn errors_in_the_stream() {
                 let error = match response {
                     Err(error) => error,
                     Ok(response) => {
-                        let answer = Answer::collect(response.into_body()).await;
+                        let answer = Answer::collect(response.into_body().checked()).await;
                         answer.err().unwrap_or_else(|| panic!("{upstream:?} {directive}: no error"))
                     }
                 };

@@ -7,7 +7,7 @@ mod traced;
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{Answer, ChatRequest, ChatStream, Message, Role},
+    chat::{Answer, ChatRequest, ChatStream, ChatStreamExt, Message, Role},
     dedup::DedupLayer,
     emulator::Emulator,
     qwen::web::QwenWebLayer,
@@ -24,7 +24,7 @@ where
     history.push(Message::new(Role::User, question));
     let request = Request::new(ChatRequest::new("qwen3-max", history.clone()));
     let response = service.clone().oneshot(request).await.expect("answered");
-    let answer = Answer::collect(response.into_body()).await.expect("complete");
+    let answer = Answer::collect(response.into_body().checked()).await.expect("complete");
     history.push(Message::new(Role::Assistant, answer.text.clone()));
     answer
 }

@@ -32,17 +32,21 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What a stream of events must look like is written at [`ChatEvent`]; a layer of your own is held
+//! to it by [`ChatStreamExt::checked`] in its tests.
 
+mod contract;
+mod ending;
 mod event;
 mod message;
 mod request;
 mod stream;
 mod text;
 
-#[cfg(feature = "openai")]
-pub(crate) use self::stream::truncated;
 pub use self::{
-    event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
+    contract::{ChatStreamExt, Checked, Contract, Violation},
+    event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
     request::{
         ChatParts, ChatRequest, Conversation, Extra, ReasoningEffort, ReasoningOptions,
@@ -51,3 +55,4 @@ pub use self::{
     stream::{Answer, ChatStream, Collect},
     text::Text,
 };
+pub(crate) use self::{ending::Ending, stream::truncated};

@@ -1,10 +1,11 @@
-//! JSON strings: read without a copy, measured, written into a buffer of bytes; and why JSON was
-//! not read.
+//! JSON strings: read without a copy, measured, written into a buffer of bytes; why JSON was not
+//! read; and whether pieces of text are an object.
 
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
+pub(crate) mod object;
 #[cfg(any(feature = "compatible", feature = "openai"))]
 mod read;
 #[cfg(any(feature = "compatible", feature = "openai"))]

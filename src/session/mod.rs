@@ -47,7 +47,7 @@
 //!     .service(service_fn(|request: Request<ChatRequest>| async move {
 //!         let parent = request.into_body().into_parts().conversation.and_then(|place| place.parent_id);
 //!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
-//!             Ok(ChatEvent::Started(Conversation::new("c1").with_parent("a1"))),
+//!             Ok(ChatEvent::Started(Conversation::new("c1").with_parent("a1").into())),
 //!             Ok(ChatEvent::Text(parent.unwrap_or("a new chat".into()))),
 //!             Ok(ChatEvent::Finished(FinishReason::Stop)),
 //!         ])))
