@@ -15,8 +15,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatRequest, FinishReason, FunctionTool, Message, ReasoningEffort, Role, Tool,
-        ToolCall, ToolChoice,
+        Answer, ChatRequest, ChatStreamExt, FinishReason, FunctionTool, Message, ReasoningEffort,
+        Role, Tool, ToolCall, ToolChoice,
     },
     qwen::compatible::{CompatibleLayer, ContentMode, Server, ThinkTags},
 };
@@ -82,7 +82,7 @@ impl Upstream {
         let mut request = Request::new(request);
         let key = "Bearer sk-demo".parse().expect("a header");
         request.headers_mut().insert("authorization", key);
-        Answer::collect(service.oneshot(request).await?.into_body()).await
+        Answer::collect(service.oneshot(request).await?.into_body().checked()).await
     }
 
     async fn answer(self, text: &str) -> Answer {
@@ -374,7 +374,7 @@ async fn errors_in_the_stream() {
                 let error = match response {
                     Err(error) => error,
                     Ok(response) => {
-                        let answer = Answer::collect(response.into_body()).await;
+                        let answer = Answer::collect(response.into_body().checked()).await;
                         answer.err().unwrap_or_else(|| panic!("{upstream:?} {directive}: no error"))
                     }
                 };

@@ -29,7 +29,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
+        ChatStreamExt, Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
         Part, PartKind, Role,
     },
     qwen::QwenWebLayer,
@@ -90,7 +90,7 @@ impl Upstream {
 
     async fn ask(self, request: ChatRequest) -> Result<Answer, Error> {
         let response = QwenWebLayer::new().layer(self).oneshot(Request::new(request)).await?;
-        Answer::collect(response.into_body()).await
+        Answer::collect(response.into_body().checked()).await
     }
 }
 

@@ -9,8 +9,7 @@ use super::error::error_into;
 use crate::{
     Error,
     chat::{
-        Answer, Attachment, AttachmentKind, ChatEvent, Conversation, FinishReason, Text, ToolCall,
-        Usage, truncated,
+        Answer, ChatEvent, Citation, Conversation, FinishReason, Text, ToolCall, Usage, truncated,
     },
     json::{escape_into, string_into},
     sse::DONE,
@@ -139,7 +138,11 @@ impl ChunkEncoder {
     pub(super) fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
         match event {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
-            ChatEvent::Started(conversation) => return self.conversation = Some(conversation),
+            ChatEvent::Started(started) => return self.conversation = started.conversation,
+            // Chat completions have no place for it.
+            ChatEvent::ReasoningSignature(_) => return,
+            // Text by now, see `images`.
+            ChatEvent::Attachment(_) => return,
             _ if self.is_finished() => return,
             _ => {}
         }
@@ -172,22 +175,22 @@ impl ChunkEncoder {
                 out.put_slice(b"}}]");
                 self.tail(out, None);
             }
-            ChatEvent::Attachment(attachment) => {
-                // Images are text by now, see `images`.
-                if attachment.kind == AttachmentKind::SearchResult {
-                    out.put_slice(&self.head);
-                    out.put_slice(b"\"annotations\":[");
-                    citation_into(out, &attachment);
-                    out.put_slice(b"]");
-                    self.tail(out, None);
-                }
+            ChatEvent::Citation(citation) => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"annotations\":[");
+                citation_into(out, &citation);
+                out.put_slice(b"]");
+                self.tail(out, None);
             }
             ChatEvent::Finished(reason) => {
                 out.put_slice(&self.head);
                 self.tail(out, Some(reason));
                 self.state = State::Finished;
             }
-            ChatEvent::Usage(_) | ChatEvent::Started(_) => unreachable!("returned above"),
+            ChatEvent::Usage(_)
+            | ChatEvent::Started(_)
+            | ChatEvent::ReasoningSignature(_)
+            | ChatEvent::Attachment(_) => unreachable!("returned above"),
         }
     }
 
@@ -345,14 +348,9 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
         list_into(&mut out, &answer.tool_calls, call_into);
         out.put_slice(b"]");
     }
-    let mut citations = answer
-        .attachments
-        .iter()
-        .filter(|attachment| attachment.kind == AttachmentKind::SearchResult)
-        .peekable();
-    if citations.peek().is_some() {
+    if !answer.citations.is_empty() {
         out.put_slice(b",\"annotations\":[");
-        list_into(&mut out, citations, citation_into);
+        list_into(&mut out, &answer.citations, citation_into);
         out.put_slice(b"]");
     }
     out.put_slice(b"},\"logprobs\":null,\"finish_reason\":");
@@ -402,13 +400,19 @@ fn conversation_into(out: &mut BytesMut, conversation: &Conversation) {
     }
 }
 
-/// OpenAI's form of a web search's source. Where in the text it belongs is not known.
-fn citation_into(out: &mut BytesMut, attachment: &Attachment) {
+/// OpenAI's form of a source. Where it is not known what it is a source for, it is nothing at the
+/// start of the text.
+fn citation_into(out: &mut BytesMut, citation: &Citation) {
     out.put_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
-    string_into(out, &attachment.url);
+    string_into(out, &citation.url);
     out.put_slice(b",\"title\":");
-    string_into(out, attachment.title.as_deref().unwrap_or_default());
-    out.put_slice(b",\"start_index\":0,\"end_index\":0}}");
+    string_into(out, citation.title.as_deref().unwrap_or_default());
+    let range = citation.range.clone().unwrap_or_default();
+    out.put_slice(b",\"start_index\":");
+    number_into(out, range.start as u64);
+    out.put_slice(b",\"end_index\":");
+    number_into(out, range.end as u64);
+    out.put_slice(b"}}");
 }
 
 fn usage_into(out: &mut BytesMut, usage: &Usage) {

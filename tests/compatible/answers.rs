@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tower_qwen::{
     ErrorKind,
-    chat::{ChatEvent, FinishReason, ToolCall},
+    chat::{ChatEvent, FinishReason, Started, ToolCall},
     qwen::compatible::{CompatibleLayer, Server, ThinkTags},
 };
 
@@ -86,14 +86,22 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
 /// C1: arguments that are no string come to the client as they stand, in streams and whole.
 #[tokio::test]
 async fn c1_bare_arguments_keep_every_digit() {
-    for (json, expected) in [
-        (r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
-        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#),
-        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#),
-        (r#"[1,true]"#, "[1,true]"),
-        ("null", ""),
-        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}"),
-        (r#""{}""#, "{}"),
+    let called = FinishReason::ToolCalls;
+    for (json, expected, reason) in [
+        (
+            r#"{"id":123456789012345678901234567890}"#,
+            r#"{"id":123456789012345678901234567890}"#,
+            called,
+        ),
+        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#, called),
+        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#, called),
+        (r#"{"l":[1,true]}"#, r#"{"l":[1,true]}"#, called),
+        (r#"[{"x": 1e400}]"#, r#"{"x": 1e400}"#, called),
+        // No arguments at all; and a list of them, which cannot be meant.
+        ("null", "{}", called),
+        (r#"[1,true]"#, "", FinishReason::Length),
+        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}", called),
+        (r#""{}""#, "{}", called),
     ] {
         let call = format!(
             r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
@@ -105,7 +113,7 @@ async fn c1_bare_arguments_keep_every_digit() {
             let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
             let answer = answer.expect("complete");
             assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", expected)], "{json}");
-            assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+            assert_eq!(answer.finish_reason, Some(reason), "{json}");
         }
     }
 }
@@ -250,8 +258,14 @@ async fn b9_held_content_comes_before_a_call() {
         assert!(
             matches!(
                 &given[..],
-                [Ok(ChatEvent::Text(text)), Ok(ChatEvent::ToolCall { .. }), Ok(ChatEvent::Finished(_))]
-                    if text == held
+                [
+                    Ok(ChatEvent::Started(_)),
+                    Ok(ChatEvent::Text(text)),
+                    Ok(ChatEvent::ToolCall { .. }),
+                    Ok(ChatEvent::ToolArguments { json, .. }),
+                    Ok(ChatEvent::Finished(_)),
+                ]
+                    if text == held && json == "{}"
             ),
             "{given:?}"
         );
@@ -345,8 +359,10 @@ async fn a_stream_under_another_media_type() {
     let upstream = Upstream { content_type: "text/plain", ..Upstream::stream(&cut) };
     let stream = upstream.open(CompatibleLayer::new(Server::Vllm), request()).await;
     let given: Vec<_> = stream.expect("committed").collect().await;
-    assert!(matches!(&given[0], Ok(ChatEvent::Text(text)) if text == "Hi"));
-    let error = given[1].as_ref().expect_err("cut");
+    let started = Started::new().with_response_id("i");
+    assert_eq!(given[0].as_ref().ok(), Some(&ChatEvent::Started(started.into())));
+    assert!(matches!(&given[1], Ok(ChatEvent::Text(text)) if text == "Hi"));
+    let error = given[2].as_ref().expect_err("cut");
     assert_eq!(error.kind(), ErrorKind::Truncated);
 
     // With an error's status it is an error, and text and pages are no streams.
