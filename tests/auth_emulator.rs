@@ -20,7 +20,7 @@ use tower_qwen::{
         StoredCredential, TokenClient,
         device::{DeviceError, DeviceLogin},
     },
-    chat::{ChatStreamExt, Answer, ChatRequest, Message, Role},
+    chat::{Answer, ChatRequest, ChatStreamExt, Message, Role},
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},

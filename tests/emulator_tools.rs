@@ -10,7 +10,7 @@ use http::Request;
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{ChatStreamExt, Answer, ChatRequest, FunctionTool, Message, Role, Tool, ToolChoice},
+    chat::{Answer, ChatRequest, ChatStreamExt, FunctionTool, Message, Role, Tool, ToolChoice},
     qwen::web::QwenWebLayer,
     tool::prompt::{Format, rewrite},
 };

@@ -22,8 +22,8 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Citation, Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Tenant,
-        Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
+        Tenant, Usage,
     },
     openai::{OpenAiBody, OpenAiLayer},
 };

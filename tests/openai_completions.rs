@@ -18,8 +18,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Citation, Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Role,
-        Tenant, Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
+        Role, Tenant, Usage,
     },
     openai::{CompletionsLayer, OpenAiBody},
 };

@@ -7,7 +7,7 @@ mod traced;
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{ChatStreamExt, Answer, ChatRequest, ChatStream, Message, Role, Tenant},
+    chat::{Answer, ChatRequest, ChatStream, ChatStreamExt, Message, Role, Tenant},
     dedup::DedupLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_qwen::{
     chat::{
-        Citation, Attachment, AttachmentKind, ChatEvent, ChatRequest, Content, FunctionTool, Json, Message,
-        Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Content, FunctionTool, Json,
+        Message, Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
     },
     session::{
         ChatKey, Key, TenantTag,

@@ -21,8 +21,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        ChatStreamExt, Checked, Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
-        Part, PartKind, Role, Tenant, ToolCall,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Checked, Content, Conversation, Destination,
+        FinishReason, Message, Part, PartKind, Role, Tenant, ToolCall,
     },
     dedup::{Dedup, DedupLayer},
     session::{

@@ -17,8 +17,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        ChatStreamExt, Answer, ChatEvent, ChatRequest, Conversation, Destination, FinishReason, FunctionTool,
-        Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, Destination, FinishReason,
+        FunctionTool, Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
     },
     tool::{call::ToolCallLayer, prompt::Format},
 };

@@ -29,8 +29,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        ChatStreamExt, Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
-        Part, PartKind, Role,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Content, Conversation, Destination,
+        FinishReason, Message, Part, PartKind, Role,
     },
     qwen::QwenWebLayer,
 };

@@ -205,6 +205,7 @@ const fn name(item: &Result<ChatEvent, Error>) -> &'static str {
         Ok(ChatEvent::ToolArguments { .. }) => "ToolArguments",
         Ok(ChatEvent::Attachment(_)) => "Attachment",
         Ok(ChatEvent::Citation(_)) => "Citation",
+        Ok(ChatEvent::ServerFields(_)) => "ServerFields",
         Ok(ChatEvent::Usage(_)) => "Usage",
         Ok(ChatEvent::Finished(_)) => "Finished",
         Err(_) => "Err",

@@ -8,7 +8,8 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{
-    Attachment, ChatEvent, Citation, Conversation, Ending, FinishReason, Text, ToolCall, Usage,
+    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, Text, ToolCall,
+    Usage,
 };
 use crate::{Error, ErrorKind};
 
@@ -43,6 +44,8 @@ pub struct Answer {
     pub attachments: Vec<Attachment>,
     /// The sources that it names, in order.
     pub citations: Vec<Citation>,
+    /// What the server gave beside its answer.
+    pub server_fields: Extra,
     /// The last token counts.
     pub usage: Option<Usage>,
     /// Why the answer ended.
@@ -100,6 +103,7 @@ impl Answer {
             }
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
             ChatEvent::Citation(citation) => self.citations.push(*citation),
+            ChatEvent::ServerFields(fields) => self.server_fields.merge(fields),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }

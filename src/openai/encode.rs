@@ -9,9 +9,10 @@ use super::error::error_into;
 use crate::{
     Error,
     chat::{
-        Answer, ChatEvent, Citation, Conversation, FinishReason, Text, ToolCall, Usage, truncated,
+        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, Text, ToolCall, Usage,
+        truncated,
     },
-    json::{escape_into, string_into},
+    json::{self, escape_into, string_into},
     sse::DONE,
 };
 
@@ -88,6 +89,8 @@ pub(super) struct ChunkEncoder {
     include_usage: bool,
     usage: Option<Usage>,
     conversation: Option<Conversation>,
+    /// For the chunk with the finish reason.
+    server_fields: Extra,
     state: State,
 }
 
@@ -120,6 +123,7 @@ impl ChunkEncoder {
             include_usage,
             usage: None,
             conversation: None,
+            server_fields: Extra::new(),
             state: State::Start,
         }
     }
@@ -139,6 +143,7 @@ impl ChunkEncoder {
         match event {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
             ChatEvent::Started(started) => return self.conversation = started.conversation,
+            ChatEvent::ServerFields(fields) => return self.server_fields.merge(fields),
             // Chat completions have no place for it.
             ChatEvent::ReasoningSignature(_) => return,
             // Text by now, see `images`.
@@ -189,6 +194,7 @@ impl ChunkEncoder {
             }
             ChatEvent::Usage(_)
             | ChatEvent::Started(_)
+            | ChatEvent::ServerFields(_)
             | ChatEvent::ReasoningSignature(_)
             | ChatEvent::Attachment(_) => unreachable!("returned above"),
         }
@@ -282,6 +288,9 @@ impl ChunkEncoder {
             Some(reason) => string_into(out, reason.as_str()),
         }
         out.put_slice(b"}]");
+        if finish_reason.is_some() {
+            server_fields_into(out, &self.server_fields);
+        }
         self.end_chunk(out);
     }
 
@@ -363,6 +372,7 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
     if let Some(conversation) = &answer.conversation {
         conversation_into(&mut out, conversation);
     }
+    server_fields_into(&mut out, &answer.server_fields);
     out.put_slice(b"}");
     out.freeze()
 }
@@ -397,6 +407,28 @@ fn conversation_into(out: &mut BytesMut, conversation: &Conversation) {
     if let Some(parent_id) = &conversation.parent_id {
         out.put_slice(b",\"qwen_parent_id\":");
         string_into(out, parent_id);
+    }
+}
+
+/// What the server gave beside its answer, but what the edge says itself.
+fn server_fields_into(out: &mut BytesMut, fields: &Extra) {
+    const OWN: [&str; 9] = [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "error",
+        "qwen_chat_id",
+        "qwen_parent_id",
+    ];
+    for (name, value) in fields.iter().filter(|(name, _)| !OWN.contains(&&**name)) {
+        out.put_slice(b",");
+        string_into(out, &name);
+        out.put_slice(b":");
+        // A line end would end the event.
+        out.put_slice(json::compact(value.as_str()).as_bytes());
     }
 }
 

@@ -141,6 +141,8 @@ pub(super) struct Recorder {
     within: Option<(KeyChain, Conversation)>,
     asked: Option<Conversation>,
     started: Option<Conversation>,
+    /// What upstream itself calls the answer.
+    response_id: Option<Text>,
     lease: Option<Lease>,
 }
 
@@ -161,6 +163,7 @@ impl Recorder {
             within,
             asked: chat.conversation().cloned(),
             started: None,
+            response_id: None,
             lease,
         })
     }
@@ -174,6 +177,7 @@ impl Recorder {
                 parent_id: conversation.parent_id.as_ref().map(copy),
                 account: conversation.account.clone(),
             });
+            self.response_id = started.response_id.as_ref().map(copy);
         } else {
             self.answer.push(event);
         }
@@ -181,8 +185,17 @@ impl Recorder {
 
     /// Records the answer; `None` where there is nothing to record.
     fn finish(self: Box<Self>, reason: FinishReason) -> Option<Write> {
-        let Self { store, store_timeout, tenant, mut answer, within, asked, started, lease } =
-            *self;
+        let Self {
+            store,
+            store_timeout,
+            tenant,
+            mut answer,
+            within,
+            asked,
+            started,
+            response_id,
+            lease,
+        } = *self;
         let mut place = started?;
         place.parent_id.as_ref()?;
         if reason == FinishReason::ContentFilter {
@@ -200,8 +213,8 @@ impl Recorder {
         }
         let key = answer.finish()?;
         let last = Key::of_chat(&tenant, &place.chat_id);
-        // Where upstream gives its answers ids beside their place, `response_id` is set here.
-        let record = Record::new(&tenant, place);
+        let mut record = Record::new(&tenant, place);
+        record.response_id = response_id;
         let chat = record.chat;
         let records = entries(&tenant, [key, last], record);
         Some(Write(Some(Box::pin(async move {
