@@ -233,7 +233,8 @@ impl Recorder {
 /// that upstream gave it, if it did.
 fn entries(tenant: &Tenant, [key, last]: [Key; 2], record: Record) -> Vec<(Key, Record)> {
     let response = record.response_id.as_ref().map(|id| Key::of_response(tenant, id));
-    let mut entries = vec![(key, record.clone())];
+    let mut entries = Vec::with_capacity(2 + usize::from(response.is_some()));
+    entries.push((key, record.clone()));
     entries.extend(response.map(|response| (response, record.clone())));
     entries.push((last, record));
     entries
