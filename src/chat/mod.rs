@@ -44,6 +44,9 @@ mod request;
 mod stream;
 mod text;
 
+pub(crate) use self::ending::Ending;
+#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+pub(crate) use self::stream::truncated;
 pub use self::{
     contract::{ChatStreamExt, Checked, Contract, Violation},
     event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
@@ -55,4 +58,3 @@ pub use self::{
     stream::{Answer, ChatStream, Collect},
     text::Text,
 };
-pub(crate) use self::{ending::Ending, stream::truncated};
