@@ -562,7 +562,7 @@ async fn nothing_waits_for_more_than_its_decision() {
     }));
     let start = tokio::time::Instant::now();
     let response = service.oneshot(Request::new(request())).await.expect("a response");
-    let mut stream = pin!(response.into_body());
+    let mut stream = pin!(response.into_body().checked());
     let mut ready = || {
         let mut events = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -648,7 +648,7 @@ async fn it_fits_into_a_stack() {
             Ok::<_, Error>(Response::new(stream::iter(events)))
         }));
     let response = service.clone().oneshot(Request::new(request())).await.expect("a response");
-    let mut body = pin!(response.into_body());
+    let mut body = pin!(response.into_body().checked());
     let first = poll_fn(|cx| body.as_mut().poll_next(cx)).await;
     assert!(matches!(first, Some(Ok(ChatEvent::ToolCall { .. }))));
 }

@@ -878,7 +878,7 @@ async fn a_lead_window_saves_the_repetition() {
 fn prose_leaves_at_once_and_without_a_copy() {
     let (sender, receiver) = futures_channel();
     let automaton = Automaton::new(Arc::new(Vocabulary::roo_code()));
-    let mut stream = task::spawn(ToolWrapStream::new(receiver, automaton));
+    let mut stream = task::spawn(ToolWrapStream::new(receiver, automaton).checked());
     let mut next = |input: &Text, output: &[&str]| {
         sender.send(Ok(ChatEvent::Text(input.clone())));
         for expected in output {

@@ -95,6 +95,7 @@ impl Ending {
 
     /// How many items there may be, where `inner` is what the stream says of itself: an item may
     /// be left out, and one added.
+    #[cfg(any(feature = "session", feature = "tool-call"))]
     pub(crate) fn size_hint(self, inner: (usize, Option<usize>)) -> (usize, Option<usize>) {
         match self {
             Self::Over => (0, Some(0)),

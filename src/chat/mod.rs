@@ -48,6 +48,9 @@ mod text;
 
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::json::Fields;
+pub(crate) use self::ending::Ending;
+#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+pub(crate) use self::stream::truncated;
 pub use self::{
     contract::{ChatStreamExt, Checked, Contract, Violation},
     event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
@@ -61,4 +64,3 @@ pub use self::{
     stream::{Answer, ChatStream, Collect},
     text::Text,
 };
-pub(crate) use self::{ending::Ending, stream::truncated};
