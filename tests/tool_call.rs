@@ -20,7 +20,7 @@ use tower_qwen::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, Destination, FinishReason,
         FunctionTool, Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
     },
-    tool::{call::ToolCallLayer, prompt::Format},
+    tool::call::{Format, ToolCallLayer},
 };
 
 type Item = Result<ChatEvent, Error>;

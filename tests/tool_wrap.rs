@@ -19,7 +19,10 @@ use tower_qwen::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Text, Tool,
         Usage,
     },
-    tool::wrap::{Automaton, End, Outcome, Piece, ToolWrapLayer, ToolWrapStream, Vocabulary},
+    tool::{
+        internals::{Automaton, End, Outcome, Piece},
+        wrap::{ToolWrapLayer, ToolWrapStream, Vocabulary},
+    },
 };
 use xml_client::{Client, Reading};
 

@@ -15,8 +15,7 @@ use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{FunctionTool, Text, Tool},
     tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
+        scan::{Item, Scanner, Toolset},
     },
 };
 

@@ -8,7 +8,7 @@
 //! ```
 //! use tower_qwen::{
 //!     chat::ToolCall,
-//!     tool::{history::render_calls, prompt::Format, schema::Toolset},
+//!     tool::{call::Format, internals::render_calls, scan::Toolset},
 //! };
 //!
 //! let call = ToolCall::new("call_1", "read_file", r#"{"path":"src/main.rs"}"#);

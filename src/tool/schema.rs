@@ -229,7 +229,7 @@ impl Types {
     /// Nothing known means a string.
     ///
     /// ```
-    /// use tower_qwen::{chat::Json, tool::schema::Types};
+    /// use tower_qwen::{chat::Json, tool::internals::Types};
     ///
     /// let schema = Json::parse(r#"{"anyOf": [{"type": "integer"}, {"type": "null"}]}"#)?;
     /// assert_eq!(Types::of(&schema), Types::INTEGER | Types::NULL);

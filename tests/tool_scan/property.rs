@@ -1,7 +1,7 @@
 //! Properties over generated text that is dense with markup.
 
 use proptest::prelude::*;
-use tower_qwen::tool::schema::Toolset;
+use tower_qwen::tool::scan::Toolset;
 
 use crate::{Scanned, declared, fragments::FRAGMENTS, scan, toolset, twin};
 

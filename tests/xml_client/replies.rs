@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tower_qwen::{
     chat::Text,
-    tool::wrap::{Automaton, End, Outcome, Piece, Vocabulary},
+    tool::{
+        internals::{Automaton, End, Outcome, Piece},
+        wrap::Vocabulary,
+    },
 };
 
 use super::xml_client::{Client, Reading};

@@ -21,8 +21,7 @@ use tool_parser::{ToolParser, parsers::QwenXmlParser};
 use tower_qwen::{
     chat::{FunctionTool, Text, Tool},
     tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
+        scan::{Item, Scanner, Toolset},
     },
 };
 
