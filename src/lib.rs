@@ -124,10 +124,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+#[cfg(any(feature = "auth", feature = "chat"))]
+mod account;
 #[cfg(feature = "auth")]
 pub mod auth;
 #[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(any(feature = "auth", feature = "chat"))]
+mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 #[cfg(feature = "emulator")]
@@ -146,6 +150,12 @@ pub mod sse;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 
+#[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
+pub use self::account::AccountName;
+#[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
+pub use self::credential::CredentialHeaders;
 pub use self::error::{Error, ErrorKind};
 /// The README's examples are compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -7,6 +7,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{Message, Text, Tool, ToolChoice};
+use crate::{AccountName, CredentialHeaders};
 
 /// JSON fields that the vocabulary does not name, in the client's order.
 ///
@@ -31,7 +32,7 @@ pub type Extra = Map<String, Value>;
 /// request.sampling.temperature = Some(0.0);
 /// ```
 ///
-/// All but the account are the fields of [`ChatParts`], which are reached through the request as
+/// All but the account and its credential are the fields of [`ChatParts`], which are reached through the request as
 /// if they were its own. Clones share them, so a request is cheap to clone and to move, whatever
 /// its size. Writing to a field of a request that shares its parts copies them first; messages,
 /// tools and unknown fields are shared still, and a layer that rewrites messages goes through
@@ -40,11 +41,14 @@ pub type Extra = Map<String, Value>;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChatRequest {
-    /// The account whose credential is on the envelope. Set by the auth layer; the adapter names
-    /// it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
+    /// The account whose credential the request has. Set by the auth layer; the adapter names it
+    /// in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later turns
     /// find their way back to it.
-    // Beside the parts: the auth layer keeps a clone and then sets it, which must not copy them.
-    pub account: Option<Arc<str>>,
+    // Beside the parts: the auth layer keeps a clone and then sets both, which must not copy them.
+    pub account: Option<AccountName>,
+    /// That credential. Set by the auth layer; the adapter puts it on the HTTP requests that it
+    /// makes, in place of headers of the envelope that have the same names.
+    pub credential: Option<CredentialHeaders>,
     parts: Arc<ChatParts>,
 }
 
@@ -109,7 +113,7 @@ impl ChatRequest {
             seen: 0,
             extra: Arc::default(),
         };
-        Self { account: None, parts: Arc::new(parts) }
+        Self { account: None, credential: None, parts: Arc::new(parts) }
     }
 
     /// The parts, to take them apart; a copy where a clone of the request shares them.
@@ -143,8 +147,8 @@ pub struct Conversation {
     /// The message to go on from: the id of the last answer (`response_id`, A10). `None` for the
     /// first turn.
     pub parent_id: Option<Text>,
-    /// The account that the chat belongs to, by the name its provider gives it.
-    pub account: Option<Text>,
+    /// The account that the chat belongs to.
+    pub account: Option<AccountName>,
 }
 
 impl Conversation {
@@ -163,7 +167,7 @@ impl Conversation {
 
     /// The same place, as a chat of `account`.
     #[must_use]
-    pub fn with_account(mut self, account: impl Into<Text>) -> Self {
+    pub fn with_account(mut self, account: impl Into<AccountName>) -> Self {
         self.account = Some(account.into());
         self
     }

@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::key::{ChatKey, Key, TenantTag};
-use crate::chat::{Conversation, Tenant, Text};
+use crate::{
+    AccountName,
+    chat::{Conversation, Tenant, Text},
+};
 
 /// What the methods of a [`SessionStore`] give.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -107,7 +110,8 @@ impl Record {
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
         let Conversation { chat_id, parent_id, account } = &self.conversation;
-        let texts = [Some(chat_id), parent_id.as_ref(), account.as_ref()];
+        let account = account.as_ref().map(AccountName::as_str);
+        let texts = [Some(chat_id.as_str()), parent_id.as_deref(), account];
         let length = texts.iter().flatten().map(|text| text.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(16 + texts.len() * 2 + length);
         bytes.extend_from_slice(self.chat.as_bytes());
@@ -142,7 +146,7 @@ impl Record {
         let conversation = Conversation {
             chat_id: text(&mut rest)??.into(),
             parent_id: text(&mut rest)?.map(Text::from),
-            account: text(&mut rest)?.map(Text::from),
+            account: text(&mut rest)?.map(AccountName::from),
         };
         rest.is_empty().then_some(Self { chat: ChatKey::from_bytes(*chat), conversation })
     }
@@ -214,7 +218,7 @@ mod tests {
     fn record(parent: Option<&str>, account: Option<&str>) -> Record {
         let mut conversation = Conversation::new("33333333-aaaa");
         conversation.parent_id = parent.map(Text::from);
-        conversation.account = account.map(Text::from);
+        conversation.account = account.map(AccountName::from);
         Record::new(&Tenant::default(), conversation)
     }
 

@@ -162,7 +162,7 @@ impl Recorder {
             self.started = Some(Conversation {
                 chat_id: copy(&conversation.chat_id),
                 parent_id: conversation.parent_id.as_ref().map(copy),
-                account: conversation.account.as_ref().map(copy),
+                account: conversation.account.clone(),
             });
         } else {
             self.answer.push(event);
