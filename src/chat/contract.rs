@@ -259,41 +259,30 @@ pub trait ChatStreamExt: ChatStream {
     ///
     /// # Examples
     ///
-    /// The author of a layer that writes in capitals tests what it makes of an answer:
+    /// The author of a layer that writes in capitals tests what its body makes of an answer:
     ///
     /// ```
     /// use futures_util::{StreamExt, stream};
-    /// use http::{Request, Response};
-    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-    /// use tower_qwen::{
-    ///     Error,
-    ///     chat::{Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role},
-    /// };
+    /// use tower_qwen::chat::{Answer, ChatEvent, ChatStream, ChatStreamExt, FinishReason};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Error> {
-    /// let upstream = service_fn(|_: Request<ChatRequest>| async {
-    ///     Ok::<_, Error>(Response::new(stream::iter([
-    ///         Ok(ChatEvent::Text("Hi".into())),
-    ///         Ok(ChatEvent::Finished(FinishReason::Stop)),
-    ///     ])))
-    /// });
-    /// let service = ServiceBuilder::new()
-    ///     .map_response(|response: Response<_>| {
-    ///         response.map(|events: stream::Iter<_>| {
-    ///             events.map(|item| {
-    ///                 item.map(|event| match event {
-    ///                     ChatEvent::Text(text) => ChatEvent::Text(text.to_uppercase().into()),
-    ///                     event => event,
-    ///                 })
-    ///             })
+    /// /// The body of the layer's responses.
+    /// fn capitals(answer: impl ChatStream) -> impl ChatStream {
+    ///     answer.map(|item| {
+    ///         item.map(|event| match event {
+    ///             ChatEvent::Text(text) => ChatEvent::Text(text.to_uppercase().into()),
+    ///             event => event,
     ///         })
     ///     })
-    ///     .service(upstream);
+    /// }
     ///
-    /// let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
-    /// let response = service.oneshot(Request::new(request)).await?;
-    /// let answer = Answer::collect(response.into_body().checked()).await?;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_qwen::Error> {
+    /// let upstream = stream::iter([
+    ///     Ok(ChatEvent::Text("Hi".into())),
+    ///     Ok(ChatEvent::Finished(FinishReason::Stop)),
+    /// ]);
+    /// // Without the last event, or with an empty text, this would panic and say so.
+    /// let answer = Answer::collect(capitals(upstream).checked()).await?;
     /// assert_eq!(answer.text, "HI");
     /// # Ok(())
     /// # }

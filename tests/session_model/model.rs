@@ -87,7 +87,7 @@ struct Turn {
 
 enum State {
     Asking(Answering),
-    Reading(Answer),
+    Reading(Box<Answer>),
     Over,
 }
 
@@ -245,7 +245,7 @@ impl World {
                 match poll_fn(|cx| Poll::Ready(Pin::new(&mut *asking).poll(cx))).await {
                     Poll::Pending => {}
                     Poll::Ready(Ok(response)) => {
-                        turn.state = State::Reading(response.into_body().checked())
+                        turn.state = State::Reading(Box::new(response.into_body().checked()))
                     }
                     Poll::Ready(Err(error)) => {
                         // The only errors that a client may see.
