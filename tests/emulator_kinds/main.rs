@@ -111,8 +111,22 @@ async fn send(emulator: &Emulator, request: Request<Full<Bytes>>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, body }
 }
 
+/// With the keys of its objects in order: the ids of an answer come out of the request's bytes, and
+/// these shall not hang on what `serde_json` makes of the order.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            fields.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
 async fn post(emulator: &Emulator, path: &str, body: &Value) -> Answer {
-    let request = Request::post(path).body(Full::new(body.to_string().into()));
+    let request = Request::post(path).body(Full::new(sorted(body).to_string().into()));
     send(emulator, request.expect("a request")).await
 }
 

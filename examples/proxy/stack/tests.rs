@@ -194,3 +194,19 @@ fn a_redis_that_cannot_be_is_refused_in_words_that_help() {
     let error = refused("rediss://ann:s3cret@localhost");
     assert!(error.contains("redis/tokio-rustls-comp") && !error.contains("s3cret"), "{error}");
 }
+
+#[test]
+fn every_emulated_api_has_its_own_adapter() {
+    let mut servers = Vec::new();
+    for kind in Kind::ALL {
+        match server(kind) {
+            None => assert_eq!(kind, Kind::Web),
+            // `generic` would do, but would repair less than is emulated.
+            Some(server) => {
+                assert_ne!(server, Server::Generic, "{kind}");
+                assert!(!servers.contains(&server), "{kind}");
+                servers.push(server);
+            }
+        }
+    }
+}
