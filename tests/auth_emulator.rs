@@ -20,7 +20,7 @@ use tower_qwen::{
         StoredCredential, TokenClient,
         device::{DeviceError, DeviceLogin},
     },
-    chat::{Answer, ChatRequest, Message, Role},
+    chat::{Answer, ChatRequest, ChatStreamExt, Message, Role},
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
@@ -150,7 +150,7 @@ async fn a_chat_stays_with_its_account_and_moves_when_that_is_gone() {
         history.push(Message::new(Role::User, format!("question {turn}")));
         let request = ChatRequest::new("qwen3-max", history.clone());
         let response = service.clone().oneshot(Request::new(request)).await.unwrap();
-        let answer = Answer::collect(response.into_body()).await.unwrap();
+        let answer = Answer::collect(response.into_body().checked()).await.unwrap();
         let place = answer.conversation.unwrap();
         chats.push((place.account.unwrap().to_string(), place.chat_id));
         history.push(Message::new(Role::Assistant, answer.text));
@@ -186,7 +186,8 @@ async fn an_auth_error_inside_a_200_is_refreshed_and_replayed() {
         let request = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "x")]);
         service.clone().oneshot(Request::new(request))
     };
-    let answer: Result<_, Error> = Answer::collect(ask().await.unwrap().into_body()).await;
+    let answer: Result<_, Error> =
+        Answer::collect(ask().await.unwrap().into_body().checked()).await;
     assert!(!answer.unwrap().text.is_empty());
     assert_eq!(pool.accounts()[0].refreshes, 1);
     // Now the login is dead for good.

@@ -15,8 +15,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatRequest, FinishReason, FunctionTool, History, Message, ReasoningEffort, Role,
-        Tool, ToolCall, ToolChoice,
+        Answer, ChatRequest, ChatStreamExt, FinishReason, FunctionTool, Message, ReasoningEffort,
+        Role, Tool, ToolCall, ToolChoice,
     },
     qwen::compatible::{CompatibleLayer, ContentMode, Server, ThinkTags},
 };
@@ -82,7 +82,7 @@ impl Upstream {
         let mut request = Request::new(request);
         let key = "Bearer sk-demo".parse().expect("a header");
         request.headers_mut().insert("authorization", key);
-        Answer::collect(service.oneshot(request).await?.into_body()).await
+        Answer::collect(service.oneshot(request).await?.into_body().checked()).await
     }
 
     async fn answer(self, text: &str) -> Answer {
@@ -125,7 +125,7 @@ async fn chat() {
 async fn a_conversation() {
     for upstream in Upstream::all() {
         let mut request = upstream.request("");
-        request.history = History::new(vec![
+        request.messages = Arc::new(vec![
             Message::new(Role::Developer, "Be brief."),
             Message::new(Role::User, "one"),
             Message::new(Role::Assistant, "two"),
@@ -219,7 +219,7 @@ async fn native_tools() {
         let mut result = Message::new(Role::Tool, "It is noon.");
         result.tool_call_id = Some(first.tool_calls[0].id.clone());
         let asked = Message::new(Role::User, "get_time {\"zone\": \"CET\"}");
-        request.history = History::new(vec![asked, called, result]);
+        request.messages = Arc::new(vec![asked, called, result]);
         request.tools = tools();
         let told = upstream.ask(request).await.expect("an answer");
         assert!(told.text.contains("It is noon."), "{upstream:?}: {}", told.text);
@@ -374,7 +374,7 @@ async fn errors_in_the_stream() {
                 let error = match response {
                     Err(error) => error,
                     Ok(response) => {
-                        let answer = Answer::collect(response.into_body()).await;
+                        let answer = Answer::collect(response.into_body().checked()).await;
                         answer.err().unwrap_or_else(|| panic!("{upstream:?} {directive}: no error"))
                     }
                 };

@@ -10,7 +10,7 @@ use http::Request;
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{Answer, ChatRequest, FunctionTool, Message, Role, Tool, ToolChoice},
+    chat::{Answer, ChatRequest, ChatStreamExt, FunctionTool, Message, Role, Tool, ToolChoice},
     qwen::web::QwenWebLayer,
     tool::prompt::{Format, rewrite},
 };
@@ -46,7 +46,7 @@ async fn written(
     rewrite(&mut request, format, true);
     let qwen = ServiceBuilder::new().layer(QwenWebLayer::new()).service(Emulator::new());
     let response = qwen.oneshot(Request::new(request)).await.expect("an answer");
-    Answer::collect(response.into_body()).await.expect("a whole answer").text.to_string()
+    Answer::collect(response.into_body().checked()).await.expect("a whole answer").text.to_string()
 }
 
 fn user(text: &str) -> Message {

@@ -22,8 +22,8 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Tenant,
-        Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
+        Tenant, Usage,
     },
     openai::{OpenAiBody, OpenAiLayer},
 };
@@ -123,7 +123,7 @@ async fn a_stream_has_the_exact_chunks() {
     let response = answered(
         ask(json!({"stream": true, "stream_options": {"include_usage": true}})),
         stream::iter([
-            Ok(ChatEvent::Started(conversation())),
+            Ok(ChatEvent::Started(conversation().into())),
             Ok(ChatEvent::Reasoning("hm".into())),
             piece("Hel"),
             Ok(ChatEvent::Usage(Usage::new(33, 1))),
@@ -230,14 +230,11 @@ async fn a_whole_answer_says_the_same() {
     image.title = Some("a cat".into());
     let events = || {
         stream::iter([
-            Ok(ChatEvent::Started(conversation())),
+            Ok(ChatEvent::Started(conversation().into())),
             Ok(ChatEvent::Reasoning("hm".into())),
             piece("a "),
             Ok(ChatEvent::Attachment(image.clone())),
-            Ok(ChatEvent::Attachment(Attachment::new(
-                AttachmentKind::SearchResult,
-                "https://example.org/a".into(),
-            ))),
+            Ok(ChatEvent::Citation(Citation::new("https://example.org/a").into())),
             piece("b"),
             Ok(ChatEvent::ToolCall { index: 0, id: "call_1".into(), name: "f".into() }),
             Ok(ChatEvent::ToolArguments { index: 0, json: "{}".into() }),
@@ -555,7 +552,7 @@ fn any_event() -> impl Strategy<Value = ChatEvent> {
         text.prop_map(|url| {
             ChatEvent::Attachment(Attachment::new(AttachmentKind::Image, url.into()))
         }),
-        Just(ChatEvent::Started(conversation())),
+        Just(ChatEvent::Started(conversation().into())),
         Just(ChatEvent::Finished(FinishReason::Length)),
     ]
 }

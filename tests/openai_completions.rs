@@ -18,8 +18,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Conversation, FinishReason, Role,
-        Tenant, Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
+        Role, Tenant, Usage,
     },
     openai::{CompletionsLayer, OpenAiBody},
 };
@@ -156,10 +156,10 @@ async fn a_stream_has_the_exact_chunks() {
     let (response, _) = answered(
         ask(json!({"stream": true, "stream_options": {"include_usage": true}, "echo": true})),
         stream::iter([
-            Ok(ChatEvent::Started(Conversation::new("c"))),
+            Ok(ChatEvent::Started(Conversation::new("c").into())),
             Ok(ChatEvent::Reasoning("hm".into())),
             piece("Hel"),
-            Ok(ChatEvent::Attachment(Attachment::new(AttachmentKind::SearchResult, "u".into()))),
+            Ok(ChatEvent::Citation(Citation::new("u").into())),
             piece("lo \"you\"\n"),
             Ok(ChatEvent::Usage(usage)),
             Ok(ChatEvent::Finished(FinishReason::Length)),

@@ -7,7 +7,7 @@ mod traced;
 use http::Request;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    chat::{Answer, ChatRequest, ChatStream, Message, Role, Tenant},
+    chat::{Answer, ChatRequest, ChatStream, ChatStreamExt, Message, Role, Tenant},
     dedup::DedupLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
@@ -26,7 +26,7 @@ where
     chat.tenant = Some(Tenant::from_digest([9; 32]));
     let request = Request::new(chat);
     let response = service.clone().oneshot(request).await.expect("answered");
-    let answer = Answer::collect(response.into_body()).await.expect("complete");
+    let answer = Answer::collect(response.into_body().checked()).await.expect("complete");
     history.push(Message::new(Role::Assistant, answer.text.clone()));
     answer
 }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_qwen::{
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Content, FunctionTool, Json, Message,
-        Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Content, FunctionTool, Json,
+        Message, Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
     },
     session::{
         ChatKey, Key, TenantTag,
@@ -340,11 +340,11 @@ fn arguments_event(index: u32, json: &str) -> ChatEvent {
 #[test]
 fn an_image_counts_as_the_text_that_the_client_sees() {
     let image = Attachment::new(AttachmentKind::Image, "https://example.org/i.png".into());
-    let found = Attachment::new(AttachmentKind::SearchResult, "https://example.org/s".into());
+    let found = Citation::new("https://example.org/s");
     let events = [
         ChatEvent::Text("Here:\n".into()),
         ChatEvent::Attachment(image),
-        ChatEvent::Attachment(found),
+        ChatEvent::Citation(found.into()),
         ChatEvent::Text("Like it?".into()),
     ];
     let seen = "Here:\n![image](https://example.org/i.png)\nLike it?";

@@ -21,8 +21,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
-        Part, PartKind, Role, Tenant, ToolCall,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Checked, Content, Conversation, Destination,
+        FinishReason, Message, Part, PartKind, Role, Tenant, ToolCall,
     },
     dedup::{Dedup, DedupLayer},
     session::{
@@ -113,10 +113,15 @@ impl Service<Request<ChatRequest>> for Upstream {
         );
         state.sent.push(chat);
         let answer = format!("a{}", state.sent.len());
-        let started = ChatEvent::Started(Conversation::new(chat_id).with_parent(answer));
+        let started = ChatEvent::Started(Conversation::new(chat_id).with_parent(answer).into());
         let begin = futures_util::stream::iter([Ok(started)]);
         let body: Body = match state.orders.pop_front() {
             None => Box::pin(begin.chain(futures_util::stream::iter(ok()))),
+            Some(Reply::Events(events))
+                if matches!(events[..], [Ok(ChatEvent::Started(_)), ..]) =>
+            {
+                Box::pin(futures_util::stream::iter(events))
+            }
             Some(Reply::Events(events)) => {
                 Box::pin(begin.chain(futures_util::stream::iter(events)))
             }
@@ -168,8 +173,8 @@ fn history(texts: &[&str]) -> ChatRequest {
     chat
 }
 
-async fn begin(stack: &Stack, chat: ChatRequest) -> Result<SessionStream<Body>, Error> {
-    Ok(stack.clone().oneshot(Request::new(chat)).await?.into_body())
+async fn begin(stack: &Stack, chat: ChatRequest) -> Result<Checked<SessionStream<Body>>, Error> {
+    Ok(stack.clone().oneshot(Request::new(chat)).await?.into_body().checked())
 }
 
 async fn ask(stack: &Stack, chat: ChatRequest) -> Answer {
@@ -215,6 +220,7 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
             Ok(ChatEvent::ToolArguments { index: 0, json: "{\"path\":\"a\",".into() }),
             Ok(ChatEvent::ToolArguments { index: 0, json: "\"lines\":10}".into() }),
             Ok(ChatEvent::ToolCall { index: 1, id: "b".into(), name: "list".into() }),
+            Ok(ChatEvent::ToolArguments { index: 1, json: "{}".into() }),
             Ok(ChatEvent::Finished(FinishReason::ToolCalls)),
         ]));
         let before = chat.history.len();
@@ -377,7 +383,7 @@ async fn events_pass_as_they_are() {
     assert_eq!(
         events,
         [
-            ChatEvent::Started(started),
+            ChatEvent::Started(started.into()),
             ChatEvent::Reasoning("hm".into()),
             ChatEvent::Text("a".into()),
             usage(),
@@ -567,7 +573,7 @@ async fn the_account_stays_with_the_chat() {
     let (stack, upstream) = default_stack();
     let started = Conversation::new("c9").with_parent("r1").with_account("ann");
     upstream.order(Reply::Events(
-        [vec![Ok(ChatEvent::Started(started))], ok()].into_iter().flatten().collect(),
+        [vec![Ok(ChatEvent::Started(started.into()))], ok()].into_iter().flatten().collect(),
     ));
     texts(&stack, &["one"]).await;
     for question in ["two", "three"] {

@@ -21,7 +21,10 @@ use server::{PATIENCE, Server};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
     Error,
-    chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
+    chat::{
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, FinishReason, Message, Role,
+        Tenant,
+    },
     dedup::DedupLayer,
     session::{
         ChatKey, Grant, Key, Owner, Record, RedisStore, SessionLayer, SessionStore, TenantTag,
@@ -344,7 +347,7 @@ fn proxy(
         let chat_id = place.map_or_else(|| format!("chat-{number}").into(), |place| place.chat_id);
         let started = Conversation::new(chat_id).with_parent(format!("answer-{number}"));
         let events = [
-            Ok(ChatEvent::Started(started)),
+            Ok(ChatEvent::Started(started.into())),
             Ok(ChatEvent::Text(format!("answer {number}").into())),
             Ok(ChatEvent::Finished(FinishReason::Stop)),
         ];
@@ -362,7 +365,7 @@ where
     let mut chat = ChatRequest::new("m", messages.clone());
     chat.tenant = Some(ANN);
     let response = proxy.clone().oneshot(Request::new(chat)).await?;
-    let answer = Answer::collect(response.into_body()).await?;
+    let answer = Answer::collect(response.into_body().checked()).await?;
     messages.push(Message::new(Role::Assistant, answer.text));
     Ok(())
 }

@@ -17,8 +17,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Conversation, Destination, FinishReason, FunctionTool,
-        Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, Destination, FinishReason,
+        FunctionTool, Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
     },
     tool::{call::ToolCallLayer, prompt::Format},
 };
@@ -64,8 +64,13 @@ fn finished(reason: FinishReason) -> Item {
     Ok(ChatEvent::Finished(reason))
 }
 
-/// What the layer makes of an upstream's events.
+/// What the layer makes of an upstream's events. It keeps the contract, whatever they are.
 async fn items(layer: ToolCallLayer, request: ChatRequest, events: Vec<Item>) -> Vec<Item> {
+    let items = unchecked(layer, request, events).await;
+    stream::iter(items).checked().collect().await
+}
+
+async fn unchecked(layer: ToolCallLayer, request: ChatRequest, events: Vec<Item>) -> Vec<Item> {
     let mut events = Some(events);
     let service = layer.layer(service_fn(move |_: Request<ChatRequest>| {
         let events = events.take().expect("one request");
@@ -135,7 +140,7 @@ const CALL: &str =
 #[tokio::test]
 async fn one_delta_begins_a_call_and_the_end_says_so() {
     let upstream = vec![
-        Ok(ChatEvent::Started(Conversation::new("c"))),
+        Ok(ChatEvent::Started(Conversation::new("c").into())),
         text("I will look.\n\n"),
         text(CALL),
         text("\n<tool_call>\n<function=list>\n</function>\n</tool_call>\n"),
@@ -153,7 +158,7 @@ async fn one_delta_begins_a_call_and_the_end_says_so() {
     assert_eq!(
         events,
         [
-            ChatEvent::Started(Conversation::new("c")),
+            ChatEvent::Started(Conversation::new("c").into()),
             ChatEvent::Text("I will look.".into()),
             ChatEvent::ToolCall { index: 0, id: first, name: "read".into() },
             ChatEvent::ToolArguments { index: 0, json: "{\"path\":\"a.rs\"}".into() },
@@ -226,7 +231,15 @@ async fn the_upstream_gets_tools_and_history_as_text() {
 
 #[tokio::test]
 async fn without_tools_everything_passes_untouched() {
-    let upstream = || vec![text("<think>x"), text(CALL), call(7, "", ""), arguments(7, "nonsense")];
+    let upstream = || {
+        vec![
+            text("<think>x"),
+            text(CALL),
+            call(7, "", ""),
+            arguments(7, "nonsense"),
+            finished(FinishReason::Length),
+        ]
+    };
     let mut none = request();
     none.tool_choice = Some(ToolChoice::None);
     let mut without = request();
@@ -234,7 +247,7 @@ async fn without_tools_everything_passes_untouched() {
     let mut other = request();
     other.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     for request in [none, without, other] {
-        for layer in [ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
+        for layer in [Item, ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
             let got = events(layer, request.clone(), upstream()).await;
             let expected: Vec<_> =
                 upstream().into_iter().map(|item| item.expect("event")).collect();
@@ -549,7 +562,7 @@ async fn nothing_waits_for_more_than_its_decision() {
     }));
     let start = tokio::time::Instant::now();
     let response = service.oneshot(Request::new(request())).await.expect("a response");
-    let mut stream = pin!(response.into_body());
+    let mut stream = pin!(response.into_body().checked());
     let mut ready = || {
         let mut events = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -635,7 +648,7 @@ async fn it_fits_into_a_stack() {
             Ok::<_, Error>(Response::new(stream::iter(events)))
         }));
     let response = service.clone().oneshot(Request::new(request())).await.expect("a response");
-    let mut body = pin!(response.into_body());
+    let mut body = pin!(response.into_body().checked());
     let first = poll_fn(|cx| body.as_mut().poll_next(cx)).await;
     assert!(matches!(first, Some(Ok(ChatEvent::ToolCall { .. }))));
 }

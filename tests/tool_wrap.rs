@@ -15,7 +15,10 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::{Answer, ChatEvent, ChatRequest, FinishReason, Message, Role, Text, Tool, Usage},
+    chat::{
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Text, Tool,
+        Usage,
+    },
     tool::wrap::{Automaton, End, Outcome, Piece, ToolWrapLayer, ToolWrapStream, Vocabulary},
 };
 use xml_client::{Client, Reading};
@@ -709,7 +712,7 @@ async fn answer(
         async { Ok::<_, Error>(Response::new(futures_util::stream::iter(events))) }
     });
     let response = layer.layer(inner).oneshot(Request::new(request)).await.expect("it answers");
-    response.into_body().collect().await
+    response.into_body().checked().collect().await
 }
 
 fn request(prompt: &str) -> ChatRequest {
@@ -813,8 +816,9 @@ async fn an_error_comes_behind_the_held_text_and_completes_nothing() {
 }
 
 #[tokio::test]
-async fn an_end_without_its_marker_stays_one() {
+async fn an_end_without_its_marker_is_an_error() {
     let events = answer(ToolWrapLayer::new(), request(""), vec![text("Hello <rea")]).await;
+    assert!(matches!(&events[..], [Ok(_), Ok(_), Err(_)]), "{events:?}");
     let error = Answer::collect(futures_util::stream::iter(events)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Truncated);
 }
@@ -874,7 +878,7 @@ async fn a_lead_window_saves_the_repetition() {
 fn prose_leaves_at_once_and_without_a_copy() {
     let (sender, receiver) = futures_channel();
     let automaton = Automaton::new(Arc::new(Vocabulary::roo_code()));
-    let mut stream = task::spawn(ToolWrapStream::new(receiver, automaton));
+    let mut stream = task::spawn(ToolWrapStream::new(receiver, automaton).checked());
     let mut next = |input: &Text, output: &[&str]| {
         sender.send(Ok(ChatEvent::Text(input.clone())));
         for expected in output {
@@ -932,7 +936,8 @@ async fn a_request_passes_unchanged() {
         async { Ok::<_, Error>(Response::new(futures_util::stream::iter([text("x")]))) }
     });
     let response = ToolWrapLayer::new().layer(inner).oneshot(Request::new(sent)).await.unwrap();
-    assert_eq!(response.into_body().collect::<Vec<_>>().await.len(), 1);
+    let items: Vec<_> = response.into_body().checked().collect().await;
+    assert!(matches!(&items[..], [Ok(_), Err(_)]), "{items:?}");
 }
 
 #[tokio::test]

@@ -29,8 +29,8 @@ use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        Answer, ChatEvent, ChatRequest, Content, Conversation, Destination, FinishReason, Message,
-        Part, PartKind, Role,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, Content, Conversation, Destination,
+        FinishReason, Message, Part, PartKind, Role,
     },
     qwen::QwenWebLayer,
 };
@@ -90,7 +90,7 @@ impl Upstream {
 
     async fn ask(self, request: ChatRequest) -> Result<Answer, Error> {
         let response = QwenWebLayer::new().layer(self).oneshot(Request::new(request)).await?;
-        Answer::collect(response.into_body()).await
+        Answer::collect(response.into_body().checked()).await
     }
 }
 
@@ -286,7 +286,7 @@ async fn only_credentials_and_the_request_id_go_upstream() {
         .body(hello())
         .unwrap();
     let service = QwenWebLayer::new().layer(upstream.clone());
-    let _ = service.oneshot(request).await.unwrap().into_body().collect::<Vec<_>>().await;
+    let _ = service.oneshot(request).await.unwrap().into_body().checked().collect::<Vec<_>>().await;
     for got in upstream.got() {
         let mut names: Vec<_> = got.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
@@ -485,7 +485,7 @@ async fn content_leaves_when_upstreams_does() {
     assert!(response.as_mut().now_or_never().is_none(), "an id alone commits nothing");
     sender.send(delta("Hel")).unwrap();
     let response = response.as_mut().now_or_never().expect("committed by content").unwrap();
-    let mut stream = response.into_body();
+    let mut stream = response.into_body().checked();
     let started = stream.next().now_or_never().expect("replayed").unwrap().unwrap();
     assert!(matches!(started, ChatEvent::Started(_)));
     assert_eq!(
@@ -548,7 +548,7 @@ async fn nothing_is_stopped_without_an_id_or_after_the_end_or_if_turned_off() {
     // The end was read, though not taken.
     let upstream = Upstream::streaming(transcript());
     let service = QwenWebLayer::new().layer(upstream.clone());
-    let mut stream = service.oneshot(Request::new(hello())).await.unwrap().into_body();
+    let mut stream = service.oneshot(Request::new(hello())).await.unwrap().into_body().checked();
     while let Some(item) = stream.next().await {
         if matches!(item, Ok(ChatEvent::Finished(_))) {
             break;

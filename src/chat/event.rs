@@ -1,21 +1,50 @@
-use super::{Conversation, Text};
+use std::ops::Range;
+
+use super::{Conversation, Extra, Text};
 
 /// One event of an answer, as it flows from an adapter to the edge.
 ///
-/// A well-formed answer is: at most one [`Started`](ChatEvent::Started), then any number of the
-/// others, then one [`Finished`](ChatEvent::Finished). [`Usage`](ChatEvent::Usage) counts are
-/// cumulative, the last one stands; it may come before or after `Finished`. A stream that ends
-/// without `Finished` was cut, and the layer that notices says so with an `Err` item.
+/// # The contract
+///
+/// Every [`ChatStream`](super::ChatStream) keeps these rules, so a layer may rely on them and
+/// need not check them.
+///
+/// - There is at most one [`Started`](ChatEvent::Started), and it is the first item.
+/// - A piece of text, of reasoning or of arguments is never empty. Neither is a signature, an
+///   id, a function's name or an address.
+/// - Calls are numbered from 0 in the order in which they begin, without gaps, and each has an id
+///   of its own. [`ToolArguments`](ChatEvent::ToolArguments) belong to a call that has begun;
+///   the pieces of several calls may be mixed.
+/// - The pieces of one call's arguments, joined, are one JSON object (RFC 8259). Where the answer
+///   ends with [`FinishReason::Length`], [`FinishReason::ContentFilter`] or an `Err`, the last
+///   call may be cut: what there is of its arguments is then the beginning of an object, or
+///   nothing. The calls before it are whole all the same.
+/// - There is exactly one terminal item: [`Finished`](ChatEvent::Finished) or an `Err`.
+///   After `Finished` nothing comes but [`Usage`](ChatEvent::Usage), and then the stream ends.
+///   After an `Err` nothing comes, and the stream ends.
+/// - A stream that ends without a terminal item is a bug of whoever wraps it. Whoever notices
+///   that what it reads has broken off says so with an `Err` item of
+///   [`ErrorKind::Truncated`](crate::ErrorKind::Truncated).
+///
+/// [`Usage`](ChatEvent::Usage) counts are cumulative, the last one stands; it may come before or
+/// after `Finished`.
+///
+/// The wrappers of this crate keep the end of a stream right even where the stream inside does
+/// not: they add the missing `Err`, and leave out what comes after the terminal item and a second
+/// `Started`. [`Contract`](super::Contract) tells whether a stream keeps the rules, and
+/// [`checked`](super::ChatStreamExt::checked) makes a test fail where one does not.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ChatEvent {
-    /// The upstream opened its answer in this chat; the conversation's `parent_id` is the id of
-    /// the answer, so the next turn can go on from it.
-    Started(Conversation),
+    /// The upstream opened its answer. It is boxed, as it comes once and is large.
+    Started(Box<Started>),
     /// A piece of the visible answer; never empty.
     Text(Text),
     /// A piece of the model's thinking; never empty.
     Reasoning(Text),
+    /// An opaque signature that the upstream gives for the reasoning before it; never empty. The
+    /// upstream wants it back with that reasoning, byte for byte.
+    ReasoningSignature(Text),
     /// A tool call begins. Its arguments follow as [`ToolArguments`](ChatEvent::ToolArguments).
     ToolCall {
         /// The call's place in the answer, from 0, without gaps.
@@ -29,11 +58,16 @@ pub enum ChatEvent {
     ToolArguments {
         /// Which call.
         index: u32,
-        /// A piece of JSON text.
+        /// A piece of JSON text; never empty.
         json: Text,
     },
-    /// Something that is not text: a generated image, a search result.
+    /// Something that is not text: a generated image, a file.
     Attachment(Attachment),
+    /// A source of what the answer says. It is boxed, as it is rare and large.
+    Citation(Box<Citation>),
+    /// Fields that the server gives beside its answer and that nothing here has a name for, such
+    /// as `system_fingerprint`; never empty. Of several with one name the last counts.
+    ServerFields(Extra),
     /// Token counts so far.
     Usage(Usage),
     /// The answer is complete.
@@ -45,17 +79,66 @@ impl ChatEvent {
     /// it nothing may be retried.
     #[must_use]
     pub const fn is_content(&self) -> bool {
-        !matches!(self, Self::Started(_) | Self::Usage(_))
+        !matches!(self, Self::Started(_) | Self::ServerFields(_) | Self::Usage(_))
     }
 }
 
-/// Something that is not text in an answer.
+/// What is known of an answer when the upstream opens it.
+///
+/// ```
+/// use tower_qwen::chat::{ChatEvent, Conversation, Started};
+///
+/// let place = Conversation::new("chat-1").with_parent("answer-1");
+/// let event = ChatEvent::Started(place.clone().into());
+/// assert_eq!(event, ChatEvent::Started(Started::from(place).into()));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Started {
+    /// Where the next turn can go on: the answer's chat, with the answer's id as its
+    /// `parent_id`. `None` where the upstream keeps no chats.
+    pub conversation: Option<Conversation>,
+    /// The upstream's own id of this answer, where it has one that is not the `parent_id` of the
+    /// conversation.
+    pub response_id: Option<Text>,
+}
+
+impl Started {
+    /// An answer of which nothing is known.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { conversation: None, response_id: None }
+    }
+
+    /// Says what the upstream itself calls the answer.
+    #[must_use]
+    pub fn with_response_id(mut self, id: impl Into<Text>) -> Self {
+        self.response_id = Some(id.into());
+        self
+    }
+}
+
+/// An answer in this chat.
+impl From<Conversation> for Started {
+    fn from(conversation: Conversation) -> Self {
+        Self { conversation: Some(conversation), response_id: None }
+    }
+}
+
+/// As [`ChatEvent::Started`] holds it.
+impl From<Conversation> for Box<Started> {
+    fn from(conversation: Conversation) -> Self {
+        Self::new(conversation.into())
+    }
+}
+
+/// Something that is not text in an answer: media, a file. Sources are [`Citation`]s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attachment {
     /// What it is.
     pub kind: AttachmentKind,
-    /// Where it is.
+    /// Where it is; never empty.
     pub url: Text,
     /// A title, if the upstream gave one.
     pub title: Option<Text>,
@@ -68,19 +151,20 @@ impl Attachment {
         Self { kind, url, title: None }
     }
 
-    /// What chat clients are shown of an image: Markdown, because the chat format has no field
-    /// for an image of the assistant's. `None` for what is not an image.
+    /// What chat clients are shown of it: Markdown, because the chat format has no field for an
+    /// attachment of the assistant's. An image is shown in place, the others are links.
     ///
     /// It is what the client sends back, so whoever compares histories must count it as text.
     #[must_use]
-    pub fn markdown(&self) -> Option<String> {
-        match self.kind {
-            AttachmentKind::Image => {
-                let title = self.title.as_deref().unwrap_or("image");
-                Some(format!("![{title}]({})\n", self.url))
-            }
-            AttachmentKind::SearchResult => None,
-        }
+    pub fn markdown(&self) -> String {
+        let (mark, word) = match self.kind {
+            AttachmentKind::Image => ("!", "image"),
+            AttachmentKind::Video => ("", "video"),
+            AttachmentKind::Audio => ("", "audio"),
+            AttachmentKind::File => ("", "file"),
+        };
+        let title = self.title.as_deref().unwrap_or(word);
+        format!("{mark}[{title}]({})\n", self.url)
     }
 }
 
@@ -90,8 +174,46 @@ impl Attachment {
 pub enum AttachmentKind {
     /// A generated image.
     Image,
-    /// A page that the upstream's own search found.
-    SearchResult,
+    /// A generated video.
+    Video,
+    /// Sound: speech, music.
+    Audio,
+    /// Any other file.
+    File,
+}
+
+/// A source of what an answer says: a page that the upstream's own search found.
+///
+/// ```
+/// use tower_qwen::chat::{ChatEvent, Citation};
+///
+/// let mut source = Citation::new("https://example.org/tower");
+/// source.title = Some("Tower".into());
+/// // "The answer's characters 4 to 9 say what this page says."
+/// source.range = Some(4..9);
+/// let event = ChatEvent::Citation(source.into());
+/// # assert!(event.is_content());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Citation {
+    /// Where the source is; never empty.
+    pub url: Text,
+    /// The source's title, if the upstream gave one.
+    pub title: Option<Text>,
+    /// What the source says, as far as the upstream quotes it.
+    pub snippet: Option<Text>,
+    /// Which part of the answer's visible text it is a source for, in characters (Unicode scalar
+    /// values) of all [`Text`](ChatEvent::Text) events joined. `None` where that is not known.
+    pub range: Option<Range<usize>>,
+}
+
+impl Citation {
+    /// A source of which nothing is known but where it is.
+    #[must_use]
+    pub fn new(url: impl Into<Text>) -> Self {
+        Self { url: url.into(), title: None, snippet: None, range: None }
+    }
 }
 
 /// Token counts of a request and its answer.
@@ -148,5 +270,29 @@ impl FinishReason {
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    /// An event is moved some ten times between the upstream and the client.
+    #[test]
+    fn an_event_stays_small() {
+        assert!(size_of::<ChatEvent>() <= 80, "{}", size_of::<ChatEvent>());
+        assert_eq!(size_of::<Option<Result<ChatEvent, Error>>>(), size_of::<ChatEvent>());
+    }
+
+    #[test]
+    fn attachments_are_shown_as_markdown() {
+        let shown = |kind| Attachment::new(kind, "https://example.org/a".into()).markdown();
+        assert_eq!(shown(AttachmentKind::Image), "![image](https://example.org/a)\n");
+        assert_eq!(shown(AttachmentKind::Video), "[video](https://example.org/a)\n");
+        assert_eq!(shown(AttachmentKind::Audio), "[audio](https://example.org/a)\n");
+        let mut file = Attachment::new(AttachmentKind::File, "https://example.org/a".into());
+        file.title = Some("notes.txt".into());
+        assert_eq!(file.markdown(), "[notes.txt](https://example.org/a)\n");
     }
 }

@@ -281,6 +281,17 @@ impl Extra {
         Some(removed)
     }
 
+    /// Sets each field of `other`, in the place of those of its name.
+    pub fn merge(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for (name, value) in other.iter() {
+            self.insert(&name, value);
+        }
+    }
+
     /// The fields, parsed.
     ///
     /// # Errors

@@ -32,7 +32,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What a stream of events must look like is written at [`ChatEvent`]; a layer of your own is held
+//! to it by [`ChatStreamExt::checked`] in its tests.
 
+mod contract;
+mod ending;
 mod event;
 mod history;
 mod json;
@@ -43,10 +48,12 @@ mod text;
 
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::json::Fields;
-#[cfg(feature = "openai")]
+pub(crate) use self::ending::Ending;
+#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::stream::truncated;
 pub use self::{
-    event::{Attachment, AttachmentKind, ChatEvent, FinishReason, Usage},
+    contract::{ChatStreamExt, Checked, Contract, Violation},
+    event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
     history::{History, Messages},
     json::{Extra, Json},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},

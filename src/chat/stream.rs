@@ -7,13 +7,19 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{Attachment, ChatEvent, Conversation, FinishReason, ToolCall, Usage};
+use super::{
+    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, Text, ToolCall,
+    Usage,
+};
 use crate::{Error, ErrorKind};
 
 /// The body of a response in the middle of the stack: a stream of [`ChatEvent`]s.
 ///
 /// Every stream of the right item is one; the trait only gives the bound a short name. The
 /// stream is past the commit point: an `Err` item ends it, and nothing is retried.
+///
+/// What the items are and how they end is the [contract](ChatEvent#the-contract). The types
+/// cannot say it, so a layer's tests do: with [`checked`](super::ChatStreamExt::checked).
 pub trait ChatStream: Stream<Item = Result<ChatEvent, Error>> {}
 
 impl<S> ChatStream for S where S: Stream<Item = Result<ChatEvent, Error>> + ?Sized {}
@@ -24,14 +30,22 @@ impl<S> ChatStream for S where S: Stream<Item = Result<ChatEvent, Error>> + ?Siz
 pub struct Answer {
     /// Where the next turn can go on.
     pub conversation: Option<Conversation>,
+    /// The upstream's own id of the answer.
+    pub response_id: Option<Text>,
     /// The visible answer.
     pub text: String,
     /// The model's thinking.
     pub reasoning: String,
+    /// The upstream's signature of the thinking; of several the last.
+    pub reasoning_signature: Option<Text>,
     /// The calls, in order.
     pub tool_calls: Vec<ToolCall>,
     /// What is not text.
     pub attachments: Vec<Attachment>,
+    /// The sources that it names, in order.
+    pub citations: Vec<Citation>,
+    /// What the server gave beside its answer.
+    pub server_fields: Extra,
     /// The last token counts.
     pub usage: Option<Usage>,
     /// Why the answer ended.
@@ -65,15 +79,19 @@ impl Answer {
     /// # }
     /// ```
     pub fn collect<S: ChatStream>(stream: S) -> Collect<S> {
-        Collect { stream, answer: Self::default(), arguments: Vec::new() }
+        Collect { stream, ending: Ending::new(), answer: Self::default(), arguments: Vec::new() }
     }
 
     /// Takes one event in; the arguments of call `n` grow in `arguments[n]`.
     fn push(&mut self, event: ChatEvent, arguments: &mut Vec<String>) {
         match event {
-            ChatEvent::Started(conversation) => self.conversation = Some(conversation),
+            ChatEvent::Started(started) => {
+                self.conversation = started.conversation;
+                self.response_id = started.response_id;
+            }
             ChatEvent::Text(text) => self.text.push_str(&text),
             ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
+            ChatEvent::ReasoningSignature(signature) => self.reasoning_signature = Some(signature),
             ChatEvent::ToolCall { id, name, .. } => {
                 self.tool_calls.push(ToolCall::new(id, name, ""));
                 arguments.push(String::new());
@@ -84,6 +102,8 @@ impl Answer {
                 }
             }
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
+            ChatEvent::Citation(citation) => self.citations.push(*citation),
+            ChatEvent::ServerFields(fields) => self.server_fields.merge(fields),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
@@ -97,6 +117,7 @@ pin_project! {
     pub struct Collect<S> {
         #[pin]
         stream: S,
+        ending: Ending,
         answer: Answer,
         // Per call, so that a piece is appended and not the whole copied.
         arguments: Vec<String>,
@@ -108,18 +129,12 @@ impl<S: ChatStream> Future for Collect<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        while let Some(event) = ready!(this.stream.as_mut().poll_next(cx)) {
-            match event {
-                Ok(event) => this.answer.push(event, this.arguments),
-                // What comes after the end of the answer cannot make it less complete.
-                Err(_) if this.answer.finish_reason.is_some() => break,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        // It ends with the first `Err`, and what comes after the end of the answer cannot make
+        // it less complete.
+        while let Some(event) = ready!(this.ending.poll_next(this.stream.as_mut(), cx)) {
+            this.answer.push(event?, this.arguments);
         }
         let mut answer = std::mem::take(this.answer);
-        if answer.finish_reason.is_none() {
-            return Poll::Ready(Err(truncated()));
-        }
         for (call, arguments) in answer.tool_calls.iter_mut().zip(this.arguments.drain(..)) {
             call.arguments = arguments.into();
         }

@@ -1,11 +1,12 @@
 //! JSON as text: strings read without a copy, measured, written into a buffer of bytes; members
-//! of objects where they stand; and why JSON was not read.
+//! of objects where they stand; why JSON was not read; and whether pieces of text are an object.
 
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
 mod members;
+pub(crate) mod object;
 mod read;
 mod write;
 

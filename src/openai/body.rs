@@ -105,14 +105,12 @@ impl<S: ChatStream> Body for OpenAiBody<S> {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(event))) => encoder.event(buffer, event),
                 Poll::Ready(Some(Err(error))) => {
-                    if !encoder.is_finished() {
-                        outcome.failed(&error);
-                    }
+                    outcome.failed(&error);
                     encoder.error(buffer, &error);
                     stream.set(None);
                 }
                 Poll::Ready(None) => {
-                    outcome.ended(encoder.is_finished());
+                    outcome.ended();
                     encoder.end(buffer);
                     stream.set(None);
                 }

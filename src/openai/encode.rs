@@ -9,10 +9,10 @@ use super::error::error_into;
 use crate::{
     Error,
     chat::{
-        Answer, Attachment, AttachmentKind, ChatEvent, Conversation, FinishReason, Text, ToolCall,
-        Usage, truncated,
+        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, Text, ToolCall, Usage,
+        truncated,
     },
-    json::{escape_into, string_into},
+    json::{self, escape_into, string_into},
     sse::DONE,
 };
 
@@ -89,6 +89,8 @@ pub(super) struct ChunkEncoder {
     include_usage: bool,
     usage: Option<Usage>,
     conversation: Option<Conversation>,
+    /// For the chunk with the finish reason.
+    server_fields: Extra,
     state: State,
 }
 
@@ -121,6 +123,7 @@ impl ChunkEncoder {
             include_usage,
             usage: None,
             conversation: None,
+            server_fields: Extra::new(),
             state: State::Start,
         }
     }
@@ -139,7 +142,12 @@ impl ChunkEncoder {
     pub(super) fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
         match event {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
-            ChatEvent::Started(conversation) => return self.conversation = Some(conversation),
+            ChatEvent::Started(started) => return self.conversation = started.conversation,
+            ChatEvent::ServerFields(fields) => return self.server_fields.merge(fields),
+            // Chat completions have no place for it.
+            ChatEvent::ReasoningSignature(_) => return,
+            // Text by now, see `images`.
+            ChatEvent::Attachment(_) => return,
             _ if self.is_finished() => return,
             _ => {}
         }
@@ -172,22 +180,23 @@ impl ChunkEncoder {
                 out.put_slice(b"}}]");
                 self.tail(out, None);
             }
-            ChatEvent::Attachment(attachment) => {
-                // Images are text by now, see `images`.
-                if attachment.kind == AttachmentKind::SearchResult {
-                    out.put_slice(&self.head);
-                    out.put_slice(b"\"annotations\":[");
-                    citation_into(out, &attachment);
-                    out.put_slice(b"]");
-                    self.tail(out, None);
-                }
+            ChatEvent::Citation(citation) => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"annotations\":[");
+                citation_into(out, &citation);
+                out.put_slice(b"]");
+                self.tail(out, None);
             }
             ChatEvent::Finished(reason) => {
                 out.put_slice(&self.head);
                 self.tail(out, Some(reason));
                 self.state = State::Finished;
             }
-            ChatEvent::Usage(_) | ChatEvent::Started(_) => unreachable!("returned above"),
+            ChatEvent::Usage(_)
+            | ChatEvent::Started(_)
+            | ChatEvent::ServerFields(_)
+            | ChatEvent::ReasoningSignature(_)
+            | ChatEvent::Attachment(_) => unreachable!("returned above"),
         }
     }
 
@@ -279,6 +288,9 @@ impl ChunkEncoder {
             Some(reason) => string_into(out, reason.as_str()),
         }
         out.put_slice(b"}]");
+        if finish_reason.is_some() {
+            server_fields_into(out, &self.server_fields);
+        }
         self.end_chunk(out);
     }
 
@@ -345,14 +357,9 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
         list_into(&mut out, &answer.tool_calls, call_into);
         out.put_slice(b"]");
     }
-    let mut citations = answer
-        .attachments
-        .iter()
-        .filter(|attachment| attachment.kind == AttachmentKind::SearchResult)
-        .peekable();
-    if citations.peek().is_some() {
+    if !answer.citations.is_empty() {
         out.put_slice(b",\"annotations\":[");
-        list_into(&mut out, citations, citation_into);
+        list_into(&mut out, &answer.citations, citation_into);
         out.put_slice(b"]");
     }
     out.put_slice(b"},\"logprobs\":null,\"finish_reason\":");
@@ -365,6 +372,7 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
     if let Some(conversation) = &answer.conversation {
         conversation_into(&mut out, conversation);
     }
+    server_fields_into(&mut out, &answer.server_fields);
     out.put_slice(b"}");
     out.freeze()
 }
@@ -402,13 +410,41 @@ fn conversation_into(out: &mut BytesMut, conversation: &Conversation) {
     }
 }
 
-/// OpenAI's form of a web search's source. Where in the text it belongs is not known.
-fn citation_into(out: &mut BytesMut, attachment: &Attachment) {
+/// What the server gave beside its answer, but what the edge says itself.
+fn server_fields_into(out: &mut BytesMut, fields: &Extra) {
+    const OWN: [&str; 9] = [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "error",
+        "qwen_chat_id",
+        "qwen_parent_id",
+    ];
+    for (name, value) in fields.iter().filter(|(name, _)| !OWN.contains(&&**name)) {
+        out.put_slice(b",");
+        string_into(out, &name);
+        out.put_slice(b":");
+        // A line end would end the event.
+        out.put_slice(json::compact(value.as_str()).as_bytes());
+    }
+}
+
+/// OpenAI's form of a source. Where it is not known what it is a source for, it is nothing at the
+/// start of the text.
+fn citation_into(out: &mut BytesMut, citation: &Citation) {
     out.put_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
-    string_into(out, &attachment.url);
+    string_into(out, &citation.url);
     out.put_slice(b",\"title\":");
-    string_into(out, attachment.title.as_deref().unwrap_or_default());
-    out.put_slice(b",\"start_index\":0,\"end_index\":0}}");
+    string_into(out, citation.title.as_deref().unwrap_or_default());
+    let range = citation.range.clone().unwrap_or_default();
+    out.put_slice(b",\"start_index\":");
+    number_into(out, range.start as u64);
+    out.put_slice(b",\"end_index\":");
+    number_into(out, range.end as u64);
+    out.put_slice(b"}}");
 }
 
 fn usage_into(out: &mut BytesMut, usage: &Usage) {

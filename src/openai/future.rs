@@ -196,7 +196,7 @@ where
                             State::Refuse { error: Some(error) }
                         }
                         Ok(answer) => {
-                            outcome.ended(true);
+                            outcome.ended();
                             let parts = parts.take().expect("taken once, here");
                             let json = whole_answer(envelope, &answer);
                             return Poll::Ready(Ok(whole(parts, json)));

@@ -1,8 +1,8 @@
-//! Generated images as text.
+//! Attachments as text.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
@@ -10,22 +10,24 @@ use pin_project_lite::pin_project;
 
 use crate::{
     Error,
-    chat::{ChatEvent, ChatStream},
+    chat::{ChatEvent, ChatStream, Ending},
 };
 
 pin_project! {
-    /// Turns generated images into [text](crate::chat::Attachment::markdown). One place for streamed and whole answers,
-    /// so that both say the same.
+    /// Turns generated images and other attachments into
+    /// [text](crate::chat::Attachment::markdown). One place for streamed and whole answers, so that
+    /// both say the same; and both end the same way, whatever the stream inside does.
     #[derive(Debug)]
     pub(super) struct ImagesAsText<S> {
         #[pin]
         stream: S,
+        ending: Ending,
     }
 }
 
 impl<S> ImagesAsText<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream }
+        Self { stream, ending: Ending::new() }
     }
 }
 
@@ -33,12 +35,12 @@ impl<S: ChatStream> Stream for ImagesAsText<S> {
     type Item = Result<ChatEvent, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let event = ready!(self.project().stream.poll_next(cx));
-        if let Some(Ok(ChatEvent::Attachment(attachment))) = &event
-            && let Some(markdown) = attachment.markdown()
-        {
-            return Poll::Ready(Some(Ok(ChatEvent::Text(markdown.into()))));
+        let this = self.project();
+        let polled = this.ending.poll_next(this.stream, cx);
+        if let Poll::Ready(Some(Ok(ChatEvent::Attachment(attachment)))) = &polled {
+            let text = attachment.markdown().into();
+            return Poll::Ready(Some(Ok(ChatEvent::Text(text))));
         }
-        Poll::Ready(event)
+        polled
     }
 }

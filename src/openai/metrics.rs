@@ -25,8 +25,8 @@ impl Outcome {
         Self { mode: "embeddings", outcome: "abandoned" }
     }
 
-    pub(super) fn ended(&mut self, complete: bool) {
-        self.outcome = if complete { "complete" } else { "truncated" };
+    pub(super) fn ended(&mut self) {
+        self.outcome = "complete";
     }
 
     pub(super) fn failed(&mut self, error: &Error) {

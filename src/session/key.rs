@@ -373,11 +373,7 @@ impl AnswerChain {
         match event {
             ChatEvent::Text(piece) => self.text.push(piece),
             // The client sees an image as text, and sends it back as such.
-            ChatEvent::Attachment(attachment) => {
-                if let Some(markdown) = attachment.markdown() {
-                    self.text.push(&markdown);
-                }
-            }
+            ChatEvent::Attachment(attachment) => self.text.push(&attachment.markdown()),
             ChatEvent::ToolCall { index, name, .. } => {
                 let Some(count) = self.count.checked_add(1).filter(|_| *index == self.count) else {
                     self.lost = true;

@@ -53,7 +53,7 @@
 //!         let place = request.body().conversation().cloned();
 //!         let parent = place.and_then(|place| place.parent_id);
 //!         Ok::<_, Error>(Response::new(futures_util::stream::iter([
-//!             Ok(ChatEvent::Started(Conversation::new("c1").with_parent("a1"))),
+//!             Ok(ChatEvent::Started(Conversation::new("c1").with_parent("a1").into())),
 //!             Ok(ChatEvent::Text(parent.unwrap_or("a new chat".into()))),
 //!             Ok(ChatEvent::Finished(FinishReason::Stop)),
 //!         ])))

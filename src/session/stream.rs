@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error,
-    chat::{ChatEvent, ChatRequest, ChatStream, Conversation, FinishReason, Tenant, Text},
+    chat::{ChatEvent, ChatRequest, ChatStream, Conversation, Ending, FinishReason, Tenant, Text},
 };
 
 pin_project! {
@@ -34,17 +34,23 @@ pin_project! {
     ///
     /// An answer that failed, was cut, was dropped before its end, or was stopped by a content
     /// filter is not recorded: what upstream holds of it is not what the client has.
+    ///
+    /// # Errors
+    ///
+    /// The inner stream's, and [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) where it ends
+    /// without [`ChatEvent::Finished`].
     pub struct SessionStream<B> {
         #[pin]
         body: B,
+        ending: Ending,
         recorder: Option<Box<Recorder>>,
-        ending: Option<Ending>,
+        last: Option<Last>,
     }
 }
 
 impl<B> SessionStream<B> {
     pub(super) fn new(body: B, recorder: Option<Recorder>) -> Self {
-        Self { body, recorder: recorder.map(Box::new), ending: None }
+        Self { body, ending: Ending::new(), recorder: recorder.map(Box::new), last: None }
     }
 }
 
@@ -54,19 +60,19 @@ impl<B: ChatStream> Stream for SessionStream<B> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if let Some(ending) = this.ending {
-                ready!(ending.write.poll(cx));
-                let finished = ChatEvent::Finished(ending.reason);
-                *this.ending = None;
+            if let Some(last) = this.last {
+                ready!(last.write.poll(cx));
+                let finished = ChatEvent::Finished(last.reason);
+                *this.last = None;
                 return Poll::Ready(Some(Ok(finished)));
             }
-            let polled = this.body.as_mut().poll_next(cx);
+            let polled = this.ending.poll_next(this.body.as_mut(), cx);
             match &polled {
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(ChatEvent::Finished(reason)))) => {
                     let recorder = this.recorder.take();
                     if let Some(write) = recorder.and_then(|recorder| recorder.finish(*reason)) {
-                        *this.ending = Some(Ending { write, reason: *reason });
+                        *this.last = Some(Last { write, reason: *reason });
                         continue;
                     }
                 }
@@ -84,8 +90,8 @@ impl<B: ChatStream> Stream for SessionStream<B> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.body.size_hint();
-        let held = usize::from(self.ending.is_some());
+        let (least, most) = self.ending.size_hint(self.body.size_hint());
+        let held = usize::from(self.last.is_some());
         (least.saturating_add(held), most.and_then(|most| most.checked_add(held)))
     }
 }
@@ -99,7 +105,7 @@ impl<B> fmt::Debug for SessionStream<B> {
 }
 
 /// The last event, held until the answer is recorded.
-struct Ending {
+struct Last {
     write: Write,
     reason: FinishReason,
 }
@@ -135,6 +141,8 @@ pub(super) struct Recorder {
     within: Option<(KeyChain, Conversation)>,
     asked: Option<Conversation>,
     started: Option<Conversation>,
+    /// What upstream itself calls the answer.
+    response_id: Option<Text>,
     lease: Option<Lease>,
 }
 
@@ -155,19 +163,21 @@ impl Recorder {
             within,
             asked: chat.conversation().cloned(),
             started: None,
+            response_id: None,
             lease,
         })
     }
 
     fn observe(&mut self, event: &ChatEvent) {
-        if let ChatEvent::Started(conversation) = event {
+        if let ChatEvent::Started(started) = event {
             // Copied, for the ids may be slices of a buffer that would stay as long.
             let copy = |text: &Text| Text::from(text.as_str());
-            self.started = Some(Conversation {
+            self.started = started.conversation.as_ref().map(|conversation| Conversation {
                 chat_id: copy(&conversation.chat_id),
                 parent_id: conversation.parent_id.as_ref().map(copy),
                 account: conversation.account.clone(),
             });
+            self.response_id = started.response_id.as_ref().map(copy);
         } else {
             self.answer.push(event);
         }
@@ -175,8 +185,17 @@ impl Recorder {
 
     /// Records the answer; `None` where there is nothing to record.
     fn finish(self: Box<Self>, reason: FinishReason) -> Option<Write> {
-        let Self { store, store_timeout, tenant, mut answer, within, asked, started, lease } =
-            *self;
+        let Self {
+            store,
+            store_timeout,
+            tenant,
+            mut answer,
+            within,
+            asked,
+            started,
+            response_id,
+            lease,
+        } = *self;
         let mut place = started?;
         place.parent_id.as_ref()?;
         if reason == FinishReason::ContentFilter {
@@ -194,8 +213,8 @@ impl Recorder {
         }
         let key = answer.finish()?;
         let last = Key::of_chat(&tenant, &place.chat_id);
-        // Where upstream gives its answers ids beside their place, `response_id` is set here.
-        let record = Record::new(&tenant, place);
+        let mut record = Record::new(&tenant, place);
+        record.response_id = response_id;
         let chat = record.chat;
         let records = entries(&tenant, [key, last], record);
         Some(Write(Some(Box::pin(async move {
@@ -214,7 +233,8 @@ impl Recorder {
 /// that upstream gave it, if it did.
 fn entries(tenant: &Tenant, [key, last]: [Key; 2], record: Record) -> Vec<(Key, Record)> {
     let response = record.response_id.as_ref().map(|id| Key::of_response(tenant, id));
-    let mut entries = vec![(key, record.clone())];
+    let mut entries = Vec::with_capacity(2 + usize::from(response.is_some()));
+    entries.push((key, record.clone()));
     entries.extend(response.map(|response| (response, record.clone())));
     entries.push((last, record));
     entries

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tower_qwen::{
     ErrorKind,
-    chat::{ChatEvent, FinishReason, ToolCall},
+    chat::{ChatEvent, FinishReason, Started, ToolCall},
     qwen::compatible::{CompatibleLayer, Server, ThinkTags},
 };
 
@@ -86,14 +86,22 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
 /// C1: arguments that are no string come to the client as they stand, in streams and whole.
 #[tokio::test]
 async fn c1_bare_arguments_keep_every_digit() {
-    for (json, expected) in [
-        (r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
-        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#),
-        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#),
-        (r#"[1,true]"#, "[1,true]"),
-        ("null", ""),
-        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}"),
-        (r#""{}""#, "{}"),
+    let called = FinishReason::ToolCalls;
+    for (json, expected, reason) in [
+        (
+            r#"{"id":123456789012345678901234567890}"#,
+            r#"{"id":123456789012345678901234567890}"#,
+            called,
+        ),
+        (r#"{"x": 1e400, "y": 0.10}"#, r#"{"x": 1e400, "y": 0.10}"#, called),
+        (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#, called),
+        (r#"{"l":[1,true]}"#, r#"{"l":[1,true]}"#, called),
+        (r#"[{"x": 1e400}]"#, r#"{"x": 1e400}"#, called),
+        // No arguments at all; and a list of them, which cannot be meant.
+        ("null", "{}", called),
+        (r#"[1,true]"#, "", FinishReason::Length),
+        (r#""{\"a\":\"\u00e9\ud83c\udf0c\"}""#, "{\"a\":\"\u{e9}\u{1f30c}\"}", called),
+        (r#""{}""#, "{}", called),
     ] {
         let call = format!(
             r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
@@ -105,7 +113,7 @@ async fn c1_bare_arguments_keep_every_digit() {
             let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;
             let answer = answer.expect("complete");
             assert_eq!(answer.tool_calls, [ToolCall::new("c", "f", expected)], "{json}");
-            assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
+            assert_eq!(answer.finish_reason, Some(reason), "{json}");
         }
     }
 }
@@ -250,8 +258,14 @@ async fn b9_held_content_comes_before_a_call() {
         assert!(
             matches!(
                 &given[..],
-                [Ok(ChatEvent::Text(text)), Ok(ChatEvent::ToolCall { .. }), Ok(ChatEvent::Finished(_))]
-                    if text == held
+                [
+                    Ok(ChatEvent::Started(_)),
+                    Ok(ChatEvent::Text(text)),
+                    Ok(ChatEvent::ToolCall { .. }),
+                    Ok(ChatEvent::ToolArguments { json, .. }),
+                    Ok(ChatEvent::Finished(_)),
+                ]
+                    if text == held && json == "{}"
             ),
             "{given:?}"
         );
@@ -345,8 +359,10 @@ async fn a_stream_under_another_media_type() {
     let upstream = Upstream { content_type: "text/plain", ..Upstream::stream(&cut) };
     let stream = upstream.open(CompatibleLayer::new(Server::Vllm), request()).await;
     let given: Vec<_> = stream.expect("committed").collect().await;
-    assert!(matches!(&given[0], Ok(ChatEvent::Text(text)) if text == "Hi"));
-    let error = given[1].as_ref().expect_err("cut");
+    let started = Started::new().with_response_id("i");
+    assert_eq!(given[0].as_ref().ok(), Some(&ChatEvent::Started(started.into())));
+    assert!(matches!(&given[1], Ok(ChatEvent::Text(text)) if text == "Hi"));
+    let error = given[2].as_ref().expect_err("cut");
     assert_eq!(error.kind(), ErrorKind::Truncated);
 
     // With an error's status it is an error, and text and pages are no streams.
@@ -508,4 +524,111 @@ async fn c2_calls_in_pieces_and_whole() {
         assert_eq!(answer.tool_calls, wanted);
         assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
     }
+}
+
+/// What the upstream calls the answer comes first; odd ids cost nothing.
+#[tokio::test]
+async fn the_upstreams_own_id_of_the_answer() {
+    let chunk = |id: &str| {
+        format!("data: {{{id}\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"Hi\"}}}}]}}\n\n")
+    };
+    for (id, expected) in [
+        (r#""id":"chatcmpl-1","#, Some("chatcmpl-1")),
+        (r#""id":"a\u00e4","#, Some("aä")),
+        (r#""id":"","#, None),
+        (r#""id":null,"#, None),
+        (r#""id":7,"#, None),
+        (r#""id":"a","id":"b","#, None),
+        ("", None),
+    ] {
+        // A later chunk says nothing new of it.
+        let text = chunk(id) + &chunk(r#""id":"other","#) + &events(&[finish("stop")]);
+        let answer = generic(&text).await.expect("complete");
+        assert_eq!(answer.response_id.as_deref(), expected, "{id}");
+        assert_eq!((&*answer.text, answer.conversation), ("HiHi", None));
+    }
+    let whole = Upstream::json(
+        200,
+        &json!({"id": "w", "choices": [{"message": {"content": "Hi"},
+        "finish_reason": "stop"}]}),
+    );
+    let answer = whole.answer(CompatibleLayer::new(Server::Generic), request()).await;
+    assert_eq!(answer.expect("complete").response_id.as_deref(), Some("w"));
+}
+
+/// After the finish reason the answer is whole, and only counts are read on.
+#[tokio::test]
+async fn what_goes_wrong_behind_the_end_is_left_out() {
+    let said = delta(json!({"content": "Hi"}));
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}});
+    let counted = events(&[said.clone(), finish("stop"), usage.clone()]);
+    for behind in [
+        "data: {\"error\": {\"message\": \"boom\"}}\n\n",
+        "event: error\ndata: {\"message\": \"boom\"}\n\n",
+        "data: {no json\n\n",
+        "data: {\"choices\": [{\"delta\": {\"content\": \"more\"}}]}\n\n",
+    ] {
+        let answer = generic(&(counted.clone() + behind)).await.expect("complete");
+        assert_eq!((&*answer.text, answer.finish_reason), ("Hi", Some(FinishReason::Stop)));
+        assert_eq!(answer.usage.expect("counted").completion_tokens, 2, "{behind}");
+        let before = events(&[said.clone()]) + behind + &events(&[finish("stop")]);
+        assert_eq!(generic(&before).await.is_ok(), behind.contains("more"), "{behind}");
+    }
+}
+
+/// Arguments that are not whole are never those of a finished call; those of the calls before the
+/// last are JSON in any case.
+#[tokio::test]
+async fn arguments_that_are_cut_end_with_length() {
+    let piece = |index: usize, name: &str, json: &str| {
+        let id = format!("c{index}");
+        delta(json!({"tool_calls": [{"index": index, "id": id,
+            "function": {"name": name, "arguments": json}}]}))
+    };
+    let length = FinishReason::Length;
+    for (first, second, expected, reason) in [
+        ("{\"a\":1}", "{\"b\":\"x", ["{\"a\":1}", "{\"b\":\"x"], length),
+        ("{\"a\":[1,", "{\"b\":2}", ["{\"a\":[1,null]}", "{\"b\":2}"], length),
+        ("{\"a\":oops}", "{}", ["{\"a\":null}", "{}"], length),
+        ("", "", ["{}", "{}"], FinishReason::ToolCalls),
+        ("{}}", "{\"a\":\"1\n2\"}", ["{}", "{\"a\":\"1\\u000a2\"}"], FinishReason::ToolCalls),
+    ] {
+        for word in ["tool_calls", "stop"] {
+            let text = events(&[piece(0, "f", first), piece(1, "g", second), finish(word)]);
+            let answer = generic(&text).await.expect("complete");
+            let got: Vec<_> = answer.tool_calls.iter().map(|call| &*call.arguments).collect();
+            assert_eq!(got, expected);
+            assert_eq!(answer.finish_reason, Some(reason), "{first} {second}");
+        }
+    }
+    // Where the stream breaks off, what is open is closed before that is told.
+    let text = events(&[piece(0, "f", "{\"a\":"), piece(1, "g", "{\"b\":")]);
+    for fault in ["", "data: {\"error\": {\"message\": \"boom\"}}\n\n"] {
+        let upstream = Upstream::stream(&(text.clone() + fault));
+        let stream = upstream.open(CompatibleLayer::new(Server::Generic), request()).await;
+        let given: Vec<_> = stream.expect("committed").collect().await;
+        let arguments: String = given
+            .iter()
+            .filter_map(|item| match item {
+                Ok(ChatEvent::ToolArguments { index: 0, json }) => Some(json.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(arguments, "{\"a\":null}");
+        assert!(given.last().is_some_and(Result::is_err));
+    }
+}
+
+/// Some servers give every call the same id.
+#[tokio::test]
+async fn each_call_gets_an_id_of_its_own() {
+    let call = |index: usize| {
+        delta(json!({"tool_calls": [{"index": index, "id": "c",
+            "function": {"name": "f", "arguments": "{}"}}]}))
+    };
+    let answer = generic(&events(&[call(0), call(1), finish("tool_calls")])).await;
+    let calls = answer.expect("complete").tool_calls;
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0].id, "c");
+    assert!(calls[1].id.starts_with("call_"), "{}", calls[1].id);
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::Answer,
+    chat::{Answer, ChatStreamExt},
     qwen::compatible::{CompatibleLayer, Server},
 };
 
@@ -295,7 +295,8 @@ async fn c1_a_whole_answer_that_does_not_end() {
             });
         let start = tokio::time::Instant::now();
         let answer = async {
-            Answer::collect(service.oneshot(Request::new(request())).await?.into_body()).await
+            Answer::collect(service.oneshot(Request::new(request())).await?.into_body().checked())
+                .await
         };
         (answer.await, start.elapsed().as_secs())
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error,
-    chat::{Answer, ChatRequest, Message, Role},
+    chat::{Answer, ChatRequest, ChatStreamExt, Checked, Message, Role},
     qwen::compatible::{AnswerStream, CompatibleLayer, Server},
 };
 
@@ -87,10 +87,10 @@ impl Upstream {
         self,
         layer: CompatibleLayer,
         request: ChatRequest,
-    ) -> Result<AnswerStream<Pieces>, Error> {
+    ) -> Result<Checked<AnswerStream<Pieces>>, Error> {
         crate::traced::on();
         let service = ServiceBuilder::new().layer(layer).service(self.service());
-        Ok(service.oneshot(Request::new(request)).await?.into_body())
+        Ok(service.oneshot(Request::new(request)).await?.into_body().checked())
     }
 
     /// The whole answer.

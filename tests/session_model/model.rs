@@ -21,8 +21,8 @@ use tower::{Layer, Service};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{
-        ChatEvent, ChatRequest, Content, Conversation, FinishReason, FunctionTool, Message, Part,
-        PartKind, Role, Tenant, Tool, ToolCall,
+        ChatEvent, ChatRequest, ChatStreamExt, Checked, Content, Conversation, FinishReason,
+        FunctionTool, Message, Part, PartKind, Role, Tenant, Tool, ToolCall,
     },
     dedup::{Dedup, DedupLayer},
     session::{
@@ -56,7 +56,7 @@ pub(crate) fn run(ops: &[Op]) {
 
 type Stack = Session<Dedup<Upstream>>;
 type Answering = <Stack as Service<Request<ChatRequest>>>::Future;
-type Answer = tower_qwen::session::SessionStream<Running>;
+type Answer = Checked<tower_qwen::session::SessionStream<Running>>;
 
 struct World {
     stack: Stack,
@@ -244,7 +244,9 @@ impl World {
             State::Asking(asking) => {
                 match poll_fn(|cx| Poll::Ready(Pin::new(&mut *asking).poll(cx))).await {
                     Poll::Pending => {}
-                    Poll::Ready(Ok(response)) => turn.state = State::Reading(response.into_body()),
+                    Poll::Ready(Ok(response)) => {
+                        turn.state = State::Reading(response.into_body().checked())
+                    }
                     Poll::Ready(Err(error)) => {
                         // The only errors that a client may see.
                         let own = turn.history.own.is_some();
@@ -566,7 +568,7 @@ impl UpstreamState {
         place.since = Instant::now();
 
         let started = Conversation::new(&*place.id).with_parent(answered.clone());
-        let mut script = VecDeque::from([Ok(ChatEvent::Started(started))]);
+        let mut script = VecDeque::from([Ok(ChatEvent::Started(started.into()))]);
         script.extend(events.into_iter().map(Ok));
         match ending {
             Cut::No => script.push_back(Ok(ChatEvent::Finished(FinishReason::Stop))),

@@ -112,7 +112,7 @@ where
     };
     match exchange.run().await {
         Ok(batches) => {
-            outcome.ended(true);
+            outcome.ended();
             Ok(merge(&exchange.request.model, &batches))
         }
         Err(error) => {

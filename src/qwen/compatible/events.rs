@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     ContentMode, Server,
+    arguments::{self, End},
     content::Pieces,
     error::Fault,
     repair::{Repair, Repairs},
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    chat::{ChatEvent, FinishReason, Text, Usage},
+    chat::{ChatEvent, FinishReason, Started, Text, Usage, truncated},
     json::{ReadError, Str},
 };
 
@@ -50,10 +51,10 @@ pub(super) struct Translator {
     done: bool,
     /// There was a choice, and something in it.
     answered: bool,
+    /// The first chunk was read, which names the answer.
+    started: bool,
     /// The answer did not come as a stream.
     whole: bool,
-    /// Arguments in a whole answer were not.
-    cut_arguments: bool,
     repairs: Repairs,
     ready: VecDeque<ChatEvent>,
 }
@@ -67,6 +68,7 @@ struct Call {
     /// named leaves no gap.
     announced: Option<u32>,
     waiting: String,
+    arguments: arguments::Arguments,
 }
 
 #[derive(Deserialize)]
@@ -212,8 +214,8 @@ impl Translator {
             finish: None,
             done: false,
             answered: false,
+            started: false,
             whole: false,
-            cut_arguments: false,
             repairs: Repairs::default(),
             ready: VecDeque::new(),
         }
@@ -232,6 +234,11 @@ impl Translator {
     /// Whether the stream said `[DONE]`.
     pub(super) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether the model finished: then the answer is complete, whatever comes now.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish.is_some()
     }
 
     /// The stream is not said to be one.
@@ -284,10 +291,8 @@ impl Translator {
         if self.finish.is_none() {
             if !self.done {
                 self.settle();
-                return Err(Error::new(
-                    ErrorKind::Truncated,
-                    "the upstream's stream ended without a finish reason and without [DONE]",
-                ));
+                self.close_calls(true);
+                return Err(truncated());
             }
             if !self.answered {
                 return Err(Error::new(
@@ -300,7 +305,7 @@ impl Translator {
             // Of a whole answer it says that it was cut, at 300 s (C1); calls in it that are
             // whole were its end all the same.
             self.finished(match self.whole {
-                true if !called || self.cut_arguments => FinishReason::Length,
+                true if !called => FinishReason::Length,
                 _ if called => FinishReason::ToolCalls,
                 _ => FinishReason::Stop,
             });
@@ -316,6 +321,9 @@ impl Translator {
     fn chunk(&mut self, data: &Text, chunk: Chunk<'_>) -> Result<(), Error> {
         if let Some(error) = self.fault(&chunk, data) {
             return Err(error);
+        }
+        if !self.started {
+            self.start(data);
         }
         if let Some(usage) = chunk.usage {
             match serde_json::from_str::<Option<WireUsage>>(usage.get()) {
@@ -344,6 +352,25 @@ impl Translator {
             }
         }
         Ok(())
+    }
+
+    /// The answer begins, under the name that its first chunk has for it.
+    #[cold]
+    fn start(&mut self, data: &Text) {
+        // Read apart, and once: what is wrong with it must not cost the answer.
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(borrow)]
+            id: Option<Str<'a>>,
+        }
+
+        self.started = true;
+        let head = serde_json::from_str::<Head<'_>>(data.trim()).ok();
+        if let Some(id) = head.and_then(|head| non_empty(head.id)) {
+            // A slice would keep its event as long as the answer lasts.
+            let started = Started::new().with_response_id(&*id.0);
+            self.ready.push_back(ChatEvent::Started(started.into()));
+        }
     }
 
     /// The error that an event holds, in its own field, flat, or in place of the answer.
@@ -434,6 +461,12 @@ impl Translator {
         think.settle(|event| ready.push_back(event));
         let place = self.place(delta.index, delta.id.as_ref())?;
         let id = delta.id.map(|id| text(data, id));
+        // Some servers give every call the same id.
+        let own = self.calls[place].id.as_deref().or(id.as_deref());
+        let taken = self.calls[place].announced.is_none()
+            && self.calls.iter().enumerate().any(|(at, other)| {
+                at != place && other.announced.is_some() && other.id.as_deref() == own
+            });
         let call = &mut self.calls[place];
         let repeated = |word: &str| word.is_empty() || call.announced.is_some();
         if id.as_deref().is_some_and(repeated)
@@ -455,7 +488,7 @@ impl Translator {
             let index = self.announced;
             self.announced += 1;
             call.announced = Some(index);
-            let id = call.id.clone().unwrap_or_else(|| {
+            let id = call.id.clone().filter(|_| !taken).unwrap_or_else(|| {
                 self.repairs.note(Repair::CallId);
                 format!("call_{}", Uuid::new_v4().simple()).into()
             });
@@ -463,8 +496,9 @@ impl Translator {
             if !call.waiting.is_empty() {
                 self.repairs.note(Repair::LateName);
                 self.waiting -= call.waiting.len();
-                let json = std::mem::take(&mut call.waiting).into();
-                self.ready.push_back(ChatEvent::ToolArguments { index, json });
+                if let Some(json) = call.arguments.push(std::mem::take(&mut call.waiting).into()) {
+                    self.ready.push_back(ChatEvent::ToolArguments { index, json });
+                }
             }
         }
         let json = match function.arguments {
@@ -479,11 +513,8 @@ impl Translator {
                 return Ok(());
             }
         };
-        if self.whole && !json.is_empty() && serde_json::from_str::<IgnoredAny>(&json).is_err() {
-            self.cut_arguments = true;
-        }
         if let Some(index) = call.announced {
-            if !json.is_empty() {
+            if let Some(json) = call.arguments.push(json) {
                 self.ready.push_back(ChatEvent::ToolArguments { index, json });
             }
         } else {
@@ -531,17 +562,56 @@ impl Translator {
             id: None,
             announced: None,
             waiting: String::new(),
+            arguments: arguments::Arguments::default(),
         });
         Ok(self.calls.len() - 1)
     }
 
+    /// The calls end with the answer; whether one of them has not all of its arguments.
+    ///
+    /// Only the last may stay as it is then, and only where the answer is cut, too: the others are
+    /// closed, so that whoever reads them finds JSON.
+    fn close_calls(&mut self, is_cut: bool) -> bool {
+        let mut found_cut = false;
+        for call in &mut self.calls {
+            let Some(index) = call.announced else { continue };
+            let is_last = index + 1 == self.announced;
+            let json = match call.arguments.finish() {
+                End::Whole(rest) => rest,
+                End::Empty if is_last && is_cut => String::new(),
+                End::Empty => "{}".to_owned(),
+                End::Cut(closing) => {
+                    found_cut = true;
+                    if is_last { String::new() } else { closing }
+                }
+            };
+            if call.arguments.is_mended() {
+                self.repairs.note(Repair::Arguments);
+            }
+            if !json.is_empty() {
+                let json = json.into();
+                self.ready.push_back(ChatEvent::ToolArguments { index, json });
+            }
+        }
+        found_cut
+    }
+
+    /// The exchange failed: closes what must be closed before that is told.
+    pub(super) fn fail(&mut self) {
+        self.close_calls(true);
+    }
+
     fn finished(&mut self, reason: FinishReason) {
         self.settle();
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
+        let found_cut = self.close_calls(is_cut);
         if self.calls.iter().any(|call| call.announced.is_none()) {
             self.repairs.note(Repair::Nameless);
         }
         let called = self.announced > 0;
         let told = match reason {
+            // A client that is told of calls runs them, and half a file would be written.
+            FinishReason::Stop | FinishReason::ToolCalls if found_cut => FinishReason::Length,
             FinishReason::Stop if called => FinishReason::ToolCalls,
             // A call that was never named cannot be answered.
             FinishReason::ToolCalls if !called => FinishReason::Stop,

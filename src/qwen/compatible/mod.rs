@@ -45,9 +45,11 @@
 //! | reasoning as `reasoning_content`, `reasoning`, or both | C2 | one stream of reasoning | |
 //! | a leading `<think>` block in the content | B9, C2 | reasoning | `think_tags` |
 //! | pieces that hold the whole text so far | B9 | what is new in them, see [`ContentMode`] | `cumulative` |
-//! | no id of a call | C1 | one is made up | `call_id` |
+//! | no id of a call, or that of another | C1 | one is made up | `call_id` |
 //! | id, name or type of a call again, or empty, or null | C1 | announced once | `call_repeated` |
-//! | `arguments` null or an object | C1 | nothing, or its text | `arguments` |
+//! | `arguments` null or an object | C1 | `{}`, or its text | `arguments` |
+//! | `arguments` an object in a string or in a list; raw control characters in them; text behind them | | the object | `arguments` |
+//! | `arguments` that are cut or no JSON | | as much as is JSON; the answer ends with `length` | `arguments`, `finish_reason` |
 //! | all calls under index 0 | C2 | told apart by their ids | `call_index` |
 //! | arguments before the name; a call that is never named | C1 | they wait for it; it is none | `late_name`, `nameless` |
 //! | `finish_reason` `""` or `"null"` on middle chunks | C1, C2 | not the end | `empty_finish_reason` |
@@ -103,6 +105,7 @@
 //! `tower_qwen_compatible_repairs_total` with `repair` as in the table: answers in which it was
 //! needed, and errors.
 
+mod arguments;
 mod content;
 mod error;
 mod events;

@@ -9,7 +9,7 @@ pub(super) enum Repair {
     ThinkTags,
     /// Content that repeats what was sent (B9).
     Cumulative,
-    /// A call without an id (C1).
+    /// A call without an id (C1), or with that of another.
     CallId,
     /// A name or an id that came again, or was empty, after the first delta of a call (C1).
     CallRepeated,
@@ -19,7 +19,7 @@ pub(super) enum Repair {
     LateName,
     /// A call that was never named.
     Nameless,
-    /// Arguments that are null or no string (C1).
+    /// Arguments that are null or no string (C1), or whose text is not one JSON object.
     Arguments,
     /// `""` or `"null"` in the place of no finish reason (C1, C2).
     EmptyFinishReason,

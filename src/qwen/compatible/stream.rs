@@ -21,6 +21,8 @@ const COMMIT_EVENTS: usize = 256;
 
 /// The answer of an OpenAI-compatible upstream, from its first event on.
 ///
+/// What goes wrong after the model finished cannot make the answer less complete, and is left out.
+///
 /// # Cancel safety
 ///
 /// Dropping it drops the exchange, which cancels the upstream's work.
@@ -87,8 +89,13 @@ where
                 return Poll::Ready(self.translator.end().map(|()| true));
             }
         };
-        if read.is_err() {
+        if let Err(error) = &read {
             self.events = None;
+            if self.translator.is_finished() {
+                tracing::debug!(%error, "an error behind the end of an answer is left out");
+                return Poll::Ready(self.translator.end().map(|()| true));
+            }
+            self.translator.fail();
         } else if self.translator.is_done() {
             // What a server sends behind `[DONE]`, or that it keeps the connection open, is of
             // no concern.

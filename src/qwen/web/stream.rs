@@ -83,7 +83,7 @@ impl<B> AnswerStream<B> {
         let id = data.get("message_id").and_then(Value::as_str).filter(|id| !id.is_empty());
         if let Some(id) = id {
             conversation.parent_id = Some(id.into());
-            events.push_back(ChatEvent::Started(conversation.clone()));
+            events.push_back(ChatEvent::Started(conversation.clone().into()));
         }
         if !content.is_empty() {
             events.push_back(ChatEvent::Text(content.into()));

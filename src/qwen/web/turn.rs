@@ -1,6 +1,6 @@
 //! From the events of one answer to [`ChatEvent`]s: a plain state machine, no I/O.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use super::{
     error::{Call, Failure},
@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    chat::{Attachment, AttachmentKind, ChatEvent, Conversation, FinishReason, Text, Usage},
+    chat::{
+        Attachment, AttachmentKind, ChatEvent, Citation, Conversation, FinishReason, Text, Usage,
+        truncated,
+    },
     json::ReadError,
 };
 
@@ -128,10 +131,7 @@ impl Turn {
     /// The error for a stream that ends now.
     pub(super) fn cut(&mut self) -> Error {
         self.is_over = true;
-        Error::new(
-            ErrorKind::Truncated,
-            "the upstream's stream ended before the answer was complete",
-        )
+        truncated()
     }
 
     fn fail(&mut self, failure: Failure) -> Error {
@@ -161,7 +161,7 @@ impl Turn {
         let id = Text::from(response_id);
         conversation.parent_id = Some(id.clone());
         self.response_id = Some(id);
-        out.push_back(ChatEvent::Started(conversation));
+        out.push_back(ChatEvent::Started(conversation.into()));
     }
 
     /// A [`delta`](Self::delta) of the usual shape.
@@ -290,10 +290,13 @@ fn search_results(extra: &Text, out: &mut VecDeque<ChatEvent>) {
     for page in found.web_search_info.0 {
         let Some(page) = page.0 else { continue };
         let Some(url) = page.url.0.filter(|url| !url.is_empty()) else { continue };
-        let mut result = Attachment::new(AttachmentKind::SearchResult, slice(extra, url));
-        result.title =
-            page.title.0.filter(|title| !title.is_empty()).map(|title| slice(extra, title));
-        out.push_back(ChatEvent::Attachment(result));
+        let mut source = Citation::new(slice(extra, url));
+        let part = |part: Option<Cow<'_, str>>| {
+            part.filter(|part| !part.is_empty()).map(|part| slice(extra, part))
+        };
+        source.title = part(page.title.0);
+        source.snippet = part(page.snippet.0);
+        out.push_back(ChatEvent::Citation(source.into()));
     }
 }
 

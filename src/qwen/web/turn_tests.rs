@@ -29,7 +29,7 @@ fn thought(text: &str) -> ChatEvent {
 }
 
 fn started() -> ChatEvent {
-    ChatEvent::Started(Conversation::new("c-1").with_parent("r-1"))
+    ChatEvent::Started(Conversation::new("c-1").with_parent("r-1").into())
 }
 
 const CREATED: &str =
@@ -76,8 +76,9 @@ fn a_plain_answer_of_2025() {
 fn thinking_search_and_keep_alive_of_2026() {
     let mut counts = Usage::new(2400, 60);
     counts.reasoning_tokens = Some(54);
-    let mut found = Attachment::new(AttachmentKind::SearchResult, "https://example.org/a".into());
+    let mut found = Citation::new("https://example.org/a");
     found.title = Some("A".into());
+    found.snippet = Some("s".into());
     assert_eq!(
         good(&[
             r#"{"response.created":{"chat_id":"c-1","parent_id":"u-1","response_id":"r-1","response_index":"0"}}"#,
@@ -94,7 +95,7 @@ fn thinking_search_and_keep_alive_of_2026() {
             started(),
             thought("Plan\nFirst look."),
             thought("\n\nCheck\nSecond look."),
-            ChatEvent::Attachment(found),
+            ChatEvent::Citation(found.into()),
             text("Answer [[1]]"),
             ChatEvent::Usage(counts),
             ChatEvent::Finished(FinishReason::Stop)
@@ -259,7 +260,7 @@ fn the_account_of_the_request_stays() {
     let conversation = Conversation::new("c-1").with_account("ann").with_parent("r-0");
     let mut turn = Turn::new(conversation, Call::Turn { continued: true }, true);
     let want = Conversation::new("c-1").with_account("ann").with_parent("r-1");
-    assert_eq!(run(&mut turn, &[CREATED]).0, [ChatEvent::Started(want)]);
+    assert_eq!(run(&mut turn, &[CREATED]).0, [ChatEvent::Started(want.into())]);
 }
 
 #[test]

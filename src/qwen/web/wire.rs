@@ -304,6 +304,8 @@ pub(super) struct Page<'a> {
     pub(super) url: Str<'a>,
     #[serde(borrow)]
     pub(super) title: Str<'a>,
+    #[serde(borrow)]
+    pub(super) snippet: Str<'a>,
 }
 
 #[derive(Deserialize, Default)]

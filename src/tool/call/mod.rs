@@ -75,7 +75,7 @@
 //! |---|---|---|
 //! | `tower_qwen_tool_calls_total` | `form`: `coder`, `json`, `tags`, `native`, `reasoning` | calls sent |
 //! | `tower_qwen_tool_text_released_total` | | markup that looked like a call and was text |
-//! | `tower_qwen_tool_repairs_total` | `repair`: `id`, `name`, `nameless`, `repeated`, `arguments`, `finish_reason`, `after_end` | what an upstream with native tools got wrong |
+//! | `tower_qwen_tool_repairs_total` | `repair`: `id`, `name`, `nameless`, `repeated`, `arguments`, `finish_reason` | what an upstream with native tools got wrong |
 //!
 //! Repairs are logged at `DEBUG`, without content.
 

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{native::Natives, rescue::Rescue};
 use crate::{
-    Error, ErrorKind,
+    Error,
     chat::{ChatEvent, FinishReason, Text, ToolChoice},
     tool::{
         scan::{Item, Scanner},
@@ -46,10 +46,9 @@ enum State {
     Running,
     /// The upstream finished; the events before that are on their way.
     Finishing(FinishReason),
-    /// [`ChatEvent::Finished`] has been sent.
-    Finished,
     /// The upstream failed or was cut; the events before that are on their way.
     Failing(Error),
+    /// The last event has been sent; token counts may follow.
     Over,
 }
 
@@ -102,10 +101,7 @@ impl Reader {
                 // Now it is known what the answer was.
                 State::Finishing(reason) => match self.rescued(reason) {
                     true => self.state = State::Finishing(reason),
-                    false => {
-                        self.state = State::Finished;
-                        return Some(Ok(ChatEvent::Finished(self.reason(reason))));
-                    }
+                    false => return Some(Ok(ChatEvent::Finished(self.reason(reason)))),
                 },
                 State::Failing(error) => return Some(Err(error)),
                 state => {
@@ -114,10 +110,6 @@ impl Reader {
                 }
             }
         }
-    }
-
-    pub(super) const fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
     }
 
     /// Takes an event of the upstream that the client gets as it is: most of them, so they are
@@ -135,16 +127,8 @@ impl Reader {
         passes
     }
 
-    /// Takes an event of the upstream.
+    /// Takes an event of the upstream. After [`ChatEvent::Finished`] only token counts may come.
     pub(super) fn push(&mut self, event: ChatEvent) {
-        if matches!(self.state, State::Finished) {
-            // Token counts may follow the end, nothing else may.
-            match event {
-                ChatEvent::Usage(_) | ChatEvent::Started(_) => self.events.push_back(event),
-                _ => repaired("after_end"),
-            }
-            return;
-        }
         match event {
             ChatEvent::Text(text) => match &mut self.scan {
                 Some(scan) => scan.scanner.push(text),
@@ -182,18 +166,6 @@ impl Reader {
         self.state = State::Failing(error);
     }
 
-    /// The upstream's stream ended.
-    pub(super) fn end(&mut self) {
-        if matches!(self.state, State::Finished) {
-            self.state = State::Over;
-        } else {
-            self.fail(Error::new(
-                ErrorKind::Truncated,
-                "the upstream's stream ended before the answer was complete",
-            ));
-        }
-    }
-
     /// Lets go what the scanner holds, before something that is not text.
     fn flush(&mut self) {
         let Some(scan) = &mut self.scan else { return };
@@ -205,9 +177,6 @@ impl Reader {
 
     /// Completes every call.
     fn close(&mut self) {
-        if matches!(self.state, State::Finished) {
-            return;
-        }
         self.flush();
         let before = self.next;
         self.natives.finish(self.only.as_ref(), &mut self.next, &mut self.events);

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use super::reader::Reader;
 use crate::{
     Error,
-    chat::{ChatEvent, ChatStream},
+    chat::{ChatEvent, ChatStream, Ending},
 };
 
 pin_project! {
@@ -20,20 +20,21 @@ pin_project! {
     ///
     /// The inner stream's, after the arguments of open calls have been closed, and
     /// [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) where the inner stream ends without
-    /// [`ChatEvent::Finished`]. Where nothing is to be read from the answer, the stream is the
-    /// inner one as it is.
+    /// [`ChatEvent::Finished`]. Where nothing is to be read from the answer, its events pass as
+    /// they are.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct ToolCallStream<S> {
         #[pin]
         inner: S,
+        ending: Ending,
         reader: Option<Box<Reader>>,
     }
 }
 
 impl<S> ToolCallStream<S> {
     pub(super) const fn new(inner: S, reader: Option<Box<Reader>>) -> Self {
-        Self { inner, reader }
+        Self { inner, ending: Ending::new(), reader }
     }
 }
 
@@ -42,15 +43,12 @@ impl<S: ChatStream> Stream for ToolCallStream<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        let Some(reader) = this.reader else { return this.inner.poll_next(cx) };
+        let Some(reader) = this.reader else { return this.ending.poll_next(this.inner, cx) };
         loop {
             if let Some(item) = reader.pop() {
                 return Poll::Ready(Some(item));
             }
-            if reader.is_over() {
-                return Poll::Ready(None);
-            }
-            let polled = this.inner.as_mut().poll_next(cx);
+            let polled = this.ending.poll_next(this.inner.as_mut(), cx);
             // Most events pass, and are handed on where they lie.
             if let Poll::Ready(Some(Ok(event))) = &polled
                 && reader.passes(event)
@@ -60,7 +58,7 @@ impl<S: ChatStream> Stream for ToolCallStream<S> {
             match ready!(polled) {
                 Some(Ok(event)) => reader.push(event),
                 Some(Err(error)) => reader.fail(error),
-                None => reader.end(),
+                None => return Poll::Ready(None),
             }
         }
     }
@@ -69,7 +67,7 @@ impl<S: ChatStream> Stream for ToolCallStream<S> {
         match self.reader {
             // One event may become several, and several none.
             Some(_) => (0, None),
-            None => self.inner.size_hint(),
+            None => self.ending.size_hint(self.inner.size_hint()),
         }
     }
 }

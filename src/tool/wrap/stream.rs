@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use super::{Automaton, End, Outcome, Piece};
 use crate::{
     Error,
-    chat::{ChatEvent, ChatStream, FinishReason},
+    chat::{ChatEvent, ChatStream, Ending, FinishReason},
 };
 
 pin_project! {
@@ -21,10 +21,11 @@ pin_project! {
     /// read to its end, for its usage and its last event, and its text dropped. The finish reason
     /// is the inner stream's, but never `tool_calls` (rule 9).
     ///
-    /// An `Err` item comes out behind the text that was held, and ends the stream; nothing is
-    /// completed then. So it is when the inner stream ends without
-    /// [`Finished`](ChatEvent::Finished), except that there is no item: whoever reads the stream
-    /// sees it end without, too.
+    /// # Errors
+    ///
+    /// The inner stream's, and [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) where that ends
+    /// without [`Finished`](ChatEvent::Finished). The `Err` item comes out behind the text that was
+    /// held, and nothing is completed then.
     ///
     /// # Cancel safety
     ///
@@ -33,14 +34,13 @@ pin_project! {
     pub struct ToolWrapStream<B> {
         #[pin]
         inner: B,
+        ending: Ending,
         automaton: Automaton,
         queue: VecDeque<Piece>,
         // What comes out when the queue is empty.
         last: Option<Result<ChatEvent, Error>>,
         // The index of the upstream's own call that became the reply's.
         native: Option<u32>,
-        finished: bool,
-        ended: bool,
     }
 }
 
@@ -49,12 +49,11 @@ impl<B> ToolWrapStream<B> {
     pub fn new(inner: B, automaton: Automaton) -> Self {
         Self {
             inner,
+            ending: Ending::new(),
             automaton,
             queue: VecDeque::new(),
             last: None,
             native: None,
-            finished: false,
-            ended: false,
         }
     }
 }
@@ -74,10 +73,7 @@ impl<B: ChatStream> Stream for ToolWrapStream<B> {
             if let Some(last) = this.last.take() {
                 return Poll::Ready(Some(last));
             }
-            if *this.ended {
-                return Poll::Ready(None);
-            }
-            match ready!(this.inner.as_mut().poll_next(cx)) {
+            match ready!(this.ending.poll_next(this.inner.as_mut(), cx)) {
                 Some(Ok(ChatEvent::Text(text))) => this.automaton.push(&text, this.queue),
                 Some(Ok(ChatEvent::ToolCall { index, name, .. })) => {
                     if this.automaton.native_call(&name, this.queue) {
@@ -92,10 +88,6 @@ impl<B: ChatStream> Stream for ToolWrapStream<B> {
                     }
                 }
                 Some(Ok(ChatEvent::Finished(reason))) => {
-                    if *this.finished {
-                        continue;
-                    }
-                    *this.finished = true;
                     let (end, reason) = match reason {
                         FinishReason::Stop | FinishReason::ToolCalls => {
                             (End::Complete, FinishReason::Stop)
@@ -107,14 +99,10 @@ impl<B: ChatStream> Stream for ToolWrapStream<B> {
                 }
                 Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
                 Some(Err(error)) => {
-                    *this.ended = true;
                     this.automaton.abort(this.queue);
                     *this.last = Some(Err(error));
                 }
-                None => {
-                    *this.ended = true;
-                    this.automaton.abort(this.queue);
-                }
+                None => return Poll::Ready(None),
             }
         }
     }

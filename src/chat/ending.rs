@@ -1,0 +1,206 @@
+//! The end of a stream, kept alike by everything that wraps one.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use super::{ChatEvent, ChatStream, stream::truncated};
+use crate::Error;
+
+/// Reads a stream so that what comes out of it begins and ends as the
+/// [contract](ChatEvent#the-contract) says, whatever the stream does.
+///
+/// Every wrapper reads what it wraps through one of these: so a missing end, an item behind the
+/// end and a second [`Started`](ChatEvent::Started) mean the same everywhere, and no wrapper
+/// looks for them itself. Most events cost one comparison and stay where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing has come.
+    Fresh,
+    Open,
+    /// [`Finished`](ChatEvent::Finished) has come; token counts may follow.
+    Finished,
+    /// The stream is not polled again.
+    Over,
+}
+
+impl Ending {
+    pub(crate) const fn new() -> Self {
+        Self::Fresh
+    }
+
+    /// The next item of `stream`. An end without a terminal item is [`truncated`]; after an `Err`
+    /// or the end, `stream` is not polled again.
+    #[inline]
+    pub(crate) fn poll_next<S: ChatStream>(
+        &mut self,
+        mut stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<ChatEvent, Error>>> {
+        loop {
+            if *self == Self::Over {
+                return Poll::Ready(None);
+            }
+            let polled = stream.as_mut().poll_next(cx);
+            // Looked at where it lies, for it is large.
+            let passes = match &polled {
+                Poll::Pending => true,
+                Poll::Ready(Some(Ok(event))) => self.passes(event),
+                Poll::Ready(Some(Err(_))) => self.fails(),
+                Poll::Ready(None) => return Poll::Ready(self.ends()),
+            };
+            if passes {
+                return polled;
+            }
+            tracing::debug!("an item that must not come where it came in a stream is left out");
+        }
+    }
+
+    /// Whether `event` is allowed where it came.
+    #[inline]
+    fn passes(&mut self, event: &ChatEvent) -> bool {
+        if *self == Self::Open && !matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_)) {
+            return true;
+        }
+        self.passes_rare(event)
+    }
+
+    fn passes_rare(&mut self, event: &ChatEvent) -> bool {
+        let passes = match self {
+            Self::Fresh => true,
+            Self::Open => !matches!(event, ChatEvent::Started(_)),
+            Self::Finished => return matches!(event, ChatEvent::Usage(_)),
+            Self::Over => return false,
+        };
+        *self = match event {
+            ChatEvent::Finished(_) => Self::Finished,
+            _ => Self::Open,
+        };
+        passes
+    }
+
+    /// Whether an `Err` is told: the answer was not complete before it.
+    fn fails(&mut self) -> bool {
+        std::mem::replace(self, Self::Over) != Self::Finished
+    }
+
+    #[cold]
+    fn ends(&mut self) -> Option<Result<ChatEvent, Error>> {
+        match std::mem::replace(self, Self::Over) {
+            Self::Fresh | Self::Open => Some(Err(truncated())),
+            Self::Finished | Self::Over => None,
+        }
+    }
+
+    /// How many items there may be, where `inner` is what the stream says of itself: an item may
+    /// be left out, and one added.
+    #[cfg(any(feature = "session", feature = "tool-call"))]
+    pub(crate) fn size_hint(self, inner: (usize, Option<usize>)) -> (usize, Option<usize>) {
+        match self {
+            Self::Over => (0, Some(0)),
+            Self::Finished => (0, inner.1),
+            Self::Fresh | Self::Open => (1, inner.1.and_then(|most| most.checked_add(1))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin};
+
+    use futures_util::stream;
+
+    use super::*;
+    use crate::{
+        ErrorKind,
+        chat::{Conversation, FinishReason, Usage},
+    };
+
+    type Item = Result<ChatEvent, Error>;
+
+    fn text(text: &'static str) -> Item {
+        Ok(ChatEvent::Text(text.into()))
+    }
+
+    fn started(chat: &'static str) -> Item {
+        Ok(ChatEvent::Started(Conversation::new(chat).into()))
+    }
+
+    fn usage() -> Item {
+        Ok(ChatEvent::Usage(Usage::new(1, 2)))
+    }
+
+    fn finished() -> Item {
+        Ok(ChatEvent::Finished(FinishReason::Stop))
+    }
+
+    fn error() -> Item {
+        Err(Error::new(ErrorKind::Quota, "used up"))
+    }
+
+    /// What comes out, and how many times the stream was polled.
+    fn read(items: Vec<Item>) -> (Vec<String>, usize) {
+        let mut polls = 0;
+        let mut items = items.into_iter();
+        let mut stream = pin!(stream::poll_fn(|_| {
+            polls += 1;
+            Poll::Ready(items.next())
+        }));
+        let mut ending = Ending::new();
+        let mut read = Vec::new();
+        tokio_test::block_on(async {
+            while let Some(item) = poll_fn(|cx| ending.poll_next(stream.as_mut(), cx)).await {
+                read.push(shown(&item));
+            }
+            for _ in 0..2 {
+                assert!(poll_fn(|cx| ending.poll_next(stream.as_mut(), cx)).await.is_none());
+            }
+        });
+        (read, polls)
+    }
+
+    fn shown(item: &Item) -> String {
+        match item {
+            Ok(event) => format!("{event:?}"),
+            Err(error) => format!("{error}"),
+        }
+    }
+
+    fn all(items: &[Item]) -> Vec<String> {
+        items.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        let items = || vec![started("c"), text("a"), usage(), finished(), usage(), usage()];
+        assert_eq!(read(items()), (all(&items()), 7));
+        let items = || vec![text("a"), error()];
+        assert_eq!(read(items()), (all(&items()), 2));
+        assert_eq!(read(vec![error()]), (all(&[error()]), 1));
+        assert_eq!(read(vec![finished()]), (all(&[finished()]), 2));
+    }
+
+    #[test]
+    fn a_missing_end_is_told() {
+        let cut = || Err(truncated());
+        assert_eq!(read(vec![]), (all(&[cut()]), 1));
+        assert_eq!(read(vec![text("a")]), (all(&[text("a"), cut()]), 2));
+        assert_eq!(read(vec![started("c"), usage()]), (all(&[started("c"), usage(), cut()]), 3));
+    }
+
+    #[test]
+    fn nothing_comes_after_the_end() {
+        let long = vec![finished(), text("b"), usage(), started("c"), finished(), usage()];
+        assert_eq!(read(long), (all(&[finished(), usage(), usage()]), 7));
+        assert_eq!(read(vec![finished(), error(), usage()]), (all(&[finished()]), 2));
+        assert_eq!(read(vec![text("a"), error(), finished()]), (all(&[text("a"), error()]), 2));
+    }
+
+    #[test]
+    fn a_start_in_the_middle_is_left_out() {
+        let items = vec![started("c"), started("d"), text("a"), started("e"), finished()];
+        assert_eq!(read(items).0, all(&[started("c"), text("a"), finished()]));
+        assert_eq!(read(vec![usage(), started("c"), finished()]).0, all(&[usage(), finished()]));
+    }
+}
