@@ -46,9 +46,9 @@ mod request;
 mod stream;
 mod text;
 
+pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::json::Fields;
-pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::stream::truncated;
 pub use self::{

@@ -571,7 +571,7 @@ async fn what_goes_wrong_behind_the_end_is_left_out() {
         let answer = generic(&(counted.clone() + behind)).await.expect("complete");
         assert_eq!((&*answer.text, answer.finish_reason), ("Hi", Some(FinishReason::Stop)));
         assert_eq!(answer.usage.expect("counted").completion_tokens, 2, "{behind}");
-        let before = events(&[said.clone()]) + behind + &events(&[finish("stop")]);
+        let before = events(std::slice::from_ref(&said)) + behind + &events(&[finish("stop")]);
         assert_eq!(generic(&before).await.is_ok(), behind.contains("more"), "{behind}");
     }
 }
