@@ -23,8 +23,8 @@ use tower::{Layer, Service};
 use tower_qwen::{
     Error,
     auth::{
-        AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider, RefreshError,
-        Renewal, StaticCredential,
+        AccountPolicy, AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
+        DefaultPolicy, RefreshError, Renewal, StaticCredential,
     },
     chat::{ChatRequest, Conversation, Message, Role},
 };
@@ -161,7 +161,8 @@ fn compare<B>(
     body: &str,
     request: impl Fn() -> Request<B>,
 ) where
-    B: tower_qwen::auth::Affinity + Clone + Send + 'static,
+    DefaultPolicy: AccountPolicy<B>,
+    B: Clone + Send + 'static,
 {
     let pools = [
         (
@@ -212,7 +213,7 @@ fn compare<B>(
     for (name, pool) in pools {
         runtime.block_on(pool.load());
         let _guard = runtime.enter();
-        let mut service = PassThrough(AuthRefreshLayer::with_pool(pool).layer(Upstream));
+        let mut service = PassThrough(AuthRefreshLayer::from_pool(pool).layer(Upstream));
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 request,

@@ -117,7 +117,8 @@ mod tests {
             (names.get("ann"), names.get("bob"), names.get("cy")),
             (Some(&1), Some(&2), None)
         );
-        assert!(AccountName::from("ann") < AccountName::from("bob".to_owned()));
+        let (ann, bob) = (AccountName::from("ann"), AccountName::from("bob".to_owned()));
+        assert!(ann < bob);
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub enum ErrorKind {
     NotFound,
     /// Upstream no longer knows the conversation or the message to go on from.
     ConversationLost,
+    /// The account that the conversation belongs to cannot be used now, and another can. The
+    /// conversation is not lost: it can go on when its account is back.
+    AccountUnavailable,
     /// Upstream is still answering another turn of this conversation.
     ConversationBusy,
     /// Too many requests or tokens in a short time; the same account may try again.
@@ -101,7 +104,10 @@ impl ErrorKind {
             }
             Self::Auth => StatusCode::UNAUTHORIZED,
             Self::Permission => StatusCode::FORBIDDEN,
-            Self::ModelNotFound | Self::NotFound | Self::ConversationLost => StatusCode::NOT_FOUND,
+            Self::ModelNotFound
+            | Self::NotFound
+            | Self::ConversationLost
+            | Self::AccountUnavailable => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -250,6 +256,13 @@ impl Error {
     #[must_use]
     pub fn is_conversation_lost(&self) -> bool {
         self.inner.kind == ErrorKind::ConversationLost
+    }
+
+    /// The conversation's account cannot be used now, and another can: replaying the history into
+    /// a new chat may help, and forgetting the old one would be wrong.
+    #[must_use]
+    pub fn is_account_unavailable(&self) -> bool {
+        self.inner.kind == ErrorKind::AccountUnavailable
     }
 
     /// Another turn of the conversation is still running: waiting a few seconds helps.

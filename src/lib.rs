@@ -152,6 +152,8 @@ mod account;
 pub mod auth;
 #[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(any(feature = "auth", feature = "chat"))]
+mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 mod error;
@@ -171,7 +173,11 @@ pub mod sse;
 pub mod tool;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::account::AccountName;
+#[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
+pub use self::credential::CredentialHeaders;
 pub use self::error::{Error, ErrorKind};
 
 /// Any error that can go to another thread, as tower has it.

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt};
@@ -46,12 +45,12 @@ async fn a_day_with_expiring_tokens_and_no_client_sees_an_error() {
         .token_delay(Duration::from_secs(2))
         .build();
     let clock = clock();
-    let client = TokenClient::new(emulator.clone()).with_clock(clock.clone());
+    let client = TokenClient::new(emulator.clone()).clock(clock.clone());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("oauth_creds.json");
     let end = clock() + Duration::from_secs(900);
     let login = Credential::oauth("at-first", Some("rt-first"), Some(end)).unwrap();
-    let file = OAuthFile::new(&path, client).with_clock(clock.clone());
+    let file = OAuthFile::new(&path, client).clock(clock.clone());
     file.save(login).await.unwrap();
     let pool = CredentialPool::builder()
         .clock(clock)
@@ -61,7 +60,7 @@ async fn a_day_with_expiring_tokens_and_no_client_sees_an_error() {
         .unwrap();
     let service = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
-        .layer(AuthRefreshLayer::with_pool(pool.clone()))
+        .layer(AuthRefreshLayer::from_pool(pool.clone()))
         .layer(QwenWebLayer::new())
         .service(emulator.clone());
     for turn in 0..24 * 20 {
@@ -72,7 +71,7 @@ async fn a_day_with_expiring_tokens_and_no_client_sees_an_error() {
         // And an access token is taken back before its time.
         if turn % 97 == 96 {
             let token = pool.credential().await.unwrap();
-            emulator.revoke(token.access_token().expose_secret());
+            emulator.revoke(token.access_token().expose());
         }
         let body = json!({"model": "qwen3-max", "stream": false,
             "messages": [{"role": "user", "content": format!("turn {turn}")}]});
@@ -92,7 +91,7 @@ async fn a_day_with_expiring_tokens_and_no_client_sees_an_error() {
     let text = std::fs::read_to_string(path).unwrap();
     let kept = StoredCredential::parse(&text).unwrap().credential().clone();
     let used = pool.credential().await.unwrap();
-    assert_eq!(kept.access_token().expose_secret(), used.access_token().expose_secret());
+    assert_eq!(kept.access_token().expose(), used.access_token().expose());
     assert_eq!(kept.resource_url(), Some("portal.qwen.ai"));
 }
 
@@ -104,7 +103,7 @@ async fn signing_in_at_the_emulator_works() {
     assert!(login.verification_url().contains(login.user_code()));
     let credential = login.wait().await.unwrap();
     let renewed = client.refresh(&credential).await.unwrap();
-    assert_ne!(renewed.access_token().expose_secret(), credential.access_token().expose_secret());
+    assert_ne!(renewed.access_token().expose(), credential.access_token().expose());
     let spent = client.refresh(&credential).await.expect_err("a refresh token is good once");
     assert!(spent.needs_sign_in());
 }
@@ -138,7 +137,7 @@ async fn a_chat_stays_with_its_account_and_moves_when_that_is_gone() {
         .unwrap();
     let service = ServiceBuilder::new()
         .layer(SessionLayer::new(MemoryStore::default()))
-        .layer(AuthRefreshLayer::with_pool(pool))
+        .layer(AuthRefreshLayer::from_pool(pool))
         .layer(QwenWebLayer::new())
         .service(emulator.clone());
     let mut history = Vec::new();
@@ -172,14 +171,14 @@ async fn an_auth_error_inside_a_200_is_refreshed_and_replayed() {
         .oauth_account(OAuthAccount::new("ann", "rt-first"))
         .build();
     let clock = clock();
-    let client = TokenClient::new(emulator.clone()).with_clock(clock.clone());
+    let client = TokenClient::new(emulator.clone()).clock(clock.clone());
     let dir = tempfile::tempdir().unwrap();
-    let file = OAuthFile::new(dir.path().join("c.json"), client).with_clock(clock.clone());
+    let file = OAuthFile::new(dir.path().join("c.json"), client).clock(clock.clone());
     let end = clock() + Duration::from_secs(9000);
     file.save(Credential::oauth("unknown", Some("rt-first"), Some(end)).unwrap()).await.unwrap();
     let pool = CredentialPool::builder().clock(clock).account("ann", file).build().unwrap();
     let service = ServiceBuilder::new()
-        .layer(AuthRefreshLayer::with_pool(pool.clone()))
+        .layer(AuthRefreshLayer::from_pool(pool.clone()))
         .layer(QwenWebLayer::new())
         .service(emulator.clone());
     let ask = || {
@@ -193,7 +192,7 @@ async fn an_auth_error_inside_a_200_is_refreshed_and_replayed() {
     // Now the login is dead for good.
     emulator.fail_refresh(RefreshFault::InvalidGrant);
     let token = pool.credential().await.unwrap();
-    emulator.revoke(token.access_token().expose_secret());
+    emulator.revoke(token.access_token().expose());
     assert!(ask().await.expect_err("dead").is_auth());
     let asked = emulator.requests().len();
     assert!(ask().await.expect_err("at once").is_auth());

@@ -19,7 +19,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_qwen::auth::{
@@ -62,7 +61,7 @@ impl Endpoint {
                 Ok::<_, Infallible>(Response::new(Full::from(answer.to_string())))
             }
         }))
-        .with_clock(now)
+        .clock(now)
     }
 
     fn asked(&self) -> Vec<String> {
@@ -100,7 +99,7 @@ fn made(dir: &tempfile::TempDir, value: &Value) -> PathBuf {
 }
 
 fn access(credential: &Credential) -> &str {
-    credential.access_token().expose_secret()
+    credential.access_token().expose()
 }
 
 fn names(path: &Path) -> Vec<String> {
@@ -119,7 +118,7 @@ async fn a_refresh_is_on_disk_before_anybody_has_it() {
         let lock = path.with_extension("lock");
         move || assert_eq!(fs::read_to_string(&lock).unwrap().len(), 36, "the lock holds a UUID")
     });
-    let provider = OAuthFile::new(&path, endpoint.client()).with_clock(now);
+    let provider = OAuthFile::new(&path, endpoint.client()).clock(now);
     let old = provider.load().await.unwrap();
     let renewal = provider.refresh(old).await.unwrap();
     assert!(!renewal.adopted);
@@ -137,7 +136,7 @@ async fn what_another_process_refreshed_is_adopted() {
     let dir = tempfile::tempdir().unwrap();
     let path = made(&dir, &login("at-0", "rt-0", -10));
     let endpoint = Endpoint::new(|| ());
-    let provider = OAuthFile::new(&path, endpoint.client()).with_clock(now);
+    let provider = OAuthFile::new(&path, endpoint.client()).clock(now);
     let old = provider.load().await.unwrap();
     write(&path, &login("other-at", "other-rt", 3600));
     let renewal = provider.refresh(old.clone()).await.unwrap();
@@ -155,7 +154,7 @@ async fn what_another_process_refreshed_is_adopted() {
 async fn a_changed_file_is_seen_and_an_unchanged_one_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = made(&dir, &login("at-0", "rt-0", 3600));
-    let provider = OAuthFile::new(&path, Endpoint::new(|| ()).client()).with_clock(now);
+    let provider = OAuthFile::new(&path, Endpoint::new(|| ()).client()).clock(now);
     let first = provider.load().await.unwrap();
     assert!(provider.reload(first.clone()).await.unwrap().is_none());
     write(&path, &login("at-9", "rt-9", 3600));
@@ -175,7 +174,7 @@ async fn a_file_that_is_gone_does_not_end_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let path = made(&dir, &login("at-0", "rt-0", -10));
     let endpoint = Endpoint::new(|| ());
-    let provider = OAuthFile::new(&path, endpoint.client()).with_clock(now);
+    let provider = OAuthFile::new(&path, endpoint.client()).clock(now);
     let old = provider.load().await.unwrap();
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
     assert!(provider.reload(old.clone()).await.unwrap().is_none());
@@ -195,7 +194,7 @@ async fn who_signs_in_during_a_refresh_is_not_overwritten() {
         // A program that does not know of the lock.
         move || write(&path, &login("signed-in", "signed-in-rt", 99_999))
     });
-    let provider = OAuthFile::new(&path, endpoint.client()).with_clock(now);
+    let provider = OAuthFile::new(&path, endpoint.client()).clock(now);
     let old = provider.load().await.unwrap();
     let renewal = provider.refresh(old).await.unwrap();
     assert_eq!(access(&renewal.credential), "signed-in");
@@ -218,7 +217,7 @@ async fn a_login_that_cannot_be_written_is_used_and_written_later() {
             }
         }
     });
-    let provider = OAuthFile::new(&path, endpoint.client()).with_clock(now);
+    let provider = OAuthFile::new(&path, endpoint.client()).clock(now);
     let old = provider.load().await.unwrap();
     let renewal = provider.refresh(old).await.unwrap();
     assert_eq!(access(&renewal.credential), "at-1", "granted, and used");
@@ -248,7 +247,7 @@ async fn behind_a_link_the_file_itself_is_replaced() {
     let path = made(&dir, &login("at-0", "rt-0", -10));
     let link = dir.path().join("link.json");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let provider = OAuthFile::new(&link, Endpoint::new(|| ()).client()).with_clock(now);
+    let provider = OAuthFile::new(&link, Endpoint::new(|| ()).client()).clock(now);
     let old = provider.load().await.unwrap();
     provider.refresh(old).await.unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
@@ -259,7 +258,7 @@ async fn behind_a_link_the_file_itself_is_replaced() {
 async fn signing_in_makes_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir);
-    let provider = OAuthFile::new(&path, Endpoint::new(|| ()).client()).with_clock(now);
+    let provider = OAuthFile::new(&path, Endpoint::new(|| ()).client()).clock(now);
     let error = provider.load().await.expect_err("nobody has signed in");
     assert_eq!(error.kind(), RefreshErrorKind::Missing);
     let end = now() + Duration::from_secs(3600);

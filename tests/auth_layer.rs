@@ -15,14 +15,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    AccountName, Error, ErrorKind,
     auth::{
         AccountStatus, AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
-        RefreshError, RefreshErrorKind, Renewal, StaticCredential,
+        RefreshError, RefreshErrorKind, Renewal, StaticCredential, policy_fn,
     },
     chat::{ChatRequest, Conversation, Message, Role},
 };
@@ -205,7 +205,7 @@ async fn wait(seconds: u64) {
 async fn a_thousand_requests_with_an_expired_token_share_one_refresh() {
     let login = Login { lifetime: Duration::from_secs(100), ..Login::new("a") };
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login))
+    let service = AuthRefreshLayer::from_pool(pool(&login))
         .layer(upstream(&seen, |token| status(if token == "a-0" { 401 } else { 200 })));
     send(&service).await.expect("loaded and refused and refreshed");
     assert_eq!((login.refreshes(), seen.count()), (1, 2));
@@ -227,7 +227,7 @@ async fn a_thousand_requests_with_an_expired_token_share_one_refresh() {
 async fn a_thousand_refused_requests_share_one_refresh() {
     let login = Login::new("a");
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, |token| {
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, |token| {
         if token == "a-0" {
             Err(Error::new(ErrorKind::Auth, "in the envelope"))
         } else {
@@ -271,7 +271,7 @@ async fn a_request_that_comes_late_with_an_old_token_only_retries() {
             }
         })
     };
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(inner);
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(inner);
     let late = tokio::spawn({
         let service = service.clone();
         async move { send(&service).await }
@@ -287,7 +287,7 @@ async fn a_refresh_outlives_the_caller_that_began_it() {
     let login = Login { takes: Duration::from_secs(10), ..Login::new("a") };
     let seen = Seen::default();
     let pool = pool(&login);
-    let service = AuthRefreshLayer::with_pool(pool.clone())
+    let service = AuthRefreshLayer::from_pool(pool.clone())
         .layer(upstream(&seen, |token| status(if token == "a-0" { 401 } else { 200 })));
     let begun = tokio::time::timeout(Duration::from_secs(5), send(&service)).await;
     assert!(begun.is_err(), "dropped while its refresh is under way");
@@ -306,7 +306,7 @@ async fn a_rejected_refresh_token_is_final_until_somebody_signs_in() {
     login.fail(&[RefreshErrorKind::Rejected]);
     let seen = Seen::default();
     let pool = pool(&login);
-    let service = AuthRefreshLayer::with_pool(pool.clone())
+    let service = AuthRefreshLayer::from_pool(pool.clone())
         .layer(upstream(&seen, |token| status(if token == "a-0" { 401 } else { 200 })));
     let error = send(&service).await.expect_err("rejected");
     assert!(error.is_auth());
@@ -330,7 +330,7 @@ async fn a_rejected_refresh_token_is_final_until_somebody_signs_in() {
 async fn a_rejected_refresh_does_not_end_an_access_token_that_is_good() {
     let login = Login { lifetime: Duration::from_secs(1000), ..Login::new("a") };
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
     send(&service).await.expect("loaded");
     login.fail(&[RefreshErrorKind::Rejected]);
     // Inside the margin a refresh is due, fails for good, and the token still lives.
@@ -345,7 +345,7 @@ async fn a_rejected_refresh_does_not_end_an_access_token_that_is_good() {
 async fn passing_failures_back_off() {
     let login = Login { lifetime: Duration::from_secs(100), ..Login::new("a") };
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
     send(&service).await.expect("loaded");
     login.fail(&[RefreshErrorKind::Network; 1000]);
     wait(200).await;
@@ -377,7 +377,7 @@ async fn passing_failures_back_off() {
 async fn a_token_is_used_while_it_lives_though_its_refresh_fails() {
     let login = Login { lifetime: Duration::from_secs(100), ..Login::new("a") };
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, |_| status(200)));
     send(&service).await.expect("loaded");
     login.fail(&[RefreshErrorKind::Network; 5]);
     wait(75).await;
@@ -389,7 +389,7 @@ async fn a_token_is_used_while_it_lives_though_its_refresh_fails() {
 async fn a_storm_of_timeouts_brings_one_refresh_a_natural_generation() {
     let login = Login { lifetime: Duration::from_secs(10_000), ..Login::new("a") };
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, |_| status(504)));
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, |_| status(504)));
     for _ in 0..100 {
         assert_eq!(send(&service).await.expect("passed on"), StatusCode::GATEWAY_TIMEOUT);
         wait(1).await;
@@ -410,7 +410,7 @@ async fn a_timeout_is_retried_though_its_refresh_fails() {
     login.fail(&[RefreshErrorKind::Network]);
     let seen = Seen::default();
     let count = Arc::new(AtomicU32::new(0));
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, move |_| {
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, move |_| {
         status(if count.fetch_add(1, Ordering::SeqCst) == 0 { 504 } else { 200 })
     }));
     assert_eq!(send(&service).await.expect("retried"), StatusCode::OK);
@@ -422,7 +422,7 @@ async fn an_account_whose_fresh_tokens_are_refused_is_not_refreshed_in_a_loop() 
     let login = Login::new("a");
     let seen = Seen::default();
     let pool = pool(&login);
-    let service = AuthRefreshLayer::with_pool(pool.clone()).layer(upstream(&seen, |_| status(401)));
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(upstream(&seen, |_| status(401)));
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(59) {
         assert_eq!(send(&service).await.expect("passed on"), StatusCode::UNAUTHORIZED);
@@ -448,7 +448,7 @@ async fn a_challenge_neither_refreshes_nor_rotates_nor_repeats() {
     let seen = Seen::default();
     let challenged = Arc::new(AtomicU32::new(2));
     let left = Arc::clone(&challenged);
-    let service = AuthRefreshLayer::with_pool(pool_of(&[&first, &second])).layer(upstream(
+    let service = AuthRefreshLayer::from_pool(pool_of(&[&first, &second])).layer(upstream(
         &seen,
         move |_| {
             if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
@@ -479,7 +479,7 @@ async fn quota_rotates_at_once_and_cools_the_account() {
     let (first, second) = (Login::new("a"), Login::new("b"));
     let seen = Seen::default();
     let pool = pool_of(&[&first, &second]);
-    let service = AuthRefreshLayer::with_pool(pool.clone()).layer(upstream(&seen, |token| {
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(upstream(&seen, |token| {
         if token.starts_with('a') {
             return Err(
                 Error::new(ErrorKind::Quota, "used up").with_retry_after(Duration::from_secs(7200))
@@ -511,7 +511,7 @@ async fn without_any_account_left_the_client_hears_when_to_come_again() {
         Err(Error::new(ErrorKind::Quota, "used up").with_retry_after(wait))
     };
     let service =
-        AuthRefreshLayer::with_pool(pool_of(&[&first, &second])).layer(upstream(&seen, quota));
+        AuthRefreshLayer::from_pool(pool_of(&[&first, &second])).layer(upstream(&seen, quota));
     assert!(send(&service).await.expect_err("both").is_quota());
     assert_eq!(seen.count(), 2);
     let error = send(&service).await.expect_err("at once");
@@ -519,7 +519,7 @@ async fn without_any_account_left_the_client_hears_when_to_come_again() {
     assert_eq!(error.retry_after().unwrap().as_secs().div_ceil(60), 60, "the sooner of the two");
     assert_eq!(seen.count(), 2, "nothing is sent to accounts that cool down");
 
-    let alone = AuthRefreshLayer::with_pool(pool(&Login::new("a"))).layer(upstream(&seen, quota));
+    let alone = AuthRefreshLayer::from_pool(pool(&Login::new("a"))).layer(upstream(&seen, quota));
     assert!(send(&alone).await.expect_err("passed on").is_quota());
     assert!(send(&alone).await.expect_err("at once").is_quota());
     assert_eq!(seen.count(), 3);
@@ -530,7 +530,7 @@ async fn quota_without_a_time_doubles_up_to_midnight_in_china() {
     let login = Login { lifetime: Duration::from_secs(1 << 30), ..Login::new("a") };
     let seen = Seen::default();
     let pool = pool(&login);
-    let service = AuthRefreshLayer::with_pool(pool.clone())
+    let service = AuthRefreshLayer::from_pool(pool.clone())
         .layer(upstream(&seen, |_| Err(Error::new(ErrorKind::Quota, "used up"))));
     let mut spans = Vec::new();
     let mut day = 0;
@@ -552,7 +552,7 @@ async fn a_dead_account_is_left_out_and_the_request_goes_to_another() {
     let (first, second) = (Login::new("a"), Login::new("b"));
     first.fail(&[RefreshErrorKind::Rejected]);
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool_of(&[&first, &second]))
+    let service = AuthRefreshLayer::from_pool(pool_of(&[&first, &second]))
         .layer(upstream(&seen, |token| status(if token == "a-0" { 403 } else { 200 })));
     for _ in 0..6 {
         assert_eq!(send(&service).await.expect("rotated"), StatusCode::OK);
@@ -578,7 +578,7 @@ async fn static_keys_rotate_without_a_refresh_and_a_lone_one_is_passed_on() {
         .prefer("bad")
         .build()
         .unwrap();
-    let service = AuthRefreshLayer::with_pool(pool).layer(upstream(&seen, answer));
+    let service = AuthRefreshLayer::from_pool(pool).layer(upstream(&seen, answer));
     for _ in 0..3 {
         assert_eq!(send(&service).await.expect("rotated"), StatusCode::OK);
     }
@@ -604,7 +604,7 @@ async fn nothing_of_one_account_is_sent_with_another() {
         .account("key", StaticCredential::new(Credential::api_key("key").unwrap()))
         .build()
         .unwrap();
-    let service = AuthRefreshLayer::with_pool(pool)
+    let service = AuthRefreshLayer::from_pool(pool)
         .layer(upstream(&seen, |token| status(if token == "key" { 200 } else { 401 })));
     assert_eq!(send(&service).await.expect("rotated"), StatusCode::OK);
     let seen = seen.0.lock().unwrap();
@@ -620,7 +620,7 @@ async fn accounts_take_turns_and_one_can_be_preferred() {
     let [a, b, c] = &logins;
     let seen = Seen::default();
     let pool = pool_of(&[a, b, c]);
-    let service = AuthRefreshLayer::with_pool(pool.clone()).layer(upstream(&seen, |_| status(200)));
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(upstream(&seen, |_| status(200)));
     for _ in 0..9 {
         send(&service).await.expect("fine");
     }
@@ -636,7 +636,7 @@ async fn accounts_take_turns_and_one_can_be_preferred() {
         .build()
         .unwrap();
     let limited = Arc::new(AtomicU32::new(1));
-    let service = AuthRefreshLayer::with_pool(pool).layer(upstream(&seen, move |token| {
+    let service = AuthRefreshLayer::from_pool(pool).layer(upstream(&seen, move |token| {
         let hit = token == "b-0"
             && limited
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
@@ -655,10 +655,13 @@ async fn a_conversation_stays_with_its_account() {
     let (first, second) = (Login::new("a"), Login::new("b"));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
-    let service = AuthRefreshLayer::with_pool(pool_of(&[&first, &second])).layer(service_fn(
+    let service = AuthRefreshLayer::from_pool(pool_of(&[&first, &second])).layer(service_fn(
         move |request: Request<ChatRequest>| {
-            let token = request.headers()["authorization"].to_str().unwrap().to_owned();
+            assert!(request.headers().is_empty(), "the envelope is left alone");
             let body = request.body();
+            let mut headers = HeaderMap::new();
+            body.credential.as_ref().unwrap().apply(&mut headers);
+            let token = headers["authorization"].to_str().unwrap().to_owned();
             let named = body.account.as_ref().unwrap().to_string();
             let bound = body.conversation.as_ref().and_then(|to| to.account.clone());
             log.lock().unwrap().push((token.clone(), named, bound.map(|name| name.to_string())));
@@ -685,13 +688,133 @@ async fn a_conversation_stays_with_its_account() {
     }
     // Its account has nothing left: a new chat may be another's.
     let error = ask(Some("b")).await.expect_err("out of quota");
-    assert!(error.is_conversation_lost());
-    assert_eq!(error.code(), Some("account_unavailable"));
+    assert!(error.is_account_unavailable() && !error.is_conversation_lost());
+    assert_eq!((error.status(), error.code()), (StatusCode::NOT_FOUND, None));
     // Now it is known without asking.
-    assert!(ask(Some("b")).await.expect_err("cools down").is_conversation_lost());
+    assert!(ask(Some("b")).await.expect_err("cools down").is_account_unavailable());
     assert_eq!(asked.lock().unwrap().len(), 4);
     ask(None).await.expect("the account that is left");
-    assert!(ask(Some("gone")).await.expect_err("no such account").is_conversation_lost());
+    assert!(ask(Some("gone")).await.expect_err("no such account").is_account_unavailable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_that_goes_to_another_account_has_nothing_of_the_first() {
+    let web = Credential::web("session").and_then(|web| web.with_cookies("cna=1")).unwrap();
+    let pool = CredentialPool::builder()
+        .account("web", StaticCredential::new(web))
+        .account("key", StaticCredential::new(Credential::api_key("key").unwrap()))
+        .prefer("web")
+        .build()
+        .unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let service = AuthRefreshLayer::from_pool(pool).layer(service_fn(
+        move |request: Request<ChatRequest>| {
+            let (head, chat) = request.into_parts();
+            let mut headers = HeaderMap::new();
+            chat.credential.unwrap().apply(&mut headers);
+            let names: Vec<_> = headers.keys().map(|name| name.to_string()).collect();
+            let account = chat.account.unwrap();
+            log.lock().unwrap().push((account.clone(), names, head.headers));
+            let refuse = account == "web";
+            async move { status(if refuse { 401 } else { 200 }) }
+        },
+    ));
+    let chat = ChatRequest::new("m", vec![Message::new(Role::User, "x")]);
+    let request = Request::builder().header("authorization", "Bearer envelope").body(chat).unwrap();
+    assert_eq!(service.oneshot(request).await.expect("rotated").status(), StatusCode::OK);
+    let seen = seen.lock().unwrap();
+    let names = |at: usize| seen[at].1.iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((&seen[0].0, names(0)), (&"web".into(), vec!["authorization", "cookie"]));
+    assert_eq!((&seen[1].0, names(1)), (&"key".into(), vec!["authorization"]));
+    for (_, _, envelope) in &*seen {
+        assert_eq!(envelope.len(), 1);
+        assert_eq!(envelope["authorization"], "Bearer envelope");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_ones_own_says_which_account_it_wants() {
+    #[derive(Clone)]
+    struct Job(Option<AccountName>);
+
+    let (first, second) = (Login::new("a"), Login::new("b"));
+    let seen = Seen::default();
+    let log = seen.clone();
+    let service = AuthRefreshLayer::from_pool(pool_of(&[&first, &second]))
+        .policy(policy_fn(|request: &Request<Job>| request.body().0.as_ref()))
+        .layer(service_fn(move |request: Request<Job>| {
+            log.0.lock().unwrap().push(request.headers().clone());
+            // The first credential of "b" is refused.
+            let refuse = request.headers()["authorization"] == "Bearer b-0";
+            async move { status(if refuse { 401 } else { 200 }) }
+        }));
+    let send = async |account: Option<&str>| {
+        let request = Request::new(Job(account.map(AccountName::from)));
+        service.clone().oneshot(request).await.map(|response| response.status())
+    };
+    for account in [Some("b"), Some("b"), Some("a"), Some("a"), None, None] {
+        assert_eq!(send(account).await.expect("its account"), StatusCode::OK);
+    }
+    assert_eq!(seen.tokens()[..5], ["b-0", "b-1", "b-1", "a-0", "a-0"]);
+    assert_ne!(seen.tokens()[5], seen.tokens()[6], "those that want none take turns");
+    assert!(send(Some("gone")).await.expect_err("no such account").is_account_unavailable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pause_after_a_challenge_is_shared_by_all_layers_over_a_pool() {
+    #[derive(Clone)]
+    struct Same;
+    impl<B, E: 'static> tower_qwen::auth::Classify<B, E> for Same {
+        fn classify(&self, result: Result<&Response<B>, &E>) -> tower_qwen::auth::Outcome {
+            tower_qwen::auth::DefaultClassify.classify(result)
+        }
+    }
+
+    let key = || StaticCredential::new(Credential::api_key("k").unwrap());
+    let pool = CredentialPool::builder()
+        .account("a", key())
+        .challenge_pause(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    let seen = Seen::default();
+    let hostile = Arc::new(AtomicU32::new(1));
+    let answer = {
+        let hostile = Arc::clone(&hostile);
+        move |_: &str| match hostile.load(Ordering::SeqCst) {
+            0 => status(200),
+            _ => Err(Error::new(ErrorKind::Challenge, "a slider")),
+        }
+    };
+    let layer = AuthRefreshLayer::from_pool(pool.clone());
+    let first = layer.layer(upstream(&seen, answer.clone()));
+    let second = layer.clone().classify(Same).layer(upstream(&seen, answer.clone()));
+    let third = AuthRefreshLayer::from_pool(pool).layer(upstream(&seen, answer.clone()));
+    let apart = AuthRefreshLayer::new(key()).layer(upstream(&seen, answer));
+    assert!(send(&first).await.expect_err("challenged").is_challenge());
+    assert_eq!(seen.count(), 1);
+    for _ in 0..2 {
+        assert!(send(&first).await.expect_err("paused").is_challenge());
+        assert!(send(&second).await.expect_err("paused").is_challenge());
+        assert!(send(&third).await.expect_err("paused").is_challenge());
+    }
+    assert_eq!(seen.count(), 1, "nobody asks during the pause");
+    assert!(send(&apart).await.expect_err("asked").is_challenge());
+    assert_eq!(seen.count(), 2, "another pool has a pause of its own");
+    wait(10).await;
+    hostile.store(0, Ordering::SeqCst);
+    // Good news through one ends it for all.
+    assert_eq!(send(&second).await.expect("over"), StatusCode::OK);
+    assert_eq!(send(&first).await.expect("over"), StatusCode::OK);
+}
+
+#[test]
+fn a_service_gives_its_inner_one() {
+    let key = StaticCredential::new(Credential::api_key("k").unwrap());
+    let mut service = AuthRefreshLayer::new(key).layer(7_u8);
+    *service.get_mut() += 1;
+    assert_eq!((*service.get_ref(), service.pool().accounts().len()), (8, 1));
+    assert_eq!(service.into_inner(), 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -709,7 +832,7 @@ async fn a_refresh_ahead_keeps_nobody_waiting() {
         .refresh_ahead(Duration::from_secs(100))
         .build()
         .unwrap();
-    let service = AuthRefreshLayer::with_pool(pool.clone()).layer(upstream(&seen, |_| status(200)));
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(upstream(&seen, |_| status(200)));
     send(&service).await.expect("loaded");
     for _ in 0..3600 {
         let started = Instant::now();
@@ -725,7 +848,7 @@ async fn a_day_goes_by_and_no_client_sees_an_error() {
     let login = Login { lifetime: Duration::from_secs(900), ..Login::new("a") };
     let seen = Seen::default();
     let newest = login.clone();
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(upstream(&seen, move |token| {
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(upstream(&seen, move |token| {
         let serial = newest.inner.serial.load(Ordering::SeqCst);
         status(if token == format!("a-{serial}") { 200 } else { 401 })
     }));
@@ -745,7 +868,7 @@ async fn a_provider_that_panics_leaves_nobody_waiting() {
     let login = Login::new("a");
     login.inner.panics.store(1, Ordering::SeqCst);
     let seen = Seen::default();
-    let service = AuthRefreshLayer::with_pool(pool(&login))
+    let service = AuthRefreshLayer::from_pool(pool(&login))
         .layer(upstream(&seen, |token| status(if token == "a-0" { 401 } else { 200 })));
     let error = send(&service).await.expect_err("the refresh ended");
     assert_eq!(error.kind(), ErrorKind::Upstream);
@@ -758,11 +881,11 @@ async fn the_replay_waits_until_the_upstream_is_ready() {
     let key = StaticCredential::new(Credential::api_key("k").unwrap());
     let layer = AuthRefreshLayer::new(key);
     let (mut service, mut handle) =
-        tower_test::mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
+        tower_test::mock::spawn_layer::<Request<Empty<Bytes>>, Response<()>, _>(layer);
     handle.allow(1);
     tokio_test::assert_ready_ok!(service.poll_ready());
     // The first load is a task of its own, so the first answer comes by the slow way.
-    let mut answer = tokio_test::task::spawn(service.call(Request::new(())));
+    let mut answer = tokio_test::task::spawn(service.call(Request::new(Empty::new())));
     let first = loop {
         assert!(answer.poll().is_pending());
         match tokio::time::timeout(Duration::from_millis(1), handle.next_request()).await {
@@ -794,7 +917,7 @@ async fn it_stands_over_any_http_service() {
         let response = Response::builder().header("x-actual-status-code", answer);
         Ok::<_, BoxError>(response.body("body")?)
     });
-    let service = AuthRefreshLayer::with_pool(pool(&login)).layer(inner);
+    let service = AuthRefreshLayer::from_pool(pool(&login)).layer(inner);
     let response = service.oneshot(Request::new(Full::default())).await.expect("refreshed");
     assert_eq!(response.headers()["x-actual-status-code"], "200");
     assert_eq!(login.refreshes(), 1);
@@ -803,9 +926,9 @@ async fn it_stands_over_any_http_service() {
 #[test]
 fn without_a_runtime_there_is_an_error_and_no_panic() {
     let layer = AuthRefreshLayer::new(StaticCredential::new(Credential::api_key("k").unwrap()));
-    let mut service =
-        layer.layer(service_fn(|_: Request<()>| async { Ok::<_, Error>(Response::new(())) }));
-    let mut answer = tokio_test::task::spawn(service.call(Request::new(())));
+    let mut service = layer
+        .layer(service_fn(|_: Request<Empty<Bytes>>| async { Ok::<_, Error>(Response::new(())) }));
+    let mut answer = tokio_test::task::spawn(service.call(Request::new(Empty::new())));
     let error = tokio_test::assert_ready_err!(answer.poll());
     assert_eq!(error.kind(), ErrorKind::Upstream);
 }

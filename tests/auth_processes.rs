@@ -57,8 +57,8 @@ fn child() {
             Ok::<Response<hyper::body::Incoming>, tower::BoxError>(response)
         });
         let client = TokenClient::new(http)
-            .with_token_url(format!("http://{address}/{id}/token").parse().unwrap());
-        let file = OAuthFile::new(path, client).with_stale_lock_after(STALE_AFTER);
+            .token_url(format!("http://{address}/{id}/token").parse().unwrap());
+        let file = OAuthFile::new(path, client).stale_lock_after(STALE_AFTER);
         let pool = CredentialPool::new("default", file);
         loop {
             // What goes wrong is for the endpoint to see: a spent token, or none at all.

@@ -48,7 +48,8 @@ enum Reply {
     /// Refuses.
     Error(ErrorKind),
     /// The account of the chat cannot be used, says a layer before upstream.
-    AccountUnavailable,
+    /// With the upstream's own code.
+    Coded(ErrorKind, &'static str),
 }
 
 /// An upstream that notes what it was sent. Without orders it answers with `ok`, in the chat that
@@ -134,9 +135,8 @@ impl Service<Request<ChatRequest>> for Upstream {
             Some(Reply::Error(kind)) => {
                 return std::future::ready(Err(Error::new(kind, "as ordered")));
             }
-            Some(Reply::AccountUnavailable) => {
-                let error = Error::new(ErrorKind::ConversationLost, "as ordered");
-                return std::future::ready(Err(error.with_code("account_unavailable")));
+            Some(Reply::Coded(kind, code)) => {
+                return std::future::ready(Err(Error::new(kind, "as ordered").with_code(code)));
             }
         };
         std::future::ready(Ok(Response::new(body)))
@@ -422,17 +422,35 @@ async fn a_chat_whose_account_cannot_be_used_now_is_not_forgotten() {
     let (stack, upstream) = default_stack();
     texts(&stack, &["one"]).await;
     // Nobody is kept waiting for the account.
-    upstream.order(Reply::AccountUnavailable);
+    upstream.order(Reply::Error(ErrorKind::AccountUnavailable));
     texts(&stack, &["one", "ok", "two"]).await;
     assert_sent(&upstream, None, None, &["one", "ok", "two"]);
     texts(&stack, &["one", "ok", "2"]).await;
     assert_sent(&upstream, Some("c1"), Some("a1"), &["2"]);
     // Who named the chat finds it as it was, and not empty.
-    upstream.order(Reply::AccountUnavailable);
+    upstream.order(Reply::Error(ErrorKind::AccountUnavailable));
     let error = begin(&stack, own("c1", &["three"])).await.expect_err("not now");
-    assert_eq!(error.code(), Some("account_unavailable"));
+    assert!(error.is_account_unavailable());
     ask(&stack, own("c1", &["three"])).await;
     assert_sent(&upstream, Some("c1"), Some("a4"), &["three"]);
+}
+
+#[tokio::test]
+async fn an_upstreams_own_word_for_its_error_decides_nothing() {
+    // A chat that is lost is forgotten, whatever word the upstream has for it.
+    let (stack, upstream) = default_stack();
+    texts(&stack, &["one"]).await;
+    upstream.order(Reply::Coded(ErrorKind::ConversationLost, "account_unavailable"));
+    texts(&stack, &["one", "ok", "two"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "two"]);
+    texts(&stack, &["one", "ok", "2"]).await;
+    assert_sent(&upstream, None, None, &["one", "ok", "2"]);
+    // And any other error is passed on.
+    upstream.order(Reply::Coded(ErrorKind::Upstream, "account_unavailable"));
+    let before = upstream.count();
+    let error = begin(&stack, history(&["one", "ok", "two", "ok", "three"])).await;
+    assert_eq!(error.expect_err("passed on").kind(), ErrorKind::Upstream);
+    assert_eq!(upstream.count(), before + 1);
 }
 
 #[tokio::test]

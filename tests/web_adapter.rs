@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
-    Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind,
     chat::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Content, Conversation, Destination,
         FinishReason, Message, Part, PartKind, Role,
@@ -53,9 +53,14 @@ fn transcript() -> String {
     [CREATED, &delta("Hel"), &delta("lo ünd 🌌"), FINISHED].concat()
 }
 
+/// What somebody outside puts into the extensions of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct TraceContext(u64);
+
 /// What upstream got.
 #[derive(Clone, Debug)]
 struct Got {
+    trace: Option<TraceContext>,
     method: http::Method,
     target: String,
     headers: http::HeaderMap,
@@ -108,6 +113,7 @@ impl Service<Request<Full<Bytes>>> for Upstream {
         let body = body.collect().now_or_never().unwrap().unwrap().to_bytes();
         let path = head.uri.path().to_owned();
         self.got.lock().unwrap().push(Got {
+            trace: head.extensions.get().copied(),
             method: head.method,
             target: head.uri.to_string(),
             headers: head.headers,
@@ -273,7 +279,7 @@ async fn a_refused_chat_is_the_error_of_the_turn() {
 }
 
 #[tokio::test]
-async fn only_credentials_and_the_request_id_go_upstream() {
+async fn only_what_is_listed_goes_upstream() {
     let upstream = Upstream::streaming(transcript());
     let request = Request::builder()
         .header("authorization", "Bearer demo")
@@ -281,6 +287,8 @@ async fn only_credentials_and_the_request_id_go_upstream() {
         .header("bx-umidtoken", "demo")
         .header("user-agent", "demo/1")
         .header("x-request-id", "id-1")
+        .header("traceparent", "00-1-2-01")
+        .header("tracestate", "a=b")
         .header("x-api-key", "secret")
         .header("accept-encoding", "br")
         .body(hello())
@@ -298,11 +306,54 @@ async fn only_credentials_and_the_request_id_go_upstream() {
                 "bx-umidtoken",
                 "content-type",
                 "cookie",
-                "user-agent",
+                "traceparent",
+                "tracestate",
                 "x-request-id"
             ]
         );
         assert!(got.headers["cookie"].is_sensitive());
+    }
+}
+
+#[tokio::test]
+async fn the_credential_and_the_extensions_go_with_every_call() {
+    let first = [CREATED, &delta("Hel")].concat();
+    let upstream = Upstream::new(move || {
+        let begun = stream::iter([Ok(Bytes::from(first.clone()))]);
+        event_stream(frames(begun.chain(stream::pending())))
+    });
+    let header = |value| http::HeaderValue::from_static(value);
+    let mut chat = hello();
+    chat.credential = Some(CredentialHeaders::new([
+        (http::header::COOKIE, header("token=own")),
+        (http::header::USER_AGENT, header("browser/1")),
+    ]));
+    let mut request = Request::builder()
+        .header("authorization", "Bearer envelope")
+        .header("cookie", "token=envelope")
+        .header("user-agent", "client/1")
+        .extension(TraceContext(7))
+        .body(chat)
+        .unwrap();
+    request.extensions_mut().insert("another");
+    let service = QwenWebLayer::new().layer(upstream.clone());
+    // Dropped before its end, so that upstream is told to stop.
+    let mut answer = service.oneshot(request).await.unwrap().into_body();
+    assert!(answer.next().await.is_some());
+    drop(answer);
+    tokio::task::yield_now().await;
+    let got = upstream.got();
+    let targets: Vec<_> =
+        got.iter().map(|got| got.target.split('?').next().unwrap().to_owned()).collect();
+    assert_eq!(
+        targets,
+        ["/api/v2/chats/new", "/api/v2/chat/completions", "/api/v2/chat/completions/stop"]
+    );
+    for got in got {
+        assert_eq!(got.headers["cookie"], "token=own", "{}", got.target);
+        assert_eq!(got.headers["user-agent"], "browser/1", "{}", got.target);
+        assert_eq!(got.headers["authorization"], "Bearer envelope", "what it does not name stays");
+        assert_eq!(got.trace, Some(TraceContext(7)), "{}", got.target);
     }
 }
 

@@ -12,15 +12,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use tower::{Service, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
-    qwen::{
-        Anonymous,
-        models::{self, Model},
-    },
+    CredentialHeaders, Error, ErrorKind,
+    qwen::models::{self, Model},
 };
 
 const CATALOGUE: &str = r#"{"data": [
@@ -34,32 +31,31 @@ type Answer = Response<Full<Bytes>>;
 type Answered = Ready<Result<Answer, Infallible>>;
 type Calls = Arc<Mutex<Vec<(HeaderMap, bool)>>>;
 
-/// An upstream that gives the answers in turn, and the requests that it got.
+type Answers = Arc<Mutex<std::vec::IntoIter<&'static str>>>;
+
+/// A way to an upstream that gives `answers` in turn and notes the requests that it got, and
+/// whether this is the way without a credential.
 fn upstream(
-    answers: &[&'static str],
-) -> (
-    impl Service<Request<Full<Bytes>>, Response = Answer, Error = Infallible, Future = Answered>,
-    Calls,
-) {
-    let calls = Calls::default();
-    let noted = Arc::clone(&calls);
-    let mut answers = Vec::from(answers).into_iter();
-    let service = service_fn(move |request: Request<Full<Bytes>>| {
+    answers: &Answers,
+    calls: &Calls,
+    anonymous: bool,
+) -> impl Service<Request<Full<Bytes>>, Response = Answer, Error = Infallible, Future = Answered> {
+    let (answers, calls) = (Arc::clone(answers), Arc::clone(calls));
+    service_fn(move |request: Request<Full<Bytes>>| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/api/models"));
-        let anonymous = request.extensions().get::<Anonymous>().is_some();
-        noted.lock().unwrap().push((request.headers().clone(), anonymous));
-        ready(Ok(Response::new(answers.next().expect("one call more than answers").into())))
-    });
-    (service, calls)
+        calls.lock().unwrap().push((request.headers().clone(), anonymous));
+        let answer = answers.lock().unwrap().next().expect("one call more than answers");
+        ready(Ok(Response::new(answer.into())))
+    })
 }
 
 async fn list(answers: &[&'static str]) -> (Result<Vec<Model>, Error>, Calls) {
     traced::on();
-    let (service, calls) = upstream(answers);
-    let mut headers = HeaderMap::new();
-    headers.insert("cookie", "token=demo".parse().unwrap());
-    headers.insert("x-api-key", "secret".parse().unwrap());
-    (models::list_web(service, &headers).await, calls)
+    let (answers, calls) = (Arc::new(Mutex::new(Vec::from(answers).into_iter())), Calls::default());
+    let [own, anonymous] = [false, true].map(|anonymous| upstream(&answers, &calls, anonymous));
+    let cookie = HeaderValue::from_static("token=demo");
+    let credential = CredentialHeaders::new([(header::COOKIE, cookie)]);
+    (models::list_web(own, anonymous, Some(&credential)).await, calls)
 }
 
 #[tokio::test]
@@ -78,7 +74,7 @@ async fn the_catalogue_is_read() {
     let calls = calls.lock().unwrap();
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].0["cookie"], "token=demo");
-    assert!(!calls[0].0.contains_key("x-api-key") && !calls[0].1);
+    assert!(!calls[0].1);
 }
 
 #[tokio::test]
@@ -92,7 +88,7 @@ async fn a_refused_credential_is_left_out() {
     let (models, calls) = list(&[UNAUTHORIZED, CATALOGUE]).await;
     assert_eq!(models.unwrap().len(), 2);
     let calls = calls.lock().unwrap();
-    assert!(calls[1].1, "QwenUpstream leaves its own out too");
+    assert!(calls[1].1, "by the way that puts none on");
     assert!(!calls[1].0.contains_key("cookie"));
 }
 

@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_qwen::{
     Error, ErrorKind,
-    qwen::{Anonymous, QwenUpstream, client::QwenUpstreamBuilder},
+    qwen::{QwenUpstream, client::QwenUpstreamBuilder},
 };
 
 type ServerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -231,13 +231,36 @@ async fn headers_of_the_request_win() {
     upstream.clone().oneshot(request("bx-ua")).await.unwrap();
     assert_eq!(server.headers()["bx-ua"], "own");
     assert_eq!(server.headers()["authorization"], "Bearer configured");
+}
 
-    let mut anonymous = get("/");
-    anonymous.extensions_mut().insert(Anonymous);
-    upstream.oneshot(anonymous).await.unwrap();
+#[tokio::test]
+async fn an_anonymous_client_leaves_the_configured_credential_out() {
+    let server = Server::start(ok).await;
+    let upstream = server
+        .web()
+        .token("configured")
+        .cookies("cna=configured")
+        .header("bx-ua", "configured")
+        .header("x-other", "configured")
+        .build()
+        .unwrap();
+    let anonymous = upstream.anonymous();
+    anonymous.clone().oneshot(get("/")).await.unwrap();
+    let headers = server.headers();
     for name in ["authorization", "cookie", "bx-ua"] {
-        assert!(!server.headers().contains_key(name), "{name}");
+        assert!(!headers.contains_key(name), "{name}");
     }
+    assert_eq!(headers["x-other"], "configured");
+    assert_eq!(headers["source"], "web");
+    // What a request brings is sent.
+    let own = Request::builder().header("bx-ua", "own").header("cookie", "own");
+    anonymous.oneshot(own.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(server.headers()["bx-ua"], "own");
+    assert_eq!(server.headers()["cookie"], "own");
+    // And the client that it was made of is as it was.
+    upstream.oneshot(get("/")).await.unwrap();
+    assert_eq!(server.headers()["authorization"], "Bearer configured");
+    assert_eq!(server.headers()["bx-ua"], "configured");
 }
 
 #[tokio::test]

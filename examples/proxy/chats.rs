@@ -8,8 +8,8 @@ use http_body::Body;
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_qwen::{
-    Error, ErrorKind,
-    auth::{Affinity, AuthRefreshLayer},
+    AccountName, CredentialHeaders, Error, ErrorKind,
+    auth::{AccountPolicy, AuthRefreshLayer},
     chat::Tenant,
     qwen::chats,
     session::{Key, SessionStore, StoreError, forget_chat, forget_tenant, tenant_chats},
@@ -22,12 +22,27 @@ use super::{auth::ApiKeys, lanes::Lanes};
 struct Deletion {
     id: Option<String>,
     /// Whose it is; anybody's if that is not known.
-    account: Option<String>,
+    account: Option<AccountName>,
+    /// With what it is deleted; the upstream's own if there is none.
+    credential: Option<CredentialHeaders>,
 }
 
-impl Affinity for Deletion {
-    fn account(&self) -> Option<&str> {
-        self.account.as_deref()
+/// Sends each deletion with its account.
+#[derive(Clone, Copy, Debug)]
+struct ByOwner;
+
+impl AccountPolicy<Deletion> for ByOwner {
+    fn account<'a>(&self, request: &'a Request<Deletion>) -> Option<&'a AccountName> {
+        request.body().account.as_ref()
+    }
+
+    fn authorize(
+        &self,
+        request: &mut Request<Deletion>,
+        _: &AccountName,
+        credential: CredentialHeaders,
+    ) {
+        request.body_mut().credential = Some(credential);
     }
 }
 
@@ -40,18 +55,18 @@ pub(crate) struct DeleteChats {
 
 impl DeleteChats {
     /// The accounts that there are, each by its name; one without a name where none is known.
-    fn accounts(&self) -> Vec<Option<String>> {
+    fn accounts(&self) -> Vec<Option<AccountName>> {
         match &self.auth {
             None => vec![None],
             Some(auth) => {
                 let accounts = auth.pool().accounts().into_iter();
-                accounts.map(|account| Some(account.name.as_str().to_owned())).collect()
+                accounts.map(|account| Some(account.name)).collect()
             }
         }
     }
 
     /// Deletes the chat `id`, which is `account`'s; without one each account is tried.
-    async fn one(&self, id: &str, account: Option<String>) -> Result<(), Error> {
+    async fn one(&self, id: &str, account: Option<AccountName>) -> Result<(), Error> {
         let known = account.filter(|account| self.accounts().contains(&Some(account.clone())));
         let accounts = match known {
             Some(account) => vec![Some(account)],
@@ -59,7 +74,7 @@ impl DeleteChats {
         };
         let mut refused = Ok(());
         for account in accounts {
-            match self.send(Deletion { id: Some(id.to_owned()), account }).await {
+            match self.send(Some(id), account).await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = weightier(refused, error),
             }
@@ -70,12 +85,13 @@ impl DeleteChats {
     /// Deletes every chat of every account.
     async fn all(&self) -> Result<(), Error> {
         for account in self.accounts() {
-            self.send(Deletion { id: None, account }).await?;
+            self.send(None, account).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, deletion: Deletion) -> Result<(), Error> {
+    async fn send(&self, id: Option<&str>, account: Option<AccountName>) -> Result<(), Error> {
+        let deletion = Deletion { id: id.map(str::to_owned), account, credential: None };
         self.service.clone().oneshot(Request::new(deletion)).await.map(drop)
     }
 }
@@ -94,15 +110,16 @@ where
     let delete = service_fn(move |request: Request<Deletion>| {
         let upstream = upstream.clone();
         async move {
-            match &request.body().id {
-                Some(id) => chats::delete(upstream, request.headers(), id).await,
-                None => chats::delete_all(upstream, request.headers()).await,
+            let Deletion { id, credential, .. } = request.into_body();
+            match id {
+                Some(id) => chats::delete(upstream, credential.as_ref(), &id).await,
+                None => chats::delete_all(upstream, credential.as_ref()).await,
             }
             .map(Response::new)
         }
     });
     let service = match &auth {
-        Some(auth) => BoxCloneSyncService::new(auth.layer(delete)),
+        Some(auth) => BoxCloneSyncService::new(auth.clone().policy(ByOwner).layer(delete)),
         None => BoxCloneSyncService::new(delete),
     };
     DeleteChats { service, auth }
@@ -161,7 +178,7 @@ impl Chats {
             ));
         }
         let account = known.and_then(|record| record.conversation.account);
-        self.delete_in(&deletions, tenant, id, account.map(|account| account.to_string())).await
+        self.delete_in(&deletions, tenant, id, account).await
     }
 
     /// Deletes the chat upstream and then what is remembered of it, so that a deletion which
@@ -172,7 +189,7 @@ impl Chats {
         deletions: &[DeleteChats],
         tenant: &Tenant,
         id: &str,
-        account: Option<String>,
+        account: Option<AccountName>,
     ) -> Result<(), Error> {
         let mut result = Ok(());
         for delete in deletions {
@@ -197,8 +214,7 @@ impl Chats {
         if self.shared(tenant) {
             let mut result = Ok(());
             for chat in tenant_chats(&*self.store, tenant).await.map_err(failed)? {
-                let account = chat.account.map(|account| account.to_string());
-                match self.delete_in(&deletions, tenant, &chat.chat_id, account).await {
+                match self.delete_in(&deletions, tenant, &chat.chat_id, chat.account).await {
                     Err(error) if !is_gone(&error) => result = weightier(result, error),
                     _ => {}
                 }
@@ -212,9 +228,9 @@ impl Chats {
     }
 }
 
-/// Whether upstream has no such chat; an account that cannot be asked right now may have it.
+/// Whether upstream has no such chat. An account that cannot be asked right now may have it.
 fn is_gone(error: &Error) -> bool {
-    error.is_conversation_lost() && error.code() != Some("account_unavailable")
+    error.is_conversation_lost()
 }
 
 /// Of two refusals the one to report: one place may not have what another could not delete.

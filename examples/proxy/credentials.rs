@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use tower_qwen::auth::{
     AccountState, AccountStatus, Credential, CredentialKind, CredentialPool, CredentialPoolBuilder,
@@ -100,7 +99,7 @@ impl Accounts {
                     ));
                 }
                 let token = |file: &LoginFile| {
-                    file.credential.refresh_token().map(|token| token.expose_secret().to_owned())
+                    file.credential.refresh_token().map(|token| token.expose().to_owned())
                 };
                 if token(file).is_some_and(|own| token(other) == Some(own)) {
                     return Err(format!(

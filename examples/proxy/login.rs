@@ -80,7 +80,7 @@ impl Login {
         let client =
             sign_in::client(&web, token_url.as_ref()).or_else(|message| fail(1, message))?;
         let client = match device_url {
-            Some(url) => client.with_device_url(url),
+            Some(url) => client.device_url(url),
             None => client,
         };
         let err = io::stderr();

@@ -63,10 +63,9 @@ pub(crate) fn client(web: &Uri, token_url: Option<&Uri>) -> Result<TokenClient, 
             }
         }
     });
-    let client =
-        TokenClient::new(send).with_web_refresh_url(refresh_url).with_web_user_url(user_url);
+    let client = TokenClient::new(send).web_refresh_url(refresh_url).web_user_url(user_url);
     Ok(match token_url {
-        Some(url) => client.with_token_url(url.clone()),
+        Some(url) => client.token_url(url.clone()),
         None => client,
     })
 }
@@ -74,7 +73,7 @@ pub(crate) fn client(web: &Uri, token_url: Option<&Uri>) -> Result<TokenClient, 
 /// A client of the emulator's endpoints, which leaves this process for nothing.
 pub(crate) fn of_emulator(emulator: Emulator) -> TokenClient {
     let user_url = Uri::from_static("http://emulator/api/v1/auths/");
-    TokenClient::new(emulator).with_web_refresh_url(user_url.clone()).with_web_user_url(user_url)
+    TokenClient::new(emulator).web_refresh_url(user_url.clone()).web_user_url(user_url)
 }
 
 /// The URL of `path` below `base`.

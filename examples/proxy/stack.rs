@@ -11,7 +11,7 @@ use http_body::Body;
 use http_body_util::Full;
 use secrecy::ExposeSecret;
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn,
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     util::{BoxCloneSyncService, option_layer},
 };
 use tower_qwen::{
@@ -20,7 +20,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
     qwen::{
-        Anonymous, QwenUpstream, QwenWebLayer,
+        QwenUpstream, QwenWebLayer,
         compatible::{CompatibleLayer, Server},
         models::Catalogue,
     },
@@ -111,7 +111,8 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             let emulator = emulator.map_err(|error| format!("--replay: {error}"))?;
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
-                None => web(emulator, config, desk, store),
+                // It knows no credential but those of a request.
+                None => web(emulator.clone(), emulator, config, desk, store),
                 Some(server) => compatible(emulator, server, config, desk),
             })
         }
@@ -120,7 +121,7 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client, config, desk, store))
+            Ok(web(client.clone(), client.anonymous(), config, desk, store))
         }
         Upstream::Compatible { base_url, server } => {
             let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
@@ -158,7 +159,7 @@ fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -
 type Http<B> = BoxCloneSyncService<Request<Full<Bytes>>, Response<B>, Error>;
 
 /// `upstream` for calls that stand beside the chat stack, such as for the list of models: with a
-/// credential on each, except where none is wanted.
+/// credential on each.
 fn signed<U, B>(upstream: U, auth: Option<&AuthRefreshLayer>) -> Http<B>
 where
     U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -169,22 +170,17 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let plain = Http::new(upstream.map_err(|error: U::Error| pass::known(error.into())));
-    let Some(auth) = auth else { return plain };
-    let signed = auth.layer(plain.clone());
-    Http::new(service_fn(move |request: Request<Full<Bytes>>| {
-        let (plain, signed) = (plain.clone(), signed.clone());
-        async move {
-            match request.extensions().get::<Anonymous>() {
-                Some(_) => plain.oneshot(request).await,
-                None => signed.oneshot(request).await,
-            }
-        }
-    }))
+    match auth {
+        Some(auth) => Http::new(auth.layer(plain)),
+        None => plain,
+    }
 }
 
-/// The layers over chat.qwen.ai, outermost first.
+/// The layers over chat.qwen.ai, outermost first. `anonymous` is the same upstream, asked without
+/// any credential.
 fn web<U, B>(
     upstream: U,
+    anonymous: U,
     config: &UpstreamConfig,
     desk: Desk,
     store: &Arc<dyn SessionStore>,
@@ -200,7 +196,7 @@ where
     let edge = ServiceBuilder::new()
         .layer(OpenAiLayer::new().max_body(MAX_BODY))
         .layer(SessionLayer::from_shared(Arc::clone(store)));
-    let auth = desk.pool.clone().map(AuthRefreshLayer::with_pool);
+    let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
 
@@ -233,7 +229,7 @@ where
         xml,
         completions: route(completions),
         embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
-        models: Catalogue::web(signed(upstream.clone(), auth.as_ref())),
+        models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
         chats: Some(chats::deletion(upstream, auth)),
         desk,
     }
@@ -251,7 +247,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let edge = ServiceBuilder::new().layer(OpenAiLayer::new().max_body(MAX_BODY));
-    let auth = desk.pool.clone().map(AuthRefreshLayer::with_pool);
+    let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let adapter =
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());

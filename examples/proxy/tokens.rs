@@ -176,13 +176,13 @@ impl Tokens {
             },
         };
         let mut answer = json!({
-            "token": new.access_token().expose_secret(),
+            "token": new.access_token().expose(),
             "expires_at": new.expires_at().and_then(unix_seconds),
             "refreshed": refreshed,
         });
         // It may have been good for this one refresh: the next one is for whoever has it.
         if let Some(token) = new.refresh_token().filter(|_| refreshed) {
-            answer["refresh_token"] = token.expose_secret().into();
+            answer["refresh_token"] = token.expose().into();
         }
         Ok(answer)
     }

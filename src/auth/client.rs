@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, Limited};
-use secrecy::ExposeSecret;
 use serde_json::Value;
 use tower_service::Service;
 
@@ -100,7 +99,7 @@ impl TokenClient {
     /// Asks this endpoint for tokens. The device endpoint is taken to be its neighbour: a
     /// path that ends in `/token` becomes `/device/code`.
     #[must_use]
-    pub fn with_token_url(mut self, url: Uri) -> Self {
+    pub fn token_url(mut self, url: Uri) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
         let text = url.to_string();
         if let Some(device) =
@@ -114,7 +113,7 @@ impl TokenClient {
 
     /// Starts device flows at this endpoint.
     #[must_use]
-    pub fn with_device_url(mut self, url: Uri) -> Self {
+    pub fn device_url(mut self, url: Uri) -> Self {
         Arc::make_mut(&mut self.inner).device_url = url;
         self
     }
@@ -122,21 +121,21 @@ impl TokenClient {
     /// Refreshes web sessions at this endpoint (A2.3; or the older one of A1, which answers with
     /// the user's record).
     #[must_use]
-    pub fn with_web_refresh_url(mut self, url: Uri) -> Self {
+    pub fn web_refresh_url(mut self, url: Uri) -> Self {
         Arc::make_mut(&mut self.inner).web_refresh_url = url;
         self
     }
 
     /// Asks this endpoint whose a web session is.
     #[must_use]
-    pub fn with_web_user_url(mut self, url: Uri) -> Self {
+    pub fn web_user_url(mut self, url: Uri) -> Self {
         Arc::make_mut(&mut self.inner).web_user_url = url;
         self
     }
 
     /// Introduces itself as this OAuth client instead of qwen-code's.
     #[must_use]
-    pub fn with_client_id(mut self, client_id: &str) -> Self {
+    pub fn client_id(mut self, client_id: &str) -> Self {
         Arc::make_mut(&mut self.inner).client_id = client_id.into();
         self
     }
@@ -144,14 +143,14 @@ impl TokenClient {
     /// Gives an answer this long to arrive whole; 30 s unless set. Too short is worse than too
     /// long: an answer that is not waited for may hold the only valid refresh token.
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+    pub fn timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.inner).timeout = timeout;
         self
     }
 
     /// Measures lifetimes with `clock`.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         Arc::make_mut(&mut self.inner).clock = SharedClock::new(clock);
         self
     }
@@ -185,7 +184,7 @@ impl TokenClient {
         };
         let form = Form::new()
             .field("grant_type", "refresh_token")
-            .field("refresh_token", refresh_token.expose_secret())
+            .field("refresh_token", refresh_token.expose())
             .field("client_id", &self.inner.client_id);
         let answer = self.post(&self.inner.token_url, form).await?;
         answer.grant(Some(credential), self.inner.clock.now())
@@ -275,15 +274,15 @@ impl TokenClient {
         self.inner.clock.now()
     }
 
-    pub(super) fn client_id(&self) -> &str {
+    pub(super) fn own_id(&self) -> &str {
         &self.inner.client_id
     }
 
-    pub(super) fn token_url(&self) -> &Uri {
+    pub(super) fn token_endpoint(&self) -> &Uri {
         &self.inner.token_url
     }
 
-    pub(super) fn device_url(&self) -> &Uri {
+    pub(super) fn device_endpoint(&self) -> &Uri {
         &self.inner.device_url
     }
 
@@ -309,7 +308,7 @@ impl TokenClient {
             .header("x-request-id", uuid::Uuid::new_v4().to_string())
             .body(Full::default())
             .map_err(|_| unusable_answer())?;
-        credential.stamp(request.headers_mut());
+        credential.headers().apply(request.headers_mut());
         Ok(request)
     }
 
@@ -545,7 +544,7 @@ mod tests {
                 Ok::<_, Infallible>(response.expect("a response"))
             }
         });
-        (TokenClient::new(service).with_clock(|| at(1000)), asked)
+        (TokenClient::new(service).clock(|| at(1000)), asked)
     }
 
     fn login() -> Credential {
@@ -558,8 +557,8 @@ mod tests {
     async fn a_refresh_keeps_what_the_answer_leaves_out() {
         let (client, asked) = client(200, r#"{"access_token":"new-at","expires_in":21600}"#);
         let renewed = client.refresh(&login()).await.expect("granted");
-        assert_eq!(renewed.access_token().expose_secret(), "new-at");
-        assert_eq!(renewed.refresh_token().expect("kept").expose_secret(), "old/rt+ 1");
+        assert_eq!(renewed.access_token().expose(), "new-at");
+        assert_eq!(renewed.refresh_token().expect("kept").expose(), "old/rt+ 1");
         assert_eq!(renewed.resource_url(), Some("portal.qwen.ai"));
         assert_eq!(renewed.expires_at(), Some(at(22_600)));
         let asked = asked.lock().expect("not poisoned");
@@ -577,7 +576,7 @@ mod tests {
     async fn a_refresh_takes_what_the_answer_brings() {
         let body = r#"{"access_token":"a","refresh_token":"r","resource_url":"x.example","expires_in":"60"}"#;
         let renewed = client(200, body).0.refresh(&login()).await.expect("granted");
-        assert_eq!(renewed.refresh_token().expect("new").expose_secret(), "r");
+        assert_eq!(renewed.refresh_token().expect("new").expose(), "r");
         assert_eq!(renewed.resource_url(), Some("x.example"));
         assert_eq!(renewed.expires_at(), Some(at(1060)));
     }
@@ -630,8 +629,8 @@ mod tests {
         let body = r#"{"success":true,"data":{"access_token":"short","refresh_token":"next","expires_in":900}}"#;
         let (client_, asked) = client(200, body);
         let renewed = client_.refresh(&session).await.expect("granted");
-        assert_eq!(renewed.access_token().expose_secret(), "short");
-        let jar = renewed.cookies().expect("kept").expose_secret();
+        assert_eq!(renewed.access_token().expose(), "short");
+        let jar = renewed.cookies().expect("kept").expose();
         assert_eq!(jar, "token=session; cna=1; refresh_token=next");
         assert_eq!(renewed.expires_at(), Some(at(1900)));
         {
@@ -644,7 +643,7 @@ mod tests {
         // The older endpoint brings a whole new session.
         let renewed = client(200, r#"{"id":"u","token":"session-2"}"#).0.refresh(&session).await;
         let jar = renewed.expect("granted");
-        assert_eq!(jar.cookies().expect("kept").expose_secret(), "token=session-2; cna=1");
+        assert_eq!(jar.cookies().expect("kept").expose(), "token=session-2; cna=1");
 
         let dead = r#"{"success":false,"data":{"code":"Unauthorized","details":"x"}}"#;
         let error = client(200, dead).0.refresh(&session).await.expect_err("dead");

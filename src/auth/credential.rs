@@ -4,10 +4,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use secrecy::{ExposeSecret, SecretString};
+use http::{HeaderName, HeaderValue, header};
 
-use super::token::{self, InvalidToken, JwtClaims};
+use super::{
+    Secret,
+    token::{self, InvalidToken, JwtClaims},
+};
+use crate::CredentialHeaders;
 
 /// What a [`Credential`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -40,7 +43,7 @@ impl fmt::Display for CredentialKind {
     }
 }
 
-/// What a request must carry to be let in, ready to be stamped on it.
+/// What a request must carry to be let in, ready to be put on it.
 ///
 /// Immutable and cheap to clone. `Debug` shows the kind, the expiry and the names of the
 /// headers; never a value.
@@ -69,16 +72,16 @@ pub struct Credential {
 struct Inner {
     kind: CredentialKind,
     /// What follows `Bearer`.
-    access_token: SecretString,
-    refresh_token: Option<SecretString>,
+    access_token: Secret,
+    refresh_token: Option<Secret>,
     expires_at: Option<SystemTime>,
     resource_url: Option<Arc<str>>,
     /// The whole jar, `token` included.
-    cookies: Option<SecretString>,
+    cookies: Option<Secret>,
     /// Device and client headers, as given.
     extra: Vec<(HeaderName, HeaderValue)>,
-    /// Everything that is stamped; made of the fields above.
-    stamp: Box<[(HeaderName, HeaderValue)]>,
+    /// Everything that goes on a request; made of the fields above.
+    headers: CredentialHeaders,
 }
 
 impl Credential {
@@ -89,13 +92,13 @@ impl Credential {
         }
         Inner {
             kind,
-            access_token: SecretString::from(access_token),
+            access_token: Secret::from(access_token),
             refresh_token: None,
             expires_at: None,
             resource_url: None,
             cookies: None,
             extra: Vec::new(),
-            stamp: Box::default(),
+            headers: CredentialHeaders::new([]),
         }
         .finish()
     }
@@ -139,8 +142,7 @@ impl Credential {
     ) -> Result<Self, InvalidToken> {
         let mut credential = Self::new(CredentialKind::OAuth, access_token)?;
         let inner = Arc::make_mut(&mut credential.inner);
-        inner.refresh_token =
-            refresh_token.filter(|token| !token.is_empty()).map(SecretString::from);
+        inner.refresh_token = refresh_token.filter(|token| !token.is_empty()).map(Secret::from);
         inner.expires_at = expires_at;
         Ok(credential)
     }
@@ -173,7 +175,7 @@ impl Credential {
     }
 
     pub(super) fn from_expanded(expanded: token::Expanded) -> Result<Self, InvalidToken> {
-        let mut credential = Self::web(expanded.jwt.expose_secret())?;
+        let mut credential = Self::web(expanded.jwt.expose())?;
         let inner = Arc::make_mut(&mut credential.inner);
         for (name, value) in expanded.cookies {
             inner.set_cookie(&name, &value);
@@ -242,7 +244,7 @@ impl Credential {
     #[must_use]
     pub fn with_refresh_token(mut self, refresh_token: &str) -> Self {
         Arc::make_mut(&mut self.inner).refresh_token =
-            Some(refresh_token).filter(|token| !token.is_empty()).map(SecretString::from);
+            Some(refresh_token).filter(|token| !token.is_empty()).map(Secret::from);
         self
     }
 
@@ -258,7 +260,7 @@ impl Credential {
             return Err(InvalidToken(()));
         }
         let inner = Arc::make_mut(&mut self.inner);
-        inner.access_token = SecretString::from(access_token.trim());
+        inner.access_token = Secret::from(access_token.trim());
         inner.expires_at = expires_at;
         if session_cookie {
             inner.set_cookie("token", access_token.trim());
@@ -274,20 +276,20 @@ impl Credential {
 
     /// What follows `Bearer`.
     #[must_use]
-    pub fn access_token(&self) -> &SecretString {
+    pub fn access_token(&self) -> &Secret {
         &self.inner.access_token
     }
 
     /// The token that buys the next access token. It is often good for one use only: nothing
     /// but the credential's provider should spend it.
     #[must_use]
-    pub fn refresh_token(&self) -> Option<&SecretString> {
+    pub fn refresh_token(&self) -> Option<&Secret> {
         self.inner.refresh_token.as_ref()
     }
 
     /// The cookies, as one header.
     #[must_use]
-    pub fn cookies(&self) -> Option<&SecretString> {
+    pub fn cookies(&self) -> Option<&Secret> {
         self.inner.cookies.as_ref()
     }
 
@@ -329,11 +331,11 @@ impl Credential {
         Some(format!("{scheme}{url}{version}"))
     }
 
-    /// Puts the credential on `headers`, in place of what stands there under the same names.
-    pub fn stamp(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.inner.stamp {
-            headers.insert(name.clone(), value.clone());
-        }
+    /// The headers of a request that is sent with it.
+    #[inline]
+    #[must_use]
+    pub fn headers(&self) -> &CredentialHeaders {
+        &self.inner.headers
     }
 
     /// Whether it ends within `margin` from `now`.
@@ -343,17 +345,16 @@ impl Credential {
 
     /// Whether both would be seen as the same by an upstream.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let expose = |secret: &Option<SecretString>| {
-            secret.as_ref().map(|secret| secret.expose_secret().to_owned())
-        };
+        let expose =
+            |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
         Arc::ptr_eq(&self.inner, &other.inner)
-            || (self.inner.stamp == other.inner.stamp
+            || (self.inner.headers.is_same(&other.inner.headers)
                 && expose(&self.inner.refresh_token) == expose(&other.inner.refresh_token))
     }
 
     /// The extra headers, for a store.
-    pub(super) fn has_refresh_token(&self, token: &SecretString) -> bool {
-        self.refresh_token().is_some_and(|own| own.expose_secret() == token.expose_secret())
+    pub(super) fn has_refresh_token(&self, token: &Secret) -> bool {
+        self.refresh_token().is_some_and(|own| own.expose() == token.expose())
     }
 
     fn rebuilt(self) -> Result<Self, InvalidToken> {
@@ -363,7 +364,7 @@ impl Credential {
 
 impl Inner {
     fn set_cookie(&mut self, name: &str, value: &str) {
-        let old = self.cookies.as_ref().map_or("", |cookies| cookies.expose_secret());
+        let old = self.cookies.as_ref().map_or("", |cookies| cookies.expose());
         let mut pairs = token::split_cookies(old);
         match pairs.iter_mut().find(|(other, _)| other == name) {
             Some(pair) => value.clone_into(&mut pair.1),
@@ -371,22 +372,22 @@ impl Inner {
         }
         let joined: Vec<String> =
             pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.cookies = Some(SecretString::from(joined.join("; ")));
+        self.cookies = Some(Secret::from(joined.join("; ")));
     }
 
     fn finish(mut self) -> Result<Credential, InvalidToken> {
-        let bearer = format!("Bearer {}", self.access_token.expose_secret());
-        let mut stamp = vec![(header::AUTHORIZATION, sensitive(&bearer)?)];
+        let bearer = format!("Bearer {}", self.access_token.expose());
+        let mut headers = vec![(header::AUTHORIZATION, sensitive(&bearer)?)];
         if let Some(cookies) = &self.cookies {
-            stamp.push((header::COOKIE, sensitive(cookies.expose_secret())?));
+            headers.push((header::COOKIE, sensitive(cookies.expose())?));
         }
         for (name, value) in &self.extra {
             // A header of its own replaces the bearer form, for servers that want the key
             // elsewhere.
-            stamp.retain(|(other, _)| other != name);
-            stamp.push((name.clone(), value.clone()));
+            headers.retain(|(other, _)| other != name);
+            headers.push((name.clone(), value.clone()));
         }
-        self.stamp = stamp.into();
+        self.headers = CredentialHeaders::new(headers);
         Ok(Credential { inner: Arc::new(self) })
     }
 }
@@ -399,7 +400,7 @@ fn sensitive(value: &str) -> Result<HeaderValue, InvalidToken> {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&HeaderName> = self.inner.stamp.iter().map(|(name, _)| name).collect();
+        let names: Vec<&HeaderName> = self.inner.headers.names().collect();
         f.debug_struct("Credential")
             .field("kind", &self.inner.kind)
             .field("expires_at", &self.inner.expires_at)
@@ -412,6 +413,8 @@ impl fmt::Debug for Credential {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -422,7 +425,7 @@ mod tests {
             .expect("a header");
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer client"));
-        session.stamp(&mut headers);
+        session.headers().apply(&mut headers);
         assert_eq!(headers[header::AUTHORIZATION], "Bearer aaa.bbb.ccc");
         assert_eq!(headers[header::COOKIE], "token=aaa.bbb.ccc; ssxmod_itna=itna-demo");
         assert_eq!(headers["bx-ua"], "fingerprint");
@@ -474,7 +477,7 @@ mod tests {
     fn a_cookie_named_token_replaces_the_own() {
         let session = Credential::web("one").expect("opaque").with_cookies("token=two; a=b");
         let session = session.expect("cookies");
-        assert_eq!(session.cookies().expect("a jar").expose_secret(), "token=two; a=b");
+        assert_eq!(session.cookies().expect("a jar").expose(), "token=two; a=b");
     }
 
     #[test]

@@ -33,13 +33,12 @@ use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    Credential, RefreshError, TokenClient,
+    Credential, RefreshError, Secret, TokenClient,
     client::{Form, unusable_answer},
 };
 
@@ -55,8 +54,8 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(86_400);
 /// `Debug` shows neither the device code nor the verifier: who has both gets the login.
 pub struct DeviceLogin {
     client: TokenClient,
-    device_code: SecretString,
-    verifier: SecretString,
+    device_code: Secret,
+    verifier: Secret,
     user_code: String,
     verification_url: String,
     expires_at: Instant,
@@ -71,13 +70,13 @@ impl DeviceLogin {
     /// Where the endpoint cannot be reached or gives none.
     pub async fn start(client: &TokenClient) -> Result<Self, RefreshError> {
         let verifier = verifier()?;
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose_secret()));
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()));
         let form = Form::new()
-            .field("client_id", client.client_id())
+            .field("client_id", client.own_id())
             .field("scope", SCOPE)
             .field("code_challenge", &challenge)
             .field("code_challenge_method", "S256");
-        let answer = client.post(client.device_url(), form).await?;
+        let answer = client.post(client.device_endpoint(), form).await?;
         let Some(object) = &answer.json else { return Err(answer.failure()) };
         let text =
             |name: &str| object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -100,7 +99,7 @@ impl DeviceLogin {
         let lifetime = seconds("expires_in").unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
         Ok(Self {
             client: client.clone(),
-            device_code: SecretString::from(device_code),
+            device_code: Secret::from(device_code),
             verifier,
             user_code: user_code.to_owned(),
             verification_url: url.to_owned(),
@@ -157,10 +156,10 @@ impl DeviceLogin {
     async fn poll(&self) -> Result<Poll, DeviceError> {
         let form = Form::new()
             .field("grant_type", GRANT_TYPE)
-            .field("client_id", self.client.client_id())
-            .field("device_code", self.device_code.expose_secret())
-            .field("code_verifier", self.verifier.expose_secret());
-        let answer = match self.client.post(self.client.token_url(), form).await {
+            .field("client_id", self.client.own_id())
+            .field("device_code", self.device_code.expose())
+            .field("code_verifier", self.verifier.expose());
+        let answer = match self.client.post(self.client.token_endpoint(), form).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "a poll for the login failed; trying again");
@@ -242,7 +241,7 @@ impl std::error::Error for DeviceError {
 }
 
 /// 32 random bytes, base64url without padding (B1).
-fn verifier() -> Result<SecretString, RefreshError> {
+fn verifier() -> Result<Secret, RefreshError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| {
         RefreshError::new(
@@ -251,7 +250,7 @@ fn verifier() -> Result<SecretString, RefreshError> {
         )
         .with_source(error)
     })?;
-    Ok(SecretString::from(URL_SAFE_NO_PAD.encode(random)))
+    Ok(Secret::from(URL_SAFE_NO_PAD.encode(random)))
 }
 
 #[cfg(test)]
@@ -324,8 +323,8 @@ mod tests {
         ])
         .await;
         let credential = granted.expect("granted");
-        assert_eq!(credential.access_token().expose_secret(), "at");
-        assert_eq!(credential.refresh_token().expect("given").expose_secret(), "rt");
+        assert_eq!(credential.access_token().expose(), "at");
+        assert_eq!(credential.refresh_token().expect("given").expose(), "rt");
         assert_eq!(credential.resource_url(), Some("portal.qwen.ai"));
         assert!(credential.expires_at().is_some());
 

@@ -30,11 +30,6 @@ impl Egress {
         Self { pause, troubled: AtomicBool::new(false), state: Mutex::default() }
     }
 
-    /// The same setting, and no memory.
-    pub(super) fn afresh(&self) -> Self {
-        Self::new(self.pause)
-    }
-
     /// The error for a request that comes during a pause.
     pub(super) fn refusal(&self) -> Option<Error> {
         if !self.troubled.load(Ordering::Relaxed) {

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    Affinity, BoxFuture, Classify, Outcome, RefreshErrorKind,
+    AccountPolicy, BoxFuture, Classify, Outcome, RefreshErrorKind,
     kept::Kept,
     pool::{CredentialPool, elsewhere},
     refresh::{Account, Cause, Lease},
@@ -26,20 +26,20 @@ pin_project! {
     /// Dropping it drops the request that is under way. A refresh that it started goes on, since
     /// others may wait for it and its result must not be lost.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, S, B, RB, E, C> {
+    pub struct ResponseFuture<F, S, B, RB, E, C, P> {
         #[pin]
-        state: State<F, S, B, RB, E, C>,
+        state: State<F, S, B, RB, E, C, P>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<F, S, B, RB, E, C> {
+    enum State<F, S, B, RB, E, C, P> {
         /// The usual way: nothing is boxed.
         First {
             #[pin]
             future: F,
-            attempt: Option<Attempt<S, B, C>>,
+            attempt: Option<Attempt<S, B, C, P>>,
         },
         /// Something has to be waited for, or something has gone wrong.
         Rest { future: BoxFuture<'static, Result<Response<RB>, E>> },
@@ -47,8 +47,8 @@ pin_project! {
     }
 }
 
-impl<F, S, B, RB, E, C> ResponseFuture<F, S, B, RB, E, C> {
-    pub(super) fn first(future: F, attempt: Attempt<S, B, C>) -> Self {
+impl<F, S, B, RB, E, C, P> ResponseFuture<F, S, B, RB, E, C, P> {
+    pub(super) fn first(future: F, attempt: Attempt<S, B, C, P>) -> Self {
         Self { state: State::First { future, attempt: Some(attempt) } }
     }
 
@@ -61,14 +61,15 @@ impl<F, S, B, RB, E, C> ResponseFuture<F, S, B, RB, E, C> {
     }
 }
 
-impl<F, S, B, RB, E, C> Future for ResponseFuture<F, S, B, RB, E, C>
+impl<F, S, B, RB, E, C, P> Future for ResponseFuture<F, S, B, RB, E, C, P>
 where
     F: Future<Output = Result<Response<RB>, E>>,
     S: Service<Request<B>, Response = Response<RB>, Error = E> + Send + 'static,
     S::Future: Send + 'static,
     E: From<Error> + Send + 'static,
     C: Classify<RB, E> + Send + Sync + 'static,
-    B: Affinity + Clone + Send + 'static,
+    P: AccountPolicy<B> + Send + Sync + 'static,
+    B: Clone + Send + 'static,
     RB: Send + 'static,
 {
     type Output = Result<Response<RB>, E>;
@@ -101,21 +102,23 @@ where
     }
 }
 
-impl<F, S, B, RB, E, C> std::fmt::Debug for ResponseFuture<F, S, B, RB, E, C> {
+impl<F, S, B, RB, E, C, P> std::fmt::Debug for ResponseFuture<F, S, B, RB, E, C, P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
 /// A request that has been sent once, and what is needed to send it once more.
-pub(super) struct Attempt<S, B, C> {
+pub(super) struct Attempt<S, B, C, P> {
     pub(super) inner: S,
     pub(super) kept: Kept<B>,
+    /// Whether it wants the account that it was sent with, and no other.
+    pub(super) bound: bool,
     /// The place in the pool of the account that it was sent with, and which of its credentials
     /// that was.
     pub(super) at: usize,
     pub(super) generation: u64,
-    pub(super) shared: Arc<Shared<C>>,
+    pub(super) shared: Arc<Shared<C, P>>,
 }
 
 /// What to do about a failure.
@@ -128,9 +131,10 @@ enum Verdict {
     Fail(Error),
 }
 
-impl<S, B, C> Attempt<S, B, C>
+impl<S, B, C, P> Attempt<S, B, C, P>
 where
-    B: Affinity + Clone,
+    P: AccountPolicy<B>,
+    B: Clone,
 {
     fn classify<RB, E>(&self, result: &Result<Response<RB>, E>) -> Outcome
     where
@@ -141,7 +145,7 @@ where
 
     fn accepted(&self) {
         self.shared.pool.account(self.at).accepted();
-        self.shared.egress.accepted();
+        self.shared.pool.egress().accepted();
     }
 
     /// What comes after the first answer.
@@ -175,14 +179,14 @@ where
         E: From<Error>,
         C: Classify<RB, E>,
     {
-        let Self { mut inner, kept, at, generation, shared } = self;
-        let bound = kept.account().is_some();
-        let (lease, cause) = match judge(&shared, (at, generation), bound, outcome).await {
+        let Self { mut inner, kept, bound, at, generation, shared } = self;
+        let (lease, cause) = match judge(&shared.pool, (at, generation), bound, outcome).await {
             Verdict::Replay(lease, cause) => (lease, cause),
             Verdict::Keep => return result,
             Verdict::Fail(error) => return Err(error.into()),
         };
-        let Some(request) = kept.into_request(&lease) else { return result };
+        let Some(mut request) = kept.into_request() else { return result };
+        lease.authorize(&shared.policy, &mut request);
         drop(result);
         metrics::counter!("tower_qwen_auth_retry_total", "cause" => cause).increment(1);
         tracing::debug!(account = %lease.account.name(), cause, "sending a request once more");
@@ -191,7 +195,7 @@ where
         match shared.classify.classify(result.as_ref()) {
             Outcome::Accepted => {
                 lease.account.accepted();
-                shared.egress.accepted();
+                shared.pool.egress().accepted();
             }
             // Once refreshed and once retried: the account is at fault (G2). After a rotation
             // it is not: the other account has not had its refresh yet.
@@ -200,7 +204,7 @@ where
             }
             Outcome::Quota { retry_after } => lease.account.exhausted(retry_after),
             Outcome::RateLimited { retry_after } => lease.account.slowed(retry_after),
-            Outcome::Challenge => shared.egress.challenged(),
+            Outcome::Challenge => shared.pool.egress().challenged(),
             Outcome::Refused | Outcome::Timeout | Outcome::Other => {}
         }
         result
@@ -209,8 +213,8 @@ where
 
 /// What section G says about `outcome` of a request that was sent with the account at a place and
 /// that generation of its credential; `bound` where its conversation belongs to that account.
-async fn judge<C>(
-    Shared { pool, egress, .. }: &Shared<C>,
+async fn judge(
+    pool: &CredentialPool,
     (at, generation): (usize, u64),
     bound: bool,
     outcome: Outcome,
@@ -252,7 +256,7 @@ async fn judge<C>(
             Verdict::Keep
         }
         Outcome::Challenge => {
-            egress.challenged();
+            pool.egress().challenged();
             Verdict::Keep
         }
         Outcome::Accepted | Outcome::Other => Verdict::Keep,

@@ -6,8 +6,6 @@ use http::{
     uri::PathAndQuery,
 };
 
-use super::{Affinity, refresh::Lease, service::stamp};
-
 /// What is needed to send a request once more, as it came: without a credential, so that nothing
 /// of one account is left on it when it goes to another.
 ///
@@ -62,7 +60,7 @@ impl Mark {
     }
 }
 
-impl<B: Affinity + Clone> Kept<B> {
+impl<B: Clone> Kept<B> {
     pub(super) fn new(request: &Request<B>) -> Self {
         let headers = request.headers();
         let path = usual_path(request);
@@ -98,21 +96,9 @@ impl<B: Affinity + Clone> Kept<B> {
         }
     }
 
-    /// The account that the request belongs to, if it belongs to one.
-    pub(super) fn account(&self) -> Option<&str> {
-        self.body.account()
-    }
-
-    /// The request, with another credential on it; `None` where it had a header that no request
-    /// can have, which takes `unsafe` code.
-    pub(super) fn into_request(self, lease: &Lease) -> Option<Request<B>> {
-        let mut request = self.restore()?;
-        stamp(&mut request, lease);
-        Some(request)
-    }
-
-    /// The request as it came.
-    fn restore(self) -> Option<Request<B>> {
+    /// The request as it came; `None` where it had a header that no request can have, which takes
+    /// `unsafe` code.
+    pub(super) fn into_request(self) -> Option<Request<B>> {
         let mut buffer = Bytes::from(self.buffer);
         let path = buffer.split_to(self.path.into());
         let mut request = Request::new(self.body);
@@ -167,7 +153,7 @@ mod tests {
     use super::*;
 
     fn kept_and_restored(request: &Request<String>) -> Request<String> {
-        Kept::new(request).restore().expect("safe code made it")
+        Kept::new(request).into_request().expect("safe code made it")
     }
 
     fn header() -> impl Strategy<Value = (HeaderName, HeaderValue)> {

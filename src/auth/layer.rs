@@ -1,67 +1,61 @@
-use std::{sync::Arc, time::Duration};
-
 use tower_layer::Layer;
 
 use super::{
-    AuthRefresh, CredentialPool, CredentialProvider, DefaultClassify, egress::Egress,
+    AuthRefresh, CredentialPool, CredentialProvider, DefaultClassify, DefaultPolicy,
     service::Shared,
 };
 
 /// Puts a credential on every request, and gets a newer one when that is refused.
 ///
-/// See the [module](super) for what it does when. Clones, and the services that they make, share
-/// the accounts and what is known about them.
+/// See the [module](super) for what it does when. What is known about the accounts, and the pause
+/// after a challenge, belong to the [`CredentialPool`]: all layers over one pool share them, as do
+/// clones of a layer and the services that they make, whatever is set on each.
 #[derive(Clone, Debug)]
-pub struct AuthRefreshLayer<C = DefaultClassify> {
-    shared: Arc<Shared<C>>,
+pub struct AuthRefreshLayer<C = DefaultClassify, P = DefaultPolicy> {
+    pool: CredentialPool,
+    classify: C,
+    policy: P,
 }
 
 impl AuthRefreshLayer {
     /// One account, named `default`.
     pub fn new(provider: impl CredentialProvider) -> Self {
-        Self::with_pool(CredentialPool::new("default", provider))
+        Self::from_pool(CredentialPool::new("default", provider))
     }
 
     /// The accounts of `pool`.
     #[must_use]
-    pub fn with_pool(pool: CredentialPool) -> Self {
-        let egress = Egress::new(Egress::PAUSE);
-        Self { shared: Arc::new(Shared { pool, classify: DefaultClassify, egress }) }
+    pub fn from_pool(pool: CredentialPool) -> Self {
+        Self { pool, classify: DefaultClassify, policy: DefaultPolicy }
     }
 }
 
-impl<C> AuthRefreshLayer<C> {
+impl<C, P> AuthRefreshLayer<C, P> {
     /// Tells outcomes apart with `classify` instead of [`DefaultClassify`].
     #[must_use]
-    pub fn classify<D>(self, classify: D) -> AuthRefreshLayer<D> {
-        let (pool, egress) = (self.shared.pool.clone(), self.shared.egress.afresh());
-        AuthRefreshLayer { shared: Arc::new(Shared { pool, classify, egress }) }
+    pub fn classify<D>(self, classify: D) -> AuthRefreshLayer<D, P> {
+        AuthRefreshLayer { pool: self.pool, classify, policy: self.policy }
     }
 
-    /// Answers with an error at once, without asking the upstream, for this long after an
-    /// anti-bot challenge, and twice as long after each one that follows directly, up to
-    /// 15 minutes; 60 s unless set (G6: requests during that time prolong it). Zero turns it off.
+    /// Lets `policy`, an [`AccountPolicy`](super::AccountPolicy), say which account a request
+    /// wants, instead of [`DefaultPolicy`].
     #[must_use]
-    pub fn challenge_pause(self, pause: Duration) -> Self
-    where
-        C: Clone,
-    {
-        let Shared { pool, classify, .. } = &*self.shared;
-        let (pool, classify) = (pool.clone(), classify.clone());
-        Self { shared: Arc::new(Shared { pool, classify, egress: Egress::new(pause) }) }
+    pub fn policy<Q>(self, policy: Q) -> AuthRefreshLayer<C, Q> {
+        AuthRefreshLayer { pool: self.pool, classify: self.classify, policy }
     }
 
     /// The accounts.
     #[must_use]
     pub fn pool(&self) -> &CredentialPool {
-        &self.shared.pool
+        &self.pool
     }
 }
 
-impl<S, C> Layer<S> for AuthRefreshLayer<C> {
-    type Service = AuthRefresh<S, C>;
+impl<S, C: Clone, P: Clone> Layer<S> for AuthRefreshLayer<C, P> {
+    type Service = AuthRefresh<S, C, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AuthRefresh::new(inner, Arc::clone(&self.shared))
+        let Self { pool, classify, policy } = self.clone();
+        AuthRefresh::new(inner, Shared { pool, classify, policy })
     }
 }

@@ -1,7 +1,8 @@
 //! Credentials that refresh themselves.
 //!
-//! [`AuthRefreshLayer`] puts an account's credential on every request that passes, as ordinary
-//! headers: `authorization`, `cookie`, and what else belongs to the credential. It renews what is
+//! [`AuthRefreshLayer`] puts an account's credential on every request that passes: on HTTP requests
+//! as their headers (`authorization`, `cookie`, and what else belongs to the credential), into a
+//! [`ChatRequest`](crate::chat::ChatRequest) as the field that the adapters read. It renews what is
 //! about to end, and when the upstream refuses a credential it refreshes it once and sends the
 //! request once more. Any number of requests that need the same refresh share one.
 //!
@@ -47,8 +48,8 @@
 //! - A [`CredentialPool`] holds the accounts and everything that is known about them.
 //! - A [`TokenClient`] speaks with the sign-in endpoints, over an HTTP service that you give it;
 //!   [`device::DeviceLogin`] signs in.
-//! - [`Classify`] tells what an upstream's answer means; [`Affinity`] tells which account a
-//!   request belongs to.
+//! - [`Classify`] tells what an upstream's answer means; [`AccountPolicy`] tells which account a
+//!   request wants.
 //!
 //! # What it does when
 //!
@@ -74,7 +75,7 @@
 //!   refresh token is not lost with a client that hangs up. Await
 //!   [`CredentialPool::settled`] before the runtime ends.
 //! - A conversation that belongs to an account which cannot be used now, while another can, fails
-//!   with [`ErrorKind::ConversationLost`](crate::ErrorKind::ConversationLost): a session layer
+//!   with [`ErrorKind::AccountUnavailable`](crate::ErrorKind::AccountUnavailable): a session layer
 //!   above starts a new chat and replays the history, with whichever account is next.
 //!
 //! # What it does not do
@@ -85,7 +86,7 @@
 //!
 //! # Secrets
 //!
-//! Tokens are kept in [`secrecy`] types and in headers that are marked sensitive. No `Debug`, no
+//! Tokens are kept as [`Secret`]s and in headers that are marked sensitive. No `Debug`, no
 //! error, no log line and no metric of this module holds one. Account names do stand there.
 //!
 //! # Metrics
@@ -98,7 +99,6 @@
 //! | `tower_qwen_auth_challenges_total` | counter | |
 //! | `tower_qwen_auth_account_state` | gauge, 1 for the state that holds | `account`, `state`: see [`AccountStatus`] |
 
-mod affinity;
 mod classify;
 mod client;
 mod clock;
@@ -109,15 +109,16 @@ mod error;
 mod future;
 mod kept;
 mod layer;
+mod policy;
 mod pool;
 mod provider;
 mod refresh;
+mod secret;
 mod service;
 mod state;
 mod token;
 
 pub use self::{
-    affinity::Affinity,
     classify::{Classify, DefaultClassify, Outcome},
     client::{TokenClient, Validation},
     clock::Clock,
@@ -125,12 +126,14 @@ pub use self::{
     error::{RefreshError, RefreshErrorKind},
     future::ResponseFuture,
     layer::AuthRefreshLayer,
+    policy::{AccountPolicy, DefaultPolicy, PolicyFn, policy_fn},
     pool::{CredentialPool, CredentialPoolBuilder, PoolError},
     provider::{
         BoxFuture, CredentialProvider, EnvironmentCredential, OAuthFile, Renewal, StaticCredential,
         StoredCredential,
     },
+    secret::Secret,
     service::AuthRefresh,
-    state::{AccountName, AccountState, AccountStatus},
+    state::{AccountState, AccountStatus},
     token::{InvalidToken, JwtClaims},
 };

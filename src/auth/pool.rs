@@ -11,12 +11,12 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    AccountName, AccountState, Credential, CredentialProvider, OAuthFile, RefreshError,
-    TokenClient,
+    AccountState, Credential, CredentialProvider, OAuthFile, RefreshError, TokenClient,
     clock::{Clock, SharedClock},
+    egress::Egress,
     refresh::{Account, Fitness, Lease, Settings},
 };
-use crate::{Error, ErrorKind};
+use crate::{AccountName, Error, ErrorKind};
 
 /// How early a credential is renewed (B4).
 const MARGIN: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 ///     .account("spare", key("sk-not-a-real-key-either")?)
 ///     .prefer("work")
 ///     .build()?;
-/// let layer = AuthRefreshLayer::with_pool(pool.clone());
+/// let layer = AuthRefreshLayer::from_pool(pool.clone());
 /// # let _ = layer;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -54,6 +54,7 @@ struct Inner {
     accounts: Box<[Arc<Account>]>,
     preferred: Option<usize>,
     next: AtomicUsize,
+    egress: Egress,
 }
 
 impl CredentialPool {
@@ -69,6 +70,7 @@ impl CredentialPool {
         CredentialPoolBuilder {
             accounts: Vec::new(),
             preferred: None,
+            challenge_pause: Egress::PAUSE,
             settings: Settings {
                 margin: MARGIN,
                 ahead: Duration::ZERO,
@@ -169,8 +171,19 @@ impl CredentialPool {
         }
     }
 
+    /// The account of this name, if it is there and can be used now, as far as that is known.
+    pub(super) fn fit(&self, name: &str) -> Option<&Arc<Account>> {
+        self.find(name).filter(|account| account.fitness().0 <= Fitness::Doubtful)
+    }
+
     fn find(&self, name: &str) -> Option<&Arc<Account>> {
         self.inner.accounts.iter().find(|account| account.name() == name)
+    }
+
+    /// The way out that all accounts share.
+    #[inline]
+    pub(super) fn egress(&self) -> &Egress {
+        &self.inner.egress
     }
 
     /// The account at a place.
@@ -185,8 +198,17 @@ impl CredentialPool {
         sticky: Option<&str>,
         with: impl FnOnce(&Credential, u64) -> T,
     ) -> Result<(&Account, T), usize> {
+        let (at, account) = self.choose(sticky);
+        let account = account.ok_or(at)?;
+        let done = account.ready(with).ok_or(at)?;
+        Ok((account, done))
+    }
+
+    /// The account to try first, and where in the round the slow path begins if it cannot be used
+    /// at once.
+    pub(super) fn choose(&self, sticky: Option<&str>) -> (usize, Option<&Arc<Account>>) {
         let accounts = &self.inner.accounts;
-        let (at, account) = match (sticky, self.inner.preferred) {
+        match (sticky, self.inner.preferred) {
             (Some(name), _) => (0, self.find(name)),
             (None, _) if accounts.len() == 1 => (0, accounts.first()),
             (None, Some(preferred)) => (preferred, accounts.get(preferred)),
@@ -194,10 +216,7 @@ impl CredentialPool {
                 let at = self.inner.next.fetch_add(1, Ordering::Relaxed) % accounts.len();
                 (at, accounts.get(at))
             }
-        };
-        let account = account.ok_or(at)?;
-        let done = account.ready(with).ok_or(at)?;
-        Ok((account, done))
+        }
     }
 
     /// A lease, waiting for a load or refresh if need be. `sticky` is the only account that will
@@ -309,7 +328,7 @@ impl CredentialPool {
 
 /// The error that makes a session start a new chat, which may be another account's.
 pub(super) fn elsewhere(message: &'static str) -> Error {
-    Error::new(ErrorKind::ConversationLost, message).with_code("account_unavailable")
+    Error::new(ErrorKind::AccountUnavailable, message)
 }
 
 fn no_such_account() -> Error {
@@ -346,6 +365,7 @@ impl fmt::Debug for CredentialPool {
 pub struct CredentialPoolBuilder {
     accounts: Vec<(AccountName, Box<dyn CredentialProvider>)>,
     preferred: Option<String>,
+    challenge_pause: Duration,
     settings: Settings,
 }
 
@@ -397,6 +417,18 @@ impl CredentialPoolBuilder {
         self
     }
 
+    /// Answers with an error at once, without asking the upstream, for this long after an
+    /// anti-bot challenge, and twice as long after each one that follows directly, up to
+    /// 15 minutes; 60 s unless set (G6: requests during that time prolong it). Zero turns it off.
+    ///
+    /// A challenge is a verdict about the way to the upstream and not about an account, so all
+    /// layers over the pool pause.
+    #[must_use]
+    pub fn challenge_pause(mut self, pause: Duration) -> Self {
+        self.challenge_pause = pause;
+        self
+    }
+
     /// Measures expiry with `clock`. Set it before [`files`](CredentialPoolBuilder::files).
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -412,7 +444,7 @@ impl CredentialPoolBuilder {
     ///
     /// [`PoolError`], for what can only be a mistake.
     pub fn build(self) -> Result<CredentialPool, PoolError> {
-        let Self { accounts, preferred, settings } = self;
+        let Self { accounts, preferred, challenge_pause, settings } = self;
         if accounts.is_empty() {
             return Err(PoolError::Empty);
         }
@@ -438,7 +470,12 @@ impl CredentialPoolBuilder {
             })
             .collect();
         Ok(CredentialPool {
-            inner: Arc::new(Inner { accounts, preferred, next: AtomicUsize::new(0) }),
+            inner: Arc::new(Inner {
+                accounts,
+                preferred,
+                next: AtomicUsize::new(0),
+                egress: Egress::new(challenge_pause),
+            }),
         })
     }
 }

@@ -8,14 +8,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::Request;
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    AccountName, Credential, CredentialKind, CredentialProvider, RefreshError, RefreshErrorKind,
+    AccountPolicy, Credential, CredentialKind, CredentialProvider, RefreshError, RefreshErrorKind,
     Renewal,
     clock::SharedClock,
     state::{AccountState, AccountStatus},
 };
+use crate::AccountName;
 
 /// How early a web session is no longer used (F1).
 const WEB_MARGIN: Duration = Duration::from_secs(60);
@@ -56,6 +58,13 @@ pub(super) struct Lease {
     pub(super) account: Arc<Account>,
     pub(super) credential: Credential,
     pub(super) generation: u64,
+}
+
+impl Lease {
+    /// Puts the credential on a request.
+    pub(super) fn authorize<B>(&self, policy: &impl AccountPolicy<B>, request: &mut Request<B>) {
+        policy.authorize(request, self.account.name(), self.credential.headers().clone());
+    }
 }
 
 /// What every account of a pool is run with.

@@ -8,28 +8,28 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    Affinity, Classify, CredentialPool, DefaultClassify, ResponseFuture, egress::Egress,
-    future::Attempt, kept::Kept, refresh::Lease,
+    AccountPolicy, Classify, CredentialPool, DefaultClassify, DefaultPolicy, ResponseFuture,
+    future::Attempt, kept::Kept,
 };
-use crate::Error;
+use crate::{AccountName, Error};
 
 /// The service that [`AuthRefreshLayer`](super::AuthRefreshLayer) makes.
 #[derive(Clone, Debug)]
-pub struct AuthRefresh<S, C = DefaultClassify> {
+pub struct AuthRefresh<S, C = DefaultClassify, P = DefaultPolicy> {
     inner: S,
-    shared: Arc<Shared<C>>,
+    shared: Arc<Shared<C, P>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared<C> {
+pub(super) struct Shared<C, P> {
     pub(super) pool: CredentialPool,
     pub(super) classify: C,
-    pub(super) egress: Egress,
+    pub(super) policy: P,
 }
 
-impl<S, C> AuthRefresh<S, C> {
-    pub(super) fn new(inner: S, shared: Arc<Shared<C>>) -> Self {
-        Self { inner, shared }
+impl<S, C, P> AuthRefresh<S, C, P> {
+    pub(super) fn new(inner: S, shared: Shared<C, P>) -> Self {
+        Self { inner, shared: Arc::new(shared) }
     }
 
     /// The accounts.
@@ -39,24 +39,34 @@ impl<S, C> AuthRefresh<S, C> {
     }
 
     /// The service below.
-    #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
+
+    /// The service below.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service below.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
-impl<S, C, B, RB> Service<Request<B>> for AuthRefresh<S, C>
+impl<S, C, P, B, RB> Service<Request<B>> for AuthRefresh<S, C, P>
 where
     S: Service<Request<B>, Response = Response<RB>> + Clone + Send + 'static,
     S::Error: From<Error> + Send + 'static,
     S::Future: Send + 'static,
     C: Classify<RB, S::Error> + Send + Sync + 'static,
-    B: Affinity + Clone + Send + 'static,
+    P: AccountPolicy<B> + Send + Sync + 'static,
+    B: Clone + Send + 'static,
     RB: Send + 'static,
 {
     type Response = Response<RB>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, S, B, RB, S::Error, C>;
+    type Future = ResponseFuture<S::Future, S, B, RB, S::Error, C, P>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -66,40 +76,54 @@ where
         // The inner service that is ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        if let Some(refusal) = self.shared.egress.refusal() {
+        if let Some(refusal) = self.shared.pool.egress().refusal() {
             return ResponseFuture::failed(refusal.into());
         }
         let kept = Kept::new(&request);
-        let headers = request.headers_mut();
-        let sent = self.shared.pool.ready(kept.account(), |credential, generation| {
-            credential.stamp(headers);
-            generation
+        let Shared { pool, policy, .. } = &*self.shared;
+        let wanted = policy.account(&request);
+        let bound = wanted.is_some();
+        let wish = if bound { None } else { policy.wish(&request) };
+        let (start, account) = match wish.and_then(|wish| pool.fit(wish.as_str())) {
+            Some(account) => (account.at(), Some(account)),
+            None => pool.choose(wanted.map(AccountName::as_str)),
+        };
+        let sent = account.and_then(|account| {
+            let generation = if P::ONLY_HEADERS {
+                let headers = request.headers_mut();
+                account.ready(|credential, generation| {
+                    credential.headers().apply(headers);
+                    generation
+                })?
+            } else {
+                // The policy is somebody's code: it does not run while the account is locked.
+                let (credential, generation) = account
+                    .ready(|credential, generation| (credential.headers().clone(), generation))?;
+                policy.authorize(&mut request, account.name(), credential);
+                generation
+            };
+            Some((account.at(), generation))
         });
         match sent {
-            Ok((account, generation)) => {
-                request.body_mut().set_account(account.name());
-                let at = account.at();
+            Some((at, generation)) => {
                 let future = inner.call(request);
                 let shared = Arc::clone(&self.shared);
-                ResponseFuture::first(future, Attempt { inner, kept, at, generation, shared })
+                let attempt = Attempt { inner, kept, bound, at, generation, shared };
+                ResponseFuture::first(future, attempt)
             }
-            Err(start) => {
+            None => {
+                let wanted = policy.account(&request).cloned();
                 let shared = Arc::clone(&self.shared);
                 ResponseFuture::rest(Box::pin(async move {
-                    let lease = shared.pool.lease(kept.account(), start, None).await?;
-                    stamp(&mut request, &lease);
+                    let wanted = wanted.as_ref().map(AccountName::as_str);
+                    let lease = shared.pool.lease(wanted, start, None).await?;
+                    lease.authorize(&shared.policy, &mut request);
                     let (at, generation) = (lease.account.at(), lease.generation);
                     drop(lease);
                     let result = inner.call(request).await;
-                    Attempt { inner, kept, at, generation, shared }.finish(result).await
+                    Attempt { inner, kept, bound, at, generation, shared }.finish(result).await
                 }))
             }
         }
     }
-}
-
-/// Puts the credential on.
-pub(super) fn stamp<B: Affinity>(request: &mut Request<B>, lease: &Lease) {
-    lease.credential.stamp(request.headers_mut());
-    request.body_mut().set_account(lease.account.name());
 }

@@ -1,58 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
 use super::CredentialKind;
-
-/// The name of an account, as whoever built the pool gave it. Not a secret: it stands in logs,
-/// metrics and conversations.
-///
-/// Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct AccountName(Arc<str>);
-
-impl AccountName {
-    /// A name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(Arc::from(name.into()))
-    }
-
-    /// The name's text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name, shared, as a `ChatRequest` is told it.
-    #[must_use]
-    pub fn to_shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
-}
-
-impl fmt::Debug for AccountName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
-
-impl fmt::Display for AccountName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl PartialEq<str> for AccountName {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
-impl Serialize for AccountName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
+use crate::AccountName;
 
 /// How an account does: for a health page, and for people.
 ///

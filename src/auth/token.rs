@@ -10,8 +10,9 @@ use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use secrecy::SecretString;
 use serde_json::Value;
+
+use super::Secret;
 
 /// The longest compressed token that is looked at, in characters (F2).
 const MAX_COMPRESSED: usize = 16 << 10;
@@ -109,7 +110,7 @@ fn decode(text: &str) -> Result<Vec<u8>, InvalidToken> {
 
 /// What a compressed token holds: a session's JWT and perhaps some of its cookies.
 pub(super) struct Expanded {
-    pub(super) jwt: SecretString,
+    pub(super) jwt: Secret,
     /// Name and value, without the `token` cookie.
     pub(super) cookies: Vec<(String, String)>,
 }
@@ -172,7 +173,7 @@ fn expanded(jwt: &str, cookies: Vec<(String, String)>) -> Result<Expanded, Inval
     if jwt.is_empty() {
         return Err(InvalidToken(()));
     }
-    Ok(Expanded { jwt: SecretString::from(jwt), cookies })
+    Ok(Expanded { jwt: Secret::from(jwt), cookies })
 }
 
 /// Cookies in any form that stores use: an object, a list of objects with `name` and `value`, a
@@ -216,7 +217,6 @@ mod tests {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
-    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -271,10 +271,10 @@ mod tests {
     #[test]
     fn the_compressed_vectors_are_read() {
         let a = expand(LAYOUT_A).expect("the vector of layout a");
-        assert_eq!(a.jwt.expose_secret(), "sess-demo-1");
+        assert_eq!(a.jwt.expose(), "sess-demo-1");
         assert!(a.cookies.is_empty());
         let b = expand(LAYOUT_B).expect("the vector of layout b");
-        assert_eq!(b.jwt.expose_secret(), "aaa.bbb.ccc");
+        assert_eq!(b.jwt.expose(), "aaa.bbb.ccc");
         assert_eq!(b.cookies, [("ssxmod_itna".to_owned(), "itna-demo".to_owned())]);
     }
 
@@ -286,7 +286,7 @@ mod tests {
             (r#"{"cookies":{"cna":"x","token":"three"}}"#, "three"),
         ] {
             let token = expand(&token_of(&gzip(text.as_bytes()))).expect(text);
-            assert_eq!(token.jwt.expose_secret(), jwt);
+            assert_eq!(token.jwt.expose(), jwt);
             assert_eq!(token.cookies, [("cna".to_owned(), "x".to_owned())]);
         }
     }
@@ -301,7 +301,7 @@ mod tests {
             token.replace('+', "-").replace('/', "_"),
         ];
         for token in variants {
-            assert_eq!(expand(&token).expect("tolerated").jwt.expose_secret(), "aaa.bbb.ccc");
+            assert_eq!(expand(&token).expect("tolerated").jwt.expose(), "aaa.bbb.ccc");
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Extra, History, Json, Messages, Text, Tool, ToolChoice};
-use crate::AccountName;
+use crate::{AccountName, CredentialHeaders};
 
 /// A chat request in the middle of the stack.
 ///
@@ -51,6 +51,9 @@ pub struct ChatRequest {
     /// names it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later
     /// turns find their way back to it.
     pub account: Option<AccountName>,
+    /// That credential. Set by the auth layer; the adapter puts it on the HTTP requests that it
+    /// makes, in place of headers of the envelope that have the same names.
+    pub credential: Option<CredentialHeaders>,
     /// Fields that are not named here, as the client sent them.
     pub extra: Extra,
 }
@@ -72,6 +75,7 @@ impl ChatRequest {
             user: None,
             tenant: None,
             account: None,
+            credential: None,
             extra: Extra::new(),
         }
     }

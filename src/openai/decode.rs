@@ -146,10 +146,7 @@ impl<'a> Decoder<'a> {
             if is_wanted {
                 return Err(unsupported(
                     param,
-                    format!(
-                        "`{param}`: probabilities of tokens are not offered here; over an API, a \
-                         proxy with `--tools off` passes requests and answers on untouched"
-                    ),
+                    format!("`{param}`: probabilities of tokens are not offered here"),
                 ));
             }
         }

@@ -106,6 +106,7 @@ const fn type_and_code(kind: ErrorKind) -> (&'static str, Option<&'static str>) 
         ErrorKind::ModelNotFound => (REQUEST, Some("model_not_found")),
         ErrorKind::NotFound => (REQUEST, Some("not_found")),
         ErrorKind::ConversationLost => (REQUEST, Some("conversation_not_found")),
+        ErrorKind::AccountUnavailable => (REQUEST, Some("account_unavailable")),
         ErrorKind::ConversationBusy => ("server_error", Some("conversation_busy")),
         ErrorKind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
         ErrorKind::Quota => ("insufficient_quota", Some("insufficient_quota")),
@@ -151,6 +152,16 @@ mod tests {
     fn an_upstreams_code_does_not_hide_the_known_one() {
         let error = Error::new(ErrorKind::Quota, "used up").with_code("RateLimited");
         assert_eq!(body(&error)["error"]["code"], "insufficient_quota");
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_used_has_a_code_of_its_own() {
+        let error = Error::new(ErrorKind::AccountUnavailable, "not now").with_code("other");
+        assert_eq!(error_response(&error).status(), 404);
+        assert_eq!(body(&error)["error"]["code"], "account_unavailable");
+        // An upstream's word makes no such error.
+        let error = Error::new(ErrorKind::ConversationLost, "x").with_code("account_unavailable");
+        assert_eq!(body(&error)["error"]["code"], "conversation_not_found");
     }
 
     #[test]

@@ -66,6 +66,7 @@ const fn label(kind: ErrorKind) -> &'static str {
         ErrorKind::Truncated => "truncated",
         ErrorKind::Internal => "internal",
         ErrorKind::ConversationLost
+        | ErrorKind::AccountUnavailable
         | ErrorKind::ConversationBusy
         | ErrorKind::Upstream
         | ErrorKind::Overloaded => "upstream",

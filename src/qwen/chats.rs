@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use http::{HeaderMap, Request, Response};
+//! use http::{Request, Response};
 //! use http_body_util::Full;
 //! use tower::service_fn;
 //! use tower_qwen::qwen::chats;
@@ -14,7 +14,7 @@
 //!     assert_eq!((request.method().as_str(), request.uri().path()), ("DELETE", "/api/v2/chats/c-1"));
 //!     Response::builder().body(Full::from(r#"{"success":true,"data":{"status":true}}"#))
 //! });
-//! chats::delete(upstream, &HeaderMap::new(), "c-1").await?;
+//! chats::delete(upstream, None, "c-1").await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -31,7 +31,7 @@ use super::{
     transport::{self, BoxError},
     web::{Call, envelope},
 };
-use crate::{Error, ErrorKind};
+use crate::{CredentialHeaders, Error, ErrorKind};
 
 /// The largest answer that is read.
 const LIMIT: usize = 64 * 1024;
@@ -41,8 +41,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Deletes one chat of the account.
 ///
-/// Of `headers` those travel that identify an account: `authorization`, `cookie`, `bx-*` and
-/// `user-agent`.
+/// The account is that of `credential`, or else the one that `service` puts on.
 ///
 /// # Errors
 ///
@@ -52,7 +51,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// # Cancel safety
 ///
 /// Dropping the future cancels the call; the chat may be deleted all the same.
-pub async fn delete<S, B>(service: S, headers: &HeaderMap, chat_id: &str) -> Result<(), Error>
+pub async fn delete<S, B>(
+    service: S,
+    credential: Option<&CredentialHeaders>,
+    chat_id: &str,
+) -> Result<(), Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -64,10 +67,11 @@ where
         return Err(Error::invalid("id", "the chat's id holds other than letters, digits and `-`"));
     }
     let uri = format!("/api/v2/chats/{chat_id}");
-    call(service, headers, uri.parse().expect("letters, digits and hyphens fit a path")).await
+    call(service, credential, uri.parse().expect("letters, digits and hyphens fit a path")).await
 }
 
-/// Deletes every chat of the account, whoever made it.
+/// Deletes every chat of the account, whoever made it. Which account that is, is said as for
+/// [`delete`].
 ///
 /// # Errors
 ///
@@ -76,17 +80,24 @@ where
 /// # Cancel safety
 ///
 /// As [`delete`].
-pub async fn delete_all<S, B>(service: S, headers: &HeaderMap) -> Result<(), Error>
+pub async fn delete_all<S, B>(
+    service: S,
+    credential: Option<&CredentialHeaders>,
+) -> Result<(), Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    call(service, headers, Uri::from_static("/api/v2/chats/")).await
+    call(service, credential, Uri::from_static("/api/v2/chats/")).await
 }
 
-async fn call<S, B>(mut service: S, headers: &HeaderMap, uri: Uri) -> Result<(), Error>
+async fn call<S, B>(
+    mut service: S,
+    credential: Option<&CredentialHeaders>,
+    uri: Uri,
+) -> Result<(), Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
@@ -96,7 +107,7 @@ where
     let mut request = Request::new(Full::default());
     *request.method_mut() = Method::DELETE;
     *request.uri_mut() = uri;
-    *request.headers_mut() = transport::credentials(headers);
+    *request.headers_mut() = transport::headers(&HeaderMap::new(), credential);
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;

@@ -20,6 +20,21 @@
 //! # #[cfg(not(all(feature = "client", feature = "web")))]
 //! # fn main() {}
 //! ```
+//!
+//! # Headers
+//!
+//! The requests that an adapter makes have headers of three kinds.
+//!
+//! - Of the envelope, the `http::Request` around a
+//!   [`ChatRequest`](crate::chat::ChatRequest), these travel: `authorization`, `cookie`, every
+//!   `bx-*`, `x-request-id`, `traceparent` and `tracestate`. No other does, and so no client's
+//!   `user-agent`.
+//! - Those of [`ChatRequest::credential`](crate::chat::ChatRequest::credential), in place of any of
+//!   the same names. A credential may bring a `user-agent`.
+//! - Those of the wire itself, such as `content-type`.
+//!
+//! Extensions of the envelope go along with every HTTP request that is made for it, so that a trace
+//! context that was set outside is read below.
 
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
@@ -49,11 +64,3 @@ pub use self::client::QwenUpstream;
 pub use self::future::ResponseFuture;
 #[cfg(feature = "web")]
 pub use self::web::{QwenWeb, QwenWebLayer};
-
-/// Put into the extensions of an HTTP request, it asks `QwenUpstream` to leave its configured
-/// credential out: no `authorization`, no `cookie`, no `bx-*`.
-///
-/// For calls that upstream answers better, or only, without one (E41). Headers of the request
-/// itself are sent as ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Anonymous;

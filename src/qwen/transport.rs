@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{Error, ErrorKind};
+use crate::{CredentialHeaders, Error, ErrorKind};
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -31,27 +31,45 @@ pub(crate) fn error(error: impl Into<BoxError>) -> Error {
     Error::new(ErrorKind::Upstream, "the connection to the upstream failed").with_source(error)
 }
 
-/// Whether a header of the middle travels on to upstream: what identifies an account and its
-/// browser, and the request's id.
-fn travels(name: &HeaderName) -> bool {
-    *name == header::AUTHORIZATION
-        || *name == header::COOKIE
-        || *name == header::USER_AGENT
-        || name.as_str() == "x-request-id"
-        || name.as_str().starts_with("bx-")
+/// The headers of an envelope that travel on to upstream because of their names; all whose names
+/// begin with `bx-` do so too. The [module above](super#headers) documents the list.
+static TRAVELLING: [(HeaderName, Secrecy); 5] = [
+    (header::AUTHORIZATION, Secrecy::Secret),
+    (header::COOKIE, Secrecy::Secret),
+    (HeaderName::from_static("x-request-id"), Secrecy::Public),
+    (HeaderName::from_static("traceparent"), Secrecy::Public),
+    (HeaderName::from_static("tracestate"), Secrecy::Public),
+];
+
+/// Whether the value of a header is marked sensitive.
+#[derive(Clone, Copy, PartialEq)]
+enum Secrecy {
+    Secret,
+    Public,
 }
 
-/// The headers of a request of the middle that upstream gets.
-pub(crate) fn credentials(headers: &HeaderMap) -> HeaderMap {
+/// Whether a header of the envelope travels on to upstream, and as what.
+fn travels(name: &HeaderName) -> Option<Secrecy> {
+    let listed = TRAVELLING.iter().find(|(listed, _)| listed == name);
+    listed
+        .map(|(_, secrecy)| *secrecy)
+        .or_else(|| name.as_str().starts_with("bx-").then_some(Secrecy::Secret))
+}
+
+/// The headers that a request to upstream takes over: those of the envelope that travel, and the
+/// credential in place of what it names too.
+pub(crate) fn headers(envelope: &HeaderMap, credential: Option<&CredentialHeaders>) -> HeaderMap {
     let mut kept = HeaderMap::new();
-    for (name, value) in headers {
-        if travels(name) {
+    for (name, value) in envelope {
+        if let Some(secrecy) = travels(name) {
             let mut value = value.clone();
-            if name.as_str() != "x-request-id" && *name != header::USER_AGENT {
-                value.set_sensitive(true);
-            }
+            // Its name decides, whatever a layer above has marked.
+            value.set_sensitive(secrecy == Secrecy::Secret);
             kept.append(name, value);
         }
+    }
+    if let Some(credential) = credential {
+        credential.apply(&mut kept);
     }
     kept
 }
@@ -216,17 +234,41 @@ mod tests {
     }
 
     #[test]
-    fn only_credentials_and_the_id_travel() {
-        let mut headers = HeaderMap::new();
-        for name in
-            ["authorization", "cookie", "bx-ua", "user-agent", "x-request-id", "accept", "host"]
-        {
-            headers.insert(HeaderName::from_static(name), "v".parse().unwrap());
+    fn what_is_listed_travels_whatever_is_marked() {
+        let secret = ["authorization", "cookie", "bx-ua"];
+        let public = ["x-request-id", "traceparent", "tracestate"];
+        let own = ["accept", "host", "user-agent", "x-api-key", "baggage"];
+        for marked in [false, true] {
+            let mut envelope = HeaderMap::new();
+            for name in secret.iter().chain(&public).chain(&own) {
+                let mut value: http::HeaderValue = "v".parse().unwrap();
+                value.set_sensitive(marked);
+                envelope.insert(HeaderName::from_static(name), value);
+            }
+            let kept = headers(&envelope, None);
+            assert_eq!(kept.len(), secret.len() + public.len());
+            assert!(secret.iter().all(|name| kept[*name].is_sensitive()));
+            assert!(public.iter().all(|name| !kept[*name].is_sensitive()));
         }
-        let kept = credentials(&headers);
-        assert_eq!(kept.len(), 5);
-        assert!(!kept.contains_key("accept") && !kept.contains_key("host"));
-        assert!(kept["authorization"].is_sensitive() && kept["bx-ua"].is_sensitive());
+    }
+
+    #[test]
+    fn a_credential_takes_the_place_of_the_envelopes() {
+        let mut envelope = HeaderMap::new();
+        for (name, value) in [("cookie", "a=1"), ("cookie", "b=2"), ("user-agent", "client/1")] {
+            envelope.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        envelope.insert("bx-v", "2".parse().unwrap());
+        let credential = CredentialHeaders::new([
+            (header::COOKIE, "token=own".parse().unwrap()),
+            (header::USER_AGENT, "browser/1".parse().unwrap()),
+        ]);
+        let kept = headers(&envelope, Some(&credential));
+        assert_eq!(kept.get_all("cookie").iter().collect::<Vec<_>>(), ["token=own"]);
+        assert_eq!(
+            (&kept["user-agent"], &kept["bx-v"]),
+            (&"browser/1".parse().unwrap(), &"2".parse().unwrap())
+        );
     }
 
     #[test]

@@ -109,9 +109,9 @@ where
             }
             Err(error) => error.into(),
         };
-        if error.is_conversation_lost() {
+        if error.is_conversation_lost() || error.is_account_unavailable() {
             // An account that cannot be used now may be back later, and its chat as it was.
-            if error.code() != Some("account_unavailable")
+            if error.is_conversation_lost()
                 && let Some(key) = key
             {
                 bounded("forget", layer.settings.store_timeout, layer.store.forget(key)).await;

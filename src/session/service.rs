@@ -23,8 +23,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The inner service's. An error for which [`Error::is_conversation_lost`] holds is answered with
-/// one replay of the whole history, one for which [`Error::is_conversation_busy`] holds with a few
+/// The inner service's. An error for which [`Error::is_conversation_lost`] or
+/// [`Error::is_account_unavailable`] holds is answered with one replay of the whole history, one for which [`Error::is_conversation_busy`] holds with a few
 /// tries and then a replay, and neither reaches the caller unless that fails too or the client
 /// named the chat itself. A store that fails never fails a request.
 ///

@@ -17,10 +17,11 @@ use http_body_util::{BodyExt, Full};
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    AccountName, Error, ErrorKind,
     auth::{
-        AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider, OAuthFile,
-        RefreshError, Renewal, StoredCredential, TokenClient,
+        AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
+        DefaultClassify, OAuthFile, PolicyFn, RefreshError, Renewal, StoredCredential, TokenClient,
+        policy_fn,
     },
 };
 
@@ -236,7 +237,7 @@ fn token_client(server: &Shared<Server>, clock: Clock) -> TokenClient {
             Ok::<_, Infallible>(Response::builder().status(status).body(Full::from(body)).unwrap())
         }
     }))
-    .with_clock(clock)
+    .clock(clock)
 }
 
 /// The wall clock goes with the script's.
@@ -304,7 +305,7 @@ impl Drop for Call<'_> {
 }
 
 fn access_token(credential: &Credential) -> &str {
-    secrecy::ExposeSecret::expose_secret(credential.access_token())
+    credential.access_token().expose()
 }
 
 impl CredentialProvider for MemoryProvider {
@@ -373,7 +374,8 @@ struct Body {
     id: usize,
 }
 
-impl tower_qwen::auth::Affinity for Body {}
+/// The one account there is.
+type Any = fn(&Request<Body>) -> Option<&AccountName>;
 
 struct World {
     server: Shared<Server>,
@@ -382,7 +384,7 @@ struct World {
     store: Store,
     pool: CredentialPool,
     other: CredentialPool,
-    layer: AuthRefreshLayer,
+    layer: AuthRefreshLayer<DefaultClassify, PolicyFn<Any>>,
     waiting: Vec<JoinHandle<Result<Response<bool>, Error>>>,
     sent: usize,
     /// The work of the other process.
@@ -408,7 +410,8 @@ impl World {
             Arc::new(MemoryStore { saved: Mutex::new(login), lock: tokio::sync::Mutex::new(()) });
         let process = || {
             let client = token_client(&server, clock);
-            let builder = CredentialPool::builder().clock(clock);
+            let builder =
+                CredentialPool::builder().clock(clock).challenge_pause(Duration::from_secs(10));
             match &store {
                 Store::Memory => builder
                     .account(
@@ -422,15 +425,15 @@ impl World {
                     )
                     .build(),
                 Store::File(path) => {
-                    builder.account("a", OAuthFile::new(path, client).with_clock(clock)).build()
+                    builder.account("a", OAuthFile::new(path, client).clock(clock)).build()
                 }
             }
             .expect("one account")
         };
         let (pool, other) = (process(), process());
         let world = Self {
-            layer: AuthRefreshLayer::with_pool(pool.clone())
-                .challenge_pause(Duration::from_secs(10)),
+            layer: AuthRefreshLayer::from_pool(pool.clone())
+                .policy(policy_fn::<Body, Any>(|_| None)),
             server,
             ledgers: Shared::default(),
             memory,
@@ -451,7 +454,7 @@ impl World {
         if let Store::File(path) = &self.store {
             let text = StoredCredential::new(login.clone()).to_json().unwrap();
             let aside = path.with_extension("new");
-            std::fs::write(&aside, secrecy::ExposeSecret::expose_secret(&text)).unwrap();
+            std::fs::write(&aside, text.expose()).unwrap();
             std::fs::rename(aside, path).unwrap();
         }
         *lock(&self.memory.saved) = login;
@@ -543,7 +546,7 @@ impl World {
         if !revoked {
             let saved = self.saved();
             let token = saved.refresh_token().expect("a login has one");
-            let token = secrecy::ExposeSecret::expose_secret(token).to_owned();
+            let token = token.expose().to_owned();
             assert_eq!(token, lock(&self.server).refresh(), "the newest refresh token is kept");
         }
 

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
+    CredentialHeaders,
     chat::{
         ChatRequest, Content, FunctionTool, History, Json, Message, Part, PartKind,
         ReasoningEffort, Role, Tool, ToolCall, ToolChoice,
@@ -121,20 +122,24 @@ async fn b7_the_portal_is_stricter() {
 /// bring another name.
 #[tokio::test]
 async fn b7_the_portals_headers() {
-    let ask = |server: Server, agent: Option<HeaderValue>| async move {
+    let ask = |server: Server, agent: Option<HeaderValue>, own: Option<HeaderValue>| async move {
         let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
         let seen = Arc::clone(&upstream.seen);
         let service =
             ServiceBuilder::new().layer(CompatibleLayer::new(server)).service(upstream.service());
         let mut chat = Request::new(request());
         chat.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
+        chat.body_mut().credential =
+            own.map(|agent| CredentialHeaders::new([(header::USER_AGENT, agent)]));
         drop(service.oneshot(chat).await.expect("committed"));
         let (_, headers, _) = seen.lock().expect("not poisoned").take().expect("called");
         headers
     };
     let the_clients = HeaderValue::from_static("OpenAI/Python 2.0");
-    for agent in [None, Some(the_clients.clone())] {
-        let headers = ask(Server::Portal, agent).await;
+    let mut marked = the_clients.clone();
+    marked.set_sensitive(true);
+    for agent in [None, Some(the_clients.clone()), Some(marked)] {
+        let headers = ask(Server::Portal, agent, None).await;
         let agent = headers["user-agent"].to_str().expect("ASCII");
         let platform = agent.strip_prefix("QwenCode/").and_then(|rest| rest.split_once(" ("));
         let (version, platform) = platform.expect("a version and a platform");
@@ -144,14 +149,16 @@ async fn b7_the_portals_headers() {
         assert_eq!(headers["x-dashscope-cachecontrol"], "enable");
         assert_eq!(headers["x-dashscope-authtype"], "qwen-oauth");
     }
-    let mut the_credentials = HeaderValue::from_static("QwenCode/9.9.9 (a; b)");
-    the_credentials.set_sensitive(true);
-    let headers = ask(Server::Portal, Some(the_credentials.clone())).await;
+    let the_credentials = HeaderValue::from_static("QwenCode/9.9.9 (a; b)");
+    let headers =
+        ask(Server::Portal, Some(the_clients.clone()), Some(the_credentials.clone())).await;
     assert_eq!(headers["user-agent"], the_credentials);
     assert_eq!(headers["x-dashscope-useragent"], the_credentials);
-    // Nobody else is told so.
-    let headers = ask(Server::DashScope, Some(the_clients.clone())).await;
-    assert_eq!(headers["user-agent"], the_clients);
+    // Nobody else is told so, or what the client calls itself.
+    let headers = ask(Server::DashScope, Some(the_clients.clone()), None).await;
+    assert!(!headers.contains_key("user-agent"));
+    let headers = ask(Server::DashScope, Some(the_clients), Some(the_credentials.clone())).await;
+    assert_eq!(headers["user-agent"], the_credentials);
     assert!(!headers.contains_key("x-dashscope-useragent"));
 }
 

@@ -183,7 +183,7 @@ fn a_login_of_the_cli_is_taken_where_nothing_else_is_given() {
 /// Base URL, server and key.
 fn api(env: &[(&str, &str)], args: &[&str]) -> (String, Server, Option<String>) {
     let UpstreamConfig { upstream, accounts, .. } = only(resolve_in(env, args).expect("valid"));
-    let key = accounts.all().next().map(|(_, key)| key.access_token().expose_secret().to_owned());
+    let key = accounts.all().next().map(|(_, key)| key.access_token().expose().to_owned());
     match upstream {
         Upstream::Compatible { base_url, server } => (base_url.to_string(), server, key),
         other => panic!("{} is no API", other.kind()),
@@ -523,8 +523,8 @@ fn a_compressed_token_is_a_session() {
         let upstream =
             only(resolve(&["--token", token, "--cookies", "token=old; cna=x"]).expect("valid"));
         let (name, session) = upstream.accounts.all().next().expect("an account");
-        assert_eq!((name, session.access_token().expose_secret()), ("given", bearer));
-        let jar = session.cookies().expect("a jar").expose_secret();
+        assert_eq!((name, session.access_token().expose()), ("given", bearer));
+        let jar = session.cookies().expect("a jar").expose();
         assert!(jar.contains(&format!("token={bearer}")) && jar.contains("cna=x"), "{jar}");
     }
 }

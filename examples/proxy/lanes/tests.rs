@@ -32,7 +32,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         xml: echo("xml"),
         completions: echo("completions"),
         embeddings: echo("embeddings"),
-        models: Catalogue::web(catalogue),
+        models: Catalogue::web(catalogue, catalogue),
         chats: None,
         desk: Desk::unmanned(),
     }

@@ -74,7 +74,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         xml: chat.clone(),
         completions: chat.clone(),
         embeddings: chat,
-        models: Catalogue::web(catalogue),
+        models: Catalogue::web(catalogue, catalogue),
         chats: Some(deletion(deleted, None)),
         desk: Desk::unmanned(),
     }]);

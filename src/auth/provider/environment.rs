@@ -130,7 +130,7 @@ mod tests {
     fn read(vars: &[(&str, &str)]) -> Result<Option<HeaderMap>, InvalidToken> {
         Ok(EnvironmentCredential::from_vars(vars.iter().copied())?.map(|provider| {
             let mut headers = HeaderMap::new();
-            provider.credential().stamp(&mut headers);
+            provider.credential().headers().apply(&mut headers);
             headers
         }))
     }

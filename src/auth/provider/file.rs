@@ -7,14 +7,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::{ExposeSecret, SecretString};
-
 use super::{
     BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
     lock::{self, LockFile},
 };
 use crate::auth::{
-    Credential, RefreshError, RefreshErrorKind, TokenClient,
+    Credential, RefreshError, RefreshErrorKind, Secret, TokenClient,
     clock::{Clock, SharedClock},
 };
 
@@ -81,7 +79,7 @@ struct State {
     /// What the file says, or would say if it could be written.
     stored: Option<StoredCredential>,
     /// The refresh token that was spent for [`stored`](State::stored), where that is not on disk.
-    unsaved: Option<SecretString>,
+    unsaved: Option<Secret>,
 }
 
 /// Tells whether a file has been replaced or written. The inode helps where two writes fall into
@@ -139,7 +137,7 @@ impl OAuthFile {
 
     /// Measures expiry with `clock`.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
@@ -182,7 +180,7 @@ impl OAuthFile {
     /// Takes a lock from its holder after `stale_after` without a sign of life; 10 s unless set,
     /// which is what the qwen-code CLI uses. All who share the file should agree.
     #[must_use]
-    pub fn with_stale_lock_after(mut self, stale_after: Duration) -> Self {
+    pub fn stale_lock_after(mut self, stale_after: Duration) -> Self {
         self.stale_after = stale_after;
         self
     }
@@ -336,11 +334,11 @@ impl CredentialFile {
             ));
         }
         let text = match fs::read_to_string(&self.path) {
-            Ok(text) => SecretString::from(text),
+            Ok(text) => Secret::from(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
-        let stored = StoredCredential::parse(text.expose_secret()).map_err(|error| {
+        let stored = StoredCredential::parse(text.expose()).map_err(|error| {
             RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
                 .with_source(error)
         })?;
@@ -422,9 +420,8 @@ impl CredentialFile {
                 error = %error, cause = ?error.kind(),
                 "a refreshed login could not be written; it is kept in memory until it can",
             );
-            state.unsaved = Some(
-                basis.refresh_token().cloned().unwrap_or_else(|| SecretString::from(String::new())),
-            );
+            state.unsaved =
+                Some(basis.refresh_token().cloned().unwrap_or_else(|| Secret::from(String::new())));
         }
         granted
     }
@@ -472,7 +469,7 @@ impl CredentialFile {
             ));
         };
         self.make_dir()?;
-        write_atomically(&self.path, text.expose_secret().as_bytes()).map_err(unwritable)?;
+        write_atomically(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
     }

@@ -3,10 +3,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use crate::auth::{Credential, CredentialKind, InvalidToken, token};
+use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 
 /// A credential as a file holds it, with everything else that the file says.
 ///
@@ -103,13 +102,13 @@ impl StoredCredential {
 
     /// The file's text: pretty JSON (B4); `None` where the file was a bare token.
     #[must_use]
-    pub fn to_json(&self) -> Option<SecretString> {
+    pub fn to_json(&self) -> Option<Secret> {
         if self.format == Format::ReadOnly {
             return None;
         }
         // Strings and numbers in a map with string keys: there is nothing that could fail.
         let text = serde_json::to_string_pretty(&self.fields).ok()?;
-        Some(SecretString::from(text))
+        Some(Secret::from(text))
     }
 
     /// Whether a refreshed credential can be written back.
@@ -123,12 +122,12 @@ impl StoredCredential {
         let mut set = |name: &str, value: Value| {
             fields.insert(name.to_owned(), value);
         };
-        let access_token = credential.access_token().expose_secret();
+        let access_token = credential.access_token().expose();
         match (*format, credential.kind()) {
             (Format::Store, CredentialKind::ApiKey) => set("api_key", access_token.into()),
             (Format::Store, CredentialKind::Web) => {
                 // The session outlives the access token that it buys (A2.3), so both are kept.
-                let cookies = credential.cookies().map_or("", |jar| jar.expose_secret());
+                let cookies = credential.cookies().map_or("", |jar| jar.expose());
                 let pairs = token::split_cookies(cookies);
                 let session = pairs.iter().find(|(name, _)| name == "token");
                 if let Some((_, session)) = session {
@@ -143,7 +142,7 @@ impl StoredCredential {
             _ => set("access_token", access_token.into()),
         }
         if let Some(token) = credential.refresh_token() {
-            set("refresh_token", token.expose_secret().into());
+            set("refresh_token", token.expose().into());
         }
         if let Some(url) = credential.resource_url() {
             set("resource_url", url.into());
@@ -264,8 +263,8 @@ mod tests {
         Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
     }
 
-    fn secret(secret: Option<&SecretString>) -> Option<&str> {
-        secret.map(ExposeSecret::expose_secret)
+    fn secret(secret: Option<&Secret>) -> Option<&str> {
+        secret.map(Secret::expose)
     }
 
     #[test]
@@ -279,7 +278,7 @@ mod tests {
         let newer =
             Credential::oauth("at-2", Some("rt-2"), at(1_790_043_200_000)).expect("a login");
         let json = stored.with(newer).to_json().expect("an object");
-        let value: Value = serde_json::from_str(json.expose_secret()).expect("JSON");
+        let value: Value = serde_json::from_str(json.expose()).expect("JSON");
         assert_eq!(
             value,
             serde_json::json!({"access_token": "at-2", "refresh_token": "rt-2",
@@ -296,7 +295,7 @@ mod tests {
         assert_eq!(stored.credential().expires_at(), at(1_893_456_000_000));
         let newer = stored.credential().clone().with_expires_at(at(1_893_459_600_000));
         let json = stored.with(newer).to_json().expect("an object");
-        let value: Value = serde_json::from_str(json.expose_secret()).expect("JSON");
+        let value: Value = serde_json::from_str(json.expose()).expect("JSON");
         assert_eq!(value["expired"], "2030-01-01T01:00:00Z");
         assert_eq!(value["email"], "a@example.org");
         assert!(value.get("expiry_date").is_none());
@@ -311,11 +310,11 @@ mod tests {
         .expect("a session");
         let credential = web.credential();
         assert_eq!(credential.kind(), CredentialKind::Web);
-        assert_eq!(credential.access_token().expose_secret(), "short");
+        assert_eq!(credential.access_token().expose(), "short");
         assert_eq!(secret(credential.cookies()), Some("token=session; cna=1"));
         assert_eq!(credential.expires_at(), at(1000));
         let again = web.to_json().expect("an object");
-        let again = StoredCredential::parse(again.expose_secret()).expect("what was written");
+        let again = StoredCredential::parse(again.expose()).expect("what was written");
         assert!(again.credential().is_same(credential));
 
         let key = StoredCredential::parse(r#"{"kind":"apikey","api_key":"sk-1"}"#).expect("a key");

@@ -124,7 +124,7 @@ where
 
 /// What a request of the upstream has beside its body.
 fn headers(of_client: &HeaderMap) -> HeaderMap {
-    let mut headers = transport::credentials(of_client);
+    let mut headers = transport::headers(of_client, None);
     let json = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, json.clone());
     headers.insert(header::ACCEPT, json);

@@ -49,7 +49,7 @@
 //!   failed batch fails the request, and the others under way are given up. Where the upstream
 //!   has no embeddings, the error says who has; [`NoEmbeddings`] says so without asking.
 //!
-//! Of the client's headers the upstream gets `user-agent`, `x-request-id` and `bx-*`; its
+//! Of the client's headers the upstream gets those that [travel](crate::qwen#headers); its
 //! credentials end here, as those of a chat do. Nothing is retried and nothing is cached.
 //!
 //! # Memory

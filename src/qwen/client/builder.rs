@@ -215,6 +215,8 @@ impl QwenUpstreamBuilder {
             headers.insert(header::ORIGIN, header_value("origin", &origin)?);
             headers.insert(header::REFERER, header_value("referer", &format!("{origin}/"))?);
         }
+        // What stands in the place of one of these says nothing of an account.
+        let public: Vec<HeaderName> = headers.keys().cloned().collect();
         for (name, value) in &self.headers {
             let name: HeaderName = name.parse().map_err(|_| {
                 Error::invalid(name.clone(), format!("{name:?} is not a header's name"))
@@ -225,8 +227,7 @@ impl QwenUpstreamBuilder {
                 }
                 Some(value) => {
                     let mut value = header_value(name.as_str(), value)?;
-                    let is_public = headers.get(&name).is_some_and(|old| !old.is_sensitive());
-                    value.set_sensitive(!is_public);
+                    value.set_sensitive(!public.contains(&name));
                     headers.insert(name, value);
                 }
             }

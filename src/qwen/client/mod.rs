@@ -34,8 +34,7 @@
 //! A header of the request wins over the configured one of that name. A request that brings
 //! `authorization` or `cookie` brings the whole credential: neither of the configured ones is
 //! sent with it, for a token and a cookie jar have to stem from the same login (A2).
-//! [`Anonymous`](super::Anonymous) in the request's extensions leaves the configured credential
-//! and `bx-*` out.
+//! [`QwenUpstream::anonymous`] is the same client without the configured credential and `bx-*`.
 //!
 //! # Observability
 //!

@@ -13,7 +13,7 @@ use tower_service::Service;
 use uuid::Uuid;
 
 use super::{ResponseFuture, UpstreamBody};
-use crate::{Error, qwen::Anonymous};
+use crate::Error;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -35,6 +35,7 @@ pub struct QwenUpstream {
     config: Arc<Config>,
 }
 
+#[derive(Clone)]
 pub(super) struct Config {
     pub(super) base: Url,
     pub(super) headers: HeaderMap,
@@ -57,6 +58,22 @@ impl QwenUpstream {
     pub fn origin(&self) -> String {
         self.config.base.origin().ascii_serialization()
     }
+
+    /// The same client without the configured credential: no `authorization`, no `cookie`, no
+    /// `bx-*`. It shares the pool of connections.
+    ///
+    /// For calls that upstream answers better, or only, without one (E41). Headers of a request
+    /// itself are sent as ever.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        let mut config = Config::clone(&self.config);
+        config.credential.clear();
+        let names: Vec<_> = config.headers.keys().cloned().collect();
+        for name in names.iter().filter(|name| name.as_str().starts_with("bx-")) {
+            config.headers.remove(name);
+        }
+        Self { client: self.client.clone(), config: Arc::new(config) }
+    }
 }
 
 impl Config {
@@ -70,18 +87,15 @@ impl Config {
         url
     }
 
-    fn headers(&self, request: &mut HeaderMap, anonymous: bool) {
+    fn headers(&self, request: &mut HeaderMap) {
         for (name, value) in &self.headers {
-            if anonymous && name.as_str().starts_with("bx-") {
-                continue;
-            }
             if !request.contains_key(name) {
                 request.insert(name, value.clone());
             }
         }
         let brings_its_own =
             request.contains_key(header::AUTHORIZATION) || request.contains_key(header::COOKIE);
-        if !anonymous && !brings_its_own {
+        if !brings_its_own {
             for (name, value) in &self.credential {
                 request.insert(name, value.clone());
             }
@@ -121,8 +135,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let (mut head, body) = request.into_parts();
-        let anonymous = head.extensions.get::<Anonymous>().is_some();
-        self.config.headers(&mut head.headers, anonymous);
+        self.config.headers(&mut head.headers);
         let url = self.config.url(&head.uri);
         tracing::debug!(method = %head.method, path = url.path(), "sending");
         let mut request = reqwest::Request::new(head.method, url);

@@ -88,6 +88,8 @@
 //! | vLLM, SGLang, llama.cpp (C2) | thinking is turned on and off with `chat_template_kwargs` |
 //! | Ollama (C2) | thinking is turned on and off with `reasoning_effort` |
 //!
+//! A request has the [headers](super#headers) that travel, and the envelope's extensions.
+//!
 //! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
 //! limits for any of them.
 //!

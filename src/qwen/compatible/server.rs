@@ -135,18 +135,14 @@ impl Server {
 
     /// Adds the headers that it wants to see beside the token (B7).
     ///
-    /// The portal serves qwen-code, so that is what it is told, and not what the client of this
-    /// stack calls itself; a `user-agent` that goes with the credential is used in its place. That
-    /// one is known by being sensitive, as no client's is.
+    /// The portal serves qwen-code, so that is what it is told; a `user-agent` that goes with the
+    /// credential is used in its place. The one in `headers` is the credential's, for no client's
+    /// [travels](crate::qwen#headers).
     pub(super) fn headers_into(self, headers: &mut HeaderMap) {
         if self != Self::Portal {
             return;
         }
-        let user_agent = headers
-            .get(header::USER_AGENT)
-            .filter(|value| value.is_sensitive())
-            .unwrap_or(&QWEN_CODE)
-            .clone();
+        let user_agent = headers.get(header::USER_AGENT).unwrap_or(&QWEN_CODE).clone();
         headers.insert("x-dashscope-useragent", user_agent.clone());
         headers.insert(header::USER_AGENT, user_agent);
         headers.insert("x-dashscope-cachecontrol", HeaderValue::from_static("enable"));

@@ -82,7 +82,7 @@ where
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
-        let exchange = ready.call(wire_request(&request, &config));
+        let exchange = ready.call(wire_request(request, &config));
         ResponseFuture::new(async move {
             let response = exchange.await.map_err(transport::error)?;
             answer(response, config).await
@@ -90,14 +90,15 @@ where
     }
 }
 
-fn wire_request(request: &Request<ChatRequest>, config: &Config) -> Request<Full<Bytes>> {
+fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<Full<Bytes>> {
     let Config { server, names, .. } = config;
-    let body = request::body(request.body(), names, *server);
-    let mut wire = Request::new(Full::new(body));
+    let (envelope, chat) = request.into_parts();
+    let mut wire = Request::new(Full::new(request::body(&chat, names, *server)));
+    *wire.extensions_mut() = envelope.extensions;
     *wire.method_mut() = Method::POST;
     *wire.uri_mut() = http::Uri::from_static("/chat/completions");
     let headers = wire.headers_mut();
-    *headers = transport::credentials(request.headers());
+    *headers = transport::headers(&envelope.headers, chat.credential.as_ref());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
     server.headers_into(headers);

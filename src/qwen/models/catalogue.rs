@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use metrics::counter;
@@ -137,20 +137,26 @@ impl Catalogue {
         }
     }
 
-    /// The catalogue of chat.qwen.ai, which [`list_web`](super::list_web) reads from `service`.
+    /// The catalogue of chat.qwen.ai, which [`list_web`](super::list_web) reads from `service`, and
+    /// where that is refused from `anonymous`, which puts no credential on.
     #[cfg(feature = "web")]
     #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
-    pub fn web<S, B>(service: S) -> Self
+    pub fn web<S, A, B, C>(service: S, anonymous: A) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
+        A: Service<Request<Full<Bytes>>, Response = Response<C>> + Clone + Send + Sync + 'static,
+        A::Error: Into<BoxError>,
+        A::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
+        C: Body<Data = Bytes> + Send + 'static,
+        C::Error: Into<BoxError>,
     {
         Self::new(move || {
-            let service = service.clone();
-            async move { super::list_web(service, &HeaderMap::new()).await }
+            let (service, anonymous) = (service.clone(), anonymous.clone());
+            async move { super::list_web(service, anonymous, None).await }
         })
     }
 
@@ -168,7 +174,7 @@ impl Catalogue {
     {
         Self::new(move || {
             let service = service.clone();
-            async move { super::list_compatible(service, &HeaderMap::new(), server).await }
+            async move { super::list_compatible(service, None, server).await }
         })
     }
 

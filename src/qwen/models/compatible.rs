@@ -7,7 +7,7 @@ use tower_service::Service;
 
 use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
-    Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind,
     qwen::{
         compatible::{Server, refusal},
         transport::{self, BoxError},
@@ -17,9 +17,8 @@ use crate::{
 /// Fetches the catalogue of an OpenAI-compatible server with `GET /models` (D7).
 ///
 /// `service` is an HTTP service whose base URL includes `/v1`, as for
-/// [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer). Of `headers` those travel that
-/// identify an account: `authorization`, `cookie`, `bx-*` and `user-agent`; an
-/// `AuthRefreshLayer` between puts its own on. Where an entry does not say whose it is,
+/// [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer). The account is that of
+/// `credential`, or else the one that `service` puts on. Where an entry does not say whose it is,
 /// [`owned_by`](Model::owned_by) is the [`name`](Server::name) of `server`.
 ///
 /// Nothing is cached; [`Catalogue::compatible`](super::Catalogue::compatible) does that.
@@ -36,7 +35,7 @@ use crate::{
 ///
 /// ```
 /// use bytes::Bytes;
-/// use http::{HeaderMap, Request, Response};
+/// use http::{Request, Response};
 /// use http_body_util::Full;
 /// use tower::service_fn;
 /// use tower_qwen::qwen::{compatible::Server, models};
@@ -49,7 +48,7 @@ use crate::{
 ///         r#"{"object": "list", "data": [{"id": "qwen3-32b", "max_model_len": 40960}]}"#,
 ///     ))
 /// });
-/// let models = models::list_compatible(upstream, &HeaderMap::new(), Server::Vllm).await?;
+/// let models = models::list_compatible(upstream, None, Server::Vllm).await?;
 /// assert_eq!((models[0].id.as_str(), models[0].owned_by.as_str()), ("qwen3-32b", "vllm"));
 /// assert_eq!(models[0].extra.get("max_model_len").expect("there").as_str(), "40960");
 /// # Ok(())
@@ -57,7 +56,7 @@ use crate::{
 /// ```
 pub async fn list_compatible<S, B>(
     mut service: S,
-    headers: &HeaderMap,
+    credential: Option<&CredentialHeaders>,
     server: Server,
 ) -> Result<Vec<Model>, Error>
 where
@@ -66,7 +65,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let request = ask("/models", transport::credentials(headers));
+    let request = ask("/models", transport::headers(&HeaderMap::new(), credential));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
     if matches!(

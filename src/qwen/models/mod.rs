@@ -20,7 +20,8 @@
 //!         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
 //!     ))
 //! });
-//! let catalogue = Catalogue::web(upstream);
+//! // `QwenUpstream::anonymous` is the second: the same upstream, asked without a credential.
+//! let catalogue = Catalogue::web(upstream, upstream);
 //! let listing = catalogue.list().await?;
 //! assert_eq!(listing.models[0].created, 1_732_000_000);
 //! assert!(catalogue.get("qwen-unheard-of").await.is_err());

@@ -7,9 +7,8 @@ use tower_service::Service;
 
 use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
-    Error,
+    CredentialHeaders, Error,
     qwen::{
-        Anonymous,
         transport::{self, BoxError},
         web::{Call, envelope},
     },
@@ -17,9 +16,9 @@ use crate::{
 
 /// Fetches the catalogue of chat.qwen.ai with `GET /api/models` (A5).
 ///
-/// Of `headers` those travel that identify an account: `authorization`, `cookie`, `bx-*` and
-/// `user-agent`. Whether upstream wants them changes (E41), so where it refuses with them it is
-/// asked once more without, and with [`Anonymous`] so that `QwenUpstream` leaves its own out too.
+/// The account is that of `credential`, or else the one that `service` puts on. Whether upstream
+/// wants one changes (E41), so where it refuses, `anonymous` is asked once: a service of the same
+/// upstream that puts none on, such as `QwenUpstream::anonymous` gives it.
 ///
 /// Nothing is cached; [`Catalogue::web`](super::Catalogue::web) does that.
 ///
@@ -34,7 +33,7 @@ use crate::{
 ///
 /// ```
 /// use bytes::Bytes;
-/// use http::{HeaderMap, Request, Response};
+/// use http::{Request, Response};
 /// use http_body_util::Full;
 /// use tower::service_fn;
 /// use tower_qwen::qwen::models;
@@ -47,45 +46,45 @@ use crate::{
 ///         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
 ///     ))
 /// });
-/// let models = models::list_web(upstream, &HeaderMap::new()).await?;
+/// let models = models::list_web(upstream, upstream, None).await?;
 /// assert_eq!((models[0].id.as_str(), models[0].created), ("qwen3-max", 1_732_000_000));
 /// # Ok(())
 /// # }
 /// ```
-pub async fn list_web<S, B>(mut service: S, headers: &HeaderMap) -> Result<Vec<Model>, Error>
+pub async fn list_web<S, A, B, C>(
+    service: S,
+    anonymous: A,
+    credential: Option<&CredentialHeaders>,
+) -> Result<Vec<Model>, Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
+    A: Service<Request<Full<Bytes>>, Response = Response<C>>,
+    A::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
+    C: Body<Data = Bytes>,
+    C::Error: Into<BoxError>,
 {
-    let credentials = transport::credentials(headers);
-    match fetch(&mut service, credentials, false).await {
+    match fetch(service, transport::headers(&HeaderMap::new(), credential)).await {
         // Slowness and challenges are not about the account: asking again makes them worse (G6).
         Err(error) if !error.is_timeout() && !error.is_challenge() => {
             tracing::debug!(%error, "no catalogue with the credential; asking without");
-            fetch(&mut service, HeaderMap::new(), true).await.map_err(|_| error)
+            fetch(anonymous, HeaderMap::new()).await.map_err(|_| error)
         }
         result => result,
     }
 }
 
-async fn fetch<S, B>(
-    service: &mut S,
-    headers: HeaderMap,
-    anonymous: bool,
-) -> Result<Vec<Model>, Error>
+async fn fetch<S, B>(mut service: S, headers: HeaderMap) -> Result<Vec<Model>, Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut request = ask("/api/models", headers);
-    if anonymous {
-        request.extensions_mut().insert(Anonymous);
-    }
-    let (head, body) = transport::send(service, request).await?.into_parts();
+    let request = ask("/api/models", headers);
+    let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
     envelope(Call::Models, head.status, &head.headers, &read)?;
     // It was JSON a moment ago.

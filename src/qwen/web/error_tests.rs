@@ -35,7 +35,9 @@ fn in_stream(code: &str, details: &str) -> Error {
 }
 
 /// The rows of A15.2: code, details, kind, the client's status, seconds to wait.
-const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 31] = [
+const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 32] = [
+    // A word of this crate's own: from an upstream it means nothing.
+    ("account_unavailable", "", ErrorKind::Upstream, 502, None),
     (
         "RateLimited",
         "You've reached the upper limit for today's usage.",

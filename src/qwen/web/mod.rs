@@ -66,8 +66,7 @@
 //! (A7, A14); [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
 //! reasoning options (A8), `web_search_options` and a tool of type `web_search`.
 //!
-//! Of the request's headers upstream gets `authorization`, `cookie`, `user-agent`, `bx-*` and
-//! `x-request-id`, and no other.
+//! Every call of a turn has the [headers](super#headers) that travel, and the request's extensions.
 //!
 //! # The answer
 //!

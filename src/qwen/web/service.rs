@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use http_body_util::Full;
 use serde_json::{Map, Value};
@@ -65,11 +65,11 @@ where
         self.inner.poll_ready(cx).map_err(transport::error)
     }
 
-    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ChatRequest>) -> Self::Future {
         // The instance that was polled ready makes the first call.
         let spare = self.inner.clone();
         let ready = mem::replace(&mut self.inner, spare);
-        let exchange = Exchange::new(ready, Arc::clone(&self.config), request.headers());
+        let exchange = Exchange::new(ready, Arc::clone(&self.config), &mut request);
         ResponseFuture::new(exchange.run(request.into_body()))
     }
 }
@@ -81,7 +81,14 @@ struct Exchange<S> {
     /// For the calls after it.
     spare: S,
     config: Arc<Config>,
+    head: Head,
+}
+
+/// What every call has of the request of the middle.
+#[derive(Clone)]
+struct Head {
     headers: HeaderMap,
+    extensions: Extensions,
 }
 
 impl<S, B> Exchange<S>
@@ -92,9 +99,13 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn new(ready: S, config: Arc<Config>, headers: &HeaderMap) -> Self {
+    fn new(ready: S, config: Arc<Config>, request: &mut Request<ChatRequest>) -> Self {
         let spare = ready.clone();
-        Self { ready: Some(ready), spare, config, headers: transport::credentials(headers) }
+        let head = Head {
+            extensions: mem::take(request.extensions_mut()),
+            headers: transport::headers(request.headers(), request.body().credential.as_ref()),
+        };
+        Self { ready: Some(ready), spare, config, head }
     }
 
     async fn run(mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
@@ -115,7 +126,7 @@ where
                 (given.clone(), Call::Turn { continued: true })
             }
             Destination::NewChat { account: wished } => {
-                // The account whose credential is on the envelope is the one that the chat will
+                // The account whose credential the request has is the one that the chat will
                 // belong to.
                 let account = request.account.as_ref().or(wished.as_ref()).cloned();
                 let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
@@ -162,7 +173,7 @@ where
     }
 
     async fn post(&mut self, path: &str, body: Bytes) -> Result<Response<B>, Error> {
-        let request = post(path, &self.headers, body)?;
+        let request = post(path, &self.head, body)?;
         match self.ready.take() {
             Some(mut ready) => ready.call(request).await.map_err(transport::error),
             None => transport::send(&mut self.spare, request).await,
@@ -172,11 +183,11 @@ where
     /// What tells upstream to stop writing an answer (A20).
     fn stop(&self, chat_id: &Text) -> Stop {
         let mut service = self.spare.clone();
-        let headers = self.headers.clone();
+        let head = self.head.clone();
         let chat_id = chat_id.clone();
         Stop::new(move |response_id: Text| async move {
             let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
-            let request = post(&path, &headers, request::stop(&chat_id, &response_id))?;
+            let request = post(&path, &head, request::stop(&chat_id, &response_id))?;
             let response = transport::send(&mut service, request).await?;
             let status = effective_status(response.status(), response.headers());
             tracing::debug!(%chat_id, %status, "told upstream to stop");
@@ -185,14 +196,15 @@ where
     }
 }
 
-fn post(path: &str, headers: &HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+fn post(path: &str, head: &Head, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(|error| {
         Error::new(ErrorKind::Internal, "a chat's id does not fit into a URL")
             .with_source(error as http::uri::InvalidUri)
     })?;
-    *request.headers_mut() = headers.clone();
+    *request.extensions_mut() = head.extensions.clone();
+    *request.headers_mut() = head.headers.clone();
     request
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,8 +6,8 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
+use tower::service_fn;
 use tower_qwen::auth::{AccountStatus, Clock, Credential, CredentialPool, StoredCredential};
 use tower_qwen_emulator::{OAuthAccount, RefreshFault};
 
@@ -30,11 +30,11 @@ fn proxy_over(
     let config = options.resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
-    let client = sign_in::of_emulator(emulator.clone()).with_clock(clock.clone());
+    let client = sign_in::of_emulator(emulator.clone()).clock(clock.clone());
     let builder = CredentialPool::builder().clock(clock).refresh_ahead(Duration::from_secs(600));
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
-    let lanes = Lanes::new(vec![web(emulator.clone(), upstream, desk, &store)]);
+    let lanes = Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &store)]);
     (over(lanes, &config, &store).0, pool)
 }
 
@@ -68,7 +68,7 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
     let end = clock.now() + lifetime;
     let login = Credential::oauth("at-first", Some("rt-first"), Some(end)).expect("a login");
     let text = StoredCredential::new(login).to_json().expect("a login's form");
-    std::fs::write(&file, text.expose_secret()).expect("written");
+    std::fs::write(&file, text.expose()).expect("written");
     let (app, pool) = proxy_over(&emulator, folder.path(), clock);
 
     // One conversation goes on all day; every turn another one begins.
@@ -98,7 +98,7 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
             let (status, models) = send(&app, "GET", "/v1/models", &json!({})).await;
             assert_eq!(status, StatusCode::OK, "turn {turn}: {models}");
         }
-        token = pool.credential().await.expect("alive").access_token().expose_secret().to_owned();
+        token = pool.credential().await.expect("alive").access_token().expose().to_owned();
         tokio::time::sleep(Duration::from_secs(180)).await;
     }
 
@@ -108,10 +108,7 @@ async fn a_day_of_expiring_tokens_shows_no_client_an_error() {
     let kept = std::fs::read_to_string(&file).expect("there");
     let kept = StoredCredential::parse(&kept).expect("a login");
     let used = pool.credential().await.expect("alive");
-    assert_eq!(
-        kept.credential().access_token().expose_secret(),
-        used.access_token().expose_secret()
-    );
+    assert_eq!(kept.credential().access_token().expose(), used.access_token().expose());
     let (_, health) = send(&app, "GET", "/health", &json!({})).await;
     let health: Value = serde_json::from_str(&health).expect("JSON");
     assert_eq!(
@@ -264,7 +261,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let later = SystemTime::now() + Duration::from_secs(3600);
         let login = Credential::oauth("at-1", Some("rt-1"), Some(later)).expect("a login");
         let text = StoredCredential::new(login).to_json().expect("a login's form");
-        std::fs::write(&file, text.expose_secret()).expect("written");
+        std::fs::write(&file, text.expose()).expect("written");
         let granting = TokenClient::new(service_fn(async |_: Request<Full<Bytes>>| {
             let grant = r#"{"access_token":"at-2","refresh_token":"rt-2","expires_in":3600}"#;
             Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(grant)))
