@@ -29,13 +29,15 @@ use serde_json::json;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_qwen::{
     Error,
-    chat::{ChatEvent, ChatRequest, Conversation, Tenant},
+    chat::{ChatEvent, ChatRequest, Conversation, Messages, Tenant},
     dedup::DedupLayer,
     openai::decode,
     qwen::QwenWebLayer,
     session::{MemoryStore, Record, SessionLayer, SessionStore, internals::KeyChain},
     tool::call::ToolCallLayer,
 };
+
+const TENANT: Tenant = Tenant::from_digest([7; 32]);
 
 /// The body that the official clients serialise, and the least that a typed twin keeps of it.
 #[derive(Serialize, Deserialize)]
@@ -91,6 +93,13 @@ fn body() -> Bytes {
     messages.push(json!({"role": "user", "content": "and now?"}));
     let body = json!({"model": "qwen3-max", "messages": messages});
     serde_json::to_vec(&body).expect("JSON").into()
+}
+
+/// The request that the edge makes of `body`.
+fn decoded(body: &Bytes) -> ChatRequest {
+    let mut chat = decode(body).expect("a request").chat;
+    chat.tenant = Some(TENANT);
+    chat
 }
 
 /// Takes what dedup leaves and answers nothing.
@@ -182,7 +191,7 @@ fn ratio<T>(name: &str, mut twin: impl FnMut() -> T, mut ours: impl FnMut()) {
 
 fn history(criterion: &mut Criterion) {
     let body = body();
-    let chat = decode(&body).expect("a request");
+    let chat = decoded(&body);
     assert_eq!(chat.history.len(), 200);
 
     // The conversation is known up to the last answer, as in every turn but the first.
@@ -237,23 +246,23 @@ fn history(criterion: &mut Criterion) {
         bencher.iter(|| through(chat.clone()));
     });
     group.bench_function("decode, session and dedup layers", |bencher| {
-        bencher.iter(|| through(decode(&body).expect("a request")));
+        bencher.iter(|| through(decoded(&body)));
     });
     group.bench_function("decode, session, dedup and encode", |bencher| {
-        bencher.iter(|| replay(decode(&body).expect("a request")));
+        bencher.iter(|| replay(decoded(&body)));
     });
     group.bench_function("decode, session, dedup, tools and encode", |bencher| {
-        bencher.iter(|| replay_with_tools(decode(&body).expect("a request")));
+        bencher.iter(|| replay_with_tools(decoded(&body)));
     });
     group.finish();
 
-    ratio("known history", twin, || through(decode(&body).expect("a request")));
+    ratio("known history", twin, || through(decoded(&body)));
     ratio("known history, the rest encoded", twin, || {
-        go_on(decode(&body).expect("a request"));
+        go_on(decoded(&body));
     });
-    ratio("unknown history, encoded whole", twin, || replay(decode(&body).expect("a request")));
+    ratio("unknown history, encoded whole", twin, || replay(decoded(&body)));
     ratio("unknown history, calls written as text, encoded whole", twin, || {
-        replay_with_tools(decode(&body).expect("a request"));
+        replay_with_tools(decoded(&body));
     });
 }
 
@@ -261,7 +270,7 @@ fn answer(criterion: &mut Criterion) {
     let words =
         ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".\n"];
     let events: Vec<ChatEvent> = words.iter().map(|word| ChatEvent::Text((*word).into())).collect();
-    let chain = KeyChain::new(&TENANT, &ChatRequest::new("m", vec![]));
+    let chain = KeyChain::new(&TENANT, &ChatRequest::new("m", Messages::new()));
     let mut group = criterion.benchmark_group("answer");
     group.throughput(Throughput::Elements(events.len() as u64));
     group.bench_function("hash an event", |bencher| {

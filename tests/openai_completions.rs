@@ -17,10 +17,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
-        Role, Tenant, Usage,
-    },
+    chat::{ChatEvent, ChatRequest, Citation, Conversation, FinishReason, Role, Tenant, Usage},
     openai::{CompletionsLayer, OpenAiBody},
 };
 

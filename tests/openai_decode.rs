@@ -457,14 +457,14 @@ fn options_are_read_in_every_spelling() {
     }))));
     let read = read.expect("valid");
     assert!(read.stream && read.include_usage);
-    let request = read.chat;
-    assert_eq!(request.sampling.max_tokens, Some(7));
-    assert_eq!(request.sampling.stop, ["END"]);
-    assert_eq!(request.sampling.seed, Some(-3));
-    assert_eq!(request.parallel_tool_calls, Some(false));
-    assert!(matches!(request.response_format, Some(ResponseFormat::JsonSchema(_))));
+    let chat = read.chat;
+    assert_eq!(chat.sampling.max_tokens, Some(7));
+    assert_eq!(chat.sampling.stop, ["END"]);
+    assert_eq!(chat.sampling.seed, Some(-3));
+    assert_eq!(chat.parallel_tool_calls, Some(false));
+    assert!(matches!(chat.response_format, Some(ResponseFormat::JsonSchema(_))));
     assert_eq!(
-        value(Json::from(&request.extra)),
+        value(Json::from(&chat.extra)),
         json!({"logit_bias": {"5": 1}, "vendor": {"x": null},
             "stream_options": {"continuous_usage_stats": true}})
     );

@@ -11,10 +11,10 @@ use axum::{
 use futures_util::future::join_all;
 use http_body_util::LengthLimitError;
 use serde::Deserialize;
-use serde_json::Value;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
+    chat::Json,
     openai::error_response,
     qwen::models::{Catalogue, Listing, Model},
 };
@@ -65,7 +65,7 @@ impl Lane {
 pub(crate) struct Models {
     /// The upstreams' fields that OpenAI's object has none for stand beside its own: clients
     /// leave out what they do not know.
-    pub(crate) models: Vec<Value>,
+    pub(crate) models: Vec<Json>,
     /// How old the oldest list is, if an upstream could not be asked anew.
     pub(crate) stale: Option<Duration>,
 }

@@ -7,7 +7,10 @@ use axum::{
     extract::{Path, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
-        header::{AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, PROXY_AUTHORIZATION, WARNING},
+        header::{
+            AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, ORIGIN, PROXY_AUTHORIZATION,
+            WARNING,
+        },
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -156,7 +159,10 @@ async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {
     let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
-    Ok(with_age(list.stale, json!({"object": "list", "data": list.models})))
+    // As text: a value would not hold every number that an upstream may write.
+    let models: Vec<_> = list.models.iter().map(|model| model.as_str()).collect();
+    let body = format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","));
+    Ok(with_age(list.stale, body))
 }
 
 /// The id may hold slashes, as those of self-hosted models do.
@@ -165,8 +171,8 @@ async fn one_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let mut found = lanes.model(&id, wants_new(&headers)).await.map_err(refuse)?;
-    Ok(with_age(found.stale, found.models.swap_remove(0)))
+    let found = lanes.model(&id, wants_new(&headers)).await.map_err(refuse)?;
+    Ok(with_age(found.stale, found.models[0].to_string()))
 }
 
 /// Whether the client wants no list that was kept (RFC 9111 5.2.1.4).
@@ -178,8 +184,9 @@ fn wants_new(headers: &HeaderMap) -> bool {
 }
 
 /// Says of a list that it is old, where its upstream could not be asked anew.
-fn with_age(stale: Option<Duration>, body: serde_json::Value) -> Response {
-    let mut response = Json(body).into_response();
+fn with_age(stale: Option<Duration>, json: String) -> Response {
+    let content_type = [(CONTENT_TYPE, "application/json")];
+    let mut response = (content_type, json).into_response();
     if let Some(age) = stale {
         let headers = response.headers_mut();
         headers.insert(AGE, age.as_secs().into());

@@ -274,10 +274,6 @@ impl ToolCall {
 }
 
 /// A tool that the request offers.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are functions, so a box would save little"
-)]
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Tool {

@@ -17,6 +17,7 @@ pub(crate) fn members(json: &str) -> Members<'_> {
 /// The items of the array that `json` is, in their order; nothing where it is no array.
 ///
 /// The same as [`members`] in all else.
+#[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) fn items(json: &str) -> Items<'_> {
     let inside = json.trim_ascii().strip_prefix('[').unwrap_or_default();
     Items { rest: inside }
@@ -48,11 +49,13 @@ impl<'a> Iterator for Members<'a> {
 }
 
 /// See [`items`].
+#[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 #[derive(Clone, Debug)]
 pub(crate) struct Items<'a> {
     rest: &'a str,
 }
 
+#[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 impl<'a> Iterator for Items<'a> {
     type Item = &'a str;
 
@@ -75,6 +78,7 @@ pub(crate) fn unquoted(json: &str) -> Cow<'_, str> {
 }
 
 /// `json` without the white space between its tokens; the same where there is none.
+#[cfg(any(test, feature = "openai", feature = "tool-call"))]
 pub(crate) fn compact(json: &str) -> Cow<'_, str> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let mut out = String::new();

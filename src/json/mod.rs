@@ -14,6 +14,10 @@ mod write;
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
+#[cfg(any(test, feature = "openai", feature = "tool-call"))]
+pub(crate) use self::members::compact;
+#[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
+pub(crate) use self::members::items;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};
 #[cfg(feature = "openai")]
@@ -21,7 +25,7 @@ pub(crate) use self::read::unescape;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;
 pub(crate) use self::{
-    members::{Members, compact, items, members, unquoted},
+    members::{Members, members, unquoted},
     read::Str,
     write::string_into,
 };

@@ -94,7 +94,7 @@ macro_rules! edge {
                 self
             }
 
-            /// Whose a request is, in place of [`openai::tenant`](fn@$crate::openai::tenant): that
+            /// Whose a request is, in place of [`openai::tenant`](crate::openai::tenant()): that
             /// one tells clients apart by the key that they present.
             ///
             /// The function sees the request's head as it came, before the client's credentials

@@ -214,7 +214,7 @@ impl World {
         let mut chat = ChatRequest::new("qwen3-max", history.messages.clone());
         chat.tenant = Some(tenant(history.tenant));
         if history.tools {
-            chat.tools = Arc::new(vec![Tool::Function(FunctionTool::new("read", None))]);
+            chat.tools = Arc::new(vec![Tool::Function(FunctionTool::without_parameters("read"))]);
         }
         if let Some(own) = history.own.as_deref() {
             chat.destination = Conversation::new(own).into();

@@ -50,7 +50,7 @@
 //!
 //! # A turn
 //!
-//! 1. Without a [`conversation`](crate::chat::ChatParts::conversation), or with one that names
+//! 1. Without a [`conversation`](crate::chat::ChatRequest::conversation), or with one that names
 //!    no chat, a chat is opened (A6). With one the turn goes on from its `parent_id`, or from the
 //!    root where it has none.
 //! 2. The messages are folded into one, for upstream takes no more (A7): a single user message
@@ -62,7 +62,7 @@
 //! 3. The answer is read to its first content; only then the response future resolves.
 //!
 //! Function tools, sampling fields and everything in
-//! [`extra`](crate::chat::ChatParts::extra) mean nothing to this upstream and are not sent
+//! [`extra`](crate::chat::ChatRequest::extra) mean nothing to this upstream and are not sent
 //! (A7, A14); [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
 //! reasoning options (A8), `web_search_options` and a tool of type `web_search`.
 //!
