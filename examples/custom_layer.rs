@@ -17,7 +17,7 @@ use tower_qwen::{
     Error, ErrorKind,
     chat::{Answer, ChatEvent, ChatRequest, ChatStream, Message, Role, Tenant},
     dedup::DedupLayer,
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
     tool::call::ToolCallLayer,
 };

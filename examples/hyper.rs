@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
-use tower_qwen::sse::{KeepAlive, OnError, SseReframeLayer};
+use tower_qwen::sse::{KeepAlive, reframe::OnError, reframe::SseReframeLayer};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_qwen::{
+    Text,
     chat::{
         Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Content, FunctionTool, Json,
-        Message, Part, PartKind, Role, Tenant, Text, Tool, ToolCall, ToolChoice,
+        Message, Part, PartKind, Role, Tenant, Tool, ToolCall, ToolChoice,
     },
     session::{
         ChatKey, Key, TenantTag,

@@ -14,10 +14,9 @@ use http::{Request, Response};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, Text,
     chat::{
-        Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Text, Tool,
-        Usage,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Tool, Usage,
     },
     tool::{
         internals::{Automaton, End, Outcome, Piece},

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::Text;
+use crate::Text;
 use crate::json::{self, string_into};
 
 /// One JSON value as its text, byte for byte.

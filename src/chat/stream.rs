@@ -8,7 +8,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{
-    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, Text, ToolCall,
+    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, ToolCall,
     Usage,
 };
 use crate::{Error, ErrorKind};

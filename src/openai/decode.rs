@@ -11,11 +11,11 @@ use super::{
     wire,
 };
 use crate::{
-    Error,
+    Error, Text,
     chat::{
         ChatRequest, Content, Conversation, Destination, Extra, Fields, FunctionTool, Json,
         Message, Messages, Part, PartKind, ReasoningEffort, ReasoningOptions, ResponseFormat, Role,
-        Sampling, Text, Tool, ToolCall, ToolChoice,
+        Sampling, Tool, ToolCall, ToolChoice,
     },
     json::{self, Str},
 };

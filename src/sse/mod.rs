@@ -27,6 +27,5 @@ pub use self::{
     decoder::{DecodeError, Decoder, Unfinished},
     encoder::{DONE, Encoder, KEEP_ALIVE},
     event::Event,
-    reframe::{OnError, SseReframe, SseReframeLayer},
     stream::{EventStream, StreamError},
 };

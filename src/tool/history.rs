@@ -45,7 +45,8 @@ use super::{
     schema::{Toolset, Types},
 };
 use crate::{
-    chat::{Content, History, Message, Messages, Part, PartKind, Role, Text, ToolCall},
+    Text,
+    chat::{Content, History, Message, Messages, Part, PartKind, Role, ToolCall},
     json,
 };
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tower_qwen::{
-    chat::{FunctionTool, Text, Tool},
+    Text,
+    chat::{FunctionTool, Tool},
     tool::scan::{Item, Scanner, Toolset},
 };
 use twin::{Declared, Outcome};

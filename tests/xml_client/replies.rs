@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tower_qwen::{
-    chat::Text,
+    Text,
     tool::{
         internals::{Automaton, End, Outcome, Piece},
         wrap::Vocabulary,

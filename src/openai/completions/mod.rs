@@ -8,12 +8,13 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::{BodyExt, Full};
+//! use tower_qwen::FullBody;
+//! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
 //!     Error,
 //!     chat::{ChatEvent, ChatRequest, FinishReason},
-//!     openai::CompletionsLayer,
+//!     openai::completions::CompletionsLayer,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,7 +30,7 @@
 //! ));
 //!
 //! let request = Request::post("/v1/completions")
-//!     .body(Full::new(Bytes::from(r#"{"model":"echo","prompt":"Once upon a time"}"#)))?;
+//!     .body(FullBody::new(Bytes::from(r#"{"model":"echo","prompt":"Once upon a time"}"#)))?;
 //! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();
 //! assert!(body.windows(25).any(|part| part == br#""text":"Once upon a time""#));
 //! # Ok(())

@@ -11,7 +11,7 @@ use super::{
     tag::{Look, literal},
     window::{Window, floor},
 };
-use crate::chat::Text;
+use crate::Text;
 
 /// How much of an object is held, in bytes, while its name is not known.
 const HELD_LIMIT: usize = 1 << 20;

@@ -111,7 +111,7 @@ use self::{
     window::{Held, Window},
 };
 pub use super::schema::Toolset;
-use crate::chat::Text;
+use crate::Text;
 
 /// How much of a piece joins held-back text at a time.
 const GROWTH: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use crate::chat::Text;
+use crate::Text;
 
 /// Text in one piece, for looking, whose parts can leave as slices of what came in.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::{
     memory::{Memory, is_blank},
     output::{Output, Piece},
 };
-use crate::chat::Text;
+use crate::Text;
 
 const THINK: &str = "<think>";
 const THINK_END: &str = "</think>";

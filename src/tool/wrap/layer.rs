@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{ToolWrap, Vocabulary, automaton::Automaton};
-use crate::chat::{ChatRequest, Text};
+use crate::{Text, chat::ChatRequest};
 
 /// Makes every reply one XML tool call (see the [module](super)).
 ///

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::chat::Text;
+use crate::Text;
 
 /// A piece of what the [`Automaton`](super::Automaton) lets out; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
