@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Extra, History, Json, Messages, Text, Tool, ToolChoice};
+use super::{Extra, History, Json, Message, Messages, Text, Tool, ToolChoice};
 use crate::{AccountName, CredentialHeaders};
 
 /// A chat request in the middle of the stack.
@@ -61,10 +61,10 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// A request for `model` to answer `messages`, with everything else at its default.
     #[must_use]
-    pub fn new(model: impl Into<Text>, messages: impl Into<Messages>) -> Self {
+    pub fn new(model: impl Into<Text>, messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             model: model.into(),
-            history: History::new(messages),
+            history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
             tools: Arc::default(),
             tool_choice: None,
@@ -318,7 +318,7 @@ pub struct Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Message, Role};
+    use crate::chat::Role;
 
     #[test]
     fn thinking_follows_the_most_explicit_wish() {
