@@ -28,7 +28,7 @@ use serde_json::json;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_qwen::{
     Error, FullBody,
-    chat::{ChatEvent, ChatRequest, Conversation, Messages, Tenant},
+    chat::{ChatEvent, ChatRequest, Conversation, Tenant},
     dedup::DedupLayer,
     openai::decode,
     qwen::web::QwenWebLayer,
@@ -269,7 +269,7 @@ fn answer(criterion: &mut Criterion) {
     let words =
         ["The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".\n"];
     let events: Vec<ChatEvent> = words.iter().map(|word| ChatEvent::Text((*word).into())).collect();
-    let chain = KeyChain::new(&TENANT, &ChatRequest::new("m", Messages::new()));
+    let chain = KeyChain::new(&TENANT, &ChatRequest::new("m", []));
     let mut group = criterion.benchmark_group("answer");
     group.throughput(Throughput::Elements(events.len() as u64));
     group.bench_function("hash an event", |bencher| {

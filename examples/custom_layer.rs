@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::StreamExt;
 use http::{Request, Response};
-use tower::{Service, ServiceBuilder, ServiceExt, layer_fn, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt, layer::layer_fn, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     chat::{Answer, ChatEvent, ChatRequest, ChatStream, Message, Role, Tenant},

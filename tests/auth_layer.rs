@@ -667,7 +667,7 @@ async fn a_conversation_stays_with_its_account() {
             body.credential.as_ref().unwrap().apply(&mut headers);
             let token = headers["authorization"].to_str().unwrap().to_owned();
             let named = body.account.as_ref().unwrap().to_string();
-            let bound = body.conversation.as_ref().and_then(|to| to.account.clone());
+            let bound = body.conversation().and_then(|to| to.account.clone());
             log.lock().unwrap().push((token.clone(), named, bound.map(|name| name.to_string())));
             async move {
                 if token.ends_with("b-0") {
@@ -679,7 +679,9 @@ async fn a_conversation_stays_with_its_account() {
     ));
     let ask = async |account: Option<&str>| {
         let mut request = ChatRequest::new("m", vec![Message::new(Role::User, "x")]);
-        request.conversation = account.map(|name| Conversation::new("chat").with_account(name));
+        if let Some(name) = account {
+            request.destination = Conversation::new("chat").with_account(name).into();
+        }
         service.clone().oneshot(Request::new(request)).await.map(|_| ())
     };
     for _ in 0..3 {

@@ -170,7 +170,7 @@ where
         .layer(OpenAiLayer::new())
         .layer(SessionLayer::new(MemoryStore::new(1 << 20, Duration::from_secs(60))))
         .layer(DedupLayer::new())
-        .layer(ToolCallLayer::new())
+        .layer(ToolCallLayer::prompted())
         .layer(auth(own_agent));
     let leaf = leaf(&log, None);
     let stack = match wire {

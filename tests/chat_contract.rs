@@ -137,10 +137,10 @@ async fn wrapped(which: &str, items: &[Item]) -> Vec<Item> {
         "session" => {
             through(&SessionLayer::new(MemoryStore::default()), with_tools(false), items).await
         }
-        "passed" => through(&ToolCallLayer::new(), with_tools(false), items).await,
+        "passed" => through(&ToolCallLayer::prompted(), with_tools(false), items).await,
         "native" => through(&ToolCallLayer::native(), with_tools(true), items).await,
-        "calls" => through(&ToolCallLayer::new(), with_tools(true), items).await,
-        "rescue" => through(&ToolCallLayer::native().rescue(true), with_tools(true), items).await,
+        "calls" => through(&ToolCallLayer::prompted(), with_tools(true), items).await,
+        "rescue" => through(&ToolCallLayer::native_with_rescue(), with_tools(true), items).await,
         "wrap" => through(&ToolWrapLayer::new(), with_tools(false), items).await,
         other => panic!("{other}"),
     }

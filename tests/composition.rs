@@ -17,9 +17,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    BoxError, Service, ServiceBuilder, ServiceExt,
     buffer::BufferLayer,
-    layer_fn,
+    layer::layer_fn,
     limit::ConcurrencyLimitLayer,
     load_shed::LoadShedLayer,
     retry::{Policy, RetryLayer},
@@ -53,7 +53,7 @@ fn leaf(
 ) -> impl Service<
     Request<FullBody>,
     Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
-    Error: Into<BoxError>,
+    Error: Into<BoxError> + Send + Sync,
     Future: Send,
 > + Clone
 + Send

@@ -125,12 +125,13 @@ async fn chat() {
 async fn a_conversation() {
     for upstream in Upstream::all() {
         let mut request = upstream.request("");
-        request.messages = Arc::new(vec![
+        request.history = vec![
             Message::new(Role::Developer, "Be brief."),
             Message::new(Role::User, "one"),
             Message::new(Role::Assistant, "two"),
             Message::new(Role::User, "emulate:path"),
-        ]);
+        ]
+        .into();
         let answer = upstream.ask(request).await.expect("an answer");
         assert_eq!(answer.text, "1. one\n2. two\n3. emulate:path\n", "{upstream:?}");
     }
@@ -219,7 +220,7 @@ async fn native_tools() {
         let mut result = Message::new(Role::Tool, "It is noon.");
         result.tool_call_id = Some(first.tool_calls[0].id.clone());
         let asked = Message::new(Role::User, "get_time {\"zone\": \"CET\"}");
-        request.messages = Arc::new(vec![asked, called, result]);
+        request.history = vec![asked, called, result].into();
         request.tools = tools();
         let told = upstream.ask(request).await.expect("an answer");
         assert!(told.text.contains("It is noon."), "{upstream:?}: {}", told.text);

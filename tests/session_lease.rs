@@ -24,7 +24,7 @@ use tokio::{
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_qwen::{
     Error,
-    chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role},
+    chat::{Answer, ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
     session::{
         ChatKey, Contention, Found, Grant, Key, MemoryStore, Owner, Record, SessionLayer,
         SessionStore, SessionStream, StoreError, StoreFuture,
@@ -196,13 +196,13 @@ fn stack(store: impl SessionStore) -> (Stack, Upstream) {
     let inner = upstream.clone();
     let service = service_fn(move |request: Request<ChatRequest>| {
         let mut orders = inner.orders();
-        let place = request.body().conversation.as_ref();
+        let place = request.body().conversation();
         let chat = place.map(|place| place.chat_id.to_string());
         let number = orders.asked.len() + 1;
         orders.asked.push(chat.clone());
         let [begin, end] = orders.waits.pop_front().unwrap_or_default();
         let chat = chat.unwrap_or_else(|| format!("c{number}"));
-        let started = Conversation::new(chat).with_parent(format!("a{number}"));
+        let started = Conversation::new(chat).with_parent(format!("a{number}")).into();
         async move {
             if let Some(begin) = begin {
                 let _ = begin.await;
@@ -222,10 +222,15 @@ fn stack(store: impl SessionStore) -> (Stack, Upstream) {
     (BoxCloneSyncService::new(layer.layer(service)), upstream)
 }
 
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
+
 fn history(texts: &[&'static str]) -> ChatRequest {
     let roles = [Role::User, Role::Assistant];
     let messages = texts.iter().zip(roles.iter().cycle());
-    ChatRequest::new("m", messages.map(|(text, role)| Message::new(*role, *text)).collect())
+    let messages = messages.map(|(text, role)| Message::new(*role, *text));
+    let mut chat = ChatRequest::new("m", messages);
+    chat.tenant = Some(TENANT);
+    chat
 }
 
 async fn begin(stack: &Stack, texts: &[&'static str]) -> Body {

@@ -36,7 +36,7 @@ const ANN: Tenant = Tenant::from_digest([1; 32]);
 const BOB: Tenant = Tenant::from_digest([2; 32]);
 
 fn key(tenant: Tenant, text: &str) -> Key {
-    let mut chat = ChatRequest::new("m", vec![Message::new(Role::User, text.to_owned())]);
+    let chat = ChatRequest::new("m", [Message::new(Role::User, text.to_owned())]);
     let mut chain = KeyChain::new(&tenant, &chat);
     chain.push(&chat.history[0]);
     chain.key()

@@ -85,12 +85,14 @@ impl SessionStore for MapStore {
     }
 }
 
+const TENANT: Tenant = Tenant::from_digest([9; 32]);
+
 fn key(name: &str) -> Key {
-    Key::of_chat(&Tenant::default(), name)
+    Key::of_chat(&TENANT, name)
 }
 
 fn record(chat: &'static str) -> Record {
-    Record::new(&Tenant::default(), Conversation::new(chat).with_parent("a"))
+    Record::new(&TENANT, Conversation::new(chat).with_parent("a"))
 }
 
 /// An upstream that answers `ok`, and what it was sent: the chat, and how many messages.
@@ -108,12 +110,14 @@ fn stack(
     let upstream = service_fn(move |request: Request<ChatRequest>| {
         let mut sent = sent.lock().expect("nothing panics under the lock");
         let chat = request.body();
-        let place = chat.conversation.as_ref().map(|place| place.chat_id.to_string());
-        sent.push((place.clone(), chat.messages.len()));
+        let place = chat.conversation().map(|place| place.chat_id.to_string());
+        sent.push((place.clone(), chat.history.len()));
         let number = sent.len();
         let chat = place.unwrap_or_else(|| format!("c{number}"));
         let events = [
-            Ok(ChatEvent::Started(Conversation::new(chat).with_parent(format!("a{number}")))),
+            Ok(ChatEvent::Started(
+                Conversation::new(chat).with_parent(format!("a{number}")).into(),
+            )),
             Ok(ChatEvent::Text("ok".into())),
             Ok(ChatEvent::Finished(FinishReason::Stop)),
         ];
@@ -125,8 +129,10 @@ fn stack(
 fn history(texts: &[&'static str]) -> Request<ChatRequest> {
     let roles = [Role::User, Role::Assistant];
     let messages = texts.iter().zip(roles.iter().cycle());
-    let messages = messages.map(|(text, role)| Message::new(*role, *text)).collect();
-    Request::new(ChatRequest::new("m", messages))
+    let messages = messages.map(|(text, role)| Message::new(*role, *text));
+    let mut chat = ChatRequest::new("m", messages);
+    chat.tenant = Some(TENANT);
+    Request::new(chat)
 }
 
 #[tokio::test]
@@ -150,7 +156,7 @@ async fn three_methods_are_a_store() {
     assert_eq!(ask(&["one", "ok", "zwei"]).await, (first.clone(), 1));
     drop(held);
 
-    let tenant = Tenant::default();
+    let tenant = TENANT;
     forget_chat(&store, &tenant, "c1").await.expect("memory");
     assert_eq!(ask(&["one", "ok", "two", "ok", "four"]).await, (None, 5));
 }
@@ -180,7 +186,7 @@ async fn several_keys_are_asked_for_one_after_the_other() {
 #[tokio::test]
 async fn everybody_gets_a_lease() {
     let store = MapStore::default();
-    let chat = ChatKey::new(&Tenant::default(), "c");
+    let chat = ChatKey::new(&TENANT, "c");
     let [one, two] = [Owner::unique(), Owner::unique()];
     for owner in [one, two, one] {
         assert_eq!(store.acquire(chat, owner).await.expect("memory"), Grant::UntilReleased);
@@ -239,7 +245,7 @@ async fn a_lease_is_given_back_behind_the_last_record() {
     };
     ask(&["one"]).await;
     store.0.asked();
-    let last = Key::of_chat(&Tenant::default(), "c1");
+    let last = Key::of_chat(&TENANT, "c1");
     for broken in [None, Some(last)] {
         store.0.lock().broken = broken;
         ask(&["one", "ok", "two"]).await;
@@ -251,7 +257,7 @@ async fn a_lease_is_given_back_behind_the_last_record() {
 #[tokio::test]
 async fn administration_is_not_offered_and_says_so() {
     let store = MapStore::default();
-    let tenant = Tenant::default();
+    let tenant = TENANT;
     store.record(&key("a"), &record("c")).await.expect("memory");
     let errors = [
         tenant_chats(&store, &tenant).await.expect_err("no list"),

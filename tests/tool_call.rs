@@ -247,7 +247,7 @@ async fn without_tools_everything_passes_untouched() {
     let mut other = request();
     other.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     for request in [none, without, other] {
-        for layer in [Item, ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
+        for layer in [ToolCallLayer::prompted(), ToolCallLayer::native_with_rescue()] {
             let got = events(layer, request.clone(), upstream()).await;
             let expected: Vec<_> =
                 upstream().into_iter().map(|item| item.expect("event")).collect();

@@ -14,7 +14,10 @@ use tower_qwen::{
     session::{Key, SessionStore, StoreError, forget_chat, forget_tenant, tenant_chats},
 };
 
-use super::{auth::ApiKeys, lanes::Lanes};
+use super::{
+    clients::{Client, Clients},
+    lanes::Lanes,
+};
 
 /// What is to be deleted: one chat by its id, or all of them.
 #[derive(Clone, Debug)]
@@ -129,28 +132,18 @@ where
 pub(crate) struct Chats {
     lanes: Lanes,
     store: Arc<dyn SessionStore>,
-    /// How many keys clients may bring; any, or none, where it is 0.
-    keys: usize,
+    clients: Clients,
 }
 
 impl fmt::Debug for Chats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chats").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Chats").field("clients", &self.clients).finish_non_exhaustive()
     }
 }
 
 impl Chats {
-    pub(crate) fn new(lanes: Lanes, store: Arc<dyn SessionStore>, keys: &ApiKeys) -> Self {
-        Self { lanes, store, keys: keys.len() }
-    }
-
-    /// Whether other tenants may have chats in the same account. Where no key is asked for, who
-    /// brings one is a tenant among others all the same.
-    fn shared(&self, tenant: &Tenant) -> bool {
-        match self.keys {
-            0 => *tenant != Tenant::default(),
-            keys => keys > 1,
-        }
+    pub(crate) fn new(lanes: Lanes, store: Arc<dyn SessionStore>, clients: Clients) -> Self {
+        Self { lanes, store, clients }
     }
 
     /// How to delete in each upstream that keeps chats.
@@ -167,10 +160,11 @@ impl Chats {
 
     /// Deletes the chat `id`, in whichever upstream it is. Where several keys share the account
     /// it must be known as the tenant's own.
-    pub(crate) async fn delete(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, client: Client, id: &str) -> Result<(), Error> {
         let deletions = self.deletions()?;
+        let tenant = &client.tenant.ok_or_else(nobodys)?;
         let known = self.store.find(&Key::of_chat(tenant, id)).await.map_err(failed)?;
-        if self.shared(tenant) && known.is_none() {
+        if self.clients.share_accounts_with(tenant) && known.is_none() {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no chat `{id}` of this key is remembered here"),
@@ -208,9 +202,10 @@ impl Chats {
 
     /// Deletes every chat of the accounts; where others have chats there too, the tenant's own,
     /// as far as they are remembered.
-    pub(crate) async fn delete_all(&self, tenant: &Tenant) -> Result<(), Error> {
+    pub(crate) async fn delete_all(&self, client: Client) -> Result<(), Error> {
         let deletions = self.deletions()?;
-        if self.shared(tenant) {
+        let tenant = &client.tenant.ok_or_else(nobodys)?;
+        if self.clients.share_accounts_with(tenant) {
             let mut result = Ok(());
             for chat in tenant_chats(&*self.store, tenant).await.map_err(failed)? {
                 match self.delete_in(&deletions, tenant, &chat.chat_id, chat.account).await {
@@ -238,6 +233,15 @@ fn weightier(refused: Result<(), Error>, error: Error) -> Result<(), Error> {
         Err(first) if !is_gone(&first) => Err(first),
         _ => Err(error),
     }
+}
+
+/// The error of a client that could delete what is another's.
+fn nobodys() -> Error {
+    Error::new(
+        ErrorKind::Permission,
+        "without a key nobody can tell whose chats these are; present one as `Authorization: \
+         Bearer KEY`",
+    )
 }
 
 fn failed(error: StoreError) -> Error {

@@ -35,6 +35,7 @@ use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
 use super::{
     chats::{self, Chats},
+    clients::Client,
     config::{Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
@@ -58,8 +59,8 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.api_keys.clone());
     let site = Site {
-        chats: Chats::new(lanes.clone(), Arc::clone(store), &config.api_keys),
-        api_keys: config.api_keys.clone(),
+        chats: Chats::new(lanes.clone(), Arc::clone(store), config.clients()),
+        clients: config.clients(),
         tokens: tokens.clone(),
         lanes,
     };
@@ -197,7 +198,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let edge = ServiceBuilder::new()
-        .layer(OpenAiLayer::new().max_body(MAX_BODY))
+        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
         .layer(SessionLayer::from_shared(Arc::clone(store)));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
@@ -249,7 +250,8 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(OpenAiLayer::new().max_body(MAX_BODY));
+    let edge = ServiceBuilder::new()
+        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let adapter =
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));

@@ -53,6 +53,7 @@ impl Ending {
             if passes {
                 return polled;
             }
+            #[cfg(feature = "tracing")]
             tracing::debug!("an item that must not come where it came in a stream is left out");
         }
     }

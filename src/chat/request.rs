@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Extra, History, Json, Messages, Tool, ToolChoice};
+use super::{Extra, History, Json, Message, Messages, Tool, ToolChoice};
 use crate::Text;
 use crate::{AccountName, CredentialHeaders};
 
@@ -62,10 +62,10 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// A request for `model` to answer `messages`, with everything else at its default.
     #[must_use]
-    pub fn new(model: impl Into<Text>, messages: impl Into<Messages>) -> Self {
+    pub fn new(model: impl Into<Text>, messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             model: model.into(),
-            history: History::new(messages),
+            history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
             tools: Arc::default(),
             tool_choice: None,
@@ -319,7 +319,7 @@ pub struct Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Message, Role};
+    use crate::chat::Role;
 
     #[test]
     fn thinking_follows_the_most_explicit_wish() {

@@ -14,8 +14,8 @@ use crate::{
     Error, Text,
     chat::{
         ChatRequest, Content, Conversation, Destination, Extra, Fields, FunctionTool, Json,
-        Message, Messages, Part, PartKind, ReasoningEffort, ReasoningOptions, ResponseFormat, Role,
-        Sampling, Tool, ToolCall, ToolChoice,
+        Message, Part, PartKind, ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling,
+        Tool, ToolCall, ToolChoice,
     },
     json::{self, Str},
 };
@@ -155,7 +155,8 @@ impl<'a> Decoder<'a> {
         for (index, message) in messages.into_iter().enumerate() {
             list.push(Arc::new(self.message(index, message)?));
         }
-        let mut request = ChatRequest::new(model, Messages::from(list));
+        let mut request = ChatRequest::new(model, []);
+        request.history = list.into();
         let mut extra = wire.extra;
 
         if let Some(tools) = wire.tools {

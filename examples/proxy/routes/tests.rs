@@ -24,6 +24,7 @@ use tower_qwen::{
 
 use super::{
     super::{
+        auth::ApiKeys,
         chats::deletion,
         config::Patterns,
         lanes::{Lane, Route},
@@ -44,12 +45,13 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         Ok::<_, tower::BoxError>(Response::new(FullBody::from(list)))
     });
     let echo = service_fn(|request: axum::http::Request<ChatRequest>| async move {
-        let said = request.body().messages.last().expect("never empty").text();
+        let said = request.body().history.last().expect("never empty").text();
         let events = [ChatEvent::Text(said), ChatEvent::Finished(FinishReason::Stop)];
         Ok::<_, Error>(axum::http::Response::new(stream::iter(events.map(Ok))))
     });
     let api_keys =
         if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
+    let clients = Clients::new(api_keys.clone(), true);
     let deleted = service_fn(move |request: axum::http::Request<FullBody>| {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let found = method == "DELETE" && matches!(path, "/api/v2/chats/c-1" | "/api/v2/chats/");
@@ -62,7 +64,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         };
         ready(Ok::<_, tower::BoxError>(Response::new(FullBody::from(body))))
     });
-    let edge = OpenAiLayer::new().max_body(200);
+    let edge = OpenAiLayer::new().max_body(200).tenant(Client::tenant_of);
     let chat = ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(edge)
@@ -79,9 +81,9 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         chats: Some(deletion(deleted, None)),
         desk: Desk::unmanned(),
     }]);
-    let chats = Chats::new(lanes.clone(), store, &api_keys);
-    let tokens = Tokens::new(vec![Desk::unmanned()], api_keys.clone());
-    app(Site { lanes, api_keys, chats, tokens })
+    let chats = Chats::new(lanes.clone(), store, clients.clone());
+    let tokens = Tokens::new(vec![Desk::unmanned()], api_keys);
+    app(Site { lanes, clients, chats, tokens })
 }
 
 fn get(path: &str) -> Request {
@@ -305,7 +307,8 @@ async fn a_key_among_several_cannot_delete_what_may_be_anothers() {
 async fn a_deletion_that_upstream_refused_can_be_tried_again() {
     let key = |name| {
         let request = with(get("/"), "authorization", name);
-        tower_qwen::openai::tenant(request.headers())
+        let clients = Clients::new(ApiKeys::parse("sk-one,sk-two").expect("keys"), true);
+        clients.identify(request.headers()).expect("a key").tenant.expect("its tenant")
     };
     let [one, two] = ["Bearer sk-one", "Bearer sk-two"].map(key);
     for path in ["/v1/chats/c-1", "/v1/chats/delete"] {
@@ -347,7 +350,7 @@ async fn a_refusal_reads_the_body_or_ends_the_connection() {
 
 #[test]
 fn an_old_list_says_so() {
-    let response = with_age(Some(Duration::from_secs(3700)), json!([]));
+    let response = with_age(Some(Duration::from_secs(3700)), "[]".into());
     assert_eq!(response.headers()["age"], "3700");
     assert!(response.headers()["warning"].to_str().expect("ASCII").starts_with("110 "));
     let mut headers = HeaderMap::new();

@@ -154,7 +154,7 @@ fn the_chat_type_is_the_same_in_all_three_places() {
 #[test]
 fn a_web_search_tool_lets_the_model_search() {
     let mut request = request();
-    request.tools = vec![Tool::Other(json!({"type": "web_search"}).into())].into();
+    request.tools = std::sync::Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     let body = body(&Config::default(), &request, None);
     assert_eq!(body["messages"][0]["feature_config"]["auto_search"], true);
 }

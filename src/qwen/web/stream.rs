@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{stop::Stop, turn::Turn};
 use crate::{
-    BoxError, Error, ErrorKind, Text,
+    BoxError, Error, ErrorKind,
     chat::{ChatEvent, Conversation, FinishReason},
     qwen::transport,
     sse::{DecodeError, Decoder, Unfinished},
