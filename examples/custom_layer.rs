@@ -5,6 +5,8 @@
 //! $ cargo run --example custom_layer
 //! ```
 
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

@@ -25,7 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tower_qwen::{

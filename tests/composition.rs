@@ -476,8 +476,7 @@ async fn errors_of_others_have_their_status() {
     }
 
     let body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]}).to_string();
-    let request =
-        || Request::post("/").body(FullBody::<Bytes>::from(body.clone())).expect("a request");
+    let request = || Request::post("/").body(FullBody::from(body.clone())).expect("a request");
     let slow = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
         .layer(SessionLayer::new(MemoryStore::default()))

@@ -11,7 +11,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tower::{Service, service_fn};
 use tower_qwen::{

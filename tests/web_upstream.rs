@@ -215,7 +215,7 @@ async fn headers_of_the_request_win() {
         .build()
         .unwrap();
     let request = |name: &str| {
-        Request::builder().uri("/").header(name, "own").body(FullBody::<Bytes>::default()).unwrap()
+        Request::builder().uri("/").header(name, "own").body(FullBody::default()).unwrap()
     };
     upstream.clone().oneshot(request("authorization")).await.unwrap();
     let headers = server.headers();
@@ -254,7 +254,7 @@ async fn an_anonymous_client_leaves_the_configured_credential_out() {
     assert_eq!(headers["source"], "web");
     // What a request brings is sent.
     let own = Request::builder().header("bx-ua", "own").header("cookie", "own");
-    anonymous.oneshot(own.body(FullBody::<Bytes>::default()).unwrap()).await.unwrap();
+    anonymous.oneshot(own.body(FullBody::default()).unwrap()).await.unwrap();
     assert_eq!(server.headers()["bx-ua"], "own");
     assert_eq!(server.headers()["cookie"], "own");
     // And the client that it was made of is as it was.
@@ -283,7 +283,7 @@ async fn the_host_of_a_request_is_not_looked_at() {
     let request = Request::builder()
         .uri("http://elsewhere.invalid/path?q=1")
         .header("host", "elsewhere.invalid")
-        .body(FullBody::<Bytes>::default())
+        .body(FullBody::default())
         .unwrap();
     assert_eq!(upstream.oneshot(request).await.unwrap().status(), StatusCode::OK);
     let got = server.got().pop().unwrap();

@@ -6,7 +6,6 @@ use axum::{
     body::Body,
     http::{Request, Response, Uri},
 };
-use bytes::Bytes;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_qwen::{FullBody, auth::TokenClient, qwen::client::QwenUpstream};
 use tower_qwen_emulator::Emulator;

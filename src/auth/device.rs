@@ -262,7 +262,6 @@ mod tests {
     };
 
     use crate::FullBody;
-    use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::BodyExt;
 

@@ -184,7 +184,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, error::Error as StdError, io};
 
     use futures_util::{StreamExt, stream};
     use http_body::Frame;

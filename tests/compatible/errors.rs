@@ -405,9 +405,9 @@ async fn c2_error_lines() {
 #[tokio::test]
 async fn c2_a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
-        tower::service_fn(|_: http::Request<http_body_util::FullBody>| async {
+        tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            Err::<http::Response<http_body_util::FullBody>, _>(refused)
+            Err::<http::Response<tower_qwen::FullBody>, _>(refused)
         }),
     );
     let error = service.oneshot(Request::new(request())).await.expect_err("refused");

@@ -1,5 +1,4 @@
 use axum::http::StatusCode;
-use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::json;

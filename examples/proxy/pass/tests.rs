@@ -90,7 +90,7 @@ async fn what_fails_is_an_openai_error() {
     assert_eq!(refusal("some other").await.0, StatusCode::BAD_GATEWAY);
 
     let upstream = service_fn(async |_: axum::http::Request<FullBody>| {
-        Ok::<_, BoxError>(axum::http::Response::new(FullBody::<Bytes>::default()))
+        Ok::<_, BoxError>(axum::http::Response::new(FullBody::default()))
     });
     let get = Request::get("/").body(AxumBody::empty()).expect("a request");
     let response = route(upstream, "/x").oneshot(get).await.expect("infallible");

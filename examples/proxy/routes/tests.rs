@@ -9,7 +9,6 @@ use std::{
 };
 
 use axum::{body::Body, http::StatusCode};
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::Value;
