@@ -14,6 +14,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -298,7 +299,7 @@ class Api:
         inputs = []
         for argument, type in inner["sig"]["inputs"]:
             text = self.type(type)
-            if argument == "self" and text in ("Self", "&Self", "&mut Self"):
+            if argument == "self" and re.fullmatch(r"(&('\w+ )?(mut )?)?Self", text):
                 inputs.append(text.replace("Self", "self"))
             else:
                 inputs.append(f"{argument}: {text}")

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     FullBody,
-    openai::{embeddings::EmbeddingsLayer, embeddings::NoEmbeddings},
+    openai::embeddings::{EmbeddingsLayer, NoEmbeddings},
     qwen::compatible::Server,
 };
 

@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     sse::{
-        DecodeError, Decoder, Event, KEEP_ALIVE, KeepAlive, StreamError, reframe::OnError,
-        reframe::ReframeBody, reframe::SseReframeLayer,
+        DecodeError, Decoder, Event, KEEP_ALIVE, KeepAlive, StreamError,
+        reframe::{OnError, ReframeBody, SseReframeLayer},
     },
 };
 

@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_qwen::{
     Error, ErrorKind, FullBody,
-    qwen::{client::QwenUpstream, client::QwenUpstreamBuilder},
+    qwen::client::{QwenUpstream, QwenUpstreamBuilder},
 };
 
 type ServerBody = UnsyncBoxBody<Bytes, Infallible>;

@@ -18,8 +18,9 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     openai::{
-        OpenAiLayer, completions::CompletionsLayer, embeddings::EmbeddingsLayer,
-        embeddings::NoEmbeddings,
+        OpenAiLayer,
+        completions::CompletionsLayer,
+        embeddings::{EmbeddingsLayer, NoEmbeddings},
     },
     qwen::{
         client::QwenUpstream,

@@ -12,7 +12,11 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
-use tower_qwen::{chat::{FunctionTool, Tool}, Text, tool::{scan::{Item, Scanner, Toolset}}};
+use tower_qwen::{
+    Text,
+    chat::{FunctionTool, Tool},
+    tool::scan::{Item, Scanner, Toolset},
+};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

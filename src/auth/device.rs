@@ -6,8 +6,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
-//! use tower_qwen::auth::{TokenClient, device::DeviceLogin};
+//! use tower_qwen::{FullBody, auth::{TokenClient, device::DeviceLogin}};
 //! # use std::sync::atomic::{AtomicUsize, Ordering};
 //! # static ASKED: AtomicUsize = AtomicUsize::new(0);
 //! # async fn send(_: Request<FullBody>) -> Result<Response<FullBody>, std::io::Error> {

@@ -7,11 +7,9 @@
 //! request once more. Any number of requests that need the same refresh share one.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response, StatusCode};
-//! use tower_qwen::FullBody;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_qwen::auth::{AuthRefreshLayer, Credential, StaticCredential};
+//! use tower_qwen::{FullBody, auth::{AuthRefreshLayer, Credential, StaticCredential}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {

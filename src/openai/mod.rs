@@ -8,11 +8,10 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{ChatEvent, ChatRequest, FinishReason},
 //!     openai::OpenAiLayer,
 //! };
@@ -38,7 +37,7 @@
 //! # }
 //! ```
 //!
-//! [`CompletionsLayer`] speaks the API before chats over the same services, and
+//! [`CompletionsLayer`](completions) speaks the API before chats over the same services, and
 //! [`EmbeddingsLayer`](embeddings) embeds over an OpenAI-compatible server.
 //!
 //! # What becomes of the client's credentials

@@ -1,11 +1,9 @@
 //! The chats that chat.qwen.ai keeps: deleting them (A1, A20).
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use tower::service_fn;
-//! use tower_qwen::qwen::chats;
+//! use tower_qwen::{FullBody, qwen::chats};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_qwen::Error> {

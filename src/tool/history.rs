@@ -68,7 +68,7 @@ const RESPONSE_END: &str = "</tool_response>";
 /// The calls of one assistant message as text, in order, with a newline between them.
 ///
 /// `tools` are those of the request: what a schema says of a parameter decides whether its value
-/// can stand in the format (see the [module](self)). An undeclared parameter counts as a string.
+/// can stand in the format (a format cannot say every value). An undeclared parameter counts as a string.
 #[must_use]
 pub fn render_calls(calls: &[ToolCall], format: Format, tools: &Toolset) -> String {
     let mut text = String::with_capacity(rendered_len(calls));

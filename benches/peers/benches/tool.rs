@@ -18,7 +18,11 @@ use std::{
 
 use serde_json::{Value, json};
 use tool_parser::{ToolParser, parsers::QwenXmlParser};
-use tower_qwen::{chat::{FunctionTool, Tool}, Text, tool::{scan::{Item, Scanner, Toolset}}};
+use tower_qwen::{
+    Text,
+    chat::{FunctionTool, Tool},
+    tool::scan::{Item, Scanner, Toolset},
+};
 
 const PIECE: usize = 4;
 

@@ -3,10 +3,9 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tower::{BoxError, service_fn};
+use tower_qwen::FullBody;
 
 use super::*;
-
-use tower_qwen::FullBody;
 
 /// An upstream that says its name and repeats the body, with these models in its catalogue.
 fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) -> Lane {

@@ -46,8 +46,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 ///
 /// ```no_run
 /// use http::Request;
-/// use tower_qwen::FullBody;
-/// use tower_qwen::auth::{AuthRefreshLayer, OAuthFile, TokenClient};
+/// use tower_qwen::{FullBody, auth::{AuthRefreshLayer, OAuthFile, TokenClient}};
 /// # async fn send(_: Request<FullBody>) -> Result<http::Response<FullBody>, std::io::Error> { std::future::pending().await }
 ///
 /// # fn main() -> Result<(), std::io::Error> {

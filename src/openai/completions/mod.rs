@@ -8,11 +8,10 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{ChatEvent, ChatRequest, FinishReason},
 //!     openai::completions::CompletionsLayer,
 //! };

@@ -8,10 +8,9 @@
 #![cfg_attr(not(feature = "compatible"), doc = "```ignore")]
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_qwen::{openai::embeddings::EmbeddingsLayer, qwen::compatible::Server};
+//! use tower_qwen::{FullBody, openai::embeddings::EmbeddingsLayer, qwen::compatible::Server};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,9 +8,9 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
+//!     FullBody,
 //!     chat::{Answer, ChatRequest, Message, Role},
 //!     qwen::compatible::{CompatibleLayer, Server},
 //! };

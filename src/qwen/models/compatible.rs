@@ -33,11 +33,9 @@ use crate::{
 /// Dropping the future cancels the call.
 ///
 /// ```
-/// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use tower_qwen::FullBody;
 /// use tower::service_fn;
-/// use tower_qwen::qwen::{compatible::Server, models};
+/// use tower_qwen::{FullBody, qwen::{compatible::Server, models}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_qwen::Error> {

@@ -5,11 +5,9 @@
 //! kept. A [`Catalogue`] keeps such a list for an hour and asks once, however many want it.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use tower::service_fn;
-//! use tower_qwen::qwen::models::Catalogue;
+//! use tower_qwen::{FullBody, qwen::models::Catalogue};
 //!
 //! # #[cfg(feature = "web")]
 //! # #[tokio::main(flavor = "current_thread")]

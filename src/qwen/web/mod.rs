@@ -5,12 +5,10 @@
 //! [`ChatEvent`](crate::chat::ChatEvent)s comes out.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use tower_qwen::FullBody;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{Answer, ChatRequest, Message, Role},
 //!     qwen::web::QwenWebLayer,
 //! };

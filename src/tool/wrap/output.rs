@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use crate::Text;
 
-/// A piece of what the [`Automaton`](super::Automaton) lets out; never empty.
+/// A piece of what the [`Automaton`](super::automaton::Automaton) lets out; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Piece {

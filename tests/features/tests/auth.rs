@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
-use tower_qwen::{FullBody, auth::{AuthRefreshLayer, Credential, StaticCredential}};
+use tower_qwen::{
+    FullBody,
+    auth::{AuthRefreshLayer, Credential, StaticCredential},
+};
 
 #[tokio::test(start_paused = true)]
 async fn the_credential_is_put_on() {
