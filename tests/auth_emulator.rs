@@ -19,7 +19,7 @@ use tower_qwen::{
         StoredCredential, TokenClient,
         device::{DeviceError, DeviceLogin},
     },
-    chat::{Answer, ChatRequest, ChatStreamExt, Message, Role},
+    chat::{Answer, ChatRequest, ChatStreamExt, Message, Role, Tenant},
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
@@ -147,7 +147,8 @@ async fn a_chat_stays_with_its_account_and_moves_when_that_is_gone() {
             emulator.revoke("token-ann");
         }
         history.push(Message::new(Role::User, format!("question {turn}")));
-        let request = ChatRequest::new("qwen3-max", history.clone());
+        let mut request = ChatRequest::new("qwen3-max", history.clone());
+        request.tenant = Some(Tenant::from_digest([9; 32]));
         let response = service.clone().oneshot(Request::new(request)).await.unwrap();
         let answer = Answer::collect(response.into_body().checked()).await.unwrap();
         let place = answer.conversation.unwrap();

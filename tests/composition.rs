@@ -6,12 +6,12 @@
 
 use std::{
     convert::Infallible,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -34,7 +34,7 @@ use tower_http::{
 use tower_qwen::{
     Error, FullBody,
     auth::{AuthRefreshLayer, Credential, StaticCredential},
-    chat::{ChatRequest, Message, Role},
+    chat::{ChatRequest, Destination, Message, Role},
     dedup::DedupLayer,
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
@@ -158,33 +158,38 @@ impl<R: Clone, A, E> Policy<R, A, E> for Once {
     }
 }
 
-/// Sends each request twice, the second a clone that was kept; the first answer is dropped.
+/// Gives each request to somebody who ruins and refuses it, and then sends the clone that it has
+/// kept.
 #[derive(Clone)]
-struct Twice<S>(S);
+struct Replay<S>(S);
 
-impl<S, R> Service<R> for Twice<S>
+impl<S> Service<Request<ChatRequest>> for Replay<S>
 where
-    S: Service<R, Future: Send + 'static> + Clone + Send + 'static,
-    R: Clone + Send + 'static,
-    S::Response: Send,
-    S::Error: Send,
+    S: Service<Request<ChatRequest>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = futures_util::future::BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = S::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
-        let spare = self.0.clone();
-        let mut ready = std::mem::replace(&mut self.0, spare.clone());
-        async move {
-            drop(ready.call(request.clone()).await?);
-            spare.oneshot(request).await
+    fn call(&mut self, mut request: Request<ChatRequest>) -> S::Future {
+        let kept = request.clone();
+        let ruined = request.body_mut();
+        for index in 0..ruined.history.len() {
+            ruined.history.get_mut(index).expect("it is there").content = None;
         }
-        .boxed()
+        ruined.history.push(Message::new(Role::User, "of nobody"));
+        ruined.history.forget_seen();
+        Arc::make_mut(&mut ruined.tools).clear();
+        ruined.destination = Destination::NEW;
+        ruined.extra.insert("ruined", json!(true));
+        request.headers_mut().clear();
+        request.extensions_mut().clear();
+        drop(request);
+        self.0.call(kept)
     }
 }
 
@@ -318,47 +323,26 @@ async fn several_in_a_row() {
 }
 
 mod replayed {
-    //! A layer that sends a clone of each request: whatever the clone shares with the original,
-    //! the second is sent what the first was.
+    //! A layer that keeps a clone and sends it again: whatever the first copy has gone through,
+    //! the second is what it was.
 
     use super::*;
 
-    /// Outside of the session each copy is a turn of its own. They go to one chat, since the
-    /// second goes on from the same place of its tree.
-    #[tokio::test]
-    async fn edge_session() {
-        let emulator = Emulator::new();
-        let stack = stack!(edge_session, &emulator, layer_fn(Twice));
-        let sent = conversation(&stack, &emulator).await;
-        // The first turn has no answer to be found by, so its copy opens a chat of its own.
-        let texts: Vec<&String> = sent.iter().flatten().collect();
-        for question in QUESTIONS {
-            let times = texts.iter().filter(|text| **text == question).count();
-            assert_eq!(times, 2, "{question}: {sent:?}");
-        }
-        assert_eq!(texts.len(), 2 * QUESTIONS.len(), "nothing but what was new: {sent:?}");
-    }
-
-    macro_rules! below_the_session {
+    macro_rules! sent_as_it_was {
         ($($gap:ident)*) => {
             $(
                 #[tokio::test]
                 async fn $gap() {
                     let emulator = Emulator::new();
-                    let stack = stack!($gap, &emulator, layer_fn(Twice));
+                    let stack = stack!($gap, &emulator, layer_fn(Replay));
                     let sent = conversation(&stack, &emulator).await;
-                    let texts: Vec<&String> = sent.iter().flatten().collect();
-                    for question in QUESTIONS {
-                        let times = texts.iter().filter(|text| **text == question).count();
-                        assert_eq!(times, 2, "{question}: {sent:?}");
-                    }
-                    assert_eq!(texts.len(), 2 * QUESTIONS.len(), "{sent:?}");
+                    assert_one_chat(stringify!($gap), &sent);
                 }
             )*
         };
     }
 
-    below_the_session!(session_dedup dedup_tool tool_auth auth_web);
+    sent_as_it_was!(edge_session session_dedup dedup_tool tool_auth auth_web);
 }
 
 mod instructed {
@@ -413,7 +397,7 @@ async fn extensions_travel_from_the_edge_to_the_leaf() {
     struct Trace(u32);
 
     #[derive(Clone)]
-    struct Look<S>(S, std::sync::Arc<std::sync::Mutex<Vec<Option<Trace>>>>);
+    struct Look<S>(S, Arc<Mutex<Vec<Option<Trace>>>>);
 
     impl<S, B> Service<Request<B>> for Look<S>
     where
@@ -434,9 +418,9 @@ async fn extensions_travel_from_the_edge_to_the_leaf() {
         }
     }
 
-    let seen = std::sync::Arc::default();
+    let seen = Arc::default();
     let emulator = Emulator::new();
-    let looking = std::sync::Arc::clone(&seen);
+    let looking = Arc::clone(&seen);
     let stack = ServiceBuilder::new()
         .map_request(|mut request: Request<FullBody>| {
             request.extensions_mut().insert(Trace(7));
@@ -445,7 +429,7 @@ async fn extensions_travel_from_the_edge_to_the_leaf() {
         .service(stack!(
             reframe_upstream,
             &emulator,
-            layer_fn(move |inner| Look(inner, std::sync::Arc::clone(&looking)))
+            layer_fn(move |inner| Look(inner, Arc::clone(&looking)))
         ));
     let stack = boxed(stack);
     turn(&stack, &mut Vec::new(), "Hello").await;

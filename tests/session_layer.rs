@@ -210,6 +210,7 @@ async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
         "qwen3-max",
         vec![Message::new(Role::System, "Be brief."), Message::new(Role::User, "question 0")],
     );
+    chat.tenant = Some(TENANT);
     for turn in 1..=50 {
         let call_id = format!("call_{turn}");
         upstream.order(Reply::Events(vec![

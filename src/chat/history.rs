@@ -37,7 +37,7 @@ impl Messages {
 
     /// Adds a message at the end.
     pub fn push(&mut self, message: impl Into<Arc<Message>>) {
-        self.list().push(message.into());
+        self.list_with_room(1).push(message.into());
     }
 
     /// Puts a message before the one at `index`.
@@ -46,7 +46,7 @@ impl Messages {
     ///
     /// If `index` is larger than the list is long.
     pub fn insert(&mut self, index: usize, message: impl Into<Arc<Message>>) {
-        self.list().insert(index, message.into());
+        self.list_with_room(1).insert(index, message.into());
     }
 
     /// The message at `index`, to change it; it is copied first where anybody else holds it.
@@ -93,9 +93,10 @@ impl Messages {
         if self.is_empty() {
             *self = other;
         } else if let Some(other) = other.0 {
+            let list = self.list_with_room(other.len());
             match Arc::try_unwrap(other) {
-                Ok(mut other) => self.list().append(&mut other),
-                Err(shared) => self.list().extend_from_slice(&shared),
+                Ok(mut other) => list.append(&mut other),
+                Err(shared) => list.extend_from_slice(&shared),
             }
         }
     }
@@ -111,7 +112,19 @@ impl Messages {
     }
 
     fn list(&mut self) -> &mut Vec<Arc<Message>> {
-        Arc::make_mut(self.0.get_or_insert_default())
+        self.list_with_room(0)
+    }
+
+    /// The list, to write to; where it is shared it is copied, with room for `more` messages, so
+    /// that it need not grow at once.
+    fn list_with_room(&mut self, more: usize) -> &mut Vec<Arc<Message>> {
+        let list = self.0.get_or_insert_default();
+        if Arc::get_mut(list).is_none() {
+            let mut own = Vec::with_capacity(list.len() + more);
+            own.extend_from_slice(list);
+            *list = Arc::new(own);
+        }
+        Arc::make_mut(list)
     }
 }
 
