@@ -15,13 +15,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::Full;
 use tower::{Layer, Service};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     auth::{
         AccountPolicy, AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
         DefaultPolicy, RefreshError, Renewal, StaticCredential,
@@ -139,13 +137,13 @@ where
     }
 }
 
-fn bytes_request() -> Request<Full<Bytes>> {
+fn bytes_request() -> Request<FullBody> {
     Request::builder()
         .method("POST")
         .uri("/v1/chat/completions")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "text/event-stream")
-        .body(Full::from("{}"))
+        .body(FullBody::from("{}"))
         .expect("a request")
 }
 

@@ -29,7 +29,7 @@ use tower_qwen::{
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
     dedup::DedupLayer,
     session::{MemoryStore, SessionLayer, internals::KeyChain},
-    sse::SseReframeLayer,
+    sse::reframe::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 

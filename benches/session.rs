@@ -23,16 +23,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::stream::{Empty, empty};
 use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     chat::{ChatEvent, ChatRequest, Conversation, Tenant},
     dedup::DedupLayer,
     openai::decode,
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
     session::{MemoryStore, Record, SessionLayer, SessionStore, internals::KeyChain},
     tool::call::ToolCallLayer,
 };
@@ -135,8 +134,8 @@ struct Wire {
     length: RangeInclusive<u64>,
 }
 
-impl Service<Request<Full<Bytes>>> for Wire {
-    type Response = Response<Full<Bytes>>;
+impl Service<Request<FullBody>> for Wire {
+    type Response = Response<FullBody>;
     type Error = Error;
     type Future = Ready<Result<Self::Response, Error>>;
 
@@ -144,7 +143,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         let (kind, answer) = if request.uri().path().ends_with("/new") {
             ("application/json", r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#)
         } else {
@@ -159,7 +158,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
             )
         };
         let response = Response::builder().header(CONTENT_TYPE, kind);
-        ready(Ok(response.body(Full::from(answer)).expect("a response")))
+        ready(Ok(response.body(FullBody::from(answer)).expect("a response")))
     }
 }
 

@@ -17,7 +17,7 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use tower::Layer;
-use tower_qwen::sse::{Decoder, SseReframeLayer};
+use tower_qwen::sse::{Decoder, reframe::SseReframeLayer};
 use tower_service::Service;
 
 #[allow(dead_code, reason = "other benches use more of it")]

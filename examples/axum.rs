@@ -10,7 +10,10 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{Router, body::Body, http::header, response::IntoResponse, routing::get};
 use futures_util::{StreamExt, stream};
-use tower_qwen::sse::{KeepAlive, OnError, SseReframeLayer};
+use tower_qwen::sse::{
+    KeepAlive,
+    reframe::{OnError, SseReframeLayer},
+};
 
 /// How long each piece takes to come, and the piece.
 const PIECES: [(u64, &str); 5] = [

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Full;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
+    FullBody,
     chat::{ChatEvent, ChatRequest, Message, Role},
-    qwen::{QwenUpstream, QwenWebLayer},
+    qwen::{client::QwenUpstream, web::QwenWebLayer},
 };
 use tower_qwen_emulator::Emulator;
 
@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
 /// Asks `upstream`, and shows the answer as it comes.
 async fn ask<U, B>(upstream: U, question: &str) -> Result<(), BoxError>
 where
-    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + 'static,

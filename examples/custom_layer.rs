@@ -5,6 +5,8 @@
 //! $ cargo run --example custom_layer
 //! ```
 
+#![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -17,7 +19,7 @@ use tower_qwen::{
     Error, ErrorKind,
     chat::{Answer, ChatEvent, ChatRequest, ChatStream, Message, Role, Tenant},
     dedup::DedupLayer,
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
     tool::call::ToolCallLayer,
 };

@@ -17,7 +17,10 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
-use tower_qwen::sse::{KeepAlive, OnError, SseReframeLayer};
+use tower_qwen::sse::{
+    KeepAlive,
+    reframe::{OnError, SseReframeLayer},
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {

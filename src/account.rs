@@ -53,11 +53,11 @@ impl From<&String> for AccountName {
     }
 }
 
-/// Copies the text: a name does not keep the buffer alive that a [`Text`](crate::chat::Text) is
+/// Copies the text: a name does not keep the buffer alive that a [`Text`](crate::Text) is
 /// part of.
 #[cfg(feature = "chat")]
-impl From<crate::chat::Text> for AccountName {
-    fn from(name: crate::chat::Text) -> Self {
+impl From<crate::Text> for AccountName {
+    fn from(name: crate::Text) -> Self {
         Self::from(name.as_str())
     }
 }

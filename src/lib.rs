@@ -20,7 +20,7 @@
 //!                      for XML-protocol clients)
 //!   AuthRefreshLayer   put the credential on; refresh once, retry once
 //!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire)
-//!       │  http::Request<Full<Bytes>>            http::Response<B: Body>
+//!       │  http::Request<FullBody>               http::Response<B: Body>
 //!   SseReframeLayer    any chunking in, whole well-formed events out
 //!   QwenUpstream       the HTTP client: base URL, headers, cookies, pool
 //! ```
@@ -31,8 +31,8 @@
 //! chat, so they are inside dedup, but for the XML mode, which reads the client's system prompt in
 //! every turn; an expired token is reported inside a 200 that only the
 //! adapter can read, so the credential is outside the adapter. Where types can say so, a wrong
-//! order does not compile. [`SseReframeLayer`](sse::SseReframeLayer) also stands alone over any
-//! HTTP service; the adapters read any chunking by themselves and do not need it.
+//! order does not compile. [`SseReframeLayer`](sse::reframe::SseReframeLayer) also stands alone
+//! over any HTTP service; the adapters read any chunking by themselves and do not need it.
 //!
 //! # A server
 //!
@@ -178,6 +178,8 @@ mod macros;
 mod account;
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]
+mod body;
 #[cfg(feature = "chat")]
 pub mod chat;
 #[cfg(any(feature = "auth", feature = "chat"))]
@@ -197,16 +199,27 @@ pub mod qwen;
 pub mod session;
 #[cfg(feature = "sse")]
 pub mod sse;
+#[cfg(any(feature = "chat", feature = "sse"))]
+mod text;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::account::AccountName;
+#[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web")))
+)]
+pub use self::body::FullBody;
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::credential::CredentialHeaders;
 pub use self::error::{Error, ErrorKind};
+#[cfg(any(feature = "chat", feature = "sse"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "chat", feature = "sse"))))]
+pub use self::text::Text;
 
 /// Any error that can go to another thread, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -5,8 +5,14 @@
 ///
 /// `service!(DedupLayer::new())` where the layer needs nothing, `service!(SessionLayer::new(store:
 /// impl SessionStore))` where it does, `service!(ToolCallLayer)` where it is made in several ways.
+/// A service with more parameters than `S` has `service!(made by …)` in a block for those that its
+/// layer begins with, and `service!()` in one for all.
 macro_rules! service {
-    ($layer:ident :: new ($($argument:ident : $type:ty),* $(,)?)) => {
+    ($layer:ident :: new $arguments:tt) => {
+        service!(made by $layer :: new $arguments);
+        service!();
+    };
+    (made by $layer:ident :: new ($($argument:ident : $type:ty),* $(,)?)) => {
         #[doc = concat!("The service over `inner`, with what [`", stringify!($layer), "::new`] sets.")]
         pub fn new(inner: S, $($argument: $type),*) -> Self {
             ::tower_layer::Layer::layer(&$layer::new($($argument),*), inner)
@@ -16,8 +22,6 @@ macro_rules! service {
         pub fn layer($($argument: $type),*) -> $layer {
             $layer::new($($argument),*)
         }
-
-        service!();
     };
     ($layer:ident) => {
         /// The service over `inner`, with what `layer` says.

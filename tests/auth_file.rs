@@ -16,15 +16,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_qwen::auth::{
     AccountStatus, Credential, CredentialPool, CredentialProvider, OAuthFile, RefreshErrorKind,
     TokenClient,
 };
+
+use tower_qwen::FullBody;
 
 const NOW: u64 = 1_790_000_000;
 
@@ -47,7 +48,7 @@ impl Endpoint {
 
     fn client(&self) -> TokenClient {
         let endpoint = self.clone();
-        TokenClient::new(service_fn(move |request: Request<Full<Bytes>>| {
+        TokenClient::new(service_fn(move |request: Request<FullBody>| {
             let endpoint = endpoint.clone();
             async move {
                 let form = request.into_body().collect().await.unwrap().to_bytes();
@@ -58,7 +59,7 @@ impl Endpoint {
                 let serial = endpoint.serial.fetch_add(1, Ordering::SeqCst) + 1;
                 let answer = json!({"access_token": format!("at-{serial}"),
                     "refresh_token": format!("rt-{serial}"), "expires_in": 21600});
-                Ok::<_, Infallible>(Response::new(Full::from(answer.to_string())))
+                Ok::<_, Infallible>(Response::new(FullBody::from(answer.to_string())))
             }
         }))
         .clock(now)

@@ -15,11 +15,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    AccountName, Error, ErrorKind,
+    AccountName, Error, ErrorKind, FullBody,
     auth::{
         AccountStatus, AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
         RefreshError, RefreshErrorKind, Renewal, StaticCredential, policy_fn,
@@ -150,7 +150,7 @@ impl Seen {
     }
 }
 
-type Inner = tower::util::BoxCloneSyncService<Request<Full<Bytes>>, Response<()>, Error>;
+type Inner = tower::util::BoxCloneSyncService<Request<FullBody>, Response<()>, Error>;
 
 /// An upstream that answers by the token it sees.
 fn upstream(
@@ -158,7 +158,7 @@ fn upstream(
     answer: impl Fn(&str) -> Result<Response<()>, Error> + Clone + Send + Sync + 'static,
 ) -> Inner {
     let seen = seen.clone();
-    tower::util::BoxCloneSyncService::new(service_fn(move |request: Request<Full<Bytes>>| {
+    tower::util::BoxCloneSyncService::new(service_fn(move |request: Request<FullBody>| {
         seen.0.lock().unwrap().push(request.headers().clone());
         let token = request.headers()["authorization"].to_str().unwrap().to_owned();
         let result = answer(token.trim_start_matches("Bearer "));
@@ -192,9 +192,13 @@ fn pool_of(logins: &[&Login]) -> CredentialPool {
 }
 
 async fn send(
-    service: &(impl Service<Request<Full<Bytes>>, Response = Response<()>, Error = Error> + Clone),
+    service: &(impl Service<Request<FullBody>, Response = Response<()>, Error = Error> + Clone),
 ) -> Result<StatusCode, Error> {
-    service.clone().oneshot(Request::new(Full::default())).await.map(|response| response.status())
+    service
+        .clone()
+        .oneshot(Request::new(FullBody::default()))
+        .await
+        .map(|response| response.status())
 }
 
 async fn wait(seconds: u64) {
@@ -260,7 +264,7 @@ async fn a_request_that_comes_late_with_an_old_token_only_retries() {
     let slow = Arc::new(AtomicU32::new(0));
     let inner = {
         let (seen, slow) = (seen.clone(), slow);
-        service_fn(move |request: Request<Full<Bytes>>| {
+        service_fn(move |request: Request<FullBody>| {
             seen.0.lock().unwrap().push(request.headers().clone());
             let old = request.headers()["authorization"] == "Bearer a-0";
             let first = slow.fetch_add(1, Ordering::SeqCst) == 0;
@@ -912,7 +916,7 @@ async fn the_replay_waits_until_the_upstream_is_ready() {
 #[tokio::test(start_paused = true)]
 async fn it_stands_over_any_http_service() {
     let login = Login::new("a");
-    let inner = service_fn(|request: Request<Full<Bytes>>| async move {
+    let inner = service_fn(|request: Request<FullBody>| async move {
         let old = request.headers()["authorization"] == "Bearer a-0";
         let answer = if old { 401 } else { 200 };
         // As chat.qwen.ai says it (A4).
@@ -920,7 +924,7 @@ async fn it_stands_over_any_http_service() {
         Ok::<_, BoxError>(response.body("body")?)
     });
     let service = AuthRefreshLayer::from_pool(pool(&login)).layer(inner);
-    let response = service.oneshot(Request::new(Full::default())).await.expect("refreshed");
+    let response = service.oneshot(Request::new(FullBody::default())).await.expect("refreshed");
     assert_eq!(response.headers()["x-actual-status-code"], "200");
     assert_eq!(login.refreshes(), 1);
 }

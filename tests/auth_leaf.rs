@@ -20,18 +20,19 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt, layer::util::Identity, service_fn,
 };
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_qwen::{
+    FullBody,
     auth::{AuthRefreshLayer, Credential, CredentialPool, StaticCredential},
     dedup::DedupLayer,
     openai::OpenAiLayer,
     qwen::{
-        QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
     tool::call::ToolCallLayer,
@@ -62,16 +63,12 @@ type Log = Arc<Mutex<Vec<Seen>>>;
 fn leaf(
     log: &Log,
     refuse: Option<&'static str>,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future: Send,
-> + Clone
+) -> impl Service<Request<FullBody>, Response = Response<FullBody>, Error = Infallible, Future: Send>
++ Clone
 + Send
 + 'static {
     let log = Arc::clone(log);
-    service_fn(move |request: Request<Full<Bytes>>| {
+    service_fn(move |request: Request<FullBody>| {
         let log = Arc::clone(&log);
         async move {
             let (head, body) = request.into_parts();
@@ -146,7 +143,7 @@ fn auth(own_agent: bool) -> AuthRefreshLayer {
     AuthRefreshLayer::from_pool(pool.unwrap())
 }
 
-fn client_request() -> Request<Full<Bytes>> {
+fn client_request() -> Request<FullBody> {
     let body = r#"{"model":"qwen3-max","messages":[{"role":"user","content":"Hello"}]}"#;
     Request::post("/v1/chat/completions")
         .header("authorization", "Bearer of-the-client")
@@ -157,7 +154,7 @@ fn client_request() -> Request<Full<Bytes>> {
         .header("traceparent", "00-1-2-01")
         .header("x-other", "of-the-client")
         .extension(TraceContext(7))
-        .body(Full::from(body))
+        .body(FullBody::from(body))
         .unwrap()
 }
 
@@ -166,7 +163,7 @@ fn client_request() -> Request<Full<Bytes>> {
 async fn through<L>(around: L, wire: Wire, own_agent: bool) -> Vec<Seen>
 where
     L: Layer<Stack>,
-    L::Service: Service<Request<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
+    L::Service: Service<Request<FullBody>, Response = Response<Body>, Error = Infallible>,
 {
     let log = Log::default();
     let edge = ServiceBuilder::new()
@@ -188,11 +185,11 @@ where
 }
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
-type Stack = tower::util::BoxCloneService<Request<Full<Bytes>>, Response<Body>, Infallible>;
+type Stack = tower::util::BoxCloneService<Request<FullBody>, Response<Body>, Infallible>;
 
 fn boxed<S, B>(stack: S) -> Stack
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible, Future: Send>
+    S: Service<Request<FullBody>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static,

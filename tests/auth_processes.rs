@@ -25,11 +25,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use tower_qwen::auth::{CredentialPool, OAuthFile, TokenClient};
+use tower_qwen::{
+    FullBody,
+    auth::{CredentialPool, OAuthFile, TokenClient},
+};
 
 use crate::token_endpoint::{Server, lock};
 
@@ -49,7 +50,7 @@ fn child() {
     let address: SocketAddr = address.parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let http = tower::service_fn(move |request: Request<Full<Bytes>>| async move {
+        let http = tower::service_fn(move |request: Request<FullBody>| async move {
             let stream = TokioIo::new(tokio::net::TcpStream::connect(address).await?);
             let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
             tokio::spawn(connection);

@@ -11,13 +11,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, FullBody,
     auth::{
         AuthRefreshLayer, Credential, CredentialPool, CredentialProvider, EnvironmentCredential,
         OAuthFile, StaticCredential, StoredCredential, TokenClient, device::DeviceLogin,
@@ -106,11 +104,11 @@ async fn nothing_shows_a_secret() {
     let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
     let endpoint = TokenClient::new(service_fn({
         let answers = Arc::clone(&answers);
-        move |_: Request<Full<Bytes>>| {
+        move |_: Request<FullBody>| {
             let next = answers.lock().unwrap().pop_front();
             async move {
                 let (status, body) = next.ok_or_else(|| io::Error::other("refused"))?;
-                let response = Response::builder().status(status).body(Full::from(body));
+                let response = Response::builder().status(status).body(FullBody::from(body));
                 Ok::<_, io::Error>(response.expect("a response"))
             }
         }

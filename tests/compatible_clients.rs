@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_qwen::{
-    openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer},
+    openai::{OpenAiLayer, completions::CompletionsLayer, embeddings::EmbeddingsLayer},
     qwen::compatible::CompatibleLayer,
     tool::call::ToolCallLayer,
 };

@@ -7,11 +7,10 @@ use std::{convert::Infallible, future::ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_qwen::{
-    CredentialHeaders, Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::{
         compatible::Server,
         models::{Catalogue, Model, list_compatible},
@@ -21,11 +20,11 @@ use tower_qwen::{
 async fn list(server: Server, status: u16, body: &str) -> Result<Vec<Model>, Error> {
     traced::on();
     let body = Bytes::from(body.to_owned());
-    let service = service_fn(move |request: Request<Full<Bytes>>| {
+    let service = service_fn(move |request: Request<FullBody>| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/models"));
         assert_eq!(request.headers()["authorization"], "Bearer demo");
         assert_eq!(request.headers().len(), 2, "and what is asked for");
-        let response = Response::builder().status(status).body(Full::new(body.clone()));
+        let response = Response::builder().status(status).body(FullBody::new(body.clone()));
         ready(Ok::<_, Infallible>(response.expect("a response")))
     });
     let key = HeaderValue::from_static("Bearer demo");
@@ -112,7 +111,7 @@ async fn refusals_keep_their_meaning() {
 
 #[tokio::test]
 async fn a_list_that_is_cut_is_none() {
-    let service = service_fn(|_: Request<Full<Bytes>>| {
+    let service = service_fn(|_: Request<FullBody>| {
         ready(Ok::<_, Infallible>(Response::new(http_body_util::StreamBody::new(
             futures_util::stream::iter([
                 Ok(http_body::Frame::data(Bytes::from_static(br#"{"data":[]}"#))),
@@ -127,9 +126,9 @@ async fn a_list_that_is_cut_is_none() {
 #[tokio::test]
 async fn a_catalogue_keeps_the_list_of_a_service() {
     let mut calls = 0;
-    let service = service_fn(move |_: Request<Full<Bytes>>| {
+    let service = service_fn(move |_: Request<FullBody>| {
         calls += 1;
-        ready(Ok::<_, Infallible>(Response::new(Full::from(format!(
+        ready(Ok::<_, Infallible>(Response::new(FullBody::from(format!(
             r#"{{"data":[{{"id":"call-{calls}"}}]}}"#
         )))))
     });

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use serde_json::{Value, json};
 use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt,
@@ -32,26 +32,26 @@ use tower_http::{
     set_header::SetRequestHeaderLayer,
 };
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     auth::{AuthRefreshLayer, Credential, StaticCredential},
     chat::{ChatRequest, Destination, Message, Role},
     dedup::DedupLayer,
     openai::OpenAiLayer,
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
-    sse::SseReframeLayer,
+    sse::reframe::SseReframeLayer,
     tool::call::ToolCallLayer,
 };
 use tower_qwen_emulator::Emulator;
 
 type Edge =
-    BoxCloneSyncService<Request<Full<Bytes>>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
+    BoxCloneSyncService<Request<FullBody>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
 
 /// The emulator, behind a layer that notes what it is sent.
 fn leaf(
     emulator: &Emulator,
 ) -> impl Service<
-    Request<Full<Bytes>>,
+    Request<FullBody>,
     Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
     Error: Into<BoxError> + Send + Sync,
     Future: Send,
@@ -64,7 +64,7 @@ fn leaf(
 
 fn boxed<S, B>(stack: S) -> Edge
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible, Future: Send>
+    S: Service<Request<FullBody>, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
@@ -218,7 +218,7 @@ async fn turn(stack: &Edge, history: &mut Vec<Value>, question: &str) -> String 
     let body = json!({"model": "qwen3-max", "messages": history});
     let request = Request::post("/v1/chat/completions")
         .header(header::AUTHORIZATION, "Bearer sk-demo-client")
-        .body(Full::from(body.to_string()))
+        .body(FullBody::from(body.to_string()))
         .expect("a request");
     let response = stack.clone().oneshot(request).await.expect("infallible");
     let status = response.status();
@@ -422,7 +422,7 @@ async fn extensions_travel_from_the_edge_to_the_leaf() {
     let emulator = Emulator::new();
     let looking = Arc::clone(&seen);
     let stack = ServiceBuilder::new()
-        .map_request(|mut request: Request<Full<Bytes>>| {
+        .map_request(|mut request: Request<FullBody>| {
             request.extensions_mut().insert(Trace(7));
             request
         })
@@ -460,7 +460,7 @@ async fn errors_of_others_have_their_status() {
     }
 
     let body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]}).to_string();
-    let request = || Request::post("/").body(Full::<Bytes>::from(body.clone())).expect("a request");
+    let request = || Request::post("/").body(FullBody::from(body.clone())).expect("a request");
     let slow = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
         .layer(SessionLayer::new(MemoryStore::default()))

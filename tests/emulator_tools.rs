@@ -12,7 +12,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     chat::{Answer, ChatRequest, ChatStreamExt, FunctionTool, Message, Role, Tool, ToolChoice},
     qwen::web::QwenWebLayer,
-    tool::prompt::{Format, rewrite},
+    tool::{call::Format, internals::rewrite},
 };
 use tower_qwen_emulator::Emulator;
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::{
@@ -23,10 +23,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tower::{ServiceBuilder, ServiceExt, service_fn};
-use tower_qwen::{openai::OpenAiLayer, qwen::web::QwenWebLayer};
+use tower_qwen::{FullBody, openai::OpenAiLayer, qwen::web::QwenWebLayer};
 use tower_qwen_emulator::Emulator;
 
-fn ask(content: &str, stream: bool) -> Request<Full<Bytes>> {
+fn ask(content: &str, stream: bool) -> Request<FullBody> {
     let body = json!({
         "model": "qwen3-max",
         "messages": [{"role": "user", "content": content}],
@@ -34,11 +34,11 @@ fn ask(content: &str, stream: bool) -> Request<Full<Bytes>> {
         "stream_options": {"include_usage": true},
     });
     Request::post("/v1/chat/completions")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(FullBody::new(Bytes::from(body.to_string())))
         .expect("a request")
 }
 
-async fn over(emulator: Emulator, request: Request<Full<Bytes>>) -> (StatusCode, String) {
+async fn over(emulator: Emulator, request: Request<FullBody>) -> (StatusCode, String) {
     traced::on();
     let service = ServiceBuilder::new()
         .layer(OpenAiLayer::new())
@@ -164,14 +164,14 @@ type UpstreamBody = UnsyncBoxBody<Bytes, Infallible>;
 async fn scripted(
     pieces: mpsc::UnboundedReceiver<Bytes>,
     content_type: &'static str,
-    request: Request<Full<Bytes>>,
+    request: Request<FullBody>,
 ) -> Response<tower_qwen::openai::OpenAiBody<impl tower_qwen::chat::ChatStream>> {
     traced::on();
     let pieces = Arc::new(Mutex::new(Some(pieces)));
-    let upstream = service_fn(move |request: Request<Full<Bytes>>| {
+    let upstream = service_fn(move |request: Request<FullBody>| {
         let (content_type, body): (_, UpstreamBody) = if request.uri().path().ends_with("/new") {
             let created = r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#;
-            ("application/json", Full::new(Bytes::from(created)).boxed_unsync())
+            ("application/json", FullBody::new(Bytes::from(created)).boxed_unsync())
         } else if let Some(pieces) = pieces.lock().expect("not poisoned").take() {
             let frames = stream::unfold(pieces, |mut pieces| async {
                 let piece = pieces.recv().await?;
@@ -180,7 +180,7 @@ async fn scripted(
             (content_type, StreamBody::new(frames).boxed_unsync())
         } else {
             // The call that stops an abandoned answer.
-            ("application/json", Full::new(Bytes::from(r#"{"success":true}"#)).boxed_unsync())
+            ("application/json", FullBody::new(Bytes::from(r#"{"success":true}"#)).boxed_unsync())
         };
         let response = Response::builder().header("content-type", content_type).body(body);
         std::future::ready(Ok::<_, Infallible>(response.expect("a response")))
@@ -316,7 +316,7 @@ proptest! {
             .enable_time()
             .build()
             .expect("a runtime");
-        let request = Request::post("/").body(Full::new(Bytes::from(bytes))).expect("a request");
+        let request = Request::post("/").body(FullBody::new(Bytes::from(bytes))).expect("a request");
         let (status, _) = runtime.block_on(over(Emulator::new(), request));
         prop_assert_eq!(status, StatusCode::BAD_REQUEST);
     }

@@ -22,15 +22,16 @@ use std::{convert::Infallible, time::Duration};
 use allocation_counter::measure;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
+    FullBody,
     dedup::DedupLayer,
     openai::OpenAiLayer,
     qwen::{
-        QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
     tool::call::ToolCallLayer,
@@ -82,15 +83,15 @@ fn body(messages: &Value) -> Bytes {
 fn upstream(
     answer: &'static str,
 ) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<Full<Bytes>>,
+    Request<FullBody>,
+    Response = Response<FullBody>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send,
+    Future = impl Future<Output = Result<Response<FullBody>, Infallible>> + Send,
 > + Clone
 + Send
 + Sync
 + 'static {
-    service_fn(move |request: Request<Full<Bytes>>| async move {
+    service_fn(move |request: Request<FullBody>| async move {
         let path = request.uri().path().to_owned();
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(request);
@@ -100,7 +101,8 @@ fn upstream(
             }
             _ => ("text/event-stream", answer),
         };
-        let response = Response::builder().header("content-type", kind).body(Full::from(answer));
+        let response =
+            Response::builder().header("content-type", kind).body(FullBody::from(answer));
         Ok(response.expect("a response"))
     })
 }
@@ -108,7 +110,7 @@ fn upstream(
 /// How many times the body's size there is at the peak, the body included.
 fn peak<S, B>(service: S, body: Bytes) -> f64
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<FullBody>, Response = Response<B>, Error = Infallible>,
     B: http_body::Body<Data = Bytes, Error = Infallible>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -117,7 +119,8 @@ where
         .build()
         .expect("a runtime");
     let size = body.len();
-    let request = Request::post("/v1/chat/completions").body(Full::new(body)).expect("a request");
+    let request =
+        Request::post("/v1/chat/completions").body(FullBody::new(body)).expect("a request");
     let mut parts = Some((service, request));
     let mut answer = None;
     let info = measure(|| {

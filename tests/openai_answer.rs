@@ -14,13 +14,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, FullBody,
     chat::{
         Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
         Tenant, Usage,
@@ -30,20 +30,20 @@ use tower_qwen::{
 
 type Events = stream::BoxStream<'static, Result<ChatEvent, Error>>;
 
-fn ask(more: Value) -> Request<Full<Bytes>> {
+fn ask(more: Value) -> Request<FullBody> {
     let mut body = json!({"model": "alias", "messages": [{"role": "user", "content": "x"}]});
     for (key, value) in more.as_object().expect("an object") {
         body[key] = value.clone();
     }
     Request::post("/v1/chat/completions")
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(FullBody::new(Bytes::from(body.to_string())))
         .expect("a request")
 }
 
 /// The edge over a service that gives these events, once.
 async fn answered(
-    request: Request<Full<Bytes>>,
+    request: Request<FullBody>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
 ) -> Response<OpenAiBody<Events>> {
     traced::on();
@@ -57,10 +57,7 @@ async fn answered(
 }
 
 /// The edge over a service that fails before the commit point.
-async fn refused(
-    request: Request<Full<Bytes>>,
-    error: fn() -> Error,
-) -> Response<OpenAiBody<Events>> {
+async fn refused(request: Request<FullBody>, error: fn() -> Error) -> Response<OpenAiBody<Events>> {
     traced::on();
     let inner =
         service_fn(
@@ -355,7 +352,7 @@ async fn what_follows_the_finish_reason_cannot_spoil_the_answer() {
 
 #[tokio::test]
 async fn method_and_media_type_are_checked_and_the_body_is_not_read_for_it() {
-    let get = Request::get("/v1/chat/completions").body(Full::default()).expect("a request");
+    let get = Request::get("/v1/chat/completions").body(FullBody::default()).expect("a request");
     let response = answered(get, stream::iter([])).await;
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(json_of(response).await["error"]["code"], "method_not_supported");
@@ -391,7 +388,7 @@ async fn the_clients_credentials_end_here() {
 }
 
 /// What the inner service sees of a request that goes through `edge`.
-async fn passed(edge: OpenAiLayer, request: Request<Full<Bytes>>) -> Request<ChatRequest> {
+async fn passed(edge: OpenAiLayer, request: Request<FullBody>) -> Request<ChatRequest> {
     let seen = Arc::new(Mutex::new(None));
     let inner = service_fn({
         let seen = Arc::clone(&seen);

@@ -12,18 +12,18 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, FullBody,
     chat::{ChatEvent, ChatRequest, Citation, Conversation, FinishReason, Role, Tenant, Usage},
-    openai::{CompletionsLayer, OpenAiBody},
+    openai::{OpenAiBody, completions::CompletionsLayer},
 };
 
 type Events = stream::BoxStream<'static, Result<ChatEvent, Error>>;
 
-fn ask(more: Value) -> Request<Full<Bytes>> {
+fn ask(more: Value) -> Request<FullBody> {
     let mut body = json!({"model": "alias", "prompt": "Say \"hi\"\n"});
     for (key, value) in more.as_object().expect("an object") {
         body[key] = value.clone();
@@ -31,12 +31,12 @@ fn ask(more: Value) -> Request<Full<Bytes>> {
     Request::post("/v1/completions")
         .header("content-type", "application/json")
         .header("authorization", "Bearer the-clients-own")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(FullBody::new(Bytes::from(body.to_string())))
         .expect("a request")
 }
 
 async fn answered(
-    request: Request<Full<Bytes>>,
+    request: Request<FullBody>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
 ) -> (Response<OpenAiBody<Events>>, Option<Request<ChatRequest>>) {
     traced::on();
@@ -111,7 +111,8 @@ async fn there_is_one_limit_of_tokens() {
 async fn a_field_may_be_there_once() {
     for twice in [r#""prompt":"a","prompt":"b""#, r#""prompt":"a","prom\u0070t":"b""#] {
         let body = Bytes::from(format!(r#"{{"model":"m",{twice}}}"#));
-        let request = Request::post("/v1/completions").body(Full::new(body)).expect("a request");
+        let request =
+            Request::post("/v1/completions").body(FullBody::new(body)).expect("a request");
         let (response, request) = answered(request, stream::iter([STOP])).await;
         assert!(request.is_none());
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
@@ -288,7 +289,7 @@ async fn what_is_wrong_with_a_request_is_said() {
 #[tokio::test]
 async fn half_a_character_is_refused() {
     let body = r#"{"model": "m", "prompt": ["cut \ud83c"]}"#;
-    let request = Request::post("/v1/completions").body(Full::new(Bytes::from(body)));
+    let request = Request::post("/v1/completions").body(FullBody::new(Bytes::from(body)));
     let (response, request) = answered(request.expect("a request"), stream::iter([STOP])).await;
     assert!(request.is_none());
     let answer: Value = serde_json::from_str(&text(response).await).expect("JSON");

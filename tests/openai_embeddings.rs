@@ -15,28 +15,29 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
-    openai::{EmbeddingsLayer, embeddings::NoEmbeddings},
+    FullBody,
+    openai::embeddings::{EmbeddingsLayer, NoEmbeddings},
     qwen::compatible::Server,
 };
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
-fn ask(body: &Value) -> Request<Full<Bytes>> {
+fn ask(body: &Value) -> Request<FullBody> {
     Request::post("/v1/embeddings")
         .header("content-type", "application/json")
         .header("authorization", "Bearer the-clients-own")
         .header("x-request-id", "r-1")
         .header("x-other", "stays")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(FullBody::new(Bytes::from(body.to_string())))
         .expect("a request")
 }
 
-async fn json_of(response: Response<Full<Bytes>>) -> (StatusCode, Value) {
+async fn json_of(response: Response<FullBody>) -> (StatusCode, Value) {
     let (head, body) = response.into_parts();
     assert_eq!(head.headers["content-type"], "application/json");
     let body = body.collect().await.expect("infallible").to_bytes();
@@ -52,7 +53,7 @@ where
     traced::on();
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
-    let server = service_fn(move |request: Request<Full<Bytes>>| {
+    let server = service_fn(move |request: Request<FullBody>| {
         let (answer, noted) = (answer.clone(), Arc::clone(&noted));
         async move {
             let (head, body) = request.into_parts();
@@ -61,7 +62,8 @@ where
             let body: Value = serde_json::from_slice(&body).expect("JSON");
             noted.lock().expect("not poisoned").push((head.headers, body.clone()));
             let (status, body) = answer(body).await;
-            let response = Response::builder().status(status).body(Full::new(Bytes::from(body)));
+            let response =
+                Response::builder().status(status).body(FullBody::new(Bytes::from(body)));
             Ok::<_, Infallible>(response.expect("a response"))
         }
     });
@@ -223,8 +225,8 @@ async fn d9_either_encoding_from_either_server() {
 #[tokio::test]
 async fn floats_pass_digit_by_digit() {
     let body = r#"{"data":[{"index":0,"embedding":[ 0.10000000149011612,1E-7, -0]}]}"#;
-    let server = service_fn(move |_: Request<Full<Bytes>>| {
-        ready(Ok::<_, Infallible>(Response::new(Full::from(body))))
+    let server = service_fn(move |_: Request<FullBody>| {
+        ready(Ok::<_, Infallible>(Response::new(FullBody::from(body))))
     });
     let response = EmbeddingsLayer::new(Server::Generic)
         .layer(server)
@@ -336,16 +338,16 @@ async fn what_is_wrong_with_a_request_is_said_and_never_sent() {
 #[tokio::test]
 async fn the_wrong_method_type_or_size_is_refused() {
     let service = EmbeddingsLayer::new(Server::Vllm).max_body(20).layer(service_fn(
-        |_: Request<Full<Bytes>>| async {
-            Err::<Response<Full<Bytes>>, _>(tower::BoxError::from("not to be called"))
+        |_: Request<FullBody>| async {
+            Err::<Response<FullBody>, _>(tower::BoxError::from("not to be called"))
         },
     ));
-    let full = || Full::new(Bytes::from_static(b"{\"model\":\"m\",\"input\":\"x\"}"));
+    let full = || FullBody::new(Bytes::from_static(b"{\"model\":\"m\",\"input\":\"x\"}"));
     for (request, status) in [
         (Request::get("/").body(full()), 405),
         (Request::post("/").header("content-type", "text/plain").body(full()), 415),
         (Request::post("/").body(full()), 413),
-        (Request::post("/").body(Full::new(Bytes::from_static(b"{"))), 400),
+        (Request::post("/").body(FullBody::new(Bytes::from_static(b"{"))), 400),
     ] {
         let response = service.clone().oneshot(request.expect("a request")).await;
         assert_eq!(response.expect("infallible").status(), status);
@@ -442,8 +444,8 @@ async fn an_answer_that_is_cut_or_too_large_is_an_error() {
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_an_error() {
     let service =
-        EmbeddingsLayer::new(Server::Vllm).layer(service_fn(|_: Request<Full<Bytes>>| async {
-            Err::<Response<Full<Bytes>>, _>(tower::BoxError::from("connection refused"))
+        EmbeddingsLayer::new(Server::Vllm).layer(service_fn(|_: Request<FullBody>| async {
+            Err::<Response<FullBody>, _>(tower::BoxError::from("connection refused"))
         }));
     let response = service.oneshot(ask(&json!({"model": "m", "input": "x"}))).await;
     let (status, answer) = json_of(response.expect("infallible")).await;
@@ -477,7 +479,7 @@ async fn a_credential_is_put_on_each_batch() {
     let service = ServiceBuilder::new()
         .layer(EmbeddingsLayer::new(Server::DashScope))
         .layer(AuthRefreshLayer::new(StaticCredential::new(key)))
-        .service(service_fn(move |request: Request<Full<Bytes>>| {
+        .service(service_fn(move |request: Request<FullBody>| {
             let calls = Arc::clone(&counted);
             async move {
                 assert_eq!(request.headers()["authorization"], "Bearer sk-not-a-real-key");
@@ -485,7 +487,7 @@ async fn a_credential_is_put_on_each_batch() {
                 calls.fetch_add(1, Ordering::SeqCst);
                 let body = request.into_body().collect().await.expect("infallible").to_bytes();
                 let answer = embed(&serde_json::from_slice(&body).expect("JSON")).to_string();
-                Ok::<_, tower_qwen::Error>(Response::new(Full::new(Bytes::from(answer))))
+                Ok::<_, tower_qwen::Error>(Response::new(FullBody::new(Bytes::from(answer))))
             }
         }));
     let inputs = vec!["x"; 11];

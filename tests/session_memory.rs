@@ -66,8 +66,7 @@ fn a_record_keeps_no_buffer_alive() {
     let store = MemoryStore::new(10_000, HOUR);
     let taken = allocation_counter::measure(|| {
         for number in 0..100 {
-            let buffer =
-                tower_qwen::chat::Text::from(format!("{number:04}{}", "x".repeat(64 * 1024)));
+            let buffer = tower_qwen::Text::from(format!("{number:04}{}", "x".repeat(64 * 1024)));
             let place = Conversation::new(buffer.slice(..4)).with_parent(buffer.slice(..8));
             now(store.record_all(&[(key(number), Record::new(&TENANT, place))], None));
         }

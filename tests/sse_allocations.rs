@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use tower::Layer;
-use tower_qwen::sse::{DecodeError, Decoder, SseReframeLayer};
+use tower_qwen::sse::{DecodeError, Decoder, reframe::SseReframeLayer};
 use tower_service::Service;
 
 #[path = "../benches/streams/mod.rs"]

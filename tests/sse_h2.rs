@@ -12,7 +12,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tower::{Layer, service_fn};
-use tower_qwen::sse::{Encoder, SseReframeLayer};
+use tower_qwen::sse::{Encoder, reframe::SseReframeLayer};
 
 const READERS: usize = 100;
 const FRAMES: usize = 1500;

@@ -24,8 +24,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind,
     sse::{
-        DecodeError, Decoder, Event, KEEP_ALIVE, KeepAlive, OnError, SseReframeLayer, StreamError,
-        reframe::ReframeBody,
+        DecodeError, Decoder, Event, KEEP_ALIVE, KeepAlive, StreamError,
+        reframe::{OnError, ReframeBody, SseReframeLayer},
     },
 };
 

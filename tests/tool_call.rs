@@ -15,12 +15,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, Text,
     chat::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, Destination, FinishReason,
-        FunctionTool, Message, Role, Text, Tool, ToolCall, ToolChoice, Usage,
+        FunctionTool, Message, Role, Tool, ToolCall, ToolChoice, Usage,
     },
-    tool::{call::ToolCallLayer, prompt::Format},
+    tool::call::{Format, ToolCallLayer},
 };
 
 type Item = Result<ChatEvent, Error>;

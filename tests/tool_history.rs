@@ -16,9 +16,9 @@ use tower_qwen::{
         ToolChoice,
     },
     tool::{
-        history::render_calls,
-        prompt::{Format, rewrite},
-        schema::Toolset,
+        call::Format,
+        internals::{render_calls, rewrite},
+        scan::Toolset,
     },
 };
 

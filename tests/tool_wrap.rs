@@ -14,12 +14,14 @@ use http::{Request, Response};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, Text,
     chat::{
-        Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Text, Tool,
-        Usage,
+        Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Tool, Usage,
     },
-    tool::wrap::{Automaton, End, Outcome, Piece, ToolWrapLayer, ToolWrapStream, Vocabulary},
+    tool::{
+        internals::{Automaton, End, Outcome, Piece},
+        wrap::{ToolWrapLayer, ToolWrapStream, Vocabulary},
+    },
 };
 use xml_client::{Client, Reading};
 

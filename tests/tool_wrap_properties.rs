@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use replies::{MARKUP, PARAMETERS, TOOLS, check, client, pieces, wrap};
-use tower_qwen::tool::wrap::{End, Outcome};
+use tower_qwen::tool::internals::{End, Outcome};
 
 /// How a call is written.
 #[derive(Clone, Copy, Debug)]

@@ -21,18 +21,18 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
-    CredentialHeaders, Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind, FullBody,
     chat::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Content, Conversation, Destination,
         FinishReason, Message, Part, PartKind, Role,
     },
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -99,7 +99,7 @@ impl Upstream {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Upstream {
+impl Service<Request<FullBody>> for Upstream {
     type Response = Response<UpstreamBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -108,7 +108,7 @@ impl Service<Request<Full<Bytes>>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         let (head, body) = request.into_parts();
         let body = body.collect().now_or_never().unwrap().unwrap().to_bytes();
         let path = head.uri.path().to_owned();
@@ -130,7 +130,7 @@ impl Service<Request<Full<Bytes>>> for Upstream {
 }
 
 fn whole(bytes: Bytes) -> UpstreamBody {
-    Box::pin(Full::new(bytes).map_err(|never| match never {}))
+    Box::pin(FullBody::new(bytes).map_err(|never| match never {}))
 }
 
 fn frames(frames: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> UpstreamBody {
@@ -693,7 +693,7 @@ async fn a_cumulative_stream_is_an_option() {
 #[tokio::test]
 async fn the_service_that_was_ready_is_the_one_that_is_called() {
     let (service, mut handle) =
-        tower_test::mock::pair::<Request<Full<Bytes>>, Response<UpstreamBody>>();
+        tower_test::mock::pair::<Request<FullBody>, Response<UpstreamBody>>();
     let mut service = QwenWebLayer::new().layer(service);
     handle.allow(1);
     std::future::poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
@@ -715,7 +715,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
 
 #[tokio::test]
 async fn a_service_that_fails_is_an_upstream_error() {
-    let service = tower::service_fn(|_: Request<Full<Bytes>>| async {
+    let service = tower::service_fn(|_: Request<FullBody>| async {
         Err::<Response<UpstreamBody>, _>(Error::new(ErrorKind::Timeout, "slow"))
     });
     let error = QwenWebLayer::new().layer(service).oneshot(Request::new(hello())).await.map(drop);

@@ -11,12 +11,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::Full;
 use tower::{Service, service_fn};
 use tower_qwen::{
-    CredentialHeaders, Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::models::{self, Model},
 };
 
@@ -27,7 +25,7 @@ const CATALOGUE: &str = r#"{"data": [
 ]}"#;
 const UNAUTHORIZED: &str = r#"{"success":false,"data":{"code":"Unauthorized","details":"x"}}"#;
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<FullBody>;
 type Answered = Ready<Result<Answer, Infallible>>;
 type Calls = Arc<Mutex<Vec<(HeaderMap, bool)>>>;
 
@@ -39,9 +37,9 @@ fn upstream(
     answers: &Answers,
     calls: &Calls,
     anonymous: bool,
-) -> impl Service<Request<Full<Bytes>>, Response = Answer, Error = Infallible, Future = Answered> {
+) -> impl Service<Request<FullBody>, Response = Answer, Error = Infallible, Future = Answered> {
     let (answers, calls) = (Arc::clone(answers), Arc::clone(calls));
-    service_fn(move |request: Request<Full<Bytes>>| {
+    service_fn(move |request: Request<FullBody>| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("GET", "/api/models"));
         calls.lock().unwrap().push((request.headers().clone(), anonymous));
         let answer = answers.lock().unwrap().next().expect("one call more than answers");

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -30,8 +30,8 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_qwen::{
-    Error, ErrorKind,
-    qwen::{QwenUpstream, client::QwenUpstreamBuilder},
+    Error, ErrorKind, FullBody,
+    qwen::client::{QwenUpstream, QwenUpstreamBuilder},
 };
 
 type ServerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -109,16 +109,16 @@ impl Server {
 }
 
 fn body(text: &'static str) -> ServerBody {
-    Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync()
+    FullBody::new(Bytes::from_static(text.as_bytes())).boxed_unsync()
 }
 
 fn ok(_: &Got) -> Response<ServerBody> {
     Response::new(body("ok"))
 }
 
-fn get(path: &str) -> Request<Full<Bytes>> {
+fn get(path: &str) -> Request<FullBody> {
     traced::on();
-    Request::builder().uri(path).body(Full::default()).unwrap()
+    Request::builder().uri(path).body(FullBody::default()).unwrap()
 }
 
 async fn text(response: Response<impl Body<Data = Bytes, Error = Error>>) -> Bytes {
@@ -131,7 +131,7 @@ async fn a_request_has_the_headers_of_a_browser() {
     let upstream = server.web().token("jwt-demo").cookies("cna=demo; token=old").build().unwrap();
     let request = Request::post("/api/v2/chats/new?x=1")
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from_static(b"{\"a\":1}")))
+        .body(FullBody::new(Bytes::from_static(b"{\"a\":1}")))
         .unwrap();
     assert_eq!(text(upstream.oneshot(request).await.unwrap()).await, "ok");
     let got = server.got().pop().unwrap();
@@ -215,7 +215,7 @@ async fn headers_of_the_request_win() {
         .build()
         .unwrap();
     let request = |name: &str| {
-        Request::builder().uri("/").header(name, "own").body(Full::<Bytes>::default()).unwrap()
+        Request::builder().uri("/").header(name, "own").body(FullBody::default()).unwrap()
     };
     upstream.clone().oneshot(request("authorization")).await.unwrap();
     let headers = server.headers();
@@ -254,7 +254,7 @@ async fn an_anonymous_client_leaves_the_configured_credential_out() {
     assert_eq!(headers["source"], "web");
     // What a request brings is sent.
     let own = Request::builder().header("bx-ua", "own").header("cookie", "own");
-    anonymous.oneshot(own.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    anonymous.oneshot(own.body(FullBody::default()).unwrap()).await.unwrap();
     assert_eq!(server.headers()["bx-ua"], "own");
     assert_eq!(server.headers()["cookie"], "own");
     // And the client that it was made of is as it was.
@@ -283,7 +283,7 @@ async fn the_host_of_a_request_is_not_looked_at() {
     let request = Request::builder()
         .uri("http://elsewhere.invalid/path?q=1")
         .header("host", "elsewhere.invalid")
-        .body(Full::<Bytes>::default())
+        .body(FullBody::default())
         .unwrap();
     assert_eq!(upstream.oneshot(request).await.unwrap().status(), StatusCode::OK);
     let got = server.got().pop().unwrap();

@@ -9,14 +9,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
-use http_body_util::Full;
 use serde_json::json;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     dedup::DedupLayer,
     openai::OpenAiLayer,
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
     session::{MemoryStore, SessionLayer},
     tool::call::ToolCallLayer,
 };
@@ -122,7 +121,7 @@ impl Body for Played {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for Wire {
+impl Service<Request<FullBody>> for Wire {
     type Response = Response<Played>;
     type Error = Error;
     type Future = Ready<Result<Self::Response, Error>>;
@@ -131,7 +130,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         let new = request.uri().path().ends_with("/new");
         let (kind, pieces, waits) = if new {
             let created = r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#;
@@ -176,7 +175,8 @@ pub(crate) fn answer(
         "tools": [{"type": "function", "function": {"name": "get_time", "parameters":
             {"type": "object", "properties": {"zone": {"type": "string"}}}}}],
     });
-    let request = Request::post("/v1/chat/completions").body(Full::new(request.to_string().into()));
+    let request =
+        Request::post("/v1/chat/completions").body(FullBody::new(request.to_string().into()));
     let response = match now(stack.oneshot(request.expect("a request"))) {
         Ok(response) => response,
         Err(never) => match never {},

@@ -5,10 +5,9 @@ use std::{fmt, sync::Arc};
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::Full;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_qwen::{
-    AccountName, CredentialHeaders, Error, ErrorKind,
+    AccountName, CredentialHeaders, Error, ErrorKind, FullBody,
     auth::{AccountPolicy, AuthRefreshLayer},
     chat::Tenant,
     qwen::chats,
@@ -103,7 +102,7 @@ impl DeleteChats {
 /// refused credential is renewed.
 pub(crate) fn deletion<U, B>(upstream: U, auth: Option<AuthRefreshLayer>) -> DeleteChats
 where
-    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + Sync

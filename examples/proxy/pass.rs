@@ -10,9 +10,8 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::Full;
 use tower::{BoxError, Service, ServiceExt, service_fn};
-use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tower_qwen::{Error, ErrorKind, FullBody, openai::error_response};
 
 use super::lanes::{MAX_BODY, Route, unread};
 
@@ -47,7 +46,7 @@ const OF_THE_PROXY: [HeaderName; 10] = [
 pub(crate) fn route<U, B>(upstream: U, path: &'static str) -> Route
 where
     U: Service<
-            axum::http::Request<Full<Bytes>>,
+            axum::http::Request<FullBody>,
             Response = axum::http::Response<B>,
             Error: Into<BoxError>,
             Future: Send,
@@ -66,7 +65,7 @@ where
 async fn pass<U, B>(upstream: U, request: Request, path: &'static str) -> Response
 where
     U: Service<
-            axum::http::Request<Full<Bytes>>,
+            axum::http::Request<FullBody>,
             Response = axum::http::Response<B>,
             Error: Into<BoxError>,
         >,
@@ -86,7 +85,7 @@ where
     head.version = axum::http::Version::HTTP_11;
     end_hop(&mut head.headers);
     remove(&mut head.headers, &OF_THE_PROXY);
-    match upstream.oneshot(Request::from_parts(head, Full::new(body))).await {
+    match upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await {
         Ok(response) => {
             let mut response = response.map(AxumBody::new);
             end_hop(response.headers_mut());

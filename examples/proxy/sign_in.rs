@@ -6,10 +6,8 @@ use axum::{
     body::Body,
     http::{Request, Response, Uri},
 };
-use bytes::Bytes;
-use http_body_util::Full;
 use tower::{BoxError, ServiceExt, service_fn};
-use tower_qwen::{auth::TokenClient, qwen::QwenUpstream};
+use tower_qwen::{FullBody, auth::TokenClient, qwen::client::QwenUpstream};
 use tower_qwen_emulator::Emulator;
 
 /// The host whose sessions are renewed at a host of their own (A2.3).
@@ -52,7 +50,7 @@ pub(crate) fn client(web: &Uri, token_url: Option<&Uri>) -> Result<TokenClient, 
 
     // The web API judges who looks like no browser; the OAuth endpoints do not.
     let pages = [(refresh_url.clone(), refresh), (user_url.clone(), user)];
-    let send = service_fn(move |request: Request<Full<Bytes>>| {
+    let send = service_fn(move |request: Request<FullBody>| {
         let page = pages.iter().find(|(url, _)| url == request.uri());
         let page = page.map(|(_, client)| client.clone());
         let plain = plain.clone();
@@ -89,7 +87,7 @@ fn origin(url: &Uri) -> String {
 
 async fn execute(
     client: &reqwest::Client,
-    request: Request<Full<Bytes>>,
+    request: Request<FullBody>,
 ) -> Result<Response<Body>, BoxError> {
     let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))?;
     let response = client.execute(request).await.map_err(reqwest::Error::without_url)?;

@@ -8,24 +8,28 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::Full;
 use secrecy::ExposeSecret;
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     util::{BoxCloneSyncService, option_layer},
 };
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
-    openai::{CompletionsLayer, EmbeddingsLayer, OpenAiLayer, embeddings::NoEmbeddings},
+    openai::{
+        OpenAiLayer,
+        completions::CompletionsLayer,
+        embeddings::{EmbeddingsLayer, NoEmbeddings},
+    },
     qwen::{
-        QwenUpstream, QwenWebLayer,
+        client::QwenUpstream,
         compatible::{CompatibleLayer, Server},
         models::Catalogue,
+        web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer, SessionStore},
-    sse::SseReframeLayer,
+    sse::reframe::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
@@ -157,13 +161,13 @@ fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -
 }
 
 /// The upstream without its types, except its body's: another box would cost at each event.
-type Http<B> = BoxCloneSyncService<Request<Full<Bytes>>, Response<B>, Error>;
+type Http<B> = BoxCloneSyncService<Request<FullBody>, Response<B>, Error>;
 
 /// `upstream` for calls that stand beside the chat stack, such as for the list of models: with a
 /// credential on each.
 fn signed<U, B>(upstream: U, auth: Option<&AuthRefreshLayer>) -> Http<B>
 where
-    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + Sync
@@ -187,7 +191,7 @@ fn web<U, B>(
     store: &Arc<dyn SessionStore>,
 ) -> Lane
 where
-    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + Sync
@@ -240,7 +244,7 @@ where
 /// sessions.
 fn compatible<U, B>(upstream: U, server: Server, config: &UpstreamConfig, desk: Desk) -> Lane
 where
-    U: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
         + Send
         + Sync

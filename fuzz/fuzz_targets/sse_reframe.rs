@@ -18,7 +18,10 @@ use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use libfuzzer_sys::fuzz_target;
 use tower_layer::Layer;
-use tower_qwen::sse::{Decoder, Event, OnError, SseReframeLayer};
+use tower_qwen::sse::{
+    Decoder, Event,
+    reframe::{OnError, SseReframeLayer},
+};
 use tower_service::Service;
 
 enum Step {

@@ -10,7 +10,7 @@ use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{FunctionTool, Tool, ToolCall},
-    tool::{history::render_calls, prompt::Format, schema::Toolset},
+    tool::{call::Format, internals::render_calls, scan::Toolset},
 };
 
 #[derive(Arbitrary, Debug)]

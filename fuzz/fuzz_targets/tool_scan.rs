@@ -13,11 +13,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use tower_qwen::{
-    chat::{FunctionTool, Text, Tool},
-    tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
-    },
+    Text,
+    chat::{FunctionTool, Tool},
+    tool::scan::{Item, Scanner, Toolset},
 };
 
 #[derive(Arbitrary, Debug)]

@@ -10,7 +10,7 @@ mod xml_client;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use tower_qwen::tool::wrap::End;
+use tower_qwen::tool::internals::End;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -68,6 +68,10 @@ pub trait Classify<B, E> {
 ///   403 are refusals, 429 a rate limit, 504 a timeout, 2xx to 3xx accepted. A page of HTML with
 ///   403 or 405 is an anti-bot layer's (A16), since APIs answer with JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "it is a value to hand over, and what it decides has no settings"
+)]
 pub struct DefaultClassify;
 
 impl<B, E: 'static> Classify<B, E> for DefaultClassify {
@@ -138,9 +142,7 @@ fn find<E: 'static>(error: &E) -> Option<&Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
-
-    type BoxError = Box<dyn StdError + Send + Sync>;
+    use crate::{BoxError, ErrorKind};
 
     fn of(status: u16, headers: &[(&'static str, &'static str)]) -> Outcome {
         let mut response = Response::builder().status(status);

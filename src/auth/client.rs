@@ -1,5 +1,4 @@
 use std::{
-    error::Error as StdError,
     fmt,
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use tower_service::Service;
 
@@ -18,8 +17,9 @@ use super::{
     clock::{Clock, SharedClock},
 };
 
-type BoxError = Box<dyn StdError + Send + Sync>;
-type SendRequest = dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
+use crate::{BoxError, FullBody};
+
+type SendRequest = dyn Fn(Request<FullBody>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
     + Send
     + Sync;
 
@@ -65,7 +65,7 @@ impl TokenClient {
     /// A client of Qwen's own endpoints, over `service`.
     pub fn new<S, B>(service: S) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -293,26 +293,22 @@ impl TokenClient {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json")
             .header("x-request-id", uuid::Uuid::new_v4().to_string())
-            .body(Full::from(form.0));
+            .body(FullBody::from(form.0));
         self.send(request.map_err(|_| unusable_answer())?).await
     }
 
-    fn get(
-        &self,
-        url: &Uri,
-        credential: &Credential,
-    ) -> Result<Request<Full<Bytes>>, RefreshError> {
+    fn get(&self, url: &Uri, credential: &Credential) -> Result<Request<FullBody>, RefreshError> {
         let mut request = Request::builder()
             .uri(url)
             .header(header::ACCEPT, "application/json")
             .header("x-request-id", uuid::Uuid::new_v4().to_string())
-            .body(Full::default())
+            .body(FullBody::default())
             .map_err(|_| unusable_answer())?;
         credential.headers().apply(request.headers_mut());
         Ok(request)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, RefreshError> {
+    async fn send(&self, request: Request<FullBody>) -> Result<Answer, RefreshError> {
         match tokio::time::timeout(self.inner.timeout, (self.inner.send)(request)).await {
             Ok(Ok(response)) => Ok(Answer::read(response)),
             Ok(Err(error)) => Err(RefreshError::new(
@@ -530,7 +526,7 @@ mod tests {
     fn client(status: u16, body: &'static str) -> (TokenClient, Asked) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
-        let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let service = tower::service_fn(move |request: Request<FullBody>| {
             let log = Arc::clone(&log);
             async move {
                 let (head, sent) = request.into_parts();
@@ -540,7 +536,7 @@ mod tests {
                 let response = Response::builder()
                     .status(status)
                     .header("retry-after", "7")
-                    .body(Full::new(Bytes::from_static(body.as_bytes())));
+                    .body(FullBody::new(Bytes::from_static(body.as_bytes())));
                 Ok::<_, Infallible>(response.expect("a response"))
             }
         });
@@ -676,8 +672,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_hangs_is_given_up() {
-        let service = tower::service_fn(|_: Request<Full<Bytes>>| {
-            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        let service = tower::service_fn(|_: Request<FullBody>| {
+            std::future::pending::<Result<Response<FullBody>, Infallible>>()
         });
         let error = TokenClient::new(service).refresh(&login()).await.expect_err("hangs");
         assert_eq!(error.kind(), RefreshErrorKind::Network);

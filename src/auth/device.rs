@@ -6,12 +6,11 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use http_body_util::Full;
-//! use tower_qwen::auth::{TokenClient, device::DeviceLogin};
+//! use tower_qwen::{FullBody, auth::{TokenClient, device::DeviceLogin}};
 //! # use std::sync::atomic::{AtomicUsize, Ordering};
 //! # static ASKED: AtomicUsize = AtomicUsize::new(0);
-//! # async fn send(_: Request<Full<bytes::Bytes>>) -> Result<Response<Full<bytes::Bytes>>, std::io::Error> {
-//! #     Ok(Response::new(Full::from(match ASKED.fetch_add(1, Ordering::Relaxed) {
+//! # async fn send(_: Request<FullBody>) -> Result<Response<FullBody>, std::io::Error> {
+//! #     Ok(Response::new(FullBody::from(match ASKED.fetch_add(1, Ordering::Relaxed) {
 //! #         0 => r#"{"device_code":"dc","user_code":"DEMO","verification_uri":"https://example.org/","expires_in":900}"#,
 //! #         _ => r#"{"access_token":"at","refresh_token":"rt","expires_in":3600}"#,
 //! #     })))
@@ -261,9 +260,9 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use bytes::Bytes;
+    use crate::FullBody;
     use http::{Request, Response};
-    use http_body_util::{BodyExt, Full};
+    use http_body_util::BodyExt;
 
     use super::*;
 
@@ -281,7 +280,7 @@ mod tests {
         let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
         let log = Log::default();
         let asked = Arc::clone(&log);
-        let service = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let service = tower::service_fn(move |request: Request<FullBody>| {
             let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
             async move {
                 let form = request.into_body().collect().await.expect("in memory").to_bytes();
@@ -291,7 +290,7 @@ mod tests {
                 let next =
                     if answers.len() > 1 { answers.pop_front() } else { answers.front().copied() };
                 let (status, body) = next.expect("an answer");
-                let response = Response::builder().status(status).body(Full::from(body));
+                let response = Response::builder().status(status).body(FullBody::from(body));
                 Ok::<_, Infallible>(response.expect("a response"))
             }
         });

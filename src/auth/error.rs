@@ -1,8 +1,6 @@
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{Error, ErrorKind};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
+use crate::{BoxError, Error, ErrorKind};
 
 /// Why a credential could not be loaded or refreshed (B3, B5).
 ///

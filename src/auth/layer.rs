@@ -56,6 +56,6 @@ impl<S, C: Clone, P: Clone> Layer<S> for AuthRefreshLayer<C, P> {
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self { pool, classify, policy } = self.clone();
-        AuthRefresh::new(inner, Shared { pool, classify, policy })
+        AuthRefresh::with(inner, Shared { pool, classify, policy })
     }
 }

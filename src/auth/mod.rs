@@ -7,18 +7,16 @@
 //! request once more. Any number of requests that need the same refresh share one.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response, StatusCode};
-//! use http_body_util::Full;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_qwen::auth::{AuthRefreshLayer, Credential, StaticCredential};
+//! use tower_qwen::{FullBody, auth::{AuthRefreshLayer, Credential, StaticCredential}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! let key = Credential::api_key("sk-not-a-real-key")?;
 //! let service = ServiceBuilder::new()
 //!     .layer(AuthRefreshLayer::new(StaticCredential::new(key)))
-//!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
+//!     .service(service_fn(|request: Request<FullBody>| async move {
 //!         let status = match request.headers().get("authorization") {
 //!             Some(value) if value == "Bearer sk-not-a-real-key" => StatusCode::OK,
 //!             _ => StatusCode::UNAUTHORIZED,
@@ -26,7 +24,7 @@
 //!         Ok::<_, BoxError>(Response::builder().status(status).body(())?)
 //!     }));
 //!
-//! let response = service.oneshot(Request::new(Full::default())).await?;
+//! let response = service.oneshot(Request::new(FullBody::default())).await?;
 //! assert_eq!(response.status(), StatusCode::OK);
 //! # Ok(())
 //! # }

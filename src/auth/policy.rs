@@ -100,6 +100,10 @@ pub trait AccountPolicy<B> {
 /// - Any request with an [`http_body::Body`] goes with every account, and the headers of the
 ///   credential are put among its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "it is a value to hand over, and what it decides has no settings"
+)]
 pub struct DefaultPolicy;
 
 // What is wanted of a body of one's own is a policy, not that it becomes an HTTP body.

@@ -8,8 +8,8 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    AccountPolicy, Classify, CredentialPool, DefaultClassify, DefaultPolicy, ResponseFuture,
-    future::Attempt, kept::Kept,
+    AccountPolicy, AuthRefreshLayer, Classify, CredentialPool, CredentialProvider, DefaultClassify,
+    DefaultPolicy, ResponseFuture, future::Attempt, kept::Kept,
 };
 use crate::{AccountName, Error};
 
@@ -27,8 +27,14 @@ pub(super) struct Shared<C, P> {
     pub(super) policy: P,
 }
 
+impl<S> AuthRefresh<S> {
+    service!(made by AuthRefreshLayer::new(provider: impl CredentialProvider));
+}
+
 impl<S, C, P> AuthRefresh<S, C, P> {
-    pub(super) fn new(inner: S, shared: Shared<C, P>) -> Self {
+    service!();
+
+    pub(super) fn with(inner: S, shared: Shared<C, P>) -> Self {
         Self { inner, shared: Arc::new(shared) }
     }
 
@@ -36,21 +42,6 @@ impl<S, C, P> AuthRefresh<S, C, P> {
     #[must_use]
     pub fn pool(&self) -> &CredentialPool {
         &self.shared.pool
-    }
-
-    /// The service below.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service below.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service below.
-    pub fn into_inner(self) -> S {
-        self.inner
     }
 }
 

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
-use super::{Conversation, Extra, Text};
+use super::{Conversation, Extra};
+use crate::Text;
 
 /// One event of an answer, as it flows from an adapter to the edge.
 ///

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::Text;
+use crate::Text;
 use crate::json::{self, string_into};
 
 /// One JSON value as its text, byte for byte.
@@ -73,22 +73,13 @@ impl Json {
         Some(Self(self.0.slice_ref(value)))
     }
 
-    /// What the value says, as `T`; of an object that holds a key twice, what `T` makes of it.
-    ///
-    /// # Errors
-    ///
-    /// Where it is no `T`, or nests deeper than `serde_json` reads, which is 128 levels.
-    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
-        serde_json::from_str(&self.0)
-    }
-
     /// The value, parsed. Numbers become what [`serde_json::Number`] holds.
     ///
     /// # Errors
     ///
     /// Where it nests deeper than 128 levels, or holds a number beyond an `f64`.
     pub fn to_value(&self) -> serde_json::Result<Value> {
-        self.read()
+        serde_json::from_str(&self.0)
     }
 
     /// The text that the value is, if it is a string.

@@ -1,4 +1,5 @@
-use super::{Extra, Json, Text};
+use super::{Extra, Json};
+use crate::Text;
 
 /// Who speaks in a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

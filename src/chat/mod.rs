@@ -44,7 +44,6 @@ mod json;
 mod message;
 mod request;
 mod stream;
-mod text;
 
 pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
@@ -62,5 +61,4 @@ pub use self::{
         Sampling, Tenant,
     },
     stream::{Answer, ChatStream, Collect},
-    text::Text,
 };

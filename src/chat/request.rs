@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
-use super::{Extra, History, Json, Message, Messages, Text, Tool, ToolChoice};
+use super::{Extra, History, Json, Message, Messages, Tool, ToolChoice};
+use crate::Text;
 use crate::{AccountName, CredentialHeaders};
 
 /// A chat request in the middle of the stack.

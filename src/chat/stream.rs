@@ -8,10 +8,9 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{
-    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, Text, ToolCall,
-    Usage,
+    Attachment, ChatEvent, Citation, Conversation, Ending, Extra, FinishReason, ToolCall, Usage,
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Text};
 
 /// The body of a response in the middle of the stack: a stream of [`ChatEvent`]s.
 ///

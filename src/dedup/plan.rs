@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::chat::{ChatRequest, Destination, History, Message, Messages, Role, Text};
+use crate::{
+    Text,
+    chat::{ChatRequest, Destination, History, Message, Messages, Role},
+};
 
 /// What [`Dedup`](super::Dedup) does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

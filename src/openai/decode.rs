@@ -11,11 +11,11 @@ use super::{
     wire,
 };
 use crate::{
-    Error,
+    Error, Text,
     chat::{
         ChatRequest, Content, Conversation, Destination, Extra, Fields, FunctionTool, Json,
         Message, Part, PartKind, ReasoningEffort, ReasoningOptions, ResponseFormat, Role, Sampling,
-        Text, Tool, ToolCall, ToolChoice,
+        Tool, ToolCall, ToolChoice,
     },
     json::{self, Str},
 };

@@ -7,10 +7,9 @@ use uuid::Uuid;
 
 use super::error::error_into;
 use crate::{
-    Error,
+    Error, Text,
     chat::{
-        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, Text, ToolCall, Usage,
-        truncated,
+        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, ToolCall, Usage, truncated,
     },
     json::{self, escape_into, string_into},
     sse::DONE,

@@ -7,9 +7,8 @@ use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use http_body_util::Full;
 
-use crate::{Error, ErrorKind, json};
+use crate::{Error, ErrorKind, FullBody, json};
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -28,8 +27,8 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// let error = Error::new(ErrorKind::NotFound, "unknown path /v2/chat").with_code("unknown_url");
 /// assert_eq!(error_response(&error).status(), 404);
 /// ```
-pub fn error_response(error: &Error) -> Response<Full<Bytes>> {
-    response(error).map(Full::new)
+pub fn error_response(error: &Error) -> Response<FullBody> {
+    response(error).map(FullBody::new)
 }
 
 pub(super) fn response(error: &Error) -> Response<Bytes> {

@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    error::Error as StdError,
     fmt,
     future::Future,
     pin::Pin,
@@ -28,12 +27,10 @@ use super::{
     read::ReadBody,
 };
 use crate::{
-    Error,
+    BoxError, Error,
     chat::{self, Answer, ChatRequest, ChatStream, Tenant},
     sse::KeepAlive,
 };
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

@@ -139,7 +139,7 @@ macro_rules! edge {
             type Service = $service<S>;
 
             fn layer(&self, inner: S) -> $service<S> {
-                $service::new(inner, self.config.clone())
+                $service::with(inner, self.config.clone())
             }
         }
     };

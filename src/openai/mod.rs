@@ -8,10 +8,10 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::{BodyExt, Full};
+//! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{ChatEvent, ChatRequest, FinishReason},
 //!     openai::OpenAiLayer,
 //! };
@@ -28,7 +28,7 @@
 //!     },
 //! ));
 //!
-//! let request = Request::post("/v1/chat/completions").body(Full::new(Bytes::from(
+//! let request = Request::post("/v1/chat/completions").body(FullBody::new(Bytes::from(
 //!     r#"{"model":"echo","messages":[{"role":"user","content":"Hello"}]}"#,
 //! )))?;
 //! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();
@@ -37,7 +37,7 @@
 //! # }
 //! ```
 //!
-//! [`CompletionsLayer`] speaks the API before chats over the same services, and
+//! [`CompletionsLayer`](completions) speaks the API before chats over the same services, and
 //! [`EmbeddingsLayer`](embeddings) embeds over an OpenAI-compatible server.
 //!
 //! # What becomes of the client's credentials
@@ -77,12 +77,8 @@ mod read;
 mod service;
 mod wire;
 
-#[cfg(feature = "compatible")]
-#[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
-pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
-    completions::CompletionsLayer,
     decode::{Decoded, decode},
     error::error_response,
     future::ResponseFuture,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{error::Category, value::RawValue};
 
-use crate::{Error, ErrorKind, chat::Text};
+use crate::{Error, ErrorKind, Text};
 
 /// How much of a parser's message is passed on. It may quote the value at fault, which may be
 /// long.

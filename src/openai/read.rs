@@ -1,5 +1,4 @@
 use std::{
-    error::Error as StdError,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -9,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use crate::{Error, ErrorKind};
+use crate::{BoxError, Error, ErrorKind};
 
 /// How much is reserved on a client's word before anything arrived.
 const TRUSTED_LEN: usize = 64 * 1024;
@@ -37,7 +36,7 @@ impl<B: Body> ReadBody<B> {
 impl<B> Future for ReadBody<B>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Output = Result<Bytes, Error>;
 
@@ -88,9 +87,10 @@ fn too_large(limit: usize) -> Error {
 mod tests {
     use std::convert::Infallible;
 
+    use crate::FullBody;
     use futures_util::stream;
     use http_body::Frame;
-    use http_body_util::{Full, StreamBody};
+    use http_body_util::StreamBody;
 
     use super::*;
 
@@ -110,7 +110,7 @@ mod tests {
     fn one_piece_is_not_copied() {
         let piece = Bytes::from_static(b"whole");
         let at = piece.as_ptr();
-        let read = tokio_test::block_on(ReadBody::new(Full::new(piece), 100)).expect("short");
+        let read = tokio_test::block_on(ReadBody::new(FullBody::new(piece), 100)).expect("short");
         assert_eq!(read.as_ptr(), at);
     }
 
@@ -118,7 +118,7 @@ mod tests {
     fn the_limit_holds_for_one_piece_and_for_many() {
         assert_eq!(read(&["abcde"], 4).expect_err("5 bytes").kind(), ErrorKind::TooLarge);
         assert_eq!(read(&["abc", "de"], 4).expect_err("5 bytes").kind(), ErrorKind::TooLarge);
-        let whole = tokio_test::block_on(ReadBody::new(Full::new(Bytes::from("abcde")), 4));
+        let whole = tokio_test::block_on(ReadBody::new(FullBody::new(Bytes::from("abcde")), 4));
         assert_eq!(whole.expect_err("5 bytes").kind(), ErrorKind::TooLarge);
     }
 

@@ -9,13 +9,11 @@ use http_body::Body;
 use sha2::{Digest, Sha256};
 use tower_service::Service;
 
-use super::{OpenAiBody, ResponseFuture, layer::Config, read::ReadBody};
+use super::{OpenAiBody, OpenAiLayer, ResponseFuture, layer::Config, read::ReadBody};
 use crate::{
-    Error, ErrorKind,
+    BoxError, Error, ErrorKind,
     chat::{ChatRequest, ChatStream, Tenant},
 };
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -37,7 +35,9 @@ pub struct OpenAi<S> {
 }
 
 impl<S> OpenAi<S> {
-    pub(super) const fn new(inner: S, config: Config) -> Self {
+    service!(OpenAiLayer::new());
+
+    pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }
     }
 }
@@ -59,15 +59,31 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
-        if let Err(error) = acceptable(&parts) {
-            return ResponseFuture::refuse(error);
-        }
-        let tenant = self.config.tenant(&parts);
-        strip_credentials(&mut parts.headers);
-        let body = ReadBody::new(body, self.config.max_body);
-        ResponseFuture::read(self.inner.clone(), parts, tenant, body, &self.config)
+        answer(&self.inner, &self.config, request)
     }
+}
+
+/// What the edges of all bodies do with a request.
+pub(super) fn answer<S, B, C>(
+    inner: &S,
+    config: &Config,
+    request: Request<B>,
+) -> ResponseFuture<S, B, C>
+where
+    S: Service<Request<ChatRequest>, Response = Response<C>> + Clone,
+    S::Error: Into<Error>,
+    C: ChatStream,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (mut parts, body) = request.into_parts();
+    if let Err(error) = acceptable(&parts) {
+        return ResponseFuture::refuse(error);
+    }
+    let tenant = config.tenant(&parts);
+    strip_credentials(&mut parts.headers);
+    let body = ReadBody::new(body, config.max_body);
+    ResponseFuture::read(inner.clone(), parts, tenant, body, config)
 }
 
 /// Takes off what was for this edge.

@@ -1,18 +1,16 @@
 //! The chats that chat.qwen.ai keeps: deleting them (A1, A20).
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
 //! use tower::service_fn;
-//! use tower_qwen::qwen::chats;
+//! use tower_qwen::{FullBody, qwen::chats};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_qwen::Error> {
 //! // In the place of this one stands `QwenUpstream`.
-//! let upstream = service_fn(|request: Request<Full<Bytes>>| async move {
+//! let upstream = service_fn(|request: Request<FullBody>| async move {
 //!     assert_eq!((request.method().as_str(), request.uri().path()), ("DELETE", "/api/v2/chats/c-1"));
-//!     Response::builder().body(Full::from(r#"{"success":true,"data":{"status":true}}"#))
+//!     Response::builder().body(FullBody::from(r#"{"success":true,"data":{"status":true}}"#))
 //! });
 //! chats::delete(upstream, None, "c-1").await?;
 //! # Ok(())
@@ -24,14 +22,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
-use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    transport::{self, BoxError},
+    transport,
     web::{Call, envelope},
 };
-use crate::{CredentialHeaders, Error, ErrorKind};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind, FullBody};
 
 /// The largest answer that is read.
 const LIMIT: usize = 64 * 1024;
@@ -57,7 +54,7 @@ pub async fn delete<S, B>(
     chat_id: &str,
 ) -> Result<(), Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -85,7 +82,7 @@ pub async fn delete_all<S, B>(
     credential: Option<&CredentialHeaders>,
 ) -> Result<(), Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -99,12 +96,12 @@ async fn call<S, B>(
     uri: Uri,
 ) -> Result<(), Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut request = Request::new(Full::default());
+    let mut request = Request::new(FullBody::default());
     *request.method_mut() = Method::DELETE;
     *request.uri_mut() = uri;
     *request.headers_mut() = transport::headers(&HeaderMap::new(), credential);

@@ -9,7 +9,7 @@
 //! # #[cfg(all(feature = "client", feature = "web"))]
 //! # fn main() -> Result<(), tower_qwen::Error> {
 //! use tower::ServiceBuilder;
-//! use tower_qwen::qwen::{QwenUpstream, QwenWebLayer};
+//! use tower_qwen::qwen::{client::QwenUpstream, web::QwenWebLayer};
 //!
 //! let service = ServiceBuilder::new()
 //!     .layer(QwenWebLayer::new())
@@ -58,9 +58,5 @@ pub(crate) mod transport;
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod web;
 
-#[cfg(feature = "client")]
-pub use self::client::QwenUpstream;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub use self::future::ResponseFuture;
-#[cfg(feature = "web")]
-pub use self::web::{QwenWeb, QwenWebLayer};

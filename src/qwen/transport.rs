@@ -1,34 +1,18 @@
 //! What the adapters share in dealing with the HTTP service below them.
 
-use std::{error::Error as StdError, future::poll_fn, io, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{CredentialHeaders, Error, ErrorKind};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind};
 
-pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// The error of an HTTP service or body as one of ours: an [`Error`] is handed on as it is, one
-/// below others gives its kind, and anything else means that upstream could not be reached.
+/// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
+/// not be reached.
 pub(crate) fn error(error: impl Into<BoxError>) -> Error {
-    let error = match error.into().downcast::<Error>() {
-        Ok(error) => return *error,
-        Err(error) => error,
-    };
-    let mut level: Option<&(dyn StdError + 'static)> = Some(error.as_ref());
-    while let Some(cause) = level {
-        if let Some(inner) = cause.downcast_ref::<Error>() {
-            return Error::new(inner.kind(), inner.message().to_owned()).with_source(error);
-        }
-        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
-            return Error::new(ErrorKind::Timeout, "the upstream was too slow").with_source(error);
-        }
-        level = cause.source();
-    }
-    Error::new(ErrorKind::Upstream, "the connection to the upstream failed").with_source(error)
+    Error::from_boxed(error.into(), ErrorKind::Upstream, "the connection to the upstream failed")
 }
 
 /// The headers of an envelope that travel on to upstream because of their names; all whose names
@@ -200,7 +184,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, error::Error as StdError, io};
 
     use futures_util::{StreamExt, stream};
     use http_body::Frame;

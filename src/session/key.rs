@@ -5,9 +5,12 @@ use std::fmt;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::chat::{
-    ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Text, Tool,
-    ToolChoice,
+use crate::{
+    Text,
+    chat::{
+        ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Tool,
+        ToolChoice,
+    },
 };
 
 /// Arguments of one call up to this many bytes are compared by what they mean, longer ones by

@@ -27,6 +27,8 @@ use super::{
     store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},
 };
 
+use crate::BoxError;
+
 /// The first key that holds a record which can be read and whose chat was not forgotten; its time
 /// starts again.
 ///
@@ -339,7 +341,7 @@ impl RedisStore {
         }
         let Shared { settings, link, .. } = &*self.shared;
         let result = async { operation(self.connection()?).await };
-        let error: Box<dyn StdError + Send + Sync> = match timeout(settings.timeout, result).await {
+        let error: BoxError = match timeout(settings.timeout, result).await {
             Ok(Ok(answer)) => {
                 if link.away.load(Ordering::Relaxed) && link.away.swap(false, Ordering::Relaxed) {
                     link.rests_until.store(0, Ordering::Relaxed);

@@ -15,8 +15,8 @@ use std::{
 
 use super::key::{ChatKey, Key, TenantTag};
 use crate::{
-    AccountName,
-    chat::{Conversation, Tenant, Text},
+    AccountName, BoxError, Text,
+    chat::{Conversation, Tenant},
 };
 
 /// What the methods of a [`SessionStore`] give.
@@ -398,12 +398,12 @@ pub struct StoreError {
 #[derive(Debug)]
 enum Kind {
     NotOffered,
-    Failed(Box<dyn StdError + Send + Sync>),
+    Failed(BoxError),
 }
 
 impl StoreError {
     /// An error with this cause. It is traced, so it must not hold anything secret.
-    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub fn new(source: impl Into<BoxError>) -> Self {
         Self { kind: Kind::Failed(source.into()) }
     }
 

@@ -20,8 +20,8 @@ use super::{
     wait::{bounded, detach},
 };
 use crate::{
-    Error,
-    chat::{ChatEvent, ChatRequest, ChatStream, Conversation, Ending, FinishReason, Tenant, Text},
+    Error, Text,
+    chat::{ChatEvent, ChatRequest, ChatStream, Conversation, Ending, FinishReason, Tenant},
 };
 
 pin_project! {

@@ -1,7 +1,6 @@
 use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use bytestring::ByteString;
 use memchr::memchr;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     line_ends::LineEnds,
     pieces::Pieces,
 };
+use crate::Text;
 
 /// The byte order mark in UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -116,14 +116,14 @@ pub(super) enum Plain {
 enum Checked {
     NotYet,
     /// The text, and where in the piece it begins. It ends somewhere near the piece's end.
-    Text(ByteString, usize),
+    Text(Text, usize),
     Malformed,
 }
 
 impl Checked {
     /// The text, and the part of it that is at `value` in the piece.
     #[inline(always)]
-    fn part(&self, value: &Range<usize>) -> Option<(&ByteString, &str)> {
+    fn part(&self, value: &Range<usize>) -> Option<(&Text, &str)> {
         let Self::Text(text, start) = self else { return None };
         Some((text, text.get(value.start - start..value.end - start)?))
     }
@@ -138,9 +138,9 @@ struct Block {
     data: Data,
     /// How many bytes of the input are in `data`, and the line feeds between its lines.
     data_len: usize,
-    event: Option<ByteString>,
+    event: Option<Text>,
     retry: Option<Duration>,
-    last_id: Option<ByteString>,
+    last_id: Option<Text>,
     reconnection_time: Option<Duration>,
     /// Where the lines of events that have several are joined.
     joined: BytesMut,
@@ -152,7 +152,7 @@ enum Data {
     #[default]
     None,
     /// The first line, a slice of the input.
-    One(ByteString),
+    One(Text),
     /// Several, in [`Block::joined`].
     Joined,
 }
@@ -415,7 +415,7 @@ impl Decoder {
 
     /// The data of what nearly all events are; see [`find_plain`](Self::find_plain).
     #[inline(always)]
-    fn plain_data(&mut self) -> Option<ByteString> {
+    fn plain_data(&mut self) -> Option<Text> {
         self.find_plain().map(|plain| self.take_plain(plain))
     }
 
@@ -450,7 +450,7 @@ impl Decoder {
 
     /// The data of the event that was found.
     #[inline(always)]
-    fn take_plain(&mut self, plain: Plain) -> ByteString {
+    fn take_plain(&mut self, plain: Plain) -> Text {
         let value = match plain {
             Plain::Piece => return self.only_data(),
             Plain::Value(value) => value,
@@ -465,7 +465,7 @@ impl Decoder {
 
     /// As [`checked_slice`](Self::checked_slice), where the event is the last one of the piece.
     #[inline(never)]
-    fn last_slice(&mut self, value: Range<usize>) -> ByteString {
+    fn last_slice(&mut self, value: Range<usize>) -> Text {
         let around = value.start - PLAIN_START.len()..self.input.len();
         let data = text_within(&self.input, value, around);
         self.unload();
@@ -474,7 +474,7 @@ impl Decoder {
 
     /// As [`take_plain`](Self::take_plain), but the data is written where it is returned.
     #[inline(never)]
-    pub(super) fn take_plain_in_place(&mut self, plain: Plain) -> ByteString {
+    pub(super) fn take_plain_in_place(&mut self, plain: Plain) -> Text {
         self.take_plain(plain)
     }
 
@@ -495,7 +495,7 @@ impl Decoder {
 
     /// The data of a plain event whose line an earlier piece began.
     #[inline(never)]
-    fn rest_of_plain_data(&mut self) -> Option<ByteString> {
+    fn rest_of_plain_data(&mut self) -> Option<Text> {
         // Where the line ends, if it does; see `continue_line`.
         let end = self.scanned;
         if !self.input[end..].starts_with(PLAIN_END) || self.cut_line.len() + end > self.max_plain {
@@ -515,7 +515,7 @@ impl Decoder {
 
     /// The data where the piece is one plain event, and ASCII.
     #[inline]
-    fn only_data(&mut self) -> ByteString {
+    fn only_data(&mut self) -> Text {
         let mut piece = mem::take(&mut self.input);
         let start = PLAIN_START.len();
         let end = piece.len() - PLAIN_END.len();
@@ -523,7 +523,7 @@ impl Decoder {
         // The piece is moved: to count one more reference, and its end, takes a while.
         piece.truncate(end + behind);
         piece.advance(start - before);
-        let checked = ByteString::try_from(piece).expect("it is ASCII");
+        let checked = Text::from_utf8(piece).expect("it is ASCII");
         if before + behind == 0 {
             return checked;
         }
@@ -533,7 +533,7 @@ impl Decoder {
     /// A part of the piece, which begins and ends a line's value, as text. What follows in the
     /// piece is checked at once.
     #[inline]
-    fn checked_slice(&mut self, value: Range<usize>) -> ByteString {
+    fn checked_slice(&mut self, value: Range<usize>) -> Text {
         match self.checked.part(&value) {
             Some((text, part)) => text.slice_ref(part),
             None => self.check_and_slice(value),
@@ -542,7 +542,7 @@ impl Decoder {
 
     /// As [`checked_slice`](Self::checked_slice), where the value is not in what was checked.
     #[inline(never)]
-    fn check_and_slice(&mut self, value: Range<usize>) -> ByteString {
+    fn check_and_slice(&mut self, value: Range<usize>) -> Text {
         if matches!(self.checked, Checked::NotYet) {
             self.check(value.start);
             if let Some((text, part)) = self.checked.part(&value) {
@@ -563,7 +563,7 @@ impl Decoder {
         while rest.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) && end > 0 {
             end -= 1;
         }
-        self.checked = match ByteString::try_from(self.input.slice(start..start + end)) {
+        self.checked = match Text::from_utf8(self.input.slice(start..start + end)) {
             Ok(text) => Checked::Text(text, start),
             Err(_) => Checked::Malformed,
         };
@@ -579,7 +579,7 @@ impl Decoder {
 
     /// The data of the next event, in general.
     #[inline(never)]
-    fn next_data(&mut self) -> Result<Option<ByteString>, DecodeError> {
+    fn next_data(&mut self) -> Result<Option<Text>, DecodeError> {
         let data = self.read_data();
         let between = data.is_ok() && self.at_block_start() && self.block.is_empty();
         self.state = if between { State::Between } else { State::Other };
@@ -587,7 +587,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn read_data(&mut self) -> Result<Option<ByteString>, DecodeError> {
+    fn read_data(&mut self) -> Result<Option<Text>, DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -626,7 +626,7 @@ impl Decoder {
 
     /// Reads up to the next line end or the end of the piece.
     #[inline]
-    fn read_line(&mut self) -> Result<Option<ByteString>, DecodeError> {
+    fn read_line(&mut self) -> Result<Option<Text>, DecodeError> {
         let start = self.position;
         let from = self.scanned.max(start);
         let rest = &self.input[from..];
@@ -736,7 +736,7 @@ impl Block {
         owner: &Bytes,
         start: usize,
         end: usize,
-    ) -> Result<Option<ByteString>, DecodeError> {
+    ) -> Result<Option<Text>, DecodeError> {
         let line = &owner[start..end];
         if line.is_empty() {
             return Ok(self.dispatch());
@@ -760,7 +760,7 @@ impl Block {
             }
             b"error" if self.error_is_data => {
                 self.append_data(owner, value)?;
-                self.event = Some(ByteString::from_static("error"));
+                self.event = Some(Text::from_static("error"));
                 if self.lines_are_events {
                     return Ok(self.dispatch());
                 }
@@ -802,7 +802,7 @@ impl Block {
 
     /// The end of a block: the data if there was any, for [`event`](Self::event); if not, every
     /// field is forgotten.
-    fn dispatch(&mut self) -> Option<ByteString> {
+    fn dispatch(&mut self) -> Option<Text> {
         self.data_len = 0;
         let data = match mem::take(&mut self.data) {
             Data::None => {
@@ -821,7 +821,7 @@ impl Block {
 
     /// The event, with the fields of its block, which are forgotten.
     #[inline]
-    fn event(&mut self, data: ByteString) -> Event {
+    fn event(&mut self, data: Text) -> Event {
         if self.event.is_none() && self.retry.is_none() && self.last_id.is_none() {
             // To move what is not there takes longer than to ask.
             return Event { event: None, data, id: None, retry: None };
@@ -846,11 +846,11 @@ impl Block {
 /// as the standard does: the bytes that end them never stand within a character, well formed or
 /// not.
 #[inline]
-fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
+fn text(owner: &Bytes, range: Range<usize>) -> Text {
     if range.is_empty() {
-        return ByteString::new();
+        return Text::new();
     }
-    match ByteString::try_from(owner.slice(range.clone())) {
+    match Text::from_utf8(owner.slice(range.clone())) {
         Ok(text) => text,
         Err(_) => replaced(&owner[range]),
     }
@@ -858,17 +858,16 @@ fn text(owner: &Bytes, range: Range<usize>) -> ByteString {
 
 /// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
 #[inline]
-fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> ByteString {
+fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> Text {
     let beside = beside(range.len(), range.start - around.start, around.end - range.end);
     text_beside(owner, range, beside)
 }
 
 /// As [`text`], for a range that is checked with so many bytes before and behind it.
 #[inline(always)]
-fn text_beside(owner: &Bytes, range: Range<usize>, (before, behind): (usize, usize)) -> ByteString {
+fn text_beside(owner: &Bytes, range: Range<usize>, (before, behind): (usize, usize)) -> Text {
     if before + behind > 0
-        && let Ok(checked) =
-            ByteString::try_from(owner.slice(range.start - before..range.end + behind))
+        && let Ok(checked) = Text::from_utf8(owner.slice(range.start - before..range.end + behind))
     {
         return checked.slice_ref(&checked[before..before + range.len()]);
     }
@@ -914,7 +913,7 @@ fn is_not_plain(byte: u8) -> bool {
 }
 
 #[cold]
-fn replaced(bytes: &[u8]) -> ByteString {
+fn replaced(bytes: &[u8]) -> Text {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bytestring::ByteString;
+use crate::Text;
 
 /// One event of an event stream.
 ///
@@ -13,12 +13,12 @@ use bytestring::ByteString;
 #[non_exhaustive]
 pub struct Event {
     /// The event's type; `None` is `message`. A decoder never gives an empty one.
-    pub event: Option<ByteString>,
+    pub event: Option<Text>,
     /// The data: the values of the `data` lines, joined with a line feed.
-    pub data: ByteString,
+    pub data: Text,
     /// The *last event ID* when the event was dispatched: as the standard wants it, that of the
     /// last event that had one, and `None` if the stream never set any.
-    pub id: Option<ByteString>,
+    pub id: Option<Text>,
     /// The reconnection time that this event's own block set.
     pub retry: Option<Duration>,
 }
@@ -32,20 +32,20 @@ impl Event {
     /// let event = Event::new("{}").with_event("delta");
     /// assert_eq!((event.name(), &*event.data), ("delta", "{}"));
     /// ```
-    pub fn new(data: impl Into<ByteString>) -> Self {
+    pub fn new(data: impl Into<Text>) -> Self {
         Self { data: data.into(), ..Self::default() }
     }
 
     /// Sets the type.
     #[must_use]
-    pub fn with_event(mut self, event: impl Into<ByteString>) -> Self {
+    pub fn with_event(mut self, event: impl Into<Text>) -> Self {
         self.event = Some(event.into());
         self
     }
 
     /// Sets the id. Think twice before sending one to OpenAI clients (qwen-wire.md D6).
     #[must_use]
-    pub fn with_id(mut self, id: impl Into<ByteString>) -> Self {
+    pub fn with_id(mut self, id: impl Into<Text>) -> Self {
         self.id = Some(id.into());
         self
     }

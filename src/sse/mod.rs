@@ -2,8 +2,8 @@
 //!
 //! The codec does no I/O: a [`Decoder`] turns bytes into [`Event`]s, an [`Encoder`] writes
 //! events into a buffer. [`EventStream`] puts the decoder over any [`http_body::Body`].
-//! [`SseReframeLayer`] goes over any HTTP service and makes its streams well formed, whoever
-//! reads them; it is described in [`reframe`].
+//! The layer of [`reframe`] goes over any HTTP service and makes its streams well formed, whoever
+//! reads them.
 //!
 //! All of it stands alone: the feature `sse` brings nothing else of this crate, and neither a
 //! runtime nor counters nor a log. The features `keep-alive`, `metrics` and `tracing` add them;
@@ -27,6 +27,5 @@ pub use self::{
     decoder::{DecodeError, Decoder, Unfinished},
     encoder::{DONE, Encoder, KEEP_ALIVE},
     event::Event,
-    reframe::{OnError, SseReframe, SseReframeLayer},
     stream::{EventStream, StreamError},
 };

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use super::{DecodeError, Decoder, Event, decoder::Plain};
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+use crate::BoxError;
 
 pin_project! {
     /// The events of a response body.

@@ -23,7 +23,7 @@ pub(super) const DEPTH_LIMIT: usize = 120;
 /// once.
 ///
 /// ```
-/// use tower_qwen::tool::arguments::Writer;
+/// use tower_qwen::tool::internals::Writer;
 ///
 /// let (mut writer, mut json) = (Writer::new(), String::new());
 /// writer.begin_string("path", &mut json);
@@ -124,7 +124,7 @@ const fn must_escape(byte: u8) -> bool {
 
 /// Writes `text` as the inside of a JSON string: quotes, backslashes and control characters
 /// escaped, everything else as it is.
-pub fn escape(text: &str, out: &mut String) {
+pub(super) fn escape(text: &str, out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text;
     while let Some(at) = rest.bytes().position(must_escape) {
@@ -165,7 +165,7 @@ pub(super) fn string(text: &str, out: &mut String) {
 /// a parameter is better left out (rule 19).
 ///
 /// ```
-/// use tower_qwen::tool::{arguments::convert, schema::Types};
+/// use tower_qwen::tool::internals::{Types, convert};
 ///
 /// let json = |text, types| {
 ///     let mut json = String::new();

@@ -8,7 +8,7 @@
 //! ```
 //! use tower_qwen::{
 //!     chat::ToolCall,
-//!     tool::{history::render_calls, prompt::Format, schema::Toolset},
+//!     tool::{call::Format, internals::render_calls, scan::Toolset},
 //! };
 //!
 //! let call = ToolCall::new("call_1", "read_file", r#"{"path":"src/main.rs"}"#);
@@ -45,7 +45,8 @@ use super::{
     schema::{Toolset, Types},
 };
 use crate::{
-    chat::{Content, History, Message, Messages, Part, PartKind, Role, Text, ToolCall},
+    Text,
+    chat::{Content, History, Message, Messages, Part, PartKind, Role, ToolCall},
     json,
 };
 
@@ -67,7 +68,7 @@ const RESPONSE_END: &str = "</tool_response>";
 /// The calls of one assistant message as text, in order, with a newline between them.
 ///
 /// `tools` are those of the request: what a schema says of a parameter decides whether its value
-/// can stand in the format (see the [module](self)). An undeclared parameter counts as a string.
+/// can stand in the format (a format cannot say every value). An undeclared parameter counts as a string.
 #[must_use]
 pub fn render_calls(calls: &[ToolCall], format: Format, tools: &Toolset) -> String {
     let mut text = String::with_capacity(rendered_len(calls));

@@ -1,23 +1,40 @@
 //! Tool calls for models that write them as text, and for clients that read them as text.
 //!
 //! Qwen models are asked for calls in their prompt and write them into their answer, in several
-//! formats, whole or in pieces. [`prompt`] and [`history`] put tools, calls and results into
-//! words; [`scan`] finds the calls in what comes back; [`arguments`] and [`schema`] make JSON of
-//! their parameters; and the layer of [`call`] puts all that around a chat service, for clients that
-//! speak OpenAI's form. [`wrap`] serves the clients of the other kind, which read XML themselves
-//! and take every reply for exactly one call.
+//! formats, whole or in pieces. The layer of [`call`] puts tools, calls and results into words and
+//! the calls in what comes back into OpenAI's form. [`scan`] is what finds them, for programs that
+//! have the text of an answer and no stack. [`wrap`] serves the clients of the other kind, which
+//! read XML themselves and take every reply for exactly one call.
 
 #[cfg(feature = "tool-call")]
-pub mod arguments;
+mod arguments;
 #[cfg(feature = "tool-call")]
 pub mod call;
 #[cfg(feature = "tool-call")]
-pub mod history;
+mod history;
 #[cfg(feature = "tool-call")]
-pub mod prompt;
+mod prompt;
 #[cfg(feature = "tool-call")]
 pub mod scan;
 #[cfg(feature = "tool-call")]
-pub mod schema;
+mod schema;
 #[cfg(feature = "tool-wrap")]
 pub mod wrap;
+
+/// What the layers are made of, for the tests, benches and fuzz targets of this crate. It is no
+/// part of the API: it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "tool-wrap")]
+    pub use super::wrap::{
+        automaton::{Automaton, End, Outcome},
+        output::Piece,
+    };
+    #[cfg(feature = "tool-call")]
+    pub use super::{
+        arguments::{Writer, convert},
+        history::render_calls,
+        prompt::rewrite,
+        schema::Types,
+    };
+}

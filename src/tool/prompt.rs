@@ -18,7 +18,7 @@
 //! use std::sync::Arc;
 //! use tower_qwen::{
 //!     chat::{ChatRequest, FunctionTool, Message, Role, Tool},
-//!     tool::prompt::{Format, rewrite},
+//!     tool::{call::Format, internals::rewrite},
 //! };
 //!
 //! let mut request =
@@ -73,7 +73,7 @@ impl Format {
     /// whatever is current, so it gets the newer format.
     ///
     /// ```
-    /// use tower_qwen::tool::prompt::Format;
+    /// use tower_qwen::tool::call::Format;
     ///
     /// assert_eq!(Format::for_model("qwen3-coder-plus"), Format::Coder);
     /// assert_eq!(Format::for_model("qwen3-max"), Format::Hermes);

@@ -85,13 +85,13 @@ impl Toolset {
 
     /// The number of functions, those of one name counted once.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.functions.len()
     }
 
     /// The function of this name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&FunctionTool> {
+    pub(super) fn get(&self, name: &str) -> Option<&FunctionTool> {
         self.find(name).map(|own| function(&self.tools, own.place))
     }
 
@@ -103,7 +103,7 @@ impl Toolset {
     }
 
     /// The functions, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &FunctionTool> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &FunctionTool> {
         self.functions.iter().map(|own| function(&self.tools, own.place))
     }
 
@@ -229,7 +229,7 @@ impl Types {
     /// Nothing known means a string.
     ///
     /// ```
-    /// use tower_qwen::{chat::Json, tool::schema::Types};
+    /// use tower_qwen::{chat::Json, tool::internals::Types};
     ///
     /// let schema = Json::parse(r#"{"anyOf": [{"type": "integer"}, {"type": "null"}]}"#)?;
     /// assert_eq!(Types::of(&schema), Types::INTEGER | Types::NULL);

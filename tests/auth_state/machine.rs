@@ -11,13 +11,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
-    AccountName, Error, ErrorKind,
+    AccountName, Error, ErrorKind, FullBody,
     auth::{
         AuthRefreshLayer, BoxFuture, Credential, CredentialPool, CredentialProvider,
         DefaultClassify, OAuthFile, PolicyFn, RefreshError, Renewal, StoredCredential, TokenClient,
@@ -211,7 +210,7 @@ impl Drop for InFlight {
 
 fn token_client(server: &Shared<Server>, clock: Clock) -> TokenClient {
     let server = Arc::clone(server);
-    TokenClient::new(service_fn(move |request: Request<Full<Bytes>>| {
+    TokenClient::new(service_fn(move |request: Request<FullBody>| {
         let server = Arc::clone(&server);
         async move {
             let form = request.into_body().collect().await.unwrap().to_bytes();
@@ -234,7 +233,9 @@ fn token_client(server: &Shared<Server>, clock: Clock) -> TokenClient {
                 _ => lock(&server).redeem(&token),
             };
             drop(flight);
-            Ok::<_, Infallible>(Response::builder().status(status).body(Full::from(body)).unwrap())
+            Ok::<_, Infallible>(
+                Response::builder().status(status).body(FullBody::from(body)).unwrap(),
+            )
         }
     }))
     .clock(clock)

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{Full, StreamBody};
+use http_body_util::StreamBody;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, FullBody,
     chat::{Answer, ChatStreamExt},
     qwen::compatible::{CompatibleLayer, Server},
 };
@@ -287,7 +287,7 @@ async fn c1_a_whole_answer_that_does_not_end() {
         )));
         let service = ServiceBuilder::new()
             .layer(CompatibleLayer::new(Server::DashScope))
-            .service_fn(|_: Request<Full<Bytes>>| {
+            .service_fn(|_: Request<FullBody>| {
                 let body = body.lock().expect("not poisoned").take().expect("one request");
                 let response =
                     Response::builder().header("content-type", media_type).body(Box::pin(body));
@@ -405,9 +405,9 @@ async fn c2_error_lines() {
 #[tokio::test]
 async fn c2_a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
-        tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
+        tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
+            Err::<http::Response<tower_qwen::FullBody>, _>(refused)
         }),
     );
     let error = service.oneshot(Request::new(request())).await.expect_err("refused");

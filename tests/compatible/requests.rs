@@ -8,11 +8,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
-    CredentialHeaders,
+    CredentialHeaders, FullBody,
     chat::{
         ChatRequest, Content, FunctionTool, History, Json, Message, Part, PartKind,
         ReasoningEffort, Role, Tool, ToolCall, ToolChoice,
@@ -287,10 +286,10 @@ async fn only_credentials_travel_with_a_request() {
     let (names, noted) = (Arc::new(Mutex::new(Vec::new())), events(&[finish("stop")]));
     let service = {
         let names = Arc::clone(&names);
-        service_fn(move |request: Request<Full<Bytes>>| {
+        service_fn(move |request: Request<FullBody>| {
             *names.lock().expect("not poisoned") =
                 request.headers().keys().map(ToString::to_string).collect();
-            let body = Full::new(Bytes::from(noted.clone()));
+            let body = FullBody::new(Bytes::from(noted.clone()));
             let response =
                 Response::builder().header("content-type", "text/event-stream").body(body);
             std::future::ready(Ok::<_, Infallible>(response.expect("a response")))
@@ -422,12 +421,12 @@ async fn bytes_through(server: Server, body: &str) -> String {
     let sent = Arc::new(Mutex::new(None));
     let service = {
         let sent = Arc::clone(&sent);
-        service_fn(move |request: Request<Full<Bytes>>| {
+        service_fn(move |request: Request<FullBody>| {
             let mut body = request.into_body();
             let frame = std::pin::pin!(http_body_util::BodyExt::frame(&mut body)).now_or_never();
             let frame = frame.flatten().expect("in one piece").expect("infallible");
             *sent.lock().expect("not poisoned") = frame.into_data().ok();
-            let body = Full::new(Bytes::from(events(&[finish("stop")])));
+            let body = FullBody::new(Bytes::from(events(&[finish("stop")])));
             let response =
                 Response::builder().header("content-type", "text/event-stream").body(body);
             std::future::ready(Ok::<_, Infallible>(response.expect("a response")))

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     chat::{Answer, ChatRequest, ChatStreamExt, Checked, Message, Role},
     qwen::compatible::{AnswerStream, CompatibleLayer, Server},
 };
@@ -55,7 +55,7 @@ impl Upstream {
     pub(crate) fn service(
         self,
     ) -> impl Service<
-        Request<Full<Bytes>>,
+        Request<FullBody>,
         Response = Response<Pieces>,
         Error = Infallible,
         Future = impl Future<Output = Result<Response<Pieces>, Infallible>> + Send,
@@ -63,7 +63,7 @@ impl Upstream {
     + Send
     + 'static {
         let Self { status, content_type, pieces, seen } = self;
-        service_fn(move |request: Request<Full<Bytes>>| {
+        service_fn(move |request: Request<FullBody>| {
             let (pieces, seen) = (pieces.clone(), Arc::clone(&seen));
             async move {
                 let (head, body) = request.into_parts();

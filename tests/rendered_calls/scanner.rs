@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use tower_qwen::{
     chat::Tool,
-    tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
-    },
+    tool::scan::{Item, Scanner, Toolset},
 };
 
 use super::Read;

@@ -1,7 +1,7 @@
 //! What leaves when, piece by piece; and that it leaves without a copy.
 
 use tower_qwen::{
-    chat::Text,
+    Text,
     tool::scan::{Item, Scanner},
 };
 

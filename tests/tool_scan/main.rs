@@ -12,11 +12,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tower_qwen::{
-    chat::{FunctionTool, Text, Tool},
-    tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
-    },
+    Text,
+    chat::{FunctionTool, Tool},
+    tool::scan::{Item, Scanner, Toolset},
 };
 use twin::{Declared, Outcome};
 

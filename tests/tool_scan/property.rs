@@ -1,7 +1,7 @@
 //! Properties over generated text that is dense with markup.
 
 use proptest::prelude::*;
-use tower_qwen::tool::schema::Toolset;
+use tower_qwen::tool::scan::Toolset;
 
 use crate::{Scanned, declared, fragments::FRAGMENTS, scan, toolset, twin};
 
@@ -32,7 +32,10 @@ fn markup() -> impl Strategy<Value = String> {
 fn cut<'a>(text: &'a str, cuts: &[f64]) -> Vec<&'a str> {
     let mut places: Vec<usize> = cuts
         .iter()
-        .map(|cut| text.floor_char_boundary((text.len() as f64 * cut) as usize))
+        .map(|cut| {
+            let at = (text.len() as f64 * cut) as usize;
+            (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+        })
         .collect();
     places.sort_unstable();
     let mut pieces = Vec::new();

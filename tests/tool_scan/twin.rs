@@ -2,7 +2,7 @@
 //! scanner's code. Only the conversion of single values is shared, which has tests of its own.
 
 use serde_json::{Map, Value, value::RawValue};
-use tower_qwen::tool::{arguments, schema::Types};
+use tower_qwen::tool::internals::{Types, convert};
 
 /// What a text comes to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -263,7 +263,7 @@ impl Twin<'_> {
                     self.unknown = true;
                 }
                 let mut json = String::new();
-                if arguments::convert(&value, types, &mut json) {
+                if convert(&value, types, &mut json) {
                     arguments.insert(key, serde_json::from_str(&json).expect("converted to JSON"));
                 }
                 continue;

@@ -4,8 +4,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tower_qwen::{
-    chat::Text,
-    tool::wrap::{Automaton, End, Outcome, Piece, Vocabulary},
+    Text,
+    tool::{
+        internals::{Automaton, End, Outcome, Piece},
+        wrap::Vocabulary,
+    },
 };
 
 use super::xml_client::{Client, Reading};

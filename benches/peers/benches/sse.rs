@@ -22,7 +22,7 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::{Body, Frame};
 use http_body_util::StreamBody;
 use tower_layer::Layer;
-use tower_qwen::sse::{Decoder, EventStream, SseReframeLayer};
+use tower_qwen::sse::{Decoder, EventStream, reframe::SseReframeLayer};
 use tower_service::Service;
 
 #[path = "../../streams/mod.rs"]

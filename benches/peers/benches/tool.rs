@@ -19,11 +19,9 @@ use std::{
 use serde_json::{Value, json};
 use tool_parser::{ToolParser, parsers::QwenXmlParser};
 use tower_qwen::{
-    chat::{FunctionTool, Text, Tool},
-    tool::{
-        scan::{Item, Scanner},
-        schema::Toolset,
-    },
+    Text,
+    chat::{FunctionTool, Tool},
+    tool::scan::{Item, Scanner, Toolset},
 };
 
 const PIECE: usize = 4;

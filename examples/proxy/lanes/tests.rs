@@ -1,9 +1,9 @@
 use axum::http::StatusCode;
-use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::json;
 use tower::{BoxError, service_fn};
+use tower_qwen::FullBody;
 
 use super::*;
 
@@ -18,12 +18,12 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
             Ok(Response::new(Body::from(said)))
         }))
     };
-    let catalogue = service_fn(move |_: axum::http::Request<Full<Bytes>>| async move {
+    let catalogue = service_fn(move |_: axum::http::Request<FullBody>| async move {
         if models.is_empty() {
             return Err(BoxError::from("it is gone"));
         }
         let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
-        Ok(axum::http::Response::new(Full::from(json!({"data": data}).to_string())))
+        Ok(axum::http::Response::new(FullBody::from(json!({"data": data}).to_string())))
     });
     Lane {
         name: HeaderValue::from_static(name),

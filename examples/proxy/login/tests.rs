@@ -77,8 +77,8 @@ async fn every_other_end_is_told_and_leaves_the_file_alone() {
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_cannot_be_reached_is_told() {
     let gone = TokenClient::new(tower::service_fn(
-        async |_: axum::http::Request<http_body_util::Full<bytes::Bytes>>| {
-            Err::<axum::http::Response<http_body_util::Full<bytes::Bytes>>, _>(io::Error::other(
+        async |_: axum::http::Request<tower_qwen::FullBody>| {
+            Err::<axum::http::Response<tower_qwen::FullBody>, _>(io::Error::other(
                 "connection refused",
             ))
         },

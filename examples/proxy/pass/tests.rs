@@ -3,7 +3,7 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::Value;
-use tower_qwen::sse::SseReframeLayer;
+use tower_qwen::sse::reframe::SseReframeLayer;
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn request(body: &'static str) -> Request {
 
 #[tokio::test]
 async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
-    let upstream = service_fn(async |request: axum::http::Request<Full<Bytes>>| {
+    let upstream = service_fn(async |request: axum::http::Request<FullBody>| {
         assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/chat/completions"));
         let mut names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -34,7 +34,7 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
             .header("x-odd", "kept")
             .header("connection", "close, x-odd-hop")
             .header("x-odd-hop", "1")
-            .body(Full::new(body));
+            .body(FullBody::new(body));
         Ok::<_, BoxError>(response.expect("a response"))
     });
     let body = r#"{"model": "m",  "odd" : [ ]}"#;
@@ -51,7 +51,7 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
 #[tokio::test]
 async fn events_leave_whole() {
     let pieces = ["data: {\"a\"", ":1}\r\n\r", "\ndata: [DONE]\n\n"];
-    let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| async move {
+    let upstream = service_fn(move |_: axum::http::Request<FullBody>| async move {
         let frames = pieces.map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from(piece))));
         let response = axum::http::Response::builder()
             .header("content-type", "text/event-stream")
@@ -73,9 +73,9 @@ async fn what_fails_is_an_openai_error() {
     async fn refusal(error: impl Into<BoxError>) -> (StatusCode, Value) {
         let error = std::sync::Mutex::new(Some(error.into()));
         let error = std::sync::Arc::new(error);
-        let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| {
+        let upstream = service_fn(move |_: axum::http::Request<FullBody>| {
             let error = error.lock().expect("one task").take().expect("asked once");
-            async { Err::<axum::http::Response<Full<Bytes>>, _>(error) }
+            async { Err::<axum::http::Response<FullBody>, _>(error) }
         });
         let response = route(upstream, "/x").oneshot(request("{}")).await.expect("infallible");
         let status = response.status();
@@ -89,8 +89,8 @@ async fn what_fails_is_an_openai_error() {
     );
     assert_eq!(refusal("some other").await.0, StatusCode::BAD_GATEWAY);
 
-    let upstream = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
-        Ok::<_, BoxError>(axum::http::Response::new(Full::<Bytes>::default()))
+    let upstream = service_fn(async |_: axum::http::Request<FullBody>| {
+        Ok::<_, BoxError>(axum::http::Response::new(FullBody::default()))
     });
     let get = Request::get("/").body(AxumBody::empty()).expect("a request");
     let response = route(upstream, "/x").oneshot(get).await.expect("infallible");

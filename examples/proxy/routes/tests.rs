@@ -9,12 +9,12 @@ use std::{
 };
 
 use axum::{body::Body, http::StatusCode};
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::{ServiceExt, service_fn};
 use tower_qwen::{
+    FullBody,
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason},
     openai::OpenAiLayer,
     qwen::models::Catalogue,
@@ -39,9 +39,9 @@ fn proxy(keys: &str) -> App {
 
 /// The same with what is in `store`; it deletes nothing as long as it is told to `refuse`.
 fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> App {
-    let catalogue = service_fn(async |_: axum::http::Request<Full<Bytes>>| {
+    let catalogue = service_fn(async |_: axum::http::Request<FullBody>| {
         let list = r#"{"data":[{"id":"org/echo","info":{"created_at":7}}]}"#;
-        Ok::<_, tower::BoxError>(Response::new(Full::from(list)))
+        Ok::<_, tower::BoxError>(Response::new(FullBody::from(list)))
     });
     let echo = service_fn(|request: axum::http::Request<ChatRequest>| async move {
         let said = request.body().history.last().expect("never empty").text();
@@ -51,7 +51,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     let api_keys =
         if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
     let clients = Clients::new(api_keys.clone(), true);
-    let deleted = service_fn(move |request: axum::http::Request<Full<Bytes>>| {
+    let deleted = service_fn(move |request: axum::http::Request<FullBody>| {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let found = method == "DELETE" && matches!(path, "/api/v2/chats/c-1" | "/api/v2/chats/");
         let body = if refuse.load(Ordering::Relaxed) {
@@ -61,7 +61,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         } else {
             r#"{"success":false,"data":{"code":"Not_Found","details":"no such chat"}}"#
         };
-        ready(Ok::<_, tower::BoxError>(Response::new(Full::from(body))))
+        ready(Ok::<_, tower::BoxError>(Response::new(FullBody::from(body))))
     });
     let edge = OpenAiLayer::new().max_body(200).tenant(Client::tenant_of);
     let chat = ServiceBuilder::new()

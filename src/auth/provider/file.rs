@@ -46,9 +46,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 ///
 /// ```no_run
 /// use http::Request;
-/// use http_body_util::Full;
-/// use tower_qwen::auth::{AuthRefreshLayer, OAuthFile, TokenClient};
-/// # async fn send(_: Request<Full<bytes::Bytes>>) -> Result<http::Response<Full<bytes::Bytes>>, std::io::Error> { std::future::pending().await }
+/// use tower_qwen::{FullBody, auth::{AuthRefreshLayer, OAuthFile, TokenClient}};
+/// # async fn send(_: Request<FullBody>) -> Result<http::Response<FullBody>, std::io::Error> { std::future::pending().await }
 ///
 /// # fn main() -> Result<(), std::io::Error> {
 /// // Any HTTP client service will do.

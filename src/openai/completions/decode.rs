@@ -10,8 +10,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    Error,
-    chat::{Role, Text},
+    Error, Text,
+    chat::Role,
     json::{self, Str},
     openai::{
         decode::{Decoded, Decoder},

@@ -8,12 +8,12 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::{BodyExt, Full};
+//! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{ChatEvent, ChatRequest, FinishReason},
-//!     openai::CompletionsLayer,
+//!     openai::completions::CompletionsLayer,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,7 +29,7 @@
 //! ));
 //!
 //! let request = Request::post("/v1/completions")
-//!     .body(Full::new(Bytes::from(r#"{"model":"echo","prompt":"Once upon a time"}"#)))?;
+//!     .body(FullBody::new(Bytes::from(r#"{"model":"echo","prompt":"Once upon a time"}"#)))?;
 //! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();
 //! assert!(body.windows(25).any(|part| part == br#""text":"Once upon a time""#));
 //! # Ok(())

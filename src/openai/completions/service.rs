@@ -8,24 +8,28 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
+use super::CompletionsLayer;
 use crate::{
-    Error,
+    BoxError, Error,
     chat::{ChatRequest, ChatStream},
-    openai::{OpenAi, OpenAiBody, ResponseFuture, layer::Config},
+    openai::{OpenAiBody, ResponseFuture, layer::Config, service::answer},
 };
 
 /// The service of [`CompletionsLayer`](super::CompletionsLayer).
 ///
-/// Like [`OpenAi`] it is always ready, and waits for the inner service's readiness only when the
+/// Like [`OpenAi`](crate::openai::OpenAi) it is always ready, and waits for the inner service's readiness only when the
 /// request was read and found valid.
 #[derive(Clone, Debug)]
 pub struct Completions<S> {
-    edge: OpenAi<S>,
+    inner: S,
+    config: Config,
 }
 
 impl<S> Completions<S> {
-    pub(super) const fn new(inner: S, config: Config) -> Self {
-        Self { edge: OpenAi::new(inner, config) }
+    service!(CompletionsLayer::new());
+
+    pub(super) const fn with(inner: S, config: Config) -> Self {
+        Self { inner, config }
     }
 }
 
@@ -35,17 +39,17 @@ where
     S::Error: Into<Error>,
     C: ChatStream,
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<OpenAiBody<C>>;
     type Error = Infallible;
     type Future = ResponseFuture<S, B, C>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<B>>::poll_ready(&mut self.edge, cx)
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.edge.call(request)
+        answer(&self.inner, &self.config, request)
     }
 }

@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
-use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
     request::EmbeddingsRequest,
 };
 use crate::{
-    Error, ErrorKind,
+    BoxError, Error, ErrorKind, FullBody,
     json::ReadError,
     openai::{
         error_response,
@@ -31,11 +30,11 @@ use crate::{
     },
     qwen::{
         compatible::refusal,
-        transport::{self, BoxError, Read},
+        transport::{self, Read},
     },
 };
 
-type Answered = Result<Response<Full<Bytes>>, Infallible>;
+type Answered = Result<Response<FullBody>, Infallible>;
 
 /// How long the end of an answer may take once its head was there.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -56,7 +55,7 @@ impl ResponseFuture {
         let inner = Box::pin(async move {
             Ok(match answer.await {
                 Ok(json) => {
-                    let mut response = Response::new(Full::new(json));
+                    let mut response = Response::new(FullBody::new(json));
                     let json = HeaderValue::from_static("application/json");
                     response.headers_mut().insert(header::CONTENT_TYPE, json);
                     response
@@ -89,7 +88,7 @@ pub(super) async fn answer<S, B, R>(
     config: Config,
 ) -> Result<Bytes, Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<R>> + Clone,
+    S: Service<Request<FullBody>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -144,7 +143,7 @@ struct Exchange<'a, S> {
 
 impl<S, R> Exchange<'_, S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<R>> + Clone,
+    S: Service<Request<FullBody>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
@@ -193,7 +192,7 @@ where
         let Self { request, config, .. } = self;
         let first = number * self.batch_len;
         let len = self.batch_len.min(request.len() - first);
-        let mut wire = Request::new(Full::new(request.batch(first, len, config)));
+        let mut wire = Request::new(FullBody::new(request.batch(first, len, config)));
         *wire.method_mut() = Method::POST;
         *wire.uri_mut() = Uri::from_static("/embeddings");
         *wire.headers_mut() = self.headers.clone();

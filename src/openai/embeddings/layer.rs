@@ -81,6 +81,6 @@ impl<S> Layer<S> for EmbeddingsLayer {
     type Service = Embeddings<S>;
 
     fn layer(&self, inner: S) -> Embeddings<S> {
-        Embeddings::new(inner, self.config)
+        Embeddings::with(inner, self.config)
     }
 }

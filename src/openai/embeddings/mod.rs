@@ -8,23 +8,23 @@
 #![cfg_attr(not(feature = "compatible"), doc = "```ignore")]
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::{BodyExt, Full};
+//! use http_body_util::BodyExt;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_qwen::{openai::EmbeddingsLayer, qwen::compatible::Server};
+//! use tower_qwen::{FullBody, openai::embeddings::EmbeddingsLayer, qwen::compatible::Server};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let service = ServiceBuilder::new()
 //!     .layer(EmbeddingsLayer::new(Server::DashScope))
 //!     // In place of a `QwenUpstream` with the base URL of the server.
-//!     .service(service_fn(|_: Request<Full<Bytes>>| async {
-//!         Response::builder().body(Full::from(
+//!     .service(service_fn(|_: Request<FullBody>| async {
+//!         Response::builder().body(FullBody::from(
 //!             r#"{"data":[{"index":0,"embedding":[0.5,-2]}],"usage":{"total_tokens":1}}"#,
 //!         ))
 //!     }));
 //!
 //! // DashScope knows only lists of numbers; this is what the official SDKs ask for.
-//! let request = Request::post("/v1/embeddings").body(Full::new(Bytes::from(
+//! let request = Request::post("/v1/embeddings").body(FullBody::new(Bytes::from(
 //!     r#"{"model":"text-embedding-v4","input":"Hello","encoding_format":"base64"}"#,
 //! )))?;
 //! let body = service.oneshot(request).await?.into_body().collect().await?.to_bytes();

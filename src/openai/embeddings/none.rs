@@ -4,12 +4,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use tower_service::Service;
 
-use crate::{Error, ErrorKind, openai::error_response};
+use crate::{Error, ErrorKind, FullBody, openai::error_response};
 
 /// Answers every request for embeddings with an error that says who has them: for an upstream
 /// that is known to have none, such as chat.qwen.ai (D9).
@@ -42,9 +40,9 @@ impl NoEmbeddings {
 }
 
 impl<B> Service<Request<B>> for NoEmbeddings {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<FullBody>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+    type Future = Ready<Result<Response<FullBody>, Infallible>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))

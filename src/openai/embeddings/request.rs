@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::layer::Config;
 use crate::{
-    Error, ErrorKind,
-    chat::{Extra, Text},
+    Error, ErrorKind, Text,
+    chat::Extra,
     json::{Str, string_into},
     openai::{
         parse::{self, clip, invalid_value, missing},

@@ -6,11 +6,10 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Full;
 use tower_service::Service;
 
-use super::{ResponseFuture, future::answer, layer::Config};
-use crate::qwen::transport::BoxError;
+use super::{EmbeddingsLayer, ResponseFuture, future::answer, layer::Config};
+use crate::{BoxError, FullBody, qwen::compatible::Server};
 
 /// The service of [`EmbeddingsLayer`](super::EmbeddingsLayer).
 ///
@@ -27,14 +26,16 @@ pub struct Embeddings<S> {
 }
 
 impl<S> Embeddings<S> {
-    pub(super) const fn new(inner: S, config: Config) -> Self {
+    service!(EmbeddingsLayer::new(server: Server));
+
+    pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }
     }
 }
 
 impl<S, B, R> Service<Request<B>> for Embeddings<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<R>> + Clone + Send + Sync + 'static,
+    S: Service<Request<FullBody>, Response = Response<R>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -42,7 +43,7 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<FullBody>;
     type Error = Infallible;
     type Future = ResponseFuture;
 

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use tower::ServiceBuilder;
-//! use tower_qwen::qwen::{QwenUpstream, QwenWebLayer};
+//! use tower_qwen::qwen::{client::QwenUpstream, web::QwenWebLayer};
 //!
 //! # fn main() -> Result<(), tower_qwen::Error> {
 //! let service = ServiceBuilder::new()

@@ -13,9 +13,7 @@ use tower_service::Service;
 use uuid::Uuid;
 
 use super::{ResponseFuture, UpstreamBody};
-use crate::Error;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::{BoxError, Error};
 
 /// An HTTP client for one upstream; see the [module](super).
 ///

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    chat::Text,
+    Text,
     json::object::{Checker, Found},
 };
 

@@ -1,7 +1,7 @@
 //! Pieces of content that repeat what was sent before.
 
 use super::ContentMode;
-use crate::chat::Text;
+use crate::Text;
 
 /// How long a text must be, in characters, for another that begins with it to be evidence (B9).
 const EVIDENCE_LEN: usize = 8;

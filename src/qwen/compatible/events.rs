@@ -18,8 +18,8 @@ use super::{
     think::ThinkSplitter,
 };
 use crate::{
-    Error, ErrorKind,
-    chat::{ChatEvent, FinishReason, Started, Text, Usage, truncated},
+    Error, ErrorKind, Text,
+    chat::{ChatEvent, FinishReason, Started, Usage, truncated},
     json::{ReadError, Str},
 };
 

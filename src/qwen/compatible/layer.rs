@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{Compatible, Server};
-use crate::chat::Text;
+use crate::Text;
 
 /// The adapter to OpenAI-compatible upstreams: DashScope, the OAuth portal, vLLM, SGLang,
 /// Ollama, llama.cpp, LM Studio and their like.
@@ -127,6 +127,6 @@ impl<S> Layer<S> for CompatibleLayer {
     type Service = Compatible<S>;
 
     fn layer(&self, inner: S) -> Compatible<S> {
-        Compatible::new(inner, self.config.clone())
+        Compatible::with(inner, self.config.clone())
     }
 }

@@ -8,9 +8,9 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
+//!     FullBody,
 //!     chat::{Answer, ChatRequest, Message, Role},
 //!     qwen::compatible::{CompatibleLayer, Server},
 //! };
@@ -18,11 +18,11 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_qwen::Error> {
 //! // In place of a `QwenUpstream` with the base URL of the server.
-//! let upstream = service_fn(|_: Request<Full<Bytes>>| async {
+//! let upstream = service_fn(|_: Request<FullBody>| async {
 //!     Ok::<_, tower_qwen::Error>(
 //!         Response::builder()
 //!             .header("content-type", "text/event-stream")
-//!             .body(Full::new(Bytes::from(concat!(
+//!             .body(FullBody::new(Bytes::from(concat!(
 //!                 "data: {\"choices\":[{\"delta\":{\"content\":\"<think>hm</think>Hi\"}}]}\n\n",
 //!                 "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
 //!                 "data: [DONE]\n\n",

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{Server, layer::Names, schema::without_refused, server::Thinking};
 use crate::{
+    Text,
     chat::{
         ChatRequest, Content, Extra, FunctionTool, History, Json, Message, Part, PartKind,
-        ResponseFormat, Role, Text, Tool, ToolCall, ToolChoice,
+        ResponseFormat, Role, Tool, ToolCall, ToolChoice,
     },
     json::{escaped_len, string_into},
 };

@@ -8,12 +8,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, de::IgnoredAny};
 use tower_service::Service;
 
 use super::{
-    AnswerStream,
+    AnswerStream, CompatibleLayer, Server,
     error::refusal,
     events::Translator,
     layer::{Config, ThinkTags},
@@ -21,11 +20,11 @@ use super::{
     think::ThinkSplitter,
 };
 use crate::{
-    Error, ErrorKind,
-    chat::{ChatRequest, Text},
+    BoxError, Error, ErrorKind, FullBody, Text,
+    chat::ChatRequest,
     qwen::{
         ResponseFuture,
-        transport::{self, BoxError, Cut, Read},
+        transport::{self, Cut, Read},
     },
 };
 
@@ -57,14 +56,16 @@ pub struct Compatible<S> {
 }
 
 impl<S> Compatible<S> {
-    pub(super) const fn new(inner: S, config: Config) -> Self {
+    service!(CompatibleLayer::new(server: Server));
+
+    pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }
     }
 }
 
 impl<S, B> Service<Request<ChatRequest>> for Compatible<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S: Service<Request<FullBody>, Response = Response<B>> + Clone,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -90,10 +91,10 @@ where
     }
 }
 
-fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<Full<Bytes>> {
+fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<FullBody> {
     let Config { server, names, .. } = config;
     let (envelope, chat) = request.into_parts();
-    let mut wire = Request::new(Full::new(request::body(&chat, names, *server)));
+    let mut wire = Request::new(FullBody::new(request::body(&chat, names, *server)));
     *wire.extensions_mut() = envelope.extensions;
     *wire.method_mut() = Method::POST;
     *wire.uri_mut() = http::Uri::from_static("/chat/completions");

@@ -10,9 +10,9 @@ use http_body::Body;
 
 use super::events::Translator;
 use crate::{
-    Error, ErrorKind,
-    chat::{ChatEvent, Text},
-    qwen::transport::{self, BoxError},
+    BoxError, Error, ErrorKind, Text,
+    chat::ChatEvent,
+    qwen::transport,
     sse::{Decoder, EventStream, StreamError},
 };
 
@@ -82,7 +82,7 @@ where
             Some(Ok(event)) if event.event.as_deref() == Some("error") => {
                 Err(self.translator.error_event(&event.data))
             }
-            Some(Ok(event)) => self.translator.event(&event.data.into()),
+            Some(Ok(event)) => self.translator.event(&event.data),
             Some(Err(error)) => Err(stream_error(error)),
             None => {
                 self.events = None;

@@ -1,6 +1,6 @@
 //! Thinking that stands in the content, between `<think>` and `</think>`.
 
-use crate::chat::{ChatEvent, Text};
+use crate::{Text, chat::ChatEvent};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";

@@ -9,13 +9,12 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::Full;
 use metrics::counter;
 use tokio::{sync::watch, time::Instant};
 use tower_service::Service;
 
 use super::Model;
-use crate::{Error, ErrorKind, qwen::transport::BoxError};
+use crate::{BoxError, Error, ErrorKind, FullBody};
 
 type Fetched = Pin<Box<dyn Future<Output = Result<Vec<Model>, Error>> + Send>>;
 type Fetch = Box<dyn Fn() -> Fetched + Send + Sync>;
@@ -143,10 +142,10 @@ impl Catalogue {
     #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
     pub fn web<S, A, B, C>(service: S, anonymous: A) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
-        A: Service<Request<Full<Bytes>>, Response = Response<C>> + Clone + Send + Sync + 'static,
+        A: Service<Request<FullBody>, Response = Response<C>> + Clone + Send + Sync + 'static,
         A::Error: Into<BoxError>,
         A::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
@@ -166,7 +165,7 @@ impl Catalogue {
     #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
     pub fn compatible<S, B>(service: S, server: crate::qwen::compatible::Server) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,

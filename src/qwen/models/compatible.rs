@@ -1,16 +1,15 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::Full;
 use serde_json::value::RawValue;
 use tower_service::Service;
 
 use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
-    CredentialHeaders, Error, ErrorKind,
+    BoxError, CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::{
         compatible::{Server, refusal},
-        transport::{self, BoxError},
+        transport,
     },
 };
 
@@ -34,17 +33,15 @@ use crate::{
 /// Dropping the future cancels the call.
 ///
 /// ```
-/// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use http_body_util::Full;
 /// use tower::service_fn;
-/// use tower_qwen::qwen::{compatible::Server, models};
+/// use tower_qwen::{FullBody, qwen::{compatible::Server, models}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_qwen::Error> {
 /// // In the place of this one stands `QwenUpstream`.
-/// let upstream = service_fn(|_: Request<Full<Bytes>>| async {
-///     Response::builder().body(Full::from(
+/// let upstream = service_fn(|_: Request<FullBody>| async {
+///     Response::builder().body(FullBody::from(
 ///         r#"{"object": "list", "data": [{"id": "qwen3-32b", "max_model_len": 40960}]}"#,
 ///     ))
 /// });
@@ -60,7 +57,7 @@ pub async fn list_compatible<S, B>(
     server: Server,
 ) -> Result<Vec<Model>, Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,

@@ -5,18 +5,16 @@
 //! kept. A [`Catalogue`] keeps such a list for an hour and asks once, however many want it.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
 //! use tower::service_fn;
-//! use tower_qwen::qwen::models::Catalogue;
+//! use tower_qwen::{FullBody, qwen::models::Catalogue};
 //!
 //! # #[cfg(feature = "web")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_qwen::Error> {
 //! // In the place of this one stands `QwenUpstream`.
-//! let upstream = service_fn(|_: Request<Full<Bytes>>| async {
-//!     Response::builder().body(Full::from(
+//! let upstream = service_fn(|_: Request<FullBody>| async {
+//!     Response::builder().body(FullBody::from(
 //!         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
 //!     ))
 //! });
@@ -40,13 +38,12 @@
 //! | `tower_qwen_models_stale_total` | | lists served although they are outdated |
 //! | `tower_qwen_models_unavailable_total` | | requests for a list where there is none |
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
-use http_body_util::Full;
 use serde_json::Value;
 
 use crate::{
-    chat::{Extra, Fields, Json, Text},
+    FullBody, Text,
+    chat::{Extra, Fields, Json},
     json,
 };
 
@@ -183,8 +180,8 @@ fn seconds(json: &str) -> Option<u64> {
 }
 
 /// The request for a catalogue.
-fn ask(path: &'static str, headers: HeaderMap) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::default());
+fn ask(path: &'static str, headers: HeaderMap) -> Request<FullBody> {
+    let mut request = Request::new(FullBody::default());
     *request.uri_mut() = Uri::from_static(path);
     *request.headers_mut() = headers;
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));

@@ -1,15 +1,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
-use http_body_util::Full;
 use serde_json::value::RawValue;
 use tower_service::Service;
 
 use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
-    CredentialHeaders, Error,
+    BoxError, CredentialHeaders, Error, FullBody,
     qwen::{
-        transport::{self, BoxError},
+        transport,
         web::{Call, envelope},
     },
 };
@@ -32,17 +31,15 @@ use crate::{
 /// Dropping the future cancels the call.
 ///
 /// ```
-/// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use http_body_util::Full;
 /// use tower::service_fn;
-/// use tower_qwen::qwen::models;
+/// use tower_qwen::{FullBody, qwen::models};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_qwen::Error> {
 /// // In the place of this one stands `QwenUpstream`.
-/// let upstream = service_fn(|_: Request<Full<Bytes>>| async {
-///     Response::builder().body(Full::from(
+/// let upstream = service_fn(|_: Request<FullBody>| async {
+///     Response::builder().body(FullBody::from(
 ///         r#"{"data": [{"id": "qwen3-max", "info": {"created_at": 1732000000}}]}"#,
 ///     ))
 /// });
@@ -57,9 +54,9 @@ pub async fn list_web<S, A, B, C>(
     credential: Option<&CredentialHeaders>,
 ) -> Result<Vec<Model>, Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
-    A: Service<Request<Full<Bytes>>, Response = Response<C>>,
+    A: Service<Request<FullBody>, Response = Response<C>>,
     A::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -78,7 +75,7 @@ where
 
 async fn fetch<S, B>(mut service: S, headers: HeaderMap) -> Result<Vec<Model>, Error>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,

@@ -5,7 +5,7 @@
 //! spacing; whatever differs in the slightest is left to the general parser. A test holds that
 //! both always agree.
 
-use crate::chat::{Text, Usage};
+use crate::{Text, chat::Usage};
 
 /// What the usual event says, in slices of it: nothing is counted, copied or kept before all of
 /// it is known to be usual.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Error,
-    chat::{Content, History, Message, Part, PartKind, Role, Text},
+    Error, Text,
+    chat::{Content, History, Message, Part, PartKind, Role},
     json::escaped_len,
 };
 

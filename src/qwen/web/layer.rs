@@ -9,7 +9,7 @@ use super::{ChatType, QwenWeb, Thinking};
 /// All settings have the values of a signed-in browser; see the [module](super).
 ///
 /// ```
-/// use tower_qwen::qwen::{QwenWebLayer, web::Thinking};
+/// use tower_qwen::qwen::web::{QwenWebLayer, Thinking};
 ///
 /// let layer = QwenWebLayer::new().thinking(Thinking::Auto).title("From the proxy");
 /// # let _ = layer;

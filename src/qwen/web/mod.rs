@@ -5,20 +5,18 @@
 //! [`ChatEvent`](crate::chat::ChatEvent)s comes out.
 //!
 //! ```
-//! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_qwen::{
-//!     Error,
+//!     Error, FullBody,
 //!     chat::{Answer, ChatRequest, Message, Role},
-//!     qwen::QwenWebLayer,
+//!     qwen::web::QwenWebLayer,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Error> {
 //! // In the place of this one stands `QwenUpstream`.
-//! let upstream = service_fn(|request: Request<Full<Bytes>>| async move {
+//! let upstream = service_fn(|request: Request<FullBody>| async move {
 //!     let (kind, body) = match request.uri().path() {
 //!         "/api/v2/chats/new" => {
 //!             ("application/json", r#"{"success": true, "data": {"id": "c-1"}}"#)
@@ -35,7 +33,7 @@
 //!             ),
 //!         ),
 //!     };
-//!     Response::builder().header("content-type", kind).body(Full::from(body))
+//!     Response::builder().header("content-type", kind).body(FullBody::from(body))
 //! });
 //! let service = ServiceBuilder::new().layer(QwenWebLayer::new()).service(upstream);
 //!

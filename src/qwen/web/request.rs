@@ -15,8 +15,8 @@ use super::{
     layer::Config,
 };
 use crate::{
-    Error,
-    chat::{ChatRequest, ReasoningOptions, Text, Tool},
+    Error, Text,
+    chat::{ChatRequest, ReasoningOptions, Tool},
 };
 
 /// How long a body is without the model's name, text and images, in bytes; some more than that.

@@ -2,7 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    chat::{Message, ReasoningEffort, Role, Text},
+    Text,
+    chat::{Message, ReasoningEffort, Role},
     qwen::web::ChatType,
 };
 

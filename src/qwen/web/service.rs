@@ -7,7 +7,6 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
-use http_body_util::Full;
 use serde_json::{Map, Value};
 use tower_service::Service;
 
@@ -20,12 +19,9 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    Error, ErrorKind,
-    chat::{ChatRequest, Conversation, Destination, Text},
-    qwen::{
-        ResponseFuture,
-        transport::{self, BoxError},
-    },
+    BoxError, Error, ErrorKind, FullBody, Text,
+    chat::{ChatRequest, Conversation, Destination},
+    qwen::{ResponseFuture, transport},
 };
 
 /// How much of a page that is not JSON is read.
@@ -51,7 +47,7 @@ impl<S> QwenWeb<S> {
 
 impl<S, B> Service<Request<ChatRequest>> for QwenWeb<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -93,7 +89,7 @@ struct Head {
 
 impl<S, B> Exchange<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -196,8 +192,8 @@ where
     }
 }
 
-fn post(path: &str, head: &Head, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
-    let mut request = Request::new(Full::new(body));
+fn post(path: &str, head: &Head, body: Bytes) -> Result<Request<FullBody>, Error> {
+    let mut request = Request::new(FullBody::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().map_err(|error| {
         Error::new(ErrorKind::Internal, "a chat's id does not fit into a URL")

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use crate::{Error, chat::Text};
+use crate::{Error, Text};
 
 /// How long the call may take. Nobody waits for it.
 const LIMIT: Duration = Duration::from_secs(5);

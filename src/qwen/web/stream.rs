@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 
 use super::{stop::Stop, turn::Turn};
 use crate::{
-    Error, ErrorKind,
-    chat::{ChatEvent, Conversation, FinishReason, Text},
-    qwen::transport::{self, BoxError},
+    BoxError, Error, ErrorKind,
+    chat::{ChatEvent, Conversation, FinishReason},
+    qwen::transport,
     sse::{DecodeError, Decoder, Unfinished},
 };
 
@@ -116,7 +116,7 @@ impl<B> AnswerStream<B> {
     fn advance(&mut self) -> bool {
         match self.decoder.next_event() {
             Ok(Some(event)) => {
-                let result = self.turn.push(&Text::from(event.data), &mut self.events);
+                let result = self.turn.push(&event.data, &mut self.events);
                 self.after(result);
                 true
             }
@@ -132,7 +132,7 @@ impl<B> AnswerStream<B> {
     fn finish(&mut self) {
         let result = match self.decoder.finish() {
             Ok(Some(Unfinished { event: Some(event), .. })) => {
-                self.turn.push_last(&Text::from(event.data), &mut self.events)
+                self.turn.push_last(&event.data, &mut self.events)
             }
             Ok(_) => Ok(()),
             Err(error) => Err(too_long(error)),

@@ -8,9 +8,9 @@ use super::{
     wire::{Delta, Event, Found, Phase, Status, Summary, slice},
 };
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Text,
     chat::{
-        Attachment, AttachmentKind, ChatEvent, Citation, Conversation, FinishReason, Text, Usage,
+        Attachment, AttachmentKind, ChatEvent, Citation, Conversation, FinishReason, Usage,
         truncated,
     },
     json::ReadError,

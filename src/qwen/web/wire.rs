@@ -13,7 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::error::Failure;
-use crate::chat::{Text, Usage};
+use crate::{Text, chat::Usage};
 
 /// One event of the stream.
 #[derive(Debug, PartialEq)]

@@ -17,11 +17,9 @@ use super::{
     reframer::{Reframer, Tail},
 };
 use crate::{
-    observe,
+    BoxError, observe,
     sse::{Encoder, KEEP_ALIVE, StreamError, keep_alive::KeepAliveTimer},
 };
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 pin_project! {
     /// The body of a response of an [`SseReframe`](super::SseReframe).

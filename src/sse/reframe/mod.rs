@@ -9,7 +9,7 @@
 //! use http::{Request, Response, header::CONTENT_TYPE};
 //! use http_body_util::{BodyExt, StreamBody};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_qwen::sse::{KeepAlive, OnError, SseReframeLayer};
+//! use tower_qwen::sse::{KeepAlive, reframe::{OnError, SseReframeLayer}};
 //! # use std::{convert::Infallible, time::Duration};
 //! # use http_body::Frame;
 //!

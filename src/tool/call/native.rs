@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::reader::{new_id, repaired};
 use crate::{
-    chat::{ChatEvent, Text},
+    Text,
+    chat::ChatEvent,
     tool::scan::object::{Arguments, Fed},
 };
 

@@ -7,8 +7,8 @@ use tracing::debug;
 
 use super::{native::Natives, rescue::Rescue};
 use crate::{
-    Error,
-    chat::{ChatEvent, FinishReason, Text, ToolChoice},
+    Error, Text,
+    chat::{ChatEvent, FinishReason, ToolChoice},
     tool::{
         scan::{Item, Scanner},
         schema::Toolset,

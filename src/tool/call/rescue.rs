@@ -1,7 +1,7 @@
 //! Calls at the end of reasoning (rule 9 of tool-calls.md e.2).
 
 use crate::{
-    chat::Text,
+    Text,
     tool::{
         scan::{Item, Scanner},
         schema::Toolset,

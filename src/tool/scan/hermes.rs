@@ -9,9 +9,9 @@ use super::{
     object::{Arguments, Unquote},
     relay::{Fed, Relay},
     tag::{Look, literal},
-    window::Window,
+    window::{Window, floor},
 };
-use crate::chat::Text;
+use crate::Text;
 
 /// How much of an object is held, in bytes, while its name is not known.
 const HELD_LIMIT: usize = 1 << 20;
@@ -129,7 +129,7 @@ impl Hermes {
         let left = HELD_LIMIT - self.raw_len;
         let full = self.call == Call::Unknown && text.len() >= left;
         if full {
-            text = &text[..text.floor_char_boundary(left)];
+            text = &text[..floor(text, left)];
         }
         let read = match self.read(text, end, sink) {
             Read::All if full && self.call == Call::Unknown => {

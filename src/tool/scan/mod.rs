@@ -14,10 +14,7 @@
 //! use serde_json::json;
 //! use tower_qwen::{
 //!     chat::{FunctionTool, Tool},
-//!     tool::{
-//!         scan::{Form, Item, Scanner},
-//!         schema::Toolset,
-//!     },
+//!     tool::scan::{Form, Item, Scanner, Toolset},
 //! };
 //!
 //! let schema = json!({"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}});
@@ -88,7 +85,7 @@
 //! The forms in tags have no escapes, so by rule 14 a value ends early where it quotes markup of its own
 //! form as that would really stand there: a whole call with its closers, or on a line of its own a
 //! parameter that the call has not had. What follows is text, or the next value. Calls in JSON, in
-//! which [`history`](super::history) shows such values to the model, have no such limit.
+//! which [`ToolCallLayer`](super::call::ToolCallLayer) shows such values to the model, have no such limit.
 
 mod body;
 mod coder;
@@ -113,8 +110,8 @@ use self::{
     tag::{BLANK_LIMIT, Look, literal},
     window::{Held, Window},
 };
-use super::schema::Toolset;
-use crate::chat::Text;
+pub use super::schema::Toolset;
+use crate::Text;
 
 /// How much of a piece joins held-back text at a time.
 const GROWTH: usize = 64;
@@ -278,12 +275,14 @@ impl Scanner {
     }
 
     /// How often markup that looked like a call has been released as text.
+    #[doc(hidden)]
     #[must_use]
     pub fn released(&self) -> u64 {
         self.sink.released
     }
 
     /// How many bytes are held back as undecided.
+    #[doc(hidden)]
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
@@ -297,7 +296,7 @@ impl Scanner {
         }
         let mut piece = piece;
         while !self.held.is_empty() && !piece.is_empty() {
-            let grow = piece.floor_char_boundary(GROWTH);
+            let grow = window::floor(&piece, GROWTH);
             if grow == piece.len() {
                 self.held.push(mem::take(&mut piece));
             } else {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use crate::chat::Text;
+use crate::Text;
 
 /// Text in one piece, for looking, whose parts can leave as slices of what came in.
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +99,23 @@ impl Held {
     }
 }
 
+/// The last place that is not behind `at` and cuts no character.
+pub(super) fn floor(text: &str, at: usize) -> usize {
+    if at >= text.len() {
+        return text.len();
+    }
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_is_between_characters() {
+        let text = "aé𝄞";
+        assert_eq!([0, 1, 2, 3, 4, 6, 7, 99].map(|at| floor(text, at)), [0, 1, 1, 3, 3, 3, 7, 7]);
+    }
 
     #[test]
     fn slices_point_into_what_came_in() {

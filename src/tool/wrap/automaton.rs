@@ -1,15 +1,15 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    Piece, Vocabulary,
+    Vocabulary,
     coder::Coder,
     fence::Fence,
     held::{BLANKS, Held},
     json::{Json, Progress},
     memory::{Memory, is_blank},
-    output::Output,
+    output::{Output, Piece},
 };
-use crate::chat::Text;
+use crate::Text;
 
 const THINK: &str = "<think>";
 const THINK_END: &str = "</think>";
@@ -29,7 +29,10 @@ const FUNCTION: &str = "<function=";
 ///
 /// ```
 /// use std::{collections::VecDeque, sync::Arc};
-/// use tower_qwen::tool::wrap::{Automaton, End, Outcome, Piece, Vocabulary};
+/// use tower_qwen::tool::{
+///     internals::{Automaton, End, Outcome, Piece},
+///     wrap::Vocabulary,
+/// };
 ///
 /// let mut automaton = Automaton::new(Arc::new(Vocabulary::roo_code()));
 /// let mut queue = VecDeque::new();

@@ -7,7 +7,7 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::{Automaton, ToolWrapStream};
+use super::{ToolWrapStream, automaton::Automaton};
 
 pin_project! {
     /// The future of [`ToolWrap`](super::ToolWrap).

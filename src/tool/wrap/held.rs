@@ -79,7 +79,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::{chat::Text, tool::wrap::Piece};
+    use crate::{Text, tool::internals::Piece};
 
     #[test]
     fn what_is_at_hand_leaves_as_a_slice() {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::{Automaton, ToolWrap, Vocabulary};
-use crate::chat::{ChatRequest, Text};
+use super::{ToolWrap, Vocabulary, automaton::Automaton};
+use crate::{Text, chat::ChatRequest};
 
 /// Makes every reply one XML tool call (see the [module](super)).
 ///
@@ -37,7 +37,7 @@ impl ToolWrapLayer {
     }
 
     /// Keeps the first `bytes` of visible text back, 0 by default, so that a reply that ends
-    /// within them is not shown twice (see [`Automaton::lead_window`]).
+    /// within them is not shown twice.
     ///
     /// Every reply starts later by that much text. Use it where short answers are common and
     /// the repetition disturbs; a line, some 100 bytes, is a good size.

@@ -65,7 +65,7 @@
 //! # Metrics
 //!
 //! - `tower_qwen_tool_wrap_total{outcome}`, counter: finished replies, by what they came to:
-//!   `call`, `rewritten`, `completed` or `empty` ([`Outcome`]). Replies that fail are not counted.
+//!   `call`, `rewritten`, `completed` or `empty`. Replies that fail are not counted.
 //!
 //! # Limits
 //!
@@ -78,7 +78,7 @@
 //! parameter's own closer is escaped, since the client would end the value there. Blanks inside
 //! tags are not normalised (rule 8 allows it): inside a call that would alter values.
 
-mod automaton;
+pub(super) mod automaton;
 mod coder;
 mod fence;
 mod future;
@@ -86,17 +86,12 @@ mod held;
 mod json;
 mod layer;
 mod memory;
-mod output;
+pub(super) mod output;
 mod service;
 mod stream;
 mod vocabulary;
 
 pub use self::{
-    automaton::{Automaton, End, Outcome},
-    future::ResponseFuture,
-    layer::ToolWrapLayer,
-    output::Piece,
-    service::ToolWrap,
-    stream::ToolWrapStream,
+    future::ResponseFuture, layer::ToolWrapLayer, service::ToolWrap, stream::ToolWrapStream,
     vocabulary::Vocabulary,
 };

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 
-use crate::chat::Text;
+use crate::Text;
 
-/// A piece of what the [`Automaton`](super::Automaton) lets out; never empty.
+/// A piece of what the [`Automaton`](super::automaton::Automaton) lets out; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Piece {

@@ -7,7 +7,10 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{Automaton, End, Outcome, Piece};
+use super::{
+    automaton::{Automaton, End, Outcome},
+    output::Piece,
+};
 use crate::{
     Error,
     chat::{ChatEvent, ChatStream, Ending, FinishReason},
@@ -46,6 +49,7 @@ pin_project! {
 
 impl<B> ToolWrapStream<B> {
     /// Wraps the text of `inner` with `automaton`.
+    #[doc(hidden)]
     pub fn new(inner: B, automaton: Automaton) -> Self {
         Self {
             inner,

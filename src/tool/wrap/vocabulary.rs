@@ -119,6 +119,7 @@ impl Vocabulary {
     }
 
     /// The length of the longest name, in bytes.
+    #[doc(hidden)]
     #[must_use]
     pub fn longest(&self) -> usize {
         self.longest

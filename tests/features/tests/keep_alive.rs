@@ -8,7 +8,7 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_qwen::sse::{KEEP_ALIVE, KeepAlive, SseReframeLayer};
+use tower_qwen::sse::{KEEP_ALIVE, KeepAlive, reframe::SseReframeLayer};
 
 #[tokio::test(start_paused = true)]
 async fn a_silence_is_broken() {

@@ -5,7 +5,7 @@
     feature = "client-rustls-ring"
 )))]
 
-use tower_qwen::{ErrorKind, qwen::QwenUpstream};
+use tower_qwen::{ErrorKind, qwen::client::QwenUpstream};
 
 #[test]
 fn https_needs_a_feature() {

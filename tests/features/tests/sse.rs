@@ -9,7 +9,10 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_qwen::sse::{Decoder, Encoder, OnError, SseReframeLayer};
+use tower_qwen::sse::{
+    Decoder, Encoder,
+    reframe::{OnError, SseReframeLayer},
+};
 
 #[test]
 fn the_codec_reads_what_it_writes() {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use tower::ServiceExt;
-use tower_qwen::qwen::QwenUpstream;
+use tower_qwen::qwen::client::QwenUpstream;
 
 #[tokio::test]
 async fn the_client_begins_a_handshake() {

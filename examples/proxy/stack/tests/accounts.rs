@@ -262,12 +262,12 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let login = Credential::oauth("at-1", Some("rt-1"), Some(later)).expect("a login");
         let text = StoredCredential::new(login).to_json().expect("a login's form");
         std::fs::write(&file, text.expose()).expect("written");
-        let granting = TokenClient::new(service_fn(async |_: Request<Full<Bytes>>| {
+        let granting = TokenClient::new(service_fn(async |_: Request<FullBody>| {
             let grant = r#"{"access_token":"at-2","refresh_token":"rt-2","expires_in":3600}"#;
-            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(grant)))
+            Ok::<_, BoxError>(Response::new(FullBody::from(grant)))
         }));
         // It knows the newer token only.
-        let api = service_fn(async |request: Request<Full<Bytes>>| {
+        let api = service_fn(async |request: Request<FullBody>| {
             let bearer = request.headers().get("authorization").map(|value| value.as_bytes());
             let (status, body) = match bearer {
                 Some(b"Bearer at-2") => (
@@ -280,7 +280,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
             };
             let response = Response::builder().status(status);
             let response = response.header("content-type", "application/json");
-            Ok::<_, BoxError>(response.body(Full::<Bytes>::from(body))?)
+            Ok::<_, BoxError>(response.body(FullBody::from(body))?)
         });
         let path = file.to_str().expect("UTF-8");
         let options = Options::of(&["--credentials", path, "--tools", tools]);

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use bytestring::ByteString;
+#[cfg(feature = "chat")]
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// UTF-8-checked [`Bytes`]: a string that is cheap to clone and to slice.
@@ -16,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// buffer that it was cut from alive.
 ///
 /// ```
-/// use tower_qwen::chat::Text;
+/// use tower_qwen::Text;
 ///
 /// let buffer = Text::from("{\"content\":\"Hello\"}");
 /// let hello = buffer.slice(12..17);
@@ -28,12 +29,14 @@ pub struct Text(ByteString);
 impl Text {
     /// The empty text.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Self(ByteString::new())
     }
 
     /// A text that lives as long as the program; nothing is copied.
     #[must_use]
+    #[inline]
     pub const fn from_static(text: &'static str) -> Self {
         Self(ByteString::from_static(text))
     }
@@ -43,12 +46,14 @@ impl Text {
     /// # Errors
     ///
     /// Where the bytes are not UTF-8, with the place of the first that is wrong.
+    #[inline]
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Utf8Error> {
         ByteString::try_from(bytes).map(Self)
     }
 
     /// The text as a string slice.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,12 +85,14 @@ impl Text {
     ///
     /// If `part` is not a slice of this very text.
     #[must_use]
+    #[inline]
     pub fn slice_ref(&self, part: &str) -> Self {
         Self(self.0.slice_ref(part))
     }
 
     /// The bytes, without a copy.
     #[must_use]
+    #[inline]
     pub fn into_bytes(self) -> Bytes {
         self.0.into_bytes()
     }
@@ -94,6 +101,7 @@ impl Text {
 impl Deref for Text {
     type Target = str;
 
+    #[inline]
     fn deref(&self) -> &str {
         self.as_str()
     }
@@ -129,13 +137,6 @@ impl From<&str> for Text {
     }
 }
 
-/// Free: both are checked bytes.
-impl From<ByteString> for Text {
-    fn from(text: ByteString) -> Self {
-        Self(text)
-    }
-}
-
 impl PartialEq<str> for Text {
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other
@@ -160,6 +161,7 @@ impl fmt::Display for Text {
     }
 }
 
+#[cfg(feature = "chat")]
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self)
@@ -167,6 +169,7 @@ impl Serialize for Text {
 }
 
 /// Copies the string; [`Text::slice_ref`] is how to avoid that where the buffer is at hand.
+#[cfg(feature = "chat")]
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
