@@ -88,6 +88,34 @@
 //! # }
 //! ```
 //!
+//! # Layers of others
+//!
+//! Any layer of tower, of tower-http or of your own that leaves bodies alone fits between any two
+//! of these layers, and compiles: time-outs, buffers, load shedding, concurrency limits, retries,
+//! headers, request ids. Their boxed errors become an [`Error`] where one of these layers stands
+//! outside of them; what of [`Error`] was in there comes out as it was. Headers and extensions of
+//! the request go on from the edge to the upstream's client, on every call that a turn takes; which
+//! headers go out is at [`qwen`](qwen#headers). `examples/custom_layer.rs` is a layer that counts
+//! the tokens of each tenant.
+//!
+//! What a layer adds to the [history](chat::History) goes upstream by where the layer stands:
+//!
+//! | a layer between | sees | and a message that it puts in front |
+//! | --- | --- | --- |
+//! | edge and `SessionLayer` | the whole history, all of it fresh | is a part of the conversation: sent once a chat, and it must be the same with every turn, else the history is unknown |
+//! | `SessionLayer` and `DedupLayer` | what the chat has seen, and what is fresh | is sent with the first turn of a chat and with a replay; later it is among what was seen |
+//! | `DedupLayer` and the adapter | what is sent | is sent with every turn |
+//!
+//! What it puts behind everything is fresh, so it is sent with this turn; outside of `SessionLayer`
+//! the client's next request must bring it again. A request that a layer keeps a clone of and sends
+//! once more, or sends again after an error, is what it was, whatever the first copy has gone
+//! through.
+//!
+//! What tower's `Timeout`, `ConcurrencyLimit` and `Buffer` bound ends with the head of the response:
+//! an adapter answers when the first meaningful event is there, so a time-out is one for that event,
+//! and a limit counts requests that wait for it. A stream that goes on afterwards is bounded by
+//! neither.
+//!
 //! # Features
 //!
 //! | feature | what it adds | crates | by default |
@@ -134,7 +162,7 @@
 //!   stream.
 //! - A stream has one terminal frame. It is never ended silently: an upstream that breaks off is
 //!   an error, whatever its status was.
-//! - A conversation never leaks into another tenant's.
+//! - A conversation never leaks into another tenant's, and clients without a tenant share nothing.
 //! - Challenges of an anti-bot layer are recognised and reported, never evaded.
 //!
 //! [tower]: https://docs.rs/tower

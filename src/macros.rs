@@ -7,6 +7,7 @@
 /// impl SessionStore))` where it does, `service!(ToolCallLayer)` where it is made in several ways.
 /// A service with more parameters than `S` has `service!(made by …)` in a block for those that its
 /// layer begins with, and `service!()` in one for all.
+#[allow(unused_macros, reason = "features without a service are used alone too")]
 macro_rules! service {
     ($layer:ident :: new $arguments:tt) => {
         service!(made by $layer :: new $arguments);

@@ -75,6 +75,59 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
     assert_eq!(answer["choices"][0]["message"]["content"], "All done.");
 }
 
+/// Two turns of one conversation; the chats that they were answered in.
+async fn two_turns(app: &App, key: &[(&str, &str)]) -> [String; 2] {
+    let mut history = Vec::new();
+    let mut chats = Vec::new();
+    for question in ["emulate:say=Hello.", "emulate:say=Fine."] {
+        history.push(json!({"role": "user", "content": question}));
+        let mut request =
+            Request::post("/v1/chat/completions").header("content-type", "application/json");
+        for (name, value) in key {
+            request = request.header(*name, *value);
+        }
+        let body = json!({"model": "qwen3-max", "messages": history}).to_string();
+        let request = request.body(AxumBody::from(body)).expect("a request");
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        history.push(answer["choices"][0]["message"].clone());
+        chats
+            .push(answer["qwen_chat_id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+    }
+    chats.try_into().expect("two")
+}
+
+/// Whose conversations go on: those of clients that can be told from others.
+#[tokio::test]
+async fn a_conversation_goes_on_where_somebody_has_it() {
+    let (ann, bob) = ([("x-api-key", "sk-ann")], [("x-api-key", "sk-bob")]);
+    let anonymous: &[(&str, &str)] = &[];
+    let keys = ["--api-key", "sk-ann,sk-bob"];
+    for (args, client, goes_on) in [
+        (&["--listen", "0.0.0.0:0", keys[0], keys[1]][..], &ann[..], true),
+        (&[keys[0], keys[1]], &ann, true),
+        // The demo of the README.
+        (&[], anonymous, true),
+        (&[], &ann, true),
+        (&["--listen", "0.0.0.0:0"], &ann, true),
+        (&["--listen", "0.0.0.0:0"], anonymous, false),
+    ] {
+        let app = proxy(args);
+        let [first, second] = two_turns(&app, client).await;
+        assert_eq!(first == second, goes_on, "{args:?}, {client:?}");
+        // The same words of somebody else.
+        let [others, _] = two_turns(&app, &bob).await;
+        assert!(others != first && others != second, "{args:?}, {client:?}");
+    }
+    // A placeholder of an SDK beside the key makes nobody another, and no two the same.
+    let app = proxy(&keys);
+    let sdk = ("authorization", "Bearer placeholder");
+    let [of_ann, _] = two_turns(&app, &[sdk, ann[0]]).await;
+    let [of_bob, _] = two_turns(&app, &[sdk, bob[0]]).await;
+    assert_ne!(of_ann, of_bob);
+}
+
 mod accounts;
 
 /// Serves what an API answers on loopback, and gives its base URL.
