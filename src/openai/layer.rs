@@ -70,7 +70,7 @@ impl Config {
 
 /// What the edges of both APIs have in common: their options, and that they are layers.
 macro_rules! edge {
-    ($layer:ident, $service:ident, $api:expr) => {
+    ($path:literal, $layer:ident, $service:ident, $api:expr) => {
         impl $layer {
             /// An edge that takes bodies of up to 32 MiB and keeps quiet streams alive every 15 s.
             #[must_use]
@@ -105,7 +105,7 @@ macro_rules! edge {
             ///
             /// ```
             /// use sha2::{Digest, Sha256};
-            #[doc = concat!("use tower_qwen::{chat::Tenant, openai::", stringify!($layer), "};")]
+            #[doc = concat!("use tower_qwen::{chat::Tenant, ", $path, "::", stringify!($layer), "};")]
             ///
             /// #[derive(Clone)]
             /// struct KeyId(String);
@@ -147,4 +147,4 @@ macro_rules! edge {
 
 pub(super) use edge;
 
-edge!(OpenAiLayer, OpenAi, Api::Chat);
+edge!("openai", OpenAiLayer, OpenAi, Api::Chat);

@@ -9,4 +9,4 @@ pub struct CompletionsLayer {
     config: Config,
 }
 
-edge!(CompletionsLayer, Completions, Api::Completions);
+edge!("openai::completions", CompletionsLayer, Completions, Api::Completions);
