@@ -120,26 +120,26 @@
 //!
 //! | feature | what it adds | crates | by default |
 //! | --- | --- | ---: | --- |
-//! | `chat` | the vocabulary that the layers share | 20 | yes |
+//! | `chat` | the vocabulary that the layers share | 22 | yes |
 //! | `sse` | the event-stream codec and `SseReframeLayer`, without a runtime | 11 | yes |
 //! | `keep-alive` | keep-alives for `SseReframeLayer`, on tokio's clock | 12 | yes |
 //! | `metrics`, `tracing` | what the layers count, and what they log | 12 each | yes |
-//! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 42 | yes |
-//! | `session` | `SessionLayer` and the store in memory | 51 | yes |
-//! | `dedup` | `DedupLayer` | 26 | yes |
-//! | `tool-call` | `ToolCallLayer` and the scanner | 30 | yes |
-//! | `tool-wrap` | `ToolWrapLayer` | 26 | yes |
+//! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
+//! | `session` | `SessionLayer` and the store in memory | 52 | yes |
+//! | `dedup` | `DedupLayer` | 28 | yes |
+//! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
+//! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 52 | yes |
-//! | `web` | `QwenWebLayer` | 32 | yes |
-//! | `compatible` | `CompatibleLayer` | 32 | yes |
+//! | `web` | `QwenWebLayer` | 33 | yes |
+//! | `compatible` | `CompatibleLayer` | 33 | yes |
 //! | `client` | `QwenUpstream`, which decompresses but has no TLS and refuses `https:` | 99 | no |
 //! | `client-rustls` | TLS for it: rustls with aws-lc | 112 | no |
 //! | `client-rustls-ring` | TLS for it: rustls with ring | 112 | no |
 //! | `client-native-tls` | TLS for it: OpenSSL, or what the platform has | 111 | no |
 //! | `full` | `default` and `client-rustls` | 140 | no |
-//! | `redis` | the store for several proxies | 100 | no |
+//! | `redis` | the store for several proxies | 101 | no |
 //!
-//! All that is on by default comes to 66 crates: no HTTP client, no server, no TLS, no Redis.
+//! All that is on by default comes to 67 crates: no HTTP client, no server, no TLS, no Redis.
 //! The numbers are of crates that somebody gets with that feature alone, this one included, on
 //! Linux; this prints them:
 //!
