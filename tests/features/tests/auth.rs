@@ -1,6 +1,5 @@
 //! A credential on a request, without the chat stack.
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_qwen::{
