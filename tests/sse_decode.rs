@@ -234,14 +234,14 @@ fn an_error_field_is_data_where_that_is_wanted() {
     let wanted =
         ["message|a|-", "error|{\"code\":500}|-", "error||-", "error|b\nc|-", "message|d|-"];
     for size in 1..=input.len() {
-        let (events, end) = decode(Decoder::new().with_error_field(), input.chunks(size));
+        let (events, end) = decode(Decoder::new().error_field(), input.chunks(size));
         assert_eq!((lines(&events), end), (wanted.map(str::to_owned).to_vec(), Ok(None)), "{size}");
         let (events, _) = decode(Decoder::new(), input.chunks(size));
         assert_eq!(lines(&events), ["message|a|-", "message|b|-", "message|d|-"], "{size}");
     }
-    let (events, _) = decode(Decoder::lenient().with_error_field(), [&b"error: x\ndata: y\n"[..]]);
+    let (events, _) = decode(Decoder::lenient().error_field(), [&b"error: x\ndata: y\n"[..]]);
     assert_eq!(lines(&events), ["error|x|-", "message|y|-"]);
-    let (_, end) = decode(Decoder::new().with_error_field(), [&b"error: x"[..]]);
+    let (_, end) = decode(Decoder::new().error_field(), [&b"error: x"[..]]);
     let left = end.expect("below the limits").expect("a block without its end");
     assert_eq!(left.event.expect("it has data").name(), "error");
 }
@@ -335,7 +335,7 @@ fn pieces_may_wait() {
 
 #[test]
 fn limits_are_exact_however_the_input_is_cut() {
-    let limited = || Decoder::new().with_max_line(9).with_max_event(5);
+    let limited = || Decoder::new().max_line(9).max_event(5);
     for (input, events, error) in [
         ("data: abc\n\n", 1, None),
         ("data: abcd\n\n", 0, Some(DecodeError::LineTooLong { limit: 9 })),
@@ -355,7 +355,7 @@ fn limits_are_exact_however_the_input_is_cut() {
 
 #[test]
 fn an_error_stays() {
-    let mut decoder = Decoder::new().with_max_line(3);
+    let mut decoder = Decoder::new().max_line(3);
     decoder.push("data: a\n\n".into());
     let error = decoder.next_event().expect_err("too long");
     decoder.push("a\n".into());
@@ -445,7 +445,7 @@ proptest! {
     ) {
         let decoder = || {
             let decoder = if lenient { Decoder::lenient() } else { Decoder::new() };
-            decoder.with_max_line(limits.0).with_max_event(limits.1)
+            decoder.max_line(limits.0).max_event(limits.1)
         };
         prop_assert_eq!(
             decode(decoder(), cut(&input, &sizes)),
@@ -462,7 +462,7 @@ proptest! {
     ) {
         let decoder = || {
             let decoder = if lenient { Decoder::lenient() } else { Decoder::new() };
-            decoder.with_max_line(max_line).with_max_event(30)
+            decoder.max_line(max_line).max_event(30)
         };
         prop_assert_eq!(
             decode(decoder(), cut(&input, &sizes)),

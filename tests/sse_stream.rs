@@ -68,7 +68,7 @@ async fn a_body_error_ends_the_stream_and_is_not_wrapped() {
 
 #[tokio::test]
 async fn a_limit_ends_the_stream() {
-    let decoder = Decoder::new().with_max_line(8);
+    let decoder = Decoder::new().max_line(8);
     let mut stream = EventStream::with_decoder(body(pieces(&["data: abc\n\n"])), decoder);
     let error = stream.next().await.expect("an item").expect_err("too long");
     assert!(matches!(error, StreamError::Decode(DecodeError::LineTooLong { limit: 8 })));

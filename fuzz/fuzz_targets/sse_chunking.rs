@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let stream = &expand(stream);
     for limit in [usize::MAX, 24, 6000] {
-        let limited = |decoder: Decoder| decoder.with_max_line(limit).with_max_event(limit);
+        let limited = |decoder: Decoder| decoder.max_line(limit).max_event(limit);
         assert_eq!(
             decode(limited(Decoder::new()), one, stream),
             decode(limited(Decoder::new()), two, stream)

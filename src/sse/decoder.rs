@@ -60,8 +60,8 @@ const PLAIN_BLOCK: usize = 128;
 /// # Memory
 ///
 /// At most the pieces that were pushed and not yet read, one piece each for the last id and the
-/// first field of a block, and two times the limits of [a line](Self::with_max_line) and of
-/// [an event](Self::with_max_event): buffers grow by doubling, and the large pieces of a line are
+/// first field of a block, and two times the limits of [a line](Self::max_line) and of
+/// [an event](Self::max_event): buffers grow by doubling, and the large pieces of a line are
 /// kept until they are joined. A piece counts for the buffer of which it is a slice. Malformed
 /// UTF-8 can become three times as long when it is replaced. What the events share that the
 /// caller keeps comes on top.
@@ -206,28 +206,28 @@ impl Decoder {
     /// ```
     /// use tower_qwen::sse::Decoder;
     ///
-    /// let mut decoder = Decoder::new().with_error_field();
+    /// let mut decoder = Decoder::new().error_field();
     /// decoder.push("error: {\"code\":500}\n\n".into());
     /// let event = decoder.next_event()?.expect("complete");
     /// assert_eq!((event.name(), &*event.data), ("error", "{\"code\":500}"));
     /// # Ok::<_, tower_qwen::sse::DecodeError>(())
     /// ```
     #[must_use]
-    pub fn with_error_field(mut self) -> Self {
+    pub fn error_field(mut self) -> Self {
         self.block.error_is_data = true;
         self
     }
 
     /// Sets how many bytes a line may have, its end not counted.
     #[must_use]
-    pub fn with_max_line(mut self, bytes: usize) -> Self {
+    pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self.with_max_plain()
     }
 
     /// Sets how many bytes an event's data may have, the line feeds between its lines counted.
     #[must_use]
-    pub fn with_max_event(mut self, bytes: usize) -> Self {
+    pub fn max_event(mut self, bytes: usize) -> Self {
         self.block.max_event = bytes;
         self.with_max_plain()
     }

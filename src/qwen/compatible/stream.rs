@@ -44,7 +44,7 @@ where
 {
     /// The answer that begins with `start`, which was read already, and goes on in `body`.
     pub(super) fn new(start: Bytes, body: Pin<Box<B>>, translator: Translator) -> Self {
-        let mut decoder = Decoder::new().with_error_field();
+        let mut decoder = Decoder::new().error_field();
         decoder.push(start);
         // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
         // is found out.
