@@ -169,6 +169,12 @@ pub mod qwen;
 pub mod session;
 #[cfg(feature = "sse")]
 pub mod sse;
+#[cfg(all(feature = "chat", not(fuzzing)))]
+mod steps;
+#[cfg(all(feature = "chat", fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "for the fuzz targets alone")]
+pub mod steps;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 
