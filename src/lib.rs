@@ -199,6 +199,12 @@ pub mod qwen;
 pub mod session;
 #[cfg(feature = "sse")]
 pub mod sse;
+#[cfg(all(any(feature = "chat", feature = "sse"), not(fuzzing)))]
+mod steps;
+#[cfg(all(any(feature = "chat", feature = "sse"), fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "for the fuzz targets alone")]
+pub mod steps;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod text;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]

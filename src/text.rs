@@ -1,6 +1,8 @@
 use std::{
     borrow::Borrow,
+    cmp::Ordering,
     fmt,
+    hash::{Hash, Hasher},
     ops::{Deref, RangeBounds},
     str::Utf8Error,
 };
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 #[cfg(feature = "chat")]
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::steps;
 
 /// UTF-8-checked [`Bytes`]: a string that is cheap to clone and to slice.
 ///
@@ -23,7 +27,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// let hello = buffer.slice(12..17);
 /// assert_eq!(hello, "Hello");
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default)]
 pub struct Text(ByteString);
 
 impl Text {
@@ -55,6 +59,7 @@ impl Text {
     #[must_use]
     #[inline]
     pub fn as_str(&self) -> &str {
+        steps::count(1);
         &self.0
     }
 
@@ -127,13 +132,43 @@ impl Borrow<str> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
+        steps::count_bytes(text.len());
         Self(text.into())
     }
 }
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
+        steps::count_bytes(text.len());
         Self(text.into())
+    }
+}
+
+// By way of `as_str`, which counts.
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+/// As that of a `str`, by which maps are asked.
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 

@@ -1,13 +1,16 @@
 //! JSON that is kept as it was written.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use bytes::BytesMut;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::Text;
-use crate::json::{self, string_into};
+use crate::{
+    Text,
+    json::{self, string_into},
+    steps,
+};
 
 /// One JSON value as its text, byte for byte.
 ///
@@ -278,9 +281,20 @@ impl Extra {
             *self = other;
             return;
         }
-        for (name, value) in other.iter() {
-            self.insert(&name, value);
+        // One pass over each, however many fields there are.
+        let theirs: HashMap<_, _> =
+            other.raw_fields().enumerate().map(|(at, (name, _))| (name, at)).collect();
+        let mut fields = Fields::default();
+        for (name, value) in self.raw_fields().filter(|(name, _)| !theirs.contains_key(name)) {
+            fields.push(&name, value);
         }
+        // Of several of theirs the last.
+        for (at, (name, value)) in other.raw_fields().enumerate() {
+            if theirs.get(&name) == Some(&at) {
+                fields.push(&name, value);
+            }
+        }
+        *self = fields.finish();
     }
 
     /// The fields, parsed.
@@ -380,6 +394,7 @@ pub(crate) struct Fields(BytesMut);
 impl Fields {
     /// Adds a field; `value` is JSON.
     pub(crate) fn push(&mut self, name: &str, value: &str) {
+        steps::count_bytes(value.len());
         // The brace that closes included, so that one large value is not held twice.
         self.0.reserve(name.len() + value.len() + "{\"\":}".len());
         self.0.extend_from_slice(if self.0.is_empty() { b"{" } else { b"," });

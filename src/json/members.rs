@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
+use crate::steps;
+
 /// The members of the object that `json` is, in their order, each as the text of its name and of
 /// its value; nothing where it is no object.
 ///
@@ -42,6 +44,7 @@ impl<'a> Iterator for Members<'a> {
         let (name, rest) = rest.split_at(name);
         let value = rest.trim_ascii_start().strip_prefix(':')?.trim_ascii_start();
         let (value, rest) = value.split_at(value_len(value));
+        steps::count_bytes(name.len() + value.len());
         let rest = rest.trim_ascii_start();
         self.rest = rest.strip_prefix(',').unwrap_or_default();
         Some((unquoted(name), value))
@@ -62,6 +65,7 @@ impl<'a> Iterator for Items<'a> {
     fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest.trim_ascii_start();
         let (value, rest) = rest.split_at(value_len(rest));
+        steps::count_bytes(value.len());
         self.rest = rest.trim_ascii_start().strip_prefix(',').unwrap_or_default();
         (!value.is_empty()).then_some(value)
     }

@@ -1,6 +1,6 @@
 //! The keys that histories are known by (sans-I/O).
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
@@ -222,8 +222,9 @@ impl fmt::Display for Short<'_> {
 #[derive(Clone)]
 pub struct KeyChain {
     key: Key,
-    /// The ids of the calls in the last assistant message that made some.
-    calls: Vec<Text>,
+    /// The calls in the last assistant message that made some: by their ids, which they are. Of
+    /// several with one id the first counts.
+    calls: HashMap<Text, usize>,
 }
 
 impl KeyChain {
@@ -240,7 +241,7 @@ impl KeyChain {
             .field(&tools)
             .finish();
         let key = Key { tenant: TenantTag::new(tenant), digest };
-        Self { key, calls: Vec::new() }
+        Self { key, calls: HashMap::new() }
     }
 
     /// The chain before the first message for a client that names its own chat.
@@ -273,7 +274,8 @@ impl KeyChain {
     #[must_use]
     pub fn answer(self) -> AnswerChain {
         AnswerChain {
-            chain: self,
+            // Results come behind the answer, so what they belong to is not kept meanwhile.
+            chain: Self { calls: HashMap::new(), ..self },
             text: TextDigest::of_assistant(),
             calls: None,
             count: 0,
@@ -300,12 +302,11 @@ impl KeyChain {
                 push_call(calls, &call.name, &arguments_digest(&call.arguments));
             }
             self.calls.clear();
-            self.calls.extend(message.tool_calls.iter().map(|call| call.id.clone()));
+            for (place, call) in message.tool_calls.iter().enumerate() {
+                self.calls.entry(call.id.clone()).or_insert(place);
+            }
         }
-        let answers = message
-            .tool_call_id
-            .as_ref()
-            .and_then(|id| self.calls.iter().position(|call| call == id));
+        let answers = message.tool_call_id.as_ref().and_then(|id| self.calls.get(id)).copied();
         message_digest(&MessageFields {
             role: message.role,
             name: message.name.as_deref(),
@@ -420,7 +421,7 @@ impl AnswerChain {
 
     /// Puts the answer behind another history.
     pub(super) fn rebase(&mut self, history: KeyChain) {
-        self.chain = history;
+        self.chain = KeyChain { calls: HashMap::new(), ..history };
     }
 
     fn close_call(&mut self) {

@@ -42,12 +42,12 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     prompt::Format,
-    schema::{Toolset, Types},
+    schema::{REFERENCE_LIMIT, Toolset, Types, VALUES},
 };
 use crate::{
     Text,
     chat::{Content, History, Message, Messages, Part, PartKind, Role, ToolCall},
-    json,
+    json, steps,
 };
 
 /// Models repeat a call whose result is empty (f.3).
@@ -509,17 +509,14 @@ fn fits_xml(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
     let schema = tools.schema(&call.name);
     let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
     let declared = |key: &str| properties.is_some_and(|properties| properties.contains_key(key));
-    let names: Vec<&str> = properties
-        .into_iter()
-        .flat_map(|properties| properties.keys().map(String::as_str))
-        .chain([call.name.as_str(), "tool_call", "function", "parameter"])
-        .collect();
+    let names = [call.name.as_str(), "tool_call", "function", "parameter"];
     // Whether the value holds what may be read as markup of this call.
     let markup = |value: &str| {
         value.match_indices('<').any(|(at, _)| {
             let rest = &value[at + 1..];
             let rest = rest.strip_prefix('/').unwrap_or(rest);
             names.iter().any(|name| rest.starts_with(name))
+                || tools.begins_with_property(&call.name, rest)
         })
     };
     tag(&call.name)
@@ -636,6 +633,7 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
     const SOURCES: [&str; 9] =
         ["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "properties", "items"];
     *visits = visits.checked_sub(1)?;
+    steps::count(1);
     let fields = schema.as_object()?;
     if fields.contains_key("nullable") {
         return None;
@@ -648,7 +646,11 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
             .try_fold(Types::NONE, |types, schema| Some(types | types_in(schema, root, visits)?))
     };
     let values = |values: &[Value]| {
-        values.iter().fold(Types::NONE, |types, value| types | type_of(&value.to_string()))
+        let few = values.len() <= VALUES;
+        few.then(|| {
+            steps::count(values.len());
+            values.iter().fold(Types::NONE, |types, value| types | Types::of_value(value))
+        })
     };
     let mut sources = SOURCES.iter().filter_map(|source| Some((*source, fields.get(*source)?)));
     let Some((source, value)) = sources.next() else { return Some(Types::STRING) };
@@ -662,7 +664,7 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
         "type" => {
             return match value {
                 Value::String(word) => known(word),
-                Value::Array(words) if !words.is_empty() => words
+                Value::Array(words) if (1..=VALUES).contains(&words.len()) => words
                     .iter()
                     .try_fold(Types::NONE, |types, word| Some(types | known(word.as_str()?)?)),
                 _ => None,
@@ -670,13 +672,16 @@ fn types_in(schema: &Value, root: &Value, visits: &mut u32) -> Option<Types> {
         }
         "$ref" => {
             let pointer = value.as_str()?.strip_prefix('#')?;
+            if pointer.len() > REFERENCE_LIMIT {
+                return None;
+            }
             types_in(root.pointer(pointer)?, root, visits)?
         }
         "anyOf" | "oneOf" => union(value)?,
         "allOf" if value.as_array().is_some_and(|all| all.len() == 1) => union(value)?,
         "allOf" => return None,
-        "enum" => values(value.as_array()?),
-        "const" => values(std::slice::from_ref(value)),
+        "enum" => values(value.as_array()?)?,
+        "const" => values(std::slice::from_ref(value))?,
         "properties" => Types::OBJECT,
         _ => Types::ARRAY,
     };

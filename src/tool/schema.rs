@@ -1,25 +1,40 @@
 //! What a request declares: the tools by name, and the types that their JSON Schemas allow.
 //!
 //! A schema is never compiled: [`Toolset`] sorts the names once a request, reads the schema of a
-//! function when a call of it is first looked at, and works the types of a parameter out when a
-//! call opens it. Nothing is validated either; the only question that is asked of a schema is
+//! function and sorts its parameters' names when a call of it is first looked at, and works the
+//! types of a parameter out when a call opens it. So a call costs the same however many tools and
+//! parameters are declared. Nothing is validated either; the only question that is asked of a schema is
 //! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
 //! nothing: the parameters of its function are strings.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     ops::BitOr,
     sync::{Arc, OnceLock},
 };
 
 use serde_json::Value;
 
-use crate::chat::{FunctionTool, Json, Tool, ToolChoice};
+use crate::{
+    chat::{FunctionTool, Json, Tool, ToolChoice},
+    steps,
+};
 
 /// How many nodes of one schema are visited at most, so that a `$ref` that leads to itself, or
 /// branches that multiply, cost no more than a large honest schema.
 const VISITS: u32 = 512;
+
+/// How many values of one `enum`, and types of one `type`, are looked at. Those of honest schemas
+/// are of one or two types, and the first few show them.
+pub(super) const VALUES: usize = 256;
+
+/// How long a `$ref` may be, in bytes.
+pub(super) const REFERENCE_LIMIT: usize = 1024;
+
+/// How many names are looked through at most for one that goes on from what has arrived of it.
+const CANDIDATES: usize = 64;
 
 /// The longest name of a tool or a parameter that is recognised in text, in bytes.
 pub(super) const NAME_LIMIT: usize = 256;
@@ -41,6 +56,11 @@ struct Function {
     place: u32,
     /// The schema, once somebody has asked for it.
     schema: OnceLock<Value>,
+    /// The names of its parameters, sorted, once somebody has looked for one by its beginning.
+    names: OnceLock<Vec<Box<str>>>,
+    /// The names of the properties that stand at its top, sorted, without those that begin with
+    /// another.
+    openers: OnceLock<Vec<Box<str>>>,
 }
 
 impl Toolset {
@@ -62,8 +82,7 @@ impl Toolset {
             .collect();
         places.sort_by(|a, b| name(a).cmp(name(b)));
         places.dedup_by(|b, a| name(b) == name(a));
-        let functions =
-            places.into_iter().map(|place| Function { place, schema: OnceLock::new() }).collect();
+        let functions = places.into_iter().map(Function::new).collect();
         Self { functions, tools }
     }
 
@@ -110,7 +129,10 @@ impl Toolset {
     /// The schema of function `name`, which is read the first time only; `null` where it cannot
     /// be read, none where there is none.
     pub(super) fn schema(&self, name: &str) -> Option<&Value> {
-        let own = self.find(name)?;
+        self.schema_of(self.find(name)?)
+    }
+
+    fn schema_of<'a>(&'a self, own: &'a Function) -> Option<&'a Value> {
         let json = function(&self.tools, own.place).parameters.as_ref()?;
         Some(own.schema.get_or_init(|| read(json)))
     }
@@ -127,22 +149,81 @@ impl Toolset {
         let mut parameter = Parameter { root: &Value::Null, nodes: Vec::new() };
         if let Some(root) = self.schema(name) {
             parameter.root = root;
-            any_property(root, root, &mut VISITS.clone(), &mut |declared, node| {
-                if declared == key {
-                    parameter.nodes.push(node);
-                }
-                false
-            });
+            properties(root, root, key, &mut parameter.nodes);
         }
         parameter
     }
 
-    /// Whether some parameter of function `name` passes `test`.
-    pub(super) fn any_parameter(&self, name: &str, mut test: impl FnMut(&str) -> bool) -> bool {
-        self.schema(name).is_some_and(|root| {
-            any_property(root, root, &mut VISITS.clone(), &mut |declared, _| test(declared))
+    /// Whether function `name` has the parameter `key`.
+    pub(super) fn declares(&self, name: &str, key: &str) -> bool {
+        self.find(name).is_some_and(|own| {
+            let names = self.names(own);
+            names.binary_search_by(|own| compare(own, key)).is_ok()
         })
     }
+
+    /// Whether a parameter of function `name` begins with `start` and passes `test`, as far as a
+    /// few of them tell: where many begin so, the answer is yes.
+    pub(super) fn may_declare(&self, name: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
+        self.find(name).is_some_and(|own| {
+            let names = self.names(own);
+            let at = names.partition_point(|own| compare(own, start).is_lt());
+            let mut those = names[at..].iter().take_while(|own| own.starts_with(start));
+            those.by_ref().take(CANDIDATES).any(|own| test(own)) || those.next().is_some()
+        })
+    }
+
+    /// Whether `text` begins with the name of a property at the top of the schema of function
+    /// `name`.
+    pub(super) fn begins_with_property(&self, name: &str, text: &str) -> bool {
+        let Some(own) = self.find(name) else { return false };
+        let openers = own.openers.get_or_init(|| {
+            let properties = self
+                .schema_of(own)
+                .and_then(|schema| schema.get("properties"))
+                .and_then(Value::as_object);
+            let mut names: Vec<&str> =
+                properties.into_iter().flat_map(|own| own.keys()).map(String::as_str).collect();
+            names.sort_unstable();
+            // Whatever begins with the longer of two begins with the shorter.
+            names.dedup_by(|longer, shorter| longer.starts_with(*shorter));
+            names.into_iter().map(Box::from).collect()
+        });
+        // Since none begins with another, nothing stands between a name and a text that begins
+        // with it.
+        let at = openers.partition_point(|own| compare(own, text).is_le());
+        at > 0 && text.starts_with(&*openers[at - 1])
+    }
+
+    fn names<'a>(&'a self, own: &'a Function) -> &'a [Box<str>] {
+        own.names.get_or_init(|| {
+            let Some(root) = self.schema_of(own) else { return Vec::new() };
+            let mut names = BTreeSet::new();
+            // A node that is referred to often is read once.
+            let mut read = HashSet::new();
+            walk(root, root, &mut VISITS.clone(), &mut |node| {
+                if read.insert(std::ptr::from_ref(node))
+                    && let Some(own) = node.get("properties").and_then(Value::as_object)
+                {
+                    steps::count(own.len());
+                    names.extend(own.keys().map(String::as_str));
+                }
+                false
+            });
+            names.into_iter().map(Box::from).collect()
+        })
+    }
+}
+
+impl Function {
+    const fn new(place: u32) -> Self {
+        Self { place, schema: OnceLock::new(), names: OnceLock::new(), openers: OnceLock::new() }
+    }
+}
+
+fn compare(own: &str, other: &str) -> std::cmp::Ordering {
+    steps::count(1);
+    own.cmp(other)
 }
 
 /// What a schema says; `null` where it cannot be read.
@@ -180,12 +261,7 @@ impl<'a> Parameter<'a> {
     pub(super) fn property(&self, key: &str) -> Option<Parameter<'a>> {
         let mut nodes = Vec::new();
         for node in &self.nodes {
-            any_property(self.root, node, &mut VISITS.clone(), &mut |declared, node| {
-                if declared == key {
-                    nodes.push(node);
-                }
-                false
-            });
+            properties(self.root, node, key, &mut nodes);
         }
         (!nodes.is_empty()).then_some(Parameter { root: self.root, nodes })
     }
@@ -253,7 +329,7 @@ impl Types {
         self.0 & other.0 != 0
     }
 
-    fn of_value(value: &Value) -> Self {
+    pub(super) fn of_value(value: &Value) -> Self {
         match value {
             Value::Null => Self::NULL,
             Value::Bool(_) => Self::BOOLEAN,
@@ -298,11 +374,13 @@ fn walk<'a>(
 ) -> bool {
     let Some(left) = budget.checked_sub(1) else { return false };
     *budget = left;
+    steps::count(1);
     let Value::Object(fields) = node else { return false };
     if visit(node) {
         return true;
     }
     if let Some(Value::String(reference)) = fields.get("$ref")
+        && reference.len() <= REFERENCE_LIMIT
         && let Some(target) = target(root, reference)
         && walk(root, target, budget, visit)
     {
@@ -336,17 +414,12 @@ fn target<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     })
 }
 
-fn any_property<'a>(
-    root: &'a Value,
-    node: &'a Value,
-    budget: &mut u32,
-    test: &mut dyn FnMut(&str, &'a Value) -> bool,
-) -> bool {
-    walk(root, node, budget, &mut |node| {
-        node.get("properties")
-            .and_then(Value::as_object)
-            .is_some_and(|properties| properties.iter().any(|(key, node)| test(key, node)))
-    })
+/// What `node` says about its property `key`, into `found`.
+fn properties<'a>(root: &'a Value, node: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    walk(root, node, &mut VISITS.clone(), &mut |node| {
+        found.extend(node.get("properties").and_then(|own| own.get(key)));
+        false
+    });
 }
 
 fn types_of(root: &Value, node: &Value, budget: &mut u32) -> Types {
@@ -362,14 +435,15 @@ fn types_of(root: &Value, node: &Value, budget: &mut u32) -> Types {
 fn own_types(node: &Value) -> Types {
     let mut types = match node.get("type") {
         Some(Value::String(word)) => Types::of_word(word),
-        Some(Value::Array(words)) => words
-            .iter()
+        Some(Value::Array(words)) => (words.iter().take(VALUES))
             .filter_map(Value::as_str)
             .fold(Types::NONE, |types, word| types | Types::of_word(word)),
         _ => Types::NONE,
     };
     if types == Types::NONE {
         if let Some(Value::Array(values)) = node.get("enum") {
+            let values = &values[..values.len().min(VALUES)];
+            steps::count(values.len());
             types = values.iter().fold(types, |types, value| types | Types::of_value(value));
         }
         if let Some(value) = node.get("const") {
@@ -490,7 +564,7 @@ mod tests {
                 Toolset::new(Arc::new(vec![Tool::Function(FunctionTool::new("f", schema))]));
             assert_eq!(tools.schema("f"), Some(&Value::Null), "{part}");
             assert_eq!(tools.parameter("f", "n").types(), Types::STRING);
-            assert!(!tools.any_parameter("f", |_| true));
+            assert!(!tools.may_declare("f", "", |_| true));
         }
     }
 
@@ -517,7 +591,7 @@ mod tests {
         assert_eq!(tools.parameter("nobody", "n").types(), Types::STRING);
         // The first branch uses the budget up; what matters is that it ends.
         let _ = tools.parameter("f", "loop").types();
-        assert!(tools.any_parameter("f", |key| key == "loop"));
+        assert!(tools.declares("f", "loop"));
     }
 
     /// ts-json-schema-generator names a definition by its type, with what that has of brackets.

@@ -14,6 +14,7 @@ use super::{
     arguments::{self, End},
     content::Pieces,
     error::Fault,
+    places::Places,
     repair::{Repair, Repairs},
     think::ThinkSplitter,
 };
@@ -42,6 +43,7 @@ pub(super) struct Translator {
     reasoning: Pieces,
     think: ThinkSplitter,
     calls: Vec<Call>,
+    places: Places,
     /// How many calls were announced.
     announced: u32,
     /// How much of their arguments waits for a name.
@@ -208,6 +210,7 @@ impl Translator {
             reasoning: Pieces::new(content),
             think,
             calls: Vec::new(),
+            places: Places::default(),
             announced: 0,
             waiting: 0,
             usage: None,
@@ -459,15 +462,12 @@ impl Translator {
         self.settle_content();
         let Self { think, ready, .. } = self;
         think.settle(|event| ready.push_back(event));
-        let place = self.place(delta.index, delta.id.as_ref())?;
         let id = delta.id.map(|id| text(data, id));
-        // Some servers give every call the same id.
-        let own = self.calls[place].id.as_deref().or(id.as_deref());
-        let taken = self.calls[place].announced.is_none()
-            && self.calls.iter().enumerate().any(|(at, other)| {
-                at != place && other.announced.is_some() && other.id.as_deref() == own
-            });
+        let place = self.place(delta.index, id.as_ref().filter(|id| !id.is_empty()))?;
         let call = &mut self.calls[place];
+        // Some servers give every call the same id.
+        let own = call.id.as_ref().or(id.as_ref());
+        let taken = call.announced.is_none() && own.is_some_and(|id| self.places.is_announced(id));
         let repeated = |word: &str| word.is_empty() || call.announced.is_some();
         if id.as_deref().is_some_and(repeated)
             || delta.function.as_ref().is_some_and(|function| {
@@ -476,9 +476,15 @@ impl Translator {
         {
             self.repairs.note(Repair::CallRepeated);
         }
-        if call.id.is_none() {
+        if call.id.is_none()
+            && let Some(id) = id.filter(|id| !id.is_empty())
+        {
             // A slice would keep its event as long as the answer lasts.
-            call.id = id.filter(|id| !id.is_empty()).map(|id| id.as_str().into());
+            let id = call.id.insert(id.as_str().into());
+            self.places.name(place, call.upstream_index, id);
+            if call.announced.is_some() {
+                self.places.announce(id);
+            }
         }
         let Some(function) = delta.function else { return Ok(()) };
         // After the first delta names are empty, null, or repeated (C1).
@@ -488,6 +494,9 @@ impl Translator {
             let index = self.announced;
             self.announced += 1;
             call.announced = Some(index);
+            if let Some(id) = &call.id {
+                self.places.announce(id);
+            }
             let id = call.id.clone().filter(|_| !taken).unwrap_or_else(|| {
                 self.repairs.note(Repair::CallId);
                 format!("call_{}", Uuid::new_v4().simple()).into()
@@ -533,20 +542,11 @@ impl Translator {
         Ok(())
     }
 
-    /// The call that a delta belongs to. The index decides, except where an id that is new comes
-    /// with an index that is taken: then the server does not count (C2).
-    ///
-    /// The usual one is the last, where the search begins; and it is never long, since there are
-    /// at most [`CALLS`].
-    fn place(&mut self, index: Option<u64>, id: Option<&Str<'_>>) -> Result<usize, Error> {
-        let id = id.map(|id| &*id.0).filter(|id| !id.is_empty());
-        let has_id = |call: &Call| call.id.as_deref() == id;
+    /// The call that a delta belongs to.
+    fn place(&mut self, index: Option<u64>, id: Option<&Text>) -> Result<usize, Error> {
         let known = match (index, id) {
-            (Some(index), id) => self.calls.iter().rposition(|call| {
-                call.upstream_index == index && (id.is_none() || call.id.is_none() || has_id(call))
-            }),
-            (None, Some(_)) => self.calls.iter().rposition(has_id),
             (None, None) => self.calls.len().checked_sub(1),
+            (index, id) => self.places.find(index, id),
         };
         if let Some(known) = known {
             return Ok(known);
@@ -554,17 +554,20 @@ impl Translator {
         if self.calls.len() == CALLS {
             return Err(too_many_calls());
         }
-        if index.is_some_and(|index| self.calls.iter().any(|call| call.upstream_index == index)) {
+        if index.is_some_and(|index| self.places.has_index(index)) {
             self.repairs.note(Repair::CallIndex);
         }
+        let place = self.calls.len();
+        let upstream_index = index.unwrap_or(place as u64);
+        self.places.enter(place, upstream_index, id.is_some());
         self.calls.push(Call {
-            upstream_index: index.unwrap_or(self.calls.len() as u64),
+            upstream_index,
             id: None,
             announced: None,
             waiting: String::new(),
             arguments: arguments::Arguments::default(),
         });
-        Ok(self.calls.len() - 1)
+        Ok(place)
     }
 
     /// The calls end with the answer; whether one of them has not all of its arguments.

@@ -112,6 +112,7 @@ mod content;
 mod error;
 mod events;
 mod layer;
+mod places;
 mod repair;
 mod request;
 mod schema;

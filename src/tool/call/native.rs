@@ -1,6 +1,6 @@
 //! Calls of upstreams that have tools of their own, with their usual faults repaired.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::reader::{new_id, repaired};
 use crate::{
@@ -13,12 +13,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Natives {
     calls: Vec<Native>,
+    /// The latest call of each of the upstream's numbers.
+    latest: HashMap<u32, usize>,
+    /// The ids of the calls.
+    ids: HashSet<Text>,
 }
 
 #[derive(Debug)]
 struct Native {
-    /// The upstream's number of it.
-    upstream: u32,
     /// Ours, once it is announced.
     index: Option<u32>,
     id: Text,
@@ -34,9 +36,8 @@ struct Native {
 }
 
 impl Native {
-    fn new(upstream: u32, id: Text, name: Text) -> Self {
+    fn new(id: Text, name: Text) -> Self {
         Self {
-            upstream,
             index: None,
             given: !id.is_empty(),
             id,
@@ -105,9 +106,8 @@ impl Natives {
         next: &mut u32,
         events: &mut VecDeque<ChatEvent>,
     ) {
-        let taken = !id.is_empty() && self.calls.iter().any(|call| call.id == id);
-        let known = self.calls.iter_mut().rev().find(|call| call.upstream == upstream);
-        if let Some(call) = known
+        let taken = self.ids.contains(&id);
+        if let Some(call) = self.latest.get(&upstream).map(|&at| &mut self.calls[at])
             && !call.is_other(&id, &name)
         {
             // The beginning again, or the rest of it.
@@ -118,6 +118,7 @@ impl Natives {
             if call.id.is_empty() && !taken {
                 call.given = !id.is_empty();
                 call.id = id;
+                self.ids.extend(call.given.then(|| call.id.clone()));
             }
             if !name.is_empty() {
                 call.name = name;
@@ -127,12 +128,21 @@ impl Natives {
             return;
         }
         let id = if taken { Text::new() } else { id };
-        let mut call = Native::new(upstream, id, name);
+        self.ids.extend((!id.is_empty()).then(|| id.clone()));
+        let mut call = Native::new(id, name);
         if !call.name.is_empty() {
             call.announce(*next, events);
             *next += 1;
         }
+        self.push(upstream, call);
+    }
+
+    /// Takes a call in, and gives its place.
+    fn push(&mut self, upstream: u32, call: Native) -> usize {
+        let at = self.calls.len();
         self.calls.push(call);
+        self.latest.insert(upstream, at);
+        at
     }
 
     /// Takes a piece of a call's arguments.
@@ -142,12 +152,9 @@ impl Natives {
         json: &str,
         events: &mut VecDeque<ChatEvent>,
     ) {
-        let at = match self.calls.iter().rposition(|call| call.upstream == upstream) {
-            Some(at) => at,
-            None => {
-                self.calls.push(Native::new(upstream, Text::new(), Text::new()));
-                self.calls.len() - 1
-            }
+        let at = match self.latest.get(&upstream) {
+            Some(&at) => at,
+            None => self.push(upstream, Native::new(Text::new(), Text::new())),
         };
         let call = &mut self.calls[at];
         if call.done {

@@ -11,7 +11,7 @@ pub(super) fn next(text: &str, function: &str, tools: &Toolset) -> Look<Next> {
     let parameter = literal(text, &["<parameter="]).and_then(|start| {
         name(&text[start..], |_| true).map(|key| {
             let length = start + key.len() + 1;
-            let declared = |key: &str| tools.any_parameter(function, |declared| declared == key);
+            let declared = |key: &str| tools.declares(function, key);
             if !declared(key) {
                 if declared(bare(key)) {
                     return Next::Parameter { key: bare(key).into(), length, value: None };
@@ -82,8 +82,7 @@ pub(super) fn ends_value(
             if !line_start {
                 return Look::No;
             }
-            let unused =
-                |key: &str| key != body.open_key() && !body.used.iter().any(|used| used == key);
+            let unused = |key: &str| key != body.open_key() && !body.used.contains(key);
             declared_key(text, "<parameter=", &body.name, tools, unused).map(|_| 0)
         })
 }

@@ -64,8 +64,7 @@ pub(super) fn ends_value(
             if !line_start {
                 return Look::No;
             }
-            let unused =
-                |key: &str| key != body.open_key() && !body.used.iter().any(|used| used == key);
+            let unused = |key: &str| key != body.open_key() && !body.used.contains(key);
             declared_key(text, "<", function, tools, unused).map(|_| 0)
         })
 }

@@ -118,10 +118,9 @@ pub(super) fn declared_key<'a>(
     test: impl Fn(&str) -> bool,
 ) -> Look<(usize, &'a str)> {
     literal(text, &[prefix]).and_then(|start| {
-        let may =
-            |part: &str| tools.any_parameter(function, |key| key.starts_with(part) && test(key));
+        let may = |part: &str| tools.may_declare(function, part, &test);
         name(&text[start..], may).and_then(|name| {
-            if test(name) && tools.any_parameter(function, |key| key == name) {
+            if test(name) && tools.declares(function, name) {
                 Look::Yes((start + name.len() + 1, name))
             } else {
                 Look::No

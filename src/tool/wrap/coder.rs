@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::{
     Vocabulary,
     held::{BLANKS, Held},
@@ -26,7 +28,7 @@ pub(super) struct Coder {
     tool: usize,
     state: State,
     held: Held,
-    used: Vec<usize>,
+    used: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl Coder {
         out.character('<');
         out.text(vocabulary.tool_name(tool));
         out.constant(">\n");
-        Self { tool, state: State::Between, held: Held::default(), used: Vec::new() }
+        Self { tool, state: State::Between, held: Held::default(), used: HashSet::new() }
     }
 
     /// Takes the tag that made the opener one: the first parameter's, or the function's closer.
@@ -370,9 +372,7 @@ impl Coder {
             out.character('<');
             out.text(name);
             out.character('>');
-            if !self.used.contains(&parameter) {
-                self.used.push(parameter);
-            }
+            self.used.insert(parameter);
             (parameter, format!("</{name}>"))
         });
         self.state = State::Value(Value { own, phase: Phase::Plain, line_start: true });
@@ -416,7 +416,7 @@ fn begins_call(text: &str, vocabulary: &Vocabulary) -> Begins {
 }
 
 impl Value {
-    fn classify(&self, held: &str, used: &[usize], vocabulary: &Vocabulary) -> Tag {
+    fn classify(&self, held: &str, used: &HashSet<usize>, vocabulary: &Vocabulary) -> Tag {
         let closers = [
             (PARAMETER_END, Closer::Parameter),
             (FUNCTION_END, Closer::Function),

@@ -73,15 +73,17 @@ impl Config {
 
     fn read(&self, request: &ChatRequest) -> Arc<Vocabulary> {
         // Mostly seen ones: a client sends its prompt at the start.
-        let mut instructions = request
+        let instructions: Vec<Text> = request
             .history
             .iter()
             .filter(|message| message.role.is_instruction())
             .map(|message| message.text())
-            .filter(|text| !text.is_empty());
-        let Some(first) = instructions.next() else { return Arc::clone(&self.fallback) };
-        let prompt =
-            instructions.fold(first, |joined, next| Text::from(format!("{joined}\n{next}")));
-        Arc::new(Vocabulary::from_prompt(&prompt))
+            .filter(|text| !text.is_empty())
+            .collect();
+        match instructions.as_slice() {
+            [] => Arc::clone(&self.fallback),
+            [only] => Arc::new(Vocabulary::from_prompt(only)),
+            several => Arc::new(Vocabulary::from_prompt(&several.join("\n"))),
+        }
     }
 }
