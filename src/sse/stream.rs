@@ -72,6 +72,16 @@ impl<B> EventStream<B> {
         self
     }
 
+    /// The body, to tell it which events count.
+    #[cfg(any(feature = "web", feature = "compatible"))]
+    #[inline]
+    pub(crate) fn body_mut(&mut self) -> &mut B
+    where
+        B: Unpin,
+    {
+        &mut self.body
+    }
+
     /// The decoder, to ask for the last event ID or the reconnection time.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

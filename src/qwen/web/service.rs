@@ -153,8 +153,8 @@ where
 
         let stop = self.config.stop_on_drop.then(|| self.stop(chat_id));
         let turn = Turn::new(conversation, call, self.config.incremental);
-        let mut stream = AnswerStream::new(body, turn, stop);
-        stream.commit(self.config.commit_bytes, self.config.commit_events).await?;
+        let mut stream = AnswerStream::new(body, turn, self.config.progress, stop);
+        stream.commit(self.config.commit_bytes).await?;
         Ok(Response::new(stream))
     }
 
