@@ -33,6 +33,7 @@ pub(super) struct Config {
     pub(super) auto_search: bool,
     pub(super) incremental: bool,
     pub(super) stop_on_drop: bool,
+    pub(super) delete_orphans: bool,
     pub(super) commit_bytes: usize,
     pub(super) progress: Limits,
     pub(super) answer_limit: usize,
@@ -50,6 +51,7 @@ impl Default for Config {
             auto_search: false,
             incremental: true,
             stop_on_drop: true,
+            delete_orphans: true,
             commit_bytes: 256 * 1024,
             progress: Limits {
                 idle: Some(KeepAlive::new(QwenWebLayer::DEFAULT_IDLE_EVENTS)),
@@ -131,6 +133,15 @@ impl QwenWebLayer {
     #[must_use]
     pub fn stop_on_drop(self, stop: bool) -> Self {
         self.with(|config| config.stop_on_drop = stop)
+    }
+
+    /// Whether a chat is deleted that was opened for a turn which came to nothing before its
+    /// response future resolved: the client left, or upstream refused the turn. Nobody knows the
+    /// id of such a chat. It happens in the background, within 60 s, on the tokio runtime on which the
+    /// future is dropped; a call that opens a chat is finished for it. Default: yes.
+    #[must_use]
+    pub fn delete_orphans(self, delete: bool) -> Self {
+        self.with(|config| config.delete_orphans = delete)
     }
 
     /// For how many `bytes` of stream the response future waits for content. An answer that has

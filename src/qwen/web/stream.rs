@@ -103,6 +103,13 @@ impl<B> AnswerStream<B> {
         })
     }
 
+    /// Whoever gets the stream knows of the chat that it is in.
+    pub(super) fn keep_chat(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            stop.keep_chat();
+        }
+    }
+
     /// The stream ends after what has been read.
     fn close(&mut self) {
         self.body = None;
