@@ -628,10 +628,7 @@ async fn the_wait_for_content_is_bounded() {
     let quiet = "data: {\"choices\": [{\"delta\": {\"content\": \"\", \"phase\": \"thinking_summary\", \"status\": \"typing\"}}]}\n\n";
     let many = quiet.repeat(50);
     // An answer that has begun is handed on,
-    for layer in [
-        QwenWebLayer::new().commit_limit(1 << 20, 10),
-        QwenWebLayer::new().commit_limit(1000, 1000),
-    ] {
+    for layer in [QwenWebLayer::new().commit_limit(4000), QwenWebLayer::new().commit_limit(1000)] {
         let text = [CREATED, &many, &delta("Hel"), FINISHED].concat();
         let upstream = Upstream::new(move || {
             let pieces: Vec<_> =

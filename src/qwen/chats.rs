@@ -17,24 +17,13 @@
 //! # }
 //! ```
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{Extensions, HeaderMap, Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{
-    transport,
-    web::{Call, envelope},
-};
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind, FullBody};
-
-/// The largest answer that is read.
-const LIMIT: usize = 64 * 1024;
-
-/// How long reading it may take once the response has begun.
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::{transport, web};
+use crate::{BoxError, CredentialHeaders, Error, FullBody};
 
 /// Deletes one chat of the account.
 ///
@@ -42,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidRequest`] where `chat_id` cannot be one; a conversation that is lost where
+/// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) where `chat_id` cannot be one; a conversation that is lost where
 /// upstream has none of that id; and whatever else upstream refuses with.
 ///
 /// # Cancel safety
@@ -59,12 +48,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if chat_id.is_empty() || chat_id.len() > 128 || !chat_id.bytes().all(plain) {
-        return Err(Error::invalid("id", "the chat's id holds other than letters, digits and `-`"));
-    }
-    let uri = format!("/api/v2/chats/{chat_id}");
-    call(service, credential, uri.parse().expect("letters, digits and hyphens fit a path")).await
+    let uri = web::chat_uri(chat_id).ok_or_else(|| {
+        Error::invalid("id", "the chat's id holds other than letters, digits and `-`")
+    })?;
+    web::delete(service, uri, headers(credential), Extensions::new()).await
 }
 
 /// Deletes every chat of the account, whoever made it. Which account that is, is said as for
@@ -87,32 +74,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    call(service, credential, Uri::from_static("/api/v2/chats/")).await
+    let uri = Uri::from_static("/api/v2/chats/");
+    web::delete(service, uri, headers(credential), Extensions::new()).await
 }
 
-async fn call<S, B>(
-    mut service: S,
-    credential: Option<&CredentialHeaders>,
-    uri: Uri,
-) -> Result<(), Error>
-where
-    S: Service<Request<FullBody>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let mut request = Request::new(FullBody::default());
-    *request.method_mut() = Method::DELETE;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = transport::headers(&HeaderMap::new(), credential);
-    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    let (head, body) = transport::send(&mut service, request).await?.into_parts();
-    let read = transport::read(body, LIMIT, DEADLINE).await;
-    let envelope = envelope(Call::Turn { continued: true }, head.status, &head.headers, &read)?;
-    match envelope.get("data").and_then(|data| data.get("status")) {
-        Some(serde_json::Value::Bool(false)) => {
-            Err(Error::new(ErrorKind::Upstream, "the upstream did not delete it"))
-        }
-        _ => Ok(()),
-    }
+fn headers(credential: Option<&CredentialHeaders>) -> HeaderMap {
+    transport::headers(&HeaderMap::new(), credential)
 }

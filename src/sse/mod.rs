@@ -17,6 +17,7 @@ mod event;
 mod keep_alive;
 mod line_ends;
 mod pieces;
+pub(crate) mod progress;
 pub mod reframe;
 mod stream;
 

@@ -1,6 +1,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// In the place of keep-alives where the feature is off: nobody can ask for one.
@@ -13,6 +14,10 @@ pub(crate) enum KeepAliveTimer {}
 
 impl KeepAlive {
     pub(crate) const fn timer(self) -> KeepAliveTimer {
+        match self {}
+    }
+
+    pub(crate) const fn interval(self) -> Duration {
         match self {}
     }
 }

@@ -22,12 +22,11 @@ pin_project! {
     ///
     /// ```
     /// use futures_util::TryStreamExt;
-    /// use http_body_util::Full;
-    /// use tower_qwen::sse::EventStream;
+    ///     /// use tower_qwen::sse::EventStream;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower_qwen::sse::StreamError> {
-    /// let body = Full::new(bytes::Bytes::from("data: one\n\ndata: two\n\n"));
+    /// let body = FullBody::new(bytes::Bytes::from("data: one\n\ndata: two\n\n"));
     /// let events: Vec<_> = EventStream::new(body).try_collect().await?;
     /// assert_eq!(events[1].data, "two");
     /// # Ok(())
@@ -70,6 +69,16 @@ impl<B> EventStream<B> {
     pub fn take_unfinished(mut self, take: bool) -> Self {
         self.take_unfinished = take;
         self
+    }
+
+    /// The body, to tell it which events count.
+    #[cfg(any(feature = "web", feature = "compatible"))]
+    #[inline]
+    pub(crate) fn body_mut(&mut self) -> &mut B
+    where
+        B: Unpin,
+    {
+        &mut self.body
     }
 
     /// The decoder, to ask for the last event ID or the reconnection time.

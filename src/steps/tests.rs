@@ -51,10 +51,10 @@ const BELOW: [Below; 7] = [
 /// An upstream that answers everything with these events.
 fn api(events: &str) -> impl ServiceOf {
     let events = Bytes::from(format!("{events}data: [DONE]\n\n"));
-    service_fn(move |_: Request<Full<Bytes>>| {
+    service_fn(move |_: Request<FullBody>| {
         let response = Response::builder().header("content-type", "text/event-stream");
         std::future::ready(Ok::<_, BoxError>(
-            response.body(Full::new(events.clone())).expect("a response"),
+            response.body(FullBody::new(events.clone())).expect("a response"),
         ))
     })
 }
@@ -62,10 +62,10 @@ fn api(events: &str) -> impl ServiceOf {
 /// What [`api`] makes.
 trait ServiceOf:
     tower_service::Service<
-        Request<Full<Bytes>>,
-        Response = Response<Full<Bytes>>,
+        Request<FullBody>,
+        Response = Response<FullBody>,
         Error = BoxError,
-        Future = std::future::Ready<Result<Response<Full<Bytes>>, BoxError>>,
+        Future = std::future::Ready<Result<Response<FullBody>, BoxError>>,
     > + Clone
     + Send
     + 'static
@@ -74,10 +74,10 @@ trait ServiceOf:
 
 impl<S> ServiceOf for S where
     S: tower_service::Service<
-            Request<Full<Bytes>>,
-            Response = Response<Full<Bytes>>,
+            Request<FullBody>,
+            Response = Response<FullBody>,
             Error = BoxError,
-            Future = std::future::Ready<Result<Response<Full<Bytes>>, BoxError>>,
+            Future = std::future::Ready<Result<Response<FullBody>, BoxError>>,
         > + Clone
         + Send
         + 'static
@@ -108,7 +108,7 @@ async fn answered(below: Below, body: String, events: &str) -> (http::StatusCode
                 .service($upstream);
             let request = Request::post("/v1/chat/completions")
                 .header("authorization", "Bearer sk-demo")
-                .body(Full::new(Bytes::from(body)))
+                .body(FullBody::new(Bytes::from(body)))
                 .expect("a request");
             let Ok::<_, Infallible>(response) = service.oneshot(request).await;
             let status = response.status();

@@ -229,9 +229,14 @@ impl Translator {
         self.ready.pop_front()
     }
 
-    /// Whether something is ready that the client will see.
-    pub(super) fn has_content(&self) -> bool {
-        self.ready.iter().any(ChatEvent::is_content)
+    /// How many events are ready.
+    pub(super) fn waiting(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Whether something is ready that the client will see, of what came behind the first `seen`.
+    pub(super) fn has_content_behind(&self, seen: usize) -> bool {
+        self.ready.range(seen..).any(ChatEvent::is_content)
     }
 
     /// Whether the stream said `[DONE]`.

@@ -1,9 +1,15 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
 use super::{Compatible, Server};
-use crate::Text;
+use crate::{
+    Text,
+    sse::{
+        KeepAlive,
+        progress::{self, Limits},
+    },
+};
 
 /// The adapter to OpenAI-compatible upstreams: DashScope, the OAuth portal, vLLM, SGLang,
 /// Ollama, llama.cpp, LM Studio and their like.
@@ -16,12 +22,28 @@ pub struct CompatibleLayer {
     config: Config,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Config {
     pub(super) server: Server,
     pub(super) think: ThinkTags,
     pub(super) content: Option<ContentMode>,
     pub(super) names: Arc<Names>,
+    pub(super) progress: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            think: ThinkTags::default(),
+            content: None,
+            names: Arc::default(),
+            progress: Limits {
+                idle: Some(KeepAlive::new(CompatibleLayer::DEFAULT_IDLE_EVENTS)),
+                bytes: progress::DEFAULT_MAX_BYTES,
+            },
+        }
+    }
 }
 
 /// What the upstream calls its models, and how much they give.
@@ -82,6 +104,10 @@ pub enum ThinkTags {
 }
 
 impl CompatibleLayer {
+    /// How long the upstream may bring no event by default: 10 minutes. A local server that reads
+    /// a long prompt, or writes a whole call before it sends it, takes minutes.
+    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+
     /// An adapter for `server`.
     #[must_use]
     pub fn new(server: Server) -> Self {
@@ -119,6 +145,32 @@ impl CompatibleLayer {
     #[must_use]
     pub fn max_tokens(mut self, model: impl Into<Text>, tokens: u64) -> Self {
         Arc::make_mut(&mut self.config.names).limits.push((model.into(), tokens));
+        self
+    }
+}
+
+impl CompatibleLayer {
+    /// For how long the upstream's stream may bring no event of the answer, before its first as
+    /// well as between two; then it ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    /// Comments, blank lines and events with nothing in them do not count, whatever their number,
+    /// and only waiting does. `None` is for ever. Default:
+    /// [10 minutes](Self::DEFAULT_IDLE_EVENTS).
+    ///
+    /// # Panics
+    ///
+    /// If the limit is zero.
+    #[must_use]
+    pub fn idle_events(mut self, limit: Option<Duration>) -> Self {
+        self.config.progress.idle = limit.map(KeepAlive::new);
+        self
+    }
+
+    /// How many bytes the upstream's stream may bring without an event of the answer; then it ends
+    /// with [`ErrorKind::Upstream`](crate::ErrorKind::Upstream). One event must fit in with its
+    /// name. Default: 16 MiB, twice the largest event that is read.
+    #[must_use]
+    pub fn max_bytes_without_event(mut self, bytes: usize) -> Self {
+        self.config.progress.bytes = bytes;
         self
     }
 }

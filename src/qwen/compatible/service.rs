@@ -26,6 +26,7 @@ use crate::{
         ResponseFuture,
         transport::{self, Cut, Read},
     },
+    sse::progress::Limits,
 };
 
 /// How much of an error body is read.
@@ -124,7 +125,7 @@ where
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {
-        return stream(Bytes::new(), body, translator).await;
+        return stream(Bytes::new(), body, translator, config.progress).await;
     }
     // A page holds no answer, and may not end.
     let (limit, deadline) = if head.status.is_success() && media_type != "text/html" {
@@ -137,7 +138,7 @@ where
     let (bytes, cut) = transport::read_until(body.as_mut(), limit, deadline, is_stream).await;
     if let Some(Cut::Enough) = cut {
         translator.media_type();
-        return stream(bytes, body, translator).await;
+        return stream(bytes, body, translator, config.progress).await;
     }
     let read = Read { bytes, complete: cut.is_none() };
     if head.status.is_success() {
@@ -161,12 +162,13 @@ async fn stream<B>(
     start: Bytes,
     body: Pin<Box<B>>,
     translator: Translator,
+    limits: Limits,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut stream = AnswerStream::new(start, body, translator);
+    let mut stream = AnswerStream::new(start, body, translator, limits);
     stream.commit().await?;
     Ok(Response::new(stream))
 }

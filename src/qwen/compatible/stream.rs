@@ -13,11 +13,11 @@ use crate::{
     BoxError, Error, ErrorKind, Text,
     chat::ChatEvent,
     qwen::transport,
-    sse::{Decoder, EventStream, StreamError},
+    sse::{
+        Decoder, EventStream, StreamError,
+        progress::{Limits, ProgressBody},
+    },
 };
-
-/// How many events may pass before the first that means something.
-const COMMIT_EVENTS: usize = 256;
 
 /// The answer of an OpenAI-compatible upstream, from its first event on.
 ///
@@ -31,7 +31,7 @@ const COMMIT_EVENTS: usize = 256;
 pub struct AnswerStream<B> {
     /// `None` when the answer is over, so that the connection is let go at once. The body is
     /// boxed, as the stream is moved out of the future that committed it.
-    events: Option<EventStream<Pin<Box<B>>>>,
+    events: Option<EventStream<ProgressBody<B>>>,
     translator: Translator,
     /// An error that came behind events which are still to be given.
     failed: Option<Error>,
@@ -43,11 +43,17 @@ where
     B::Error: Into<BoxError>,
 {
     /// The answer that begins with `start`, which was read already, and goes on in `body`.
-    pub(super) fn new(start: Bytes, body: Pin<Box<B>>, translator: Translator) -> Self {
+    pub(super) fn new(
+        start: Bytes,
+        body: Pin<Box<B>>,
+        translator: Translator,
+        limits: Limits,
+    ) -> Self {
         let mut decoder = Decoder::new().error_field();
         decoder.push(start);
         // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
         // is found out.
+        let body = ProgressBody::new(body, limits);
         let events = EventStream::with_decoder(body, decoder).take_unfinished(true);
         Self { events: Some(events), translator, failed: None }
     }
@@ -59,30 +65,34 @@ where
         Ok(Self { events: None, translator, failed: None })
     }
 
-    /// Reads up to the commit point: until something is there that the client will see.
+    /// Reads up to the commit point: until something is there that the client will see. The body
+    /// ends where it brings nothing, so this does not wait for ever.
     pub(super) async fn commit(&mut self) -> Result<(), Error> {
-        for _ in 0..COMMIT_EVENTS {
-            if self.translator.has_content() {
-                return Ok(());
-            }
+        let mut seen = 0;
+        while !self.translator.has_content_behind(seen) {
+            seen = self.translator.waiting();
             if !poll_fn(|cx| self.poll_read(cx)).await? {
-                return Ok(());
+                break;
             }
         }
-        Err(Error::new(
-            ErrorKind::Upstream,
-            "the upstream sent many events and nothing of an answer in them",
-        ))
+        Ok(())
     }
 
     /// Reads one event; `false` where there are no more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some(events) = &mut self.events else { return Poll::Ready(Ok(false)) };
-        let read = match ready!(Pin::new(events).poll_next(cx)) {
+        let read = match ready!(Pin::new(&mut *events).poll_next(cx)) {
             Some(Ok(event)) if event.event.as_deref() == Some("error") => {
                 Err(self.translator.error_event(&event.data))
             }
-            Some(Ok(event)) => self.translator.event(&event.data),
+            Some(Ok(event)) => {
+                let waiting = self.translator.waiting();
+                let read = self.translator.event(&event.data);
+                if self.translator.has_content_behind(waiting) {
+                    events.body_mut().event();
+                }
+                read
+            }
             Some(Err(error)) => Err(stream_error(error)),
             None => {
                 self.events = None;

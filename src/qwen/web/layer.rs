@@ -3,6 +3,10 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{ChatType, QwenWeb, Thinking};
+use crate::sse::{
+    KeepAlive,
+    progress::{self, Limits},
+};
 
 /// Makes [`QwenWeb`]: chat over the wire of chat.qwen.ai.
 ///
@@ -29,8 +33,9 @@ pub(super) struct Config {
     pub(super) auto_search: bool,
     pub(super) incremental: bool,
     pub(super) stop_on_drop: bool,
+    pub(super) delete_orphans: bool,
     pub(super) commit_bytes: usize,
-    pub(super) commit_events: usize,
+    pub(super) progress: Limits,
     pub(super) answer_limit: usize,
     pub(super) page_deadline: Duration,
 }
@@ -46,8 +51,12 @@ impl Default for Config {
             auto_search: false,
             incremental: true,
             stop_on_drop: true,
+            delete_orphans: true,
             commit_bytes: 256 * 1024,
-            commit_events: 256,
+            progress: Limits {
+                idle: Some(KeepAlive::new(QwenWebLayer::DEFAULT_IDLE_EVENTS)),
+                bytes: progress::DEFAULT_MAX_BYTES,
+            },
             answer_limit: 8 * 1024 * 1024,
             page_deadline: Duration::from_secs(10),
         }
@@ -55,6 +64,10 @@ impl Default for Config {
 }
 
 impl QwenWebLayer {
+    /// How long the upstream may bring no event by default: 5 minutes. A picture or the plan of a
+    /// long report takes a while.
+    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(300);
+
     /// The settings of a signed-in browser.
     #[must_use]
     pub fn new() -> Self {
@@ -122,15 +135,43 @@ impl QwenWebLayer {
         self.with(|config| config.stop_on_drop = stop)
     }
 
-    /// How long the response future waits for content: to the end of `bytes` of stream or of
-    /// `events`, whichever comes first. An answer that has begun by then is handed on as it is;
-    /// one that has not is an error. Default: 256 KiB, 256 events.
+    /// Whether a chat is deleted that was opened for a turn which came to nothing before its
+    /// response future resolved: the client left, or upstream refused the turn. Nobody knows the
+    /// id of such a chat. It happens in the background, within 60 s, on the tokio runtime on which the
+    /// future is dropped; a call that opens a chat is finished for it. Default: yes.
     #[must_use]
-    pub fn commit_limit(self, bytes: usize, events: usize) -> Self {
-        self.with(|config| {
-            config.commit_bytes = bytes;
-            config.commit_events = events;
-        })
+    pub fn delete_orphans(self, delete: bool) -> Self {
+        self.with(|config| config.delete_orphans = delete)
+    }
+
+    /// For how many `bytes` of stream the response future waits for content. An answer that has
+    /// begun by then is handed on as it is; one that has not is an error. Default: 256 KiB. For how
+    /// long it waits is said by [`idle_events`](Self::idle_events).
+    #[must_use]
+    pub fn commit_limit(self, bytes: usize) -> Self {
+        self.with(|config| config.commit_bytes = bytes)
+    }
+
+    /// For how long the upstream's stream may bring no event of the answer, before its first as
+    /// well as between two; then it ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    /// Comments, blank lines and events with nothing in them do not count, whatever their number,
+    /// and only waiting does. `None` is for ever. Default:
+    /// [5 minutes](Self::DEFAULT_IDLE_EVENTS).
+    ///
+    /// # Panics
+    ///
+    /// If the limit is zero.
+    #[must_use]
+    pub fn idle_events(self, limit: Option<Duration>) -> Self {
+        self.with(|config| config.progress.idle = limit.map(KeepAlive::new))
+    }
+
+    /// How many bytes the upstream's stream may bring without an event of the answer; then it ends
+    /// with [`ErrorKind::Upstream`](crate::ErrorKind::Upstream). One event must fit in with its
+    /// name. Default: 16 MiB, twice the largest event that is read.
+    #[must_use]
+    pub fn max_bytes_without_event(self, bytes: usize) -> Self {
+        self.with(|config| config.progress.bytes = bytes)
     }
 
     /// The largest answer in bytes that is read where upstream sends one JSON body instead of a

@@ -64,6 +64,11 @@
 //! (A7, A14); [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
 //! reasoning options (A8), `web_search_options` and a tool of type `web_search`.
 //!
+//! A chat is opened for its first turn. Where that turn comes to nothing before the response future
+//! has resolved, because it was refused or because the client left, nobody knows of the chat:
+//! it is [deleted](QwenWebLayer::delete_orphans) in the background, also where the client left
+//! while it was opened.
+//!
 //! Every call of a turn has the [headers](super#headers) that travel, and the request's extensions.
 //!
 //! # The answer
@@ -92,13 +97,16 @@
 //! # Observability
 //!
 //! Counters: `tower_qwen_web_turns_total`, `tower_qwen_web_errors_total` (label `kind`; errors
-//! before the commit point), `tower_qwen_web_stops_total`. Tracing: `DEBUG` for calls and
+//! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_orphans_total`
+//! (label `result`, `deleted` or `failed`: chats that nobody came to know of). Tracing: `DEBUG` for calls and
 //! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
 //! where upstream does not take the shape of a request.
 
+mod delete;
 mod error;
 mod fast;
 mod fold;
+mod fresh;
 mod layer;
 mod request;
 mod service;
@@ -107,7 +115,10 @@ mod stream;
 mod turn;
 mod wire;
 
-pub(super) use self::error::{Call, envelope};
+pub(super) use self::{
+    delete::{chat_uri, delete},
+    error::{Call, envelope},
+};
 pub use self::{layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream};
 
 /// How much the model thinks: the gears of upstream's own page (A8).

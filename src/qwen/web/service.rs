@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use tower_service::Service;
 
 use super::{
+    delete::{chat_uri, delete},
     error::{Call, effective_status, envelope},
+    fresh::Fresh,
     layer::{Config, QwenWebLayer},
     request,
     stop::Stop,
@@ -116,6 +118,7 @@ where
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
         let turn = request::Turn::new(&self.config, &request)?;
+        let mut fresh = None;
         let (conversation, call) = match &request.destination {
             Destination::Chat(given) => {
                 check_id("conversation.chat_id", &given.chat_id)?;
@@ -125,7 +128,8 @@ where
                 // The account whose credential the request has is the one that the chat will
                 // belong to.
                 let account = request.account.as_ref().or(wished.as_ref()).cloned();
-                let mut conversation = Conversation::new(self.new_chat(&request.model).await?);
+                let chat = fresh.insert(self.new_chat(&request.model));
+                let mut conversation = Conversation::new(chat.open().await?);
                 conversation.account = account;
                 (conversation, Call::Turn { continued: false })
             }
@@ -144,28 +148,56 @@ where
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
             let envelope = envelope(call, head.status, &head.headers, &read)?;
-            return AnswerStream::whole(conversation, &envelope).map(Response::new);
+            let stream = AnswerStream::whole(conversation, &envelope)?;
+            if let Some(fresh) = fresh {
+                fresh.keep();
+            }
+            return Ok(Response::new(stream));
         }
 
-        let stop = self.config.stop_on_drop.then(|| self.stop(chat_id));
+        let stop = self.stop(chat_id, fresh);
         let turn = Turn::new(conversation, call, self.config.incremental);
-        let mut stream = AnswerStream::new(body, turn, stop);
-        stream.commit(self.config.commit_bytes, self.config.commit_events).await?;
+        let mut stream = AnswerStream::new(body, turn, self.config.progress, Some(stop));
+        stream.commit(self.config.commit_bytes).await?;
+        stream.keep_chat();
         Ok(Response::new(stream))
     }
 
-    /// Opens a chat (A6).
-    async fn new_chat(&mut self, model: &str) -> Result<Text, Error> {
+    /// A chat to open (A6).
+    fn new_chat(&mut self, model: &str) -> Fresh {
         let body = request::new_chat(&self.config, model);
-        let (head, body) = self.post("/api/v2/chats/new", body).await?.into_parts();
-        let read = transport::read(body, PAGE_LIMIT, self.config.page_deadline).await;
-        let envelope = envelope(Call::NewChat, head.status, &head.headers, &read)?;
-        let id = chat_id(&envelope).ok_or_else(|| {
-            Error::new(ErrorKind::Upstream, "the upstream opened a chat and did not name it")
-        })?;
-        check_id("chat_id", id)
-            .map_err(|error| Error::new(ErrorKind::Upstream, error.message().to_owned()))?;
-        Ok(id.into())
+        let request = post("/api/v2/chats/new", &self.head, body);
+        // The instance that was polled ready.
+        let ready = self.ready.take();
+        let mut spare = self.spare.clone();
+        let deadline = self.config.page_deadline;
+        let opening = async move {
+            let response = match ready {
+                Some(mut ready) => ready.call(request?).await.map_err(transport::error)?,
+                None => transport::send(&mut spare, request?).await?,
+            };
+            let (head, body) = response.into_parts();
+            let read = transport::read(body, PAGE_LIMIT, deadline).await;
+            let envelope = envelope(Call::NewChat, head.status, &head.headers, &read)?;
+            let id = chat_id(&envelope).ok_or_else(|| {
+                Error::new(ErrorKind::Upstream, "the upstream opened a chat and did not name it")
+            })?;
+            check_id("chat_id", id)
+                .map_err(|error| Error::new(ErrorKind::Upstream, error.message().to_owned()))?;
+            Ok(id.into())
+        };
+        let delete = self.config.delete_orphans.then(|| {
+            let (service, head) = (self.spare.clone(), self.head.clone());
+            move |chat_id: Text| async move {
+                let uri = chat_uri(&chat_id).ok_or_else(|| {
+                    Error::new(ErrorKind::Upstream, "the chat's id cannot stand in a path")
+                })?;
+                delete(service, uri, head.headers, head.extensions).await?;
+                tracing::debug!(%chat_id, "deleted a chat that nobody knows of");
+                Ok(())
+            }
+        });
+        Fresh::new(opening, delete)
     }
 
     async fn post(&mut self, path: &str, body: Bytes) -> Result<Response<B>, Error> {
@@ -177,18 +209,21 @@ where
     }
 
     /// What tells upstream to stop writing an answer (A20).
-    fn stop(&self, chat_id: &Text) -> Stop {
-        let mut service = self.spare.clone();
-        let head = self.head.clone();
-        let chat_id = chat_id.clone();
-        Stop::new(move |response_id: Text| async move {
-            let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
-            let request = post(&path, &head, request::stop(&chat_id, &response_id))?;
-            let response = transport::send(&mut service, request).await?;
-            let status = effective_status(response.status(), response.headers());
-            tracing::debug!(%chat_id, %status, "told upstream to stop");
-            Ok(())
-        })
+    fn stop(&self, chat_id: &Text, fresh: Option<Fresh>) -> Stop {
+        let call = self.config.stop_on_drop.then(|| {
+            let mut service = self.spare.clone();
+            let head = self.head.clone();
+            let chat_id = chat_id.clone();
+            move |response_id: Text| async move {
+                let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
+                let request = post(&path, &head, request::stop(&chat_id, &response_id))?;
+                let response = transport::send(&mut service, request).await?;
+                let status = effective_status(response.status(), response.headers());
+                tracing::debug!(%chat_id, %status, "told upstream to stop");
+                Ok(())
+            }
+        });
+        Stop::new(call, fresh)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
+use super::fresh::Fresh;
 use crate::{Error, Text};
 
 /// How long the call may take. Nobody waits for it.
@@ -13,15 +14,29 @@ type Task = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 pub(super) struct Stop {
     call: Option<Box<dyn FnOnce(Text) -> Task + Send>>,
     response_id: Option<Text>,
+    /// The chat, as long as nobody knows of it. It is deleted when the answer was stopped: a
+    /// busy chat may not be.
+    fresh: Option<Fresh>,
 }
 
 impl Stop {
-    /// Not armed yet: `call` needs the id of the answer.
-    pub(super) fn new<F>(call: impl FnOnce(Text) -> F + Send + 'static) -> Self
+    /// Not armed yet: `call` needs the id of the answer. `None` for `call`: nothing is stopped.
+    pub(super) fn new<C, F>(call: Option<C>, fresh: Option<Fresh>) -> Self
     where
+        C: FnOnce(Text) -> F + Send + 'static,
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        Self { call: Some(Box::new(|id| Box::pin(call(id)))), response_id: None }
+        let call = call.map(|call| -> Box<dyn FnOnce(Text) -> Task + Send> {
+            Box::new(|id| Box::pin(call(id)))
+        });
+        Self { call, response_id: None, fresh }
+    }
+
+    /// Somebody knows of the chat now: it stays.
+    pub(super) fn keep_chat(&mut self) {
+        if let Some(fresh) = self.fresh.take() {
+            fresh.keep();
+        }
     }
 
     /// From now on a drop stops the answer with this id.
@@ -46,12 +61,14 @@ impl Drop for Stop {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         metrics::counter!("tower_qwen_web_stops_total").increment(1);
         let task = call(response_id);
+        let fresh = self.fresh.take();
         runtime.spawn(async move {
             match tokio::time::timeout(LIMIT, task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "upstream could not be told to stop"),
                 Err(_) => tracing::debug!("upstream could not be told to stop in time"),
             }
+            drop(fresh);
         });
     }
 }

@@ -16,7 +16,10 @@ use crate::{
     BoxError, Error, ErrorKind,
     chat::{ChatEvent, Conversation, FinishReason},
     qwen::transport,
-    sse::{DecodeError, Decoder, Unfinished},
+    sse::{
+        DecodeError, Decoder, Unfinished,
+        progress::{Limits, ProgressBody},
+    },
 };
 
 /// The answer of [`QwenWeb`](super::QwenWeb): a [`ChatStream`](crate::chat::ChatStream).
@@ -34,7 +37,7 @@ use crate::{
 pub struct AnswerStream<B> {
     /// `None` once the stream is over. The one box of an answer: the body is polled before the
     /// stream is handed on, and handed on it is moved.
-    body: Option<Pin<Box<B>>>,
+    body: Option<ProgressBody<B>>,
     decoder: Decoder,
     /// How many bytes came.
     read: usize,
@@ -48,9 +51,9 @@ pub struct AnswerStream<B> {
 }
 
 impl<B> AnswerStream<B> {
-    pub(super) fn new(body: B, turn: Turn, stop: Option<Stop>) -> Self {
+    pub(super) fn new(body: B, turn: Turn, limits: Limits, stop: Option<Stop>) -> Self {
         Self {
-            body: Some(Box::pin(body)),
+            body: Some(ProgressBody::new(Box::pin(body), limits)),
             decoder: Decoder::lenient(),
             read: 0,
             turn,
@@ -100,6 +103,13 @@ impl<B> AnswerStream<B> {
         })
     }
 
+    /// Whoever gets the stream knows of the chat that it is in.
+    pub(super) fn keep_chat(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            stop.keep_chat();
+        }
+    }
+
     /// The stream ends after what has been read.
     fn close(&mut self) {
         self.body = None;
@@ -116,7 +126,13 @@ impl<B> AnswerStream<B> {
     fn advance(&mut self) -> bool {
         match self.decoder.next_event() {
             Ok(Some(event)) => {
+                let waiting = self.events.len();
                 let result = self.turn.push(&event.data, &mut self.events);
+                if self.events.range(waiting..).any(ChatEvent::is_content)
+                    && let Some(body) = &mut self.body
+                {
+                    body.event();
+                }
                 self.after(result);
                 true
             }
@@ -181,7 +197,7 @@ where
                 return Poll::Ready(true);
             }
             let Some(body) = &mut self.body else { continue };
-            match ready!(body.as_mut().poll_frame(cx)) {
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.read += data.len();
@@ -200,8 +216,8 @@ where
         }
     }
 
-    /// Reads to the commit point (DESIGN: the first event that a client sees), or until the
-    /// limits are reached.
+    /// Reads to the commit point (DESIGN: the first event that a client sees), or until so many
+    /// bytes of the stream brought none.
     ///
     /// # Errors
     ///
@@ -210,16 +226,17 @@ where
     /// # Cancel safety
     ///
     /// Nothing is lost: what was read stays in the stream.
-    pub(super) async fn commit(&mut self, bytes: usize, events: usize) -> Result<(), Error> {
-        let mut steps = 0;
+    pub(super) async fn commit(&mut self, bytes: usize) -> Result<(), Error> {
+        let mut seen = 0;
         loop {
-            if self.events.iter().any(ChatEvent::is_content) {
+            if self.events.range(seen..).any(ChatEvent::is_content) {
                 return Ok(());
             }
+            seen = self.events.len();
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            if self.read > bytes || steps > events {
+            if self.read > bytes {
                 if self.turn.response_id().is_some() {
                     return Ok(());
                 }
@@ -230,7 +247,6 @@ where
                 ));
             }
             poll_fn(|cx| self.poll_read(cx)).await;
-            steps += 1;
         }
     }
 }

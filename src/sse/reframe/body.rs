@@ -8,6 +8,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use memchr::memchr;
 use pin_project_lite::pin_project;
 
 use super::{
@@ -18,7 +19,11 @@ use super::{
 };
 use crate::{
     BoxError, observe,
-    sse::{Encoder, KEEP_ALIVE, StreamError, keep_alive::KeepAliveTimer},
+    sse::{
+        Encoder, KEEP_ALIVE, StreamError,
+        keep_alive::KeepAliveTimer,
+        progress::{Limits, Progress},
+    },
 };
 
 pin_project! {
@@ -36,6 +41,7 @@ pin_project! {
         // Whether a frame of whole events may pass without a look at `reframe`. Of a slow stream
         // nothing is in the processor's cache when an event comes, so that each look costs.
         is_between: bool,
+        progress: Progress,
         keep_alive: Option<KeepAliveTimer>,
         reframe: Option<Box<Reframe>>,
     }
@@ -58,7 +64,8 @@ enum Next {
 
 impl<B> ReframeBody<B> {
     pub(super) fn pass(inner: B) -> Self {
-        Self { inner, is_between: false, keep_alive: None, reframe: None }
+        let progress = Progress::new(Limits { idle: None, bytes: usize::MAX });
+        Self { inner, is_between: false, progress, keep_alive: None, reframe: None }
     }
 
     pub(super) fn reframe(inner: B, config: Config) -> Self {
@@ -66,6 +73,7 @@ impl<B> ReframeBody<B> {
         Self {
             inner,
             is_between: false,
+            progress: Progress::new(config.progress),
             keep_alive: config.keep_alive.map(|keep_alive| keep_alive.timer()),
             reframe: Some(Box::new(Reframe {
                 reframer: Reframer::new(config.max_event, config.lenient),
@@ -105,12 +113,21 @@ where
             if !*this.is_between && !matches!(reframe.next, Next::Read) {
                 return Poll::Ready(reframe.after_the_end());
             }
+            if let Err(error) = this.progress.check() {
+                *this.is_between = false;
+                let output = reframe.fail(error.into(), "bytes");
+                return Poll::Ready(Some(output.map(Frame::data)));
+            }
             let output = match this.inner.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(mut data) => {
                         // For `Bytes` this is no copy.
                         let piece = data.copy_to_bytes(data.remaining());
+                        this.progress.frame(piece.len());
                         if *this.is_between && Reframer::is_frame(&piece) {
+                            if says_something(&piece) {
+                                this.progress.event();
+                            }
                             if let Some(timer) = this.keep_alive {
                                 Pin::new(timer).reset();
                             }
@@ -123,7 +140,13 @@ where
                         if reframe.reframer.absorb(&piece) {
                             continue;
                         }
-                        reframe.piece(piece)
+                        let output = reframe.piece(piece);
+                        if let Some(Ok(frame)) = &output
+                            && says_something(frame)
+                        {
+                            this.progress.event();
+                        }
+                        output
                     }
                     Err(other) => reframe.other_frame(other),
                 },
@@ -133,6 +156,11 @@ where
                     reframe.end()
                 }
                 Poll::Pending => {
+                    if let Poll::Ready(error) = this.progress.poll_idle(cx) {
+                        *this.is_between = false;
+                        let output = reframe.fail(error.into(), "idle");
+                        return Poll::Ready(Some(output.map(Frame::data)));
+                    }
                     // Only whole events have left, so a comment fits in here.
                     let Some(timer) = this.keep_alive else { return Poll::Pending };
                     std::task::ready!(Pin::new(timer).poll_quiet(cx));
@@ -246,6 +274,27 @@ impl Reframe {
             }
         }
     }
+}
+
+/// Whether one of these events has data that is not empty. Comments, blank lines and fields that
+/// only describe an event do not say anything; what the data is, is not looked at.
+#[inline]
+fn says_something(frame: &[u8]) -> bool {
+    // So begin nearly all.
+    frame.starts_with(b"data: ") && frame.get(6) > Some(&b'\n') || has_data(frame)
+}
+
+fn has_data(frame: &[u8]) -> bool {
+    let mut rest = frame;
+    while !rest.is_empty() {
+        let end = memchr(b'\n', rest).unwrap_or(rest.len());
+        let value = rest[..end].strip_prefix(b"data:");
+        if value.is_some_and(|value| !value.trim_ascii().is_empty()) {
+            return true;
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    false
 }
 
 /// The last events of a stream that broke off (D5).

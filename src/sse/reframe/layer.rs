@@ -1,7 +1,19 @@
+#[cfg(feature = "keep-alive")]
+use std::time::Duration;
+
 use tower_layer::Layer;
 
 use super::SseReframe;
-use crate::sse::{Decoder, keep_alive::KeepAlive};
+use crate::sse::{
+    Decoder,
+    keep_alive::KeepAlive,
+    progress::{self, Limits},
+};
+
+#[cfg(feature = "keep-alive")]
+const IDLE: Option<KeepAlive> = Some(KeepAlive::new(SseReframeLayer::DEFAULT_IDLE_EVENTS));
+#[cfg(not(feature = "keep-alive"))]
+const IDLE: Option<KeepAlive> = None;
 
 /// Makes event streams well formed: see the [module documentation](super).
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +28,7 @@ pub(super) struct Config {
     pub(super) lenient: bool,
     pub(super) max_event: usize,
     pub(super) on_error: OnError,
+    pub(super) progress: Limits,
     pub(super) trace_content: bool,
 }
 
@@ -33,6 +46,12 @@ pub enum OnError {
 }
 
 impl SseReframeLayer {
+    /// How long a stream may bring no event by default, where the clock of the feature `keep-alive`
+    /// is there: 10 minutes.
+    #[cfg(feature = "keep-alive")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
+    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+
     /// A layer without keep-alive that takes [`Decoder::DEFAULT_MAX_EVENT`] bytes an event and
     /// passes errors on.
     #[must_use]
@@ -43,6 +62,7 @@ impl SseReframeLayer {
                 lenient: false,
                 max_event: Decoder::DEFAULT_MAX_EVENT,
                 on_error: OnError::Propagate,
+                progress: Limits { idle: IDLE, bytes: progress::DEFAULT_MAX_BYTES },
                 trace_content: false,
             },
         }
@@ -57,6 +77,34 @@ impl SseReframeLayer {
     #[must_use]
     pub const fn keep_alive(mut self, keep_alive: KeepAlive) -> Self {
         self.config.keep_alive = Some(keep_alive);
+        self
+    }
+
+    /// For how long a stream may bring no event with data; then it ends with
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), as [`on_error`](Self::on_error) wants it.
+    /// Comments, blank lines and events without data do not count, and only waiting does. What the
+    /// data says is not read: that is the adapters' to judge. `None` is for ever. Default:
+    /// [10 minutes](Self::DEFAULT_IDLE_EVENTS).
+    ///
+    /// # Panics
+    ///
+    /// If the limit is zero.
+    #[cfg(feature = "keep-alive")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
+    #[must_use]
+    pub const fn idle_events(mut self, limit: Option<Duration>) -> Self {
+        self.config.progress.idle = match limit {
+            Some(limit) => Some(KeepAlive::new(limit)),
+            None => None,
+        };
+        self
+    }
+
+    /// How many bytes a stream may bring without an event that has data; then it ends with
+    /// [`ErrorKind::Upstream`](crate::ErrorKind::Upstream). Default: 16 MiB.
+    #[must_use]
+    pub const fn max_bytes_without_event(mut self, bytes: usize) -> Self {
+        self.config.progress.bytes = bytes;
         self
     }
 
