@@ -26,9 +26,9 @@ use tower_qwen::{
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Grant, Key, MemoryStore, OwnChats, Owner, Record, ResponseFuture,
-        Session, SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, forget_chat,
-        forget_tenant,
+        ChatKey, Contention, Found, Grant, Key, MemoryStore, OwnChats, Owner, Record,
+        ResponseFuture, Session, SessionLayer, SessionStore, SessionStream, StoreError,
+        StoreFuture, forget_chat, forget_tenant,
     },
 };
 

@@ -212,7 +212,8 @@ impl Recorder {
             self.response_id = started.response_id.as_ref().map(copy);
             if self.keeps_given && self.given.is_none() {
                 // Without the message: nobody goes on from half an answer.
-                let place = |place: &Conversation| Conversation { parent_id: None, ..place.clone() };
+                let place =
+                    |place: &Conversation| Conversation { parent_id: None, ..place.clone() };
                 self.given = self.started.as_ref().map(|started| Given {
                     place: Some(place(started)),
                     store: Arc::clone(&self.store),

@@ -82,7 +82,8 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     }]);
     let chats = Chats::new(lanes.clone(), store, clients.clone());
     let tokens = Tokens::new(vec![Desk::unmanned()], api_keys);
-    app(Site { lanes, clients, chats, tokens })
+    let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
+    app(Site { lanes, clients, hosts, chats, tokens })
 }
 
 fn get(path: &str) -> Request {
