@@ -8,7 +8,14 @@ mod upstream;
 mod url;
 mod web;
 
-use std::{env, ffi::OsStr, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
@@ -226,6 +233,11 @@ impl Options {
         Cli::from_arg_matches(&matches.expect("valid arguments")).expect("valid arguments").options
     }
 
+    /// The file that they name.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// Checks the options and works out what follows from them; reads the files that they name.
     ///
     /// # Errors
@@ -239,7 +251,7 @@ impl Options {
     /// As [`resolve`](Self::resolve), on another machine.
     fn resolve_in(self, around: &Around<'_>) -> Result<Config, ConfigError> {
         let fallback = around.env;
-        let file = self.config.filter(|path| !path.as_os_str().is_empty());
+        let file = self.file().map(Path::to_owned);
         let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(read);
 

@@ -11,6 +11,7 @@ mod check;
 mod clients;
 mod config;
 mod credentials;
+mod files;
 mod hosts;
 mod lanes;
 mod login;
