@@ -25,7 +25,18 @@ use tower_qwen::auth::{
     TokenClient,
 };
 
-use tower_qwen::FullBody;
+#[tokio::test]
+async fn a_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("oauth_creds.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let endpoint = Endpoint::new(|| {});
+    for path in [pipe, PathBuf::from("/dev/zero")] {
+        let file = OAuthFile::new(path, endpoint.client());
+        let refused = file.load().await.unwrap_err();
+        assert_eq!(refused.kind(), RefreshErrorKind::File, "{refused}");
+    }
+}
 
 const NOW: u64 = 1_790_000_000;
 

@@ -26,9 +26,9 @@ use tower_qwen::{
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Grant, Key, MemoryStore, Owner, Record, ResponseFuture,
-        Session, SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, forget_chat,
-        forget_tenant,
+        ChatKey, Contention, Found, Grant, Key, MemoryStore, OwnChats, Owner, Record,
+        ResponseFuture, Session, SessionLayer, SessionStore, SessionStream, StoreError,
+        StoreFuture, forget_chat, forget_tenant,
     },
 };
 
@@ -683,6 +683,74 @@ async fn a_client_that_names_the_chat_may_send_only_what_is_new() {
     // answered as it stands.
     texts(&stack, &["three", "ok", "four"]).await;
     assert_sent(&upstream, None, None, &["three", "ok", "four"]);
+}
+
+#[tokio::test]
+async fn a_chat_that_the_client_was_not_given_is_refused_where_that_is_asked_for() {
+    let store = Wrapped::new(Mode::Works);
+    let (stack, upstream) = stack(SessionLayer::new(store.clone()).own_chats(OwnChats::Known));
+    texts(&stack, &["one"]).await;
+    let of = |tenant: Option<Tenant>, chat_id: &str, parent: Option<&str>| {
+        let mut chat = own(chat_id, &["two"]);
+        chat.tenant = tenant;
+        if let Some(parent) = parent {
+            let place = Conversation::new(chat_id.to_owned()).with_parent(parent.to_owned());
+            chat.destination = place.into();
+        }
+        chat
+    };
+    let other = Some(Tenant::from_digest([8; 32]));
+    let mut said = Vec::new();
+    for (tenant, chat_id) in [(other, "c1"), (None, "c1"), (other, "none"), (Some(TENANT), "none")]
+    {
+        for parent in [None, Some("a1")] {
+            let refused = begin(&stack, of(tenant, chat_id, parent)).await.expect_err("not given");
+            assert!(refused.is_conversation_lost(), "{refused:?}");
+            said.push(refused.to_string());
+        }
+    }
+    said.dedup();
+    assert_eq!((said.len(), upstream.count()), (1, 1), "one error, and nothing is sent: {said:?}");
+    ask(&stack, of(Some(TENANT), "c1", None)).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+    ask(&stack, of(Some(TENANT), "c1", Some("a1"))).await;
+    assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
+
+    // Nobody can tell whose it is.
+    store.set(Mode::Fails);
+    let refused = begin(&stack, of(Some(TENANT), "c1", None)).await.expect_err("not known");
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+}
+
+#[tokio::test]
+async fn a_chat_whose_first_answer_was_cut_is_the_clients_all_the_same() {
+    let other = Tenant::from_digest([8; 32]);
+    for known in [OwnChats::Known, OwnChats::Any] {
+        let store = Wrapped::new(Mode::Works);
+        let (stack, upstream) = stack(SessionLayer::new(store.clone()).own_chats(known));
+        // Dropped by the client, and broken off upstream.
+        let mut body = begin(&stack, history(&["one"])).await.expect("answered");
+        assert!(matches!(body.next().await, Some(Ok(ChatEvent::Started(_)))));
+        drop(body);
+        upstream.order(Reply::Events(vec![Err(Error::new(ErrorKind::Upstream, "it broke"))]));
+        let body = begin(&stack, history(&["one"])).await.expect("answered");
+        Answer::collect(body).await.expect_err("cut");
+        let recorded = store.calls()[1];
+        assert_eq!(recorded, if known == OwnChats::Known { 2 } else { 0 });
+        for chat_id in ["c1", "c2"] {
+            ask(&stack, own(chat_id, &["two"])).await;
+            assert_sent(&upstream, Some(chat_id), None, &["two"]);
+            let mut foreign = own(chat_id, &["two"]);
+            foreign.tenant = Some(other);
+            let refused = begin(&stack, foreign).await.is_err();
+            assert_eq!(refused, known == OwnChats::Known, "{chat_id}");
+        }
+    }
+    // What is recorded is recorded once.
+    let store = Wrapped::new(Mode::Works);
+    let (stack, _) = stack(SessionLayer::new(store.clone()).own_chats(OwnChats::Known));
+    texts(&stack, &["one"]).await;
+    assert_eq!(store.calls(), [0, 1, 0, 0, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,15 +47,13 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// The one of them that `key` is, by its digest. Every key is looked at, in constant time.
-    fn find(&self, key: &[u8]) -> Option<&[u8; 32]> {
+    /// The one of them that `key` is, by its place and its digest. Every key is looked at, in
+    /// constant time.
+    fn find(&self, key: &[u8]) -> Option<(usize, &[u8; 32])> {
         let presented: [u8; 32] = Sha256::digest(key).into();
-        self.0.iter().fold(
-            None,
-            |found, key| {
-                if bool::from(key.ct_eq(&presented)) { Some(key) } else { found }
-            },
-        )
+        self.0.iter().enumerate().fold(None, |found, key| {
+            if bool::from(key.1.ct_eq(&presented)) { Some(key) } else { found }
+        })
     }
 
     /// Whether `key` is one of them.
@@ -63,13 +61,13 @@ impl ApiKeys {
         self.find(key.as_bytes()).is_some()
     }
 
-    /// The key that lets these headers in, by its digest; `None` where none is asked for. Of
+    /// The key that lets these headers in, by its place and its digest; `None` where none is asked for. Of
     /// several that are presented the bearer's counts before the others.
     ///
     /// # Errors
     ///
     /// An error of class [`ErrorKind::Auth`] unless `headers` present one of the keys.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<&[u8; 32]>, Error> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<(usize, &[u8; 32])>, Error> {
         if self.is_empty() {
             return Ok(None);
         }

@@ -1,5 +1,7 @@
 //! Who a client is: one answer for the edges, the sessions, deletions and logs.
 
+use std::fmt;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, request::Parts},
@@ -9,7 +11,10 @@ use axum::{
 use sha2::{Digest, Sha256};
 use tower_qwen::{Error, chat::Tenant, openai};
 
-use super::auth::{ApiKeys, refuse_unread};
+use super::{
+    auth::{ApiKeys, refuse_unread},
+    trace,
+};
 
 /// What tells clients from each other.
 #[derive(Clone, Debug)]
@@ -19,11 +24,24 @@ pub(crate) struct Clients {
     local: bool,
 }
 
-/// Who sent a request; among the request's extensions from [`Clients`] on.
+/// Who sent a request; among the request's extensions from [`identify`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Client {
     /// `None` where nobody can tell.
     pub(crate) tenant: Option<Tenant>,
+    who: Who,
+}
+
+/// What a client is called in the log; it tells nothing of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Whoever has this one of the keys that are asked for, counted from 1.
+    Key(usize),
+    /// Whoever has the key that was presented and not asked for.
+    Presented,
+    /// The one tenant of this machine.
+    Local,
+    Nobody,
 }
 
 impl Clients {
@@ -44,11 +62,17 @@ impl Clients {
     /// An error of class [`ErrorKind::Auth`](tower_qwen::ErrorKind::Auth) without a key that is
     /// asked for.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Client, Error> {
-        let tenant = match self.keys.check(headers)? {
-            Some(key) => Some(tenant_of("key", key)),
-            None => openai::tenant(headers).or_else(|| self.local_tenant()),
+        if let Some((at, key)) = self.keys.check(headers)? {
+            return Ok(Client { tenant: Some(tenant_of("key", key)), who: Who::Key(at + 1) });
+        }
+        let (tenant, who) = match openai::tenant(headers) {
+            Some(tenant) => (Some(tenant), Who::Presented),
+            None => match self.local_tenant() {
+                Some(tenant) => (Some(tenant), Who::Local),
+                None => (None, Who::Nobody),
+            },
         };
-        Ok(Client { tenant })
+        Ok(Client { tenant, who })
     }
 
     /// Whose requests are those without a key, if that is anybody's.
@@ -78,6 +102,17 @@ impl Client {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.who {
+            Who::Key(at) => write!(f, "key {at}"),
+            Who::Presented => f.write_str("a key of its own"),
+            Who::Local => f.write_str("local"),
+            Who::Nobody => f.write_str("unknown"),
+        }
+    }
+}
+
 fn tenant_of(kind: &str, id: &[u8]) -> Tenant {
     let digest =
         Sha256::new().chain_update("tower-qwen proxy ").chain_update(kind).chain_update(b"\0");
@@ -92,6 +127,7 @@ pub(crate) async fn identify(
 ) -> Response {
     match clients.identify(request.headers()) {
         Ok(client) => {
+            trace::note_client(client);
             request.extensions_mut().insert(client);
             next.run(request).await
         }

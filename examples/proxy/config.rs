@@ -8,18 +8,28 @@ mod upstream;
 mod url;
 mod web;
 
-use std::{env, ffi::OsStr, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
+use tower_qwen::session::OwnChats;
 use tracing_subscriber::EnvFilter;
 
 use self::{
     options::{Settings, UpstreamSettings},
     upstream::upstreams,
-    url::{address_from_parts, checked_address},
+    url::{address_from_parts, checked_address, checked_host},
 };
-use super::{accounts::List, auth::ApiKeys, clients::Clients, credentials, login::Login};
+use super::{
+    accounts::List, auth::ApiKeys, clients::Clients, credentials, hosts::Hosts, login::Login,
+};
 
 pub(crate) use self::{
     options::Tools,
@@ -94,6 +104,10 @@ pub(crate) struct Config {
     pub(crate) api_keys: ApiKeys,
     /// How conversations are remembered.
     pub(crate) sessions: Sessions,
+    /// Whether clients may name chats that they were not given here.
+    pub(crate) allow_foreign_chats: bool,
+    /// By which other names the proxy is asked.
+    pub(crate) allow_hosts: Vec<String>,
     /// What to log.
     pub(crate) log: String,
     /// Whether `/metrics` is served.
@@ -104,6 +118,23 @@ impl Config {
     /// What tells clients from each other.
     pub(crate) fn clients(&self) -> Clients {
         Clients::new(self.api_keys.clone(), self.is_local())
+    }
+
+    /// By which names it is asked.
+    pub(crate) fn hosts(&self) -> Hosts {
+        Hosts::new(&self.listen, &self.allow_hosts)
+    }
+
+    /// Which chats a client may name.
+    ///
+    /// Without keys on loopback every program of this machine can be any client, and may delete
+    /// all chats of the accounts; there is nobody to keep them from.
+    pub(crate) fn own_chats(&self) -> OwnChats {
+        if self.allow_foreign_chats || self.api_keys.is_empty() && self.is_local() {
+            OwnChats::Any
+        } else {
+            OwnChats::Known
+        }
     }
 
     /// Whether it listens where only this machine's own programs can connect.
@@ -202,6 +233,11 @@ impl Options {
         Cli::from_arg_matches(&matches.expect("valid arguments")).expect("valid arguments").options
     }
 
+    /// The file that they name.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// Checks the options and works out what follows from them; reads the files that they name.
     ///
     /// # Errors
@@ -215,7 +251,7 @@ impl Options {
     /// As [`resolve`](Self::resolve), on another machine.
     fn resolve_in(self, around: &Around<'_>) -> Result<Config, ConfigError> {
         let fallback = around.env;
-        let file = self.config.filter(|path| !path.as_os_str().is_empty());
+        let file = self.file().map(Path::to_owned);
         let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(read);
 
@@ -242,9 +278,22 @@ impl Options {
             capacity: settings.session_capacity.unwrap_or(DEFAULT_CAPACITY),
             redis: settings.redis,
         };
+        let allow_hosts = settings.allow_host.unwrap_or_default();
+        let allow_hosts =
+            allow_hosts.iter().map(|name| checked_host(name)).collect::<Result<_, _>>()?;
         let upstreams = upstreams(self.upstream, settings.upstream, around)?;
         let metrics = settings.metrics.unwrap_or_default();
-        Ok(Config { file, listen, upstreams, api_keys, sessions, log, metrics })
+        Ok(Config {
+            file,
+            listen,
+            upstreams,
+            api_keys,
+            sessions,
+            allow_foreign_chats: settings.allow_foreign_chats.unwrap_or_default(),
+            allow_hosts,
+            log,
+            metrics,
+        })
     }
 }
 

@@ -13,6 +13,8 @@ use tower_qwen::auth::{
     OAuthFile, PoolError, StaticCredential, StoredCredential, TokenClient,
 };
 
+use super::files;
+
 /// The name of the account whose token is given by itself, in no file.
 pub(crate) const GIVEN: &str = "given";
 
@@ -216,6 +218,8 @@ impl LoginFile {
             _ => format!("{shown}: it cannot be read: {error}"),
         };
         let metadata = fs::metadata(&path).map_err(failed)?;
+        files::check(&metadata)
+            .map_err(|error| format!("{shown}: it holds no credential: {error}"))?;
         if metadata.len() > LONGEST_FILE {
             return Err(format!("{shown}: it is too large to be a credential file"));
         }

@@ -17,7 +17,7 @@ use tower_qwen::auth::{
     device::{DeviceError, DeviceLogin},
 };
 
-use super::{config::parse_url, server, sign_in};
+use super::{config::parse_url, files, server, sign_in};
 
 /// What `proxy login` is asked for.
 #[derive(Debug, Args)]
@@ -213,7 +213,7 @@ pub(crate) fn span(span: Duration) -> String {
 /// Makes sure that the file can be written, without touching it.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
-    match fs::read_to_string(path) {
+    match files::read_text(path) {
         // Somebody's notes are not replaced by a slip of the finger.
         Ok(text) if StoredCredential::parse(&text).is_err() && !text.trim().is_empty() => {
             return fail(

@@ -11,8 +11,11 @@ mod check;
 mod clients;
 mod config;
 mod credentials;
+mod files;
+mod hosts;
 mod lanes;
 mod login;
+mod logs;
 mod metrics;
 mod pass;
 mod reload;
@@ -24,8 +27,10 @@ mod tokens;
 mod trace;
 
 use std::{
+    backtrace::Backtrace,
     fmt::Display,
     io::{self, IsTerminal, Write},
+    panic,
     process::ExitCode,
     time::Duration,
 };
@@ -36,6 +41,7 @@ use tracing_subscriber::EnvFilter;
 use self::{
     accounts::List,
     config::{Cli, Command, Config, Options},
+    logs::Logs,
     reload::Reload,
     routes::App,
 };
@@ -88,7 +94,7 @@ async fn check(options: Options) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    log(&config);
+    let _written = log(&config);
     match check::run(io::stdout().lock(), &config).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -101,7 +107,7 @@ async fn accounts(options: Options, list: List) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    log(&config);
+    let _written = log(&config);
     match accounts::run(io::stdout().lock(), &config, list).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -109,12 +115,29 @@ async fn accounts(options: Options, list: List) -> ExitCode {
     }
 }
 
-fn log(config: &Config) {
+/// Logs from now on, until what is given is dropped.
+fn log(config: &Config) -> Written {
+    let logs = Logs::to(io::stderr()).expect("a thread for the log can be started");
+    let writer = logs.clone();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.log))
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(move || writer.clone())
         .init();
+    // A panic that is written to standard error could wait there for ever.
+    panic::set_hook(Box::new(|panicked| {
+        tracing::error!(backtrace = %Backtrace::capture(), "{panicked}");
+    }));
+    Written(logs)
+}
+
+/// The log, which is written to its end when this goes.
+struct Written(Logs);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// The longest time to wait for a refresh at the end: the wait for its lock and for its answer.
@@ -122,7 +145,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String> {
     let config = reload.config();
-    log(config);
+    let Written(logs) = &log(config);
 
     let no_signals = |error| format!("cannot wait for signals: {error}");
     let stop = server::stop_signal().map_err(no_signals)?;
@@ -136,8 +159,10 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
     })?;
     let address =
         listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
-    banner::write(io::stderr().lock(), config, address)
-        .map_err(|error| format!("cannot write to standard error: {error}"))?;
+    let mut banner = Vec::new();
+    banner::write(&mut banner, config, address)
+        .map_err(|error| format!("cannot write to memory: {error}"))?;
+    logs.put(banner);
     reload.tokens().load_in_background();
     tokio::select! {
         () = server::serve(listener, app, stop) => {}

@@ -1,13 +1,14 @@
 //! Reading the configuration again while requests are served.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tower_qwen::session::SessionStore;
 
 use super::{
-    config::{Config, Options},
+    config::{Config, Options, Upstream},
+    files,
     routes::App,
     stack,
     tokens::Tokens,
@@ -57,7 +58,7 @@ impl Reload {
     pub(crate) async fn run(&mut self, mut asked: impl AsyncFnMut()) -> Infallible {
         loop {
             asked().await;
-            match self.again() {
+            match self.again().await {
                 Ok(()) => {
                     let upstreams = self.config.upstreams.len();
                     tracing::info!(upstreams, "the configuration was read again");
@@ -74,8 +75,16 @@ impl Reload {
     /// # Errors
     ///
     /// What is wrong with it, in one line; nothing has changed then.
-    fn again(&mut self) -> Result<(), String> {
+    async fn again(&mut self) -> Result<(), String> {
+        if let Some(path) = self.options.file() {
+            let text = settled(|| files::read(path)).await;
+            let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+            if text.trim_ascii().is_empty() {
+                return Err(format!("{}: it is empty", path.display()));
+            }
+        }
         let mut config = self.options.clone().resolve().map_err(|error| error.to_string())?;
+        check_change(&self.config, &config)?;
         if config.listen != self.config.listen {
             tracing::warn!(option = "listen", "a new value needs a restart");
             // Who can connect is decided by where it listens, not by where it shall.
@@ -102,5 +111,94 @@ impl Reload {
         self.retired.push(std::mem::replace(&mut self.tokens, tokens));
         self.tokens.load_in_background();
         Ok(())
+    }
+}
+
+/// How long a file must stay as it is to be taken for whole.
+const SETTLING: Duration = Duration::from_millis(100);
+/// How often it is looked at for that.
+const LOOKS: usize = 20;
+
+/// What `read` gives when it gives the same twice: a file may be read while it is written.
+///
+/// # Errors
+///
+/// Those of `read`, and where it gives something else each time.
+async fn settled(mut read: impl FnMut() -> io::Result<Vec<u8>>) -> Result<Vec<u8>, String> {
+    let mut before = read().map_err(|error| error.to_string())?;
+    for _ in 0..LOOKS {
+        sleep(SETTLING).await;
+        let now = read().map_err(|error| error.to_string())?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Err("it changes all the time".to_owned())
+}
+
+/// What a file that was cut or emptied by mistake would do, and nobody asks for while users are
+/// served: answer them with invented text, or let anybody in.
+///
+/// # Errors
+///
+/// What needs a restart.
+fn check_change(old: &Config, new: &Config) -> Result<(), String> {
+    let emulators = |config: &Config| {
+        let is_one = |upstream: &Upstream| matches!(upstream, Upstream::Emulator { .. });
+        config.upstreams.iter().filter(|config| is_one(&config.upstream)).count()
+    };
+    let has_real = |config: &Config| emulators(config) < config.upstreams.len();
+    if has_real(old) && (emulators(old) == 0 && emulators(new) > 0 || !has_real(new)) {
+        return Err("it would have the emulator answer in place of a real upstream; restart the \
+                    proxy if that is meant"
+            .to_owned());
+    }
+    if !old.api_keys.is_empty() && new.api_keys.is_empty() {
+        return Err("it has no API key any more, and would let anybody in; restart the proxy if \
+                    that is meant"
+            .to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_read_when_it_stays_as_it_is() {
+        let mut written = ["a", "ab", "abc", "abc", "abcd"].into_iter();
+        let text = settled(|| Ok(written.next().expect("asked no more").into())).await;
+        assert_eq!((text, written.next()), (Ok(b"abc".to_vec()), Some("abcd")));
+        let mut len = 0;
+        let grown = settled(|| {
+            len += 1;
+            Ok(vec![0; len])
+        });
+        grown.await.expect_err("it grows and grows");
+        assert_eq!(len, 1 + LOOKS);
+        settled(|| Err(io::ErrorKind::NotFound.into())).await.expect_err("it is gone");
+    }
+
+    #[test]
+    fn some_changes_need_a_restart() {
+        let config = |args: &[&str]| Options::of(args).resolve().expect("valid");
+        let real = ["--upstream", "web", "--base-url", "http://127.0.0.1:9"];
+        let keyed = [&real[..], &["--api-key", "sk-one"]].concat();
+        let other = ["--base-url", "http://127.0.0.1:9/v1", "--api-key", "sk-two,sk-three"];
+        let emulator = ["--upstream", "emulator"];
+        for (old, new, is_fine) in [
+            (&real[..], &emulator[..], false),
+            (&real, &[], false),
+            (&keyed, &real, false),
+            (&emulator, &real, true),
+            (&emulator, &["--emulate", "vllm"], true),
+            (&real, &keyed, true),
+            (&keyed, &other, true),
+        ] {
+            let change = check_change(&config(old), &config(new));
+            assert_eq!(change.is_ok(), is_fine, "{old:?} to {new:?}: {change:?}");
+        }
     }
 }

@@ -17,7 +17,10 @@ use axum::{
     routing::{any, delete, get, post},
 };
 use serde_json::json;
-use tower::{ServiceBuilder, util::MapRequest};
+use tower::{
+    ServiceBuilder,
+    util::{MapRequest, option_layer},
+};
 use tower_http::{
     ServiceBuilderExt,
     cors::{AllowOrigin, Any, CorsLayer},
@@ -30,6 +33,7 @@ use super::{
     chats::Chats,
     clients::{Client, Clients, identify},
     credentials,
+    hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics,
     tokens::{self, Tokens},
@@ -48,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) lanes: Lanes,
     /// Who may come in, and who it is.
     pub(crate) clients: Clients,
+    /// By which names it is asked.
+    pub(crate) hosts: Hosts,
     /// What can be done about chats.
     pub(crate) chats: Chats,
     /// Whose tokens are good.
@@ -60,7 +66,7 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, chats, tokens } = site;
+    let Site { lanes, clients, hosts, chats, tokens } = site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let health = Health {
@@ -98,7 +104,9 @@ pub(crate) fn app(site: Site) -> App {
             response
         })
         .layer(cors(open))
-        .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)));
+        .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)))
+        // Without keys only: a key is what a page under another name does not have.
+        .layer(option_layer(open.then(|| middleware::from_fn_with_state(hosts, own_names_only))));
 
     let router = Router::new()
         .route("/health", get(move || std::future::ready(health.report())))
@@ -268,12 +276,7 @@ async fn own_pages_only(open: bool, request: Request, next: Next) -> Response {
 
 fn is_loopback(origin: &HeaderValue) -> bool {
     let uri = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
-    uri.as_ref().and_then(Uri::host).is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
+    uri.as_ref().and_then(Uri::host).is_some_and(hosts::is_loopback)
 }
 
 /// A client's own request id goes into logs and upstream, so it must be a plain short word.

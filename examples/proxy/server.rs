@@ -3,7 +3,7 @@
 mod connection;
 mod drain;
 
-use std::{convert::Infallible, future::Future, io, pin::pin, time::Duration};
+use std::{convert::Infallible, future::Future, io, pin::pin, process, time::Duration};
 
 use axum::{extract::Request, http::Response};
 use bytes::Bytes;
@@ -12,7 +12,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
-use tokio::{net::TcpListener, sync::watch, time};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    time,
+};
 use tower::{BoxError, Service};
 
 use self::drain::Drain;
@@ -106,7 +112,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 pub(crate) fn reload_signal() -> io::Result<impl AsyncFnMut()> {
     #[cfg(unix)]
     {
-        use tokio::signal::unix::{SignalKind, signal};
         let mut hangup = signal(SignalKind::hangup())?;
         Ok(async move || {
             if hangup.recv().await.is_none() {
@@ -120,32 +125,63 @@ pub(crate) fn reload_signal() -> io::Result<impl AsyncFnMut()> {
     }
 }
 
-/// Ready when the process is asked to stop: SIGINT (Ctrl-C) or SIGTERM.
+/// Ready when the process is asked to stop: SIGINT (Ctrl-C) or SIGTERM. Asked once more, the
+/// process ends at once, whatever is under way, with the code that a shell gives for a program
+/// that the signal has ended: 130 for SIGINT, 143 for SIGTERM.
 ///
 /// # Errors
 ///
 /// If the signals cannot be listened to.
 pub(crate) fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = StopSignals::new()?;
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        signals.next().await;
+        // Where nobody waits any more the process is about to end.
+        let _ = stop.send(());
+        process::exit(signals.next().await);
+    });
+    Ok(async {
+        // Without the task the runtime is ending too.
+        let _ = stopped.await;
+    })
+}
+
+/// What asks the process to stop.
+struct StopSignals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        Ok(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
+    interrupt: Signal,
+    #[cfg(unix)]
+    terminate: Signal,
+}
+
+impl StopSignals {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
     }
+
     #[cfg(not(unix))]
-    {
-        Ok(async {
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next; gives the code to end with at once.
+    async fn next(&mut self) -> i32 {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+        #[cfg(not(unix))]
+        {
             if let Err(error) = tokio::signal::ctrl_c().await {
                 tracing::error!(%error, "cannot listen for Ctrl-C");
                 std::future::pending::<()>().await;
             }
-        })
+            130
+        }
     }
 }
 

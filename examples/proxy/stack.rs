@@ -62,6 +62,7 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
     let site = Site {
         chats: Chats::new(lanes.clone(), Arc::clone(store), config.clients()),
         clients: config.clients(),
+        hosts: config.hosts(),
         tokens: tokens.clone(),
         lanes,
     };
@@ -74,13 +75,19 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
 ///
 /// Those of [`app`].
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
+    let sessions = sessions(config, store);
     let lanes = config.upstreams.iter().map(|upstream| {
-        lane(upstream, store).map_err(|error| match &config.upstreams[..] {
+        lane(upstream, &sessions).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
     lanes.collect::<Result<_, _>>().map(Lanes::new)
+}
+
+/// What finds the chat that a history goes on in.
+fn sessions(config: &Config, store: &Arc<dyn SessionStore>) -> SessionLayer {
+    SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats())
 }
 
 /// Where conversations are remembered.
@@ -108,7 +115,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
-fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, String> {
+fn lane(config: &UpstreamConfig, sessions: &SessionLayer) -> Result<Lane, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
         Upstream::Emulator { emulated, recording } => {
@@ -117,7 +124,7 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
-                None => web(emulator.clone(), emulator, config, desk, store),
+                None => web(emulator.clone(), emulator, config, desk, sessions),
                 Some(server) => compatible(emulator, server, config, desk),
             })
         }
@@ -126,7 +133,7 @@ fn lane(config: &UpstreamConfig, store: &Arc<dyn SessionStore>) -> Result<Lane, 
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client.clone(), client.anonymous(), config, desk, store))
+            Ok(web(client.clone(), client.anonymous(), config, desk, sessions))
         }
         Upstream::Compatible { base_url, server } => {
             let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
@@ -188,7 +195,7 @@ fn web<U, B>(
     anonymous: U,
     config: &UpstreamConfig,
     desk: Desk,
-    store: &Arc<dyn SessionStore>,
+    sessions: &SessionLayer,
 ) -> Lane
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -200,7 +207,7 @@ where
 {
     let edge = ServiceBuilder::new()
         .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
-        .layer(SessionLayer::from_shared(Arc::clone(store)));
+        .layer(sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());

@@ -18,11 +18,13 @@ use axum::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
-use tracing::{Span, debug, info, info_span, warn};
+use tracing::{Span, debug, field, info, info_span, warn};
+
+use super::clients::Client;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Answers within a span that says method, path and the id of `x-request-id`, and logs each
+/// Answers within a span that says method, path, the id of `x-request-id` and who asks, and logs each
 /// request and its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Traced<S> {
@@ -55,6 +57,7 @@ where
             method = %request.method(),
             path = request.uri().path(),
             id = id.unwrap_or_default(),
+            client = field::Empty,
         );
         let inner = span.in_scope(|| {
             debug!("started processing request");
@@ -62,6 +65,11 @@ where
         });
         ResponseFuture { inner, span, begun }
     }
+}
+
+/// Says in the request's span whose it is, once that is known.
+pub(crate) fn note_client(client: Client) {
+    Span::current().record("client", field::display(client));
 }
 
 pin_project! {

@@ -14,14 +14,14 @@ use tracing::debug;
 
 use super::{
     key::{ChatKey, Key, KeyChain},
-    layer::{SessionLayer, Settings},
+    layer::{OwnChats, SessionLayer, Settings},
     lease::{Lease, Taken},
     store::Found,
     stream::{Recorder, SessionStream},
     wait::bounded,
 };
 use crate::{
-    Error,
+    Error, ErrorKind,
     chat::{ChatRequest, ChatStream, Conversation, Destination, Message, Role, Tenant},
 };
 
@@ -72,6 +72,11 @@ where
     B: ChatStream,
 {
     let (parts, mut chat) = request.into_parts();
+    if layer.settings.own_chats == OwnChats::Known
+        && let Some(own) = chat.conversation()
+    {
+        check_own(&layer, chat.tenant.as_ref(), &own.chat_id).await?;
+    }
     let route = Route::find(&layer, &chat).await;
     // What else a chat holds that the client named itself, only the client knows.
     let replayable = !route.own;
@@ -134,6 +139,32 @@ where
         }
         poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
     }
+}
+
+/// Whether the chat that the client named was given to this tenant.
+async fn check_own(
+    layer: &SessionLayer,
+    tenant: Option<&Tenant>,
+    chat_id: &str,
+) -> Result<(), Error> {
+    if let Some(tenant) = tenant {
+        let key = Key::of_chat(tenant, chat_id);
+        match bounded("find", layer.settings.store_timeout, layer.store.find(&key)).await {
+            Some(Some(_)) => return Ok(()),
+            Some(None) => {}
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Overloaded,
+                    "the store of sessions did not answer, so nobody can tell whose chat it is",
+                ));
+            }
+        }
+    }
+    metrics::counter!("tower_qwen_session_foreign_chats_total").increment(1);
+    Err(Error::new(
+        ErrorKind::ConversationLost,
+        "no such chat of this client is remembered here; begin a new one, without a chat's id",
+    ))
 }
 
 /// The key of the chat that the request goes to; `None` where it goes to none, or where nobody

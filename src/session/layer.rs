@@ -26,6 +26,23 @@ impl Contention {
     }
 }
 
+/// Which chats a client may name itself, as `qwen_chat_id` does.
+///
+/// Whoever names a chat goes on in it, so an upstream account that several tenants share gives
+/// one of them the words of another, if it only learns the chat's id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnChats {
+    /// Any chat: the upstream decides.
+    #[default]
+    Any,
+    /// Only chats that this tenant was given by an answer, as far as the store remembers them.
+    /// Anything else is [`ErrorKind::ConversationLost`](crate::ErrorKind::ConversationLost) before
+    /// the upstream is asked, and the error is the same for another tenant's chat and for one that
+    /// there is not. Without a tenant no chat can be named.
+    Known,
+}
+
 /// Puts [`Session`] in front of a service: stateless clients over stateful chats.
 ///
 /// The [module](super) says how it works. What can be set has good defaults:
@@ -50,6 +67,7 @@ pub(super) struct Settings {
     pub(super) busy_retries: u32,
     pub(super) busy_delay: Duration,
     pub(super) store_timeout: Duration,
+    pub(super) own_chats: OwnChats,
 }
 
 impl SessionLayer {
@@ -69,6 +87,7 @@ impl SessionLayer {
                 busy_retries: 3,
                 busy_delay: Duration::from_secs(2),
                 store_timeout: Duration::from_millis(500),
+                own_chats: OwnChats::Any,
             },
         }
     }
@@ -101,6 +120,14 @@ impl SessionLayer {
     #[must_use]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.settings.store_timeout = timeout;
+        self
+    }
+
+    /// Which chats a client may name itself. By default any, which is right where one person uses
+    /// the account; where tenants share it, take [`OwnChats::Known`].
+    #[must_use]
+    pub fn own_chats(mut self, own_chats: OwnChats) -> Self {
+        self.settings.own_chats = own_chats;
         self
     }
 

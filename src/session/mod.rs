@@ -34,6 +34,10 @@
 //!   (`qwen_parent_id`), what follows the last answer of the history is new, and only whose chat
 //!   it is may be looked up. For a chat that the store knows goes to the account that it belongs
 //!   to, whatever is sent with it.
+//! - Where several tenants share an account, [`OwnChats::Known`] refuses a chat that the client
+//!   names and that it was not given here. It is the one case where a store that does not answer
+//!   fails the request, with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded): nobody can
+//!   tell then whose chat it is.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -80,6 +84,7 @@
 //! | name | labels |
 //! | --- | --- |
 //! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `no_tenant`, `error` |
+//! | `tower_qwen_session_foreign_chats_total` | (chats that were named and not known, and refused) |
 //! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
 //! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `renew`, `release` |
 //!
@@ -106,7 +111,7 @@ pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::{
     future::ResponseFuture,
     key::{ChatKey, Key, TenantTag},
-    layer::{Contention, SessionLayer},
+    layer::{Contention, OwnChats, SessionLayer},
     memory::MemoryStore,
     service::Session,
     store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},

@@ -26,7 +26,8 @@ use crate::{
 /// The inner service's. An error for which [`Error::is_conversation_lost`] or
 /// [`Error::is_account_unavailable`] holds is answered with one replay of the whole history, one for which [`Error::is_conversation_busy`] holds with a few
 /// tries and then a replay, and neither reaches the caller unless that fails too or the client
-/// named the chat itself. A store that fails never fails a request.
+/// named the chat itself. A store that fails never fails a request, but where it has to tell whether
+/// a chat that the client named is its own ([`OwnChats::Known`](super::OwnChats::Known)).
 ///
 /// # Cancel safety
 ///

@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     future::{Chains, Route},
     key::{AnswerChain, Key, KeyChain},
-    layer::SessionLayer,
+    layer::{OwnChats, SessionLayer},
     lease::Lease,
     store::{Record, SessionStore},
     wait::{bounded, detach},
@@ -144,6 +144,35 @@ pub(super) struct Recorder {
     /// What upstream itself calls the answer.
     response_id: Option<Text>,
     lease: Option<Lease>,
+    /// Whether the chat's id has to be remembered even if its first answer is not.
+    keeps_given: bool,
+    given: Option<Given>,
+}
+
+/// A new chat whose id the client has seen, and whose first answer is not recorded yet.
+///
+/// Should that never be, the chat is the tenant's own all the same: it may name it, and deletes it
+/// with its others.
+struct Given {
+    /// `None` once the answer is recorded.
+    place: Option<Conversation>,
+    store: Arc<dyn SessionStore>,
+    store_timeout: Duration,
+    tenant: Tenant,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        let key = Key::of_chat(&self.tenant, &place.chat_id);
+        let record = Record::new(&self.tenant, place);
+        let (store, limit) = (Arc::clone(&self.store), self.store_timeout);
+        let mut write = Write(Some(Box::pin(async move {
+            bounded("record", limit, store.record(&key, &record)).await;
+        })));
+        // A store in memory has it at once; another is written to in a task of its own.
+        let _ = write.poll(&mut Context::from_waker(Waker::noop()));
+    }
 }
 
 impl Recorder {
@@ -165,6 +194,9 @@ impl Recorder {
             started: None,
             response_id: None,
             lease,
+            keeps_given: layer.settings.own_chats == OwnChats::Known
+                && chat.conversation().is_none(),
+            given: None,
         })
     }
 
@@ -178,6 +210,17 @@ impl Recorder {
                 account: conversation.account.clone(),
             });
             self.response_id = started.response_id.as_ref().map(copy);
+            if self.keeps_given && self.given.is_none() {
+                // Without the message: nobody goes on from half an answer.
+                let place =
+                    |place: &Conversation| Conversation { parent_id: None, ..place.clone() };
+                self.given = self.started.as_ref().map(|started| Given {
+                    place: Some(place(started)),
+                    store: Arc::clone(&self.store),
+                    store_timeout: self.store_timeout,
+                    tenant: self.tenant,
+                });
+            }
         } else {
             self.answer.push(event);
         }
@@ -195,6 +238,8 @@ impl Recorder {
             started,
             response_id,
             lease,
+            keeps_given: _,
+            mut given,
         } = *self;
         let mut place = started?;
         place.parent_id.as_ref()?;
@@ -212,6 +257,9 @@ impl Recorder {
             answer.rebase(within);
         }
         let key = answer.finish()?;
+        if let Some(given) = &mut given {
+            given.place = None;
+        }
         let last = Key::of_chat(&tenant, &place.chat_id);
         let mut record = Record::new(&tenant, place);
         record.response_id = response_id;

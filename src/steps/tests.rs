@@ -4,14 +4,14 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen_emulator::Emulator;
 
 use super::of;
 use crate::{
-    BoxError,
+    BoxError, FullBody,
     dedup::DedupLayer,
     openai::OpenAiLayer,
     qwen::{

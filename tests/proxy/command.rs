@@ -126,6 +126,55 @@ fn it_ends_in_good_order_when_told_to() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn asked_twice_it_ends_at_once() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut talking = command();
+        talking.args(["--log", "info"]);
+        let proxy = Running::start(talking);
+        // An answer that takes longer than anybody would wait.
+        let address = proxy.origin.strip_prefix("http://").expect("an origin");
+        let mut stream = TcpStream::connect(address).expect("the proxy listens");
+        let body = r#"{"model":"qwen3-max","stream":true,"messages":[{"role":"user","content":"emulate:slow=10000 emulate:say=one two three four five six"}]}"#;
+        let length = body.len();
+        write!(
+            stream,
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: \
+             application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .expect("the proxy reads");
+        stream.read_exact(&mut [0; 12]).expect("it is being answered");
+        proxy.signal("-TERM");
+        proxy.wait_for_log("stopping");
+        assert_eq!(proxy.stop(signal).0, Some(code), "{signal}");
+    }
+}
+
+/// Whoever opens a pipe waits for its other end.
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_refused_where_a_file_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe.json");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let pipe = pipe.to_str().expect("UTF-8");
+    for file in [pipe, "/dev/zero"] {
+        for option in ["--config", "--credentials", "--replay"] {
+            let (code, error) = refusal(&[option, file], &[]);
+            assert_eq!(code, Some(2), "{error}");
+            assert!(error.contains(option) && error.contains("not a regular file"), "{error}");
+        }
+        let (code, error) = refusal(&["login", "--file", file], &[]);
+        assert!(code == Some(2) && error.contains("not a regular file"), "{error}");
+    }
+    let null = folder.path().join("null.json");
+    std::fs::write(&null, "null\n").expect("written");
+    let (code, error) = refusal(&["--credentials", null.to_str().expect("UTF-8")], &[]);
+    assert!(code == Some(2) && error.contains("it holds no credential"), "{error}");
+}
+
 #[test]
 fn no_secret_of_a_client_is_logged() {
     let mut talking = command();

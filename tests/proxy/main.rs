@@ -14,6 +14,8 @@
 mod binary;
 mod command;
 mod credentials;
+#[cfg(unix)]
+mod logs;
 #[path = "../served/proxied.rs"]
 mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]

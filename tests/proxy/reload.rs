@@ -70,6 +70,49 @@ fn a_new_configuration_is_for_new_requests() {
     assert!(log.contains("the configuration was read again"), "{log}");
 }
 
+/// How often the log says that the configuration was looked at.
+fn looks(proxy: &Running) -> usize {
+    let log = proxy.log();
+    let log = log.lock().expect("no one panics with it");
+    ["the configuration was read again", "the new configuration is not used"]
+        .iter()
+        .map(|said| log.matches(said).count())
+        .sum()
+}
+
+#[test]
+fn a_file_that_is_empty_or_cut_anywhere_opens_nothing_and_invents_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxy.toml");
+    let whole = "session-ttl = 3600\napi-key = \"sk-one,sk-two\"\n\n[[upstream]]\nname = \"real\"\n\
+                 kind = \"web\"\nbase-url = \"http://127.0.0.1:9\"\n";
+    fs::write(&file, whole).expect("written");
+    let mut configured = command();
+    configured.arg("--config").arg(&file).env("RUST_LOG", "info");
+    let proxy = Running::start(configured);
+    let cuts = (0..whole.len()).filter(|at| at % 7 == 0 || whole[..*at].ends_with(['\n', '"']));
+    for text in cuts.map(|at| &whole[..at]).chain([" \n", "# nothing\n"]) {
+        let before = looks(&proxy);
+        fs::write(&file, text).expect("written");
+        proxy.signal("-HUP");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while looks(&proxy) == before {
+            assert!(Instant::now() < deadline, "{text:?}");
+            thread::yield_now();
+        }
+        let health = exchange(&proxy.origin, "GET /health HTTP/1.1", "");
+        let named = ["real", "web"].map(|name| format!("\r\nx-qwen-upstream: {name}\r\n"));
+        assert!(named.iter().any(|name| health.contains(name)), "{text:?}: {health}");
+        let closed = exchange(&proxy.origin, "GET /v1/models HTTP/1.1", "");
+        assert!(closed.starts_with("HTTP/1.1 401"), "{text:?}: {closed}");
+    }
+    fs::remove_file(&file).expect("it is there");
+    proxy.signal("-HUP");
+    proxy.wait_for_log("No such file");
+    proxy.wait_for_log("it is empty");
+    proxy.wait_for_log("in place of a real upstream");
+}
+
 #[test]
 fn check_says_what_would_be_used_and_whether_it_answers() {
     let check = |args: &[&str]| {

@@ -1,11 +1,9 @@
 //! The file of `--config`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
+    super::files,
     ConfigError, error,
     options::{MAX_TTL, Settings},
 };
@@ -19,7 +17,7 @@ use super::{
 /// With the line where something is wrong, and without that line's text: it may hold a secret.
 pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     let shown = path.display();
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_text(path) {
         Ok(text) => text,
         Err(reason) => return error(format!("--config: cannot read {shown}: {reason}")),
     };

@@ -27,6 +27,31 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "KEYS", env = "QWEN_PROXY_API_KEY", hide_env_values = true)]
     pub(super) api_key: Option<SecretString>,
 
+    /// Let clients go on in any chat whose id they send as `qwen_chat_id`. Otherwise it must be one
+    /// that they were given here, but for a proxy without keys on loopback [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_ALLOW_FOREIGN_CHATS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) allow_foreign_chats: Option<bool>,
+
+    /// Host names that a proxy without keys is asked by, separated by commas, beside those of
+    /// loopback and the address that it listens on; such as its name in a network of containers
+    /// [default: none]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "QWEN_PROXY_ALLOW_HOST",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(super) allow_host: Option<Vec<String>>,
+
     /// How many seconds a conversation is remembered that nobody goes on with [default: 3600]
     #[arg(
         long,
@@ -225,6 +250,8 @@ impl Settings {
         Self {
             listen: text(self.listen).or(text(other.listen)),
             api_key: secret(self.api_key).or(secret(other.api_key)),
+            allow_foreign_chats: self.allow_foreign_chats.or(other.allow_foreign_chats),
+            allow_host: names(self.allow_host).or(names(other.allow_host)),
             session_ttl: self.session_ttl.or(other.session_ttl),
             session_capacity: self.session_capacity.or(other.session_capacity),
             redis: secret(self.redis).or(secret(other.redis)),
@@ -258,6 +285,12 @@ impl UpstreamSettings {
 
 fn text(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+fn names(names: Option<Vec<String>>) -> Option<Vec<String>> {
+    let mut names = names?;
+    names.retain(|name| !name.trim().is_empty());
+    Some(names).filter(|names| !names.is_empty())
 }
 
 fn paths(paths: Option<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {

@@ -1,6 +1,6 @@
 //! One upstream: what its settings come to.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use axum::http::{HeaderValue, Uri};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tower_qwen::{
 use tower_qwen_emulator as emulator;
 
 use super::{
-    super::credentials::Accounts,
+    super::{credentials::Accounts, files},
     Around, ConfigError, Patterns, Tools, WebCredentials, error,
     options::{Kind, ServerKind, UpstreamSettings, secret},
     patterns,
@@ -292,7 +292,7 @@ impl From<ServerKind> for Server {
 }
 
 fn read_recording(path: PathBuf) -> Result<Bytes, ConfigError> {
-    match fs::read(&path) {
+    match files::read(&path) {
         Ok(recording) => Ok(recording.into()),
         Err(reason) => error(format!("--replay: cannot read {}: {reason}", path.display())),
     }

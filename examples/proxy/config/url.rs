@@ -76,3 +76,17 @@ pub(crate) fn parse_url(option: &str, url: &str) -> Result<Uri, ConfigError> {
     }
     Ok(uri)
 }
+
+/// One of `--allow-host`.
+///
+/// # Errors
+///
+/// If it cannot be the name of a host.
+pub(super) fn checked_host(name: &str) -> Result<String, ConfigError> {
+    let name = name.trim();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    if is_host_name(name) || bare.parse::<IpAddr>().is_ok() {
+        return Ok(name.to_owned());
+    }
+    error(format!("--allow-host: {name:?} is no name or address of a host, without a port"))
+}

@@ -82,7 +82,8 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     }]);
     let chats = Chats::new(lanes.clone(), store, clients.clone());
     let tokens = Tokens::new(vec![Desk::unmanned()], api_keys);
-    app(Site { lanes, clients, chats, tokens })
+    let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
+    app(Site { lanes, clients, hosts, chats, tokens })
 }
 
 fn get(path: &str) -> Request {
@@ -271,6 +272,27 @@ async fn other_pages_need_a_key() {
         let asked = with(with(chat(), "origin", origin), "x-api-key", "one");
         assert_eq!(ask(&proxy("one"), asked).await.0, 200);
     }
+}
+
+#[tokio::test]
+async fn a_proxy_without_keys_answers_only_to_its_own_names() {
+    for path in ["/health", "/metrics", "/v1/models", "/v1/chats/delete", "/no/such/path"] {
+        for host in ["example.org", "rebound.example.org:8080", "192.168.1.5:8080"] {
+            let refused = (403, json!("host_not_allowed"));
+            assert_eq!(refusal(&proxy(""), with(get(path), "host", host)).await, refused);
+            let http2 = format!("http://{host}{path}");
+            assert_eq!(refusal(&proxy(""), get(&http2)).await, refused);
+            let keyed = with(with(get(path), "host", host), "x-api-key", "one");
+            let (status, ..) = ask(&proxy("one"), keyed).await;
+            assert_ne!(status, StatusCode::FORBIDDEN, "{path} at {host}");
+        }
+        for host in ["localhost:8080", "127.0.0.1:8080", "[::1]:8080", "proxy:8080", "PROXY"] {
+            let (status, ..) = ask(&proxy(""), with(get(path), "host", host)).await;
+            assert_ne!(status, StatusCode::FORBIDDEN, "{path} at {host}");
+        }
+    }
+    let refused = refusal(&proxy(""), with(chat(), "host", "example.org")).await;
+    assert_eq!(refused, (403, json!("host_not_allowed")));
 }
 
 fn remove(path: &str) -> Request {

@@ -10,7 +10,10 @@ use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use tower::{ServiceExt, service_fn};
 
-use super::*;
+use super::{
+    super::{auth::ApiKeys, clients::Clients},
+    *,
+};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -36,8 +39,10 @@ async fn log_of(status: StatusCode) -> String {
         .without_time()
         .finish();
     let logs = tracing::subscriber::set_default(subscriber);
-    let answer = service_fn(move |_: Request| async move {
+    let answer = service_fn(move |request: Request| async move {
         warn!("asked");
+        let clients = Clients::new(ApiKeys::parse("sk-one,sk-two").expect("keys"), true);
+        note_client(clients.identify(request.headers()).expect("a key"));
         let frames = stream::iter(["a", "b"]).map(|text| {
             warn!("frame {text}");
             Ok::<_, Infallible>(Frame::data(Bytes::from(text)))
@@ -46,7 +51,9 @@ async fn log_of(status: StatusCode) -> String {
         *response.status_mut() = status;
         Ok::<_, Infallible>(response)
     });
-    let request = Request::get("/v1/models?key=secret").header(X_REQUEST_ID, "mine");
+    let request = Request::get("/v1/models?key=secret")
+        .header(X_REQUEST_ID, "mine")
+        .header("x-api-key", "sk-two");
     let request = request.body(AxumBody::empty()).expect("a request");
     let response = Traced::new(answer).oneshot(request).await.expect("infallible");
     assert_eq!(response.status(), status);
@@ -61,9 +68,12 @@ async fn log_of(status: StatusCode) -> String {
 #[tokio::test]
 async fn what_is_logged_stands_in_the_span_of_its_request() {
     let log = log_of(StatusCode::OK).await;
-    let span = "request{method=GET path=\"/v1/models\" id=\"mine\"}: ";
+    let span = "request{method=GET path=\"/v1/models\" id=\"mine\"";
     let of_the_request: Vec<_> =
         log.lines().filter(|line| line.contains(span)).map(|l| l.rsplit(": ").next()).collect();
+    // From where it is known on, the log says whose it is.
+    let named = format!("{span} client=key 2}}: ");
+    assert_eq!(log.lines().filter(|line| line.contains(&named)).count(), 3, "{log}");
     let said = [
         "started processing request",
         "asked",
@@ -74,7 +84,7 @@ async fn what_is_logged_stands_in_the_span_of_its_request() {
     assert_eq!(of_the_request, said.map(Some), "{log}");
     let rest: Vec<_> = log.lines().filter(|line| !line.contains(span)).collect();
     assert!(matches!(rest[..], [line] if line.ends_with("after")), "{log}");
-    assert!(!log.contains("secret"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("sk-"), "{log}");
 }
 
 #[tokio::test]

@@ -308,6 +308,10 @@ impl CredentialFile {
 
     fn fingerprint(&self) -> io::Result<Option<Fingerprint>> {
         match fs::metadata(&self.path) {
+            // Whoever opens a pipe waits for its other end, and a device may have no end.
+            Ok(metadata) if !metadata.is_file() => {
+                Err(io::Error::other("it is not a regular file"))
+            }
             Ok(metadata) => {
                 #[cfg(unix)]
                 let inode = std::os::unix::fs::MetadataExt::ino(&metadata);

@@ -152,6 +152,11 @@ fn create(path: &Path, id: &str) -> io::Result<Option<File>> {
 /// Whether the lock's time is far from now, on either side, since a clock may have been set back;
 /// and no living process of this crate has it.
 fn is_stale(path: &Path, stale_after: Duration) -> io::Result<bool> {
+    // Whoever opens a pipe waits for its other end. Some programs lock with a folder.
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::other("the lock is neither a file nor a folder"));
+    }
     let file = File::open(path)?;
     let modified = file.metadata()?.modified()?;
     let age = SystemTime::now().duration_since(modified).unwrap_or_else(|ahead| ahead.duration());

@@ -73,8 +73,9 @@ impl StoredCredential {
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-            // A JSON text that is no object would make a strange key.
+            // A JSON text that is no object would make a strange key. Digits alone may well be one.
             return match text.trim() {
+                "null" | "true" | "false" => Err(InvalidToken(())),
                 token if !token.is_empty() && !token.contains(['{', '[', '"', '\n']) => Ok(Self {
                     credential: Credential::parse(token)?,
                     format: Format::ReadOnly,

@@ -34,7 +34,9 @@ fn proxy_over(
     let builder = CredentialPool::builder().clock(clock).refresh_ahead(Duration::from_secs(600));
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
-    let lanes = Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &store)]);
+    let sessions = sessions(&config, &store);
+    let lanes =
+        Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &sessions)]);
     (over(lanes, &config, &store).0, pool)
 }
 
