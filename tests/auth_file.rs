@@ -20,9 +20,12 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::service_fn;
-use tower_qwen::auth::{
-    AccountStatus, Credential, CredentialPool, CredentialProvider, OAuthFile, RefreshErrorKind,
-    TokenClient,
+use tower_qwen::{
+    FullBody,
+    auth::{
+        AccountStatus, Credential, CredentialPool, CredentialProvider, OAuthFile, RefreshErrorKind,
+        TokenClient,
+    },
 };
 
 #[tokio::test]

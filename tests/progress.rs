@@ -20,13 +20,13 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, FullBody,
     chat::{Answer, ChatRequest, ChatStream, ChatStreamExt, Message, Role},
     qwen::{
-        QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        web::QwenWebLayer,
     },
-    sse::SseReframeLayer,
+    sse::reframe::SseReframeLayer,
 };
 
 const IDLE: Duration = Duration::from_secs(40);
@@ -95,7 +95,7 @@ impl Reader {
     async fn read(self, pieces: Make) -> (Result<String, Error>, usize) {
         let taken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&taken);
-        let upstream = service_fn(move |request: Request<Full<Bytes>>| {
+        let upstream = service_fn(move |request: Request<FullBody>| {
             let (kind, body) = match request.uri().path() {
                 "/api/v2/chats/new" => {
                     let chat = Full::from(r#"{"success": true, "data": {"id": "c-1"}}"#);
@@ -131,7 +131,7 @@ impl Reader {
             Self::Lane => {
                 let layer =
                     SseReframeLayer::new().idle_events(Some(IDLE)).max_bytes_without_event(BYTES);
-                let mut request = Request::new(Full::default());
+                let mut request = Request::new(FullBody::default());
                 *request.uri_mut() = "/chat/completions".parse().expect("a path");
                 let response = layer.layer(upstream).oneshot(request).await.expect("a response");
                 let read = response.into_body().collect().await;
@@ -333,7 +333,7 @@ async fn noise_behind_the_end_fails_nothing() {
 #[tokio::test(start_paused = true)]
 async fn limits_can_be_lifted() {
     let make = noisy(Noise::Comments, Behind::Nothing, Some(Duration::from_secs(1)));
-    let upstream = service_fn(move |_: Request<Full<Bytes>>| {
+    let upstream = service_fn(move |_: Request<FullBody>| {
         let frames =
             make(Reader::Compatible).take(10_000).map(Frame::data).map(Ok::<_, Infallible>);
         let response = Response::builder().header("content-type", "text/event-stream");

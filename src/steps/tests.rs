@@ -19,7 +19,10 @@ use crate::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{call::ToolCallLayer, prompt::Format, wrap::ToolWrapLayer},
+    tool::{
+        call::{Format, ToolCallLayer},
+        wrap::ToolWrapLayer,
+    },
 };
 
 /// How long the smaller input is, in items.
@@ -442,7 +445,7 @@ fn fields_that_are_merged_are_passed_once() {
 /// The counter sees what it is for.
 #[test]
 fn a_search_in_a_list_is_not_twice_the_work() {
-    use crate::chat::Text;
+    use crate::Text;
 
     let [once, twice] = [SMALL, 2 * SMALL].map(|n| {
         let texts: Vec<Text> = (0..n).map(|n| n.to_string().into()).collect();
