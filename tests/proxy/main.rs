@@ -14,6 +14,7 @@
 mod binary;
 mod command;
 mod credentials;
+mod orphans;
 #[path = "../served/proxied.rs"]
 mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]
