@@ -65,7 +65,7 @@ where
         }
         let tenant = self.config.tenant(&parts);
         strip_credentials(&mut parts.headers);
-        let body = ReadBody::new(body, self.config.max_body);
+        let body = ReadBody::new(body, self.config.max_body, self.config.body_pace);
         ResponseFuture::read(self.inner.clone(), parts, tenant, body, &self.config)
     }
 }
