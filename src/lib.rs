@@ -147,15 +147,18 @@
 //! cargo tree -e normal --no-default-features --features sse --prefix none --no-dedupe | sort -u | wc -l
 //! ```
 //!
-//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and `openai` also
-//! `keep-alive`. Of several TLS features the first in the table is used. No feature changes what
+//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and `openai`, `web` and
+//! `compatible` also `keep-alive`. Of several TLS features the first in the table is used. No feature changes what
 //! other crates of a program do.
 //!
 //! # What is promised
 //!
 //! - Memory is bounded, and time is linear in the input, whatever upstream or client send.
 //! - Nothing they send makes it panic.
-//! - A response that is dropped cancels the work upstream; a refresh in flight is never lost.
+//! - A response that is dropped cancels the work upstream and, before it was answered, leaves no
+//!   chat behind; a refresh in flight is never lost.
+//! - An upstream that goes on and says nothing keeps no request open: comments, blank lines and
+//!   empty events are no progress, and a client's body has to get on too.
 //! - At most one refresh is in flight per credential and one replay per request, and nothing is
 //!   repeated after the *commit point*: an adapter answers only when the first meaningful event
 //!   is there, so before it errors have a real status, and after it they are written into the

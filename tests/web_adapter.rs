@@ -122,7 +122,9 @@ impl Service<Request<FullBody>> for Upstream {
         let response = match path.as_str() {
             "/api/v2/chats/new" => (self.new_chat)(),
             "/api/v2/chat/completions" => (self.answer)(),
-            "/api/v2/chat/completions/stop" => json_response("{\"success\":true}"),
+            "/api/v2/chat/completions/stop" | "/api/v2/chats/c-1" => {
+                json_response("{\"success\":true}")
+            }
             other => panic!("{other} was asked for"),
         };
         Box::pin(async { Ok(response) })
@@ -584,7 +586,11 @@ async fn a_future_dropped_before_the_commit_point_stops_as_well() {
     drop(response);
     assert!(dropped.load(Ordering::SeqCst));
     settle().await;
-    assert_eq!(upstream.got().len(), 3);
+    let got = upstream.got();
+    assert_eq!(got.len(), 4);
+    assert_eq!(got[2].target, "/api/v2/chat/completions/stop?chat_id=c-1");
+    // Behind it, for a busy chat may not be deleted.
+    assert_eq!((got[3].method.as_str(), &*got[3].target), ("DELETE", "/api/v2/chats/c-1"));
 }
 
 #[tokio::test(start_paused = true)]

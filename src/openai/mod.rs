@@ -60,7 +60,8 @@
 //!
 //! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
 //! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
-//! `internal`): one for every request that reached the inner service.
+//! `internal`): one for every request that reached the inner service. `tower_qwen_openai_slow_bodies_total`: bodies that
+//! came [too slowly](BodyPace).
 
 mod body;
 pub mod completions;
@@ -72,6 +73,7 @@ mod future;
 mod images;
 mod layer;
 mod metrics;
+mod pace;
 mod parse;
 mod read;
 mod service;
@@ -83,5 +85,7 @@ pub use self::{
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,
+    pace::BodyPace,
+    read::read_body,
     service::{OpenAi, tenant},
 };

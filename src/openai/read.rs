@@ -8,13 +8,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
+use super::pace::{BodyPace, Stopwatch};
 use crate::{BoxError, Error, ErrorKind};
 
 /// How much is reserved on a client's word before anything arrived.
 const TRUSTED_LEN: usize = 64 * 1024;
 
 pin_project! {
-    /// Reads a request body to its end, up to a limit.
+    /// Reads a request body to its end, up to a limit, and as fast as it has to come.
     ///
     /// A body of one frame, which is what most are, is taken as it is. (`http_body_util`'s
     /// `Limited` and `Collect` would do, but put bounds on every type that holds them.)
@@ -24,12 +25,14 @@ pin_project! {
         first: Bytes,
         rest: BytesMut,
         limit: usize,
+        stopwatch: Stopwatch,
     }
 }
 
 impl<B: Body> ReadBody<B> {
-    pub(super) fn new(body: B, limit: usize) -> Self {
-        Self { body, first: Bytes::new(), rest: BytesMut::new(), limit }
+    pub(super) fn new(body: B, limit: usize, pace: Option<BodyPace>) -> Self {
+        let stopwatch = Stopwatch::new(pace);
+        Self { body, first: Bytes::new(), rest: BytesMut::new(), limit, stopwatch }
     }
 }
 
@@ -46,7 +49,15 @@ where
         if this.body.size_hint().lower() > *this.limit as u64 {
             return Poll::Ready(Err(too_large(*this.limit)));
         }
-        while let Some(frame) = ready!(this.body.as_mut().poll_frame(cx)) {
+        loop {
+            let frame = match this.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(frame)) => frame,
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    let came = this.first.len() + this.rest.len();
+                    return Poll::Ready(Err(ready!(this.stopwatch.poll_late(came, cx))));
+                }
+            };
             let frame = frame.map_err(|error| {
                 Error::new(ErrorKind::InvalidRequest, "the body could not be read to its end")
                     .with_code("incomplete_body")
@@ -76,6 +87,29 @@ where
     }
 }
 
+/// Reads the body of a request as the edges do: to its end, up to `limit` bytes, and no slower than
+/// `pace`.
+///
+/// For what has to see the body before an edge does, such as a router by the model's name. An edge
+/// that is given the bytes as a [`Full`](http_body_util::Full) reads them at no cost.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooLarge`] beyond `limit`, and [`ErrorKind::InvalidRequest`] for a body that breaks
+/// off, or that comes too slowly: the latter with the status 408. What is left of the body is not
+/// read, so the connection has to be closed behind the answer.
+///
+/// # Cancel safety
+///
+/// What was read is lost with the future.
+pub async fn read_body<B>(body: B, limit: usize, pace: Option<BodyPace>) -> Result<Bytes, Error>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    ReadBody::new(body, limit, pace).await
+}
+
 fn too_large(limit: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,
@@ -85,10 +119,10 @@ fn too_large(limit: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, time::Duration};
 
     use crate::FullBody;
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
     use http_body::Frame;
     use http_body_util::StreamBody;
 
@@ -97,7 +131,7 @@ mod tests {
     fn read(pieces: &[&'static str], limit: usize) -> Result<Bytes, Error> {
         let frames = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data((*piece).into())));
         let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-        tokio_test::block_on(ReadBody::new(body, limit))
+        tokio_test::block_on(ReadBody::new(body, limit, None))
     }
 
     #[test]
@@ -110,7 +144,8 @@ mod tests {
     fn one_piece_is_not_copied() {
         let piece = Bytes::from_static(b"whole");
         let at = piece.as_ptr();
-        let read = tokio_test::block_on(ReadBody::new(FullBody::new(piece), 100)).expect("short");
+        let read =
+            tokio_test::block_on(ReadBody::new(FullBody::new(piece), 100, None)).expect("short");
         assert_eq!(read.as_ptr(), at);
     }
 
@@ -118,7 +153,8 @@ mod tests {
     fn the_limit_holds_for_one_piece_and_for_many() {
         assert_eq!(read(&["abcde"], 4).expect_err("5 bytes").kind(), ErrorKind::TooLarge);
         assert_eq!(read(&["abc", "de"], 4).expect_err("5 bytes").kind(), ErrorKind::TooLarge);
-        let whole = tokio_test::block_on(ReadBody::new(FullBody::new(Bytes::from("abcde")), 4));
+        let whole =
+            tokio_test::block_on(ReadBody::new(FullBody::new(Bytes::from("abcde")), 4, None));
         assert_eq!(whole.expect_err("5 bytes").kind(), ErrorKind::TooLarge);
     }
 
@@ -129,7 +165,60 @@ mod tests {
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
         ];
         let body = StreamBody::new(stream::iter(frames));
-        let error = tokio_test::block_on(ReadBody::new(body, 100)).expect_err("broken");
+        let error = tokio_test::block_on(ReadBody::new(body, 100, None)).expect_err("broken");
         assert_eq!(error.code(), Some("incomplete_body"));
+    }
+
+    /// Pieces of this size, each after a wait; then nothing more, or the end.
+    fn drip(
+        size: usize,
+        count: usize,
+        wait: Duration,
+        ends: bool,
+    ) -> impl Body<Data = Bytes, Error = Infallible> {
+        let pieces = stream::iter(0..count).then(move |_| async move {
+            tokio::time::sleep(wait).await;
+            Ok(Frame::data(Bytes::from(vec![b' '; size])))
+        });
+        let rest = stream::iter((!ends).then_some(())).then(|()| std::future::pending());
+        StreamBody::new(pieces.chain(rest))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_slow_is_let_go() {
+        let pace = BodyPace::new();
+        let second = Duration::from_secs(1);
+        for (body, seconds, says) in [
+            // Nothing at all.
+            (drip(1, 0, second, false), 30, "0 bytes of it came in 30s"),
+            // A byte a second.
+            (drip(1, usize::MAX, second, false), 30, "30 bytes of it came in 30s"),
+            // One that stops in the middle.
+            (drip(1 << 20, 8, second, false), 60, "0 bytes of it came in 30s"),
+            // One that gets on, and never to its end.
+            (drip(2048, usize::MAX, second, false), 300, "within 300s"),
+        ] {
+            let begun = tokio::time::Instant::now();
+            let error = read_body(body, 32 << 20, Some(pace)).await.expect_err(says);
+            assert!(error.message().contains(says), "{error}");
+            assert_eq!((error.status().as_u16(), error.code()), (408, Some("request_timeout")));
+            assert!(begun.elapsed() - Duration::from_secs(seconds) < second, "{says}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_gets_on_is_read() {
+        let second = Duration::from_secs(1);
+        let pace = Some(BodyPace::new());
+        for (body, len) in [
+            // The last of it may be small, and late within its window.
+            (drip(8 << 10, 60, second, true), 480 << 10),
+            (drip(20, 1, 29 * second, true), 20),
+            (drip(1 << 20, 32, 9 * second, true), 32 << 20),
+        ] {
+            assert_eq!(read_body(body, 32 << 20, pace).await.expect("in time").len(), len);
+        }
+        let slow = drip(1, 100, 60 * second, true);
+        assert_eq!(read_body(slow, 100, None).await.expect("without a limit").len(), 100);
     }
 }

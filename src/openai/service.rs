@@ -82,7 +82,7 @@ where
     }
     let tenant = config.tenant(&parts);
     strip_credentials(&mut parts.headers);
-    let body = ReadBody::new(body, config.max_body);
+    let body = ReadBody::new(body, config.max_body, config.body_pace);
     ResponseFuture::read(inner.clone(), parts, tenant, body, config)
 }
 

@@ -7,7 +7,7 @@
 //!
 //! All of it stands alone: the feature `sse` brings nothing else of this crate, and neither a
 //! runtime nor counters nor a log. The features `keep-alive`, `metrics` and `tracing` add them;
-//! every other layer of this crate switches the last two on, and the edges the first one too.
+//! every other layer of this crate switches the last two on, and edges and adapters the first one too.
 
 mod buffer;
 mod decoder;

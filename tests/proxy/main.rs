@@ -16,6 +16,7 @@ mod command;
 mod credentials;
 #[cfg(unix)]
 mod logs;
+mod orphans;
 #[path = "../served/proxied.rs"]
 mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]

@@ -98,7 +98,7 @@ where
     let (mut parts, body) = request.into_parts();
     acceptable(&parts)?;
     strip_credentials(&mut parts.headers);
-    let body = parse::text(&ReadBody::new(body, config.max_body).await?)?;
+    let body = parse::text(&ReadBody::new(body, config.max_body, config.body_pace).await?)?;
     let request = EmbeddingsRequest::decode(&body, &config)?;
     let mut outcome = Outcome::embeddings();
     let exchange = Exchange {

@@ -1,7 +1,7 @@
 use tower_layer::Layer;
 
 use super::Embeddings;
-use crate::qwen::compatible::Server;
+use crate::{openai::BodyPace, qwen::compatible::Server};
 
 /// The edge for embeddings: an OpenAI `POST /v1/embeddings` over an HTTP service that reaches an
 /// OpenAI-compatible server.
@@ -16,6 +16,7 @@ pub struct EmbeddingsLayer {
 pub(super) struct Config {
     pub(super) server: Server,
     pub(super) max_body: usize,
+    pub(super) body_pace: Option<BodyPace>,
     pub(super) max_inputs: usize,
     pub(super) max_batch: Option<usize>,
     pub(super) concurrency: usize,
@@ -31,6 +32,7 @@ impl EmbeddingsLayer {
             config: Config {
                 server,
                 max_body: 32 * 1024 * 1024,
+                body_pace: Some(BodyPace::new()),
                 max_inputs: 2048,
                 max_batch: None,
                 concurrency: 4,
@@ -43,6 +45,14 @@ impl EmbeddingsLayer {
     #[must_use]
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.config.max_body = bytes;
+        self
+    }
+
+    /// How fast a body must come; a slower one is answered with 408. `None`: as slowly as it likes.
+    /// Default: [`BodyPace::new`].
+    #[must_use]
+    pub const fn body_pace(mut self, pace: Option<BodyPace>) -> Self {
+        self.config.body_pace = pace;
         self
     }
 
