@@ -166,8 +166,9 @@ fn tool(name: &str, parameters: &Value) -> Value {
     json!({"type": "function", "function": {"name": name, "parameters": parameters}})
 }
 
+// The names are of one length, so that none begins with another.
 fn properties(n: usize, of: impl Fn(usize) -> Value) -> Value {
-    (0..n).map(|n| (format!("p{n}"), of(n))).collect::<serde_json::Map<_, _>>().into()
+    (0..n).map(|n| (format!("p{n:05}"), of(n))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn strings(n: usize) -> Value {
@@ -196,16 +197,18 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
         }),
         ("tools, each called", |n| {
             let tools: Vec<_> = (0..n).map(|n| tool(&format!("f{n}"), &strings(1))).collect();
-            let calls = (0..n).map(|n| call(n, &format!("f{n}"), &json!({"p0": "x"}))).collect();
+            let calls =
+                (0..n).map(|n| call(n, &format!("f{n}"), &json!({"p00000": "x"}))).collect();
             request(vec![called(calls)], &tools)
         }),
         ("tools of one name, called", |n| {
             let tools = vec![tool("f", &strings(1)); n];
-            let calls = (0..n).map(|n| call(n, "f", &json!({"p0": "x"}))).collect();
+            let calls = (0..n).map(|n| call(n, "f", &json!({"p00000": "x"}))).collect();
             request(vec![called(calls)], &tools)
         }),
         ("properties, each in a call", |n| {
-            let calls = (0..n).map(|n| call(n, "f", &json!({format!("p{n}"): "x < y"}))).collect();
+            let calls =
+                (0..n).map(|n| call(n, "f", &json!({format!("p{n:05}"): "x < y"}))).collect();
             request(vec![called(calls)], &[tool("f", &strings(n))])
         }),
         ("properties and as many arguments", |n| {
@@ -213,7 +216,7 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
             request(vec![called(vec![call(0, "f", &arguments)])], &[tool("f", &strings(n))])
         }),
         ("properties and markup in an argument", |n| {
-            let arguments = json!({"p0": "x <a <b".repeat(n)});
+            let arguments = json!({"p00000": "x <a <b".repeat(n)});
             request(vec![called(vec![call(0, "f", &arguments)])], &[tool("f", &strings(n))])
         }),
         ("properties that refer to one", |n| {
@@ -261,7 +264,7 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
             request(vec![message], &[])
         }),
         ("sections of an XML prompt", |n| {
-            let section = |n| format!("## t{n}\n- p{n}: x\n<t{n}><p{n}>x</p{n}></t{n}>\n");
+            let section = |n| format!("## t{n}\n- p{n:05}: x\n<t{n}><p{n:05}>x</p{n:05}></t{n}>\n");
             let prompt: String = (0..n).map(section).collect();
             request(vec![json!({"role": "system", "content": prompt})], &[])
         }),
@@ -320,21 +323,21 @@ fn answers() -> Vec<(&'static str, fn(usize) -> (Value, String))> {
             (strings(1), more + &finished("tool_calls"))
         }),
         ("properties, each a parameter in tags", |n| {
-            let parameter = |n| format!("<parameter=p{n}>\nx\n</parameter>\n");
+            let parameter = |n| format!("<parameter=p{n:05}>\nx\n</parameter>\n");
             let parameters: String = (0..n).map(parameter).collect();
             let call = format!("<tool_call>\n<function=f>\n{parameters}</function>\n</tool_call>");
             (strings(n), said(&call))
         }),
         ("properties, each a tag", |n| {
-            let parameters: String = (0..n).map(|n| format!("<p{n}>x</p{n}>\n")).collect();
+            let parameters: String = (0..n).map(|n| format!("<p{n:05}>x</p{n:05}>\n")).collect();
             (strings(n), said(&format!("<f>\n{parameters}</f>")))
         }),
         ("properties, and lines that may begin one", |n| {
             let line = "<p\n<parameter=p\n".repeat(n);
-            (strings(n), said(&format!("<f>\n<p0>{line}</p0>\n</f>")))
+            (strings(n), said(&format!("<f>\n<p00000>{line}</p00000>\n</f>")))
         }),
         ("a parameter again and again", |n| {
-            let call = "<parameter=p0>\nx\n</parameter>\n".repeat(n);
+            let call = "<parameter=p00000>\nx\n</parameter>\n".repeat(n);
             (strings(n), said(&format!("<function=f>\n{call}</function>")))
         }),
         ("text", |n| (strings(1), said(&"some text <b ".repeat(n)))),
@@ -437,6 +440,23 @@ fn fields_that_are_merged_are_passed_once() {
         steps
     });
     check("fields that are merged", once, twice);
+}
+
+#[test]
+fn fields_of_many_events_are_merged_at_the_end() {
+    use crate::chat::{Answer, ChatEvent, Extra, FinishReason};
+
+    let [once, twice] = [SMALL, 2 * SMALL].map(|n| {
+        let fields = (0..n).map(|n| Extra::from_iter([(format!("x{n}"), json!(n))]));
+        let events = fields
+            .map(ChatEvent::ServerFields)
+            .chain([ChatEvent::Text("Hi".into()), ChatEvent::Finished(FinishReason::Stop)]);
+        let events = futures_util::stream::iter(events.map(Ok).collect::<Vec<_>>());
+        let (answer, steps) = of(|| tokio_test::block_on(Answer::collect(events)));
+        assert_eq!(answer.expect("complete").server_fields.iter().count(), n);
+        steps
+    });
+    check("fields of many events", once, twice);
 }
 
 /// The counter sees what it is for.
