@@ -150,6 +150,8 @@ mod macros;
 mod account;
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(any(feature = "chat", feature = "sse"))]
+mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
 #[cfg(any(feature = "auth", feature = "chat"))]

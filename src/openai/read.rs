@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, budget::Budget};
 
 /// How much is reserved on a client's word before anything arrived.
 const TRUSTED_LEN: usize = 64 * 1024;
@@ -25,12 +25,13 @@ pin_project! {
         first: Bytes,
         rest: BytesMut,
         limit: usize,
+        budget: Budget,
     }
 }
 
 impl<B: Body> ReadBody<B> {
     pub(super) fn new(body: B, limit: usize) -> Self {
-        Self { body, first: Bytes::new(), rest: BytesMut::new(), limit }
+        Self { body, first: Bytes::new(), rest: BytesMut::new(), limit, budget: Budget::new() }
     }
 }
 
@@ -47,13 +48,23 @@ where
         if this.body.size_hint().lower() > *this.limit as u64 {
             return Poll::Ready(Err(too_large(*this.limit)));
         }
-        while let Some(frame) = ready!(this.body.as_mut().poll_frame(cx)) {
+        loop {
+            ready!(this.budget.poll_left(cx));
+            let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else {
+                this.budget.renew();
+                return Poll::Pending;
+            };
+            let Some(frame) = frame else { break };
             let frame = frame.map_err(|error| {
                 Error::new(ErrorKind::InvalidRequest, "the body could not be read to its end")
                     .with_code("incomplete_body")
                     .with_source(error)
             })?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                this.budget.spend(0);
+                continue;
+            };
+            this.budget.spend(data.len());
             if this.first.is_empty() && this.rest.is_empty() {
                 *this.first = data;
             } else {

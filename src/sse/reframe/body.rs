@@ -2,7 +2,7 @@ use std::{
     error::Error as StdError,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -17,6 +17,7 @@ use super::{
     reframer::{Reframer, Tail},
 };
 use crate::{
+    budget::Budget,
     observe,
     sse::{Encoder, KEEP_ALIVE, StreamError, keep_alive::KeepAliveTimer},
 };
@@ -48,6 +49,8 @@ struct Reframe {
     on_error: OnError,
     view: Option<Box<DebugView>>,
     next: Next,
+    /// Of frames that nothing is sent for. What is sent ends a poll, and is not looked at for it.
+    budget: Budget,
 }
 
 /// What the next poll does.
@@ -74,6 +77,7 @@ impl<B> ReframeBody<B> {
                 on_error: config.on_error,
                 view: DebugView::if_enabled(config.trace_content),
                 next: Next::Read,
+                budget: Budget::new(),
             })),
         }
     }
@@ -122,10 +126,18 @@ where
                         if let Some(view) = &mut reframe.view {
                             view.piece_in(&piece, reframe.reframer.held());
                         }
-                        if reframe.reframer.absorb(&piece) {
+                        let len = piece.len();
+                        let output = match reframe.reframer.absorb(&piece) {
+                            true => None,
+                            false => reframe.piece(piece),
+                        };
+                        if output.is_none() {
+                            *this.is_between = reframe.is_between();
+                            reframe.budget.spend(len);
+                            ready!(reframe.budget.poll_left(cx));
                             continue;
                         }
-                        reframe.piece(piece)
+                        output
                     }
                     Err(other) => reframe.other_frame(other),
                 },
@@ -137,7 +149,7 @@ where
                 Poll::Pending => {
                     // Only whole events have left, so a comment fits in here.
                     let Some(timer) = this.keep_alive else { return Poll::Pending };
-                    std::task::ready!(Pin::new(timer).poll_quiet(cx));
+                    ready!(Pin::new(timer).poll_quiet(cx));
                     reframe.reframer.interject();
                     observe::count!("tower_qwen_sse_keep_alives_total");
                     if let Some(view) = &mut reframe.view {
