@@ -163,6 +163,14 @@ mod error;
 mod json;
 #[cfg(feature = "sse")]
 mod observe;
+#[cfg(any(
+    feature = "compatible",
+    feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+mod offload;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]

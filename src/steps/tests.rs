@@ -85,7 +85,7 @@ impl<S> ServiceOf for S where
 }
 
 /// The steps of a request and its answer.
-fn steps(below: Below, body: &Value, events: &str) -> u64 {
+fn steps(below: Below, body: &Value, events: &str) -> usize {
     let body = body.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -350,16 +350,16 @@ fn answers() -> Vec<(&'static str, fn(usize) -> (Value, String))> {
 
 /// What is wrong where `twice` of what took `once` is more than twice the steps; a tenth is for what
 /// is sorted.
-fn fault(what: &str, once: u64, twice: u64) -> Option<String> {
+fn fault(what: &str, once: usize, twice: usize) -> Option<String> {
     let ratio = twice as f64 / once as f64;
-    if once < SMALL as u64 / 4 {
+    if once < SMALL / 4 {
         return Some(format!("{what}: it is not counted: {once} steps"));
     }
     (ratio > 2.2).then(|| format!("{what}: {once} steps became {twice}, {ratio:.2} times as many"))
 }
 
 #[track_caller]
-fn check(what: &str, once: u64, twice: u64) {
+fn check(what: &str, once: usize, twice: usize) {
     assert_eq!(fault(what, once, twice), None);
 }
 
