@@ -183,6 +183,8 @@ mod account;
 pub mod auth;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]
 mod body;
+#[cfg(any(feature = "chat", feature = "sse"))]
+mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
 #[cfg(any(feature = "auth", feature = "chat"))]
@@ -194,6 +196,14 @@ mod error;
 mod json;
 #[cfg(feature = "sse")]
 mod observe;
+#[cfg(any(
+    feature = "compatible",
+    feature = "openai",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+mod offload;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]

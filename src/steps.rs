@@ -15,14 +15,14 @@ const BYTES: usize = 64;
 
 #[cfg(any(test, fuzzing))]
 thread_local! {
-    static STEPS: Cell<u64> = const { Cell::new(0) };
+    static STEPS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Notes so many steps.
 #[inline(always)]
 pub(crate) fn count(steps: usize) {
     #[cfg(any(test, fuzzing))]
-    STEPS.set(STEPS.get() + steps as u64);
+    STEPS.set(STEPS.get() + steps);
     #[cfg(not(any(test, fuzzing)))]
     let _ = steps;
 }
@@ -34,12 +34,15 @@ pub(crate) fn count_bytes(bytes: usize) {
 }
 
 /// How many steps this thread has taken for `work`, with those of threads that did a part of it.
-#[cfg(any(test, fuzzing))]
 #[allow(unreachable_pub, reason = "public for the fuzz targets alone")]
-pub fn of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+pub fn of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    #[cfg(any(test, fuzzing))]
     let before = STEPS.get();
     let done = work();
-    (done, STEPS.get() - before)
+    #[cfg(any(test, fuzzing))]
+    return (done, STEPS.get() - before);
+    #[cfg(not(any(test, fuzzing)))]
+    (done, 0)
 }
 
 #[cfg(all(test, feature = "full"))]

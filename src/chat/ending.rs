@@ -2,20 +2,28 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use super::{ChatEvent, ChatStream, stream::truncated};
-use crate::Error;
+use crate::{Error, budget::Budget};
 
 /// Reads a stream so that what comes out of it begins and ends as the
 /// [contract](ChatEvent#the-contract) says, whatever the stream does.
 ///
 /// Every wrapper reads what it wraps through one of these: so a missing end, an item behind the
 /// end and a second [`Started`](ChatEvent::Started) mean the same everywhere, and no wrapper
-/// looks for them itself. Most events cost one comparison and stay where they lie.
+/// looks for them itself. Most events cost two comparisons and stay where they lie.
+///
+/// It also keeps a wrapper from reading a stream that always has more for ever: see [`Budget`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    state: State,
+    budget: Budget,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+enum State {
     /// Nothing has come.
     Fresh,
     Open,
@@ -27,7 +35,7 @@ pub(crate) enum Ending {
 
 impl Ending {
     pub(crate) const fn new() -> Self {
-        Self::Fresh
+        Self { state: State::Fresh, budget: Budget::new() }
     }
 
     /// The next item of `stream`. An end without a terminal item is [`truncated`]; after an `Err`
@@ -39,13 +47,18 @@ impl Ending {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<ChatEvent, Error>>> {
         loop {
-            if *self == Self::Over {
+            if self.state == State::Over {
                 return Poll::Ready(None);
             }
+            ready!(self.budget.poll_left(cx));
+            self.budget.spend(0);
             let polled = stream.as_mut().poll_next(cx);
             // Looked at where it lies, for it is large.
             let passes = match &polled {
-                Poll::Pending => true,
+                Poll::Pending => {
+                    self.budget.renew();
+                    true
+                }
                 Poll::Ready(Some(Ok(event))) => self.passes(event),
                 Poll::Ready(Some(Err(_))) => self.fails(),
                 Poll::Ready(None) => return Poll::Ready(self.ends()),
@@ -61,36 +74,38 @@ impl Ending {
     /// Whether `event` is allowed where it came.
     #[inline]
     fn passes(&mut self, event: &ChatEvent) -> bool {
-        if *self == Self::Open && !matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_)) {
+        if self.state == State::Open
+            && !matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_))
+        {
             return true;
         }
         self.passes_rare(event)
     }
 
     fn passes_rare(&mut self, event: &ChatEvent) -> bool {
-        let passes = match self {
-            Self::Fresh => true,
-            Self::Open => !matches!(event, ChatEvent::Started(_)),
-            Self::Finished => return matches!(event, ChatEvent::Usage(_)),
-            Self::Over => return false,
+        let passes = match self.state {
+            State::Fresh => true,
+            State::Open => !matches!(event, ChatEvent::Started(_)),
+            State::Finished => return matches!(event, ChatEvent::Usage(_)),
+            State::Over => return false,
         };
-        *self = match event {
-            ChatEvent::Finished(_) => Self::Finished,
-            _ => Self::Open,
+        self.state = match event {
+            ChatEvent::Finished(_) => State::Finished,
+            _ => State::Open,
         };
         passes
     }
 
     /// Whether an `Err` is told: the answer was not complete before it.
     fn fails(&mut self) -> bool {
-        std::mem::replace(self, Self::Over) != Self::Finished
+        std::mem::replace(&mut self.state, State::Over) != State::Finished
     }
 
     #[cold]
     fn ends(&mut self) -> Option<Result<ChatEvent, Error>> {
-        match std::mem::replace(self, Self::Over) {
-            Self::Fresh | Self::Open => Some(Err(truncated())),
-            Self::Finished | Self::Over => None,
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Fresh | State::Open => Some(Err(truncated())),
+            State::Finished | State::Over => None,
         }
     }
 
@@ -98,10 +113,10 @@ impl Ending {
     /// be left out, and one added.
     #[cfg(any(feature = "session", feature = "tool-call"))]
     pub(crate) fn size_hint(self, inner: (usize, Option<usize>)) -> (usize, Option<usize>) {
-        match self {
-            Self::Over => (0, Some(0)),
-            Self::Finished => (0, inner.1),
-            Self::Fresh | Self::Open => (1, inner.1.and_then(|most| most.checked_add(1))),
+        match self.state {
+            State::Over => (0, Some(0)),
+            State::Finished => (0, inner.1),
+            State::Fresh | State::Open => (1, inner.1.and_then(|most| most.checked_add(1))),
         }
     }
 }
@@ -170,6 +185,26 @@ mod tests {
 
     fn all(items: &[Item]) -> Vec<String> {
         items.iter().map(shown).collect()
+    }
+
+    /// What is taken of a stream that always has more, between two times that it waits.
+    #[test]
+    fn a_stream_that_always_has_more_is_left_for_others() {
+        let mut taken = 0;
+        let mut stream = pin!(stream::poll_fn(|_| {
+            taken += 1;
+            // Left out, all but the first.
+            Poll::Ready(Some(started("c")))
+        }));
+        let mut ending = Ending::new();
+        let mut task = tokio_test::task::spawn(());
+        let mut poll = || task.enter(|cx, ()| ending.poll_next(stream.as_mut(), cx));
+        assert!(poll().is_ready());
+        for _ in 0..3 {
+            assert!(poll().is_pending());
+        }
+        assert!(task.is_woken());
+        assert_eq!(taken, 3 * 256);
     }
 
     #[test]

@@ -277,20 +277,26 @@ impl Extra {
 
     /// Sets each field of `other`, in the place of those of its name.
     pub fn merge(&mut self, other: Self) {
-        if self.is_empty() {
-            *self = other;
+        self.merge_all(vec![other]);
+    }
+
+    /// Does what [`merge`](Extra::merge) does with one after the other, in one pass over all of
+    /// them.
+    pub(crate) fn merge_all(&mut self, mut others: Vec<Self>) {
+        others.retain(|other| !other.is_empty());
+        if self.is_empty() && others.len() < 2 {
+            *self = others.pop().unwrap_or_default();
             return;
         }
-        // One pass over each, however many fields there are.
-        let theirs: HashMap<_, _> =
-            other.raw_fields().enumerate().map(|(at, (name, _))| (name, at)).collect();
+        let theirs = || others.iter().flat_map(Self::raw_fields).enumerate();
+        // Of several of theirs the last.
+        let last: HashMap<_, _> = theirs().map(|(at, (name, _))| (name, at)).collect();
         let mut fields = Fields::default();
-        for (name, value) in self.raw_fields().filter(|(name, _)| !theirs.contains_key(name)) {
+        for (name, value) in self.raw_fields().filter(|(name, _)| !last.contains_key(name)) {
             fields.push(&name, value);
         }
-        // Of several of theirs the last.
-        for (at, (name, value)) in other.raw_fields().enumerate() {
-            if theirs.get(&name) == Some(&at) {
+        for (at, (name, value)) in theirs() {
+            if last.get(&name) == Some(&at) {
                 fields.push(&name, value);
             }
         }
@@ -478,6 +484,19 @@ mod tests {
         assert!(extra.contains("a\"b") && !extra.contains("c"));
         extra.remove("a\"b");
         assert_eq!(extra, Extra::new());
+    }
+
+    #[test]
+    fn to_merge_all_is_to_merge_one_after_the_other() {
+        let read = |text: &str| serde_json::from_str::<Extra>(text).expect("an object");
+        let others = [r#"{"a":1,"x":2,"a":3}"#, "{}", r#"{"y":4,"x":5}"#, r#"{"b":6}"#].map(read);
+        for own in [r#"{"b":0,"k":0,"a":0,"k":1}"#, r#"{"x":0}"#].map(read) {
+            let [mut one_by_one, mut at_once] = [own.clone(), own];
+            others.iter().for_each(|other| one_by_one.merge(other.clone()));
+            at_once.merge_all(others.to_vec());
+            assert_eq!(one_by_one, at_once);
+            assert_eq!(at_once.get("x"), Some(Json::from(json!(5))));
+        }
     }
 
     #[test]

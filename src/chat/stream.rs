@@ -78,11 +78,11 @@ impl Answer {
     /// # }
     /// ```
     pub fn collect<S: ChatStream>(stream: S) -> Collect<S> {
-        Collect { stream, ending: Ending::new(), answer: Self::default(), arguments: Vec::new() }
+        Collect { stream, ending: Ending::new(), answer: Self::default(), rest: Rest::default() }
     }
 
-    /// Takes one event in; the arguments of call `n` grow in `arguments[n]`.
-    fn push(&mut self, event: ChatEvent, arguments: &mut Vec<String>) {
+    /// Takes one event in; what is joined at the end goes to `rest`.
+    fn push(&mut self, event: ChatEvent, rest: &mut Rest) {
         match event {
             ChatEvent::Started(started) => {
                 self.conversation = started.conversation;
@@ -93,16 +93,16 @@ impl Answer {
             ChatEvent::ReasoningSignature(signature) => self.reasoning_signature = Some(signature),
             ChatEvent::ToolCall { id, name, .. } => {
                 self.tool_calls.push(ToolCall::new(id, name, ""));
-                arguments.push(String::new());
+                rest.arguments.push(String::new());
             }
             ChatEvent::ToolArguments { index, json } => {
-                if let Some(arguments) = arguments.get_mut(index as usize) {
+                if let Some(arguments) = rest.arguments.get_mut(index as usize) {
                     arguments.push_str(&json);
                 }
             }
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
             ChatEvent::Citation(citation) => self.citations.push(*citation),
-            ChatEvent::ServerFields(fields) => self.server_fields.merge(fields),
+            ChatEvent::ServerFields(fields) => rest.server_fields.push(fields),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
@@ -118,9 +118,17 @@ pin_project! {
         stream: S,
         ending: Ending,
         answer: Answer,
-        // Per call, so that a piece is appended and not the whole copied.
-        arguments: Vec<String>,
+        rest: Rest,
     }
+}
+
+/// Pieces of an answer that are joined when all of them are there, so that what came is not copied
+/// with each.
+#[derive(Debug, Default)]
+struct Rest {
+    /// Of each call.
+    arguments: Vec<String>,
+    server_fields: Vec<Extra>,
 }
 
 impl<S: ChatStream> Future for Collect<S> {
@@ -131,10 +139,12 @@ impl<S: ChatStream> Future for Collect<S> {
         // It ends with the first `Err`, and what comes after the end of the answer cannot make
         // it less complete.
         while let Some(event) = ready!(this.ending.poll_next(this.stream.as_mut(), cx)) {
-            this.answer.push(event?, this.arguments);
+            this.answer.push(event?, this.rest);
         }
         let mut answer = std::mem::take(this.answer);
-        for (call, arguments) in answer.tool_calls.iter_mut().zip(this.arguments.drain(..)) {
+        let Rest { arguments, server_fields } = std::mem::take(this.rest);
+        answer.server_fields.merge_all(server_fields);
+        for (call, arguments) in answer.tool_calls.iter_mut().zip(arguments) {
             call.arguments = arguments.into();
         }
         Poll::Ready(Ok(answer))

@@ -89,7 +89,7 @@ pub(super) struct ChunkEncoder {
     usage: Option<Usage>,
     conversation: Option<Conversation>,
     /// For the chunk with the finish reason.
-    server_fields: Extra,
+    server_fields: Vec<Extra>,
     state: State,
 }
 
@@ -122,7 +122,7 @@ impl ChunkEncoder {
             include_usage,
             usage: None,
             conversation: None,
-            server_fields: Extra::new(),
+            server_fields: Vec::new(),
             state: State::Start,
         }
     }
@@ -142,7 +142,7 @@ impl ChunkEncoder {
         match event {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
             ChatEvent::Started(started) => return self.conversation = started.conversation,
-            ChatEvent::ServerFields(fields) => return self.server_fields.merge(fields),
+            ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
             // Chat completions have no place for it.
             ChatEvent::ReasoningSignature(_) => return,
             // Text by now, see `images`.
@@ -288,7 +288,9 @@ impl ChunkEncoder {
         }
         out.put_slice(b"}]");
         if finish_reason.is_some() {
-            server_fields_into(out, &self.server_fields);
+            let mut fields = Extra::new();
+            fields.merge_all(self.server_fields.clone());
+            server_fields_into(out, &fields);
         }
         self.end_chunk(out);
     }

@@ -29,8 +29,12 @@ use super::{
 use crate::{
     BoxError, Error,
     chat::{self, Answer, ChatRequest, ChatStream, Tenant},
+    offload::{LARGE, offload},
     sse::KeepAlive,
 };
+
+/// What is made of a body, when it is there.
+type Decoding = Pin<Box<dyn Future<Output = Result<(Decoded, Form), Error>> + Send>>;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -60,6 +64,8 @@ pin_project! {
         Read {
             #[pin]
             body: ReadBody<B>,
+            // A large body that was read is decoded off the runtime's threads.
+            decoding: Option<Decoding>,
             // Both are taken when the body was read.
             call: Option<(S, request::Parts)>,
             tenant: Option<Tenant>,
@@ -104,7 +110,7 @@ where
     ) -> Self {
         let Config { api, keep_alive, .. } = *config;
         let call = Some((service, parts));
-        Self { state: State::Read { body, call, tenant, api, keep_alive } }
+        Self { state: State::Read { body, decoding: None, call, tenant, api, keep_alive } }
     }
 }
 
@@ -135,8 +141,18 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, call, tenant, api, keep_alive } => {
-                    match ready!(body.poll(cx)).and_then(|body| api.decode(&body)) {
+                StateProjection::Read { body, decoding, call, tenant, api, keep_alive } => {
+                    let decoded = match decoding {
+                        Some(decoding) => ready!(decoding.as_mut().poll(cx)),
+                        None => match ready!(body.poll(cx)) {
+                            Ok(body) if body.len() >= LARGE => {
+                                *decoding = Some(api.decode_large(body));
+                                continue;
+                            }
+                            body => body.and_then(|body| api.decode(&body)),
+                        },
+                    };
+                    match decoded {
                         Err(error) => State::Refuse { error: Some(error) },
                         Ok((Decoded { mut chat, stream, include_usage }, form)) => {
                             chat.tenant = *tenant;
@@ -216,6 +232,10 @@ impl Api {
                 Ok((decoded, Form::Text { echo }))
             }
         }
+    }
+
+    fn decode_large(self, body: Bytes) -> Decoding {
+        Box::pin(async move { offload("decode", move || self.decode(&body)).await? })
     }
 }
 

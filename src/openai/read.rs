@@ -9,7 +9,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::pace::{BodyPace, Stopwatch};
-use crate::{BoxError, Error, ErrorKind};
+use crate::{BoxError, Error, ErrorKind, budget::Budget};
 
 /// How much is reserved on a client's word before anything arrived.
 const TRUSTED_LEN: usize = 64 * 1024;
@@ -26,13 +26,20 @@ pin_project! {
         rest: BytesMut,
         limit: usize,
         stopwatch: Stopwatch,
+        budget: Budget,
     }
 }
 
 impl<B: Body> ReadBody<B> {
     pub(super) fn new(body: B, limit: usize, pace: Option<BodyPace>) -> Self {
-        let stopwatch = Stopwatch::new(pace);
-        Self { body, first: Bytes::new(), rest: BytesMut::new(), limit, stopwatch }
+        Self {
+            body,
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+            limit,
+            stopwatch: Stopwatch::new(pace),
+            budget: Budget::new(),
+        }
     }
 }
 
@@ -50,10 +57,12 @@ where
             return Poll::Ready(Err(too_large(*this.limit)));
         }
         loop {
+            ready!(this.budget.poll_left(cx));
             let frame = match this.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(frame)) => frame,
                 Poll::Ready(None) => break,
                 Poll::Pending => {
+                    this.budget.renew();
                     let came = this.first.len() + this.rest.len();
                     return Poll::Ready(Err(ready!(this.stopwatch.poll_late(came, cx))));
                 }
@@ -63,7 +72,11 @@ where
                     .with_code("incomplete_body")
                     .with_source(error)
             })?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                this.budget.spend(0);
+                continue;
+            };
+            this.budget.spend(data.len());
             if this.first.is_empty() && this.rest.is_empty() {
                 *this.first = data;
             } else {

@@ -1,13 +1,18 @@
 //! What the adapters share in dealing with the HTTP service below them.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget};
 
 /// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
 /// not be reached.
@@ -151,8 +156,21 @@ where
     let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
+    let mut budget = Budget::new();
     let reading = async {
-        while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let mut next = |cx: &mut Context<'_>| {
+            ready!(budget.poll_left(cx));
+            let frame = body.as_mut().poll_frame(cx);
+            match &frame {
+                Poll::Pending => budget.renew(),
+                Poll::Ready(Some(Ok(frame))) => {
+                    budget.spend(frame.data_ref().map_or(0, Bytes::len))
+                }
+                Poll::Ready(_) => {}
+            }
+            frame
+        };
+        while let Some(frame) = poll_fn(&mut next).await {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => return Some(Cut::Broken(error.into())),

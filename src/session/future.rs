@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatRequest, ChatStream, Conversation, Destination, Message, Role, Tenant},
+    offload::{is_large, offload},
 };
 
 /// How many prefixes of a history are looked up, the longest first. A turn goes on from the last
@@ -77,7 +78,7 @@ where
     {
         check_own(&layer, chat.tenant.as_ref(), &own.chat_id).await?;
     }
-    let route = Route::find(&layer, &chat).await;
+    let route = Route::find(&layer, &chat).await?;
     // What else a chat holds that the client named itself, only the client knows.
     let replayable = !route.own;
     chat.destination = route.destination.clone();
@@ -209,36 +210,24 @@ pub(super) struct Chains {
 }
 
 impl Route {
-    async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Self {
+    /// # Errors
+    ///
+    /// Where the runtime is shut down meanwhile.
+    async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Result<Self, Error> {
         let own = chat.conversation();
+        let read = if chat.tenant.is_some() && is_large(chat) {
+            let chat = chat.clone();
+            offload("session", move || Read::new(&chat)).await?
+        } else {
+            Read::new(chat)
+        };
+        let Read { chains, prefixes, answered } = read;
         let mut route = Self {
             destination: chat.destination.clone(),
             seen: chat.history.seen.len(),
             own: own.is_some(),
-            chains: chat.tenant.map(|tenant| Chains {
-                tenant,
-                history: KeyChain::new(&tenant, chat),
-                within: own
-                    .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),
-            }),
+            chains,
         };
-
-        // An answer is what can be gone on from, with something that is not an answer.
-        let mut prefixes: Vec<Prefix> = Vec::new();
-        let mut answered = false;
-        let mut messages = chat.history.iter().enumerate().peekable();
-        while let Some((index, message)) = messages.next() {
-            let keys = route.chains.as_mut().map(|chains| chains.push(message));
-            if message.role != Role::Assistant {
-                continue;
-            }
-            answered = true;
-            if messages.peek().is_some_and(|(_, next)| next.role != Role::Assistant) {
-                prefixes.push(Prefix { seen: index + 1, keys });
-            }
-        }
-        prefixes.reverse();
-        prefixes.truncate(PREFIXES);
 
         let result = match (chat.tenant, own) {
             (None, None) => "no_tenant",
@@ -249,7 +238,7 @@ impl Route {
             (Some(_), None) => route.follow(layer, &prefixes).await,
         };
         metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
-        route
+        Ok(route)
     }
 
     /// Finds the place that the history ends at; `prefixes` are the longest first.
@@ -315,6 +304,45 @@ impl Route {
             let account = own.account.clone().or(record.conversation.account);
             self.destination = Conversation { account, ..own.clone() }.into();
         }
+    }
+}
+
+/// What is found in the history alone.
+struct Read {
+    chains: Option<Chains>,
+    /// The longest first.
+    prefixes: Vec<Prefix>,
+    /// Whether there is an answer.
+    answered: bool,
+}
+
+impl Read {
+    fn new(chat: &ChatRequest) -> Self {
+        let own = chat.conversation();
+        let mut chains = chat.tenant.map(|tenant| Chains {
+            tenant,
+            history: KeyChain::new(&tenant, chat),
+            within: own
+                .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),
+        });
+
+        // An answer is what can be gone on from, with something that is not an answer.
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        let mut answered = false;
+        let mut messages = chat.history.iter().enumerate().peekable();
+        while let Some((index, message)) = messages.next() {
+            let keys = chains.as_mut().map(|chains| chains.push(message));
+            if message.role != Role::Assistant {
+                continue;
+            }
+            answered = true;
+            if messages.peek().is_some_and(|(_, next)| next.role != Role::Assistant) {
+                prefixes.push(Prefix { seen: index + 1, keys });
+            }
+        }
+        prefixes.reverse();
+        prefixes.truncate(PREFIXES);
+        Self { chains, prefixes, answered }
     }
 }
 

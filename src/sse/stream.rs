@@ -11,6 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{DecodeError, Decoder, Event, decoder::Plain};
+use crate::budget::Budget;
 
 use crate::BoxError;
 
@@ -37,6 +38,11 @@ pin_project! {
     ///
     /// A `next` that is dropped loses nothing. Dropping the stream drops the body, which cancels
     /// the exchange.
+    ///
+    /// # Fairness
+    ///
+    /// A body that always has more does not hold the thread: after 256 frames or 256 KiB the stream
+    /// is pending once, and wakes its task.
     #[derive(Debug)]
     pub struct EventStream<B> {
         #[pin]
@@ -44,6 +50,7 @@ pin_project! {
         decoder: Decoder,
         take_unfinished: bool,
         done: bool,
+        budget: Budget,
     }
 }
 
@@ -56,7 +63,7 @@ impl<B> EventStream<B> {
     /// The events of `body`, read by `decoder`: for other limits, or for
     /// [lenient](Decoder::lenient) streams.
     pub fn with_decoder(body: B, decoder: Decoder) -> Self {
-        Self { body, decoder, take_unfinished: false, done: false }
+        Self { body, decoder, take_unfinished: false, done: false, budget: Budget::new() }
     }
 
     /// Whether a last event that lacks its blank line counts, where the body ends without an
@@ -126,9 +133,16 @@ where
                 *this.done = event.is_err();
                 return Poll::Ready(Some(event.map_err(StreamError::Decode)));
             }
-            match ready!(this.body.as_mut().poll_frame(cx)) {
+            ready!(this.budget.poll_left(cx));
+            let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) else {
+                this.budget.renew();
+                return Poll::Pending;
+            };
+            match frame {
                 Some(Ok(frame)) => {
-                    if let Ok(mut data) = frame.into_data() {
+                    let data = frame.into_data().ok();
+                    this.budget.spend(data.as_ref().map_or(0, Buf::remaining));
+                    if let Some(mut data) = data {
                         // For `Bytes` this is no copy.
                         this.decoder.push_frame(data.copy_to_bytes(data.remaining()));
                     }

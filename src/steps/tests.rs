@@ -88,7 +88,7 @@ impl<S> ServiceOf for S where
 }
 
 /// The steps of a request and its answer.
-fn steps(below: Below, body: &Value, events: &str) -> u64 {
+fn steps(below: Below, body: &Value, events: &str) -> usize {
     let body = body.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -169,8 +169,9 @@ fn tool(name: &str, parameters: &Value) -> Value {
     json!({"type": "function", "function": {"name": name, "parameters": parameters}})
 }
 
+// The names are of one length, so that none begins with another.
 fn properties(n: usize, of: impl Fn(usize) -> Value) -> Value {
-    (0..n).map(|n| (format!("p{n}"), of(n))).collect::<serde_json::Map<_, _>>().into()
+    (0..n).map(|n| (format!("p{n:05}"), of(n))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn strings(n: usize) -> Value {
@@ -199,16 +200,18 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
         }),
         ("tools, each called", |n| {
             let tools: Vec<_> = (0..n).map(|n| tool(&format!("f{n}"), &strings(1))).collect();
-            let calls = (0..n).map(|n| call(n, &format!("f{n}"), &json!({"p0": "x"}))).collect();
+            let calls =
+                (0..n).map(|n| call(n, &format!("f{n}"), &json!({"p00000": "x"}))).collect();
             request(vec![called(calls)], &tools)
         }),
         ("tools of one name, called", |n| {
             let tools = vec![tool("f", &strings(1)); n];
-            let calls = (0..n).map(|n| call(n, "f", &json!({"p0": "x"}))).collect();
+            let calls = (0..n).map(|n| call(n, "f", &json!({"p00000": "x"}))).collect();
             request(vec![called(calls)], &tools)
         }),
         ("properties, each in a call", |n| {
-            let calls = (0..n).map(|n| call(n, "f", &json!({format!("p{n}"): "x < y"}))).collect();
+            let calls =
+                (0..n).map(|n| call(n, "f", &json!({format!("p{n:05}"): "x < y"}))).collect();
             request(vec![called(calls)], &[tool("f", &strings(n))])
         }),
         ("properties and as many arguments", |n| {
@@ -216,7 +219,7 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
             request(vec![called(vec![call(0, "f", &arguments)])], &[tool("f", &strings(n))])
         }),
         ("properties and markup in an argument", |n| {
-            let arguments = json!({"p0": "x <a <b".repeat(n)});
+            let arguments = json!({"p00000": "x <a <b".repeat(n)});
             request(vec![called(vec![call(0, "f", &arguments)])], &[tool("f", &strings(n))])
         }),
         ("properties that refer to one", |n| {
@@ -264,7 +267,7 @@ fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
             request(vec![message], &[])
         }),
         ("sections of an XML prompt", |n| {
-            let section = |n| format!("## t{n}\n- p{n}: x\n<t{n}><p{n}>x</p{n}></t{n}>\n");
+            let section = |n| format!("## t{n}\n- p{n:05}: x\n<t{n}><p{n:05}>x</p{n:05}></t{n}>\n");
             let prompt: String = (0..n).map(section).collect();
             request(vec![json!({"role": "system", "content": prompt})], &[])
         }),
@@ -323,21 +326,21 @@ fn answers() -> Vec<(&'static str, fn(usize) -> (Value, String))> {
             (strings(1), more + &finished("tool_calls"))
         }),
         ("properties, each a parameter in tags", |n| {
-            let parameter = |n| format!("<parameter=p{n}>\nx\n</parameter>\n");
+            let parameter = |n| format!("<parameter=p{n:05}>\nx\n</parameter>\n");
             let parameters: String = (0..n).map(parameter).collect();
             let call = format!("<tool_call>\n<function=f>\n{parameters}</function>\n</tool_call>");
             (strings(n), said(&call))
         }),
         ("properties, each a tag", |n| {
-            let parameters: String = (0..n).map(|n| format!("<p{n}>x</p{n}>\n")).collect();
+            let parameters: String = (0..n).map(|n| format!("<p{n:05}>x</p{n:05}>\n")).collect();
             (strings(n), said(&format!("<f>\n{parameters}</f>")))
         }),
         ("properties, and lines that may begin one", |n| {
             let line = "<p\n<parameter=p\n".repeat(n);
-            (strings(n), said(&format!("<f>\n<p0>{line}</p0>\n</f>")))
+            (strings(n), said(&format!("<f>\n<p00000>{line}</p00000>\n</f>")))
         }),
         ("a parameter again and again", |n| {
-            let call = "<parameter=p0>\nx\n</parameter>\n".repeat(n);
+            let call = "<parameter=p00000>\nx\n</parameter>\n".repeat(n);
             (strings(n), said(&format!("<function=f>\n{call}</function>")))
         }),
         ("text", |n| (strings(1), said(&"some text <b ".repeat(n)))),
@@ -350,16 +353,16 @@ fn answers() -> Vec<(&'static str, fn(usize) -> (Value, String))> {
 
 /// What is wrong where `twice` of what took `once` is more than twice the steps; a tenth is for what
 /// is sorted.
-fn fault(what: &str, once: u64, twice: u64) -> Option<String> {
+fn fault(what: &str, once: usize, twice: usize) -> Option<String> {
     let ratio = twice as f64 / once as f64;
-    if once < SMALL as u64 / 4 {
+    if once < SMALL / 4 {
         return Some(format!("{what}: it is not counted: {once} steps"));
     }
     (ratio > 2.2).then(|| format!("{what}: {once} steps became {twice}, {ratio:.2} times as many"))
 }
 
 #[track_caller]
-fn check(what: &str, once: u64, twice: u64) {
+fn check(what: &str, once: usize, twice: usize) {
     assert_eq!(fault(what, once, twice), None);
 }
 
@@ -440,6 +443,23 @@ fn fields_that_are_merged_are_passed_once() {
         steps
     });
     check("fields that are merged", once, twice);
+}
+
+#[test]
+fn fields_of_many_events_are_merged_at_the_end() {
+    use crate::chat::{Answer, ChatEvent, Extra, FinishReason};
+
+    let [once, twice] = [SMALL, 2 * SMALL].map(|n| {
+        let fields = (0..n).map(|n| Extra::from_iter([(format!("x{n}"), json!(n))]));
+        let events = fields
+            .map(ChatEvent::ServerFields)
+            .chain([ChatEvent::Text("Hi".into()), ChatEvent::Finished(FinishReason::Stop)]);
+        let events = futures_util::stream::iter(events.map(Ok).collect::<Vec<_>>());
+        let (answer, steps) = of(|| tokio_test::block_on(Answer::collect(events)));
+        assert_eq!(answer.expect("complete").server_fields.iter().count(), n);
+        steps
+    });
+    check("fields of many events", once, twice);
 }
 
 /// The counter sees what it is for.

@@ -129,6 +129,7 @@ async fn a_conversation_goes_on_where_somebody_has_it() {
 }
 
 mod accounts;
+mod large;
 mod who;
 
 /// Serves what an API answers on loopback, and gives its base URL.

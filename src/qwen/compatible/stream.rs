@@ -11,6 +11,7 @@ use http_body::Body;
 use super::events::Translator;
 use crate::{
     BoxError, Error, ErrorKind, Text,
+    budget::Budget,
     chat::ChatEvent,
     qwen::transport,
     sse::{
@@ -35,6 +36,8 @@ pub struct AnswerStream<B> {
     translator: Translator,
     /// An error that came behind events which are still to be given.
     failed: Option<Error>,
+    /// Of events, which the body's own does not count: one frame may hold many.
+    budget: Budget,
 }
 
 impl<B> AnswerStream<B>
@@ -55,14 +58,14 @@ where
         // is found out.
         let body = ProgressBody::new(body, limits);
         let events = EventStream::with_decoder(body, decoder).take_unfinished(true);
-        Self { events: Some(events), translator, failed: None }
+        Self { events: Some(events), translator, failed: None, budget: Budget::new() }
     }
 
     /// An answer that came whole.
     pub(super) fn whole(mut translator: Translator, body: &Text) -> Result<Self, Error> {
         translator.whole(body)?;
         translator.end()?;
-        Ok(Self { events: None, translator, failed: None })
+        Ok(Self { events: None, translator, failed: None, budget: Budget::new() })
     }
 
     /// Reads up to the commit point: until something is there that the client will see. The body
@@ -81,7 +84,13 @@ where
     /// Reads one event; `false` where there are no more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some(events) = &mut self.events else { return Poll::Ready(Ok(false)) };
-        let read = match ready!(Pin::new(&mut *events).poll_next(cx)) {
+        ready!(self.budget.poll_left(cx));
+        let Poll::Ready(event) = Pin::new(&mut *events).poll_next(cx) else {
+            self.budget.renew();
+            return Poll::Pending;
+        };
+        self.budget.spend(0);
+        let read = match event {
             Some(Ok(event)) if event.event.as_deref() == Some("error") => {
                 Err(self.translator.error_event(&event.data))
             }

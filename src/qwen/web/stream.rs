@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{stop::Stop, turn::Turn};
 use crate::{
     BoxError, Error, ErrorKind,
+    budget::Budget,
     chat::{ChatEvent, Conversation, FinishReason},
     qwen::transport,
     sse::{
@@ -46,6 +47,7 @@ pub struct AnswerStream<B> {
     events: VecDeque<ChatEvent>,
     /// What ends the stream once the events are taken.
     error: Option<Error>,
+    budget: Budget,
     /// After the body, so that the connection is closed before the call is made.
     stop: Option<Stop>,
 }
@@ -59,6 +61,7 @@ impl<B> AnswerStream<B> {
             turn,
             events: VecDeque::new(),
             error: None,
+            budget: Budget::new(),
             stop,
         }
     }
@@ -99,6 +102,7 @@ impl<B> AnswerStream<B> {
             turn: Turn::over(conversation),
             events,
             error: None,
+            budget: Budget::new(),
             stop: None,
         })
     }
@@ -193,13 +197,21 @@ where
             if self.body.is_none() {
                 return Poll::Ready(false);
             }
+            ready!(self.budget.poll_left(cx));
             if self.advance() {
+                self.budget.spend(0);
                 return Poll::Ready(true);
             }
             let Some(body) = &mut self.body else { continue };
-            match ready!(Pin::new(body).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+                self.budget.renew();
+                return Poll::Pending;
+            };
+            match frame {
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
+                    let data = frame.into_data();
+                    self.budget.spend(data.as_ref().map_or(0, Bytes::len));
+                    if let Ok(data) = data {
                         self.read += data.len();
                         self.decoder.push(data);
                     }

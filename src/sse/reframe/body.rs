@@ -2,7 +2,7 @@ use std::{
     error::Error as StdError,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -18,7 +18,9 @@ use super::{
     reframer::{Reframer, Tail},
 };
 use crate::{
-    BoxError, observe,
+    BoxError,
+    budget::Budget,
+    observe,
     sse::{
         Encoder, KEEP_ALIVE, StreamError,
         keep_alive::KeepAliveTimer,
@@ -52,6 +54,8 @@ struct Reframe {
     on_error: OnError,
     view: Option<Box<DebugView>>,
     next: Next,
+    /// Of frames that nothing is sent for. What is sent ends a poll, and is not looked at for it.
+    budget: Budget,
 }
 
 /// What the next poll does.
@@ -80,6 +84,7 @@ impl<B> ReframeBody<B> {
                 on_error: config.on_error,
                 view: DebugView::if_enabled(config.trace_content),
                 next: Next::Read,
+                budget: Budget::new(),
             })),
         }
     }
@@ -137,10 +142,17 @@ where
                         if let Some(view) = &mut reframe.view {
                             view.piece_in(&piece, reframe.reframer.held());
                         }
-                        if reframe.reframer.absorb(&piece) {
+                        let len = piece.len();
+                        let output = match reframe.reframer.absorb(&piece) {
+                            true => None,
+                            false => reframe.piece(piece),
+                        };
+                        if output.is_none() {
+                            *this.is_between = reframe.is_between();
+                            reframe.budget.spend(len);
+                            ready!(reframe.budget.poll_left(cx));
                             continue;
                         }
-                        let output = reframe.piece(piece);
                         if let Some(Ok(frame)) = &output
                             && says_something(frame)
                         {
@@ -163,7 +175,7 @@ where
                     }
                     // Only whole events have left, so a comment fits in here.
                     let Some(timer) = this.keep_alive else { return Poll::Pending };
-                    std::task::ready!(Pin::new(timer).poll_quiet(cx));
+                    ready!(Pin::new(timer).poll_quiet(cx));
                     reframe.reframer.interject();
                     observe::count!("tower_qwen_sse_keep_alives_total");
                     if let Some(view) = &mut reframe.view {

@@ -67,9 +67,8 @@ impl ToolCallLayer {
         let callable = tools.for_choice(choice);
         let reader = (!callable.is_empty())
             .then(|| Box::new(Reader::new(callable, choice, self.mode != Mode::Native)));
-        let declares = || request.tools.iter().any(|tool| tool.as_function().is_some());
         if let Mode::Prompted(format) = self.mode
-            && (declares() || request.history.iter().any(is_of_tools))
+            && self.rewrites(request)
         {
             let format = format.unwrap_or_else(|| Format::for_model(&request.model));
             // The first of a chat: a new one, or one that the client has just opened.
@@ -77,6 +76,13 @@ impl ToolCallLayer {
             prompt::rewrite_with(request, &tools, format, first_turn);
         }
         reader
+    }
+
+    /// Whether the history has to be rewritten.
+    pub(super) fn rewrites(&self, request: &ChatRequest) -> bool {
+        let declares = || request.tools.iter().any(|tool| tool.as_function().is_some());
+        matches!(self.mode, Mode::Prompted(_))
+            && (declares() || request.history.iter().any(is_of_tools))
     }
 }
 

@@ -1,0 +1,136 @@
+//! Work on large requests, off the threads of the runtime.
+
+use crate::{
+    Error,
+    chat::{ChatRequest, Content, Part, PartKind},
+};
+
+/// From this size on, in bytes, a body or a history is large: 256 KiB.
+///
+/// Less takes a thread about a millisecond or two, which others can wait; and what is done at once
+/// costs no task and no allocation. An agent's history of 200,000 tokens is some 800 KiB.
+pub(crate) const LARGE: usize = 256 * 1024;
+
+/// What stands around an item of a request, in bytes: a message, a part, a call, a tool.
+const ITEM: usize = 32;
+
+/// Whether the history and the tools of `chat` are about [`LARGE`]. Of a request that is, not more is
+/// looked at than shows it.
+pub(crate) fn is_large(chat: &ChatRequest) -> bool {
+    let messages = chat.history.iter().map(|message| {
+        let calls: usize = (message.tool_calls.iter())
+            .map(|call| ITEM + call.arguments.len() + call.name.len() + call.id.len())
+            .sum();
+        let reasoning = message.reasoning.as_ref().map_or(0, |text| text.len());
+        let content = message.content.as_ref().map_or(0, size);
+        ITEM + content + calls + reasoning + message.extra.byte_len()
+    });
+    let tools = chat.tools.iter().map(|tool| {
+        let schema = tool.as_function().and_then(|function| function.parameters.as_ref());
+        ITEM + schema.map_or(0, |schema| schema.as_str().len())
+    });
+    let mut left = LARGE.saturating_sub(chat.extra.byte_len());
+    messages.chain(tools).any(|size| {
+        left = left.saturating_sub(size);
+        left == 0
+    })
+}
+
+fn size(content: &Content) -> usize {
+    let part = |part: &Part| {
+        let kind = match &part.kind {
+            PartKind::Text(text)
+            | PartKind::Refusal(text)
+            | PartKind::Image { url: text, .. }
+            | PartKind::Video { url: text }
+            | PartKind::Audio { data: text, .. }
+            | PartKind::ToolReference { name: text }
+            | PartKind::File { data: Some(text), .. } => text.len(),
+            PartKind::File { data: None, .. } => 0,
+            PartKind::Other(whole) => whole.byte_len(),
+        };
+        ITEM + kind + part.extra.byte_len() + part.inner_extra.byte_len()
+    };
+    match content {
+        Content::Text(text) => text.len(),
+        Content::Parts(parts) => parts.iter().map(part).sum(),
+    }
+}
+
+/// Does `work` on a thread where it holds nobody up, and gives what it makes.
+///
+/// Half of the cores work on large requests at a time, at least one, so that they leave room for
+/// others however many come; the next ones wait. Without a runtime of tokio `work` is done at once,
+/// where it is.
+///
+/// # Errors
+///
+/// Where the runtime is shut down before it is done.
+///
+/// # Panics
+///
+/// As `work` does.
+///
+/// # Cancel safety
+///
+/// Dropping it waits for nothing: work that has not begun is not done, and what has begun goes on to
+/// its end, keeps its place until then, and is thrown away.
+#[cfg(any(feature = "compatible", feature = "openai", feature = "session", feature = "web"))]
+pub(crate) async fn offload<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    use std::{
+        num::NonZero,
+        panic::resume_unwind,
+        sync::{Arc, LazyLock},
+        thread::available_parallelism,
+    };
+
+    use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+
+    use crate::{ErrorKind, steps};
+
+    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        Arc::new(Semaphore::new(cores.div_ceil(2)))
+    });
+
+    /// Work that has not begun when this is dropped is not done.
+    struct Abort<T>(JoinHandle<T>);
+
+    impl<T> Drop for Abort<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let Ok(runtime) = Handle::try_current() else { return Ok(work()) };
+    metrics::counter!("tower_qwen_large_requests_total", "work" => what).increment(1);
+    // The semaphore is never closed.
+    let place = Arc::clone(&PLACES).acquire_owned().await.ok();
+    let mut task = Abort(runtime.spawn_blocking(move || {
+        let done = steps::of(work);
+        drop(place);
+        done
+    }));
+    match (&mut task.0).await {
+        Ok((done, steps)) => {
+            steps::count(steps);
+            Ok(done)
+        }
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Overloaded, "the server is shutting down").with_source(error))
+        }
+    }
+}
+
+/// As above, where no feature brings tokio.
+#[cfg(not(any(feature = "compatible", feature = "openai", feature = "session", feature = "web")))]
+pub(crate) async fn offload<T: Send + 'static>(
+    _: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    Ok(work())
+}
