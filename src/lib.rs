@@ -152,7 +152,7 @@ mod account;
 pub mod auth;
 #[cfg(feature = "chat")]
 pub mod chat;
-#[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
@@ -175,8 +175,8 @@ pub mod tool;
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::account::AccountName;
-#[cfg(any(feature = "auth", feature = "chat"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
+#[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat", feature = "client"))))]
 pub use self::credential::CredentialHeaders;
 pub use self::error::{Error, ErrorKind};
 

@@ -31,7 +31,7 @@ use super::{
     transport::{self, BoxError},
     web::{Call, envelope},
 };
-use crate::{CredentialHeaders, Error, ErrorKind};
+use crate::{CredentialHeaders, Error, ErrorKind, qwen::redact::Secrets};
 
 /// The largest answer that is read.
 const LIMIT: usize = 64 * 1024;
@@ -111,7 +111,9 @@ where
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
-    let envelope = envelope(Call::Turn { continued: true }, head.status, &head.headers, &read)?;
+    let secrets = Secrets::new(credential, &head.extensions);
+    let call = Call::Turn { continued: true };
+    let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
     match envelope.get("data").and_then(|data| data.get("status")) {
         Some(serde_json::Value::Bool(false)) => {
             Err(Error::new(ErrorKind::Upstream, "the upstream did not delete it"))

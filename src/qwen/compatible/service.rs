@@ -21,10 +21,11 @@ use super::{
     think::ThinkSplitter,
 };
 use crate::{
-    Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind,
     chat::{ChatRequest, Text},
     qwen::{
         ResponseFuture,
+        redact::Secrets,
         transport::{self, BoxError, Cut, Read},
     },
 };
@@ -82,10 +83,11 @@ where
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
+        let credential = request.body().credential.clone();
         let exchange = ready.call(wire_request(request, &config));
         ResponseFuture::new(async move {
             let response = exchange.await.map_err(transport::error)?;
-            answer(response, config).await
+            answer(response, config, credential).await
         })
     }
 }
@@ -108,6 +110,7 @@ fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<Full<
 async fn answer<B>(
     response: Response<B>,
     config: Config,
+    credential: Option<CredentialHeaders>,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     B: Body<Data = Bytes>,
@@ -119,7 +122,9 @@ where
         ThinkTags::Opened => ThinkSplitter::inside(),
         ThinkTags::Ignore => ThinkSplitter::off(),
     };
-    let mut translator = Translator::new(config.server, think, config.content());
+    let secrets = Secrets::new(credential.as_ref(), &head.extensions);
+    let mut translator =
+        Translator::new(config.server, think, config.content()).secrets(secrets.clone());
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {
@@ -153,7 +158,7 @@ where
             }
         }
     }
-    Err(refusal(head.status, &head.headers, &read, config.server))
+    Err(refusal(head.status, &head.headers, &read, config.server, &secrets))
 }
 
 async fn stream<B>(

@@ -20,10 +20,11 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    Error, ErrorKind,
+    CredentialHeaders, Error, ErrorKind,
     chat::{ChatRequest, Conversation, Destination, Text},
     qwen::{
         ResponseFuture,
+        redact::Secrets,
         transport::{self, BoxError},
     },
 };
@@ -87,6 +88,7 @@ struct Exchange<S> {
 /// What every call has of the request of the middle.
 #[derive(Clone)]
 struct Head {
+    credential: Option<CredentialHeaders>,
     headers: HeaderMap,
     extensions: Extensions,
 }
@@ -102,6 +104,7 @@ where
     fn new(ready: S, config: Arc<Config>, request: &mut Request<ChatRequest>) -> Self {
         let spare = ready.clone();
         let head = Head {
+            credential: request.body().credential.clone(),
             extensions: mem::take(request.extensions_mut()),
             headers: transport::headers(request.headers(), request.body().credential.as_ref()),
         };
@@ -143,16 +146,17 @@ where
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
         let (head, body) = self.post(&path, body).await?.into_parts();
 
+        let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
         let status = effective_status(head.status, &head.headers);
         if !(status.is_success() && is_event_stream(&head.headers)) {
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
-            let envelope = envelope(call, head.status, &head.headers, &read)?;
+            let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
             return AnswerStream::whole(conversation, &envelope).map(Response::new);
         }
 
         let stop = self.config.stop_on_drop.then(|| self.stop(chat_id));
-        let turn = Turn::new(conversation, call, self.config.incremental);
+        let turn = Turn::new(conversation, call, self.config.incremental).secrets(secrets);
         let mut stream = AnswerStream::new(body, turn, stop);
         stream.commit(self.config.commit_bytes, self.config.commit_events).await?;
         Ok(Response::new(stream))
@@ -163,7 +167,8 @@ where
         let body = request::new_chat(&self.config, model);
         let (head, body) = self.post("/api/v2/chats/new", body).await?.into_parts();
         let read = transport::read(body, PAGE_LIMIT, self.config.page_deadline).await;
-        let envelope = envelope(Call::NewChat, head.status, &head.headers, &read)?;
+        let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
+        let envelope = envelope(Call::NewChat, head.status, &head.headers, &read, &secrets)?;
         let id = chat_id(&envelope).ok_or_else(|| {
             Error::new(ErrorKind::Upstream, "the upstream opened a chat and did not name it")
         })?;
