@@ -72,6 +72,7 @@ mod future;
 mod images;
 mod layer;
 mod metrics;
+mod model;
 mod parse;
 mod read;
 mod service;
@@ -87,5 +88,6 @@ pub use self::{
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,
+    model::{MAX_MODEL_LEN, model},
     service::{OpenAi, tenant},
 };
