@@ -76,6 +76,7 @@ async fn a_client_of_the_xml_protocol_gets_one_call() {
 }
 
 mod accounts;
+mod echo;
 mod who;
 
 /// Serves what an API answers on loopback, and gives its base URL.
