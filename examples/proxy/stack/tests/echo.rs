@@ -64,7 +64,11 @@ async fn upstream(answer: Arc<Mutex<usize>>) -> String {
         let (status, kind, text) = ANSWERS[*answer.lock().expect("no one panics with it")];
         let sent = ["authorization", "cookie", "bx-umidtoken"];
         let sent = sent.into_iter().filter_map(|name| headers.get(name)?.to_str().ok());
-        let said = text.replace("{}", &sent.collect::<Vec<_>>().join(" and "));
+        // Without what would announce it.
+        let bare = |value: &str| {
+            ["Bearer ", "token=", "cna="].iter().fold(value.to_owned(), |v, p| v.replace(p, ""))
+        };
+        let said = text.replace("{}", &sent.map(bare).collect::<Vec<_>>().join(" and "));
         let said = match uri.path() {
             // Every second answer comes when a chat is there already.
             "/api/v2/chats/new" if status == 200 && kind != "application/json" => {
