@@ -109,7 +109,7 @@ async fn what_an_upstream_repeats_of_a_credential_reaches_neither_client_nor_log
         &["--upstream", "web", "--token", "device-of-ann", "--cookies", "cna=cookie-of-ann"],
     ] {
         let app = proxy(&[args, &["--base-url", &origin]].concat());
-        for index in 0..ANSWERS.len() {
+        for (index, answer) in ANSWERS.iter().enumerate() {
             *at.lock().expect("no one panics with it") = index;
             for (method, path, body) in [
                 ("POST", "/v1/chat/completions", CHAT),
@@ -139,7 +139,7 @@ async fn what_an_upstream_repeats_of_a_credential_reaches_neither_client_nor_log
                 let said = String::from_utf8_lossy(&said);
                 masked += usize::from(said.contains("[redacted]"));
                 let leaked = SECRETS.iter().any(|secret| said.contains(secret));
-                assert!(!leaked, "{args:?} {:?} {path}: {said}", ANSWERS[index]);
+                assert!(!leaked, "{args:?} {:?} {path}: {said}", answer);
             }
         }
     }
