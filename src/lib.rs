@@ -187,7 +187,7 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
-#[cfg(any(feature = "auth", feature = "chat"))]
+#[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
@@ -232,8 +232,8 @@ pub use self::account::AccountName;
     doc(cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web")))
 )]
 pub use self::body::FullBody;
-#[cfg(any(feature = "auth", feature = "chat"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
+#[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat", feature = "client"))))]
 pub use self::credential::CredentialHeaders;
 pub use self::error::{Error, ErrorKind};
 #[cfg(any(feature = "chat", feature = "sse"))]

@@ -85,6 +85,16 @@ impl Clients {
         self.keys.is_empty()
     }
 
+    /// Whether `key` is one of those that are asked for.
+    pub(crate) fn have_key(&self, key: &str) -> bool {
+        self.keys.have(key)
+    }
+
+    /// Whether anybody may come who can reach the proxy from elsewhere.
+    pub(crate) const fn are_strangers(&self) -> bool {
+        self.keys.is_empty() && !self.local
+    }
+
     /// Whether other tenants may have chats in the accounts that `tenant` uses.
     pub(crate) fn share_accounts_with(&self, tenant: &Tenant) -> bool {
         match self.keys.len() {

@@ -1,6 +1,6 @@
 //! Several upstreams behind one address: which of them answers.
 
-use std::{borrow::Cow, convert::Infallible, error::Error as StdError, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error as StdError, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -10,12 +10,11 @@ use axum::{
 };
 use futures_util::future::join_all;
 use http_body_util::LengthLimitError;
-use serde::Deserialize;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
     chat::Json,
-    openai::error_response,
+    openai::{self, error_response},
     qwen::models::{Catalogue, Listing, Model},
 };
 
@@ -73,13 +72,6 @@ pub(crate) struct Models {
 /// Every upstream, in the order of the configuration.
 #[derive(Clone)]
 pub(crate) struct Lanes(Arc<[Lane]>);
-
-/// All of a request that decides who answers it.
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(borrow, default)]
-    model: Option<Cow<'a, str>>,
-}
 
 impl Lanes {
     /// # Panics
@@ -178,23 +170,28 @@ impl Lanes {
         response
     }
 
-    /// Reads the body to see who is asked. One that cannot be read as far as that goes to the
-    /// first, whose edge says what is wrong with it.
+    /// Reads the body to see who is asked, as an edge does. One that names no model goes to the
+    /// first, whose edge says so. One that cannot be read goes to nobody: an upstream that gets the
+    /// bytes as they are might read another model in it than was found here.
     async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, MAX_BODY).await.map_err(|error| unread(&error))?;
-        let asked = serde_json::from_slice::<Asked<'_>>(&body);
-        let lane = match asked.ok().and_then(|asked| asked.model) {
-            Some(model) => self.find(&model).map_err(|e| error_response(&e).into_response())?,
-            None => &self.0[0],
-        };
+        let asked = openai::model(&body).and_then(|model| match model {
+            Some(model) => self.find(&model),
+            None => Ok(&self.0[0]),
+        });
+        let lane = asked.map_err(|error| error_response(&error).into_response())?;
         Ok((lane, Request::from_parts(head, Body::from(body))))
     }
 }
 
 fn no_model(id: &str) -> Error {
-    Error::new(ErrorKind::ModelNotFound, format!("the model `{id}` does not exist"))
-        .with_param("model")
+    let message = if id.len() > openai::MAX_MODEL_LEN {
+        format!("no model has a name of more than {} bytes", openai::MAX_MODEL_LEN)
+    } else {
+        format!("the model `{id}` does not exist")
+    };
+    Error::new(ErrorKind::ModelNotFound, message).with_param("model")
 }
 
 /// The answer to a request whose body could not be read to its end.

@@ -1,6 +1,6 @@
 //! The pass-through lane: bytes in, bytes out, where no layer is asked to look at them.
 
-use std::convert::Infallible;
+use std::{borrow::Cow, convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body as AxumBody, to_bytes},
@@ -10,8 +10,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Body;
+use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
-use tower_qwen::{Error, ErrorKind, FullBody, openai::error_response};
+use tower_qwen::{CredentialHeaders, Error, ErrorKind, FullBody, openai::error_response};
 
 use super::lanes::{MAX_BODY, Route, unread};
 
@@ -41,6 +42,26 @@ const OF_THE_PROXY: [HeaderName; 10] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
 ];
+
+/// What of an upstream's response is for the client; every header whose name begins with one of
+/// [`FOR_CLIENTS`] is too. The rest is between the upstream and its own client: its cookies, what
+/// pages may read of it, what it says of its machines.
+const FOR_THE_CLIENT: [HeaderName; 9] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::RETRY_AFTER,
+    HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-should-retry"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("x-dashscope-request-id"),
+];
+const FOR_CLIENTS: [&str; 2] = ["x-ratelimit-", "openai-"];
+
+/// How much of an error's body is read, and for how long, to mask what must not be shown.
+const ERROR_LEN: usize = 64 * 1024;
+const ERROR_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sends requests to `path` of `upstream` as they are, without the client's own credential.
 pub(crate) fn route<U, B>(upstream: U, path: &'static str) -> Route
@@ -85,13 +106,17 @@ where
     head.version = axum::http::Version::HTTP_11;
     end_hop(&mut head.headers);
     remove(&mut head.headers, &OF_THE_PROXY);
-    match upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await {
+    let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
+    match answer.map_err(|error| known(error.into())) {
         Ok(response) => {
             let mut response = response.map(AxumBody::new);
-            end_hop(response.headers_mut());
-            response
+            keep_for_client(response.headers_mut());
+            match response.extensions_mut().remove::<CredentialHeaders>() {
+                Some(sent) if !response.status().is_success() => masked(response, &sent).await,
+                _ => response,
+            }
         }
-        Err(error) => error_response(&known(error.into())).into_response(),
+        Err(error) => error_response(&error).into_response(),
     }
 }
 
@@ -106,6 +131,39 @@ fn end_hop(headers: &mut HeaderMap) {
         .collect();
     remove(headers, &named);
     remove(headers, &OF_THE_HOP);
+}
+
+/// Removes what is not for the client.
+fn keep_for_client(headers: &mut HeaderMap) {
+    end_hop(headers);
+    let is_for_client = |name: &HeaderName| {
+        FOR_THE_CLIENT.contains(name)
+            || FOR_CLIENTS.iter().any(|start| name.as_str().starts_with(start))
+    };
+    let others: Vec<_> = headers.keys().filter(|name| !is_for_client(name)).cloned().collect();
+    remove(headers, &others);
+}
+
+/// An upstream's error without the credential that it may repeat.
+async fn masked(response: Response, sent: &CredentialHeaders) -> Response {
+    let (mut head, body) = response.into_parts();
+    let read = timeout(ERROR_DEADLINE, to_bytes(body, ERROR_LEN)).await;
+    let Ok(Ok(body)) = read else {
+        let message = format!(
+            "the upstream's error broke off, or is larger than the {ERROR_LEN} bytes that are read"
+        );
+        let error = Error::new(ErrorKind::Upstream, message).with_status(head.status);
+        return error_response(&error).into_response();
+    };
+    let body = match std::str::from_utf8(&body) {
+        Ok(text) => match sent.mask(text) {
+            Cow::Borrowed(_) => body,
+            Cow::Owned(masked) => masked.into(),
+        },
+        Err(_) => sent.mask(&String::from_utf8_lossy(&body)).into_owned().into(),
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, body.into())
 }
 
 fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {

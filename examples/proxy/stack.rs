@@ -58,7 +58,7 @@ pub(crate) fn app(config: &Config, store: &Arc<dyn SessionStore>) -> Result<(App
 /// The app over `lanes`.
 fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, Tokens) {
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
-    let tokens = Tokens::new(desks, config.api_keys.clone());
+    let tokens = Tokens::new(desks, config.clients());
     let site = Site {
         chats: Chats::new(lanes.clone(), Arc::clone(store), config.clients()),
         clients: config.clients(),
@@ -223,7 +223,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(CompletionsLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -266,7 +266,7 @@ where
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(CompletionsLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
         .layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     let with =

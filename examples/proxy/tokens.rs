@@ -29,7 +29,7 @@ use tower_qwen::{
 
 use super::{
     accounts::unix_seconds,
-    auth::ApiKeys,
+    clients::Clients,
     credentials::{self, Health},
 };
 
@@ -66,12 +66,12 @@ impl Desk {
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
     desks: Arc<[Desk]>,
-    keys: ApiKeys,
+    clients: Clients,
 }
 
 impl Tokens {
-    pub(crate) fn new(desks: Vec<Desk>, keys: ApiKeys) -> Self {
-        Self { desks: desks.into(), keys }
+    pub(crate) fn new(desks: Vec<Desk>, clients: Clients) -> Self {
+        Self { desks: desks.into(), clients }
     }
 
     fn pools(&self) -> impl Iterator<Item = &CredentialPool> {
@@ -219,6 +219,14 @@ impl Tokens {
         only: Option<&str>,
         ask: impl AsyncFn(&Desk, &CredentialPool, &str) -> Value,
     ) -> Result<Vec<Value>, Error> {
+        // They are the operator's: their names, and when they are renewed, are not for everyone.
+        if self.clients.are_strangers() {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                "without API keys the proxy's own accounts are for this machine only; send a \
+                 token of your own",
+            ));
+        }
         let chosen: Vec<_> = self
             .desks
             .iter()
@@ -279,8 +287,8 @@ struct TokenBody {
 
 /// The token of the body, else of the query, else a bearer that can only be one (F2). A bearer
 /// that is one of the proxy's keys has let the client in, and is no more than that.
-async fn asked(keys: &ApiKeys, query: Option<String>, request: Request) -> Result<Asked, Error> {
-    let bearer = bearer(request.headers()).filter(|token| !keys.have(token));
+async fn asked(clients: &Clients, query: Option<String>, request: Request) -> Result<Asked, Error> {
+    let bearer = bearer(request.headers()).filter(|token| !clients.have_key(token));
     let body = body(request).await?;
     let body: TokenBody = match body.trim_ascii() {
         [] => TokenBody::default(),
@@ -338,14 +346,14 @@ pub(crate) async fn validate(
     let found = async {
         let Query(query) = query
             .map_err(|_| Error::new(ErrorKind::InvalidRequest, "the query is not `token=…`"))?;
-        tokens.validate(asked(&tokens.keys, query.token, request).await?).await
+        tokens.validate(asked(&tokens.clients, query.token, request).await?).await
     };
     answer(found.await)
 }
 
 /// `POST /v1/refresh`. Not `GET`: a picture on anyone's page could ask for that.
 pub(crate) async fn refresh(State(tokens): State<Tokens>, request: Request) -> Response {
-    let found = async { tokens.refresh(asked(&tokens.keys, None, request).await?).await };
+    let found = async { tokens.refresh(asked(&tokens.clients, None, request).await?).await };
     answer(found.await)
 }
 

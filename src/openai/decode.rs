@@ -7,6 +7,7 @@ use memchr::memchr;
 use serde_json::{Value, value::RawValue};
 
 use super::{
+    model::check_model,
     parse::{self, clip, invalid_value, missing, unsupported},
     wire,
 };
@@ -113,9 +114,7 @@ impl<'a> Decoder<'a> {
 
     pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<Decoded, Error> {
         let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
-        if model.trim().is_empty() {
-            return Err(invalid_value("model", "the name is empty"));
-        }
+        check_model(&model)?;
         let messages = wire.messages.ok_or_else(|| missing("messages"))?;
         if messages.is_empty() {
             return Err(invalid_value("messages", "at least one message is needed"));

@@ -73,6 +73,7 @@ mod future;
 mod images;
 mod layer;
 mod metrics;
+mod model;
 mod pace;
 mod parse;
 mod read;
@@ -85,6 +86,7 @@ pub use self::{
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,
+    model::{MAX_MODEL_LEN, model},
     pace::BodyPace,
     read::read_body,
     service::{OpenAi, tenant},

@@ -51,7 +51,7 @@ where
     let uri = web::chat_uri(chat_id).ok_or_else(|| {
         Error::invalid("id", "the chat's id holds other than letters, digits and `-`")
     })?;
-    web::delete(service, uri, headers(credential), Extensions::new()).await
+    web::delete(service, uri, headers(credential), credential, Extensions::new()).await
 }
 
 /// Deletes every chat of the account, whoever made it. Which account that is, is said as for
@@ -75,7 +75,7 @@ where
     B::Error: Into<BoxError>,
 {
     let uri = Uri::from_static("/api/v2/chats/");
-    web::delete(service, uri, headers(credential), Extensions::new()).await
+    web::delete(service, uri, headers(credential), credential, Extensions::new()).await
 }
 
 fn headers(credential: Option<&CredentialHeaders>) -> HeaderMap {

@@ -51,7 +51,7 @@ mod future;
 #[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]
 pub mod models;
 #[cfg(any(feature = "compatible", feature = "web"))]
-mod redact;
+pub(crate) mod redact;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod transport;
 #[cfg(feature = "web")]

@@ -1,6 +1,10 @@
 //! Upstream's own words, made fit for an error message.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
+
+use http::Extensions;
+
+use crate::CredentialHeaders;
 
 /// The longest message, in characters.
 const LONGEST: usize = 400;
@@ -8,10 +12,32 @@ const LONGEST: usize = 400;
 /// What stands in the place of a secret.
 const MASK: &str = "[redacted]";
 
+/// What an exchange was authorized with, whose values an upstream may repeat in its words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets([Option<CredentialHeaders>; 2]);
+
+impl Secrets {
+    /// The credential that a request was given, and what the client below says in the extensions
+    /// of the response that it sent beside it.
+    pub(crate) fn new(given: Option<&CredentialHeaders>, response: &Extensions) -> Self {
+        Self([given.cloned(), response.get().cloned()])
+    }
+
+    /// As [`redact`], with these values masked whatever they look like.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        // Before it is cut: half a secret would not be found.
+        let mut text = Cow::Borrowed(text);
+        for credential in self.0.iter().flatten() {
+            text = credential.mask(&text).into_owned().into();
+        }
+        redact(&text)
+    }
+}
+
 /// `text` in one line of bounded length, with everything masked that looks like a credential:
 /// JWTs, compressed tokens (F2), keys, whatever follows `Bearer`, and values of `token=` and the
 /// like. Ids in the form of UUIDs stay: messages name chats by them.
-pub(crate) fn redact(text: &str) -> String {
+fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(2 * LONGEST));
     let mut left = LONGEST;
     // Whether the word before announces a secret.

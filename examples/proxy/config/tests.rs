@@ -102,6 +102,24 @@ fn an_empty_value_counts_as_none() {
 }
 
 #[test]
+fn hosts_and_foreign_chats_are_allowed_by_name() {
+    let config = resolve(&[]).expect("valid");
+    assert_eq!((config.allow_hosts.len(), config.allow_foreign_chats), (0, false));
+    let args = ["--allow-host", "proxy, 10.0.0.9,", "--allow-host", "[::2]"];
+    let config = resolve(&[&args[..], &["--allow-foreign-chats"]].concat()).expect("valid");
+    assert_eq!(config.allow_hosts, ["proxy", "10.0.0.9", "[::2]"]);
+    assert!(config.allow_foreign_chats);
+    let file = "allow-host = [\"qwen\"]\nallow-foreign-chats = true";
+    let config = of_file(file, &[]).expect("valid");
+    assert!(config.allow_hosts == ["qwen"] && config.allow_foreign_chats);
+    let config = of_file(file, &["--allow-foreign-chats=false"]).expect("valid");
+    assert!(!config.allow_foreign_chats, "what is given stands over the file");
+    for name in ["proxy:8080", "http://proxy", "a b", "*"] {
+        assert!(refusal(&["--allow-host", name]).starts_with("--allow-host: "), "{name}");
+    }
+}
+
+#[test]
 fn bad_addresses_are_refused() {
     for address in ["8080", "localhost", "localhost:", ":80", "::1:80", "a b:80", "h:65536", "h:+8"]
     {

@@ -63,12 +63,12 @@ async fn the_model_decides_who_answers_and_the_body_arrives_whole() {
         (r#"{"model":"qwen3-max","messages":[]}"#, "web"),
         (r#"{"messages":[{"model":"qwen3-max"}],"model":"qwen3-coder-30b"}"#, "local"),
         (r#"{"model":"qwen3-coder-\u0033"}"#, "local"),
+        ("\u{feff}{\"model\":\"qwen3-coder-30b\"}", "local"),
+        (r#"{"mod\u0065l":"qwen3-coder-30b"}"#, "local"),
+        (r#"{"model":null,"model":"qwen3-coder-30b"}"#, "local"),
         // The first upstream's edge says what is wrong with these.
         ("{}", "web"),
         (r#"{"model":null}"#, "web"),
-        (r#"{"model":"qwen3-coder-30b""#, "web"),
-        (r#"{"model":7}"#, "web"),
-        ("", "web"),
     ] {
         let (status, by, text) = said(two().serve(ask(body), |lane| &lane.chat).await).await;
         assert_eq!((status, &*by), (StatusCode::OK, name), "{body}");
@@ -79,6 +79,27 @@ async fn the_model_decides_who_answers_and_the_body_arrives_whole() {
     assert_eq!(text, format!("local xml {body}"));
 }
 
+/// Whoever got it might find another model in it.
+#[tokio::test]
+async fn a_body_that_cannot_be_read_goes_to_nobody() {
+    let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(1 << 20));
+    for body in [
+        r#"{"model":"qwen3-coder-30b""#,
+        r#"{"model":"qwen3-coder-30b",}"#,
+        r#"{"model":7}"#,
+        r#"{"model":"qwen3-coder-30b","model":"qwen3-max"}"#,
+        r#"[{"model":"qwen3-coder-30b"}]"#,
+        "\u{feff}\u{feff}{\"model\":\"qwen3-coder-30b\"}",
+        "",
+        &long,
+    ] {
+        let (status, by, text) =
+            said(two().serve(ask(body.to_owned()), |lane| &lane.chat).await).await;
+        assert_eq!((status, &*by), (StatusCode::BAD_REQUEST, ""), "{text}");
+        assert!(text.starts_with(r#"{"error":{"#) && text.len() < 600, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_model_that_nobody_has_is_an_error() {
     let lanes = Lanes::new(vec![lane("a", &["a-*"], &["a-1"]), lane("b", &["b-1"], &["b-1"])]);
@@ -87,6 +108,8 @@ async fn a_model_that_nobody_has_is_an_error() {
     assert_eq!((status, &*by), (StatusCode::NOT_FOUND, ""));
     assert!(text.contains("model_not_found") && text.contains("`c`"), "{text}");
     lanes.model("c", false).await.expect_err("nobody has it");
+    let long = lanes.model(&"c".repeat(50_000), false).await.expect_err("nobody has it");
+    assert!(long.to_string().len() < 100);
     lanes.model("a-2", false).await.expect_err("it is not in the catalogue");
     assert_eq!(
         lanes.model("b-1", true).await.expect("known").models[0].get("id"),

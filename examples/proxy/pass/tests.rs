@@ -31,7 +31,14 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
         let body = request.into_body().collect().await.expect("a body").to_bytes();
         let response = axum::http::Response::builder()
             .status(StatusCode::IM_A_TEAPOT)
-            .header("x-odd", "kept")
+            .header("x-ratelimit-remaining-requests", "7")
+            .header("retry-after-ms", "20")
+            .header("openai-processing-ms", "3")
+            .header("x-request-id", "of-upstream")
+            .header("x-odd", "its own")
+            .header("set-cookie", "session=1")
+            .header("access-control-allow-origin", "*")
+            .header("server", "nginx")
             .header("connection", "close, x-odd-hop")
             .header("x-odd-hop", "1")
             .body(FullBody::new(body));
@@ -41,11 +48,50 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
     let response = route(upstream, "/chat/completions").oneshot(request(body)).await;
     let response = response.expect("infallible");
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
-    assert_eq!(response.headers()["x-odd"], "kept");
-    assert!(!response.headers().contains_key("connection"));
-    assert!(!response.headers().contains_key("x-odd-hop"));
+    let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    let kept = ["openai-processing-ms", "retry-after-ms", "x-ratelimit-remaining-requests"];
+    assert_eq!(names, [&kept[..], &["x-request-id"]].concat());
     let said = response.into_body().collect().await.expect("a body").to_bytes();
     assert_eq!(said, body);
+}
+
+/// A body that never gives its end.
+fn endless() -> AxumBody {
+    AxumBody::from_stream(stream::pending::<Result<Bytes, BoxError>>())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_repeats_the_key_does_not_get_it_to_the_client() {
+    let answer = async |status: u16, body: AxumBody| {
+        let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
+        let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| {
+            let body = body.lock().expect("one task").take().expect("asked once");
+            async move {
+                let key = "Bearer of-the/upstream".parse().expect("a value");
+                let sent = CredentialHeaders::new([(header::AUTHORIZATION, key)]);
+                let response = axum::http::Response::builder().status(status).extension(sent);
+                Ok::<_, BoxError>(response.body(body).expect("a response"))
+            }
+        });
+        let response = route(upstream, "/x").oneshot(request("{}")).await.expect("infallible");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    };
+    for (said, shown) in [
+        (r#"{"error":"no key of-the/upstream"}"#, r#"{"error":"no key [redacted]"}"#),
+        (r#"{"error":"no key of-the\/upstream"}"#, r#"{"error":"no key [redacted]"}"#),
+        (r#"{ "error" : "kept as it is" }"#, r#"{ "error" : "kept as it is" }"#),
+    ] {
+        assert_eq!(answer(401, said.into()).await, (401, shown.to_owned()));
+    }
+    let (status, shown) = answer(500, "of-the/upstream ".repeat(10_000).into()).await;
+    assert!(status == 500 && shown.contains("larger than") && !shown.contains("of-the"), "{shown}");
+    let (status, shown) = answer(502, endless()).await;
+    assert!(status == 502 && shown.contains("broke off"), "{shown}");
+    let answered = r#"{"choices":[],"said":"of-the/upstream"}"#;
+    assert_eq!(answer(200, answered.into()).await, (200, answered.to_owned()), "no error");
 }
 
 #[tokio::test]

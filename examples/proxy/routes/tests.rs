@@ -50,7 +50,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     });
     let api_keys =
         if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
-    let clients = Clients::new(api_keys.clone(), true);
+    let clients = Clients::new(api_keys, true);
     let deleted = service_fn(move |request: axum::http::Request<FullBody>| {
         let (method, path) = (request.method().as_str(), request.uri().path());
         let found = method == "DELETE" && matches!(path, "/api/v2/chats/c-1" | "/api/v2/chats/");
@@ -81,7 +81,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         desk: Desk::unmanned(),
     }]);
     let chats = Chats::new(lanes.clone(), store, clients.clone());
-    let tokens = Tokens::new(vec![Desk::unmanned()], api_keys);
+    let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
     app(Site { lanes, clients, hosts, chats, tokens })
 }

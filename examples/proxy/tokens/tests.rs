@@ -11,7 +11,7 @@ use tower_qwen::auth::OAuthFile;
 use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
 
 use super::*;
-use crate::proxy::sign_in;
+use crate::proxy::{auth::ApiKeys, sign_in};
 
 /// Invented: the vector of qwen-wire.md F1; its signature reads "not-a-real-signature".
 const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
@@ -57,7 +57,7 @@ async fn rig(with_accounts: bool, keys: &str) -> Rig {
     let router = Router::new()
         .route("/v1/validate", get(validate).post(validate))
         .route("/v1/refresh", post(refresh))
-        .with_state(Tokens::new(vec![desk], keys));
+        .with_state(Tokens::new(vec![desk], Clients::new(keys, true)));
     Rig { emulator, router, pool, _folder: folder }
 }
 
@@ -155,7 +155,7 @@ async fn a_session_is_refreshed_really_or_its_own_end_is_told() {
         Ok::<_, std::convert::Infallible>(answer.body(body).expect("a response"))
     }));
     let desk = Desk { client, pool: None, ..Desk::unmanned() };
-    let down = Tokens::new(vec![desk], ApiKeys::default());
+    let down = Tokens::new(vec![desk], Clients::new(ApiKeys::default(), true));
     let asked = |token: &str| Asked { token: Some(token.into()), account: None };
     let same = down.refresh(asked(&session)).await.expect("its own word");
     assert_eq!((&same["refreshed"], &same["token"]), (&json!(false), &json!(session)));

@@ -30,6 +30,7 @@ use crate::{
     },
     qwen::{
         compatible::refusal,
+        redact::Secrets,
         transport::{self, Read},
     },
 };
@@ -204,8 +205,9 @@ where
         let (bytes, cut) =
             transport::read_until(body, config.max_answer, DEADLINE, |_| false).await;
         let read = Read { bytes, complete: cut.is_none() };
+        let secrets = Secrets::new(None, &head.extensions);
         if !head.status.is_success() {
-            let error = refusal(head.status, &head.headers, &read, config.server);
+            let error = refusal(head.status, &head.headers, &read, config.server, &secrets);
             return Err(match error.kind() {
                 // The path is what is unknown: an unknown model is said to be one.
                 ErrorKind::NotFound | ErrorKind::Unsupported => {
@@ -225,7 +227,8 @@ where
             // An error with a good status, or something else altogether.
             Err(error) => {
                 let error = ReadError::from(error);
-                Err(refusal(head.status, &head.headers, &read, config.server).with_source(error))
+                Err(refusal(head.status, &head.headers, &read, config.server, &secrets)
+                    .with_source(error))
             }
         }
     }

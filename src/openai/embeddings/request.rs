@@ -11,6 +11,7 @@ use crate::{
     chat::Extra,
     json::{Str, string_into},
     openai::{
+        model::check_model,
         parse::{self, clip, invalid_value, missing},
         wire::{key, shape},
     },
@@ -62,9 +63,7 @@ impl<'a> EmbeddingsRequest<'a> {
     pub(super) fn decode(body: &'a Text, config: &Config) -> Result<Self, Error> {
         let wire: Wire<'a> = parse::json(body)?;
         let model = wire.model.ok_or_else(|| missing("model"))?.0;
-        if model.trim().is_empty() {
-            return Err(invalid_value("model", "the name is empty"));
-        }
+        check_model(&model)?;
         let encoding = match wire.encoding_format.as_ref().map(|word| &*word.0) {
             None | Some("float") => Encoding::Float,
             Some("base64") => Encoding::Base64,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::UpstreamBody;
-use crate::{Error, ErrorKind};
+use crate::{CredentialHeaders, Error, ErrorKind};
 
 type Pending = <reqwest::Client as Service<reqwest::Request>>::Future;
 
@@ -27,12 +27,18 @@ pin_project! {
         begun: Instant,
         limit: Duration,
         idle: Duration,
+        sent: CredentialHeaders,
     }
 }
 
 impl ResponseFuture {
-    pub(super) fn new(pending: Pending, limit: Duration, idle: Duration) -> Self {
-        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, idle }
+    pub(super) fn new(
+        pending: Pending,
+        limit: Duration,
+        idle: Duration,
+        sent: CredentialHeaders,
+    ) -> Self {
+        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, idle, sent }
     }
 }
 
@@ -47,7 +53,10 @@ impl Future for ResponseFuture {
                 let elapsed = this.begun.elapsed();
                 metrics::histogram!("tower_qwen_client_first_byte_seconds").record(elapsed);
                 let idle = *this.idle;
-                Ok(Response::from(response).map(|body| UpstreamBody::new(body, idle)))
+                let mut response = Response::from(response);
+                // For whoever shows a client what upstream says.
+                response.extensions_mut().insert(this.sent.clone());
+                Ok(response.map(|body| UpstreamBody::new(body, idle)))
             }
             Poll::Ready(Err(error)) => Err(to_error(error)),
             Poll::Pending => {

@@ -22,6 +22,10 @@
 //! attempts are counted once, by the layers above. (A request that the pool could not even begin
 //! to write, because its idle connection had just been closed, goes to a new connection.)
 //!
+//! The extensions of a response hold the [`CredentialHeaders`](crate::CredentialHeaders) that its
+//! request went out with, so that whoever shows an upstream's words can
+//! [mask](crate::CredentialHeaders::mask) them.
+//!
 //! # TLS
 //!
 //! The feature `client` by itself brings none, and a base URL with `https:` is refused then.

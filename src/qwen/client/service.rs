@@ -13,7 +13,7 @@ use tower_service::Service;
 use uuid::Uuid;
 
 use super::{ResponseFuture, UpstreamBody};
-use crate::{BoxError, Error};
+use crate::{BoxError, CredentialHeaders, Error};
 
 /// An HTTP client for one upstream; see the [module](super).
 ///
@@ -136,6 +136,9 @@ where
         self.config.headers(&mut head.headers);
         let url = self.config.url(&head.uri);
         tracing::debug!(method = %head.method, path = url.path(), "sending");
+        let is_secret = |header: &(&HeaderName, &HeaderValue)| header.1.is_sensitive();
+        let sent = head.headers.iter().filter(is_secret);
+        let sent = CredentialHeaders::new(sent.map(|(name, value)| (name.clone(), value.clone())));
         let mut request = reqwest::Request::new(head.method, url);
         *request.headers_mut() = head.headers;
         *request.body_mut() = (!body.is_end_stream()).then(|| reqwest::Body::wrap(body));
@@ -143,6 +146,7 @@ where
             self.client.call(request),
             self.config.first_byte_timeout,
             self.config.idle_timeout,
+            sent,
         )
     }
 }

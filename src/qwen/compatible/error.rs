@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Server, repair::Repair};
 use crate::{
     Error, ErrorKind,
-    qwen::{redact::redact, transport::Read},
+    qwen::{redact::Secrets, transport::Read},
 };
 
 /// The longest code of an upstream that is passed on, in bytes.
@@ -21,6 +21,7 @@ pub(crate) fn refusal(
     headers: &HeaderMap,
     read: &Read,
     server: Server,
+    secrets: &Secrets,
 ) -> Error {
     let fault = match serde_json::from_slice::<Value>(&read.bytes) {
         Ok(json) => Fault::from_json(&json).unwrap_or_default(),
@@ -40,7 +41,7 @@ pub(crate) fn refusal(
         }
         None => StatusCode::BAD_GATEWAY,
     };
-    fault.into_error(status, retry_after(headers), server)
+    fault.into_error(status, retry_after(headers), server, secrets)
 }
 
 /// Seconds only: none of these servers sends a date.
@@ -51,11 +52,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Whether an upstream's code is one for clients: a word, and neither a status, which they do not
 /// take for one (D4), nor what looks like a credential.
-fn is_code(code: &str) -> bool {
+fn is_code(code: &str, secrets: &Secrets) -> bool {
     code.len() <= CODE_LEN
         && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         && code.parse::<u16>().is_err()
-        && redact(code) == code
+        && secrets.redact(code) == code
 }
 
 /// What the portal says, with several statuses, where it does not take a credential (B8).
@@ -138,6 +139,7 @@ impl Fault {
         status: StatusCode,
         retry_after: Option<Duration>,
         server: Server,
+        secrets: &Secrets,
     ) -> Error {
         if self.flat {
             Repair::FlatError.count();
@@ -149,15 +151,15 @@ impl Fault {
         let message = if self.message.is_empty() {
             format!("the upstream answered with status {}", status.as_u16())
         } else {
-            redact(&self.message)
+            secrets.redact(&self.message)
         };
         let mut error = Error::new(kind, message);
         let mut words = [self.code, self.kind].into_iter().flatten();
-        if let Some(code) = words.find(|code| is_code(code)) {
+        if let Some(code) = words.find(|code| is_code(code, secrets)) {
             error = error.with_code(code);
         }
         if let Some(param) = self.param {
-            error = error.with_param(redact(&param));
+            error = error.with_param(secrets.redact(&param));
         }
         match retry_after.or(wait) {
             Some(wait) => error.with_retry_after(wait),

@@ -22,6 +22,7 @@ use crate::{
     Error, ErrorKind, Text,
     chat::{ChatEvent, FinishReason, Started, Usage, truncated},
     json::{ReadError, Str},
+    qwen::redact::Secrets,
 };
 
 /// How much of the arguments of an answer's calls may wait for names, in bytes. Servers send the
@@ -59,6 +60,8 @@ pub(super) struct Translator {
     whole: bool,
     repairs: Repairs,
     ready: VecDeque<ChatEvent>,
+    /// What must not be shown of what upstream says of a failure.
+    secrets: Secrets,
 }
 
 /// A call as the upstream counts it.
@@ -221,7 +224,14 @@ impl Translator {
             whole: false,
             repairs: Repairs::default(),
             ready: VecDeque::new(),
+            secrets: Secrets::default(),
         }
+    }
+
+    /// The same, which shows none of `secrets` in an error.
+    pub(super) fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// The next event that is ready.
@@ -404,7 +414,7 @@ impl Translator {
     /// The error that a fault is where the status was a good one.
     fn in_stream(&self, fault: Fault) -> Error {
         let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
-        fault.into_error(status, None, self.server)
+        fault.into_error(status, None, self.server, &self.secrets)
     }
 
     fn delta(&mut self, data: &Text, delta: Delta<'_>) -> Result<(), Error> {

@@ -20,10 +20,11 @@ use super::{
     think::ThinkSplitter,
 };
 use crate::{
-    BoxError, Error, ErrorKind, FullBody, Text,
+    BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::ChatRequest,
     qwen::{
         ResponseFuture,
+        redact::Secrets,
         transport::{self, Cut, Read},
     },
     sse::progress::Limits,
@@ -84,10 +85,11 @@ where
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
+        let credential = request.body().credential.clone();
         let exchange = ready.call(wire_request(request, &config));
         ResponseFuture::new(async move {
             let response = exchange.await.map_err(transport::error)?;
-            answer(response, config).await
+            answer(response, config, credential).await
         })
     }
 }
@@ -110,6 +112,7 @@ fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<FullB
 async fn answer<B>(
     response: Response<B>,
     config: Config,
+    credential: Option<CredentialHeaders>,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     B: Body<Data = Bytes>,
@@ -121,7 +124,9 @@ where
         ThinkTags::Opened => ThinkSplitter::inside(),
         ThinkTags::Ignore => ThinkSplitter::off(),
     };
-    let mut translator = Translator::new(config.server, think, config.content());
+    let secrets = Secrets::new(credential.as_ref(), &head.extensions);
+    let mut translator =
+        Translator::new(config.server, think, config.content()).secrets(secrets.clone());
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {
@@ -155,7 +160,7 @@ where
             }
         }
     }
-    Err(refusal(head.status, &head.headers, &read, config.server))
+    Err(refusal(head.status, &head.headers, &read, config.server, &secrets))
 }
 
 async fn stream<B>(

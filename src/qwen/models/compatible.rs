@@ -9,6 +9,7 @@ use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::{
         compatible::{Server, refusal},
+        redact::Secrets,
         transport,
     },
 };
@@ -65,6 +66,7 @@ where
     let request = ask("/models", transport::headers(&HeaderMap::new(), credential));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
+    let secrets = Secrets::new(credential, &head.extensions);
     if matches!(
         head.status,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
@@ -78,7 +80,7 @@ where
         ));
     }
     if !head.status.is_success() {
-        return Err(refusal(head.status, &head.headers, &read, server));
+        return Err(refusal(head.status, &head.headers, &read, server, &secrets));
     }
     if !read.complete {
         return Err(Error::new(
@@ -96,7 +98,7 @@ where
         // No model was pulled yet (Ollama).
         Some("null") if field(json, "object").is_some() => "[]",
         _ if field(json, "error").is_some() || field(json, "code").is_some() => {
-            return Err(refusal(head.status, &head.headers, &read, server));
+            return Err(refusal(head.status, &head.headers, &read, server, &secrets));
         }
         _ => return Err(no_catalogue()),
     };

@@ -8,6 +8,7 @@ use super::{DEADLINE, LIMIT, Model, ask, field, no_catalogue};
 use crate::{
     BoxError, CredentialHeaders, Error, FullBody,
     qwen::{
+        redact::Secrets,
         transport,
         web::{Call, envelope},
     },
@@ -63,27 +64,31 @@ where
     C: Body<Data = Bytes>,
     C::Error: Into<BoxError>,
 {
-    match fetch(service, transport::headers(&HeaderMap::new(), credential)).await {
+    match fetch(service, credential).await {
         // Slowness and challenges are not about the account: asking again makes them worse (G6).
         Err(error) if !error.is_timeout() && !error.is_challenge() => {
             tracing::debug!(%error, "no catalogue with the credential; asking without");
-            fetch(anonymous, HeaderMap::new()).await.map_err(|_| error)
+            fetch(anonymous, None).await.map_err(|_| error)
         }
         result => result,
     }
 }
 
-async fn fetch<S, B>(mut service: S, headers: HeaderMap) -> Result<Vec<Model>, Error>
+async fn fetch<S, B>(
+    mut service: S,
+    credential: Option<&CredentialHeaders>,
+) -> Result<Vec<Model>, Error>
 where
     S: Service<Request<FullBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let request = ask("/api/models", headers);
+    let request = ask("/api/models", transport::headers(&HeaderMap::new(), credential));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
-    envelope(Call::Models, head.status, &head.headers, &read)?;
+    let secrets = Secrets::new(credential, &head.extensions);
+    envelope(Call::Models, head.status, &head.headers, &read, &secrets)?;
     // It was JSON a moment ago.
     let json: &RawValue = serde_json::from_slice(&read.bytes).map_err(|_| no_catalogue())?;
     // The older path answers a bare list under `data`, the v2 envelope may hold another `data`.

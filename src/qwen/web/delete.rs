@@ -8,7 +8,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::error::{Call, envelope};
-use crate::{BoxError, Error, ErrorKind, FullBody, qwen::transport};
+use crate::{
+    BoxError, CredentialHeaders, Error, ErrorKind, FullBody,
+    qwen::{redact::Secrets, transport},
+};
 
 /// The largest answer that is read.
 const LIMIT: usize = 64 * 1024;
@@ -26,7 +29,8 @@ pub(in crate::qwen) fn chat_uri(id: &str) -> Option<Uri> {
     format!("/api/v2/chats/{id}").parse().ok()
 }
 
-/// Deletes what `uri` names.
+/// Deletes what `uri` names. The `headers` hold `credential` already; it is masked in what upstream
+/// says.
 ///
 /// # Errors
 ///
@@ -35,6 +39,7 @@ pub(in crate::qwen) async fn delete<S, B>(
     mut service: S,
     uri: Uri,
     headers: HeaderMap,
+    credential: Option<&CredentialHeaders>,
     extensions: Extensions,
 ) -> Result<(), Error>
 where
@@ -51,7 +56,9 @@ where
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let (head, body) = transport::send(&mut service, request).await?.into_parts();
     let read = transport::read(body, LIMIT, DEADLINE).await;
-    let envelope = envelope(Call::Turn { continued: true }, head.status, &head.headers, &read)?;
+    let secrets = Secrets::new(credential, &head.extensions);
+    let call = Call::Turn { continued: true };
+    let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
     match envelope.get("data").and_then(|data| data.get("status")) {
         Some(serde_json::Value::Bool(false)) => {
             Err(Error::new(ErrorKind::Upstream, "the upstream did not delete it"))

@@ -5,8 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
-use crate::qwen::redact::redact;
-use crate::{Error, ErrorKind, qwen::transport::Read};
+use crate::{
+    Error, ErrorKind,
+    qwen::{redact::Secrets, transport::Read},
+};
 
 /// How much of a body that is not an event stream is looked at for the marks of an anti-bot
 /// layer (A16).
@@ -121,6 +123,7 @@ impl Failure {
         call: Call,
         status: Option<StatusCode>,
         retry_after: Option<Duration>,
+        secrets: &Secrets,
     ) -> Error {
         if self.challenge {
             return challenge();
@@ -137,7 +140,7 @@ impl Failure {
                     Verdict::new(ErrorKind::Upstream, "the upstream failed")
                 }
             });
-        let mut error = Error::new(verdict.kind, verdict.message(&self.text));
+        let mut error = Error::new(verdict.kind, verdict.message(&self.text, secrets));
         if let Some(status) = verdict.status {
             error = error.with_status(status);
         }
@@ -149,7 +152,7 @@ impl Failure {
         }
         // The words are the upstream's and may name what the client wrote: only the code is
         // logged.
-        let code = redact(&self.code);
+        let code = secrets.redact(&self.code);
         if verdict.is_defect {
             tracing::error!(code, ?call, kind = ?verdict.kind, "upstream does not take our request");
         } else {
@@ -199,8 +202,8 @@ impl Verdict {
         self
     }
 
-    fn message(&self, text: &str) -> String {
-        let text = redact(text);
+    fn message(&self, text: &str, secrets: &Secrets) -> String {
+        let text = secrets.redact(text);
         if text.is_empty() { self.what.to_owned() } else { format!("{}: {text}", self.what) }
     }
 }
@@ -461,10 +464,12 @@ pub(in crate::qwen) fn envelope(
     status: StatusCode,
     headers: &HeaderMap,
     body: &Read,
+    secrets: &Secrets,
 ) -> Result<Map<String, Value>, Error> {
     let status = effective_status(status, headers);
     let retry_after = retry_after(headers);
-    let refuse = |failure: Failure| Err(failure.into_error(call, Some(status), retry_after));
+    let refuse =
+        |failure: Failure| Err(failure.into_error(call, Some(status), retry_after, secrets));
     match serde_json::from_slice(&body.bytes) {
         Ok(Value::Object(envelope)) => {
             let refused = envelope.get("success") == Some(&Value::Bool(false))

@@ -14,7 +14,8 @@ fn refused_by(call: Call, status: u16, headers: &[(&'static str, &str)], body: R
     for (name, value) in headers {
         map.insert(*name, value.parse().unwrap());
     }
-    envelope(call, StatusCode::from_u16(status).unwrap(), &map, &body).expect_err("a refusal")
+    envelope(call, StatusCode::from_u16(status).unwrap(), &map, &body, &Secrets::default())
+        .expect_err("a refusal")
 }
 
 /// An error by its envelope (shape 1 of A15.1).
@@ -31,7 +32,7 @@ fn enveloped(code: &str, details: &str) -> Error {
 /// An error by its event (shape 2).
 fn in_stream(code: &str, details: &str) -> Error {
     let error = serde_json::json!({"code": code, "details": details}).to_string();
-    Failure::from_value(&error).into_error(TURN, None, None)
+    Failure::from_value(&error).into_error(TURN, None, None, &Secrets::default())
 }
 
 /// The rows of A15.2: code, details, kind, the client's status, seconds to wait.
@@ -163,7 +164,7 @@ fn the_hours_of_a_quota_are_a_wait() {
 fn what_was_asked_decides_about_localised_words() {
     let not_found =
         || Failure { code: "Not_Found".into(), text: "未找到".into(), ..Failure::default() };
-    let kind = |call| not_found().into_error(call, None, None).kind();
+    let kind = |call| not_found().into_error(call, None, None, &Secrets::default()).kind();
     assert_eq!(kind(TURN), ErrorKind::ConversationLost);
     assert_eq!(kind(FIRST), ErrorKind::ModelNotFound);
     assert_eq!(kind(Call::Models), ErrorKind::NotFound);
@@ -193,7 +194,10 @@ fn the_effective_status_outweighs_http() {
     // What does not parse does not count.
     let ok =
         HeaderMap::from_iter([("x-actual-status-code".parse().unwrap(), "ok".parse().unwrap())]);
-    assert!(envelope(TURN, StatusCode::OK, &ok, &read(r#"{"success":true}"#)).is_ok());
+    assert!(
+        envelope(TURN, StatusCode::OK, &ok, &read(r#"{"success":true}"#), &Secrets::default())
+            .is_ok()
+    );
 }
 
 #[test]
@@ -253,7 +257,9 @@ fn every_form_of_the_anti_bot_layer_is_recognised() {
 #[test]
 fn an_answer_that_speaks_of_captchas_is_no_challenge() {
     let body = r#"{"success":true,"data":{"choices":[{"message":{"content":"a captcha"}}]}}"#;
-    assert!(envelope(TURN, StatusCode::OK, &HeaderMap::new(), &read(body)).is_ok());
+    assert!(
+        envelope(TURN, StatusCode::OK, &HeaderMap::new(), &read(body), &Secrets::default()).is_ok()
+    );
     let error = enveloped("invalid_input", "the captcha is not valid");
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
 }

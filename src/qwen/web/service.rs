@@ -21,9 +21,9 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    BoxError, Error, ErrorKind, FullBody, Text,
+    BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::{ChatRequest, Conversation, Destination},
-    qwen::{ResponseFuture, transport},
+    qwen::{ResponseFuture, redact::Secrets, transport},
 };
 
 /// How much of a page that is not JSON is read.
@@ -85,6 +85,7 @@ struct Exchange<S> {
 /// What every call has of the request of the middle.
 #[derive(Clone)]
 struct Head {
+    credential: Option<CredentialHeaders>,
     headers: HeaderMap,
     extensions: Extensions,
 }
@@ -100,6 +101,7 @@ where
     fn new(ready: S, config: Arc<Config>, request: &mut Request<ChatRequest>) -> Self {
         let spare = ready.clone();
         let head = Head {
+            credential: request.body().credential.clone(),
             extensions: mem::take(request.extensions_mut()),
             headers: transport::headers(request.headers(), request.body().credential.as_ref()),
         };
@@ -143,11 +145,12 @@ where
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
         let (head, body) = self.post(&path, body).await?.into_parts();
 
+        let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
         let status = effective_status(head.status, &head.headers);
         if !(status.is_success() && is_event_stream(&head.headers)) {
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
-            let envelope = envelope(call, head.status, &head.headers, &read)?;
+            let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
             let stream = AnswerStream::whole(conversation, &envelope)?;
             if let Some(fresh) = fresh {
                 fresh.keep();
@@ -156,7 +159,7 @@ where
         }
 
         let stop = self.stop(chat_id, fresh);
-        let turn = Turn::new(conversation, call, self.config.incremental);
+        let turn = Turn::new(conversation, call, self.config.incremental).secrets(secrets);
         let mut stream = AnswerStream::new(body, turn, self.config.progress, Some(stop));
         stream.commit(self.config.commit_bytes).await?;
         stream.keep_chat();
@@ -171,6 +174,7 @@ where
         let ready = self.ready.take();
         let mut spare = self.spare.clone();
         let deadline = self.config.page_deadline;
+        let credential = self.head.credential.clone();
         let opening = async move {
             let response = match ready {
                 Some(mut ready) => ready.call(request?).await.map_err(transport::error)?,
@@ -178,7 +182,8 @@ where
             };
             let (head, body) = response.into_parts();
             let read = transport::read(body, PAGE_LIMIT, deadline).await;
-            let envelope = envelope(Call::NewChat, head.status, &head.headers, &read)?;
+            let secrets = Secrets::new(credential.as_ref(), &head.extensions);
+            let envelope = envelope(Call::NewChat, head.status, &head.headers, &read, &secrets)?;
             let id = chat_id(&envelope).ok_or_else(|| {
                 Error::new(ErrorKind::Upstream, "the upstream opened a chat and did not name it")
             })?;
@@ -192,7 +197,8 @@ where
                 let uri = chat_uri(&chat_id).ok_or_else(|| {
                     Error::new(ErrorKind::Upstream, "the chat's id cannot stand in a path")
                 })?;
-                delete(service, uri, head.headers, head.extensions).await?;
+                delete(service, uri, head.headers, head.credential.as_ref(), head.extensions)
+                    .await?;
                 tracing::debug!(%chat_id, "deleted a chat that nobody knows of");
                 Ok(())
             }

@@ -14,6 +14,7 @@ use crate::{
         truncated,
     },
     json::ReadError,
+    qwen::redact::Secrets,
 };
 
 /// How many generated images of one turn are told apart; the rest is shown as it comes.
@@ -34,6 +35,8 @@ pub(super) struct Turn {
     images: Vec<Text>,
     usage: Option<Usage>,
     is_over: bool,
+    /// What must not be shown of what upstream says of a failure.
+    secrets: Secrets,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +57,14 @@ impl Turn {
             images: Vec::new(),
             usage: None,
             is_over: false,
+            secrets: Secrets::default(),
         }
+    }
+
+    /// The same, which shows none of `secrets` in an error.
+    pub(super) fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// A turn whose answer is there already.
@@ -136,7 +146,7 @@ impl Turn {
 
     fn fail(&mut self, failure: Failure) -> Error {
         self.is_over = true;
-        failure.into_error(self.call, None, None)
+        failure.into_error(self.call, None, None, &self.secrets)
     }
 
     /// Whether an event with this id belongs to the answer. The first id makes the answer known.

@@ -242,5 +242,14 @@ async fn without_keys_a_request_is_of_whoever_it_says() {
         let delete = |sent| request("DELETE", "/v1/chats/delete", sent, "");
         let (status, _) = send(&app, delete([None; 3])).await;
         assert_eq!(status == StatusCode::OK, nobody, "{status}");
+        // Nor are the operator's accounts for strangers, whatever they call a key.
+        for (method, path) in
+            [("GET", "/v1/validate"), ("POST", "/v1/validate"), ("POST", "/v1/refresh")]
+        {
+            for sent in [[None; 3], [None, Some("a"), None]] {
+                let (status, _) = send(&app, request(method, path, sent, "")).await;
+                assert_eq!(status == StatusCode::FORBIDDEN, !nobody, "{path}: {status}");
+            }
+        }
     }
 }
