@@ -21,6 +21,8 @@ pub(crate) use self::members::items;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};
 #[cfg(feature = "openai")]
+pub(crate) use self::members::nests_deeper_than;
+#[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;

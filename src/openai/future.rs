@@ -18,8 +18,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    OpenAiBody, completions,
-    decode::{Decoded, decode},
+    Limits, OpenAiBody, completions,
+    decode::{Decoded, decode_within},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
     images::ImagesAsText,
@@ -67,6 +67,7 @@ pin_project! {
             call: Option<(S, request::Parts)>,
             tenant: Option<Tenant>,
             api: Api,
+            limits: Limits,
             keep_alive: Option<KeepAlive>,
         },
         Ready { service: S, request: Option<Request<ChatRequest>>, answer: Option<Reply> },
@@ -105,9 +106,9 @@ where
         body: ReadBody<B>,
         config: &Config,
     ) -> Self {
-        let Config { api, keep_alive, .. } = *config;
+        let Config { api, limits, keep_alive, .. } = *config;
         let call = Some((service, parts));
-        Self { state: State::Read { body, call, tenant, api, keep_alive } }
+        Self { state: State::Read { body, call, tenant, api, limits, keep_alive } }
     }
 }
 
@@ -138,8 +139,8 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, call, tenant, api, keep_alive } => {
-                    match ready!(body.poll(cx)).and_then(|body| api.decode(&body)) {
+                StateProjection::Read { body, call, tenant, api, limits, keep_alive } => {
+                    match ready!(body.poll(cx)).and_then(|body| api.decode(&body, limits)) {
                         Err(error) => State::Refuse { error: Some(error) },
                         Ok((Decoded { mut chat, stream, include_usage }, form)) => {
                             chat.tenant = *tenant;
@@ -211,11 +212,11 @@ where
 
 impl Api {
     /// Reads a request, and in which form it wants its answer.
-    fn decode(self, body: &Bytes) -> Result<(Decoded, Form), Error> {
+    fn decode(self, body: &Bytes, limits: &Limits) -> Result<(Decoded, Form), Error> {
         match self {
-            Self::Chat => Ok((decode(body)?, Form::Chat)),
+            Self::Chat => Ok((decode_within(body, limits)?, Form::Chat)),
             Self::Completions => {
-                let (decoded, echo) = completions::decode(body)?;
+                let (decoded, echo) = completions::decode(body, limits)?;
                 Ok((decoded, Form::Text { echo }))
             }
         }

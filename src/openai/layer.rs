@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
 
-use super::{OpenAi, service::tenant};
+use super::{Limits, OpenAi, service::tenant};
 use crate::{chat::Tenant, sse::KeepAlive};
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
@@ -22,6 +22,7 @@ pub struct OpenAiLayer {
 pub(super) struct Config {
     pub(super) api: Api,
     pub(super) max_body: usize,
+    pub(super) limits: Limits,
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
     pub(super) tenant: Option<Arc<TenantOf>>,
@@ -35,6 +36,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("api", &self.api)
             .field("max_body", &self.max_body)
+            .field("limits", &self.limits)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
     }
@@ -54,6 +56,7 @@ impl Config {
         Self {
             api,
             max_body: 32 * 1024 * 1024,
+            limits: Limits::new(),
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             tenant: None,
         }
@@ -82,6 +85,14 @@ macro_rules! edge {
             #[must_use]
             pub const fn max_body(mut self, bytes: usize) -> Self {
                 self.config.max_body = bytes;
+                self
+            }
+
+            /// How many messages, parts, calls and tools a request may hold; one with more is
+            /// answered with 400.
+            #[must_use]
+            pub const fn limits(mut self, limits: $crate::openai::Limits) -> Self {
+                self.config.limits = limits;
                 self
             }
 

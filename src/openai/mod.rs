@@ -71,6 +71,7 @@ mod error;
 mod future;
 mod images;
 mod layer;
+mod limits;
 mod metrics;
 mod parse;
 mod read;
@@ -83,9 +84,10 @@ pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
     completions::CompletionsLayer,
-    decode::{Decoded, decode},
+    decode::{Decoded, decode, decode_within},
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,
+    limits::Limits,
     service::{OpenAi, tenant},
 };

@@ -93,6 +93,7 @@ mod future;
 mod key;
 mod layer;
 mod lease;
+mod meaning;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;

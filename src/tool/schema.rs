@@ -6,11 +6,16 @@
 //! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
-//! nothing: the parameters of its function are strings.
+//! nothing: the parameters of its function are strings. Neither does one whose values, with those
+//! of the schemas read before it, would take more than 8 MiB: that is room for some 10,000
+//! parameters of the tools that are called.
 
 use std::{
     ops::BitOr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde_json::Value;
@@ -20,6 +25,9 @@ use crate::chat::{FunctionTool, Json, Tool, ToolChoice};
 /// How many nodes of one schema are visited at most, so that a `$ref` that leads to itself, or
 /// branches that multiply, cost no more than a large honest schema.
 const VISITS: u32 = 512;
+
+/// How much memory the schemas of a request may take once they are read, in bytes.
+const MEMORY: usize = 8 * 1024 * 1024;
 
 /// The longest name of a tool or a parameter that is recognised in text, in bytes.
 pub(super) const NAME_LIMIT: usize = 256;
@@ -33,6 +41,8 @@ pub struct Toolset {
     tools: Arc<Vec<Tool>>,
     /// Sorted by name; the first function of a name stands for all.
     functions: Arc<[Function]>,
+    /// How much memory the schemas that were read take.
+    memory: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -64,7 +74,7 @@ impl Toolset {
         places.dedup_by(|b, a| name(b) == name(a));
         let functions =
             places.into_iter().map(|place| Function { place, schema: OnceLock::new() }).collect();
-        Self { functions, tools }
+        Self { functions, tools, memory: Arc::default() }
     }
 
     /// Those of the functions that an answer may call: none where `choice` forbids calls
@@ -112,7 +122,7 @@ impl Toolset {
     pub(super) fn schema(&self, name: &str) -> Option<&Value> {
         let own = self.find(name)?;
         let json = function(&self.tools, own.place).parameters.as_ref()?;
-        Some(own.schema.get_or_init(|| read(json)))
+        Some(own.schema.get_or_init(|| read(json, &self.memory)))
     }
 
     /// Whether some declared name begins with `prefix`.
@@ -146,8 +156,28 @@ impl Toolset {
 }
 
 /// What a schema says; `null` where it cannot be read.
-fn read(schema: &Json) -> Value {
-    schema.to_value().unwrap_or_default()
+fn read(schema: &Json, memory: &AtomicUsize) -> Value {
+    let takes = taken(schema.as_str());
+    let add = |taken: usize| taken.checked_add(takes).filter(|&taken| taken <= MEMORY);
+    match memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+        Ok(_) => schema.to_value().unwrap_or_default(),
+        Err(_) => Value::Null,
+    }
+}
+
+/// About how much memory the values of a text take: a list has room for four at first, a node of
+/// a map is one for eleven.
+fn taken(json: &str) -> usize {
+    let value = size_of::<Value>();
+    let field = value + size_of::<String>();
+    json.bytes().fold(json.len(), |sum, byte| {
+        sum + match byte {
+            b'{' => 12 * field,
+            b'[' => 4 * value,
+            b',' => 2 * field,
+            _ => 0,
+        }
+    })
 }
 
 /// The function at a place that [`Toolset::new`] has checked.
@@ -238,7 +268,7 @@ impl Types {
     /// ```
     #[must_use]
     pub fn of(schema: &Json) -> Self {
-        let schema = &read(schema);
+        let schema = &read(schema, &AtomicUsize::new(0));
         Parameter { root: schema, nodes: vec![schema] }.types()
     }
 
