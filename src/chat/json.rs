@@ -1,6 +1,6 @@
 //! JSON that is kept as it was written.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use bytes::BytesMut;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
@@ -287,9 +287,15 @@ impl Extra {
             *self = other;
             return;
         }
-        for (name, value) in other.iter() {
-            self.insert(&name, value);
+        let names: HashSet<_> = other.raw_fields().map(|(name, _)| name).collect();
+        let mut fields = Fields::default();
+        for (name, value) in self.raw_fields().filter(|(name, _)| !names.contains(name)) {
+            fields.push(&name, value);
         }
+        for (name, value) in other.raw_fields() {
+            fields.push(&name, value);
+        }
+        *self = fields.finish();
     }
 
     /// The fields, parsed.

@@ -8,6 +8,13 @@ mod measure;
 mod members;
 pub(crate) mod object;
 mod read;
+#[cfg(any(
+    feature = "compatible",
+    feature = "tool-call",
+    feature = "tool-wrap",
+    feature = "web"
+))]
+mod tree;
 mod write;
 
 #[cfg(any(feature = "compatible", feature = "web"))]
@@ -24,6 +31,10 @@ pub(crate) use self::members::{string_len, value_len};
 pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
+#[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) use self::tree::tree_within;
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) use self::tree::tree_size;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;
 pub(crate) use self::{

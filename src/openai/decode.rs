@@ -367,6 +367,9 @@ impl<'a> Decoder<'a> {
             (None, Some(raw)) => Some(self.long(raw, || at("reasoning"))?),
             (None, None) => None,
         };
+        if wire.tool_calls.is_some() {
+            message.tool_calls.reserve_exact(1);
+        }
         let read = |place: usize, call: wire::ToolCall<'_>| {
             let limit = self.limits.calls;
             if self.calls.replace(self.calls.get() + 1) == limit {
@@ -392,7 +395,6 @@ impl<'a> Decoder<'a> {
             Ok(())
         };
         if let Some(calls) = wire.tool_calls {
-            message.tool_calls.reserve_exact(1);
             parse::each(calls, &at("tool_calls"), read)?;
         }
         if let Some(function) = wire.function_call {

@@ -68,6 +68,7 @@ pin_project! {
             tenant: Option<Tenant>,
             api: Api,
             limits: Limits,
+            max_answer: usize,
             keep_alive: Option<KeepAlive>,
         },
         Ready { service: S, request: Option<Request<ChatRequest>>, answer: Option<Reply> },
@@ -87,6 +88,7 @@ struct Reply {
     envelope: Envelope,
     stream: bool,
     include_usage: bool,
+    max_answer: usize,
     keep_alive: Option<KeepAlive>,
 }
 
@@ -106,9 +108,9 @@ where
         body: ReadBody<B>,
         config: &Config,
     ) -> Self {
-        let Config { api, limits, keep_alive, .. } = *config;
+        let Config { api, limits, max_answer, keep_alive, .. } = *config;
         let call = Some((service, parts));
-        Self { state: State::Read { body, call, tenant, api, limits, keep_alive } }
+        Self { state: State::Read { body, call, tenant, api, limits, max_answer, keep_alive } }
     }
 }
 
@@ -139,7 +141,7 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, call, tenant, api, limits, keep_alive } => {
+                StateProjection::Read { body, call, tenant, api, limits, max_answer, keep_alive } => {
                     match ready!(body.poll(cx)).and_then(|body| api.decode(&body, limits)) {
                         Err(error) => State::Refuse { error: Some(error) },
                         Ok((Decoded { mut chat, stream, include_usage }, form)) => {
@@ -149,6 +151,7 @@ where
                                 envelope: Envelope::new(form, &chat.model),
                                 stream,
                                 include_usage,
+                                max_answer: *max_answer,
                                 keep_alive: *keep_alive,
                             };
                             State::Ready {
@@ -183,7 +186,7 @@ where
                             return Poll::Ready(Ok(streamed(parts, events, &reply)));
                         }
                         State::Collect {
-                            collect: Answer::collect(events),
+                            collect: Answer::collect(events).limit(reply.max_answer),
                             parts: Some(parts),
                             envelope: reply.envelope,
                             outcome: Outcome::new(false),

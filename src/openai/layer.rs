@@ -3,7 +3,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::request::Parts;
 
 use super::{Limits, OpenAi, service::tenant};
-use crate::{chat::Tenant, sse::KeepAlive};
+use crate::{
+    chat::{ANSWER_LIMIT, Tenant},
+    sse::KeepAlive,
+};
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
@@ -23,6 +26,7 @@ pub(super) struct Config {
     pub(super) api: Api,
     pub(super) max_body: usize,
     pub(super) limits: Limits,
+    pub(super) max_answer: usize,
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
     pub(super) tenant: Option<Arc<TenantOf>>,
@@ -37,6 +41,7 @@ impl fmt::Debug for Config {
             .field("api", &self.api)
             .field("max_body", &self.max_body)
             .field("limits", &self.limits)
+            .field("max_answer", &self.max_answer)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
     }
@@ -57,6 +62,7 @@ impl Config {
             api,
             max_body: 32 * 1024 * 1024,
             limits: Limits::new(),
+            max_answer: ANSWER_LIMIT,
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             tenant: None,
         }
@@ -93,6 +99,14 @@ macro_rules! edge {
             #[must_use]
             pub const fn limits(mut self, limits: $crate::openai::Limits) -> Self {
                 self.config.limits = limits;
+                self
+            }
+
+            /// The largest answer to give in one piece, in bytes; a larger one is an error, which
+            /// says that a stream has no such limit. 64 MiB unless it is set.
+            #[must_use]
+            pub const fn max_answer(mut self, bytes: usize) -> Self {
+                self.config.max_answer = bytes;
                 self
             }
 

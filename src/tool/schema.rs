@@ -20,7 +20,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::chat::{FunctionTool, Json, Tool, ToolChoice};
+use crate::{
+    chat::{FunctionTool, Json, Tool, ToolChoice},
+    json::tree_size,
+};
 
 /// How many nodes of one schema are visited at most, so that a `$ref` that leads to itself, or
 /// branches that multiply, cost no more than a large honest schema.
@@ -157,27 +160,12 @@ impl Toolset {
 
 /// What a schema says; `null` where it cannot be read.
 fn read(schema: &Json, memory: &AtomicUsize) -> Value {
-    let takes = taken(schema.as_str());
+    let takes = tree_size(schema.as_str());
     let add = |taken: usize| taken.checked_add(takes).filter(|&taken| taken <= MEMORY);
     match memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
         Ok(_) => schema.to_value().unwrap_or_default(),
         Err(_) => Value::Null,
     }
-}
-
-/// About how much memory the values of a text take: a list has room for four at first, a node of
-/// a map is one for eleven.
-fn taken(json: &str) -> usize {
-    let value = size_of::<Value>();
-    let field = value + size_of::<String>();
-    json.bytes().fold(json.len(), |sum, byte| {
-        sum + match byte {
-            b'{' => 12 * field,
-            b'[' => 4 * value,
-            b',' => 2 * field,
-            _ => 0,
-        }
-    })
 }
 
 /// The function at a place that [`Toolset::new`] has checked.
