@@ -61,8 +61,12 @@
 //! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
 //! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
 //! `internal`): one for every request that reached the inner service.
+//!
+//! `tower_qwen_openai_bodies_waited_total` and `tower_qwen_openai_bodies_refused_total`: how often a
+//! body had to wait for room in a [`BodyBudget`], and how often there was none in time.
 
 mod body;
+mod budget;
 pub mod completions;
 mod decode;
 pub mod embeddings;
@@ -83,6 +87,7 @@ mod wire;
 pub use self::embeddings::EmbeddingsLayer;
 pub use self::{
     body::OpenAiBody,
+    budget::{BodyBudget, Budgeted, BudgetedBody},
     completions::CompletionsLayer,
     decode::{Decoded, decode, decode_within},
     error::error_response,
