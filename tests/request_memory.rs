@@ -28,7 +28,10 @@ use tower_qwen::{
     Error,
     dedup::DedupLayer,
     openai::{OpenAiBody, OpenAiLayer, decode},
-    qwen::{QwenWebLayer, compatible::{CompatibleLayer, Server}},
+    qwen::{
+        QwenWebLayer,
+        compatible::{CompatibleLayer, Server},
+    },
     session::{MemoryStore, SessionLayer},
     tool::{call::ToolCallLayer, prompt::Format, wrap::ToolWrapLayer},
 };
@@ -161,7 +164,11 @@ fn a_body_costs_its_size() {
             let clock = std::time::Instant::now();
             let info = measure(|| status = stack(body.clone()));
             let factor = info.bytes_max as f64 / body.len() as f64;
-            println!("{factor:6.2} {status} {:5} ms {name:20} {}", clock.elapsed().as_millis(), shape.name);
+            println!(
+                "{factor:6.2} {status} {:5} ms {name:20} {}",
+                clock.elapsed().as_millis(),
+                shape.name
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the proxy is told: its options, their environment names, its file, and what follows from
 //! them.
 
+mod bounds;
 mod file;
 mod options;
 mod patterns;
@@ -22,6 +23,7 @@ use self::{
 use super::{accounts::List, auth::ApiKeys, clients::Clients, credentials, login::Login};
 
 pub(crate) use self::{
+    bounds::Bounds,
     options::Tools,
     patterns::Patterns,
     upstream::{Upstream, UpstreamConfig},
@@ -94,6 +96,8 @@ pub(crate) struct Config {
     pub(crate) api_keys: ApiKeys,
     /// How conversations are remembered.
     pub(crate) sessions: Sessions,
+    /// How much memory requests and answers may take.
+    pub(crate) bounds: Bounds,
     /// What to log.
     pub(crate) log: String,
     /// Whether `/metrics` is served.
@@ -219,6 +223,7 @@ impl Options {
         let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(read);
 
+        let bounds = Bounds::new(&settings);
         let listen = match settings.listen {
             Some(listen) => checked_address(listen, "--listen")?,
             None => address_from_parts(fallback("HOST"), fallback("PORT"))?,
@@ -244,7 +249,7 @@ impl Options {
         };
         let upstreams = upstreams(self.upstream, settings.upstream, around)?;
         let metrics = settings.metrics.unwrap_or_default();
-        Ok(Config { file, listen, upstreams, api_keys, sessions, log, metrics })
+        Ok(Config { file, listen, upstreams, api_keys, sessions, bounds, log, metrics })
     }
 }
 

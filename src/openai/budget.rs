@@ -69,7 +69,11 @@ impl BodyBudget {
     pub fn new(bytes: usize) -> Self {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX);
         let total = total.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self { room: Arc::new(Semaphore::new(total as usize)), total, wait: Duration::from_secs(10) }
+        Self {
+            room: Arc::new(Semaphore::new(total as usize)),
+            total,
+            wait: Duration::from_secs(10),
+        }
     }
 
     /// How long a request waits for room before its client is sent away.

@@ -141,27 +141,33 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, call, tenant, api, limits, max_answer, keep_alive } => {
-                    match ready!(body.poll(cx)).and_then(|body| api.decode(&body, limits)) {
-                        Err(error) => State::Refuse { error: Some(error) },
-                        Ok((Decoded { mut chat, stream, include_usage }, form)) => {
-                            chat.tenant = *tenant;
-                            let (service, parts) = call.take().expect("taken once, here");
-                            let reply = Reply {
-                                envelope: Envelope::new(form, &chat.model),
-                                stream,
-                                include_usage,
-                                max_answer: *max_answer,
-                                keep_alive: *keep_alive,
-                            };
-                            State::Ready {
-                                service,
-                                request: Some(Request::from_parts(parts, chat)),
-                                answer: Some(reply),
-                            }
+                StateProjection::Read {
+                    body,
+                    call,
+                    tenant,
+                    api,
+                    limits,
+                    max_answer,
+                    keep_alive,
+                } => match ready!(body.poll(cx)).and_then(|body| api.decode(&body, limits)) {
+                    Err(error) => State::Refuse { error: Some(error) },
+                    Ok((Decoded { mut chat, stream, include_usage }, form)) => {
+                        chat.tenant = *tenant;
+                        let (service, parts) = call.take().expect("taken once, here");
+                        let reply = Reply {
+                            envelope: Envelope::new(form, &chat.model),
+                            stream,
+                            include_usage,
+                            max_answer: *max_answer,
+                            keep_alive: *keep_alive,
+                        };
+                        State::Ready {
+                            service,
+                            request: Some(Request::from_parts(parts, chat)),
+                            answer: Some(reply),
                         }
                     }
-                }
+                },
                 StateProjection::Ready { service, request, answer } => {
                     match ready!(service.poll_ready(cx)) {
                         Err(error) => State::Refuse { error: Some(error.into()) },

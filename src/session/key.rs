@@ -628,9 +628,7 @@ fn arguments_digest(arguments: &str) -> Digest {
     let json = if arguments.trim().is_empty() { "{}" } else { arguments };
     let meaning = (arguments.len() <= ARGUMENTS_LIMIT).then(|| meaning::digest(json)).flatten();
     match meaning {
-        Some(Meaning { digest, is_exact: true }) => {
-            Fields::new(b"json").field(&digest).finish()
-        }
+        Some(Meaning { digest, is_exact: true }) => Fields::new(b"json").field(&digest).finish(),
         _ => {
             let mut hash = raw_arguments();
             hash.update(arguments.as_bytes());

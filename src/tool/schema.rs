@@ -7,7 +7,7 @@
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
 //! nothing: the parameters of its function are strings. Neither does one whose values, with those
-//! of the schemas read before it, would take more than 8 MiB: that is room for some 10,000
+//! of the schemas read before it, would take more than 4 MiB: that is room for some 5,000
 //! parameters of the tools that are called.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
 const VISITS: u32 = 512;
 
 /// How much memory the schemas of a request may take once they are read, in bytes.
-const MEMORY: usize = 8 * 1024 * 1024;
+const MEMORY: usize = 4 * 1024 * 1024;
 
 /// The longest name of a tool or a parameter that is recognised in text, in bytes.
 pub(super) const NAME_LIMIT: usize = 256;

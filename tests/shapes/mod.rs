@@ -24,8 +24,7 @@ impl Shape {
     /// A request with so many units.
     pub(crate) fn times(&self, count: usize) -> String {
         let each = self.unit.len() + self.between.len();
-        let mut body =
-            String::with_capacity(self.before.len() + self.after.len() + count * each);
+        let mut body = String::with_capacity(self.before.len() + self.after.len() + count * each);
         body.push_str(self.before);
         for index in 0..count {
             if index > 0 {

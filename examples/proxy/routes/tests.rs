@@ -16,7 +16,7 @@ use serde_json::Value;
 use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason},
-    openai::OpenAiLayer,
+    openai::{BodyBudget, OpenAiLayer},
     qwen::models::Catalogue,
     session::{Key, MemoryStore, Record, SessionStore},
 };
@@ -82,7 +82,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     }]);
     let chats = Chats::new(lanes.clone(), store, clients.clone());
     let tokens = Tokens::new(vec![Desk::unmanned()], api_keys);
-    app(Site { lanes, clients, chats, tokens })
+    app(Site { lanes, clients, chats, tokens, budget: BodyBudget::new(1 << 20) })
 }
 
 fn get(path: &str) -> Request {

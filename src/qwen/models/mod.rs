@@ -154,8 +154,10 @@ impl Model {
     /// Reads a list of entries, which is JSON; what has no id is no model, and where nothing has
     /// one there is no catalogue: an empty list would take the place of the last good one.
     fn list_from_json(list: &str, owner: &'static str) -> Result<Vec<Self>, crate::Error> {
-        let models: Vec<_> =
-            json::items(list).filter_map(|entry| Self::from_json(entry, owner)).take(MODELS).collect();
+        let models: Vec<_> = json::items(list)
+            .filter_map(|entry| Self::from_json(entry, owner))
+            .take(MODELS)
+            .collect();
         if models.is_empty() && json::items(list).next().is_some() {
             return Err(no_catalogue());
         }
