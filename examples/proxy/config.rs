@@ -1,6 +1,7 @@
 //! What the proxy is told: its options, their environment names, its file, and what follows from
 //! them.
 
+mod bounds;
 mod file;
 mod options;
 mod patterns;
@@ -32,6 +33,7 @@ use super::{
 };
 
 pub(crate) use self::{
+    bounds::Bounds,
     options::Tools,
     patterns::Patterns,
     upstream::{Upstream, UpstreamConfig},
@@ -108,6 +110,8 @@ pub(crate) struct Config {
     pub(crate) allow_foreign_chats: bool,
     /// By which other names the proxy is asked.
     pub(crate) allow_hosts: Vec<String>,
+    /// How much memory requests and answers may take.
+    pub(crate) bounds: Bounds,
     /// What to log.
     pub(crate) log: String,
     /// Whether `/metrics` is served.
@@ -255,6 +259,7 @@ impl Options {
         let read = file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(read);
 
+        let bounds = Bounds::new(&settings);
         let listen = match settings.listen {
             Some(listen) => checked_address(listen, "--listen")?,
             None => address_from_parts(fallback("HOST"), fallback("PORT"))?,
@@ -291,6 +296,7 @@ impl Options {
             sessions,
             allow_foreign_chats: settings.allow_foreign_chats.unwrap_or_default(),
             allow_hosts,
+            bounds,
             log,
             metrics,
         })

@@ -1,6 +1,6 @@
 //! Several upstreams behind one address: which of them answers.
 
-use std::{convert::Infallible, error::Error as StdError, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error as StdError, iter, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -196,8 +196,18 @@ fn no_model(id: &str) -> Error {
 
 /// The answer to a request whose body could not be read to its end.
 pub(crate) fn unread(error: &axum::Error) -> Response {
-    let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
-    let error = if too_large {
+    let causes =
+        || iter::successors(error.source(), |error: &&(dyn StdError + 'static)| (*error).source());
+    let own = causes().find_map(|cause| cause.downcast_ref::<Error>());
+    let too_large = causes().any(|cause| cause.is::<LengthLimitError>());
+    let error = if let Some(own) = own {
+        // There was no room for it.
+        let error = Error::new(own.kind(), own.to_string());
+        match own.retry_after() {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
+    } else if too_large {
         Error::new(
             ErrorKind::TooLarge,
             format!("the request's body is larger than {} MiB", MAX_BODY / 1024 / 1024),

@@ -26,7 +26,10 @@ use tower_http::{
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, SetRequestId},
 };
-use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tower_qwen::{
+    Error, ErrorKind,
+    openai::{BodyBudget, error_response},
+};
 
 use super::{
     auth::{drain, refuse_unread},
@@ -58,6 +61,8 @@ pub(crate) struct Site {
     pub(crate) chats: Chats,
     /// Whose tokens are good.
     pub(crate) tokens: Tokens,
+    /// How much of bodies may be in memory.
+    pub(crate) budget: BodyBudget,
 }
 
 /// Everything the proxy serves. What stands around the router leaves bodies unboxed.
@@ -66,7 +71,7 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, hosts, chats, tokens } = site;
+    let Site { lanes, clients, hosts, chats, tokens, budget } = site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let health = Health {
@@ -93,6 +98,8 @@ pub(crate) fn app(site: Site) -> App {
         .with_state(tokens);
     // Paths, accounts and their states are not for everyone.
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
+    // Inside of who is let in: what is refused there is never kept.
+    let api = api.route_layer(budget);
     let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())

@@ -18,7 +18,7 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     openai::{
-        OpenAiLayer,
+        BodyBudget, OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
     },
@@ -37,7 +37,7 @@ use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 use super::{
     chats::{self, Chats},
     clients::Client,
-    config::{Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
+    config::{Bounds, Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
     routes::{self, App, Site},
@@ -64,6 +64,7 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
         clients: config.clients(),
         hosts: config.hosts(),
         tokens: tokens.clone(),
+        budget: BodyBudget::new(config.bounds.bodies),
         lanes,
     };
     (routes::app(site), tokens)
@@ -77,7 +78,7 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
     let sessions = sessions(config, store);
     let lanes = config.upstreams.iter().map(|upstream| {
-        lane(upstream, &sessions).map_err(|error| match &config.upstreams[..] {
+        lane(upstream, &config.bounds, &sessions).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
@@ -115,7 +116,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
-fn lane(config: &UpstreamConfig, sessions: &SessionLayer) -> Result<Lane, String> {
+fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Result<Lane, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
         Upstream::Emulator { emulated, recording } => {
@@ -124,8 +125,8 @@ fn lane(config: &UpstreamConfig, sessions: &SessionLayer) -> Result<Lane, String
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
-                None => web(emulator.clone(), emulator, config, desk, sessions),
-                Some(server) => compatible(emulator, server, config, desk),
+                None => web(emulator.clone(), emulator, config, bounds, desk, sessions),
+                Some(server) => compatible(emulator, server, config, bounds, desk),
             })
         }
         Upstream::Web { base_url, credentials } => {
@@ -133,13 +134,13 @@ fn lane(config: &UpstreamConfig, sessions: &SessionLayer) -> Result<Lane, String
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client.clone(), client.anonymous(), config, desk, sessions))
+            Ok(web(client.clone(), client.anonymous(), config, bounds, desk, sessions))
         }
         Upstream::Compatible { base_url, server } => {
             let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
             let models_url = sign_in::at(base_url, "/models")?;
             let desk = desk(config, token_client(config)?, Some(models_url));
-            Ok(compatible(client, *server, config, desk))
+            Ok(compatible(client, *server, config, bounds, desk))
         }
     }
 }
@@ -194,6 +195,7 @@ fn web<U, B>(
     upstream: U,
     anonymous: U,
     config: &UpstreamConfig,
+    bounds: &Bounds,
     desk: Desk,
     sessions: &SessionLayer,
 ) -> Lane
@@ -205,9 +207,7 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new()
-        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
-        .layer(sessions.clone());
+    let edge = ServiceBuilder::new().layer(chat_edge(bounds)).layer(sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -223,7 +223,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
+        .layer(completions_edge(bounds))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -249,7 +249,13 @@ where
 
 /// The layers over an OpenAI-compatible API, outermost first. It keeps no chats, so there are no
 /// sessions.
-fn compatible<U, B>(upstream: U, server: Server, config: &UpstreamConfig, desk: Desk) -> Lane
+fn compatible<U, B>(
+    upstream: U,
+    server: Server,
+    config: &UpstreamConfig,
+    bounds: &Bounds,
+    desk: Desk,
+) -> Lane
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -258,16 +264,13 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new()
-        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of));
+    let edge = ServiceBuilder::new().layer(chat_edge(bounds));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let adapter =
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
-    let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
-        .layer(adapter.clone());
+    let completions = ServiceBuilder::new().layer(completions_edge(bounds)).layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
@@ -294,6 +297,20 @@ where
         chats: None,
         desk,
     }
+}
+
+/// The edge of chats.
+fn chat_edge(bounds: &Bounds) -> OpenAiLayer {
+    OpenAiLayer::new()
+        .max_body(MAX_BODY)
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of legacy completions.
+fn completions_edge(bounds: &Bounds) -> CompletionsLayer {
+    CompletionsLayer::new().max_body(MAX_BODY).limits(bounds.limits).max_answer(bounds.answer)
 }
 
 /// A stack as the dispatcher wants it, whatever its types.

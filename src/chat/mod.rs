@@ -60,5 +60,5 @@ pub use self::{
         ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,
         Sampling, Tenant,
     },
-    stream::{Answer, ChatStream, Collect},
+    stream::{ANSWER_LIMIT, Answer, ChatStream, Collect},
 };

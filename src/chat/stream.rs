@@ -23,6 +23,12 @@ pub trait ChatStream: Stream<Item = Result<ChatEvent, Error>> {}
 
 impl<S> ChatStream for S where S: Stream<Item = Result<ChatEvent, Error>> + ?Sized {}
 
+/// How large a whole answer may be unless something else is said, in bytes: 64 MiB.
+pub const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What an item of an answer counts beside its text, in bytes: about what it takes.
+const ITEM: usize = 256;
+
 /// A whole answer, collected from a [`ChatStream`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -52,12 +58,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads `stream` to its end.
+    /// Reads `stream` to its end, up to [`ANSWER_LIMIT`] bytes of answer, or what
+    /// [`Collect::limit`] says.
     ///
     /// # Errors
     ///
-    /// The stream's own, and [`ErrorKind::Truncated`] where it ends without
-    /// [`ChatEvent::Finished`].
+    /// The stream's own, [`ErrorKind::Truncated`] where it ends without
+    /// [`ChatEvent::Finished`], and [`ErrorKind::Upstream`] with the code `answer_too_large` where
+    /// it is larger than the limit.
     ///
     /// # Cancel safety
     ///
@@ -78,7 +86,14 @@ impl Answer {
     /// # }
     /// ```
     pub fn collect<S: ChatStream>(stream: S) -> Collect<S> {
-        Collect { stream, ending: Ending::new(), answer: Self::default(), rest: Rest::default() }
+        Collect {
+            stream,
+            ending: Ending::new(),
+            answer: Self::default(),
+            rest: Rest::default(),
+            left: ANSWER_LIMIT,
+            limit: ANSWER_LIMIT,
+        }
     }
 
     /// Takes one event in; what is joined at the end goes to `rest`.
@@ -88,8 +103,8 @@ impl Answer {
                 self.conversation = started.conversation;
                 self.response_id = started.response_id;
             }
-            ChatEvent::Text(text) => self.text.push_str(&text),
-            ChatEvent::Reasoning(text) => self.reasoning.push_str(&text),
+            ChatEvent::Text(text) => grow(&mut self.text, &text),
+            ChatEvent::Reasoning(text) => grow(&mut self.reasoning, &text),
             ChatEvent::ReasoningSignature(signature) => self.reasoning_signature = Some(signature),
             ChatEvent::ToolCall { id, name, .. } => {
                 self.tool_calls.push(ToolCall::new(id, name, ""));
@@ -97,7 +112,7 @@ impl Answer {
             }
             ChatEvent::ToolArguments { index, json } => {
                 if let Some(arguments) = rest.arguments.get_mut(index as usize) {
-                    arguments.push_str(&json);
+                    grow(arguments, &json);
                 }
             }
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
@@ -106,6 +121,34 @@ impl Answer {
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
+    }
+}
+
+/// Appends `piece`. A long text grows by an eighth and not by doubling, for its room is memory, too.
+fn grow(text: &mut String, piece: &str) {
+    /// From which length on, in bytes.
+    const LONG: usize = 1024 * 1024;
+
+    if text.len() >= LONG && text.capacity() - text.len() < piece.len() {
+        text.reserve_exact(piece.len().max(text.len() / 8));
+    }
+    text.push_str(piece);
+}
+
+/// What an event adds to an answer, in bytes.
+fn added(event: &ChatEvent) -> usize {
+    let some = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+    match event {
+        ChatEvent::Text(text) | ChatEvent::Reasoning(text) => text.len(),
+        ChatEvent::ToolCall { id, name, .. } => ITEM + id.len() + name.len(),
+        ChatEvent::ToolArguments { json, .. } => json.len(),
+        ChatEvent::Attachment(attachment) => ITEM + attachment.url.len(),
+        ChatEvent::Citation(citation) => {
+            ITEM + citation.url.len() + some(&citation.title) + some(&citation.snippet)
+        }
+        ChatEvent::ServerFields(fields) => fields.byte_len(),
+        // Each takes the place of the one before.
+        _ => 0,
     }
 }
 
@@ -119,6 +162,19 @@ pin_project! {
         ending: Ending,
         answer: Answer,
         rest: Rest,
+        // How many bytes of answer may still come.
+        left: usize,
+        limit: usize,
+    }
+}
+
+impl<S> Collect<S> {
+    /// Collects at most `bytes` of answer in place of [`ANSWER_LIMIT`]: text, thinking, arguments
+    /// and what else it holds, a call, an attachment or a source counting 256 beside its texts.
+    pub const fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self.left = bytes;
+        self
     }
 }
 
@@ -139,7 +195,12 @@ impl<S: ChatStream> Future for Collect<S> {
         // It ends with the first `Err`, and what comes after the end of the answer cannot make
         // it less complete.
         while let Some(event) = ready!(this.ending.poll_next(this.stream.as_mut(), cx)) {
-            this.answer.push(event?, this.rest);
+            let event = event?;
+            let Some(left) = this.left.checked_sub(added(&event)) else {
+                return Poll::Ready(Err(too_large(*this.limit)));
+            };
+            *this.left = left;
+            this.answer.push(event, this.rest);
         }
         let mut answer = std::mem::take(this.answer);
         let Rest { arguments, server_fields } = std::mem::take(this.rest);
@@ -149,6 +210,17 @@ impl<S: ChatStream> Future for Collect<S> {
         }
         Poll::Ready(Ok(answer))
     }
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(
+        ErrorKind::Upstream,
+        format!(
+            "the answer is larger than the {limit} bytes that an answer in one piece may have; ask \
+             for a stream"
+        ),
+    )
+    .with_code("answer_too_large")
 }
 
 /// What a stream that ends without [`ChatEvent::Finished`] amounts to.

@@ -106,6 +106,29 @@ pub(crate) fn compact(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Whether more than `limit` lists and objects of `json` stand in each other.
+///
+/// One pass over the text; of what is no JSON it says something, but never panics.
+#[cfg(feature = "openai")]
+pub(crate) fn nests_deeper_than(json: &str, limit: usize) -> bool {
+    let bytes = json.as_bytes();
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at += string_len(&bytes[at..]);
+                continue;
+            }
+            b'{' | b'[' if depth == limit => return true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
 /// How long the value is that `json` begins with; 0 where there is none.
 pub(crate) fn value_len(json: &str) -> usize {
     let bytes = json.as_bytes();

@@ -8,6 +8,8 @@ mod measure;
 mod members;
 pub(crate) mod object;
 mod read;
+#[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
+mod tree;
 mod write;
 
 #[cfg(any(feature = "compatible", feature = "web"))]
@@ -18,10 +20,16 @@ pub(crate) use self::measure::escaped_len;
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;
+#[cfg(feature = "openai")]
+pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) use self::tree::tree_size;
+#[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) use self::tree::tree_within;
 #[cfg(feature = "openai")]
 pub(crate) use self::write::escape_into;
 pub(crate) use self::{

@@ -1,14 +1,19 @@
 //! The request body: JSON in, [`ChatRequest`] out, every error with the field at fault.
 
-use std::{borrow::Cow, cell::Cell, sync::Arc};
+use std::{borrow::Cow, cell::Cell, fmt, sync::Arc};
 
 use bytes::Bytes;
 use memchr::memchr;
+use serde::{
+    Deserializer,
+    de::{self, DeserializeSeed, MapAccess},
+};
 use serde_json::{Value, value::RawValue};
 
 use super::{
+    Limits,
     model::check_model,
-    parse::{self, clip, invalid_value, missing, unsupported},
+    parse::{self, Each, clip, invalid_value, missing, too_many, unsupported},
     wire,
 };
 use crate::{
@@ -54,7 +59,8 @@ pub struct Decoded {
 ///
 /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the field as [`Error::param`] and one of the codes
 /// `invalid_json`, `missing_required_parameter`, `invalid_type`, `invalid_value`,
-/// `unsupported_parameter`. A field that is known and there twice is an error.
+/// `unsupported_parameter`, `too_many`, `too_deep`; the last two for more than [`Limits`] allow. A
+/// field that is known and there twice is an error.
 ///
 /// ```
 /// use tower_qwen::openai::decode;
@@ -63,9 +69,72 @@ pub struct Decoded {
 /// assert_eq!(error.param(), Some("messages[0].role"));
 /// ```
 pub fn decode(body: &Bytes) -> Result<Decoded, Error> {
+    decode_within(body, &Limits::new())
+}
+
+/// [`decode`], with limits of one's own.
+///
+/// # Errors
+///
+/// Those of [`decode`].
+pub fn decode_within(body: &Bytes, limits: &Limits) -> Result<Decoded, Error> {
     let body = parse::text(body)?;
-    let wire: wire::Request<'_> = parse::json(&body)?;
-    Decoder::new(&body).request(wire)
+    let decoder = Decoder::new(&body, limits)?;
+    let (wire, messages) = parse::json_with(&body, || ReadRequest(&decoder))?;
+    decoder.request(wire, messages)
+}
+
+/// Reads a request; its messages get their meaning at once, which is where they are counted.
+struct ReadRequest<'a, 'd>(&'d Decoder<'a>);
+
+/// The messages, where there are any, or what is wrong with them.
+pub(super) type Messages = Option<Result<Vec<Arc<Message>>, Error>>;
+
+impl<'de> DeserializeSeed<'de> for ReadRequest<'_, '_> {
+    type Value = (wire::Request<'de>, Messages);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> de::Visitor<'de> for ReadRequest<'_, '_> {
+    type Value = (wire::Request<'de>, Messages);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        const MESSAGES: &str = "messages";
+        let decoder = self.0;
+        let mut request = wire::Request::default();
+        let mut messages: Messages = None;
+        decoder.start();
+        while let Some(Str(name)) = map.next_key()? {
+            if name != MESSAGES {
+                request.read(&name, &mut map)?;
+                continue;
+            }
+            if messages.is_some() {
+                return Err(de::Error::duplicate_field(MESSAGES));
+            }
+            let mut list = Vec::new();
+            let read = Each::new(|index, wire: wire::Message<'_>| {
+                let limit = decoder.limits.messages;
+                if index == limit {
+                    return Err(too_many(MESSAGES, limit, "messages", "send a shorter history"));
+                }
+                list.push(Arc::new(decoder.message(index, wire)?));
+                Ok(())
+            });
+            messages = match map.next_value_seed(read)? {
+                Ok(is_there) => is_there.then_some(Ok(list)),
+                Err(error) => Some(Err(error)),
+            };
+        }
+        Ok((request, messages))
+    }
 }
 
 /// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
@@ -73,11 +142,24 @@ pub(super) struct Decoder<'a> {
     body: &'a Text,
     /// How many bytes of the body the request holds as slices.
     sliced: Cell<usize>,
+    limits: &'a Limits,
+    /// How many parts and calls there were so far.
+    parts: Cell<usize>,
+    calls: Cell<usize>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) const fn new(body: &'a Text) -> Self {
-        Self { body, sliced: Cell::new(0) }
+    pub(super) fn new(body: &'a Text, limits: &'a Limits) -> Result<Self, Error> {
+        parse::not_too_deep(body, limits.nesting)?;
+        let (sliced, parts, calls) = <(Cell<_>, Cell<_>, Cell<_>)>::default();
+        Ok(Self { body, sliced, limits, parts, calls })
+    }
+
+    /// Counts from nothing: a body that cannot be read is read twice.
+    fn start(&self) {
+        for count in [&self.sliced, &self.parts, &self.calls] {
+            count.set(0);
+        }
     }
 
     fn text(&self, text: Str<'_>) -> Text {
@@ -112,11 +194,15 @@ impl<'a> Decoder<'a> {
         Json::from_checked(self.slice(raw.get()))
     }
 
-    pub(super) fn request(&self, wire: wire::Request<'_>) -> Result<Decoded, Error> {
+    pub(super) fn request(
+        &self,
+        wire: wire::Request<'_>,
+        messages: Messages,
+    ) -> Result<Decoded, Error> {
         let model = self.some(wire.model).ok_or_else(|| missing("model"))?;
         check_model(&model)?;
-        let messages = wire.messages.ok_or_else(|| missing("messages"))?;
-        if messages.is_empty() {
+        let messages = messages.ok_or_else(|| missing("messages"))?;
+        if messages.as_ref().is_ok_and(Vec::is_empty) {
             return Err(invalid_value("messages", "at least one message is needed"));
         }
         if wire.functions.is_some() {
@@ -150,12 +236,8 @@ impl<'a> Decoder<'a> {
             }
         }
 
-        let mut list = Vec::with_capacity(messages.len());
-        for (index, message) in messages.into_iter().enumerate() {
-            list.push(Arc::new(self.message(index, message)?));
-        }
         let mut request = ChatRequest::new(model, []);
-        request.history = list.into();
+        request.history = messages?.into();
         let mut extra = wire.extra;
 
         if let Some(tools) = wire.tools {
@@ -216,13 +298,7 @@ impl<'a> Decoder<'a> {
             frequency_penalty: wire.frequency_penalty,
             repetition_penalty: wire.repetition_penalty,
             seed: wire.seed.map(|seed| seed.0),
-            stop: match wire.stop {
-                None => Vec::new(),
-                Some(wire::Stop::Text(one)) => vec![self.text(one)],
-                Some(wire::Stop::Several(several)) => {
-                    several.into_iter().map(|one| self.text(one)).collect()
-                }
-            },
+            stop: wire.stop.map(|stop| self.stop(stop)).transpose()?.unwrap_or_default(),
         };
         request.user = self.some(wire.user);
 
@@ -247,7 +323,28 @@ impl<'a> Decoder<'a> {
         Ok(Decoded { chat: request, stream: wire.stream.unwrap_or(false), include_usage })
     }
 
-    fn message(&self, index: usize, wire: wire::Message<'_>) -> Result<Message, Error> {
+    fn stop(&self, raw: &RawValue) -> Result<Vec<Text>, Error> {
+        const STOP: &str = "stop";
+        let mut several = Vec::new();
+        match raw.get().as_bytes().first() {
+            Some(b'"') => several.push(self.long(raw, || STOP.to_owned())?),
+            Some(b'[') => parse::each(raw, STOP, |place, one: Str<'_>| {
+                let limit = self.limits.stops;
+                if place == limit {
+                    return Err(too_many(STOP, limit, "sequences", "send fewer"));
+                }
+                several.push(self.text(one));
+                Ok(())
+            })?,
+            _ => {
+                let expected = "a string or an array of strings";
+                return Err(parse::not_expected(raw, STOP.to_owned(), expected));
+            }
+        }
+        Ok(several)
+    }
+
+    pub(super) fn message(&self, index: usize, wire: wire::Message<'_>) -> Result<Message, Error> {
         let at = |field: &str| format!("messages[{index}].{field}");
         let word = wire.role.ok_or_else(|| missing(at("role")))?;
         let role = Role::from_wire(&word.0).ok_or_else(|| {
@@ -269,7 +366,14 @@ impl<'a> Decoder<'a> {
             (None, Some(raw)) => Some(self.long(raw, || at("reasoning"))?),
             (None, None) => None,
         };
-        for (place, call) in wire.tool_calls.into_iter().flatten().enumerate() {
+        if wire.tool_calls.is_some() {
+            message.tool_calls.reserve_exact(1);
+        }
+        let read = |place: usize, call: wire::ToolCall<'_>| {
+            let limit = self.limits.calls;
+            if self.calls.replace(self.calls.get() + 1) == limit {
+                return Err(too_many(at("tool_calls"), limit, "calls", "send a shorter history"));
+            }
             let at = |field: &str| at(&format!("tool_calls[{place}].{field}"));
             let function = match call.function {
                 Some(function) => function,
@@ -287,6 +391,10 @@ impl<'a> Decoder<'a> {
             message
                 .tool_calls
                 .push(ToolCall { extra: call.extra.finish(), ..self.call(call.id, function, at)? });
+            Ok(())
+        };
+        if let Some(calls) = wire.tool_calls {
+            parse::each(calls, &at("tool_calls"), read)?;
         }
         if let Some(function) = wire.function_call {
             let at = |field: &str| at(&format!("function_call.{field}"));
@@ -311,23 +419,44 @@ impl<'a> Decoder<'a> {
 
     fn parts(&self, raw: &RawValue, at: impl Fn() -> String) -> Result<Vec<Part>, Error> {
         let item = |place: usize| format!("{}[{place}]", at());
-        // Nearly always all are of a kind that is known, and are read at once.
-        if let Ok(parts) = serde_json::from_str::<Vec<wire::Part<'_>>>(raw.get())
-            && parts.iter().all(wire::Part::is_known)
-        {
-            let read = |(place, part)| self.part(part, || item(place));
-            return parts.into_iter().enumerate().map(read).collect();
-        }
-        let parts: Vec<&RawValue> = parse::nested(raw, &at())?;
-        let read = |(place, raw): (usize, &RawValue)| match string_field(raw, "type") {
-            // Of a kind that is not known any field may be of any meaning.
-            Some(kind) if !wire::Part::is_kind(&kind) => {
-                let whole = Extra::from_checked(self.slice(raw.get()));
-                Ok(Part::new(PartKind::Other(whole)))
+        let before = self.parts.get();
+        let count = || {
+            let limit = self.limits.parts;
+            if self.parts.replace(self.parts.get() + 1) == limit {
+                return Err(too_many(at(), limit, "parts of content", "send a shorter history"));
             }
-            _ => self.part(parse::nested(raw, &item(place))?, || item(place)),
+            Ok(())
         };
-        parts.into_iter().enumerate().map(read).collect()
+        // Nearly always all are of a kind that is known, and often there is one.
+        let mut parts = Vec::with_capacity(1);
+        let quick = parse::each_quickly(raw, |place, part: wire::Part<'_>| {
+            if !part.is_known() {
+                return Err(None);
+            }
+            count().map_err(Some)?;
+            parts.push(self.part(part, || item(place)).map_err(Some)?);
+            Ok(())
+        });
+        match quick {
+            Some(Ok(())) => return Ok(parts),
+            Some(Err(Some(error))) => return Err(error),
+            Some(Err(None)) | None => {}
+        }
+        parts.clear();
+        self.parts.set(before);
+        parse::each(raw, &at(), |place, raw: &RawValue| {
+            count()?;
+            parts.push(match string_field(raw, "type") {
+                // Of a kind that is not known any field may be of any meaning.
+                Some(kind) if !wire::Part::is_kind(&kind) => {
+                    let whole = Extra::from_checked(self.slice(raw.get()));
+                    Part::new(PartKind::Other(whole))
+                }
+                _ => self.part(parse::nested(raw, &item(place))?, || item(place))?,
+            });
+            Ok(())
+        })?;
+        Ok(parts)
     }
 
     fn call(
@@ -419,26 +548,46 @@ impl<'a> Decoder<'a> {
     }
 
     fn tools(&self, raw: &RawValue) -> Result<Vec<Tool>, Error> {
-        // Nearly always all are functions, and are read at once.
-        if let Ok(tools) = serde_json::from_str::<Vec<wire::Tool<'_>>>(raw.get())
-            && tools.iter().all(wire::Tool::is_function)
-        {
-            let read = |(index, tool)| self.function(index, tool);
-            return tools.into_iter().enumerate().map(read).collect();
-        }
-        let tools: Vec<&RawValue> = parse::nested(raw, "tools")?;
-        let read = |(index, raw): (usize, &RawValue)| match string_field(raw, "type") {
-            Some(kind) if kind != "function" => Ok(Tool::Other(self.json(raw))),
-            _ => {
-                let tool: wire::Tool<'_> = parse::nested(raw, &format!("tools[{index}]"))?;
-                if tool.kind.is_some() && tool.function.is_none() {
-                    self.flat_function(index, raw)
-                } else {
-                    self.function(index, tool)
-                }
+        const TOOLS: &str = "tools";
+        let count = |index| {
+            let limit = self.limits.tools;
+            if index == limit {
+                return Err(too_many(TOOLS, limit, "tools", "offer fewer"));
             }
+            Ok(())
         };
-        tools.into_iter().enumerate().map(read).collect()
+        // Nearly always all are functions.
+        let mut tools = Vec::new();
+        let quick = parse::each_quickly(raw, |index, tool: wire::Tool<'_>| {
+            if !tool.is_function() {
+                return Err(None);
+            }
+            count(index).map_err(Some)?;
+            tools.push(self.function(index, tool).map_err(Some)?);
+            Ok(())
+        });
+        match quick {
+            Some(Ok(())) => return Ok(tools),
+            Some(Err(Some(error))) => return Err(error),
+            Some(Err(None)) | None => {}
+        }
+        tools.clear();
+        parse::each(raw, TOOLS, |index, raw: &RawValue| {
+            count(index)?;
+            tools.push(match string_field(raw, "type") {
+                Some(kind) if kind != "function" => Tool::Other(self.json(raw)),
+                _ => {
+                    let tool: wire::Tool<'_> = parse::nested(raw, &format!("{TOOLS}[{index}]"))?;
+                    if tool.kind.is_some() && tool.function.is_none() {
+                        self.flat_function(index, raw)?
+                    } else {
+                        self.function(index, tool)?
+                    }
+                }
+            });
+            Ok(())
+        })?;
+        Ok(tools)
     }
 
     fn function(&self, index: usize, wire: wire::Tool<'_>) -> Result<Tool, Error> {

@@ -17,8 +17,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    OpenAiBody, completions,
-    decode::{Decoded, decode},
+    Limits, OpenAiBody, completions,
+    decode::{Decoded, decode_within},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
     images::ImagesAsText,
@@ -69,8 +69,7 @@ pin_project! {
             // Both are taken when the body was read.
             call: Option<(S, request::Parts)>,
             tenant: Option<Tenant>,
-            api: Api,
-            keep_alive: Option<KeepAlive>,
+            reading: Reading,
         },
         Ready { service: S, request: Option<Request<ChatRequest>>, answer: Option<Reply> },
         Call { #[pin] future: F, answer: Option<Reply> },
@@ -84,11 +83,21 @@ pin_project! {
     }
 }
 
+/// What a request is read with, and its reply made.
+#[derive(Clone, Copy)]
+struct Reading {
+    api: Api,
+    limits: Limits,
+    max_answer: usize,
+    keep_alive: Option<KeepAlive>,
+}
+
 /// What is known of the reply before the inner service was called.
 struct Reply {
     envelope: Envelope,
     stream: bool,
     include_usage: bool,
+    max_answer: usize,
     keep_alive: Option<KeepAlive>,
 }
 
@@ -108,9 +117,10 @@ where
         body: ReadBody<B>,
         config: &Config,
     ) -> Self {
-        let Config { api, keep_alive, .. } = *config;
+        let Config { api, limits, max_answer, keep_alive, .. } = *config;
         let call = Some((service, parts));
-        Self { state: State::Read { body, decoding: None, call, tenant, api, keep_alive } }
+        let reading = Reading { api, limits, max_answer, keep_alive };
+        Self { state: State::Read { body, decoding: None, call, tenant, reading } }
     }
 }
 
@@ -141,15 +151,16 @@ where
                     let error = error.take().expect("polled after it was ready");
                     return Poll::Ready(Ok(refusal(&error)));
                 }
-                StateProjection::Read { body, decoding, call, tenant, api, keep_alive } => {
+                StateProjection::Read { body, decoding, call, tenant, reading } => {
+                    let Reading { api, limits, max_answer, keep_alive } = *reading;
                     let decoded = match decoding {
                         Some(decoding) => ready!(decoding.as_mut().poll(cx)),
                         None => match ready!(body.poll(cx)) {
                             Ok(body) if body.len() >= LARGE => {
-                                *decoding = Some(api.decode_large(body));
+                                *decoding = Some(api.decode_large(body, limits));
                                 continue;
                             }
-                            body => body.and_then(|body| api.decode(&body)),
+                            body => body.and_then(|body| api.decode(&body, &limits)),
                         },
                     };
                     match decoded {
@@ -161,7 +172,8 @@ where
                                 envelope: Envelope::new(form, &chat.model),
                                 stream,
                                 include_usage,
-                                keep_alive: *keep_alive,
+                                max_answer,
+                                keep_alive,
                             };
                             State::Ready {
                                 service,
@@ -195,7 +207,7 @@ where
                             return Poll::Ready(Ok(streamed(parts, events, &reply)));
                         }
                         State::Collect {
-                            collect: Answer::collect(events),
+                            collect: Answer::collect(events).limit(reply.max_answer),
                             parts: Some(parts),
                             envelope: reply.envelope,
                             outcome: Outcome::new(false),
@@ -224,18 +236,18 @@ where
 
 impl Api {
     /// Reads a request, and in which form it wants its answer.
-    fn decode(self, body: &Bytes) -> Result<(Decoded, Form), Error> {
+    fn decode(self, body: &Bytes, limits: &Limits) -> Result<(Decoded, Form), Error> {
         match self {
-            Self::Chat => Ok((decode(body)?, Form::Chat)),
+            Self::Chat => Ok((decode_within(body, limits)?, Form::Chat)),
             Self::Completions => {
-                let (decoded, echo) = completions::decode(body)?;
+                let (decoded, echo) = completions::decode(body, limits)?;
                 Ok((decoded, Form::Text { echo }))
             }
         }
     }
 
-    fn decode_large(self, body: Bytes) -> Decoding {
-        Box::pin(async move { offload("decode", move || self.decode(&body)).await? })
+    fn decode_large(self, body: Bytes, limits: Limits) -> Decoding {
+        Box::pin(async move { offload("decode", move || self.decode(&body, &limits)).await? })
     }
 }
 

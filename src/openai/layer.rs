@@ -2,8 +2,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
 
-use super::{BodyPace, OpenAi, service::tenant};
-use crate::{chat::Tenant, sse::KeepAlive};
+use super::{BodyPace, Limits, OpenAi, service::tenant};
+use crate::{
+    chat::{ANSWER_LIMIT, Tenant},
+    sse::KeepAlive,
+};
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
@@ -23,6 +26,8 @@ pub(super) struct Config {
     pub(super) api: Api,
     pub(super) max_body: usize,
     pub(super) body_pace: Option<BodyPace>,
+    pub(super) limits: Limits,
+    pub(super) max_answer: usize,
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
     pub(super) tenant: Option<Arc<TenantOf>>,
@@ -37,6 +42,8 @@ impl fmt::Debug for Config {
             .field("api", &self.api)
             .field("max_body", &self.max_body)
             .field("body_pace", &self.body_pace)
+            .field("limits", &self.limits)
+            .field("max_answer", &self.max_answer)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
     }
@@ -57,6 +64,8 @@ impl Config {
             api,
             max_body: 32 * 1024 * 1024,
             body_pace: Some(BodyPace::new()),
+            limits: Limits::new(),
+            max_answer: ANSWER_LIMIT,
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             tenant: None,
         }
@@ -93,6 +102,22 @@ macro_rules! edge {
             #[must_use]
             pub const fn body_pace(mut self, pace: Option<$crate::openai::BodyPace>) -> Self {
                 self.config.body_pace = pace;
+                self
+            }
+
+            /// How many messages, parts, calls and tools a request may hold; one with more is
+            /// answered with 400.
+            #[must_use]
+            pub const fn limits(mut self, limits: $crate::openai::Limits) -> Self {
+                self.config.limits = limits;
+                self
+            }
+
+            /// The largest answer to give in one piece, in bytes; a larger one is an error, which
+            /// says that a stream has no such limit. 64 MiB unless it is set.
+            #[must_use]
+            pub const fn max_answer(mut self, bytes: usize) -> Self {
+                self.config.max_answer = bytes;
                 self
             }
 

@@ -62,8 +62,12 @@
 //! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
 //! `internal`): one for every request that reached the inner service. `tower_qwen_openai_slow_bodies_total`: bodies that
 //! came [too slowly](BodyPace).
+//!
+//! `tower_qwen_openai_bodies_waited_total` and `tower_qwen_openai_bodies_refused_total`: how often a
+//! body had to wait for room in a [`BodyBudget`], and how often there was none in time.
 
 mod body;
+mod budget;
 pub mod completions;
 mod decode;
 pub mod embeddings;
@@ -72,6 +76,7 @@ mod error;
 mod future;
 mod images;
 mod layer;
+mod limits;
 mod metrics;
 mod model;
 mod pace;
@@ -82,10 +87,12 @@ mod wire;
 
 pub use self::{
     body::OpenAiBody,
-    decode::{Decoded, decode},
+    budget::{BodyBudget, Budgeted, BudgetedBody},
+    decode::{Decoded, decode, decode_within},
     error::error_response,
     future::ResponseFuture,
     layer::OpenAiLayer,
+    limits::Limits,
     model::{MAX_MODEL_LEN, model},
     pace::BodyPace,
     read::read_body,

@@ -1,12 +1,15 @@
 //! Request bodies of JSON, and what clients are told of those that are wrong.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, SeqAccess},
+};
 use serde_json::{error::Category, value::RawValue};
 
-use crate::{Error, ErrorKind, Text};
+use crate::{Error, ErrorKind, Text, json};
 
 /// How much of a parser's message is passed on. It may quote the value at fault, which may be
 /// long.
@@ -27,6 +30,15 @@ pub(super) fn text(body: &Bytes) -> Result<Text, Error> {
 
 /// Reads the JSON object that `body` is.
 pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
+    json_with(body, || PhantomData::<T>)
+}
+
+/// Reads the JSON object that `body` is by the seed that `seed` makes; where it cannot be read,
+/// that is tried twice.
+pub(super) fn json_with<'a, S: DeserializeSeed<'a>>(
+    body: &'a Text,
+    seed: impl Fn() -> S,
+) -> Result<S::Value, Error> {
     // Editors on Windows leave a byte order mark; JSON has none.
     let text = body.strip_prefix('\u{feff}').unwrap_or(body);
     if text.trim_ascii().is_empty() {
@@ -34,11 +46,14 @@ pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
     }
     // The path to an error is only kept track of where there is an error: it takes an allocation
     // for every field.
-    if let Ok(value) = serde_json::from_str(text) {
+    let mut json = serde_json::Deserializer::from_str(text);
+    if let Ok(value) = seed().deserialize(&mut json)
+        && json.end().is_ok()
+    {
         return Ok(value);
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| type_error(&error))?;
+    let value = with_path(seed(), &mut json).map_err(|error| type_error(&error))?;
     json.end().map_err(|error| {
         invalid_json(format!("the body goes on after its JSON object: {error}"))
     })?;
@@ -47,8 +62,16 @@ pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
 
 /// Reads a part of a body whose form was put off, and which is known to be JSON.
 pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> Result<T, Error> {
+    nested_with(raw, param, PhantomData::<T>)
+}
+
+fn nested_with<'a, S: DeserializeSeed<'a>>(
+    raw: &'a RawValue,
+    param: &str,
+    seed: S,
+) -> Result<S::Value, Error> {
     let mut json = serde_json::Deserializer::from_str(raw.get());
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    with_path(seed, &mut json).map_err(|error| {
         let path = error.path().to_string();
         let path = match path.as_str() {
             "." => param.to_owned(),
@@ -60,6 +83,86 @@ pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> 
         }
         wrong_type(path, &without_place(error.inner()))
     })
+}
+
+fn with_path<'de, S: DeserializeSeed<'de>, D: Deserializer<'de>>(
+    seed: S,
+    deserializer: D,
+) -> Result<S::Value, serde_path_to_error::Error<D::Error>> {
+    let mut track = serde_path_to_error::Track::new();
+    seed.deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
+        .map_err(|error| serde_path_to_error::Error::new(track.path(), error))
+}
+
+/// The items of a list, handed on one at a time, with their places: a list of them all would take
+/// many times the room of their text.
+///
+/// When `take` fails, what follows is read as JSON and no more. `null` is no list, and no error.
+pub(super) struct Each<T, F>(F, PhantomData<T>);
+
+impl<T, F> Each<T, F> {
+    pub(super) const fn new(take: F) -> Self {
+        Self(take, PhantomData)
+    }
+}
+
+impl<'de, T, F, E> DeserializeSeed<'de> for Each<T, F>
+where
+    T: Deserialize<'de>,
+    F: FnMut(usize, T) -> Result<(), E>,
+{
+    /// Whether there is a list, or how `take` failed.
+    type Value = Result<bool, E>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T, F, E> de::Visitor<'de> for Each<T, F>
+where
+    T: Deserialize<'de>,
+    F: FnMut(usize, T) -> Result<(), E>,
+{
+    type Value = Result<bool, E>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_unit<N: de::Error>(self) -> Result<Self::Value, N> {
+        Ok(Ok(false))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut place = 0;
+        while let Some(item) = list.next_element()? {
+            if let Err(failed) = (self.0)(place, item) {
+                while let Some(IgnoredAny) = list.next_element()? {}
+                return Ok(Err(failed));
+            }
+            place += 1;
+        }
+        Ok(Ok(true))
+    }
+}
+
+/// Hands each item of the list that `raw` is to `take`.
+pub(super) fn each<'a, T: Deserialize<'a>>(
+    raw: &'a RawValue,
+    param: &str,
+    take: impl FnMut(usize, T) -> Result<(), Error>,
+) -> Result<(), Error> {
+    nested_with(raw, param, Each::new(take))?.map(drop)
+}
+
+/// The same where it is likely that all goes well: if not, nobody says where.
+pub(super) fn each_quickly<'a, T: Deserialize<'a>, E>(
+    raw: &'a RawValue,
+    take: impl FnMut(usize, T) -> Result<(), E>,
+) -> Option<Result<(), E>> {
+    let mut json = serde_json::Deserializer::from_str(raw.get());
+    Some(Each::new(take).deserialize(&mut json).ok()?.map(drop))
 }
 
 /// The inside of the string that `raw` is.
@@ -164,6 +267,29 @@ pub(super) fn invalid_value(
     let param = param.into();
     Error::invalid(param.clone(), format!("invalid value for `{param}`: {message}"))
         .with_code("invalid_value")
+}
+
+/// The error for more of something than is allowed.
+pub(super) fn too_many(
+    param: impl Into<Cow<'static, str>>,
+    limit: usize,
+    what: &str,
+    advice: &str,
+) -> Error {
+    let param = param.into();
+    let message = format!("`{param}`: a request may hold {limit} {what} at most; {advice}");
+    Error::invalid(param, message).with_code("too_many")
+}
+
+/// Refuses what nests deeper than `limit`.
+pub(super) fn not_too_deep(body: &str, limit: usize) -> Result<(), Error> {
+    if json::nests_deeper_than(body, limit) {
+        let message = format!(
+            "the body nests deeper than the limit of {limit} levels of lists and objects; flatten it"
+        );
+        return Err(Error::new(ErrorKind::InvalidRequest, message).with_code("too_deep"));
+    }
+    Ok(())
 }
 
 pub(super) fn unsupported(param: &'static str, message: impl Into<Cow<'static, str>>) -> Error {

@@ -114,14 +114,12 @@ macro_rules! string_or {
     (
         $(#[$meta:meta])*
         $name:ident<$lt:lifetime> = $expecting:literal,
-        $(seq => $seq:ident($seq_ty:ty),)?
         $(map => $map:ident($map_ty:ty),)?
     ) => {
         $(#[$meta])*
         #[derive(Debug)]
         pub(super) enum $name<$lt> {
             Text(Str<$lt>),
-            $($seq($seq_ty),)?
             $($map($map_ty),)?
         }
 
@@ -152,16 +150,6 @@ macro_rules! string_or {
                     }
 
                     $(
-                        fn visit_seq<A: de::SeqAccess<'de>>(
-                            self,
-                            seq: A,
-                        ) -> Result<Self::Value, A::Error> {
-                            Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq))
-                                .map($name::$seq)
-                        }
-                    )?
-
-                    $(
                         fn visit_map<A: de::MapAccess<'de>>(
                             self,
                             map: A,
@@ -182,12 +170,6 @@ string_or! {
     /// `image_url` and `video_url`, as OpenAI and as several clients write them.
     Url<'a> = "a URL or an object with a `url`",
     map => Object(UrlObject<'a>),
-}
-
-string_or! {
-    /// `stop`.
-    Stop<'a> = "a string or an array of strings",
-    seq => Several(Vec<Str<'a>>),
 }
 
 /// An integer with or without a sign.
@@ -236,10 +218,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 }
 
 shape! {
-    /// The body of a request.
+    /// The body of a request, but for its messages: those are given their meaning one at a time,
+    /// while they are read.
     Request<'a> {
         model: Str<'a>,
-        messages: Vec<Message<'a>>,
         /// Each is kept whole where it is of a kind that has no meaning here.
         tools: &'a RawValue,
         tool_choice: &'a RawValue,
@@ -261,7 +243,7 @@ shape! {
         frequency_penalty: f64,
         repetition_penalty: f64,
         seed: Integer,
-        stop: Stop<'a>,
+        stop: &'a RawValue,
         n: u64,
         /// A boolean in chats, a number in completions.
         logprobs: &'a RawValue,
@@ -284,7 +266,7 @@ shape! {
         role: Str<'a>,
         content: &'a RawValue,
         name: Str<'a>,
-        tool_calls: Vec<ToolCall<'a>>,
+        tool_calls: &'a RawValue,
         function_call: Function<'a>,
         tool_call_id: Str<'a>,
         reasoning_content: &'a RawValue,

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, fmt};
 
-use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::meaning::{self, Meaning};
 use crate::{
     Text,
     chat::{
@@ -45,8 +45,9 @@ const NOTHING: Digest = [0; 32];
 /// - the participant's name;
 /// - tool calls, by name and by what their arguments mean: JSON is compared as JSON, whatever the
 ///   order of keys, the spacing and the spelling of numbers. Arguments that are not JSON, are
-///   longer than 256 KiB or hold a number beyond 64 bits are compared byte by byte; none at all
-///   are `{}`. Ids do not count;
+///   longer than 256 KiB, hold a number beyond 64 bits, nest deeper than 128 levels or have more
+///   than 4,096 fields open at once are compared byte by byte; none at all are `{}`. Ids do not
+///   count;
 /// - of a tool's result, which call of the answer before it it belongs to.
 ///
 /// Reasoning and fields that the vocabulary does not name (`cache_control`, `annotations`, …) do
@@ -235,7 +236,7 @@ impl KeyChain {
             Some(ToolChoice::None) => NOTHING,
             _ => tools_digest(&request.tools),
         };
-        let digest = Fields::new(b"tower-qwen session 1")
+        let digest = Fields::new(b"tower-qwen session 2")
             .field(tenant.digest())
             .field(request.model.as_bytes())
             .field(&tools)
@@ -606,7 +607,7 @@ fn media_digest(part: &Part) -> Digest {
         PartKind::ToolReference { name } => Fields::new(b"tool reference").field(name.as_bytes()),
         PartKind::Other(fields) => {
             let mut hash = Fields::new(b"other");
-            put_json(&mut hash.0, &fields.into());
+            put_json(&mut hash.0, Json::from(fields).as_str());
             hash
         }
         // Counted with the text.
@@ -628,40 +629,15 @@ fn raw_arguments() -> Sha256 {
 }
 
 fn arguments_digest(arguments: &str) -> Digest {
-    let meaning = if arguments.len() > ARGUMENTS_LIMIT {
-        None
-    } else if arguments.trim().is_empty() {
-        Some(Value::Object(Map::new()))
-    } else {
-        serde_json::from_str::<Value>(arguments).ok().filter(is_exact)
-    };
+    let json = if arguments.trim().is_empty() { "{}" } else { arguments };
+    let meaning = (arguments.len() <= ARGUMENTS_LIMIT).then(|| meaning::digest(json)).flatten();
     match meaning {
-        Some(value) => {
-            let mut hash = Fields::new(b"json").0;
-            put_value(&mut hash, &value);
-            hash.finalize().into()
-        }
-        None => {
+        Some(Meaning { digest, is_exact: true }) => Fields::new(b"json").field(&digest).finish(),
+        _ => {
             let mut hash = raw_arguments();
             hash.update(arguments.as_bytes());
             hash.finalize().into()
         }
-    }
-}
-
-/// Whether the value has all the digits of its text. Integers of more than 64 bits have become
-/// floats, which may be the same for two of them.
-fn is_exact(value: &Value) -> bool {
-    /// 2⁶³; what is a float from here on may have been an integer.
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
-
-    match value {
-        Value::Number(number) => {
-            !number.is_f64() || number.as_f64().is_some_and(|float| float.abs() < BEYOND)
-        }
-        Value::Array(items) => items.iter().all(is_exact),
-        Value::Object(fields) => fields.values().all(is_exact),
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 
@@ -688,83 +664,29 @@ fn tool_digest(tool: &Tool) -> Digest {
                 Some(false) => 1,
                 Some(true) => 2,
             }]);
-            match &function.parameters {
-                Some(parameters) => put_json(&mut hash.0, parameters),
-                None => put_value(&mut hash.0, &Value::Null),
-            }
-            put_json(&mut hash.0, &(&function.extra).into());
+            put_json(&mut hash.0, function.parameters.as_ref().map_or("null", Json::as_str));
+            put_json(&mut hash.0, Json::from(&function.extra).as_str());
             hash
         }
         Tool::Other(value) => {
             let mut hash = Fields::new(b"other");
-            put_json(&mut hash.0, value);
+            put_json(&mut hash.0, value.as_str());
             hash
         }
     }
     .finish()
 }
 
-/// What JSON means where it can be parsed, else how it is spelled.
-fn put_json(hash: &mut Sha256, json: &Json) {
-    match json.to_value() {
-        Ok(value) => put_value(hash, &value),
-        Err(_) => {
-            hash.update(b"r");
-            put(hash, json.as_str().as_bytes());
+/// What JSON means where that can be told, else how it is spelled.
+fn put_json(hash: &mut Sha256, json: &str) {
+    match meaning::digest(json) {
+        Some(Meaning { digest, .. }) => {
+            hash.update(b"m");
+            hash.update(digest);
         }
-    }
-}
-
-/// What a JSON value means: every kind has a mark, everything of variable length its length.
-fn put_value(hash: &mut Sha256, value: &Value) {
-    match value {
-        Value::Null => hash.update(b"z"),
-        Value::Bool(false) => hash.update(b"f"),
-        Value::Bool(true) => hash.update(b"t"),
-        Value::Number(number) => put_number(hash, number),
-        Value::String(text) => {
-            hash.update(b"s");
-            put(hash, text.as_bytes());
-        }
-        Value::Array(items) => {
-            hash.update(b"a");
-            hash.update((items.len() as u64).to_le_bytes());
-            items.iter().for_each(|item| put_value(hash, item));
-        }
-        Value::Object(fields) => put_object(hash, fields),
-    }
-}
-
-fn put_object(hash: &mut Sha256, fields: &Map<String, Value>) {
-    hash.update(b"o");
-    hash.update((fields.len() as u64).to_le_bytes());
-    let mut sorted: Vec<(&String, &Value)> = fields.iter().collect();
-    sorted.sort_unstable_by_key(|(key, _)| *key);
-    for (key, value) in sorted {
-        put(hash, key.as_bytes());
-        put_value(hash, value);
-    }
-}
-
-/// Numbers by value: JavaScript writes `1.0` back as `1`. Integers keep all their digits.
-fn put_number(hash: &mut Sha256, number: &Number) {
-    /// Integers up to here have one spelling as a float.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-
-    let integer = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-    let float = number.as_f64().unwrap_or(f64::NAN);
-    match integer {
-        Some(integer) => put_integer(hash, integer),
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within 53 bits")]
-        None if float.fract() == 0.0 && float.abs() <= EXACT => put_integer(hash, float as i128),
         None => {
-            hash.update(b"n");
-            hash.update(float.to_bits().to_le_bytes());
+            hash.update(b"r");
+            put(hash, json.as_bytes());
         }
     }
-}
-
-fn put_integer(hash: &mut Sha256, integer: i128) {
-    hash.update(b"i");
-    hash.update(integer.to_le_bytes());
 }

@@ -98,6 +98,7 @@ mod future;
 mod key;
 mod layer;
 mod lease;
+mod meaning;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;

@@ -59,6 +59,9 @@ const MARKS: usize = 160;
 /// Longer names, in bytes, may not be recognised in tags.
 const NAME: usize = 128;
 
+/// Arguments of more fields than these are not looked into: a field takes many times its text.
+const FIELDS: usize = 1024;
+
 /// Values that are nested more deeply may be read as text, since readers of JSON have a limit.
 const DEPTH: usize = 64;
 
@@ -337,6 +340,8 @@ fn push_call(text: &mut String, call: &ToolCall, format: Format, tools: &Toolset
 enum Arguments<'a> {
     /// An object's members, in order.
     Object(Vec<Field<'a>>),
+    /// An object of more than [`FIELDS`].
+    Large,
     /// Something else.
     Other(&'a str),
 }
@@ -356,6 +361,7 @@ impl<'a> Arguments<'a> {
             return Self::Object(Vec::new());
         }
         match serde_json::from_str::<Members<'_>>(json) {
+            Ok(Members(members)) if members.len() > FIELDS => Self::Large,
             Ok(Members(members)) => Self::Object(members),
             Err(_) => Self::Other(json),
         }
@@ -378,6 +384,10 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    // One more tells that there are more.
+                    if members.len() > FIELDS {
+                        continue;
+                    }
                     let json = value.get();
                     let string = json
                         .starts_with('"')
@@ -453,10 +463,10 @@ fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
     text.push_str(", \"arguments\": ");
     match arguments {
         Arguments::Object(fields) if fields.is_empty() => text.push_str("{}"),
-        Arguments::Object(_) if call.arguments.contains('\n') => {
+        Arguments::Object(_) | Arguments::Large if call.arguments.contains('\n') => {
             push_untagged(text, &json::compact(&call.arguments));
         }
-        Arguments::Object(_) => push_untagged(text, call.arguments.trim()),
+        Arguments::Object(_) | Arguments::Large => push_untagged(text, call.arguments.trim()),
         Arguments::Other(raw) => push_untagged(text, &string(raw)),
     }
     text.push_str("}\n</tool_call>");

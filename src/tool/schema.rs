@@ -7,18 +7,24 @@
 //! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
-//! nothing: the parameters of its function are strings.
+//! nothing: the parameters of its function are strings. Neither does one whose values, with those
+//! of the schemas read before it, would take more than 4 MiB: that is room for some 5,000
+//! parameters of the tools that are called.
 
 use std::{
     collections::{BTreeSet, HashSet},
     ops::BitOr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde_json::Value;
 
 use crate::{
     chat::{FunctionTool, Json, Tool, ToolChoice},
+    json::tree_size,
     steps,
 };
 
@@ -35,6 +41,8 @@ pub(super) const REFERENCE_LIMIT: usize = 1024;
 
 /// How many names are looked through at most for one that goes on from what has arrived of it.
 const CANDIDATES: usize = 64;
+/// How much memory the schemas of a request may take once they are read, in bytes.
+const MEMORY: usize = 4 * 1024 * 1024;
 
 /// The longest name of a tool or a parameter that is recognised in text, in bytes.
 pub(super) const NAME_LIMIT: usize = 256;
@@ -48,6 +56,8 @@ pub struct Toolset {
     tools: Arc<Vec<Tool>>,
     /// Sorted by name; the first function of a name stands for all.
     functions: Arc<[Function]>,
+    /// How much memory the schemas that were read take.
+    memory: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -83,7 +93,7 @@ impl Toolset {
         places.sort_by(|a, b| name(a).cmp(name(b)));
         places.dedup_by(|b, a| name(b) == name(a));
         let functions = places.into_iter().map(Function::new).collect();
-        Self { functions, tools }
+        Self { functions, tools, memory: Arc::default() }
     }
 
     /// Those of the functions that an answer may call: none where `choice` forbids calls
@@ -134,7 +144,7 @@ impl Toolset {
 
     fn schema_of<'a>(&'a self, own: &'a Function) -> Option<&'a Value> {
         let json = function(&self.tools, own.place).parameters.as_ref()?;
-        Some(own.schema.get_or_init(|| read(json)))
+        Some(own.schema.get_or_init(|| read(json, &self.memory)))
     }
 
     /// Whether some declared name begins with `prefix`.
@@ -227,8 +237,13 @@ fn compare(own: &str, other: &str) -> std::cmp::Ordering {
 }
 
 /// What a schema says; `null` where it cannot be read.
-fn read(schema: &Json) -> Value {
-    schema.to_value().unwrap_or_default()
+fn read(schema: &Json, memory: &AtomicUsize) -> Value {
+    let takes = tree_size(schema.as_str());
+    let add = |taken: usize| taken.checked_add(takes).filter(|&taken| taken <= MEMORY);
+    match memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+        Ok(_) => schema.to_value().unwrap_or_default(),
+        Err(_) => Value::Null,
+    }
 }
 
 /// The function at a place that [`Toolset::new`] has checked.
@@ -314,7 +329,7 @@ impl Types {
     /// ```
     #[must_use]
     pub fn of(schema: &Json) -> Self {
-        let schema = &read(schema);
+        let schema = &read(schema, &AtomicUsize::new(0));
         Parameter { root: schema, nodes: vec![schema] }.types()
     }
 

@@ -72,6 +72,79 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "URL", env = "QWEN_REDIS_URL", hide_env_values = true)]
     pub(super) redis: Option<SecretString>,
 
+    /// How many messages a request may hold; one with more is answered with 400, as it is for
+    /// the next four [default: 16384]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_MAX_MESSAGES",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_messages: Option<usize>,
+
+    /// How many parts of content all messages of a request may hold [default: 32768]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_MAX_PARTS",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_parts: Option<usize>,
+
+    /// How many tool calls all messages of a request may hold [default: 32768]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_MAX_CALLS",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_calls: Option<usize>,
+
+    /// How many tools a request may offer [default: 4096]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_MAX_TOOLS",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_tools: Option<usize>,
+
+    /// How deep lists and objects of a request may nest [default: 512]
+    #[arg(
+        long,
+        value_name = "LEVELS",
+        env = "QWEN_MAX_NESTING",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_nesting: Option<usize>,
+
+    /// The largest answer that is given in one piece, in MiB; streams have no such limit
+    /// [default: 64]
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "QWEN_MAX_ANSWER",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_answer: Option<usize>,
+
+    /// How many MiB the bodies of all requests in work may take together; beyond it requests
+    /// wait up to 10 seconds and are then answered with 503 [default: 256]
+    #[arg(
+        long,
+        value_name = "MIB",
+        env = "QWEN_MAX_BODIES",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_bodies: Option<usize>,
+
     /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
     /// LOG_LEVEL is read [default: info]
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
@@ -254,6 +327,13 @@ impl Settings {
             allow_host: names(self.allow_host).or(names(other.allow_host)),
             session_ttl: self.session_ttl.or(other.session_ttl),
             session_capacity: self.session_capacity.or(other.session_capacity),
+            max_messages: self.max_messages.or(other.max_messages),
+            max_parts: self.max_parts.or(other.max_parts),
+            max_calls: self.max_calls.or(other.max_calls),
+            max_tools: self.max_tools.or(other.max_tools),
+            max_nesting: self.max_nesting.or(other.max_nesting),
+            max_answer: self.max_answer.or(other.max_answer),
+            max_bodies: self.max_bodies.or(other.max_bodies),
             redis: secret(self.redis).or(secret(other.redis)),
             log: text(self.log).or(text(other.log)),
             metrics: self.metrics.or(other.metrics),
@@ -280,6 +360,17 @@ impl UpstreamSettings {
             emulate: self.emulate.or(other.emulate),
             replay: self.replay.or(other.replay),
         }
+    }
+}
+
+/// # Errors
+///
+/// For what is no count, or none at all.
+fn at_least_one(count: &str) -> Result<usize, String> {
+    match count.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
     }
 }
 

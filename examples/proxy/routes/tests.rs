@@ -16,7 +16,7 @@ use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     FullBody,
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason},
-    openai::OpenAiLayer,
+    openai::{BodyBudget, OpenAiLayer},
     qwen::models::Catalogue,
     session::{Key, MemoryStore, Record, SessionStore},
 };
@@ -83,7 +83,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     let chats = Chats::new(lanes.clone(), store, clients.clone());
     let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
-    app(Site { lanes, clients, hosts, chats, tokens })
+    app(Site { lanes, clients, hosts, chats, tokens, budget: BodyBudget::new(1 << 20) })
 }
 
 fn get(path: &str) -> Request {

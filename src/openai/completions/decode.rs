@@ -1,11 +1,11 @@
 //! The request body: a prompt in, a chat of one message out.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess},
+    de::{self, IgnoredAny, MapAccess},
 };
 use serde_json::value::RawValue;
 
@@ -14,6 +14,7 @@ use crate::{
     chat::Role,
     json::{self, Str},
     openai::{
+        Limits,
         decode::{Decoded, Decoder},
         parse::{self, invalid_value, missing, unsupported},
         wire,
@@ -32,6 +33,7 @@ struct Own<'a> {
     echo: Option<bool>,
     suffix: Option<Str<'a>>,
     best_of: Option<u64>,
+    messages: Option<IgnoredAny>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Wire<'a> {
@@ -53,6 +55,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Wire<'a> {
                         "echo" => once(&mut own.echo, "echo", &mut map)?,
                         "suffix" => once(&mut own.suffix, "suffix", &mut map)?,
                         "best_of" => once(&mut own.best_of, "best_of", &mut map)?,
+                        "messages" => once(&mut own.messages, "messages", &mut map)?,
                         other => chat.read(other, &mut map)?,
                     }
                 }
@@ -79,11 +82,15 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
 
 /// Reads the body of a `POST /v1/completions`: the chat that it becomes, and the prompt where
 /// that is to be echoed.
-pub(in crate::openai) fn decode(body: &Bytes) -> Result<(Decoded, Option<Text>), Error> {
+pub(in crate::openai) fn decode(
+    body: &Bytes,
+    limits: &Limits,
+) -> Result<(Decoded, Option<Text>), Error> {
     let body = parse::text(body)?;
+    let decoder = Decoder::new(&body, limits)?;
     let Wire { own, chat } = parse::json(&body)?;
     for (param, is_there) in [
-        ("messages", chat.messages.is_some()),
+        ("messages", own.messages.is_some()),
         ("tools", chat.tools.is_some()),
         ("tool_choice", chat.tool_choice.is_some()),
         ("parallel_tool_calls", chat.parallel_tool_calls.is_some()),
@@ -109,14 +116,15 @@ pub(in crate::openai) fn decode(body: &Bytes) -> Result<(Decoded, Option<Text>),
         return Err(invalid_value("best_of", "only 1 answer a request is offered"));
     }
     let prompt = prompt(own.prompt.ok_or_else(|| missing("prompt"))?)?;
-    let decoded = Decoder::new(&body).request(wire::Request {
-        messages: Some(vec![wire::Message {
+    let message = decoder.message(
+        0,
+        wire::Message {
             role: Some(Str(Role::User.as_str().into())),
             content: Some(prompt),
             ..wire::Message::default()
-        }]),
-        ..chat
-    })?;
+        },
+    );
+    let decoded = decoder.request(chat, Some(message.map(|message| vec![Arc::new(message)])))?;
     let echo = own.echo.unwrap_or(false).then(|| decoded.chat.history[0].text());
     Ok((decoded, echo))
 }
@@ -127,8 +135,13 @@ fn prompt(raw: &RawValue) -> Result<&RawValue, Error> {
     let text = match json.as_bytes().first() {
         Some(b'"') => raw,
         Some(b'[') => {
-            let list: Vec<&RawValue> = serde_json::from_str(json)
-                .map_err(|_| invalid_value("prompt", "it is not a list"))?;
+            // Of more than two nothing is asked but that they are there.
+            let mut list: Vec<&RawValue> = Vec::new();
+            let _ = parse::each_quickly(raw, |_, item: &RawValue| {
+                list.push(item);
+                if list.len() < 2 { Ok(()) } else { Err(()) }
+            })
+            .ok_or_else(|| invalid_value("prompt", "it is not a list"))?;
             match &*list {
                 [] => return Err(invalid_value("prompt", "the list is empty")),
                 [only] if only.get().starts_with('"') => *only,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Server, repair::Repair};
 use crate::{
     Error, ErrorKind,
+    json::tree_within,
     qwen::{redact::Secrets, transport::Read},
 };
 
@@ -23,12 +24,13 @@ pub(crate) fn refusal(
     server: Server,
     secrets: &Secrets,
 ) -> Error {
-    let fault = match serde_json::from_slice::<Value>(&read.bytes) {
-        Ok(json) => Fault::from_json(&json).unwrap_or_default(),
+    let json = str::from_utf8(&read.bytes).ok().and_then(Fault::tree);
+    let fault = match json {
+        Some(json) => Fault::from_json(&json).unwrap_or_default(),
         // A body with a good status that is no JSON may well be an answer, of a kind that cannot
         // be read; nobody's words belong into an error.
-        Err(_) if status.is_success() => Fault::default(),
-        Err(_) => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
+        None if status.is_success() => Fault::default(),
+        None => Fault::from_text(&String::from_utf8_lossy(&read.bytes)),
     };
     let status = match fault.status() {
         _ if !status.is_success() => status,
@@ -83,6 +85,11 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// What an error's JSON is, unless that would take more than 1 MiB: errors are short.
+    pub(super) fn tree(json: &str) -> Option<Value> {
+        tree_within(json, 1024 * 1024)
+    }
+
     /// Reads an error body, or an event that holds one; `None` where it holds none.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         let (object, flat) = match value.get("error") {

@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, SeqAccess},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
@@ -283,11 +283,9 @@ impl Translator {
 
     /// Takes the data of an event that is named an error, whatever that is.
     pub(super) fn error_event(&mut self, data: &str) -> Error {
-        let json = serde_json::from_str::<Value>(data);
-        let fault = match json.as_ref().map(Fault::from_json) {
-            Ok(Some(fault)) => fault,
-            _ => Fault::from_text(data),
-        };
+        let json = Fault::tree(data);
+        let fault = json.as_ref().and_then(Fault::from_json);
+        let fault = fault.unwrap_or_else(|| Fault::from_text(data));
         self.repairs.note(Repair::ErrorEvent);
         self.in_stream(fault)
     }
@@ -398,7 +396,7 @@ impl Translator {
         if usual && chunk.error.is_none() {
             return None;
         }
-        let whole = serde_json::from_str::<Value>(data.trim()).ok();
+        let whole = Fault::tree(data.trim());
         let fault = whole.as_ref().and_then(Fault::from_json).filter(|fault| !fault.is_success());
         // Events without choices that say nothing of what Fault knows are harmless: pings, what a
         // filter found in the prompt.

@@ -64,6 +64,9 @@ pub use self::web::list_web;
 /// The largest catalogue that is read, in bytes. The real ones have some 100 KB.
 const LIMIT: usize = 8 * 1024 * 1024;
 
+/// How many models of a catalogue are read at most. The real ones have some hundred.
+const MODELS: usize = 10_000;
+
 /// The fields of OpenAI's model object.
 const OWN_FIELDS: [&str; 4] = ["id", "object", "created", "owned_by"];
 
@@ -148,8 +151,10 @@ impl Model {
     /// Reads a list of entries, which is JSON; what has no id is no model, and where nothing has
     /// one there is no catalogue: an empty list would take the place of the last good one.
     fn list_from_json(list: &str, owner: &'static str) -> Result<Vec<Self>, crate::Error> {
-        let models: Vec<_> =
-            json::items(list).filter_map(|entry| Self::from_json(entry, owner)).collect();
+        let models: Vec<_> = json::items(list)
+            .filter_map(|entry| Self::from_json(entry, owner))
+            .take(MODELS)
+            .collect();
         if models.is_empty() && json::items(list).next().is_some() {
             return Err(no_catalogue());
         }

@@ -7,8 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::{
     Error, ErrorKind,
+    json::tree_within,
     qwen::{redact::Secrets, transport::Read},
 };
+
+/// How much memory what a failure says may take while it is read, in bytes; of what would take
+/// more nothing is known but that it failed.
+const MEMORY: usize = 1024 * 1024;
+
+/// How much memory an envelope may take while it is read, in bytes. The largest holds a catalogue.
+const ENVELOPE: usize = 32 * 1024 * 1024;
 
 /// How much of a body that is not an event stream is looked at for the marks of an anti-bot
 /// layer (A16).
@@ -60,9 +68,9 @@ impl Failure {
 
     /// What the JSON of `error` or `data` says: a string, or an object with `code` and `details`.
     pub(super) fn from_value(json: &str) -> Self {
-        match serde_json::from_str(json) {
-            Ok(Value::String(text)) => Self { text, ..Self::default() },
-            Ok(Value::Object(object)) => Self::from_object(&object),
+        match tree_within(json, MEMORY) {
+            Some(Value::String(text)) => Self { text, ..Self::default() },
+            Some(Value::Object(object)) => Self::from_object(&object),
             // `true`, a number: it failed, and that is all that is known.
             _ => Self::default(),
         }
@@ -70,7 +78,7 @@ impl Failure {
 
     /// What the JSON of single fields says.
     pub(super) fn from_fields(code: Option<&str>, text: Option<&str>, num: Option<&str>) -> Self {
-        let value = |json: Option<&str>| json.and_then(|json| serde_json::from_str(json).ok());
+        let value = |json: Option<&str>| json.and_then(|json| tree_within(json, MEMORY));
         Self {
             code: value(code).as_ref().map_or_else(String::new, word),
             text: value(text).as_ref().map_or_else(String::new, word),
@@ -470,8 +478,9 @@ pub(in crate::qwen) fn envelope(
     let retry_after = retry_after(headers);
     let refuse =
         |failure: Failure| Err(failure.into_error(call, Some(status), retry_after, secrets));
-    match serde_json::from_slice(&body.bytes) {
-        Ok(Value::Object(envelope)) => {
+    let json = str::from_utf8(&body.bytes).ok().and_then(|json| tree_within(json, ENVELOPE));
+    match json {
+        Some(Value::Object(envelope)) => {
             let refused = envelope.get("success") == Some(&Value::Bool(false))
                 || !status.is_success()
                 || envelope.get("error").is_some_and(|error| !error.is_null())
@@ -483,9 +492,9 @@ pub(in crate::qwen) fn envelope(
             }
             if refused { refuse(Failure::from_envelope(&envelope)) } else { Ok(envelope) }
         }
-        Ok(other) => refuse(other.as_str().map_or_else(Failure::default, Failure::from_text)),
-        Err(_) if has_challenge_mark(&body.bytes) => refuse(Failure::challenge()),
-        Err(_) => {
+        Some(other) => refuse(other.as_str().map_or_else(Failure::default, Failure::from_text)),
+        None if has_challenge_mark(&body.bytes) => refuse(Failure::challenge()),
+        None => {
             let text = String::from_utf8_lossy(&body.bytes);
             let text = text.trim_ascii();
             if let Some(failure) = failure_of_events(text) {

@@ -15,6 +15,9 @@ use serde_json::value::RawValue;
 use super::error::Failure;
 use crate::{Text, chat::Usage};
 
+/// How many items of a list are looked at: sources, pictures, titles of a summary.
+const ITEMS: usize = 4096;
+
 /// One event of the stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event {
@@ -469,7 +472,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A list; an empty one for anything else.
+/// The first [`ITEMS`] of a list; an empty one for anything else. An item takes many times the room
+/// of its text.
 #[derive(Debug)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 
@@ -492,9 +496,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<T>, A::Error> {
                 let mut items = Vec::new();
-                while let Some(item) = list.next_element()? {
+                while items.len() < ITEMS {
+                    let Some(item) = list.next_element()? else { return Ok(List(items)) };
                     items.push(item);
                 }
+                while let Some(IgnoredAny) = list.next_element()? {}
                 Ok(List(items))
             }
 
