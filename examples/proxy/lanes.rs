@@ -1,21 +1,20 @@
 //! Several upstreams behind one address: which of them answers.
 
-use std::{borrow::Cow, convert::Infallible, error::Error as StdError, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
     http::{HeaderName, HeaderValue, Method, header::CONNECTION},
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
     chat::Json,
-    openai::error_response,
+    openai::{BodyPace, error_response, read_body},
     qwen::models::{Catalogue, Listing, Model},
 };
 
@@ -72,7 +71,10 @@ pub(crate) struct Models {
 
 /// Every upstream, in the order of the configuration.
 #[derive(Clone)]
-pub(crate) struct Lanes(Arc<[Lane]>);
+pub(crate) struct Lanes {
+    lanes: Arc<[Lane]>,
+    body_pace: BodyPace,
+}
 
 /// All of a request that decides who answers it.
 #[derive(Deserialize)]
@@ -87,17 +89,22 @@ impl Lanes {
     /// If there is none.
     pub(crate) fn new(lanes: Vec<Lane>) -> Self {
         assert!(!lanes.is_empty(), "a proxy has an upstream");
-        Self(lanes.into())
+        Self { lanes: lanes.into(), body_pace: BodyPace::new() }
+    }
+
+    /// How fast a body must come that is read to see who is asked.
+    pub(crate) fn body_pace(self, body_pace: BodyPace) -> Self {
+        Self { body_pace, ..self }
     }
 
     /// Each of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Lane> {
-        self.0.iter()
+        self.lanes.iter()
     }
 
     /// The name of the only one.
     pub(crate) fn only_name(&self) -> Option<&HeaderValue> {
-        match &*self.0 {
+        match &*self.lanes {
             [lane] => Some(&lane.name),
             _ => None,
         }
@@ -109,7 +116,7 @@ impl Lanes {
     ///
     /// [`ErrorKind::ModelNotFound`] if nobody is.
     pub(crate) fn find(&self, model: &str) -> Result<&Lane, Error> {
-        let fits = self.0.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
+        let fits = self.lanes.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
         let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
         best.map(|(_, lane)| lane).ok_or_else(|| no_model(model))
     }
@@ -160,7 +167,7 @@ impl Lanes {
 
     /// Has the `route` of whoever is asked for the request's model answer it.
     pub(crate) async fn serve(&self, request: Request, route: fn(&Lane) -> &Route) -> Response {
-        let (lane, request) = match &*self.0 {
+        let (lane, request) = match &*self.lanes {
             [lane] if lane.patterns.is_any() => (lane, request),
             // Their edge says itself what it thinks of other methods.
             [lane, ..] if request.method() != Method::POST => (lane, request),
@@ -182,11 +189,12 @@ impl Lanes {
     /// first, whose edge says what is wrong with it.
     async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
         let (head, body) = request.into_parts();
-        let body = to_bytes(body, MAX_BODY).await.map_err(|error| unread(&error))?;
+        let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
+        let body = body.map_err(|error| unread(&error))?;
         let asked = serde_json::from_slice::<Asked<'_>>(&body);
         let lane = match asked.ok().and_then(|asked| asked.model) {
             Some(model) => self.find(&model).map_err(|e| error_response(&e).into_response())?,
-            None => &self.0[0],
+            None => &self.lanes[0],
         };
         Ok((lane, Request::from_parts(head, Body::from(body))))
     }
@@ -198,17 +206,8 @@ fn no_model(id: &str) -> Error {
 }
 
 /// The answer to a request whose body could not be read to its end.
-pub(crate) fn unread(error: &axum::Error) -> Response {
-    let too_large = error.source().is_some_and(|source| source.is::<LengthLimitError>());
-    let error = if too_large {
-        Error::new(
-            ErrorKind::TooLarge,
-            format!("the request's body is larger than {} MiB", MAX_BODY / 1024 / 1024),
-        )
-    } else {
-        Error::new(ErrorKind::InvalidRequest, "the request's body broke off")
-    };
-    let mut response = error_response(&error).into_response();
+pub(crate) fn unread(error: &Error) -> Response {
+    let mut response = error_response(error).into_response();
     // What is left of the body would be taken for the next request.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

@@ -76,7 +76,8 @@ pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<La
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
-    lanes.collect::<Result<_, _>>().map(Lanes::new)
+    let lanes = lanes.collect::<Result<_, _>>()?;
+    Ok(Lanes::new(lanes).body_pace(config.body_pace()))
 }
 
 /// Where conversations are remembered.
@@ -194,8 +195,9 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let pace = Some(config.body_pace);
     let edge = ServiceBuilder::new()
-        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of))
+        .layer(OpenAiLayer::new().max_body(MAX_BODY).body_pace(pace).tenant(Client::tenant_of))
         .layer(SessionLayer::from_shared(Arc::clone(store)));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
@@ -212,7 +214,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(CompletionsLayer::new().max_body(MAX_BODY).body_pace(pace))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -247,15 +249,16 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let pace = Some(config.body_pace);
     let edge = ServiceBuilder::new()
-        .layer(OpenAiLayer::new().max_body(MAX_BODY).tenant(Client::tenant_of));
+        .layer(OpenAiLayer::new().max_body(MAX_BODY).body_pace(pace).tenant(Client::tenant_of));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let adapter =
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let completions = ServiceBuilder::new()
-        .layer(CompletionsLayer::new().max_body(MAX_BODY))
+        .layer(CompletionsLayer::new().max_body(MAX_BODY).body_pace(pace))
         .layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     let with =
@@ -268,10 +271,12 @@ where
         Tools::Xml => (xml.clone(), typed),
         Tools::Off => {
             let lane = SseReframeLayer::new().layer(signed.clone());
-            (pass::route(lane.clone(), "/chat/completions"), pass::route(lane, "/completions"))
+            let route = |path| pass::route(lane.clone(), path, config.body_pace);
+            (route("/chat/completions"), route("/completions"))
         }
     };
-    let embeddings = EmbeddingsLayer::new(server).max_body(MAX_BODY).layer(signed.clone());
+    let embeddings =
+        EmbeddingsLayer::new(server).max_body(MAX_BODY).body_pace(pace).layer(signed.clone());
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
