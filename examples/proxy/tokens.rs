@@ -14,7 +14,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::BodyExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
