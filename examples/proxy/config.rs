@@ -20,7 +20,7 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use tower_qwen::session::OwnChats;
+use tower_qwen::{openai::BodyPace, session::OwnChats};
 use tracing_subscriber::EnvFilter;
 
 use self::{
@@ -44,6 +44,8 @@ pub(crate) use self::{
 const DEFAULT_LOG: &str = "info";
 const DEFAULT_TTL: u64 = 3600;
 const DEFAULT_CAPACITY: u64 = 100_000;
+const DEFAULT_BODY_TIMEOUT: u64 = 300;
+const DEFAULT_WRITE_TIMEOUT: u64 = 60;
 
 /// An OpenAI-compatible proxy in front of Qwen.
 #[derive(Debug, Parser)]
@@ -112,13 +114,26 @@ pub(crate) struct Config {
     pub(crate) allow_hosts: Vec<String>,
     /// How much memory requests and answers may take.
     pub(crate) bounds: Bounds,
+    /// Within which time the body of a request must be complete.
+    pub(crate) body_timeout: Duration,
+    /// For how long a client may take nothing of an answer.
+    pub(crate) write_timeout: Duration,
     /// What to log.
     pub(crate) log: String,
     /// Whether `/metrics` is served.
     pub(crate) metrics: bool,
 }
 
+fn body_pace(timeout: Duration) -> BodyPace {
+    BodyPace::new().total(timeout)
+}
+
 impl Config {
+    /// How fast the bodies of requests must come.
+    pub(crate) fn body_pace(&self) -> BodyPace {
+        body_pace(self.body_timeout)
+    }
+
     /// What tells clients from each other.
     pub(crate) fn clients(&self) -> Clients {
         Clients::new(self.api_keys.clone(), self.is_local())
@@ -286,7 +301,13 @@ impl Options {
         let allow_hosts = settings.allow_host.unwrap_or_default();
         let allow_hosts =
             allow_hosts.iter().map(|name| checked_host(name)).collect::<Result<_, _>>()?;
-        let upstreams = upstreams(self.upstream, settings.upstream, around)?;
+        let mut upstreams = upstreams(self.upstream, settings.upstream, around)?;
+        let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
+        let body_timeout = seconds(settings.body_timeout, DEFAULT_BODY_TIMEOUT);
+        let write_timeout = seconds(settings.write_timeout, DEFAULT_WRITE_TIMEOUT);
+        for upstream in &mut upstreams {
+            upstream.body_pace = body_pace(body_timeout);
+        }
         let metrics = settings.metrics.unwrap_or_default();
         Ok(Config {
             file,
@@ -297,6 +318,8 @@ impl Options {
             allow_foreign_chats: settings.allow_foreign_chats.unwrap_or_default(),
             allow_hosts,
             bounds,
+            body_timeout,
+            write_timeout,
             log,
             metrics,
         })

@@ -1,20 +1,19 @@
 //! Several upstreams behind one address: which of them answers.
 
-use std::{convert::Infallible, error::Error as StdError, iter, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
     http::{HeaderName, HeaderValue, Method, header::CONNECTION},
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use http_body_util::LengthLimitError;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
     chat::Json,
-    openai::{self, error_response},
+    openai::{self, BodyPace, error_response, read_body},
     qwen::models::{Catalogue, Listing, Model},
 };
 
@@ -71,7 +70,10 @@ pub(crate) struct Models {
 
 /// Every upstream, in the order of the configuration.
 #[derive(Clone)]
-pub(crate) struct Lanes(Arc<[Lane]>);
+pub(crate) struct Lanes {
+    lanes: Arc<[Lane]>,
+    body_pace: BodyPace,
+}
 
 impl Lanes {
     /// # Panics
@@ -79,17 +81,22 @@ impl Lanes {
     /// If there is none.
     pub(crate) fn new(lanes: Vec<Lane>) -> Self {
         assert!(!lanes.is_empty(), "a proxy has an upstream");
-        Self(lanes.into())
+        Self { lanes: lanes.into(), body_pace: BodyPace::new() }
+    }
+
+    /// How fast a body must come that is read to see who is asked.
+    pub(crate) fn body_pace(self, body_pace: BodyPace) -> Self {
+        Self { body_pace, ..self }
     }
 
     /// Each of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Lane> {
-        self.0.iter()
+        self.lanes.iter()
     }
 
     /// The name of the only one.
     pub(crate) fn only_name(&self) -> Option<&HeaderValue> {
-        match &*self.0 {
+        match &*self.lanes {
             [lane] => Some(&lane.name),
             _ => None,
         }
@@ -101,7 +108,7 @@ impl Lanes {
     ///
     /// [`ErrorKind::ModelNotFound`] if nobody is.
     pub(crate) fn find(&self, model: &str) -> Result<&Lane, Error> {
-        let fits = self.0.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
+        let fits = self.lanes.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
         let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
         best.map(|(_, lane)| lane).ok_or_else(|| no_model(model))
     }
@@ -152,7 +159,7 @@ impl Lanes {
 
     /// Has the `route` of whoever is asked for the request's model answer it.
     pub(crate) async fn serve(&self, request: Request, route: fn(&Lane) -> &Route) -> Response {
-        let (lane, request) = match &*self.0 {
+        let (lane, request) = match &*self.lanes {
             [lane] if lane.patterns.is_any() => (lane, request),
             // Their edge says itself what it thinks of other methods.
             [lane, ..] if request.method() != Method::POST => (lane, request),
@@ -175,10 +182,11 @@ impl Lanes {
     /// bytes as they are might read another model in it than was found here.
     async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
         let (head, body) = request.into_parts();
-        let body = to_bytes(body, MAX_BODY).await.map_err(|error| unread(&error))?;
+        let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
+        let body = body.map_err(|error| unread(&error))?;
         let asked = openai::model(&body).and_then(|model| match model {
             Some(model) => self.find(&model),
-            None => Ok(&self.0[0]),
+            None => Ok(&self.lanes[0]),
         });
         let lane = asked.map_err(|error| error_response(&error).into_response())?;
         Ok((lane, Request::from_parts(head, Body::from(body))))
@@ -195,27 +203,8 @@ fn no_model(id: &str) -> Error {
 }
 
 /// The answer to a request whose body could not be read to its end.
-pub(crate) fn unread(error: &axum::Error) -> Response {
-    let causes =
-        || iter::successors(error.source(), |error: &&(dyn StdError + 'static)| (*error).source());
-    let own = causes().find_map(|cause| cause.downcast_ref::<Error>());
-    let too_large = causes().any(|cause| cause.is::<LengthLimitError>());
-    let error = if let Some(own) = own {
-        // There was no room for it.
-        let error = Error::new(own.kind(), own.to_string());
-        match own.retry_after() {
-            Some(wait) => error.with_retry_after(wait),
-            None => error,
-        }
-    } else if too_large {
-        Error::new(
-            ErrorKind::TooLarge,
-            format!("the request's body is larger than {} MiB", MAX_BODY / 1024 / 1024),
-        )
-    } else {
-        Error::new(ErrorKind::InvalidRequest, "the request's body broke off")
-    };
-    let mut response = error_response(&error).into_response();
+pub(crate) fn unread(error: &Error) -> Response {
+    let mut response = error_response(error).into_response();
     // What is left of the body would be taken for the next request.
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

@@ -157,6 +157,7 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
         }
         _ => format!("cannot listen on {listen}: {error}"),
     })?;
+    let write_timeout = config.write_timeout;
     let address =
         listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
     let mut banner = Vec::new();
@@ -165,7 +166,7 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
     logs.put(banner);
     reload.tokens().load_in_background();
     tokio::select! {
-        () = server::serve(listener, app, stop) => {}
+        () = server::serve(listener, app, write_timeout, stop) => {}
         never = reload.run(hangup) => match never {},
     }
     if tokio::time::timeout(SETTLE_TIMEOUT, reload.settled()).await.is_err() {

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
-use tower_qwen::{CredentialHeaders, Error, ErrorKind, FullBody, openai::error_response};
+use tower_qwen::{
+    CredentialHeaders, Error, ErrorKind, FullBody,
+    openai::{BodyPace, error_response, read_body},
+};
 
 use super::lanes::{MAX_BODY, Route, unread};
 
@@ -64,7 +67,7 @@ const ERROR_LEN: usize = 64 * 1024;
 const ERROR_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sends requests to `path` of `upstream` as they are, without the client's own credential.
-pub(crate) fn route<U, B>(upstream: U, path: &'static str) -> Route
+pub(crate) fn route<U, B>(upstream: U, path: &'static str, body_pace: BodyPace) -> Route
 where
     U: Service<
             axum::http::Request<FullBody>,
@@ -79,11 +82,16 @@ where
 {
     Route::new(service_fn(move |request: Request| {
         let upstream = upstream.clone();
-        async move { Ok::<_, Infallible>(pass(upstream, request, path).await) }
+        async move { Ok::<_, Infallible>(pass(upstream, request, path, body_pace).await) }
     }))
 }
 
-async fn pass<U, B>(upstream: U, request: Request, path: &'static str) -> Response
+async fn pass<U, B>(
+    upstream: U,
+    request: Request,
+    path: &'static str,
+    body_pace: BodyPace,
+) -> Response
 where
     U: Service<
             axum::http::Request<FullBody>,
@@ -98,7 +106,7 @@ where
     }
     let (mut head, body) = request.into_parts();
     // Whole, so that it can be sent again with a newer credential.
-    let body = match to_bytes(body, MAX_BODY).await {
+    let body = match read_body(body, MAX_BODY, Some(body_pace)).await {
         Ok(body) => body,
         Err(error) => return unread(&error),
     };

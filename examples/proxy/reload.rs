@@ -99,6 +99,7 @@ impl Reload {
         for (changed, what) in [
             (config.log != self.config.log, "log"),
             (config.metrics != self.config.metrics, "metrics"),
+            (config.write_timeout != self.config.write_timeout, "write-timeout"),
         ] {
             if changed {
                 tracing::warn!(option = what, "a new value needs a restart");

@@ -2,16 +2,14 @@
 
 mod connection;
 mod drain;
+mod write;
 
 use std::{convert::Infallible, future::Future, io, pin::pin, process, time::Duration};
 
 use axum::{extract::Request, http::Response};
 use bytes::Bytes;
 use http_body::Body;
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::{rt::TokioTimer, server::conn::auto};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{
@@ -21,7 +19,7 @@ use tokio::{
 };
 use tower::{BoxError, Service};
 
-use self::drain::Drain;
+use self::{drain::Drain, write::Exchanges};
 
 /// For how long a connection may take to send the head of a request, its first included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,11 +33,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Serves everyone who connects until `stop` is ready; then takes no one more, and gives what is
 /// under way [`DRAIN_TIMEOUT`] to end.
 ///
+/// A client that takes nothing of its answer for `write_timeout` is let go.
+///
 /// Each request goes to the `app` of its moment; what is under way ends with the one that it
 /// began with.
 pub(crate) async fn serve<A, B>(
     listener: TcpListener,
     app: watch::Receiver<A>,
+    write_timeout: Duration,
     stop: impl Future<Output = ()>,
 ) where
     A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
@@ -49,7 +50,7 @@ pub(crate) async fn serve<A, B>(
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let builder = protocols();
+    let builder = protocols(write_timeout);
     let drain = Drain::new();
     let mut stop = pin!(stop);
 
@@ -72,7 +73,13 @@ pub(crate) async fn serve<A, B>(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        tokio::spawn(connection::serve(stream, &builder, app.clone(), drain.watcher()));
+        tokio::spawn(connection::serve(
+            stream,
+            &builder,
+            write_timeout,
+            app.clone(),
+            drain.watcher(),
+        ));
     }
 
     drop(listener);
@@ -83,8 +90,8 @@ pub(crate) async fn serve<A, B>(
     }
 }
 
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn protocols(write_timeout: Duration) -> auto::Builder<Exchanges> {
+    let mut builder = auto::Builder::new(Exchanges { limit: write_timeout });
     // Without a timer hyper would drop its timeouts silently.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     // Events are small, and to write three parts of each costs more than to copy them together.
@@ -199,6 +206,8 @@ mod tests {
 
     use super::*;
 
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
     /// A server for one connection; the drain ends it.
     fn connect() -> (DuplexStream, Drain) {
         connect_to(Router::new().route("/", get(async || "here")))
@@ -208,7 +217,13 @@ mod tests {
         let (client, server) = duplex(1024);
         let (_, router) = watch::channel(router);
         let drain = Drain::new();
-        tokio::spawn(connection::serve(server, &protocols(), router, drain.watcher()));
+        tokio::spawn(connection::serve(
+            server,
+            &protocols(WRITE_TIMEOUT),
+            WRITE_TIMEOUT,
+            router,
+            drain.watcher(),
+        ));
         (client, drain)
     }
 

@@ -83,7 +83,8 @@ pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<La
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
-    lanes.collect::<Result<_, _>>().map(Lanes::new)
+    let lanes = lanes.collect::<Result<_, _>>()?;
+    Ok(Lanes::new(lanes).body_pace(config.body_pace()))
 }
 
 /// What finds the chat that a history goes on in.
@@ -207,7 +208,7 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(bounds)).layer(sessions.clone());
+    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds)).layer(sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -223,7 +224,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(completions_edge(bounds))
+        .layer(completions_edge(config, bounds))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -264,13 +265,14 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(bounds));
+    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let adapter =
         ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
-    let completions = ServiceBuilder::new().layer(completions_edge(bounds)).layer(adapter.clone());
+    let completions =
+        ServiceBuilder::new().layer(completions_edge(config, bounds)).layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
@@ -282,10 +284,14 @@ where
         Tools::Xml => (xml.clone(), typed),
         Tools::Off => {
             let lane = SseReframeLayer::new().layer(signed.clone());
-            (pass::route(lane.clone(), "/chat/completions"), pass::route(lane, "/completions"))
+            let route = |path| pass::route(lane.clone(), path, config.body_pace);
+            (route("/chat/completions"), route("/completions"))
         }
     };
-    let embeddings = EmbeddingsLayer::new(server).max_body(MAX_BODY).layer(signed.clone());
+    let embeddings = EmbeddingsLayer::new(server)
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .layer(signed.clone());
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
@@ -300,17 +306,23 @@ where
 }
 
 /// The edge of chats.
-fn chat_edge(bounds: &Bounds) -> OpenAiLayer {
+fn chat_edge(config: &UpstreamConfig, bounds: &Bounds) -> OpenAiLayer {
     OpenAiLayer::new()
         .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
         .limits(bounds.limits)
         .max_answer(bounds.answer)
         .tenant(Client::tenant_of)
 }
 
 /// The edge of legacy completions.
-fn completions_edge(bounds: &Bounds) -> CompletionsLayer {
-    CompletionsLayer::new().max_body(MAX_BODY).limits(bounds.limits).max_answer(bounds.answer)
+fn completions_edge(config: &UpstreamConfig, bounds: &Bounds) -> CompletionsLayer {
+    CompletionsLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
 }
 
 /// A stack as the dispatcher wants it, whatever its types.

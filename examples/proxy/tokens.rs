@@ -14,7 +14,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +23,7 @@ use tower_qwen::{
         Credential, CredentialKind, CredentialPool, RefreshError, RefreshErrorKind, TokenClient,
         Validation,
     },
-    openai::error_response,
+    openai::{BodyPace, error_response, read_body},
 };
 
 use super::{
@@ -306,16 +305,11 @@ async fn asked(clients: &Clients, query: Option<String>, request: Request) -> Re
 }
 
 async fn body(request: Request) -> Result<Bytes, Error> {
-    match Limited::new(request.into_body(), LONGEST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Error::new(ErrorKind::TooLarge, "the body is longer than any token"))
-        }
-        Err(error) => {
-            Err(Error::new(ErrorKind::InvalidRequest, "the body could not be read")
-                .with_source(error))
-        }
-    }
+    let read = read_body(request.into_body(), LONGEST_BODY, Some(BodyPace::new())).await;
+    read.map_err(|error| match error.kind() {
+        ErrorKind::TooLarge => Error::new(ErrorKind::TooLarge, "the body is longer than any token"),
+        _ => error,
+    })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

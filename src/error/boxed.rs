@@ -17,16 +17,28 @@ impl Error {
     /// [`Timeout`]: ErrorKind::Timeout
     /// [`Overloaded`]: ErrorKind::Overloaded
     pub(crate) fn from_boxed(error: BoxError, otherwise: ErrorKind, message: &'static str) -> Self {
+        Self::own_in(error).unwrap_or_else(|error| {
+            let (kind, message) = causes(&*error).find_map(known).unwrap_or((otherwise, message));
+            Self::new(kind, message).with_source(error)
+        })
+    }
+
+    /// One of ours that `error` is or holds.
+    ///
+    /// # Errors
+    ///
+    /// `error`, where there is none.
+    pub(crate) fn own_in(error: BoxError) -> Result<Self, BoxError> {
         let error = match error.downcast::<Self>() {
-            Ok(own) => return *own,
+            Ok(own) => return Ok(*own),
             Err(error) => error,
         };
         let own = causes(&*error).find_map(|cause| cause.downcast_ref::<Self>());
-        let said = own.map(Self::said_again).unwrap_or_else(|| {
-            let (kind, message) = causes(&*error).find_map(known).unwrap_or((otherwise, message));
-            Self::new(kind, message)
-        });
-        said.with_source(error)
+        let own = own.map(Self::said_again);
+        match own {
+            Some(own) => Ok(own.with_source(error)),
+            None => Err(error),
+        }
     }
 
     /// The same words, without the source.

@@ -69,13 +69,11 @@ where
             };
             let frame = frame.map_err(|error| {
                 // A layer around this one may have had enough of it.
-                let error = match error.into().downcast::<Error>() {
-                    Ok(own) => return *own,
-                    Err(other) => other,
-                };
-                Error::new(ErrorKind::InvalidRequest, "the body could not be read to its end")
-                    .with_code("incomplete_body")
-                    .with_source(error)
+                Error::own_in(error.into()).unwrap_or_else(|error| {
+                    Error::new(ErrorKind::InvalidRequest, "the body could not be read to its end")
+                        .with_code("incomplete_body")
+                        .with_source(error)
+                })
             })?;
             let Ok(data) = frame.into_data() else {
                 this.budget.spend(0);

@@ -30,6 +30,7 @@ mod redis;
 #[cfg(unix)]
 mod reload;
 mod sessions;
+mod slow_clients;
 #[cfg(unix)]
 #[path = "../token_endpoint/mod.rs"]
 mod token_endpoint;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     super::files,
     ConfigError, error,
-    options::{MAX_TTL, Settings},
+    options::{MAX_TIMEOUT, MAX_TTL, Settings},
 };
 
 /// Reads the TOML file at `path`.
@@ -27,6 +27,15 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     })?;
     if settings.session_ttl.is_some_and(|ttl| !(1..=MAX_TTL).contains(&ttl)) {
         return error(format!("--config: {shown}: session-ttl is not from 1 to {MAX_TTL} seconds"));
+    }
+    for (key, given) in
+        [("body-timeout", settings.body_timeout), ("write-timeout", settings.write_timeout)]
+    {
+        if given.is_some_and(|given| !(1..=MAX_TIMEOUT).contains(&given)) {
+            return error(format!(
+                "--config: {shown}: {key} is not from 1 to {MAX_TIMEOUT} seconds"
+            ));
+        }
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     for upstream in &mut settings.upstream {

@@ -144,6 +144,28 @@ pub(crate) struct Settings {
         value_parser = at_least_one
     )]
     pub(super) max_bodies: Option<usize>,
+    /// Within how many seconds a request's body must be complete; and 32 KiB of it, or its end,
+    /// must come every 30 s. A slower one is answered with 408 [default: 300]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_BODY_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) body_timeout: Option<u64>,
+
+    /// How many seconds a client may take nothing of an answer that is there for it; then the
+    /// answer is dropped, which ends the upstream's work. It does not end a wait for the upstream
+    /// [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_WRITE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) write_timeout: Option<u64>,
 
     /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
     /// LOG_LEVEL is read [default: info]
@@ -170,6 +192,9 @@ pub(crate) struct Settings {
 
 /// The longest time to remember a conversation, in seconds: a year.
 pub(super) const MAX_TTL: u64 = 31_536_000;
+
+/// The longest timeout, in seconds: a day.
+pub(super) const MAX_TIMEOUT: u64 = 86_400;
 
 /// What is set for one upstream.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
@@ -335,6 +360,8 @@ impl Settings {
             max_answer: self.max_answer.or(other.max_answer),
             max_bodies: self.max_bodies.or(other.max_bodies),
             redis: secret(self.redis).or(secret(other.redis)),
+            body_timeout: self.body_timeout.or(other.body_timeout),
+            write_timeout: self.write_timeout.or(other.write_timeout),
             log: text(self.log).or(text(other.log)),
             metrics: self.metrics.or(other.metrics),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },

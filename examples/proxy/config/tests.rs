@@ -384,6 +384,8 @@ const TWO: &str = r#"
 listen = "127.0.0.1:9000"
 api-key = "one,two"
 session-ttl = 60
+body-timeout = 20
+write-timeout = 7
 
 [[upstream]]
 kind = "web"
@@ -402,6 +404,10 @@ fn a_file_sets_all_of_it() {
     let config = of_file(TWO, &[]).expect("valid");
     assert_eq!((&*config.listen, config.api_keys.len()), ("127.0.0.1:9000", 2));
     assert_eq!(config.sessions.ttl, Duration::from_secs(60));
+    let seconds = [config.body_timeout, config.write_timeout].map(|time| time.as_secs());
+    assert_eq!(seconds, [20, 7]);
+    let paces = config.upstreams.iter().map(|upstream| upstream.body_pace);
+    assert!(paces.into_iter().all(|pace| pace == config.body_pace()));
     let [web, local] = &config.upstreams[..] else { panic!("two upstreams") };
     assert_eq!(
         (web.name.as_bytes(), web.tools, web.models.is_any()),
@@ -437,6 +443,8 @@ fn what_is_wrong_in_a_file_is_said_with_its_line_and_without_its_text() {
         ("[[upstream]]\ntools = \"magic\"", "line 2", "magic"),
         ("session-ttl = \"long\"", "line 1", "expected"),
         ("session-ttl = 0", "session-ttl", ""),
+        ("body-timeout = 0", "body-timeout", "86400"),
+        ("write-timeout = 90000", "write-timeout", "86400"),
         ("[[upstream]]\nname = \"a b\"", "upstream \"a b\"", "name"),
         ("[[upstream]]\nname = \"x\"\ntoken = \"Bearer secret-value\"", "\"x\"", "--token"),
         ("[[upstream]]\n[[upstream]]\nmodels = [\"m\"]", "upstream 2", "name"),

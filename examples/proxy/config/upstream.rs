@@ -7,6 +7,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{
     auth::{Credential, CredentialKind},
+    openai::BodyPace,
     qwen::compatible::Server,
 };
 use tower_qwen_emulator as emulator;
@@ -40,6 +41,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) accounts: Accounts,
     /// Where their logins are renewed, if not at Qwen's own endpoint.
     pub(crate) token_url: Option<Uri>,
+    /// How fast the bodies of requests for it must come.
+    pub(crate) body_pace: BodyPace,
 }
 
 /// Who answers.
@@ -208,7 +211,8 @@ fn upstream(
         _ => return error("its name has other characters than letters, digits, `-`, `_` and `.`"),
     };
     let models = Patterns::parse(settings.models)?;
-    Ok(UpstreamConfig { name, models, upstream, reason, tools, accounts, token_url })
+    let body_pace = BodyPace::new();
+    Ok(UpstreamConfig { name, models, upstream, reason, tools, accounts, token_url, body_pace })
 }
 
 /// What takes the credentials of these files.

@@ -45,7 +45,8 @@ async fn bytes_pass_and_credentials_of_the_proxy_do_not() {
         Ok::<_, BoxError>(response.expect("a response"))
     });
     let body = r#"{"model": "m",  "odd" : [ ]}"#;
-    let response = route(upstream, "/chat/completions").oneshot(request(body)).await;
+    let response =
+        route(upstream, "/chat/completions", BodyPace::new()).oneshot(request(body)).await;
     let response = response.expect("infallible");
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
@@ -105,7 +106,8 @@ async fn events_leave_whole() {
         Ok::<_, BoxError>(response.expect("a response"))
     });
     let upstream = tower::ServiceBuilder::new().layer(SseReframeLayer::new()).service(upstream);
-    let response = route(upstream, "/chat/completions").oneshot(request("{}")).await;
+    let response =
+        route(upstream, "/chat/completions", BodyPace::new()).oneshot(request("{}")).await;
     let mut body = response.expect("infallible").into_body();
     let mut frames = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -123,7 +125,10 @@ async fn what_fails_is_an_openai_error() {
             let error = error.lock().expect("one task").take().expect("asked once");
             async { Err::<axum::http::Response<FullBody>, _>(error) }
         });
-        let response = route(upstream, "/x").oneshot(request("{}")).await.expect("infallible");
+        let response = route(upstream, "/x", BodyPace::new())
+            .oneshot(request("{}"))
+            .await
+            .expect("infallible");
         let status = response.status();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, serde_json::from_slice(&body).expect("JSON"))
@@ -139,6 +144,6 @@ async fn what_fails_is_an_openai_error() {
         Ok::<_, BoxError>(axum::http::Response::new(FullBody::default()))
     });
     let get = Request::get("/").body(AxumBody::empty()).expect("a request");
-    let response = route(upstream, "/x").oneshot(get).await.expect("infallible");
+    let response = route(upstream, "/x", BodyPace::new()).oneshot(get).await.expect("infallible");
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -9,14 +9,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use axum::{extract::Request, http::Response};
+use axum::{
+    extract::Request,
+    http::{Response, Version},
+};
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use http_body::Body;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::TokioIo,
     server::{conn::auto, graceful::GracefulConnection},
 };
 use pin_project_lite::pin_project;
@@ -27,7 +32,11 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
-use super::{HEADER_TIMEOUT, drain::Watcher};
+use super::{
+    HEADER_TIMEOUT,
+    drain::Watcher,
+    write::{Exchanges, Watched, Writing},
+};
 
 pin_project! {
     /// Serves a connection, until its end or the first exchange after `watcher` is asked.
@@ -54,7 +63,8 @@ pin_project! {
 /// Serves `stream` with the `app` of each request's moment.
 pub(super) fn serve<I, A, B>(
     stream: I,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Exchanges>,
+    write_timeout: Duration,
     app: watch::Receiver<A>,
     watcher: Watcher,
 ) -> impl Future<Output = ()> + use<I, A, B>
@@ -74,9 +84,12 @@ where
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
         let app = app.borrow().clone();
+        let is_http2 = request.version() == Version::HTTP_2;
         app.oneshot(request.map(axum::body::Body::new))
+            .map_ok(move |response| response.map(|body| Watched::new(body, is_http2)))
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let stream = TokioIo::new(Writing::new(stream, write_timeout));
+    let connection = builder.serve_connection(stream, service).into_owned();
     Serving { watcher, unheard: Some(Box::pin(unheard)), connection }
 }
 

@@ -6,6 +6,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use http_body_util::BodyExt;
 use tower::ServiceExt;
 use tower_qwen::auth::OAuthFile;
 use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
