@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatRequest, Text},
+    offload::{is_large, offload},
     qwen::{
         ResponseFuture,
         transport::{self, BoxError, Cut, Read},
@@ -64,7 +65,7 @@ impl<S> Compatible<S> {
 
 impl<S, B> Service<Request<ChatRequest>> for Compatible<S>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -82,18 +83,39 @@ where
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
-        let exchange = ready.call(wire_request(request, &config));
+        let (envelope, chat) = request.into_parts();
+        if !is_large(&chat) {
+            let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
+            return ResponseFuture::new(async move {
+                let response = exchange.await.map_err(transport::error)?;
+                answer(response, config).await
+            });
+        }
         ResponseFuture::new(async move {
+            let written = {
+                let (chat, config) = (chat.clone(), config.clone());
+                offload("encode", move || body(&chat, &config)).await?
+            };
+            let exchange = ready.call(wire_request(envelope, &chat, written, &config));
+            // A long history is kept no longer than it is needed.
+            drop(chat);
             let response = exchange.await.map_err(transport::error)?;
             answer(response, config).await
         })
     }
 }
 
-fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<Full<Bytes>> {
-    let Config { server, names, .. } = config;
-    let (envelope, chat) = request.into_parts();
-    let mut wire = Request::new(Full::new(request::body(&chat, names, *server)));
+fn body(chat: &ChatRequest, config: &Config) -> Bytes {
+    request::body(chat, &config.names, config.server)
+}
+
+fn wire_request(
+    envelope: http::request::Parts,
+    chat: &ChatRequest,
+    body: Bytes,
+    config: &Config,
+) -> Request<Full<Bytes>> {
+    let mut wire = Request::new(Full::new(body));
     *wire.extensions_mut() = envelope.extensions;
     *wire.method_mut() = Method::POST;
     *wire.uri_mut() = http::Uri::from_static("/chat/completions");
@@ -101,7 +123,7 @@ fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<Full<
     *headers = transport::headers(&envelope.headers, chat.credential.as_ref());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-    server.headers_into(headers);
+    config.server.headers_into(headers);
     wire
 }
 
