@@ -154,6 +154,9 @@
 //! # What is promised
 //!
 //! - Memory is bounded, and time is linear in the input, whatever upstream or client send.
+//! - Nobody holds a thread for long. Requests from 256 KiB on are decoded, hashed, rewritten and
+//!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
+//!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
 //! - Nothing they send makes it panic.
 //! - A response that is dropped cancels the work upstream and, before it was answered, leaves no
 //!   chat behind; a refresh in flight is never lost.

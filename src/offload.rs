@@ -107,14 +107,18 @@ pub(crate) async fn offload<T: Send + 'static>(
 
     let Ok(runtime) = Handle::try_current() else { return Ok(work()) };
     metrics::counter!("tower_qwen_large_requests_total", "work" => what).increment(1);
-    // The semaphore is never closed.
-    let place = Arc::clone(&PLACES).acquire_owned().await.ok();
-    let mut task = Abort(runtime.spawn_blocking(move || {
-        let done = steps::of(work);
-        drop(place);
-        done
+    // A task of its own, so that a place never waits for a request that nobody polls.
+    let mut task = Abort(runtime.spawn(async move {
+        // The semaphore is never closed.
+        let place = Arc::clone(&PLACES).acquire_owned().await.ok();
+        let work = move || {
+            let done = steps::of(work);
+            drop(place);
+            done
+        };
+        Handle::current().spawn_blocking(work).await
     }));
-    match (&mut task.0).await {
+    match (&mut task.0).await.and_then(|done| done) {
         Ok((done, steps)) => {
             steps::count(steps);
             Ok(done)

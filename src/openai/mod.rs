@@ -56,7 +56,18 @@
 //! stand in the first chunk, or in the whole answer, where the upstream keeps chats; a client
 //! that sends them back goes on there.
 //!
+//! # Large requests
+//!
+//! A body of 256 KiB or more is decoded by tokio's `spawn_blocking`, so that others are served
+//! meanwhile. Half of the cores work on large requests at a time, at least one, in this layer and
+//! those below it that look at whole histories: the session, the tools and the adapters. A smaller
+//! body is decoded where it was read, which needs no runtime; so is a large one outside of a runtime
+//! of tokio.
+//!
 //! # Metrics
+//!
+//! `tower_qwen_large_requests_total` with `work` (`decode`, and in the layers below `session`, `tools`,
+//! `encode`): what was done off the runtime's threads.
 //!
 //! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
 //! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,

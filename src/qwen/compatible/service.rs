@@ -22,6 +22,7 @@ use super::{
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::ChatRequest,
+    offload::{is_large, offload},
     qwen::{
         ResponseFuture,
         redact::Secrets,
@@ -67,7 +68,7 @@ impl<S> Compatible<S> {
 
 impl<S, B> Service<Request<ChatRequest>> for Compatible<S>
 where
-    S: Service<Request<FullBody>, Response = Response<B>> + Clone,
+    S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
@@ -86,18 +87,39 @@ where
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
         let credential = request.body().credential.clone();
-        let exchange = ready.call(wire_request(request, &config));
+        let (envelope, chat) = request.into_parts();
+        if !is_large(&chat) {
+            let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
+            return ResponseFuture::new(async move {
+                let response = exchange.await.map_err(transport::error)?;
+                answer(response, config, credential).await
+            });
+        }
         ResponseFuture::new(async move {
+            let written = {
+                let (chat, config) = (chat.clone(), config.clone());
+                offload("encode", move || body(&chat, &config)).await?
+            };
+            let exchange = ready.call(wire_request(envelope, &chat, written, &config));
+            // A long history is kept no longer than it is needed.
+            drop(chat);
             let response = exchange.await.map_err(transport::error)?;
             answer(response, config, credential).await
         })
     }
 }
 
-fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<FullBody> {
-    let Config { server, names, .. } = config;
-    let (envelope, chat) = request.into_parts();
-    let mut wire = Request::new(FullBody::new(request::body(&chat, names, *server)));
+fn body(chat: &ChatRequest, config: &Config) -> Bytes {
+    request::body(chat, &config.names, config.server)
+}
+
+fn wire_request(
+    envelope: http::request::Parts,
+    chat: &ChatRequest,
+    body: Bytes,
+    config: &Config,
+) -> Request<FullBody> {
+    let mut wire = Request::new(FullBody::new(body));
     *wire.extensions_mut() = envelope.extensions;
     *wire.method_mut() = Method::POST;
     *wire.uri_mut() = http::Uri::from_static("/chat/completions");
@@ -105,7 +127,7 @@ fn wire_request(request: Request<ChatRequest>, config: &Config) -> Request<FullB
     *headers = transport::headers(&envelope.headers, chat.credential.as_ref());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-    server.headers_into(headers);
+    config.server.headers_into(headers);
     wire
 }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::{ChatRequest, Conversation, Destination},
+    offload::{is_large, offload},
     qwen::{ResponseFuture, redact::Secrets, transport},
 };
 
@@ -119,7 +120,17 @@ where
     }
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
-        let turn = request::Turn::new(&self.config, &request)?;
+        let large = is_large(&request);
+        // Checked before a chat is opened for it.
+        let turn = match large {
+            true => {
+                let (config, request) = (Arc::clone(&self.config), request.clone());
+                offload("encode", move || request::Turn::new(&config, &request).map(drop))
+                    .await??;
+                None
+            }
+            false => Some(request::Turn::new(&self.config, &request)?),
+        };
         let mut fresh = None;
         let (conversation, call) = match &request.destination {
             Destination::Chat(given) => {
@@ -137,8 +148,18 @@ where
             }
         };
         let chat_id = &conversation.chat_id;
-        let body = turn.body(&self.config, chat_id, conversation.parent_id.as_deref());
-        drop(turn);
+        let body = match turn {
+            Some(turn) => turn.body(&self.config, chat_id, conversation.parent_id.as_deref()),
+            None => {
+                let (config, place) = (Arc::clone(&self.config), conversation.clone());
+                let request = request.clone();
+                let written = move || {
+                    let turn = request::Turn::new(&config, &request)?;
+                    Ok::<_, Error>(turn.body(&config, &place.chat_id, place.parent_id.as_deref()))
+                };
+                offload("encode", written).await??
+            }
+        };
         // A long history is kept no longer than it is needed.
         drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
