@@ -17,10 +17,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+
 use tokio::{runtime::Builder, sync::Notify, task::spawn_blocking};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
+    FullBody,
     chat::{ChatEvent, ChatRequest, FinishReason, Message, Role, Tenant, ToolCall},
     openai::OpenAiLayer,
     qwen::{
@@ -62,7 +63,7 @@ fn body(len: usize) -> Bytes {
 
 fn edge(len: usize) -> impl Future<Output = StatusCode> {
     let edge = ServiceBuilder::new().layer(OpenAiLayer::new()).service(inner());
-    let request = Request::post("/").body(Full::new(body(len))).expect("a request");
+    let request = Request::post("/").body(FullBody::new(body(len))).expect("a request");
     async {
         let Ok::<_, Infallible>(response) = edge.oneshot(request).await;
         response.status()
@@ -89,13 +90,13 @@ fn layers(len: usize) -> Vec<(&'static str, std::pin::Pin<Box<dyn Future<Output 
         }};
     }
 
-    let api = service_fn(|_: Request<Full<Bytes>>| {
+    let api = service_fn(|_: Request<FullBody>| {
         let events = concat!(
             r#"data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}"#,
             "\n\ndata: [DONE]\n\n"
         );
         let response = Response::builder().header("content-type", "text/event-stream");
-        ready(Ok::<_, tower::BoxError>(response.body(Full::from(events)).expect("a response")))
+        ready(Ok::<_, tower::BoxError>(response.body(FullBody::from(events)).expect("a response")))
     });
     let web = QwenWebLayer::new().stop_on_drop(false);
     vec![

@@ -17,12 +17,12 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::poll_fn};
 use http::{Method, Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tower::{Layer, Service, ServiceExt};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     chat::{ChatRequest, Message, Role},
-    qwen::QwenWebLayer,
+    qwen::web::QwenWebLayer,
 };
 use tower_qwen_emulator::Emulator;
 
@@ -56,7 +56,7 @@ async fn hesitate() {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for SlowLine {
+impl Service<Request<FullBody>> for SlowLine {
     type Response = Response<UpstreamBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -65,7 +65,7 @@ impl Service<Request<Full<Bytes>>> for SlowLine {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         let Self { emulator, calls } = self.clone();
         Box::pin(async move {
             hesitate().await;
@@ -247,14 +247,14 @@ async fn an_id_that_would_name_all_chats_deletes_none() {
     for id in ["..", ".", "a~b", "a:b"] {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let calls = Arc::clone(&asked);
-        let upstream = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let upstream = tower::service_fn(move |request: Request<FullBody>| {
             calls.lock().expect("nobody panics with it").push(request.method().clone());
             let body = match request.uri().path() {
                 "/api/v2/chats/new" => format!(r#"{{"success":true,"data":{{"id":"{id}"}}}}"#),
                 _ => r#"{"success":false,"data":{"code":"RateLimited"}}"#.to_owned(),
             };
             let response = Response::builder().header("content-type", "application/json");
-            std::future::ready(response.body(Full::<Bytes>::from(body)))
+            std::future::ready(response.body(FullBody::from(body)))
         });
         assert!(ask(QwenWebLayer::new().layer(upstream), "Hello").await.is_err());
         settle().await;

@@ -23,9 +23,9 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::Full;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
+    FullBody,
     chat::{Answer, ChatEvent, ChatRequest, FunctionTool, Message, Role, Tool, Usage},
     openai::OpenAiLayer,
     qwen::{
@@ -33,8 +33,11 @@ use tower_qwen::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    sse::{EventStream, SseReframeLayer},
-    tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+    sse::{EventStream, reframe::SseReframeLayer},
+    tool::{
+        call::{Format, ToolCallLayer},
+        wrap::ToolWrapLayer,
+    },
 };
 
 /// The budget of the library: so many items, or so many bytes.
@@ -140,12 +143,12 @@ fn a_reframed_body_waits_its_turn() {
     let body = flood(b"x", &taken);
     let response = Response::builder().header("content-type", "text/event-stream").body(body);
     let mut response = Some(response.expect("a response"));
-    let inner = service_fn(move |_: Request<Full<Bytes>>| {
+    let inner = service_fn(move |_: Request<FullBody>| {
         ready(Ok::<_, Infallible>(response.take().expect("one request")))
     });
     let reframe = ServiceBuilder::new().layer(SseReframeLayer::new()).service(inner);
     check("reframed", &taken, ITEMS, async {
-        let response = reframe.oneshot(Request::new(Full::default())).await.expect("answers");
+        let response = reframe.oneshot(Request::new(FullBody::default())).await.expect("answers");
         drain_body(response.into_body()).await;
     });
 }
@@ -183,9 +186,9 @@ fn the_middle_waits_its_turn() {
             ($name:expr, $layer:expr) => {{
                 let taken = Taken::default();
                 let inner = events(&event, &taken);
-                let mut inner = Some(inner);
+                let inner = std::sync::Arc::new(std::sync::Mutex::new(Some(inner)));
                 let service = service_fn(move |_: Request<ChatRequest>| {
-                    let inner = inner.take().expect("one request");
+                    let inner = inner.lock().expect("not poisoned").take().expect("one request");
                     ready(Ok::<_, tower_qwen::Error>(Response::new(inner)))
                 });
                 let service = ServiceBuilder::new().layer($layer).service(service);
@@ -228,7 +231,7 @@ fn an_edge_waits_its_turn() {
     });
     let edge = ServiceBuilder::new().layer(OpenAiLayer::new().keep_alive(None)).service(inner);
     let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
-    let request = Request::post("/").body(Full::new(Bytes::from(body))).expect("a request");
+    let request = Request::post("/").body(FullBody::new(Bytes::from(body))).expect("a request");
     check("edge", &taken, ITEMS, async {
         let Ok(response) = edge.oneshot(request).await;
         drain_body(response.into_body()).await;
@@ -255,18 +258,18 @@ fn an_upstream_waits_its_turn() {
             };
             let api = {
                 let (frame, taken) = (frame.clone(), taken.clone());
-                service_fn(move |_: Request<Full<Bytes>>| {
+                service_fn(move |_: Request<FullBody>| {
                     ready(Ok::<_, tower::BoxError>(answer(&frame, &taken).expect("a response")))
                 })
             };
             let opened = r#"{"success":true,"data":{"id":"c-1"}}"#;
             let web = {
                 let api = api.clone();
-                service_fn(move |request: Request<Full<Bytes>>| {
+                service_fn(move |request: Request<FullBody>| {
                     let api = api.clone();
                     async move {
                         if request.uri().path().ends_with("/new") {
-                            let body = http_body_util::Either::Right(Full::from(opened));
+                            let body = http_body_util::Either::Right(FullBody::from(opened));
                             return Ok(Response::builder()
                                 .header("content-type", "application/json")
                                 .body(body)

@@ -22,18 +22,21 @@ use std::{
 use allocation_counter::measure;
 use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Full};
-use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
+use http_body_util::BodyExt;
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    Error,
+    Error, FullBody,
     dedup::DedupLayer,
     openai::{OpenAiBody, OpenAiLayer, decode},
     qwen::{
-        QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{call::ToolCallLayer, prompt::Format, wrap::ToolWrapLayer},
+    tool::{
+        call::{Format, ToolCallLayer},
+        wrap::ToolWrapLayer,
+    },
 };
 
 mod shapes;
@@ -44,8 +47,8 @@ const BODY: usize = 1 << 20;
 #[derive(Clone, Copy)]
 struct Wire;
 
-impl Service<Request<Full<Bytes>>> for Wire {
-    type Response = Response<Full<Bytes>>;
+impl Service<Request<FullBody>> for Wire {
+    type Response = Response<FullBody>;
     type Error = Error;
     type Future = Ready<Result<Self::Response, Error>>;
 
@@ -53,7 +56,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         let path = request.uri().path();
         let (kind, body) = if path.ends_with("/new") {
             ("application/json", r#"{"success":true,"request_id":"q","data":{"id":"c-1"}}"#)
@@ -73,7 +76,7 @@ impl Service<Request<Full<Bytes>>> for Wire {
                  {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
             )
         };
-        let response = Response::builder().header(CONTENT_TYPE, kind).body(Full::from(body));
+        let response = Response::builder().header(CONTENT_TYPE, kind).body(FullBody::from(body));
         future::ready(Ok(response.expect("a response")))
     }
 }
@@ -92,12 +95,12 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 fn ask<S, C>(stack: S, body: Bytes) -> u16
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
+    S: Service<Request<FullBody>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
     C: tower_qwen::chat::ChatStream,
 {
     let request = Request::post("/v1/chat/completions")
         .header("authorization", "Bearer k")
-        .body(Full::new(body))
+        .body(FullBody::new(body))
         .expect("a request");
     let Ok(response) = now(stack.oneshot(request));
     let status = response.status().as_u16();

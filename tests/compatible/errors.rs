@@ -277,20 +277,21 @@ async fn c1_a_whole_answer_that_does_not_end() {
         pause: u64,
         end: Frames,
     ) -> (Result<Answer, Error>, u64) {
-        let body = Mutex::new(Some(StreamBody::new(
+        let body = std::sync::Arc::new(Mutex::new(Some(StreamBody::new(
             stream::iter(frames)
                 .chain(
                     stream::once(tokio::time::sleep(Duration::from_secs(pause)))
                         .filter_map(|()| async { None }),
                 )
                 .chain(stream::iter(end)),
-        )));
+        ))));
+        let media_type = media_type.to_owned();
         let service = ServiceBuilder::new()
             .layer(CompatibleLayer::new(Server::DashScope))
-            .service_fn(|_: Request<FullBody>| {
+            .service_fn(move |_: Request<FullBody>| {
                 let body = body.lock().expect("not poisoned").take().expect("one request");
                 let response =
-                    Response::builder().header("content-type", media_type).body(Box::pin(body));
+                    Response::builder().header("content-type", &media_type).body(Box::pin(body));
                 std::future::ready(response)
             });
         let start = tokio::time::Instant::now();

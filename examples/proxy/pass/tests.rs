@@ -66,7 +66,7 @@ fn endless() -> AxumBody {
 async fn an_error_that_repeats_the_key_does_not_get_it_to_the_client() {
     let answer = async |status: u16, body: AxumBody| {
         let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
-        let upstream = service_fn(move |_: axum::http::Request<Full<Bytes>>| {
+        let upstream = service_fn(move |_: axum::http::Request<FullBody>| {
             let body = body.lock().expect("one task").take().expect("asked once");
             async move {
                 let key = "Bearer of-the/upstream".parse().expect("a value");
@@ -75,7 +75,10 @@ async fn an_error_that_repeats_the_key_does_not_get_it_to_the_client() {
                 Ok::<_, BoxError>(response.body(body).expect("a response"))
             }
         });
-        let response = route(upstream, "/x").oneshot(request("{}")).await.expect("infallible");
+        let response = route(upstream, "/x", BodyPace::new())
+            .oneshot(request("{}"))
+            .await
+            .expect("infallible");
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, String::from_utf8(body.to_vec()).expect("UTF-8"))

@@ -35,8 +35,14 @@ fn proxy_over(
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let sessions = sessions(&config, &store);
-    let lanes =
-        Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &sessions)]);
+    let lanes = Lanes::new(vec![web(
+        emulator.clone(),
+        emulator.clone(),
+        upstream,
+        &config.bounds,
+        desk,
+        &sessions,
+    )]);
     (over(lanes, &config, &store).0, pool)
 }
 
@@ -290,7 +296,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let upstream = &config.upstreams[0];
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
-        let lane = compatible(api, Server::Portal, upstream, desk);
+        let lane = compatible(api, Server::Portal, upstream, &config.bounds, desk);
         let app = over(Lanes::new(vec![lane]), &config, &store).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];

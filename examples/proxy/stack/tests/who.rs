@@ -76,8 +76,14 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
     let sessions = sessions(&config, &store);
-    let lanes =
-        Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &sessions)]);
+    let lanes = Lanes::new(vec![web(
+        emulator.clone(),
+        emulator.clone(),
+        upstream,
+        &config.bounds,
+        desk,
+        &sessions,
+    )]);
     over(lanes, &config, &store).0
 }
 
