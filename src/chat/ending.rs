@@ -198,7 +198,7 @@ mod tests {
         }));
         let mut ending = Ending::new();
         let mut task = tokio_test::task::spawn(());
-        let mut poll = || task.enter(|cx, ()| ending.poll_next(stream.as_mut(), cx));
+        let mut poll = || task.enter(|cx, _| ending.poll_next(stream.as_mut(), cx));
         assert!(poll().is_ready());
         for _ in 0..3 {
             assert!(poll().is_pending());
