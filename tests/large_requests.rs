@@ -10,6 +10,7 @@
 use std::{
     convert::Infallible,
     future::{Future, ready},
+    pin::Pin,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -79,8 +80,11 @@ fn chat(len: usize) -> Request<ChatRequest> {
     Request::new(chat)
 }
 
+/// A request on its way through a layer.
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Every layer that works on the whole of a history.
-fn layers(len: usize) -> Vec<(&'static str, std::pin::Pin<Box<dyn Future<Output = ()>>>)> {
+fn layers(len: usize) -> Vec<(&'static str, Work)> {
     macro_rules! through {
         ($layer:expr, $inner:expr) => {{
             let service = ServiceBuilder::new().layer($layer).service($inner);

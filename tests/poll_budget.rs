@@ -185,10 +185,9 @@ fn the_middle_waits_its_turn() {
         macro_rules! layer {
             ($name:expr, $layer:expr) => {{
                 let taken = Taken::default();
-                let inner = events(&event, &taken);
-                let inner = std::sync::Arc::new(std::sync::Mutex::new(Some(inner)));
+                let (event, counted) = (event.clone(), taken.clone());
                 let service = service_fn(move |_: Request<ChatRequest>| {
-                    let inner = inner.lock().expect("not poisoned").take().expect("one request");
+                    let inner = events(&event, &counted);
                     ready(Ok::<_, tower_qwen::Error>(Response::new(inner)))
                 });
                 let service = ServiceBuilder::new().layer($layer).service(service);
