@@ -34,10 +34,7 @@ use tower_qwen::{
     },
     session::{MemoryStore, SessionLayer},
     sse::{EventStream, reframe::SseReframeLayer},
-    tool::{
-        call::{Format, ToolCallLayer},
-        wrap::ToolWrapLayer,
-    },
+    tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 
 /// The budget of the library: so many items, or so many bytes.
