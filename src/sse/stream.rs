@@ -79,7 +79,7 @@ impl<B> EventStream<B> {
     }
 
     /// The body, to tell it which events count.
-    #[cfg(any(feature = "web", feature = "compatible"))]
+    #[cfg(feature = "compatible")]
     #[inline]
     pub(crate) fn body_mut(&mut self) -> &mut B
     where
