@@ -1,15 +1,22 @@
 //! The pass-through lane: bytes in, bytes out, where no layer is asked to look at them.
 
-use std::{borrow::Cow, convert::Infallible, time::Duration};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     body::{Body as AxumBody, to_bytes},
     extract::Request,
-    http::{HeaderMap, HeaderName, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame};
+use pin_project_lite::pin_project;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
@@ -117,11 +124,17 @@ where
     let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
     match answer.map_err(|error| known(error.into())) {
         Ok(response) => {
-            let mut response = response.map(AxumBody::new);
-            keep_for_client(response.headers_mut());
-            match response.extensions_mut().remove::<CredentialHeaders>() {
-                Some(sent) if !response.status().is_success() => masked(response, &sent).await,
-                _ => response,
+            let (mut head, body) = response.into_parts();
+            keep_for_client(&mut head.headers);
+            match head.extensions.remove::<CredentialHeaders>() {
+                Some(sent) if !head.status.is_success() => {
+                    masked(Response::from_parts(head, AxumBody::new(body)), &sent).await
+                }
+                Some(sent) if is_event_stream(&head.headers) => {
+                    head.headers.remove(header::CONTENT_LENGTH);
+                    Response::from_parts(head, AxumBody::new(MaskedEvents { inner: body, sent }))
+                }
+                _ => Response::from_parts(head, AxumBody::new(body)),
             }
         }
         Err(error) => error_response(&error).into_response(),
@@ -172,6 +185,51 @@ async fn masked(response: Response, sent: &CredentialHeaders) -> Response {
     };
     head.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(head, body.into())
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    kind.to_ascii_lowercase().starts_with(b"text/event-stream")
+}
+
+pin_project! {
+    /// A stream of whole events, in whose errors the credential is masked.
+    struct MaskedEvents<B> {
+        #[pin]
+        inner: B,
+        sent: CredentialHeaders,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for MaskedEvents<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx)?);
+        Poll::Ready(frame.map(|frame| Ok(frame.map_data(|event| mask_event(event, this.sent)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+}
+
+/// A chunk of an answer has neither of these words but in what the model says, so that most events
+/// cost two short searches.
+fn mask_event(event: Bytes, sent: &CredentialHeaders) -> Bytes {
+    let says = |word: &[u8]| memchr::memmem::find(&event, word).is_some();
+    if !says(b"error") && !says(b"message") {
+        return event;
+    }
+    match std::str::from_utf8(&event).map(|text| sent.mask(text)) {
+        Ok(Cow::Owned(masked)) => masked.into(),
+        _ => event,
+    }
 }
 
 fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
