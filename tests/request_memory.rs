@@ -26,8 +26,9 @@ use http_body_util::BodyExt;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
     Error, FullBody,
+    chat::{ChatEvent, ChatRequest, FinishReason},
     dedup::DedupLayer,
-    openai::{OpenAiBody, OpenAiLayer, decode},
+    openai::{Limits, OpenAiBody, OpenAiLayer, decode, decode_within},
     qwen::{
         compatible::{CompatibleLayer, Server},
         web::QwenWebLayer,
@@ -41,8 +42,6 @@ use tower_qwen::{
 
 mod shapes;
 use shapes::SHAPES;
-
-const BODY: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
 struct Wire;
@@ -155,23 +154,163 @@ fn stacks() -> Vec<(&'static str, Stack)> {
     ]
 }
 
-#[test]
-fn a_body_costs_its_size() {
+/// What a request may take beside four times its body: the counts of `Limits` at their largest, and
+/// the schemas of the tools that are called.
+const CONSTANT: usize = 16 << 20;
+
+fn within_a_runtime(run: impl FnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let _guard = runtime.enter();
+    run();
+}
+
+/// The most that there was at once, in bytes, the body included.
+fn peak(stack: &Stack, body: &Bytes) -> usize {
+    let body = body.clone();
+    let len = body.len();
+    len + measure(|| {
+        stack(body);
+    })
+    .bytes_max as usize
+}
+
+/// Every shape of 4 MiB, read.
+#[test]
+fn reading_a_body_costs_its_size() {
     for shape in SHAPES {
-        let body = Bytes::from(shape.body(BODY));
-        for (name, stack) in stacks() {
-            let mut status = 0;
-            let clock = std::time::Instant::now();
-            let info = measure(|| status = stack(body.clone()));
-            let factor = info.bytes_max as f64 / body.len() as f64;
-            println!(
-                "{factor:6.2} {status} {:5} ms {name:20} {}",
-                clock.elapsed().as_millis(),
-                shape.name
-            );
-        }
+        let body = Bytes::from(shape.body(4 << 20));
+        let decode: Stack = Box::new(|body| decode(&body).map_or(400_u16, |_| 200));
+        let (most, len) = (peak(&decode, &body), body.len());
+        assert!(most <= 4 * len + CONSTANT / 2, "{}: {most} for {len}", shape.name);
     }
+}
+
+/// Every shape through every stack. The bodies are small enough for a debug build; what does not
+/// grow with the body is as large as it gets, and what has no count costs a multiple of its size
+/// alone.
+#[test]
+fn a_body_costs_its_size_in_every_stack() {
+    // Counted things, and schemas, which have a constant of their own; how long the name of a model
+    // may be is another matter.
+    const COUNTED: [&str; 11] = [
+        "message",
+        "part",
+        "call",
+        "tool",
+        "result",
+        "pair",
+        "image",
+        "file",
+        "stop",
+        "schema",
+        "parameters",
+    ];
+    within_a_runtime(|| {
+        for shape in SHAPES.iter().filter(|shape| shape.name != "a model's name") {
+            let is_counted = COUNTED.iter().any(|word| shape.name.contains(word));
+            let constant = if is_counted { CONSTANT } else { 64 << 10 };
+            let body = Bytes::from(shape.body(256 << 10));
+            for (name, stack) in stacks() {
+                let (most, len) = (peak(&stack, &body), body.len());
+                // The body, and four times its size beside it.
+                assert!(most <= 5 * len + constant, "{}, {name}: {most} for {len}", shape.name);
+            }
+        }
+    });
+}
+
+/// Each count, at its limit and one beyond it: the error names the field and the number.
+#[test]
+fn counts_are_limited_while_they_are_read() {
+    let mut limits = Limits::new();
+    limits.messages = 3;
+    limits.parts = 3;
+    limits.calls = 3;
+    limits.tools = 3;
+    limits.stops = 3;
+    limits.nesting = 8;
+    let count = |name: &str, param: &str| {
+        let shape = SHAPES.iter().find(|shape| shape.name == name).expect("a shape");
+        let read = |times| decode_within(&Bytes::from(shape.times(times)), &limits);
+        read(3).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let error = read(4).expect_err(name);
+        assert_eq!((error.code(), error.param()), (Some("too_many"), Some(param)), "{name}");
+        assert_eq!(error.status(), 400, "{name}");
+        assert!(error.to_string().contains("3 "), "{name}: {error}");
+    };
+    count("short messages", "messages");
+    count("text parts", "messages[0].content");
+    // These are read by the slower way.
+    count("unknown parts", "messages[0].content");
+    count("calls", "messages[0].tool_calls");
+    count("unknown tools", "tools");
+    count("function tools", "tools");
+    count("stop", "stop");
+
+    // Parts and calls are counted over all messages.
+    let two = r#"{"role":"user","content":[{"type":"text","text":""},{"type":"text","text":""}]}"#;
+    let body = format!(r#"{{"model":"m","messages":[{two},{two}]}}"#);
+    let error = decode_within(&Bytes::from(body), &limits).expect_err("four parts");
+    assert_eq!(error.param(), Some("messages[1].content"));
+    let two = r#"{"role":"assistant","tool_calls":[{"function":{"name":"f"}},{"function":{"name":"f"}}]}"#;
+    let body = format!(r#"{{"model":"m","messages":[{two},{two}]}}"#);
+    let error = decode_within(&Bytes::from(body), &limits).expect_err("four calls");
+    assert_eq!(error.param(), Some("messages[1].tool_calls"));
+
+    let nested = |levels: usize| {
+        let json = "[".repeat(levels) + &"]".repeat(levels);
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"tool"}}],"v":{json}}}"#);
+        decode_within(&Bytes::from(body), &limits)
+    };
+    assert!(nested(7).is_ok());
+    let error = nested(8).expect_err("nine levels");
+    assert_eq!(error.code(), Some("too_deep"));
+    assert!(error.to_string().contains("8 levels"), "{error}");
+}
+
+/// What agents send is far below the numbers.
+#[test]
+fn agents_stay_within_the_limits() {
+    for (name, count) in [
+        ("short messages", 10_000),
+        ("function tools", 1_000),
+        ("text parts", 1_000),
+        ("calls", 1_000),
+    ] {
+        let shape = SHAPES.iter().find(|shape| shape.name == name).expect("a shape");
+        decode(&Bytes::from(shape.times(count))).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+/// A whole answer takes about twice its size: its text, and the JSON of it.
+#[test]
+fn a_whole_answer_costs_twice_its_size() {
+    const PIECE: usize = 16 << 10;
+    let ask_for = |bytes: usize, limit: usize| {
+        let text = tower_qwen::Text::from("word ".repeat(PIECE / 5));
+        let events = move |_: Request<ChatRequest>| {
+            let text = text.clone();
+            let pieces = (0..bytes / PIECE).map(move |_| Ok(ChatEvent::Text(text.clone())));
+            let end = [Ok(ChatEvent::Finished(FinishReason::Stop))];
+            let stream = futures_util::stream::iter(pieces.chain(end));
+            future::ready(Ok::<_, Error>(Response::new(stream)))
+        };
+        let stack = ServiceBuilder::new()
+            .layer(OpenAiLayer::new().max_answer(limit))
+            .service(tower::service_fn(events));
+        let body =
+            Bytes::from_static(br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#);
+        let mut status = 0;
+        let info = measure(|| status = ask(stack, body));
+        (status, info.bytes_max as usize)
+    };
+    let bytes = 32 << 20;
+    let (status, most) = ask_for(bytes, 64 << 20);
+    assert_eq!(status, 200);
+    // A buffer grows by an eighth.
+    assert!(most <= bytes * 9 / 4 + (1 << 20), "{most} for {bytes}");
+    let (status, most) = ask_for(bytes, 8 << 20);
+    assert_eq!(status, 502);
+    assert!(most <= (8 << 20) * 9 / 4, "{most} for 8 MiB");
 }

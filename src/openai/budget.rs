@@ -253,3 +253,80 @@ where
         hint
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt, stream};
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    type Read = Result<(Bytes, http::Extensions), BoxError>;
+
+    /// Reads a body of these pieces; with it comes what holds its share.
+    async fn read<B>(budget: BodyBudget, body: B) -> Read
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let read = service_fn(|request: Request<BudgetedBody<B>>| async move {
+            let (head, body) = request.into_parts();
+            Ok::<_, BoxError>((body.collect().await?.to_bytes(), head.extensions))
+        });
+        budget.layer(read).oneshot(Request::new(body)).await
+    }
+
+    fn full(len: usize) -> Full<Bytes> {
+        Full::new(Bytes::from(vec![b'x'; len]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_count_while_the_request_is_in_work() {
+        let budget = BodyBudget::new(100);
+        let first = read(budget.clone(), full(60)).await.expect("there is room");
+        assert_eq!(budget.left(), 40);
+        let second = read(budget.clone(), full(40)).await.expect("there is room");
+        assert_eq!(budget.left(), 0);
+        // A copy of the envelope holds it as well.
+        let kept = first.1.clone();
+        drop(first);
+        assert_eq!(budget.left(), 0);
+        drop(kept);
+        assert_eq!(budget.left(), 60);
+        drop(second);
+        assert_eq!(budget.left(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_waits_and_is_then_sent_away() {
+        let budget = BodyBudget::new(100);
+        let first = read(budget.clone(), full(60)).await.expect("there is room");
+        let before = tokio::time::Instant::now();
+        let error = read(budget.clone(), full(60)).await.expect_err("no room");
+        assert_eq!(before.elapsed(), Duration::from_secs(10));
+        let error = error.downcast::<Error>().expect("an error of ours");
+        assert_eq!((error.kind(), error.status().as_u16()), (ErrorKind::Overloaded, 503));
+        assert_eq!(error.retry_after(), Some(RETRY_AFTER));
+        assert!(error.to_string().contains("100 bytes"), "{error}");
+
+        let mut second = Box::pin(read(budget.clone(), full(60)));
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(first);
+        assert_eq!(second.await.expect("there is room now").0.len(), 60);
+        assert_eq!(budget.left(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_may_have_it_all_and_no_more_is_asked_of_it() {
+        let budget = BodyBudget::new(100);
+        let pieces = (0..5).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; 60]))));
+        let body = StreamBody::new(stream::iter(pieces));
+        let (read, share) = read(budget.clone(), body).await.expect("there is room");
+        assert_eq!((read.len(), budget.left()), (300, 0));
+        drop(share);
+        assert_eq!(budget.left(), 100);
+    }
+}

@@ -456,8 +456,12 @@ fn distinct(fields: &[Field<'_>]) -> bool {
 // ---- format 2 ----
 
 fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
-    let string =
-        |text: &str| serde_json::to_string(text).expect("a string is always written as JSON");
+    let string = |text: &str| {
+        // A buffer that doubles is half empty, and this may be long.
+        let mut json = Vec::with_capacity(text.len() + text.len() / 8 + 16);
+        serde_json::to_writer(&mut json, text).expect("a string is always written as JSON");
+        String::from_utf8(json).expect("JSON is text")
+    };
     text.push_str("<tool_call>\n{\"name\": ");
     push_untagged(text, &string(&call.name));
     text.push_str(", \"arguments\": ");
