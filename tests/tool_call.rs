@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -71,9 +71,9 @@ async fn items(layer: ToolCallLayer, request: ChatRequest, events: Vec<Item>) ->
 }
 
 async fn unchecked(layer: ToolCallLayer, request: ChatRequest, events: Vec<Item>) -> Vec<Item> {
-    let mut events = Some(events);
+    let events = Arc::new(Mutex::new(Some(events)));
     let service = layer.layer(service_fn(move |_: Request<ChatRequest>| {
-        let events = events.take().expect("one request");
+        let events = events.lock().expect("not poisoned").take().expect("one request");
         async { Ok::<_, Error>(Response::new(stream::iter(events))) }
     }));
     let response = service.oneshot(Request::new(request)).await.expect("a response");
@@ -556,9 +556,9 @@ async fn rescue_finds_what_a_native_parser_left_in_the_text() {
 async fn nothing_waits_for_more_than_its_decision() {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Item>();
     let body = stream::poll_fn(move |cx| receiver.poll_recv(cx));
-    let mut body = Some(body);
+    let body = Arc::new(Mutex::new(Some(body)));
     let service = ToolCallLayer::prompted().layer(service_fn(move |_: Request<ChatRequest>| {
-        let body = body.take().expect("one request");
+        let body = body.lock().expect("not poisoned").take().expect("one request");
         async { Ok::<_, Error>(Response::new(body)) }
     }));
     let start = tokio::time::Instant::now();

@@ -1,6 +1,9 @@
 //! Errors: what statuses, codes and texts mean.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -277,20 +280,21 @@ async fn c1_a_whole_answer_that_does_not_end() {
         pause: u64,
         end: Frames,
     ) -> (Result<Answer, Error>, u64) {
-        let body = Mutex::new(Some(StreamBody::new(
+        let media_type = media_type.to_owned();
+        let body = Arc::new(Mutex::new(Some(StreamBody::new(
             stream::iter(frames)
                 .chain(
                     stream::once(tokio::time::sleep(Duration::from_secs(pause)))
                         .filter_map(|()| async { None }),
                 )
                 .chain(stream::iter(end)),
-        )));
+        ))));
         let service = ServiceBuilder::new()
             .layer(CompatibleLayer::new(Server::DashScope))
-            .service_fn(|_: Request<Full<Bytes>>| {
+            .service_fn(move |_: Request<Full<Bytes>>| {
                 let body = body.lock().expect("not poisoned").take().expect("one request");
                 let response =
-                    Response::builder().header("content-type", media_type).body(Box::pin(body));
+                    Response::builder().header("content-type", &media_type).body(Box::pin(body));
                 std::future::ready(response)
             });
         let start = tokio::time::Instant::now();
