@@ -34,7 +34,7 @@ pub(crate) fn count_bytes(bytes: usize) {
 }
 
 /// How many steps this thread has taken for `work`, with those of threads that did a part of it.
-#[allow(unreachable_pub, reason = "public for the fuzz targets alone")]
+#[allow(dead_code, unreachable_pub, reason = "for tests, fuzz targets and work on other threads")]
 pub fn of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     #[cfg(any(test, fuzzing))]
     let before = STEPS.get();

@@ -178,8 +178,11 @@ fn strings(n: usize) -> Value {
     json!({"type": "object", "properties": properties(n, |_| json!({"type": "string"}))})
 }
 
+/// What can be made long: its name, and what it is of a length.
+type Shape<T> = (&'static str, fn(usize) -> T);
+
 /// What a client can make long: of each the request of `n`.
-fn requests() -> Vec<(&'static str, fn(usize) -> Value)> {
+fn requests() -> Vec<Shape<Value>> {
     vec![
         ("calls and results of one message", |n| {
             let calls = (0..n).map(|n| call(n, "f", &json!({}))).collect();
@@ -302,7 +305,7 @@ fn said(text: &str) -> String {
 }
 
 /// What an upstream can make long: of each the tools and the events of `n`.
-fn answers() -> Vec<(&'static str, fn(usize) -> (Value, String))> {
+fn answers() -> Vec<Shape<(Value, String)>> {
     vec![
         ("calls begun, an event each", |n| {
             let calls = (0..n).map(|n| event(&json!({"tool_calls": [begun(n, &n.to_string())]})));

@@ -1,16 +1,19 @@
 //! Errors: what statuses, codes and texts mean.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
-    Error, ErrorKind, FullBody,
+    Error, ErrorKind,
     chat::{Answer, ChatStreamExt},
     qwen::compatible::{CompatibleLayer, Server},
 };
@@ -277,7 +280,8 @@ async fn c1_a_whole_answer_that_does_not_end() {
         pause: u64,
         end: Frames,
     ) -> (Result<Answer, Error>, u64) {
-        let body = std::sync::Arc::new(Mutex::new(Some(StreamBody::new(
+        let media_type = media_type.to_owned();
+        let body = Arc::new(Mutex::new(Some(StreamBody::new(
             stream::iter(frames)
                 .chain(
                     stream::once(tokio::time::sleep(Duration::from_secs(pause)))
@@ -285,10 +289,9 @@ async fn c1_a_whole_answer_that_does_not_end() {
                 )
                 .chain(stream::iter(end)),
         ))));
-        let media_type = media_type.to_owned();
         let service = ServiceBuilder::new()
             .layer(CompatibleLayer::new(Server::DashScope))
-            .service_fn(move |_: Request<FullBody>| {
+            .service_fn(move |_: Request<Full<Bytes>>| {
                 let body = body.lock().expect("not poisoned").take().expect("one request");
                 let response =
                     Response::builder().header("content-type", &media_type).body(Box::pin(body));
@@ -406,9 +409,9 @@ async fn c2_error_lines() {
 #[tokio::test]
 async fn c2_a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
-        tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
+        tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            Err::<http::Response<tower_qwen::FullBody>, _>(refused)
+            Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
         }),
     );
     let error = service.oneshot(Request::new(request())).await.expect_err("refused");
