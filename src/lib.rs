@@ -125,7 +125,8 @@
 //!
 //! # What is promised
 //!
-//! - Memory is bounded, and time is linear in the input, whatever upstream or client send.
+//! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A request takes
+//!   about four times its body, and what [`openai::Limits`] says of its counts.
 //! - Nothing they send makes it panic.
 //! - A response that is dropped cancels the work upstream; a refresh in flight is never lost.
 //! - At most one refresh is in flight per credential and one replay per request, and nothing is

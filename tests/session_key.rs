@@ -125,10 +125,10 @@ fn names_count_and_unknown_fields_and_reasoning_do_not() {
 
     let mut more = user("x");
     more.reasoning = Some("hm".into());
-    more.extra.insert("annotations".into(), json!([1]));
+    more.extra.insert("annotations", json!([1]));
     assert_eq!(one(more), plain);
     let mut cached = Part::new(text("x"));
-    cached.extra.insert("cache_control".into(), json!({"type": "ephemeral"}));
+    cached.extra.insert("cache_control", json!({"type": "ephemeral"}));
     let mut message = Message::empty(Role::User);
     message.content = Some(Content::Parts(vec![cached]));
     assert_eq!(one(message), plain);
