@@ -8,7 +8,7 @@ mod measure;
 mod members;
 pub(crate) mod object;
 mod read;
-#[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "tool-call", feature = "web"))]
 mod tree;
 mod write;
 
@@ -26,7 +26,7 @@ pub(crate) use self::members::nests_deeper_than;
 pub(crate) use self::members::{string_len, value_len};
 #[cfg(feature = "openai")]
 pub(crate) use self::read::unescape;
-#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+#[cfg(feature = "tool-call")]
 pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;

@@ -274,12 +274,6 @@ fn requests() -> Vec<Shape<Value>> {
             let prompt: String = (0..n).map(section).collect();
             request(vec![json!({"role": "system", "content": prompt})], &[])
         }),
-        ("stops and a long name", |n| {
-            let mut request = request(vec![], &[]);
-            request["stop"] = vec!["x"; n].into();
-            request["user"] = "u".repeat(n).into();
-            request
-        }),
     ]
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{Full, StreamBody};
+use http_body_util::StreamBody;
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
@@ -291,7 +291,7 @@ async fn c1_a_whole_answer_that_does_not_end() {
         ))));
         let service = ServiceBuilder::new()
             .layer(CompatibleLayer::new(Server::DashScope))
-            .service_fn(move |_: Request<Full<Bytes>>| {
+            .service_fn(move |_: Request<tower_qwen::FullBody>| {
                 let body = body.lock().expect("not poisoned").take().expect("one request");
                 let response =
                     Response::builder().header("content-type", &media_type).body(Box::pin(body));
@@ -409,9 +409,9 @@ async fn c2_error_lines() {
 #[tokio::test]
 async fn c2_a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
-        tower::service_fn(|_: http::Request<http_body_util::Full<Bytes>>| async {
+        tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            Err::<http::Response<http_body_util::Full<Bytes>>, _>(refused)
+            Err::<http::Response<tower_qwen::FullBody>, _>(refused)
         }),
     );
     let error = service.oneshot(Request::new(request())).await.expect_err("refused");

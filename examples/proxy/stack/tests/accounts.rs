@@ -35,14 +35,8 @@ fn proxy_over(
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let sessions = sessions(&config, &store);
-    let lanes = Lanes::new(vec![web(
-        emulator.clone(),
-        emulator.clone(),
-        upstream,
-        &config.bounds,
-        desk,
-        &sessions,
-    )]);
+    let (own, bounds) = (emulator.clone(), &config.bounds);
+    let lanes = Lanes::new(vec![web(own.clone(), own, upstream, bounds, desk, &sessions)]);
     (over(lanes, &config, &store).0, pool)
 }
 

@@ -73,7 +73,10 @@ fn health_is_answered_while_large_requests_wait() {
         spawn_blocking(move || held.recv_timeout(Duration::from_secs(60)));
         let asked = Arc::new(AtomicUsize::new(0));
         let api = upstream(Arc::clone(&asked)).await;
-        let proxy = proxy(&["--base-url", &api, "--server", "vllm", "--upstream-key", "sk-demo"]);
+        // As many messages and calls as a body of that size can hold.
+        let limits = ["--max-messages", "1000000", "--max-calls", "1000000"];
+        let upstream = ["--base-url", &api, "--server", "vllm", "--upstream-key", "sk-demo"];
+        let proxy = proxy(&[&upstream[..], &limits].concat());
 
         let hostile: Vec<_> = [calls_and_results(), messages()]
             .map(|body| {
