@@ -16,20 +16,24 @@ use std::{
 use allocation_counter::{measure, opt_out};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
+    FullBody,
     chat::ChatStream,
     dedup::DedupLayer,
     openai::{Limits, OpenAiBody, OpenAiLayer},
     qwen::{
-        QwenWebLayer,
         compatible::{CompatibleLayer, Server},
+        web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{call::ToolCallLayer, prompt::Format, wrap::ToolWrapLayer},
+    tool::{
+        call::{Format, ToolCallLayer},
+        wrap::ToolWrapLayer,
+    },
 };
 use tower_qwen_emulator::{Emulator, Kind};
 
@@ -48,10 +52,9 @@ const ITEMS: usize = 256;
 const SCHEMAS: usize = 4 << 20;
 const CONSTANT: usize = 1 << 20;
 
-/// Steps that were taken for a request, where somebody counts them: then they are a multiple of
-/// the body, too.
-const STEPS: Option<fn() -> u64> = None;
-const STEPS_A_BYTE: u64 = 64;
+/// How many steps a byte of the body is, at most: the time is a multiple of the body, too.
+#[cfg(fuzzing)]
+const STEPS_A_BYTE: usize = 64;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -62,43 +65,25 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 #[derive(Clone)]
 struct Below(Emulator);
 
-impl Service<Request<Full<Bytes>>> for Below {
-    type Response = <Emulator as Service<Request<Full<Bytes>>>>::Response;
-    type Error = <Emulator as Service<Request<Full<Bytes>>>>::Error;
-    type Future = Uncounted<<Emulator as Service<Request<Full<Bytes>>>>::Future>;
+impl Service<Request<FullBody>> for Below {
+    type Response = <Emulator as Service<Request<FullBody>>>::Response;
+    type Error = <Emulator as Service<Request<FullBody>>>::Error;
+    type Future = Uncounted<<Emulator as Service<Request<FullBody>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Request<Full<Bytes>>>::poll_ready(&mut self.0, cx)
+        Service::<Request<FullBody>>::poll_ready(&mut self.0, cx)
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+    fn call(&mut self, request: Request<FullBody>) -> Self::Future {
         // The stack's own is let go where it is counted.
         let (head, body) = request.into_parts();
-        let sent = match body.into_inner_bytes() {
-            Some(sent) => sent,
-            None => Bytes::new(),
-        };
+        let sent = body.into_bytes();
         let mut future = None;
         opt_out(|| {
-            let body = Full::new(Bytes::copy_from_slice(&sent));
+            let body = FullBody::new(Bytes::copy_from_slice(&sent));
             future = Some(Box::pin(self.0.call(Request::from_parts(head, body))));
         });
         Uncounted(future.expect("it was called"))
-    }
-}
-
-trait IntoInnerBytes {
-    fn into_inner_bytes(self) -> Option<Bytes>;
-}
-
-impl IntoInnerBytes for Full<Bytes> {
-    fn into_inner_bytes(self) -> Option<Bytes> {
-        let mut body = Box::pin(self);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match http_body::Body::poll_frame(body.as_mut(), &mut cx) {
-            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-            _ => None,
-        }
     }
 }
 
@@ -326,12 +311,12 @@ impl Grammar<'_> {
 
 fn ask<S, C>(stack: S, body: Bytes)
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
+    S: Service<Request<FullBody>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
     C: ChatStream,
 {
     let request = Request::post("/v1/chat/completions")
         .header("authorization", "Bearer k")
-        .body(Full::new(body))
+        .body(FullBody::new(body))
         .expect("a request");
     RUNTIME.block_on(async {
         let Ok(response) = stack.oneshot(request).await;
@@ -391,8 +376,11 @@ fuzz_target!(|data: &[u8]| {
     let body = Bytes::from(grammar.body);
     let emulated = if kind % KINDS < 4 { Kind::Web } else { Kind::Vllm };
     let emulator = Emulator::builder().kind(emulated).build();
-    let steps = STEPS.map(|steps| steps());
-    let info = measure(|| run(kind, body.clone(), emulator.clone()));
+    let ask = || measure(|| run(kind, body.clone(), emulator.clone()));
+    #[cfg(fuzzing)]
+    let (info, steps) = tower_qwen::steps::of(ask);
+    #[cfg(not(fuzzing))]
+    let info = ask();
     let most = 4 * body.len() + 5 * ITEMS * ITEM + CONSTANT + if has_schemas { SCHEMAS } else { 0 };
     assert!(
         info.bytes_max <= most as u64,
@@ -401,8 +389,11 @@ fuzz_target!(|data: &[u8]| {
         body.len(),
         String::from_utf8_lossy(&body),
     );
-    if let (Some(before), Some(steps)) = (steps, STEPS) {
-        let taken = steps() - before;
-        assert!(taken <= STEPS_A_BYTE * (body.len() as u64 + 4096), "{taken} steps");
-    }
+    #[cfg(fuzzing)]
+    assert!(
+        steps <= STEPS_A_BYTE * (body.len() + 4096),
+        "{steps} steps for {} bytes of {:.200}",
+        body.len(),
+        String::from_utf8_lossy(&body),
+    );
 });
