@@ -1,9 +1,13 @@
 //! Work on large requests, off the threads of the runtime.
 
-use crate::{
-    Error,
-    chat::{ChatRequest, Content, Part, PartKind},
-};
+use crate::Error;
+#[cfg(any(
+    feature = "compatible",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+use crate::chat::{ChatRequest, Content, Part, PartKind};
 
 /// From this size on, in bytes, a body or a history is large: 256 KiB.
 ///
@@ -12,10 +16,12 @@ use crate::{
 pub(crate) const LARGE: usize = 256 * 1024;
 
 /// What stands around an item of a request, in bytes: a message, a part, a call, a tool.
+#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
 const ITEM: usize = 32;
 
 /// Whether the history and the tools of `chat` are about [`LARGE`]. Of a request that is, not more is
 /// looked at than shows it.
+#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
 pub(crate) fn is_large(chat: &ChatRequest) -> bool {
     let messages = chat.history.iter().map(|message| {
         let calls: usize = (message.tool_calls.iter())
@@ -36,6 +42,7 @@ pub(crate) fn is_large(chat: &ChatRequest) -> bool {
     })
 }
 
+#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
 fn size(content: &Content) -> usize {
     let part = |part: &Part| {
         let kind = match &part.kind {
