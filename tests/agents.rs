@@ -124,13 +124,13 @@ async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
     let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
     let (write, [path, content]) = agent.write;
     let (read, read_path) = agent.read;
-    let step = |name, arguments: Value| {
-        let call = form.write(name, arguments.as_object().expect("an object"));
+    let step = |name, arguments: &[(&str, Value)]| {
+        let call = form.write(name, arguments);
         format!("{LEAD}\n\n{call}")
     };
     let steps = [
-        step(write, json!({(path): file, (content): CONTENT})),
-        step(read, json!({(read_path): file})),
+        step(write, &[(path, json!(file)), (content, json!(CONTENT))]),
+        step(read, &[(read_path, json!(file))]),
     ];
     let marker = marker(upstream);
     let (model, asked) = (steps.clone(), marker.clone());

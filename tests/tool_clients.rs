@@ -177,11 +177,23 @@ fn large() -> String {
     text
 }
 
-/// A step as the model writes it.
+/// A step as the model writes it: of the arguments first those that the tool requires, in the order
+/// of its schema.
 fn write(form: Form, step: &Value) -> String {
+    let tools = tools();
+    let tools = tools.as_array().expect("tools");
     let calls = step["calls"].as_array().expect("calls").iter().map(|call| {
         let name = call["name"].as_str().expect("a name");
-        form.write(name, call["arguments"].as_object().expect("arguments"))
+        let tool = tools.iter().find(|tool| tool["function"]["name"] == *name).expect("a tool");
+        let required = tool["function"]["parameters"]["required"].as_array();
+        let place = |key: &str| {
+            let mut keys = required.into_iter().flatten();
+            keys.position(|required| *required == *key).unwrap_or(usize::MAX)
+        };
+        let arguments = call["arguments"].as_object().expect("arguments").iter();
+        let mut arguments: Vec<_> = arguments.map(|(key, v)| (&**key, v.clone())).collect();
+        arguments.sort_by_key(|(key, _)| place(key));
+        form.write(name, &arguments)
     });
     let calls = calls.collect::<Vec<_>>().join("\n");
     match step["text"].as_str() {
