@@ -191,6 +191,8 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(any(feature = "keep-alive", feature = "session"))]
+mod clock;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]
