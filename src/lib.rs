@@ -96,7 +96,8 @@
 //! outside of them; what of [`Error`] was in there comes out as it was. Headers and extensions of
 //! the request go on from the edge to the upstream's client, on every call that a turn takes; which
 //! headers go out is at [`qwen`](qwen#headers). `examples/custom_layer.rs` is a layer that counts
-//! the tokens of each tenant.
+//! the tokens of each tenant; with [`ChatService`](chat::ChatService) for the bounds it is a function
+//! of twenty lines.
 //!
 //! What a layer adds to the [history](chat::History) goes upstream by where the layer stands:
 //!
