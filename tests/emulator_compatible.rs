@@ -2,8 +2,6 @@
 //! server gets wrong on the wire (qwen-wire.md B7 to B9, C1, C2), the answer that comes out is the
 //! same.
 
-#![cfg(feature = "compatible")]
-
 mod emulated;
 mod traced;
 

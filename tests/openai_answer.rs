@@ -1,8 +1,6 @@
 //! What the edge writes: the exact chunks, the whole answer, and errors before and after the
 //! commit point (qwen-wire.md D1–D6).
 
-#![cfg(feature = "openai")]
-
 mod traced;
 
 use std::{

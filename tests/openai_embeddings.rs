@@ -1,5 +1,4 @@
 //! The edge for embeddings (qwen-wire.md D9) over servers of this file's own.
-#![cfg(all(feature = "compatible", feature = "openai"))]
 
 mod traced;
 
@@ -468,7 +467,6 @@ async fn d9_the_web_upstream_says_who_has_them() {
 
 /// An `AuthRefreshLayer` stands between as over any HTTP service, and each batch is a request of
 /// its own to it.
-#[cfg(feature = "auth")]
 #[tokio::test]
 async fn a_credential_is_put_on_each_batch() {
     use tower_qwen::auth::{AuthRefreshLayer, Credential, StaticCredential};

@@ -1,6 +1,5 @@
 //! Streams that go on for ever and say nothing: each ends, in every adapter and in the byte lane,
 //! before the first event as well as behind it.
-#![cfg(all(feature = "compatible", feature = "web"))]
 
 use std::{
     convert::Infallible,

@@ -2,15 +2,6 @@
 //! whole stack above an upstream.
 //!
 //! The allocator counts what all threads have, so the tests here take turns.
-#![cfg(all(
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 use std::{
     convert::Infallible,

@@ -1,7 +1,6 @@
 //! What an upstream without tools sees of a conversation with tools: rendered calls read back as
 //! the same calls (tool-calls.md f.4), results with their calls (f.3), definitions and choices
 //! (f.2).
-#![cfg(feature = "tool-call")]
 
 mod rendered_calls;
 

@@ -2,12 +2,9 @@
 //! qwen-wire.md (B7 to B9, C1, C2), and what their errors mean. Each test is named after the
 //! section, and says the row.
 
-#![cfg(feature = "compatible")]
-
 mod answers;
 mod any_bytes;
 mod content;
-#[cfg(feature = "openai")]
 mod edge;
 mod errors;
 mod repairs;

@@ -404,7 +404,6 @@ async fn c1_extra_fields_pass() {
 }
 
 /// A body as a client sends it, and what `server` gets of it.
-#[cfg(feature = "openai")]
 async fn through(server: Server, more: Value) -> Value {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
     for (key, value) in more.as_object().expect("an object") {
@@ -415,7 +414,6 @@ async fn through(server: Server, more: Value) -> Value {
 }
 
 /// The bytes that `server` gets of a body as a client sends it.
-#[cfg(feature = "openai")]
 async fn bytes_through(server: Server, body: &str) -> String {
     let chat = tower_qwen::openai::decode(&Bytes::from(body.to_owned())).expect("valid").chat;
     let sent = Arc::new(Mutex::new(None));
@@ -440,7 +438,6 @@ async fn bytes_through(server: Server, body: &str) -> String {
 
 /// Keys stay in their order, numbers and white space as they were written: what a client signs,
 /// caches or counts by is what the server reads.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn json_passes_byte_for_byte() {
     let schema = r#"{"z": 1, "type":"object", "a": {"maximum": 1e400, "default": 12345678901234567890123, "d": 1.0E5}}"#;
@@ -465,7 +462,6 @@ async fn json_passes_byte_for_byte() {
 
 /// What a layer or a client says of `stream_options` and `chat_template_kwargs` is merged with
 /// what is written here, and written once.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn options_that_are_written_here_are_merged() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"enable_thinking":true,
@@ -496,7 +492,6 @@ async fn a_found_tool_is_told_by_its_name() {
 }
 
 /// B7: qwen-code marks the last tool, beside its function.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn b7_the_cache_control_of_a_tool_passes() {
     let tools = json!([{
@@ -511,7 +506,6 @@ async fn b7_the_cache_control_of_a_tool_passes() {
 }
 
 /// Unknown fields pass wherever they stand, and so do types that only some servers know.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn unknown_fields_pass_in_every_object() {
     let messages = json!([
@@ -554,7 +548,6 @@ async fn unknown_fields_pass_in_every_object() {
 }
 
 /// What is no number of tokens has a meaning of its own at most servers: "none", "all", "any".
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn numbers_below_zero_pass() {
     let numbers = json!({"top_k": -1, "max_tokens": -1, "thinking_budget": -1});
@@ -585,7 +578,6 @@ async fn numbers_below_zero_pass() {
 }
 
 /// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.
-#[cfg(feature = "auth")]
 #[test]
 fn b6_the_base_url_of_a_login() {
     use tower_qwen::auth::Credential;
