@@ -155,7 +155,8 @@
 //! # What is promised
 //!
 //! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A request
-//!   takes four to five times its body, and what [`openai::Limits`] says of its counts.
+//!   takes at most four times the size of its body beside it, and what [`openai::Limits`] says of its
+//!   counts.
 //! - Nobody holds a thread for long. Requests from 256 KiB on are decoded, hashed, rewritten and
 //!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
 //!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
