@@ -5,6 +5,7 @@ mod command;
 mod credentials;
 #[cfg(unix)]
 mod logs;
+mod memory;
 mod orphans;
 #[path = "../served/proxied.rs"]
 mod proxied;
