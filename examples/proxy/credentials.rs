@@ -144,8 +144,8 @@ impl Accounts {
             .chain(self.files.iter().map(|file| (file.name.as_str(), &file.credential)))
     }
 
-    /// The base URL of the API that the logins are for, such as `https://portal.qwen.ai/v1`
-    /// (B6); `None` if none of them says one.
+    /// The base URL of the API that the logins are for, such as
+    /// `https://portal.qwen.ai/v1`; `None` if none of them says one.
     ///
     /// # Errors
     ///

@@ -262,7 +262,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The word on the wire (D1).
+    /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -142,7 +142,7 @@ impl From<Conversation> for Destination {
 pub struct Conversation {
     /// The chat.
     pub chat_id: Text,
-    /// The message to go on from: the id of the last answer (`response_id`, A10). `None` for the
+    /// The message to go on from: the id of the last answer (`response_id`). `None` for the
     /// first turn.
     pub parent_id: Option<Text>,
     /// The account that the chat belongs to.
@@ -229,7 +229,7 @@ pub struct ReasoningOptions {
 
 impl ReasoningOptions {
     /// Whether thinking is asked for: `enable_thinking` decides, then the effort, then whether
-    /// there is a budget; `None` where the client said nothing (A8).
+    /// there is a budget; `None` where the client said nothing.
     #[must_use]
     pub fn wanted(&self) -> Option<bool> {
         self.enabled
@@ -270,7 +270,7 @@ impl ReasoningEffort {
         }
     }
 
-    /// Whether it turns thinking off: `none` and `minimal` (A8).
+    /// Whether it turns thinking off: `none` and `minimal`.
     #[must_use]
     pub const fn is_off(&self) -> bool {
         matches!(self, Self::None | Self::Minimal)

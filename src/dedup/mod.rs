@@ -1,6 +1,6 @@
 //! Send only what a chat has not seen.
 //!
-//! A chat of chat.qwen.ai refuses a history that it holds already (A7). [`DedupLayer`] goes by two
+//! A chat of chat.qwen.ai refuses a history that it holds already. [`DedupLayer`] goes by two
 //! fields of the request, which [`SessionLayer`](crate::session::SessionLayer) sets:
 //!
 //! - where the [`destination`](crate::chat::ChatRequest::destination) is a chat that has

@@ -44,7 +44,7 @@ pub struct Decoded {
     pub include_usage: bool,
 }
 
-/// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
+/// Reads the body of a `POST /v1/chat/completions`.
 ///
 /// Strings without escapes, the schemas of tools and whatever else is kept as JSON are slices of
 /// `body`; what is copied are strings with escapes, and unknown fields, which are kept in

@@ -3,7 +3,10 @@
 //! [`OpenAiLayer`] makes an ordinary HTTP service (`Error = Infallible`) of a service of the
 //! middle. It reads the request once ([`decode`]) and writes the answer once; streamed and whole
 //! answers come from the same events. Every error is an OpenAI error object with the right
-//! status; after the response was begun it is written into the stream (qwen-wire.md D1–D6).
+//! status; after the response was begun it is written into the stream.
+//! What clients rely on is in [the reference][wire].
+//!
+//! [wire]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#d
 //!
 //! ```
 //! use bytes::Bytes;
@@ -61,21 +64,21 @@
 //! A body of 256 KiB or more is decoded by tokio's `spawn_blocking`, so that others are served
 //! meanwhile. Half of the cores work on large requests at a time, at least one, in this layer and
 //! those below it that look at whole histories: the session, the tools and the adapters. A smaller
-//! body is decoded where it was read, which needs no runtime; so is a large one outside of a runtime
-//! of tokio.
+//! body is decoded where it was read, which needs no runtime; so is a large one outside of a
+//! runtime of tokio.
 //!
 //! # Metrics
 //!
-//! `tower_qwen_large_requests_total` with `work` (`decode`, and in the layers below `session`, `tools`,
-//! `encode`): what was done off the runtime's threads.
+//! `tower_qwen_large_requests_total` with `work` (`decode`, and in the layers below `session`,
+//! `tools`, `encode`): what was done off the runtime's threads.
 //!
-//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
-//! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
-//! `internal`): one for every request that reached the inner service. `tower_qwen_openai_slow_bodies_total`: bodies that
-//! came [too slowly](BodyPace).
+//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome`
+//! (`complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`,
+//! `upstream`, `internal`): one for every request that reached the inner service.
+//! `tower_qwen_openai_slow_bodies_total`: bodies that came [too slowly](BodyPace).
 //!
-//! `tower_qwen_openai_bodies_waited_total` and `tower_qwen_openai_bodies_refused_total`: how often a
-//! body had to wait for room in a [`BodyBudget`], and how often there was none in time.
+//! `tower_qwen_openai_bodies_waited_total` and `tower_qwen_openai_bodies_refused_total`: how often
+//! a body had to wait for room in a [`BodyBudget`], and how often there was none in time.
 
 mod body;
 mod budget;

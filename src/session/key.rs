@@ -33,7 +33,7 @@ const NOTHING: Digest = [0; 32];
 /// # What is alike
 ///
 /// The tenant, the model and the tools on offer count. The tools do because they are told to the
-/// model once, with the first message of a chat (A14), so a history with other tools cannot go on
+/// model once, with the first message of a chat, so a history with other tools cannot go on
 /// in that chat; their order and the order of their keys do not matter, and `tool_choice: none` is
 /// as good as no tools. Of each message count:
 ///

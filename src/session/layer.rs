@@ -5,8 +5,7 @@ use tower_layer::Layer;
 use super::{service::Session, store::SessionStore};
 use crate::chat::Tenant;
 
-/// What the second of two turns on one chat does: upstream generates one answer a chat at a time
-/// (A10).
+/// What the second of two turns on one chat does: upstream generates one answer a chat at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contention {
@@ -100,7 +99,7 @@ impl SessionLayer {
     }
 
     /// How often a turn that upstream refuses because the chat is busy is tried again before the
-    /// history is replayed into a new chat; 3 by default (G5).
+    /// history is replayed into a new chat; 3 by default.
     #[must_use]
     pub fn busy_retries(mut self, retries: u32) -> Self {
         self.settings.busy_retries = retries;

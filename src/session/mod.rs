@@ -1,19 +1,18 @@
 //! Stateless clients over stateful chats.
 //!
 //! An OpenAI client resends the whole history with every turn. chat.qwen.ai keeps it: a chat is a
-//! tree of messages, a turn names the answer that it goes on from (A10), and long resends are
+//! tree of messages, a turn names the answer that it goes on from, and long resends are
 //! refused. [`SessionLayer`] finds the place in that tree which a history ends at.
 //!
 //! - Every prefix of the history has a [`Key`], a link of a SHA-256 chain over what the client saw
 //!   and sends back (it says what counts). Tenant, model and tools are part of it, so nothing of
 //!   one tenant is ever matched by another.
 //! - The longest prefix that the [`SessionStore`] knows sets
-//!   [`ChatRequest::destination`] and what of the [history](crate::chat::ChatRequest::history) was seen; one
-//!   call of the store a request.
-//!   A new question, another try at the last answer, an edit further up and going on from the
-//!   middle are all the same: the turn goes on from that node of the tree. An unknown history
-//!   starts a new chat and is sent whole. [`DedupLayer`](crate::dedup::DedupLayer), behind this
-//!   layer, leaves out what was seen.
+//!   [`ChatRequest::destination`] and what of the [history](crate::chat::ChatRequest::history) was
+//!   seen; one call of the store a request. A new question, another try at the last answer, an edit
+//!   further up and going on from the middle are all the same: the turn goes on from that node of
+//!   the tree. An unknown history starts a new chat and is sent whole.
+//!   [`DedupLayer`](crate::dedup::DedupLayer), behind this layer, leaves out what was seen.
 //! - The answer is hashed while it streams and recorded when it is complete, before its last
 //!   event passes; [`SessionStream`] says when it is not.
 //! - A request without a [tenant](crate::chat::ChatRequest::tenant) has no session: nothing is
@@ -24,7 +23,7 @@
 //!   turn renews its own for as long as it lasts ([`Grant`]).
 //! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
 //!   whose account cannot be used now is replayed too, and remembered; one that is busy gets some
-//!   more tries and then the same (G5). All before the commit point.
+//!   more tries and then the same. All before the commit point.
 //! - A client that names its own chat (`qwen_chat_id`, here a [`Destination::Chat`] that
 //!   is already set) gets that chat and no other. With a known history of that chat it goes on
 //!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
@@ -130,7 +129,7 @@ use std::collections::BTreeMap;
 
 use crate::chat::{Conversation, Tenant};
 
-/// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream (D11).
+/// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream.
 ///
 /// Only that tenant's sessions go, whatever the id, so a client cannot touch another's.
 ///
@@ -146,7 +145,7 @@ pub async fn forget_chat(
 }
 
 /// The chats of `tenant` that answers were recorded in, each once with the account that it
-/// belongs to, for a route that deletes them upstream where others have chats there too (D11).
+/// belongs to, for a route that deletes them upstream where others have chats there too.
 ///
 /// # Errors
 ///
@@ -168,7 +167,7 @@ pub async fn tenant_chats(
     Ok(chats.map(|(chat_id, account)| Conversation { chat_id, parent_id: None, account }).collect())
 }
 
-/// Forgets every chat of `tenant`, for a route that deletes them all upstream (D11).
+/// Forgets every chat of `tenant`, for a route that deletes them all upstream.
 ///
 /// Answers that are streaming meanwhile may still be recorded; going on from them is then a
 /// conversation that upstream lost, which is replayed.

@@ -186,7 +186,7 @@ impl Decoder {
     }
 
     /// A decoder for streams whose every `data` line is a whole event, with or without a blank
-    /// line behind it, as chat.qwen.ai sends them (qwen-wire.md A11.1).
+    /// line behind it, as chat.qwen.ai sends them.
     ///
     /// All else is as in [`new`](Self::new); an event's other fields, if any, have to stand
     /// before its data.
@@ -200,8 +200,7 @@ impl Decoder {
     /// Takes a field named `error` for the data of an event of that type.
     ///
     /// The standard wants such a line ignored, but servers are known that report a failure in
-    /// one, `error: {…}`, where they mean `data` (llama.cpp before September 2025, qwen-wire.md
-    /// C2).
+    /// one, `error: {…}`, where they mean `data` (llama.cpp before September 2025).
     ///
     /// ```
     /// use tower_qwen::sse::Decoder;

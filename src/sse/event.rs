@@ -43,7 +43,8 @@ impl Event {
         self
     }
 
-    /// Sets the id. Think twice before sending one to OpenAI clients (qwen-wire.md D6).
+    /// Sets the id. Do not send one to OpenAI clients: openai-python remembers it,
+    /// and then takes every comment for an event.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Text>) -> Self {
         self.id = Some(id.into());
@@ -64,7 +65,7 @@ impl Event {
     }
 
     /// Whether the data is the terminal marker of OpenAI streams; like the official SDKs this
-    /// only looks at how it begins (qwen-wire.md D6).
+    /// only looks at how it begins.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.data.starts_with("[DONE]")

@@ -11,7 +11,7 @@ use tower_qwen::{
 
 use crate::upstream::{DONE, Upstream, delta, events, finish, generic, request};
 
-/// C1's own transcript: explicit nulls, any key order, usage in a chunk of its own.
+/// DashScope's own transcript: explicit nulls, any key order, usage in a chunk of its own.
 #[tokio::test]
 async fn c1_dashscope_stream() {
     let answer = generic(concat!(
@@ -31,7 +31,7 @@ async fn c1_dashscope_stream() {
     assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(0), Some(6)));
 }
 
-/// C1: tool-call deltas after the first carry empty ids and names, or null arguments.
+/// DashScope: tool-call deltas after the first carry empty ids and names, or null arguments.
 #[tokio::test]
 async fn c1_empty_ids_and_names_after_the_first_delta() {
     let call = |call: Value| delta(json!({"tool_calls": [call]}));
@@ -55,8 +55,8 @@ async fn c1_empty_ids_and_names_after_the_first_delta() {
     assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
 }
 
-/// C2: whole calls in one delta, all with index 0, ids tell them apart; no ids at all; `stop`
-/// behind calls; arguments as an object.
+/// Self-hosted servers: whole calls in one delta, all with index 0, ids tell them apart; no ids at
+/// all; `stop` behind calls; arguments as an object.
 #[tokio::test]
 async fn c2_calls_that_are_not_counted_or_named_properly() {
     let text = events(&[
@@ -83,7 +83,7 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
     assert_eq!(answer.tool_calls[0].arguments, "{}");
 }
 
-/// C1: arguments that are no string come to the client as they stand, in streams and whole.
+/// DashScope: arguments that are no string come to the client as they stand, in streams and whole.
 #[tokio::test]
 async fn c1_bare_arguments_keep_every_digit() {
     let called = FinishReason::ToolCalls;
@@ -187,7 +187,7 @@ async fn limits_of_calls() {
     assert_eq!(answer.text, "Hi");
 }
 
-/// C2: `reasoning`, `reasoning_content`, or both with the same text.
+/// Self-hosted servers: `reasoning`, `reasoning_content`, or both with the same text.
 #[tokio::test]
 async fn c2_reasoning_under_either_name() {
     for names in [&["reasoning"][..], &["reasoning_content"], &["reasoning", "reasoning_content"]] {
@@ -199,7 +199,7 @@ async fn c2_reasoning_under_either_name() {
     }
 }
 
-/// B9, C2: `<think>` in the content, its tags cut anywhere; off by option.
+/// `<think>` in the content, its tags cut anywhere; off by option.
 #[tokio::test]
 async fn b9_think_tags() {
     let pieces = ["<th", "ink>", "a <", " b</thi", "nk>\n", "\nHi <think>"];
@@ -214,7 +214,7 @@ async fn b9_think_tags() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("", &*pieces.concat()));
 }
 
-/// B9, C2: white space before a think block is held, but not without end: a run of it, as of a
+/// White space before a think block is held, but not without end: a run of it, as of a
 /// model that is kept to JSON, is the answer, reaches the client while it comes, and is not lost.
 #[tokio::test]
 async fn b9_a_run_of_white_space_is_an_answer() {
@@ -272,7 +272,7 @@ async fn b9_held_content_comes_before_a_call() {
     }
 }
 
-/// C1, C2: `""` and `"null"` are no finish reasons; the role may come again.
+/// `""` and `"null"` are no finish reasons; the role may come again.
 #[tokio::test]
 async fn c2_empty_finish_reasons_do_not_end_the_answer() {
     let chunk = |content: &str, reason: &str| json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": reason}]});
@@ -282,7 +282,7 @@ async fn c2_empty_finish_reasons_do_not_end_the_answer() {
     assert_eq!((&*answer.text, answer.finish_reason), ("abc", Some(FinishReason::Length)));
 }
 
-/// C1, C2: one of finish reason and `[DONE]` is enough, none is a cut.
+/// One of finish reason and `[DONE]` is enough, none is a cut.
 #[tokio::test]
 async fn c2_ends() {
     let text = events(&[delta(json!({"content": "a"}))]);
@@ -301,7 +301,8 @@ async fn c2_ends() {
     assert_eq!(generic("").await.expect_err("nothing").kind(), ErrorKind::Truncated);
 }
 
-/// C2: usage on every chunk (`continuous_usage_stats`), on the finish chunk, or after it.
+/// Self-hosted servers: usage on every chunk (`continuous_usage_stats`), on the finish chunk, or
+/// after it.
 #[tokio::test]
 async fn c2_usage_wherever_it_stands() {
     let with = |mut chunk: Value, n: u64| {
@@ -392,7 +393,8 @@ async fn numbers_out_of_range_in_a_whole_answer() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
 }
 
-/// C1: a whole answer without a finish reason was cut at 300 s, unless it ends with whole calls.
+/// DashScope: a whole answer without a finish reason was cut at 300 s, unless it ends with whole
+/// calls.
 #[tokio::test]
 async fn c1_a_whole_answer_without_a_finish_reason() {
     let call =
@@ -409,7 +411,7 @@ async fn c1_a_whole_answer_without_a_finish_reason() {
     }
 }
 
-/// C2: `reasoning` in a whole answer too (vLLM of 2026, Ollama).
+/// `reasoning` in a whole answer too (vLLM of 2026, Ollama).
 #[tokio::test]
 async fn c2_reasoning_of_a_whole_answer() {
     for name in ["reasoning", "reasoning_content"] {
@@ -423,7 +425,7 @@ async fn c2_reasoning_of_a_whole_answer() {
     }
 }
 
-/// C1: deltas with many explicit nulls. C2: SGLang's first chunk has null fields.
+/// Deltas with many explicit nulls (DashScope). SGLang's first chunk has null fields.
 #[tokio::test]
 async fn c1_explicit_nulls() {
     let nulls = json!({"role": null, "content": null, "reasoning_content": null, "reasoning": null,
@@ -440,7 +442,7 @@ async fn c1_explicit_nulls() {
     assert_eq!((&*answer.text, answer.tool_calls.len()), ("Hi", 1));
 }
 
-/// C2: the finish reason is missing on middle chunks (a vLLM of 2025); `stop_reason` (vLLM),
+/// The finish reason is missing on middle chunks (a vLLM of 2025); `stop_reason` (vLLM),
 /// `matched_stop` (SGLang) and `timings` (llama.cpp) stand beside the last.
 #[tokio::test]
 async fn c2_final_chunks() {
@@ -456,7 +458,8 @@ async fn c2_final_chunks() {
     }
 }
 
-/// C2: llama.cpp keeps a stream alive with bare `:` lines; C1: `data:` may have no space.
+/// llama.cpp keeps a stream alive with bare `:` lines; after DashScope's `data:` there may be no
+/// space.
 #[tokio::test]
 async fn c2_comments_keep_a_stream_alive() {
     let chunk = delta(json!({"content": "Hi"}));
@@ -464,8 +467,8 @@ async fn c2_comments_keep_a_stream_alive() {
     assert_eq!(generic(&text).await.expect("complete").text, "Hi");
 }
 
-/// C2: templates that write the opening tag into the prompt: what stands before a lone closing
-/// tag is thinking, where the server is known to be such.
+/// Self-hosted servers: templates that write the opening tag into the prompt: what stands before a
+/// lone closing tag is thinking, where the server is known to be such.
 #[tokio::test]
 async fn c2_think_tag_opened_by_the_template() {
     let text =
@@ -479,7 +482,8 @@ async fn c2_think_tag_opened_by_the_template() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("", "hm</think>\n\nHi"));
 }
 
-/// B9: the cache's counters stand beside those of OpenAI; counts of another kind cost no answer.
+/// The portal: the cache's counters stand beside those of OpenAI; counts of another kind cost no
+/// answer.
 #[tokio::test]
 async fn b9_usage_with_counters_of_the_cache() {
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
@@ -497,7 +501,7 @@ async fn b9_usage_with_counters_of_the_cache() {
     }
 }
 
-/// C2: fragments of calls from llama.cpp, whole calls with right indexes from Ollama.
+/// Fragments of calls from llama.cpp, whole calls with right indexes from Ollama.
 #[tokio::test]
 async fn c2_calls_in_pieces_and_whole() {
     let piece = |call: Value| delta(json!({"tool_calls": [call]}));

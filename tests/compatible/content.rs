@@ -1,4 +1,4 @@
-//! B9: streams whose pieces hold the whole text so far.
+//! Streams whose pieces hold the whole text so far.
 
 use serde_json::{Value, json};
 use tower_qwen::{
@@ -20,7 +20,7 @@ fn contents(field: &str, pieces: &[&str]) -> Vec<Value> {
     pieces.iter().map(|piece| delta(json!({ field: piece }))).collect()
 }
 
-/// B9: the mode is per upstream: found out for the portal, incremental for the others unless set.
+/// The mode is per upstream: found out for the portal, incremental for the others unless set.
 #[tokio::test]
 async fn b9_cumulative_content_per_upstream() {
     let mut chunks = contents("content", &GROWING);
@@ -43,7 +43,7 @@ async fn b9_cumulative_content_per_upstream() {
     }
 }
 
-/// B9: words that are said again are not taken for it.
+/// The portal: words that are said again are not taken for it.
 #[tokio::test]
 async fn b9_repeated_words_of_an_incremental_stream_stay() {
     for pieces in [&["ha", "haha", "hahaha!"][..], &["the end. ", "the end. ", "the end. "]] {

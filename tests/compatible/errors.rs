@@ -20,7 +20,7 @@ use tower_qwen::{
 
 use crate::upstream::{DONE, Seen, Upstream, delta, events, generic, request};
 
-/// C1, C2: errors inside a stream, before and behind the first content; wrapped, flat, a string.
+/// Errors inside a stream, before and behind the first content; wrapped, flat, a string.
 #[tokio::test]
 async fn c2_errors_inside_the_stream() {
     let rate = json!({"message": "requests throttling triggered", "code": "Throttling.RateQuota"});
@@ -42,7 +42,7 @@ async fn c2_errors_inside_the_stream() {
     }
 }
 
-/// C1, C2: an error in the place of a chunk, in whichever words; it is not lost over what stands
+/// An error in the place of a chunk, in whichever words; it is not lost over what stands
 /// beside it.
 #[tokio::test]
 async fn c2_errors_in_place_of_a_chunk() {
@@ -79,7 +79,7 @@ async fn c2_errors_in_place_of_a_chunk() {
     }
 }
 
-/// C1: an answer without any choice is none, whole or streamed.
+/// DashScope: an answer without any choice is none, whole or streamed.
 #[tokio::test]
 async fn c1_an_answer_without_a_choice() {
     for body in [
@@ -110,7 +110,7 @@ async fn c1_an_answer_without_a_choice() {
     }
 }
 
-/// B8, C1, C2: what statuses, codes and texts mean, per kind of server.
+/// What statuses, codes and texts mean, per kind of server.
 #[tokio::test]
 async fn c1_errors_keep_their_meaning() {
     let wrapped = |message: &str, code: Value| json!({"error": {"message": message, "code": code}});
@@ -181,7 +181,7 @@ async fn c1_tokens_per_minute_say_how_long_to_wait() {
     assert_eq!(error.expect_err("429").retry_after(), Some(Duration::from_secs(60)));
 }
 
-/// D4: the upstream's code and parameter are for clients only where they are what they should be;
+/// The upstream's code and parameter are for clients only where they are what they should be;
 /// no credential is in them.
 #[tokio::test]
 async fn d4_codes_and_params_are_fit_for_clients() {
@@ -269,7 +269,7 @@ async fn an_error_holds_none_of_the_models_words() {
     }
 }
 
-/// C1: what is wrong with a whole answer that does not come to its end is said as it is.
+/// DashScope: what is wrong with a whole answer that does not come to its end is said as it is.
 #[tokio::test(start_paused = true)]
 async fn c1_a_whole_answer_that_does_not_end() {
     type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
@@ -351,7 +351,7 @@ async fn c1_a_whole_answer_that_does_not_end() {
     assert_eq!(took, 10);
 }
 
-/// C1: with a good status, or in a stream, the code is all there is.
+/// DashScope: with a good status, or in a stream, the code is all there is.
 #[tokio::test]
 async fn c1_codes_mean_the_same_without_a_status() {
     for (code, message, kind) in [
@@ -382,7 +382,7 @@ async fn c1_codes_mean_the_same_without_a_status() {
     }
 }
 
-/// C2: llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
+/// llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
 /// `[DONE]`; an event of that type is an error too, whatever its data is.
 #[tokio::test]
 async fn c2_error_lines() {
@@ -405,7 +405,8 @@ async fn c2_error_lines() {
     }
 }
 
-/// C2: a server that is still loading may refuse the connection: another try may help.
+/// Self-hosted servers: a server that is still loading may refuse the connection: another try may
+/// help.
 #[tokio::test]
 async fn c2_a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(

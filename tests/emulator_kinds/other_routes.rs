@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// D9, C1.
+/// DashScope gives floats out of order, the others what was asked for.
 #[tokio::test]
 async fn d9_embeddings() {
     for kind in kinds() {
@@ -21,7 +21,7 @@ async fn d9_embeddings() {
             assert_eq!(floats["object"], "list");
             assert_eq!(floats["usage"]["prompt_tokens"], floats["usage"]["total_tokens"]);
             let mut data = floats["data"].as_array().expect("a list").clone();
-            assert_eq!(data[0]["index"] == 1, kind == Kind::DashScope, "C1: {kind}'s order");
+            assert_eq!(data[0]["index"] == 1, kind == Kind::DashScope, "{kind}'s order");
             data.sort_by_key(|item| item["index"].as_u64());
             let vector = |item: &Value| -> Vec<f32> {
                 serde_json::from_value(item["embedding"].clone()).expect("floats")
@@ -65,7 +65,7 @@ async fn d9_embeddings() {
     }
 }
 
-/// C1: ten inputs, or twenty-five of the older models.
+/// DashScope: ten inputs, or twenty-five of the older models.
 #[tokio::test]
 async fn c1_the_batches_of_dashscope() {
     let emulator = builder(Kind::DashScope).build();
@@ -81,7 +81,7 @@ async fn c1_the_batches_of_dashscope() {
     assert_eq!(post(&builder(Kind::Vllm).build(), "/embeddings", &many).await.status, 200);
 }
 
-/// C1, C2: what `GET /models` says, and who knows a single one.
+/// What `GET /models` says, and who knows a single one.
 #[tokio::test]
 async fn d7_models() {
     for kind in kinds() {
@@ -112,7 +112,7 @@ async fn d7_models() {
     assert_eq!(get(&own, "/models").await.json()["data"][0]["id"], "my-qwen");
 }
 
-/// D8, C2.
+/// Legacy completions, streamed and whole.
 #[tokio::test]
 async fn d8_legacy_completions() {
     for kind in kinds() {
@@ -129,7 +129,7 @@ async fn d8_legacy_completions() {
         assert!(chunks.iter().all(|chunk| chunk["object"] == "text_completion"));
         assert_eq!(chunks.last().expect("chunks")["choices"][0]["finish_reason"], "stop");
         let zero = |chunk: &Value| chunk["usage"]["total_tokens"] == 0;
-        assert_eq!(chunks.iter().all(zero), kind == Kind::Ollama, "C2: zeros on every chunk");
+        assert_eq!(chunks.iter().all(zero), kind == Kind::Ollama, "zeros on every chunk");
         let whole = with(body, json!({"stream": false, "prompt": ["emulate:say=Hi"]}));
         let whole = post(&emulator, "/v1/completions", &whole).await.json();
         assert_eq!(whole["choices"][0]["text"], "Hi");
@@ -141,7 +141,7 @@ async fn d8_legacy_completions() {
     }
 }
 
-/// B7.
+/// The portal's search.
 #[tokio::test]
 async fn b7_the_portals_search() {
     let path = "/api/v1/indices/plugin/web_search";

@@ -30,7 +30,6 @@ async fn credentials_are_refused_in_each_servers_words() {
             let (code, words) = match kind {
                 Kind::LlamaCpp => (json!(401), "Invalid API Key"),
                 Kind::DashScope => (json!("invalid_api_key"), "Incorrect API key provided."),
-                // B8.
                 Kind::Portal => (json!("invalid_api_key"), "invalid access token or token expired"),
                 _ => {
                     assert_eq!(*error, "Unauthorized");
@@ -46,7 +45,7 @@ async fn credentials_are_refused_in_each_servers_words() {
     }
 }
 
-/// B3: the portal's tokens are renewed beside it.
+/// The portal's tokens are renewed beside it.
 #[tokio::test]
 async fn b3_the_portal_has_the_oauth_server() {
     let account = OAuthAccount::new("ann", "rt-ann").access_token("at-ann");
@@ -175,7 +174,7 @@ async fn b8_c1_c2_refusals() {
                     continue;
                 }
                 let body = answer.json();
-                // C2: SGLang's are flat.
+                // SGLang's are flat.
                 let flat = kind == Kind::SgLang;
                 assert_eq!(body["object"] == "error", flat, "{kind} {directive}");
                 let error = if flat { &body } else { &body["error"] };
@@ -192,7 +191,7 @@ async fn b8_c1_c2_refusals() {
     }
 }
 
-/// C2: vLLM's errors were flat; llama.cpp names the sizes; Ollama cuts what is too long.
+/// vLLM's errors were flat; llama.cpp names the sizes; Ollama cuts what is too long.
 #[tokio::test]
 async fn c2_refusals_of_other_builds() {
     let old = Style::Autumn2025;
@@ -215,7 +214,7 @@ async fn c2_ollama_is_slow_while_it_loads() {
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
-/// C1: the transient, the permanent and the sudden; B8: two statuses, one text.
+/// DashScope: the transient, the permanent and the sudden; of the portal: two statuses, one text.
 #[tokio::test]
 async fn c1_b8_kinds_of_limits() {
     for (directive, status, code, words) in [
@@ -250,7 +249,7 @@ async fn c1_b8_kinds_of_limits() {
     assert_eq!(denied.json()["error"]["message"], "access denied");
 }
 
-/// C1: what DashScope refuses and others do not.
+/// What DashScope refuses and others do not.
 #[tokio::test]
 async fn c1_dashscope_refuses() {
     let search = json!({"enable_search": true});
@@ -292,7 +291,7 @@ async fn c1_dashscope_refuses() {
     }
 }
 
-/// B7: the portal is stricter.
+/// The portal is stricter.
 #[tokio::test]
 async fn b7_the_portal_refuses() {
     let parts = json!([{"type": "text", "text": "x"}]);

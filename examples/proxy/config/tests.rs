@@ -538,7 +538,7 @@ fn a_file_names_credentials_beside_it() {
 
 #[test]
 fn a_compressed_token_is_a_session() {
-    // The vectors of qwen-wire.md F2, layouts a and b.
+    // The vectors in docs/reference/qwen-wire.md#f2, the first two layouts.
     for (token, bearer) in [
         (
             "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==",

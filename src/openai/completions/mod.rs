@@ -2,7 +2,7 @@
 //!
 //! [`CompletionsLayer`] is the [`OpenAiLayer`](super::OpenAiLayer) of the API before chats: the
 //! prompt becomes the one user message of a chat, the answer a `text_completion`, streamed or
-//! whole (qwen-wire.md D8). Everything else is the same: the services below, what becomes of the
+//! whole. Everything else is the same: the services below, what becomes of the
 //! client's credentials, errors, keep-alives, `[DONE]`, how a broken answer ends, and the metrics.
 //!
 //! ```

@@ -37,15 +37,15 @@
 //!
 //! # What it does
 //!
-//! - **Inputs** are a string, strings, tokens or lists of tokens (D9). More than the server takes
-//!   at once are sent in batches (10 for DashScope, 25 for its models v1 and v2, C1), a few at a
+//! - **Inputs** are a string, strings, tokens or lists of tokens. More than the server takes
+//!   at once are sent in batches (10 for DashScope, 25 for its models v1 and v2), a few at a
 //!   time, and the answers merged in order: `index` counts through, `usage` is the sum.
 //! - **Encoding**: floats or base64 of little-endian `f32`, whichever the client asks for,
 //!   whatever the server gives. Floats from a server that gives floats pass digit by digit.
 //! - **Repairs**: items that came out of order are put in order, and `index` counts from 0 without
-//!   gaps (C1); `usage` always has both counts; `model` is the name that the client asked for.
+//!   gaps; `usage` always has both counts; `model` is the name that the client asked for.
 //! - **Everything else** that the request says, `dimensions` and `user` included, is passed on.
-//! - **Errors** are OpenAI error objects. Those of the upstream keep their meaning (C1, C2). One
+//! - **Errors** are OpenAI error objects. Those of the upstream keep their meaning. One
 //!   failed batch fails the request, and the others under way are given up. Where the upstream
 //!   has no embeddings, the error says who has; [`NoEmbeddings`] says so without asking.
 //!
