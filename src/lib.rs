@@ -247,7 +247,14 @@ pub use self::text::Text;
 /// Any error that can go to another thread, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The README's examples are compiled and run with the documentation's.
+/// The examples of the README and of the pages in docs/ are compiled and run with those of the
+/// documentation.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/event-streams.md")]
+    struct EventStreams;
+    #[doc = include_str!("../docs/sessions.md")]
+    struct Sessions;
+}

@@ -227,7 +227,7 @@ impl LoginFile {
         let stored = StoredCredential::parse(&text).map_err(|_| {
             format!(
                 "{shown}: it holds no credential; make one with `proxy login --file {shown}`, or \
-                 see the README for what such a file may hold"
+                 see docs/credentials.md for what such a file may hold"
             )
         })?;
         let name = OAuthFile::account_name(&path);

@@ -22,7 +22,7 @@ mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]
 #[path = "../../examples/proxy/main.rs"]
 mod proxy;
-mod readme;
+mod pages;
 #[cfg(feature = "redis")]
 #[path = "../served/redis.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
