@@ -14,12 +14,12 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The response that tells a client of `error` before anything else was sent.
 ///
-/// The status is [`Error::status`], the body an OpenAI error object; `retry-after` is set where
-/// the wait is known. Both official SDKs repeat 408, 409, 429 and 5xx by themselves, so where a
-/// repetition cannot help `x-should-retry: false` asks them not to.
+/// The status is [`Error::status`], and the body is an OpenAI error object. `retry-after` is set
+/// where the wait is known. Both official SDKs repeat 408, 409, 429 and 5xx by themselves. Where a
+/// repetition cannot help, `x-should-retry: false` asks them not to.
 ///
-/// [`OpenAiLayer`](super::OpenAiLayer) does this for its own errors; the function is for the
-/// routes around it, such as a fallback for unknown paths.
+/// [`OpenAiLayer`](super::OpenAiLayer) does this for its own errors. The function is for the routes
+/// around it, such as a fallback for unknown paths.
 ///
 /// ```
 /// use tower_qwen::{Error, ErrorKind, openai::error_response};

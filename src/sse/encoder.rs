@@ -31,8 +31,8 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 /// );
 /// ```
 ///
-/// Whatever is written, the output is well formed: a line end in data begins a new `data` line,
-/// one in a name, an id or a comment becomes a space, since those fields cannot hold any.
+/// Whatever is written, the output is well formed. A line end in data begins a new `data` line. A
+/// line end in a name, an id or a comment becomes a space, since those fields cannot hold one.
 #[derive(Default)]
 pub struct Encoder {
     buffer: BytesMut,

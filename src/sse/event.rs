@@ -4,9 +4,9 @@ use crate::Text;
 
 /// One event of an event stream.
 ///
-/// An event that comes out of a [`Decoder`](super::Decoder) shares the buffers that were pushed
-/// in, so a small event that is kept keeps the whole piece of input alive that it was cut from;
-/// copy the text out of what is kept for long.
+/// An event that comes out of a [`Decoder`](super::Decoder) shares the buffers that were pushed in.
+/// So a small event keeps the whole piece of input alive that it was cut from. Copy the text out of
+/// an event that you hold for long.
 ///
 /// `None` says that the field was not there, where the WHATWG text says the empty string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Event {
     pub event: Option<Text>,
     /// The data: the values of the `data` lines, joined with a line feed.
     pub data: Text,
-    /// The *last event ID* when the event was dispatched: as the standard wants it, that of the
-    /// last event that had one, and `None` if the stream never set any.
+    /// The *last event ID* when the event was dispatched. By the standard that is the id of the
+    /// last event that had one. `None` if the stream never set any.
     pub id: Option<Text>,
     /// The reconnection time that this event's own block set.
     pub retry: Option<Duration>,
