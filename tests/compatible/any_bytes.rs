@@ -56,7 +56,7 @@ proptest! {
                 prop_assert_eq!(a, b);
             }
             (Err(a), Err(b)) => prop_assert_eq!(a.kind(), b.kind()),
-            => prop_assert!(false, "{a:?} and {b:?}"),
+            (a, b) => prop_assert!(false, "{a:?} and {b:?}"),
         }
     }
 }
