@@ -110,6 +110,8 @@ BARE = [
     # "(a.2)", "a.1 to a.4", "e.2, rule 14": the sections of the document about tool calls.
     re.compile(r"(?<![\w#/.`-])[a-f]\.[1-9](?![\w.])"),
 ]
+# `fn c1_calls()`: a test is named by what it shows.
+NAME = re.compile(r"\bfn [a-h][0-9]{1,2}_\w+")
 ASIDE = re.compile(r'//[^\n]*|/\*.*?\*/|\bb?r(#*)".*?"\1|\bb?"(?:\\.|[^"\\])*"|"(?:\\.|[^"\\])*"', re.S)
 HASHED = re.compile(r"#[^\n]*|\"\"\".*?\"\"\"", re.S)
 
@@ -201,6 +203,9 @@ def main():
             why = links.why_not(base, target)
             if why:
                 wrong.append(f"{name}:{line_of(text, at)}: {target}: {why}")
+        for match in NAME.finditer(text) if path.suffix == ".rs" else ():
+            where = line_of(text, match.start())
+            bare.setdefault(name, []).append(f"{name}:{where}: a bare citation: {match.group()}")
         for at, said in prose(path, text):
             said = NAMED.sub(lambda m: " " * len(m.group()), GITHUB.sub(lambda m: " " * len(m.group()), said))
             for pattern in BARE:

@@ -100,7 +100,8 @@
 //! outside of them; what of [`Error`] was in there comes out as it was. Headers and extensions of
 //! the request go on from the edge to the upstream's client, on every call that a turn takes; which
 //! headers go out is at [`qwen`](qwen#headers). `examples/custom_layer.rs` is a layer that counts
-//! the tokens of each tenant.
+//! the tokens of each tenant; with [`ChatService`](chat::ChatService) for the bounds it is a function
+//! of twenty lines.
 //!
 //! What a layer adds to the [history](chat::History) goes upstream by where the layer stands:
 //!
@@ -157,8 +158,9 @@
 //!
 //! # What is promised
 //!
-//! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A
-//!   request takes four to five times its body, and what [`openai::Limits`] says of its counts.
+//! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A request
+//!   takes at most four times the size of its body beside it, and what [`openai::Limits`] says of its
+//!   counts.
 //! - Nobody holds a thread for long. Requests from 256 KiB on are decoded, hashed, rewritten and
 //!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
 //!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
@@ -195,6 +197,8 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(any(feature = "keep-alive", feature = "session"))]
+mod clock;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]

@@ -10,17 +10,6 @@
 //!
 //! Without them the tests say so and pass, except where `CI` is set. Neither needs a display, an
 //! account or a network.
-#![cfg(all(
-    feature = "auth",
-    feature = "client",
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

@@ -1,5 +1,5 @@
 //! The credential file that other processes share: what is written, kept, adopted and never lost.
-#![cfg(all(feature = "auth", unix))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;

@@ -1,5 +1,4 @@
 //! What `AuthRefreshLayer` does about each outcome, with mock upstreams and paused clocks.
-#![cfg(all(feature = "auth", feature = "chat"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;

@@ -8,7 +8,6 @@
 //! TOOLS is `native`, `rescue` or `prompt`, as `ToolCallLayer` has them. The scripts find the
 //! servers in what `SERVERS` holds. Whatever a server gets wrong, a
 //! client sees the same.
-#![cfg(all(feature = "compatible", feature = "openai", feature = "tool-call"))]
 
 mod emulated;
 #[path = "served/suite.rs"]

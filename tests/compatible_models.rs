@@ -1,5 +1,4 @@
 //! `GET /models` of OpenAI-compatible servers.
-#![cfg(feature = "compatible")]
 
 mod traced;
 

@@ -2,8 +2,6 @@
 //! server gets wrong on the wire, the answer that comes out is the
 //! same.
 
-#![cfg(feature = "compatible")]
-
 mod emulated;
 mod traced;
 

@@ -1,8 +1,6 @@
 //! What the edge writes: the exact chunks, the whole answer, and errors before and after the
 //! commit point.
 
-#![cfg(feature = "openai")]
-
 mod traced;
 
 use std::{

@@ -1,6 +1,5 @@
 //! The edge for legacy clients: what goes in, the exact chunks, the whole answer,
 //! and errors before and after the commit point.
-#![cfg(feature = "openai")]
 
 mod traced;
 

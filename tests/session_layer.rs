@@ -1,7 +1,5 @@
 //! `SessionLayer` and `DedupLayer` in front of an upstream that does as it is told.
 
-#![cfg(all(feature = "dedup", feature = "session"))]
-
 use std::{
     collections::VecDeque,
     future::{Future, pending, poll_fn},

@@ -1,6 +1,5 @@
 //! What the WHATWG standard says about event streams, clause by clause, and that no chunking
 //! changes it.
-#![cfg(feature = "sse")]
 
 use std::time::Duration;
 

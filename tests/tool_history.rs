@@ -1,6 +1,5 @@
 //! What an upstream without tools sees of a conversation with tools: rendered calls read back as
 //! the same calls, results with their calls, definitions and choices.
-#![cfg(feature = "tool-call")]
 
 mod rendered_calls;
 

@@ -1,6 +1,5 @@
 //! `ToolWrapLayer` on the failures that were seen in the field, each with its
 //! source, and as a service: events, errors, what is held and for how long.
-#![cfg(feature = "tool-wrap")]
 
 mod xml_client;
 

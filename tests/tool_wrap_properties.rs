@@ -1,6 +1,5 @@
 //! `ToolWrapLayer`'s promise, for replies out of a grammar: whatever the model writes, and
 //! wherever the stream is cut, the client finds exactly one call.
-#![cfg(feature = "tool-wrap")]
 
 #[path = "xml_client/replies.rs"]
 mod replies;

@@ -44,6 +44,7 @@ mod history;
 mod json;
 mod message;
 mod request;
+mod service;
 mod stream;
 
 pub(crate) use self::ending::Ending;
@@ -61,5 +62,6 @@ pub use self::{
         ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,
         Sampling, Tenant,
     },
+    service::ChatService,
     stream::{ANSWER_LIMIT, Answer, ChatStream, Collect},
 };

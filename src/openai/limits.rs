@@ -5,8 +5,9 @@
 /// anything large is built. A request that exceeds one is answered with 400, with the code
 /// `too_many` or `too_deep`, the field, and the limit.
 ///
-/// Beside four to five times the body, a request with every count at its limit takes less than 32
-/// MiB under the default numbers; the counts of a body of 4 MiB cannot all be reached at once.
+/// Beside its body and four times the size of that, a request with every count at its limit takes
+/// less than 32 MiB under the default numbers; the counts of a body of 4 MiB cannot all be reached
+/// at once.
 ///
 /// ```
 /// use tower_qwen::openai::{Limits, OpenAiLayer};

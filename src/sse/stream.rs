@@ -23,7 +23,7 @@ pin_project! {
     ///
     /// ```
     /// use futures_util::TryStreamExt;
-    ///     /// use tower_qwen::sse::EventStream;
+    /// use tower_qwen::{FullBody, sse::EventStream};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower_qwen::sse::StreamError> {

@@ -42,7 +42,7 @@ async fn chunks(text: &str) -> Vec<Value> {
 /// the client gets it once and first. vLLM sends it with empty content, SGLang with nulls,
 /// llama.cpp with `content: null`.
 #[tokio::test]
-async fn c1_role_once_and_first() {
+async fn role_once_and_first() {
     let role = |mut more: Value| {
         more["role"] = "assistant".into();
         delta(more)
@@ -70,7 +70,7 @@ async fn c1_role_once_and_first() {
 /// DashScope: the model name that is echoed differs from the alias that was asked for. Ids collide
 /// (Ollama) or change, `created` changes with every chunk (llama.cpp).
 #[tokio::test]
-async fn c1_one_id_time_and_model() {
+async fn one_id_time_and_model() {
     let chunk = |n: u64, content: &str| {
         json!({"id": format!("chatcmpl-{n}"), "created": n, "model": "upstreams-own",
             "object": "chat.completion.chunk", "system_fingerprint": "fp_ollama",
@@ -88,7 +88,7 @@ async fn c1_one_id_time_and_model() {
 /// Self-hosted servers: `reasoning` comes out as `reasoning_content`; there is one finish reason,
 /// in a chunk of its own.
 #[tokio::test]
-async fn c2_reasoning_and_end() {
+async fn reasoning_and_end() {
     let last = json!({"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": "stop",
         "stop_reason": null, "matched_stop": 151_645}], "timings": {"predicted_ms": 1.5}});
     let text = events(&[delta(json!({"reasoning": "hm"})), delta(json!({"content": "a"})), last]);
@@ -110,7 +110,7 @@ async fn c2_reasoning_and_end() {
 /// DashScope: calls come with their type, id and name once, `index` on every piece, whatever
 /// upstream repeated or left out.
 #[tokio::test]
-async fn c1_calls_have_the_form_of_openai() {
+async fn calls_have_the_form_of_openai() {
     let call = |call: Value| delta(json!({"content": null, "tool_calls": [call]}));
     let text = events(&[
         call(
@@ -136,7 +136,7 @@ async fn c1_calls_have_the_form_of_openai() {
 /// Self-hosted servers: numeric codes become strings or nothing, flat errors are wrapped, before
 /// the stream and in it; a stream that stops is an error and not an end.
 #[tokio::test]
-async fn c2_errors_have_the_form_of_openai() {
+async fn errors_have_the_form_of_openai() {
     let flat = json!({"object": "error", "message": "bad n", "type": "BadRequestError",
         "param": "n", "code": 400});
     let layer = || CompatibleLayer::new(Server::SgLang);
@@ -181,7 +181,7 @@ async fn c2_errors_have_the_form_of_openai() {
 
 /// DashScope: a whole answer whose finish reason is null was cut at 300 s.
 #[tokio::test]
-async fn c1_partial_text_of_a_whole_answer() {
+async fn partial_text_of_a_whole_answer() {
     let body = json!({"choices": [{"index": 0, "finish_reason": null,
         "message": {"role": "assistant", "content": "half"}}]});
     let layer = CompatibleLayer::new(Server::DashScope);
@@ -194,7 +194,7 @@ async fn c1_partial_text_of_a_whole_answer() {
 /// Self-hosted servers: usage on the finish chunk, on all, or in one of its own, comes once and
 /// last.
 #[tokio::test]
-async fn c2_usage_once_and_last() {
+async fn usage_once_and_last() {
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3});
     let with = |mut chunk: Value| {
         chunk["usage"] = usage.clone();

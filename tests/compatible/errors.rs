@@ -22,7 +22,7 @@ use crate::upstream::{DONE, Seen, Upstream, delta, events, generic, request};
 
 /// Errors inside a stream, before and behind the first content; wrapped, flat, a string.
 #[tokio::test]
-async fn c2_errors_inside_the_stream() {
+async fn errors_inside_the_stream() {
     let rate = json!({"message": "requests throttling triggered", "code": "Throttling.RateQuota"});
     for (fault, kind) in [
         (json!({"error": rate}), ErrorKind::RateLimited),
@@ -45,7 +45,7 @@ async fn c2_errors_inside_the_stream() {
 /// An error in the place of a chunk, in whichever words; it is not lost over what stands
 /// beside it.
 #[tokio::test]
-async fn c2_errors_in_place_of_a_chunk() {
+async fn errors_in_place_of_a_chunk() {
     let before = events(&[delta(json!({"content": "Hi"}))]);
     for (fault, said) in [
         (r#"{"detail":"the server failed"}"#, "the server failed"),
@@ -81,7 +81,7 @@ async fn c2_errors_in_place_of_a_chunk() {
 
 /// DashScope: an answer without any choice is none, whole or streamed.
 #[tokio::test]
-async fn c1_an_answer_without_a_choice() {
+async fn an_answer_without_a_choice() {
     for body in [
         json!({"choices": []}),
         json!({"choices": null}),
@@ -112,7 +112,7 @@ async fn c1_an_answer_without_a_choice() {
 
 /// What statuses, codes and texts mean, per kind of server.
 #[tokio::test]
-async fn c1_errors_keep_their_meaning() {
+async fn errors_keep_their_meaning() {
     let wrapped = |message: &str, code: Value| json!({"error": {"message": message, "code": code}});
     #[rustfmt::skip]
     let cases = [
@@ -173,7 +173,7 @@ async fn c1_errors_keep_their_meaning() {
 }
 
 #[tokio::test]
-async fn c1_tokens_per_minute_say_how_long_to_wait() {
+async fn tokens_per_minute_say_how_long_to_wait() {
     let body =
         json!({"error": {"message": "Allocated quota exceeded", "code": "insufficient_quota"}});
     let upstream = Upstream::json(429, &body);
@@ -184,7 +184,7 @@ async fn c1_tokens_per_minute_say_how_long_to_wait() {
 /// The upstream's code and parameter are for clients only where they are what they should be;
 /// no credential is in them.
 #[tokio::test]
-async fn d4_codes_and_params_are_fit_for_clients() {
+async fn codes_and_params_are_fit_for_clients() {
     let key = "sk-demo1234567";
     let long = "x".repeat(5_000);
     for (code, kind, expected) in [
@@ -271,7 +271,7 @@ async fn an_error_holds_none_of_the_models_words() {
 
 /// DashScope: what is wrong with a whole answer that does not come to its end is said as it is.
 #[tokio::test(start_paused = true)]
-async fn c1_a_whole_answer_that_does_not_end() {
+async fn a_whole_answer_that_does_not_end() {
     type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
 
     async fn outcome(
@@ -353,7 +353,7 @@ async fn c1_a_whole_answer_that_does_not_end() {
 
 /// DashScope: with a good status, or in a stream, the code is all there is.
 #[tokio::test]
-async fn c1_codes_mean_the_same_without_a_status() {
+async fn codes_mean_the_same_without_a_status() {
     for (code, message, kind) in [
         ("InvalidApiKey", "no", ErrorKind::Auth),
         ("invalid_api_key", "no", ErrorKind::Auth),
@@ -385,7 +385,7 @@ async fn c1_codes_mean_the_same_without_a_status() {
 /// llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
 /// `[DONE]`; an event of that type is an error too, whatever its data is.
 #[tokio::test]
-async fn c2_error_lines() {
+async fn error_lines() {
     let flat = json!({"code": 503, "message": "no slot", "type": "unavailable_error"});
     for fault in [
         format!("error: {flat}\n\n{DONE}"),
@@ -408,7 +408,7 @@ async fn c2_error_lines() {
 /// Self-hosted servers: a server that is still loading may refuse the connection: another try may
 /// help.
 #[tokio::test]
-async fn c2_a_refused_connection() {
+async fn a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
         tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);

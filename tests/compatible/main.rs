@@ -1,12 +1,9 @@
 //! Every deviation of OpenAI-compatible servers that the adapter repairs, and what their errors
 //! mean. Each test says whose deviation it is; docs/reference/qwen-wire.md#c has all of them.
 
-#![cfg(feature = "compatible")]
-
 mod answers;
 mod any_bytes;
 mod content;
-#[cfg(feature = "openai")]
 mod edge;
 mod errors;
 mod repairs;

@@ -91,7 +91,7 @@ async fn a_request_goes_out_as_the_client_meant_it() {
 
 /// The portal's quirks.
 #[tokio::test]
-async fn b7_the_portal_is_stricter() {
+async fn the_portal_is_stricter() {
     let mut request = full_request();
     request.model = "qwen3.6-plus".into();
     let (_, headers, body) = sent(Server::Portal, request).await;
@@ -120,7 +120,7 @@ async fn b7_the_portal_is_stricter() {
 /// The portal is told that qwen-code asks, whatever the client calls itself; a credential may
 /// bring another name.
 #[tokio::test]
-async fn b7_the_portals_headers() {
+async fn the_portals_headers() {
     let ask = |server: Server, agent: Option<HeaderValue>, own: Option<HeaderValue>| async move {
         let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
         let seen = Arc::clone(&upstream.seen);
@@ -163,7 +163,7 @@ async fn b7_the_portals_headers() {
 
 /// The portal: `cache_control` ends a system message of parts too, unless the client has placed it.
 #[tokio::test]
-async fn b7_a_system_message_of_parts_is_cached() {
+async fn a_system_message_of_parts_is_cached() {
     let text = |text: &str| Part::new(PartKind::Text(text.into()));
     let marked = |mut part: Part, kind: &str| {
         part.cache_control = Some(json!({ "type": kind }).into());
@@ -207,7 +207,7 @@ async fn b7_a_system_message_of_parts_is_cached() {
 /// The portal: what is merged is text; thinking that a client sends back belongs to its own
 /// message.
 #[tokio::test]
-async fn b7_messages_with_thinking_are_not_merged() {
+async fn messages_with_thinking_are_not_merged() {
     let mut thought = Message::new(Role::Assistant, "b");
     thought.reasoning = Some("hm".into());
     let plain = |text: &str| Message::new(Role::Assistant, text);
@@ -228,7 +228,7 @@ async fn b7_messages_with_thinking_are_not_merged() {
 
 /// How each kind is told to think or not.
 #[tokio::test]
-async fn c2_thinking_per_server() {
+async fn thinking_per_server() {
     let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<i64>| {
         let mut request = request();
         request.reasoning.effort = effort;
@@ -309,7 +309,7 @@ async fn only_credentials_travel_with_a_request() {
 
 /// The portal's other names and its limits; others are added by option, for any server.
 #[tokio::test]
-async fn b7_names_and_limits() {
+async fn names_and_limits() {
     let asked = |model: &str| {
         let mut request = request();
         request.model = model.into();
@@ -361,7 +361,7 @@ async fn b7_names_and_limits() {
 /// The fields of DashScope pass as they came, at the top and in parts; and so does what the
 /// vocabulary names and DashScope reads differently.
 #[tokio::test]
-async fn c1_extra_fields_pass() {
+async fn extra_fields_pass() {
     let extra = json!({
         "enable_search": true,
         "search_options": {"forced_search": true, "search_strategy": "max", "enable_source": true},
@@ -405,7 +405,6 @@ async fn c1_extra_fields_pass() {
 }
 
 /// A body as a client sends it, and what `server` gets of it.
-#[cfg(feature = "openai")]
 async fn through(server: Server, more: Value) -> Value {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
     for (key, value) in more.as_object().expect("an object") {
@@ -416,7 +415,6 @@ async fn through(server: Server, more: Value) -> Value {
 }
 
 /// The bytes that `server` gets of a body as a client sends it.
-#[cfg(feature = "openai")]
 async fn bytes_through(server: Server, body: &str) -> String {
     let chat = tower_qwen::openai::decode(&Bytes::from(body.to_owned())).expect("valid").chat;
     let sent = Arc::new(Mutex::new(None));
@@ -441,7 +439,6 @@ async fn bytes_through(server: Server, body: &str) -> String {
 
 /// Keys stay in their order, numbers and white space as they were written: what a client signs,
 /// caches or counts by is what the server reads.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn json_passes_byte_for_byte() {
     let schema = r#"{"z": 1, "type":"object", "a": {"maximum": 1e400, "default": 12345678901234567890123, "d": 1.0E5}}"#;
@@ -466,7 +463,6 @@ async fn json_passes_byte_for_byte() {
 
 /// What a layer or a client says of `stream_options` and `chat_template_kwargs` is merged with
 /// what is written here, and written once.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn options_that_are_written_here_are_merged() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"enable_thinking":true,
@@ -497,9 +493,8 @@ async fn a_found_tool_is_told_by_its_name() {
 }
 
 /// qwen-code marks the last tool, beside its function.
-#[cfg(feature = "openai")]
 #[tokio::test]
-async fn b7_the_cache_control_of_a_tool_passes() {
+async fn the_cache_control_of_a_tool_passes() {
     let tools = json!([{
         "type": "function",
         "function": {"name": "f", "parameters": {"type": "object"}, "inside": 1},
@@ -512,7 +507,6 @@ async fn b7_the_cache_control_of_a_tool_passes() {
 }
 
 /// Unknown fields pass wherever they stand, and so do types that only some servers know.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn unknown_fields_pass_in_every_object() {
     let messages = json!([
@@ -555,7 +549,6 @@ async fn unknown_fields_pass_in_every_object() {
 }
 
 /// What is no number of tokens has a meaning of its own at most servers: "none", "all", "any".
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn numbers_below_zero_pass() {
     let numbers = json!({"top_k": -1, "max_tokens": -1, "thinking_budget": -1});
@@ -586,9 +579,8 @@ async fn numbers_below_zero_pass() {
 }
 
 /// What the token endpoint calls `resource_url` is the base URL, and says which kind it is.
-#[cfg(feature = "auth")]
 #[test]
-fn b6_the_base_url_of_a_login() {
+fn the_base_url_of_a_login() {
     use tower_qwen::auth::Credential;
 
     for (resource_url, base_url, server) in [
@@ -613,7 +605,7 @@ fn b6_the_base_url_of_a_login() {
 
 /// The hosts of DashScope, workspaces and coding plans included; names go there and back.
 #[test]
-fn c1_hosts_and_names() {
+fn hosts_and_names() {
     for host in [
         "dashscope.aliyuncs.com",
         "dashscope-intl.aliyuncs.com",

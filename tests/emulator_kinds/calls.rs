@@ -23,7 +23,7 @@ fn calls(answer: &Answer) -> Vec<(u64, Vec<Value>, Vec<Value>, String)> {
 
 /// An empty list of tools makes its model call what nobody offered; the others do not.
 #[tokio::test]
-async fn b7_an_empty_list_of_tools() {
+async fn an_empty_list_of_tools() {
     for kind in kinds() {
         let body = with(chat(kind, "Hello"), json!({"tools": []}));
         let called = ask(kind, Style::default(), &body).await.text().contains("web_search");
@@ -33,7 +33,7 @@ async fn b7_an_empty_list_of_tools() {
 
 /// How calls come.
 #[tokio::test]
-async fn c1_c2_native_calls() {
+async fn native_calls() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let text = "get_time {\"zone\": \"CET\"} and get_date {\"n\":12345678901234567890123}";
@@ -193,7 +193,7 @@ async fn calls_that_the_parser_breaks() {
 
 /// Self-hosted servers: `--jinja`.
 #[tokio::test]
-async fn c2_llama_cpp_needs_a_switch_for_tools() {
+async fn llama_cpp_needs_a_switch_for_tools() {
     let body = chat(Kind::LlamaCpp, "get_time emulate:no_jinja");
     let plain = ask(Kind::LlamaCpp, Style::default(), &body).await;
     assert_eq!(plain.status, 200, "without tools");
@@ -205,7 +205,7 @@ async fn c2_llama_cpp_needs_a_switch_for_tools() {
 
 /// Repeated ids and names, and one index for all.
 #[tokio::test]
-async fn c1_c2_calls_that_are_named_again_or_not_counted() {
+async fn calls_that_are_named_again_or_not_counted() {
     for kind in kinds().filter(|kind| *kind != Kind::Ollama) {
         let text = "emulate:repeat_names get_time {\"zone\": \"CET\"}";
         let body = with(chat(kind, text), json!({"tools": tools()}));

@@ -4,7 +4,7 @@ use super::*;
 
 /// DashScope gives floats out of order, the others what was asked for.
 #[tokio::test]
-async fn d9_embeddings() {
+async fn embeddings_of_each_server() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let emulator = builder(kind).style(style).build();
@@ -67,7 +67,7 @@ async fn d9_embeddings() {
 
 /// DashScope: ten inputs, or twenty-five of the older models.
 #[tokio::test]
-async fn c1_the_batches_of_dashscope() {
+async fn the_batches_of_dashscope() {
     let emulator = builder(Kind::DashScope).build();
     for (model, most) in [("text-embedding-v4", 10), ("text-embedding-v2", 25)] {
         for (count, fits) in [(most, true), (most + 1, false)] {
@@ -83,7 +83,7 @@ async fn c1_the_batches_of_dashscope() {
 
 /// What `GET /models` says, and who knows a single one.
 #[tokio::test]
-async fn d7_models() {
+async fn lists_of_models() {
     for kind in kinds() {
         let emulator = builder(kind).build();
         let list = get(&emulator, "/v1/models").await.json();
@@ -114,7 +114,7 @@ async fn d7_models() {
 
 /// Legacy completions, streamed and whole.
 #[tokio::test]
-async fn d8_legacy_completions() {
+async fn legacy_completions() {
     for kind in kinds() {
         let emulator = builder(kind).build();
         let body = json!({"model": coder(kind), "prompt": "emulate:say=Hi you", "stream": true});
@@ -143,7 +143,7 @@ async fn d8_legacy_completions() {
 
 /// The portal's search.
 #[tokio::test]
-async fn b7_the_portals_search() {
+async fn the_portals_search() {
     let path = "/api/v1/indices/plugin/web_search";
     let portal = builder(Kind::Portal).build();
     let found = post(&portal, path, &json!({"uq": "qwen", "page": 1, "rows": 5})).await.json();

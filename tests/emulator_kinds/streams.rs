@@ -24,7 +24,7 @@ async fn paths_may_have_the_prefixes_of_their_servers() {
 
 /// DashScope: the name that comes back.
 #[tokio::test]
-async fn c1_the_model_is_echoed_by_another_name() {
+async fn the_model_is_echoed_by_another_name() {
     for kind in kinds() {
         let answer = ask(kind, Style::default(), &chat(kind, "Hello")).await;
         let same = answer.chunks()[0]["model"] == coder(kind);
@@ -34,7 +34,7 @@ async fn c1_the_model_is_echoed_by_another_name() {
 
 /// Who thinks unasked, and how it is turned off.
 #[tokio::test]
-async fn c2_thinking_is_turned_off() {
+async fn thinking_is_turned_off() {
     for kind in kinds().filter(|kind| *kind != Kind::Portal) {
         let off = match kind {
             Kind::Ollama => json!({"reasoning_effort": "none"}),
@@ -60,7 +60,7 @@ async fn c2_thinking_is_turned_off() {
 
 /// Where thinking can stand.
 #[tokio::test]
-async fn b9_thinking_in_the_content() {
+async fn thinking_in_the_content() {
     let thought = "The user wrote something. I will say what it was.";
     for kind in kinds() {
         for (place, content) in [
@@ -84,7 +84,7 @@ async fn b9_thinking_in_the_content() {
 
 /// The portal: cumulative deltas.
 #[tokio::test]
-async fn b9_cumulative_deltas() {
+async fn cumulative_deltas() {
     for kind in kinds() {
         let body = chat(kind, "emulate:cumulative emulate:say=one two three");
         let chunks = ask(kind, Style::default(), &body).await.chunks();
@@ -96,7 +96,7 @@ async fn b9_cumulative_deltas() {
 
 /// Self-hosted servers: when a stream says what it cost.
 #[tokio::test]
-async fn c2_usage() {
+async fn where_usage_stands() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let usages = async |options: Value| -> Vec<bool> {
@@ -125,7 +125,7 @@ async fn c2_usage() {
 
 /// What ends an answer, and what may be missing.
 #[tokio::test]
-async fn c2_ends() {
+async fn how_streams_end() {
     for kind in kinds() {
         let ends = async |text: &str, fields: Value| {
             let answer = ask(kind, Style::Autumn2026, &with(chat(kind, text), fields)).await;
@@ -153,7 +153,7 @@ async fn c2_ends() {
 
 /// Errors in the stream; Ollama's is none, llama.cpp's of 2025 is in no `data` line.
 #[tokio::test]
-async fn c2_errors_in_the_stream() {
+async fn errors_in_the_stream() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let body = chat(kind, "emulate:error_event=1 emulate:say=one two");
@@ -189,7 +189,7 @@ async fn c2_errors_in_the_stream() {
 /// DashScope: at its limit of time a whole answer is what there is, without a reason; elsewhere it
 /// breaks.
 #[tokio::test]
-async fn c1_a_whole_answer_that_is_cut() {
+async fn a_whole_answer_that_is_cut() {
     for kind in kinds() {
         let body = chat(kind, "emulate:cut=1 emulate:say=one two three");
         let body = with(body, json!({"stream": false}));

@@ -1,15 +1,4 @@
 //! The proxy of examples/proxy: the unit tests of its modules, and the program from outside.
-#![cfg(all(
-    feature = "auth",
-    feature = "client",
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 mod binary;
 mod command;
