@@ -19,7 +19,6 @@ ALLOWED = [
     "src/auth/provider/lock.rs",
     "src/auth/service.rs",
     "src/chat/ending.rs",
-    "src/dedup/service.rs",
     "src/openai/completions/service.rs",
     "src/openai/embeddings/service.rs",
     "src/openai/service.rs",
