@@ -64,7 +64,10 @@ async fn main() -> Result<(), Error> {
         let mut request = ChatRequest::new("qwen3-max", story);
         request.tenant = Some(Tenant::from_digest([7; 32]));
         match qwen.clone().oneshot(Request::new(request)).await {
-            Err(error) if error.is_quota() => return Ok(println!("{error}")),
+            Err(error) if error.is_quota() => {
+                println!("{error}");
+                return Ok(());
+            }
             answer => println!("{}", Answer::collect(answer?.into_body()).await?.text),
         }
     }

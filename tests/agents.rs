@@ -92,7 +92,7 @@ enum Upstream {
 }
 
 /// Each way to have tools over an API. The servers' parsers find the whole blocks of the first
-/// and see nothing in those that are to be rescued (tool-calls.md b).
+/// and see nothing in those that are to be rescued.
 const APIS: [Upstream; 4] = [
     Upstream::Api(Kind::Vllm, "native", Form::Coder),
     Upstream::Api(Kind::DashScope, "prompt", Form::Hermes),

@@ -918,7 +918,7 @@ async fn it_stands_over_any_http_service() {
     let inner = service_fn(|request: Request<FullBody>| async move {
         let old = request.headers()["authorization"] == "Bearer a-0";
         let answer = if old { 401 } else { 200 };
-        // As chat.qwen.ai says it (A4).
+        // As chat.qwen.ai says it.
         let response = Response::builder().header("x-actual-status-code", answer);
         Ok::<_, BoxError>(response.body("body")?)
     });

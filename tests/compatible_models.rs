@@ -1,4 +1,4 @@
-//! `GET /models` of OpenAI-compatible servers (qwen-wire.md D7).
+//! `GET /models` of OpenAI-compatible servers.
 
 mod traced;
 

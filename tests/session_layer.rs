@@ -476,7 +476,7 @@ async fn a_busy_chat_is_tried_a_few_times_and_then_left() {
     texts(&stack, &["one", "ok", "two"]).await;
     assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
     let waited = began.elapsed();
-    assert!((2..=4).contains(&waited.as_secs()), "G5: {waited:?}");
+    assert!((2..=4).contains(&waited.as_secs()), "{waited:?}");
 
     for _ in 0..4 {
         upstream.order(Reply::Error(ErrorKind::ConversationBusy));

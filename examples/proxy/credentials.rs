@@ -144,8 +144,8 @@ impl Accounts {
             .chain(self.files.iter().map(|file| (file.name.as_str(), &file.credential)))
     }
 
-    /// The base URL of the API that the logins are for, such as `https://portal.qwen.ai/v1`
-    /// (B6); `None` if none of them says one.
+    /// The base URL of the API that the logins are for, such as
+    /// `https://portal.qwen.ai/v1`; `None` if none of them says one.
     ///
     /// # Errors
     ///
@@ -227,7 +227,7 @@ impl LoginFile {
         let stored = StoredCredential::parse(&text).map_err(|_| {
             format!(
                 "{shown}: it holds no credential; make one with `proxy login --file {shown}`, or \
-                 see the README for what such a file may hold"
+                 see docs/credentials.md for what such a file may hold"
             )
         })?;
         let name = OAuthFile::account_name(&path);

@@ -24,7 +24,7 @@ pin_project! {
     /// Either JSON in one piece, or an event stream. Of a stream, events that arrived together
     /// leave together, in frames of whole events; nothing waits for more. The body never fails:
     /// what goes wrong after the response was begun is written into the stream, as an error
-    /// object and `[DONE]` (qwen-wire.md D5).
+    /// object and `[DONE]`.
     ///
     /// Dropping the body drops the upstream's answer with it, which cancels the work there.
     #[derive(Debug)]

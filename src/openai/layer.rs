@@ -10,10 +10,10 @@ use crate::{
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
-/// Put it outermost, on the route. It reads the body once and writes the answer once, streamed
-/// or whole; the services below see [`ChatRequest`](crate::chat::ChatRequest)s and give
-/// [`ChatStream`](crate::chat::ChatStream)s. It does not look at the path, so that the router
-/// decides; for unknown paths there is [`error_response`](super::error_response).
+/// Put it outermost, on the route. It reads the body once and writes the answer once, streamed or
+/// whole. The services below see [`ChatRequest`](crate::chat::ChatRequest)s and give
+/// [`ChatStream`](crate::chat::ChatStream)s. It does not look at the path: that is for the router,
+/// which has [`error_response`](super::error_response) for paths that it does not know.
 ///
 /// See the [module](super) for an example.
 #[derive(Clone, Debug)]
@@ -97,8 +97,9 @@ macro_rules! edge {
                 self
             }
 
-            /// How fast a body must come; a slower one is answered with 408. `None`: as slowly as
-            /// it likes. Default: [`BodyPace::new`](crate::openai::BodyPace::new).
+            /// How fast a body must come; a slower one is answered with 408. With `None` it may
+            /// come as slowly as it likes. Default:
+            /// [`BodyPace::new`](crate::openai::BodyPace::new).
             #[must_use]
             pub const fn body_pace(mut self, pace: Option<$crate::openai::BodyPace>) -> Self {
                 self.config.body_pace = pace;
@@ -121,23 +122,24 @@ macro_rules! edge {
                 self
             }
 
-            /// After how much quiet a stream gets a comment line, so that proxies and clients do
-            /// not take it for dead; `None` for never. It is sent between events only, and does
-            /// not count as progress of the upstream.
+            /// After how much silence a stream gets a comment line, so that proxies and clients do
+            /// not take it for dead; with `None` it never gets one. The line is sent between events
+            /// only. It begins with the body, and it is no progress of the upstream's.
             #[must_use]
             pub const fn keep_alive(mut self, keep_alive: Option<$crate::sse::KeepAlive>) -> Self {
                 self.config.keep_alive = keep_alive;
                 self
             }
 
-            /// Whose a request is, in place of [`openai::tenant`](crate::openai::tenant()): that
-            /// one tells clients apart by the key that they present.
+            /// Sets the function that says whose a request is. The default is
+            /// [`openai::tenant`](crate::openai::tenant()), which tells clients apart by the key that
+            /// they present.
             ///
-            /// The function sees the request's head as it came, before the client's credentials
-            /// are taken off. A client whose key changes keeps its conversations where the function
-            /// names the tenant by something that stays: say by the id of the key that matched,
-            /// which the layer that checks keys puts into the request's extensions. For `None` no
-            /// session is kept, so nothing of clients that nobody can tell apart is mixed up.
+            /// The function sees the request's head as it came, before the client's credentials are
+            /// taken off. Name the tenant by something that stays, and a client whose key changes
+            /// keeps its conversations: for example by the id of the key that matched, which the
+            /// layer that checks keys puts into the request's extensions. For `None` there is no
+            /// session, so nothing of clients that nobody can tell apart is mixed up.
             ///
             /// ```
             /// use sha2::{Digest, Sha256};

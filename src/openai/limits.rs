@@ -1,8 +1,8 @@
 /// How many things one request may hold.
 ///
-/// A message, a part or a call may be a few bytes of a body and takes some hundred in memory. These
-/// counts are what keeps a request to about its size: they are checked while the body is read,
-/// before anything large is built. One that is exceeded is answered with 400 and the code
+/// A message, a part or a call may be a few bytes of a body, and takes some hundred in memory.
+/// These counts keep a request to about its size. They are checked while the body is read, before
+/// anything large is built. A request that exceeds one is answered with 400, with the code
 /// `too_many` or `too_deep`, the field, and the limit.
 ///
 /// Beside its body and four times the size of that, a request with every count at its limit takes

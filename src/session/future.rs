@@ -304,7 +304,7 @@ impl Route {
             self.seen = 0;
             self.destination = record.conversation.into();
         } else {
-            // Not where to go on, but whose chat it is: to others it does not exist (A2.7).
+            // Not where to go on, but whose chat it is: to others it does not exist.
             let account = own.account.clone().or(record.conversation.account);
             self.destination = Conversation { account, ..own.clone() }.into();
         }

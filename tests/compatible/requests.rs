@@ -89,9 +89,9 @@ async fn a_request_goes_out_as_the_client_meant_it() {
     );
 }
 
-/// B7: the portal's quirks.
+/// The portal's quirks.
 #[tokio::test]
-async fn b7_the_portal_is_stricter() {
+async fn the_portal_is_stricter() {
     let mut request = full_request();
     request.model = "qwen3.6-plus".into();
     let (_, headers, body) = sent(Server::Portal, request).await;
@@ -117,10 +117,10 @@ async fn b7_the_portal_is_stricter() {
     assert!(body.get("tools").is_none());
 }
 
-/// B7: the portal is told that qwen-code asks, whatever the client calls itself; a credential may
+/// The portal is told that qwen-code asks, whatever the client calls itself; a credential may
 /// bring another name.
 #[tokio::test]
-async fn b7_the_portals_headers() {
+async fn the_portals_headers() {
     let ask = |server: Server, agent: Option<HeaderValue>, own: Option<HeaderValue>| async move {
         let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
         let seen = Arc::clone(&upstream.seen);
@@ -161,9 +161,9 @@ async fn b7_the_portals_headers() {
     assert!(!headers.contains_key("x-dashscope-useragent"));
 }
 
-/// B7: `cache_control` ends a system message of parts too, unless the client has placed it.
+/// The portal: `cache_control` ends a system message of parts too, unless the client has placed it.
 #[tokio::test]
-async fn b7_a_system_message_of_parts_is_cached() {
+async fn a_system_message_of_parts_is_cached() {
     let text = |text: &str| Part::new(PartKind::Text(text.into()));
     let marked = |mut part: Part, kind: &str| {
         part.cache_control = Some(json!({ "type": kind }).into());
@@ -204,9 +204,10 @@ async fn b7_a_system_message_of_parts_is_cached() {
     }
 }
 
-/// B7: what is merged is text; thinking that a client sends back belongs to its own message.
+/// The portal: what is merged is text; thinking that a client sends back belongs to its own
+/// message.
 #[tokio::test]
-async fn b7_messages_with_thinking_are_not_merged() {
+async fn messages_with_thinking_are_not_merged() {
     let mut thought = Message::new(Role::Assistant, "b");
     thought.reasoning = Some("hm".into());
     let plain = |text: &str| Message::new(Role::Assistant, text);
@@ -225,9 +226,9 @@ async fn b7_messages_with_thinking_are_not_merged() {
     }
 }
 
-/// B7, C1, C2: how each kind is told to think or not.
+/// How each kind is told to think or not.
 #[tokio::test]
-async fn c2_thinking_per_server() {
+async fn thinking_per_server() {
     let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<i64>| {
         let mut request = request();
         request.reasoning.effort = effort;
@@ -306,9 +307,9 @@ async fn only_credentials_travel_with_a_request() {
     assert_eq!(names, ["accept", "authorization", "content-type", "cookie", "x-request-id"]);
 }
 
-/// B7: the portal's other names and its limits; others are added by option, for any server.
+/// The portal's other names and its limits; others are added by option, for any server.
 #[tokio::test]
-async fn b7_names_and_limits() {
+async fn names_and_limits() {
     let asked = |model: &str| {
         let mut request = request();
         request.model = model.into();
@@ -357,10 +358,10 @@ async fn b7_names_and_limits() {
     assert!(body.get("max_tokens").is_none());
 }
 
-/// C1: the fields of DashScope pass as they came, at the top and in parts; and so does what the
+/// The fields of DashScope pass as they came, at the top and in parts; and so does what the
 /// vocabulary names and DashScope reads differently.
 #[tokio::test]
-async fn c1_extra_fields_pass() {
+async fn extra_fields_pass() {
     let extra = json!({
         "enable_search": true,
         "search_options": {"forced_search": true, "search_strategy": "max", "enable_source": true},
@@ -396,7 +397,7 @@ async fn c1_extra_fields_pass() {
         body["messages"][0]["content"],
         json!([{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}])
     );
-    // C1: whole calls of older models with thinking on are refused, and cut at 300 s.
+    // DashScope: whole calls of older models with thinking on are refused, and cut at 300 s.
     assert_eq!(
         (&body["stream"], &body["stream_options"]["include_usage"]),
         (&json!(true), &json!(true))
@@ -450,7 +451,7 @@ async fn json_passes_byte_for_byte() {
             r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x","cache_control":{schema},"vendor":{schema}}},{{ "z":1,"type": "vendor" }}],"vendor":{schema}}}],"stream":true,"stream_options":{{"include_usage":true,"vendor":{schema}}},"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}},"cache_control":{schema}}},{{"type" :"vendor"}}],"tool_choice":{{"type":"vendor","x" :{schema}}},"response_format":{{"type":"json_schema","json_schema":{schema}}},"chat_template_kwargs":{schema},"vendor":{schema}}}"#
         )
     );
-    // B7: what the portal refuses is left out; the rest keeps its order and its spelling.
+    // What the portal refuses is left out; the rest keeps its order and its spelling.
     let portal = bytes_through(
         Server::Portal,
         r#"{"model":"m","messages":[{"role":"system","content":"s"}],"tools":[{"type":"function","function":{"name":"f","parameters":
@@ -491,9 +492,9 @@ async fn a_found_tool_is_told_by_its_name() {
     assert_eq!(body["messages"][0]["content"], json!([{"type": "text", "text": "f"}]));
 }
 
-/// B7: qwen-code marks the last tool, beside its function.
+/// qwen-code marks the last tool, beside its function.
 #[tokio::test]
-async fn b7_the_cache_control_of_a_tool_passes() {
+async fn the_cache_control_of_a_tool_passes() {
     let tools = json!([{
         "type": "function",
         "function": {"name": "f", "parameters": {"type": "object"}, "inside": 1},
@@ -568,7 +569,7 @@ async fn numbers_below_zero_pass() {
         let body = through(Server::Vllm, json!({ "seed": seed })).await;
         assert_eq!(body["seed"], seed);
     }
-    // B7: the limits are for those who ask for more.
+    // The portal: the limits are for those who ask for more.
     let ask = |tokens: i64| json!({"model": "vision-model", "max_completion_tokens": tokens});
     for (tokens, sent) in [(-1, -1), (0, 0), (9, 9), (40_000, 32_768)] {
         let body = through(Server::Portal, ask(tokens)).await;
@@ -577,9 +578,9 @@ async fn numbers_below_zero_pass() {
     }
 }
 
-/// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.
+/// What the token endpoint calls `resource_url` is the base URL, and says which kind it is.
 #[test]
-fn b6_the_base_url_of_a_login() {
+fn the_base_url_of_a_login() {
     use tower_qwen::auth::Credential;
 
     for (resource_url, base_url, server) in [
@@ -602,9 +603,9 @@ fn b6_the_base_url_of_a_login() {
     }
 }
 
-/// C1: the hosts of DashScope, workspaces and coding plans included; names go there and back.
+/// The hosts of DashScope, workspaces and coding plans included; names go there and back.
 #[test]
-fn c1_hosts_and_names() {
+fn hosts_and_names() {
     for host in [
         "dashscope.aliyuncs.com",
         "dashscope-intl.aliyuncs.com",

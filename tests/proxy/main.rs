@@ -7,12 +7,12 @@ mod credentials;
 mod logs;
 mod memory;
 mod orphans;
+mod pages;
 #[path = "../served/proxied.rs"]
 mod proxied;
 #[expect(dead_code, reason = "the program's start is not called here")]
 #[path = "../../examples/proxy/main.rs"]
 mod proxy;
-mod readme;
 #[cfg(feature = "redis")]
 #[path = "../served/redis.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
