@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     convert::Infallible,
     task::{Context, Poll},
 };
@@ -101,6 +102,12 @@ pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
             format!("{} is not served here; use POST", parts.method),
         ));
     }
+    if let Some(coding) = coding(&parts.headers) {
+        return Err(Error::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("the content coding `{coding}` is not read here; send the body as it is"),
+        ));
+    }
     let media_type = parts.headers.get(header::CONTENT_TYPE).map(|value| {
         let value = value.to_str().unwrap_or("(unreadable)");
         value.split(';').next().unwrap_or_default().trim()
@@ -116,6 +123,14 @@ pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
             format!("the content type `{other}` is not read here; send application/json"),
         )),
     }
+}
+
+/// The coding of a body that nobody has decoded on the way here, as tower-http's
+/// `RequestDecompression` does.
+fn coding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+    codings.find(|coding| !["", "identity"].contains(&coding.trim().to_ascii_lowercase().as_str()))
 }
 
 /// Whose request has these headers: the digest of the key, wherever clients put it
