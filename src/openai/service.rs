@@ -20,7 +20,8 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// What a client proves itself with. It is for this edge; what upstream gets is the business of
-/// the layers below.
+/// the layers below. So is every `bx-*`, which belongs to a session of the web page: beside another
+/// session's cookies it would only give that one away.
 const CREDENTIALS: [HeaderName; 5] =
     [header::AUTHORIZATION, X_API_KEY, API_KEY, header::PROXY_AUTHORIZATION, header::COOKIE];
 
@@ -90,6 +91,11 @@ where
 /// Takes off what was for this edge.
 pub(super) fn strip_credentials(headers: &mut HeaderMap) {
     for name in CREDENTIALS {
+        headers.remove(name);
+    }
+    let of_session: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with("bx-")).cloned().collect();
+    for name in of_session {
         headers.remove(name);
     }
 }
