@@ -18,7 +18,7 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     openai::{
-        BodyBudget, OpenAiLayer,
+        BodyBudget, Offer, OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
     },
@@ -208,7 +208,9 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds)).layer(sessions.clone());
+    let edge = ServiceBuilder::new()
+        .layer(chat_edge(config, bounds).offer(Offer::Web))
+        .layer(sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -224,7 +226,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, bounds))
+        .layer(completions_edge(config, bounds).offer(Offer::Web))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
