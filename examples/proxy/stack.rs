@@ -279,16 +279,23 @@ where
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
+    let lane = SseReframeLayer::new().layer(signed.clone());
+    let bytes = |path| pass::route(lane.clone(), path, config.body_pace);
+    let (chats, texts) = (bytes("/chat/completions"), bytes("/completions"));
+    // What a server can be asked for and the layers have not, it is asked for byte by byte.
+    let or_bytes = |typed, bytes: &Route| pass::or_bytes(typed, bytes.clone(), config.body_pace);
+    let chat = match config.tools {
+        Tools::Openai | Tools::Rescue => with(ToolCallLayer::native_with_rescue()),
+        Tools::Native => with(ToolCallLayer::native()),
+        Tools::Prompt => with(ToolCallLayer::prompted()),
+        Tools::Xml => xml.clone(),
+        Tools::Off => chats.clone(),
+    };
     let (chat, completions) = match config.tools {
-        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native_with_rescue()), typed),
-        Tools::Native => (with(ToolCallLayer::native()), typed),
-        Tools::Prompt => (with(ToolCallLayer::prompted()), typed),
-        Tools::Xml => (xml.clone(), typed),
-        Tools::Off => {
-            let lane = SseReframeLayer::new().layer(signed.clone());
-            let route = |path| pass::route(lane.clone(), path, config.body_pace);
-            (route("/chat/completions"), route("/completions"))
-        }
+        Tools::Off => (chat, texts),
+        // What answers in XML has one form of answer.
+        Tools::Xml => (chat, or_bytes(typed, &texts)),
+        _ => (or_bytes(chat, &chats), or_bytes(typed, &texts)),
     };
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)
