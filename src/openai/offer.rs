@@ -124,9 +124,11 @@ fn not_offered(field: &'static str) -> Error {
 fn left_out(request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
     let sampling = &request.sampling;
     let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
+    let max_tokens =
+        if sampling.is_max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
     let mut names: Vec<Cow<'_, str>> = [
         // Below 0 there is no limit.
-        ("max_tokens", sampling.max_tokens.is_some_and(|tokens| tokens >= 0)),
+        (max_tokens, sampling.max_tokens.is_some_and(|tokens| tokens >= 0)),
         ("temperature", is_not(sampling.temperature, 1.0)),
         ("top_p", is_not(sampling.top_p, 1.0)),
         ("top_k", sampling.top_k.is_some_and(|top_k| top_k > 0)),
@@ -248,6 +250,7 @@ mod tests {
             ("repetition_penalty", json!(1.1), Passes, Named),
             ("max_tokens", json!(-1), Passes, Passes),
             ("max_tokens", json!(100), Passes, Named),
+            ("max_completion_tokens", json!(100), Passes, Named),
             ("user", json!("ann"), Passes, Named),
             ("logit_bias", json!({}), Passes, Passes),
             ("logit_bias", json!({"5": -100}), Passes, Named),

@@ -29,7 +29,7 @@ const BROWSER: [(HeaderName, &str); 9] = [
     (header::ACCEPT, "application/json"),
 ];
 
-/// What Chrome says of itself beside [`USER_AGENT`] (A3). It goes with that and no other: what the
+/// What Chrome says of itself beside [`USER_AGENT`]. It goes with that and no other: what the
 /// browser of another `user-agent` says of itself, if it says anything, nobody here knows.
 const HINTS: [(HeaderName, &str); 3] = [
     (
