@@ -9,6 +9,7 @@ mod banner;
 mod chats;
 mod check;
 mod clients;
+mod coding;
 mod config;
 mod credentials;
 mod files;
@@ -19,6 +20,7 @@ mod logs;
 mod memory;
 mod metrics;
 mod pass;
+mod paths;
 mod reload;
 mod routes;
 mod server;
@@ -26,6 +28,7 @@ mod sign_in;
 mod stack;
 mod tokens;
 mod trace;
+mod unread;
 
 use std::{
     backtrace::Backtrace,

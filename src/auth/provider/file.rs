@@ -1,11 +1,13 @@
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
+
+use secrecy::{ExposeSecret, SecretSlice};
 
 use super::{
     BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
@@ -18,6 +20,9 @@ use crate::auth::{
 
 /// The longest file that is taken for a credential.
 const MAX_FILE: u64 = 1 << 20;
+/// What stands in a file: overwritten in memory when it is dropped.
+type Contents = SecretSlice<u8>;
+
 /// How often the file's time is looked at (B5).
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// What counts as fresh enough to be adopted instead of refreshed (B4).
@@ -31,6 +36,12 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
 /// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
 /// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
+/// A file that another user owns, as where root renews a user's login, keeps its owner and mode; of
+/// one's own a mode that lets everybody read becomes 0600, and another one stays.
+///
+/// Where the file cannot be replaced, it is written in place: a file that is mounted by itself into
+/// a container, or whose owner cannot be given to another. The new login is on disk beside it until
+/// that is done, and is read from there should the write have been cut off.
 /// `resource_url` and the refresh token are kept where the endpoint leaves them out, and so is
 /// every field that is not known.
 ///
@@ -336,14 +347,16 @@ impl CredentialFile {
                 "the credential file is too large to be one",
             ));
         }
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => Secret::from(text),
+        let stored = match fs::read(&self.path) {
+            Ok(bytes) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
-        let stored = StoredCredential::parse(text.expose()).map_err(|error| {
-            RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
-                .with_source(error)
+        let stored = stored.or_else(|error| {
+            cut_off(&self.path).ok_or_else(|| {
+                let message = "the credential file holds no credential";
+                RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+            })
         })?;
         let credential = stored.credential().clone();
         state.seen = Some(seen);
@@ -472,22 +485,23 @@ impl CredentialFile {
             ));
         };
         self.make_dir()?;
-        write_atomically(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
+        replace(&self.path, text.expose().as_bytes(), |from, to| fs::rename(from, to))
+            .map_err(unwritable)?;
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
     }
 }
 
-/// Replaces the file at `path` in one step: temporary file of mode 0600, fsync, rename, fsync of
-/// the directory.
-fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
+/// Replaces the file at `path`: temporary file of mode 0600, fsync, `rename`, fsync of the
+/// directory. Where there can be no other file in its place it is written itself.
+fn replace(
+    path: &Path,
+    contents: &[u8],
+    rename: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     // Behind a link the file itself is replaced, not the link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    remove_leftovers(dir, &temporary(name, ""));
+    let (dir, name) = place(path)?;
     let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -495,21 +509,131 @@ fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = options.open(&aside).and_then(|mut file| {
         file.write_all(contents)?;
+        let may_replace = take_after(&file, path)?;
         file.sync_all()?;
-        fs::rename(&aside, path)
+        // Older ones go when this one is there, since one of them may be all that is left of a login.
+        remove_leftovers(dir, name, &aside);
+        let renamed = if may_replace { rename(&aside, path) } else { Err(refused()) };
+        match renamed {
+            Err(error) if is_of_the_place(&error) => {
+                tracing::debug!(cause = %error.kind(), "a credential file is written in place");
+                sync_dir(dir)?;
+                write_in_place(path, contents)?;
+                fs::remove_file(&aside)
+            }
+            renamed => renamed,
+        }
     });
     if let Err(error) = written {
-        // What is left is removed before the next write at the latest.
-        drop(fs::remove_file(&aside));
+        // It is all that is left where the write in place was cut off, until the next write.
+        let left = fs::read(path).map(Contents::from);
+        let is_cut =
+            left.is_ok_and(|left| StoredCredential::from_bytes(left.expose_secret()).is_err());
+        if !is_cut {
+            drop(fs::remove_file(&aside));
+        }
         return Err(error);
     }
+    sync_dir(dir)
+}
+
+/// Gives `file` the owner and the mode of the one at `path`; `false` where that cannot be, so that
+/// the other must stay.
+#[cfg(unix)]
+fn take_after(file: &fs::File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+    let old = match fs::metadata(path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let new = file.metadata()?;
+    let is_own = old.uid() == new.uid();
+    if (old.uid(), old.gid()) != (new.uid(), new.gid())
+        && fchown(file, Some(old.uid()), Some(old.gid())).is_err()
+        // The group alone is no reason.
+        && !is_own
+    {
+        return Ok(false);
+    }
+    let mode = old.mode() & 0o777;
+    // What everybody can read of one's own is closed.
+    let is_kept = !is_own || mode & 0o007 == 0;
+    Ok(!is_kept || file.set_permissions(fs::Permissions::from_mode(mode)).is_ok())
+}
+
+#[cfg(not(unix))]
+fn take_after(_: &fs::File, _: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+fn refused() -> io::Error {
+    io::ErrorKind::PermissionDenied.into()
+}
+
+/// Whether another file is refused in this place, so that the one that is there may still be
+/// written: it is a mount point, or somebody else's in a directory such as `/tmp`.
+fn is_of_the_place(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ResourceBusy
+            | io::ErrorKind::CrossesDevices
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Writes over the file at `path`.
+///
+/// Whoever reads meanwhile finds the old text or the new: what is written is never shorter than what
+/// was there, and white space behind JSON is cut off when the rest is on disk.
+fn write_in_place(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let len = old.min(MAX_FILE as usize).max(contents.len());
+    let mut padded = Vec::with_capacity(len);
+    padded.extend_from_slice(contents);
+    padded.resize(len, b' ');
+    file.write_all(Contents::from(padded).expose_secret())?;
+    file.sync_all()?;
+    file.set_len(contents.len() as u64)?;
+    file.sync_all()
+}
+
+/// The login that was about to be written over the file at `path` when that was cut off.
+fn cut_off(path: &Path) -> Option<StoredCredential> {
+    let path = fs::canonicalize(path).ok()?;
+    let (dir, name) = place(&path).ok()?;
+    let found = leftovers(dir, name).filter_map(|aside| {
+        let modified = fs::metadata(&aside).and_then(|metadata| metadata.modified()).ok()?;
+        let contents = Contents::from(fs::read(&aside).ok()?);
+        let stored = StoredCredential::from_bytes(contents.expose_secret()).ok()?;
+        Some((modified, stored))
+    });
+    let (_, newest) = found.max_by_key(|(modified, _)| *modified)?;
+    tracing::warn!("a credential file was cut off; what was about to be written is beside it");
+    Some(newest)
+}
+
+/// Makes sure that what was done to the names in `dir` is on disk.
+fn sync_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     fs::File::open(dir)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = dir;
     Ok(())
 }
 
+/// The directory and the name of the file at `path`.
+fn place(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((dir, name))
+}
+
 /// `.oauth_creds.json.<id>.tmp`; with an empty id, what all such names begin with.
-fn temporary(name: &std::ffi::OsStr, id: &str) -> OsString {
+fn temporary(name: &OsStr, id: &str) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(".");
@@ -520,17 +644,23 @@ fn temporary(name: &std::ffi::OsStr, id: &str) -> OsString {
     temporary
 }
 
-/// Removes the temporary files of processes that were killed while they wrote: they hold
-/// secrets. Nobody else writes now, since the lock is held.
-fn remove_leftovers(dir: &Path, prefix: &std::ffi::OsStr) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
+/// The temporary files of the file `name` in `dir`.
+fn leftovers(dir: &Path, name: &OsStr) -> impl Iterator<Item = PathBuf> + use<> {
+    let prefix = temporary(name, "");
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
-        if name.starts_with(prefix.as_encoded_bytes())
-            && name.ends_with(b".tmp")
-            && let Err(error) = fs::remove_file(entry.path())
-        {
+        (name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(b".tmp"))
+            .then(|| entry.path())
+    })
+}
+
+/// Removes the temporary files of processes that were killed while they wrote, but for `own`: they
+/// hold secrets. Nobody else writes now, since the lock is held.
+fn remove_leftovers(dir: &Path, name: &OsStr, own: &Path) {
+    for leftover in leftovers(dir, name).filter(|leftover| leftover != own) {
+        if let Err(error) = fs::remove_file(leftover) {
             tracing::warn!(error = %error.kind(), "an old temporary credential file stays");
         }
     }
@@ -538,4 +668,117 @@ fn remove_leftovers(dir: &Path, prefix: &std::ffi::OsStr) {
 
 pub(super) fn file_error(message: &'static str, error: io::Error) -> RefreshError {
     RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    const OLD: &str = r#"{"access_token":"old","refresh_token":"old","padding":"0123456789"}"#;
+    const NEW: &str = r#"{"access_token":"new","refresh_token":"new"}"#;
+    const LONG: &str =
+        r#"{"access_token":"new","refresh_token":"new","padding":"0123456789 0123456789"}"#;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a folder");
+        entries
+            .map(|entry| entry.expect("a name").file_name().into_string().expect("UTF-8"))
+            .collect()
+    }
+
+    /// Credential files: where another file is refused in its place, it is written itself, and any
+    /// other failure leaves it as it was.
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_written_in_place() {
+        for (kind, error, in_place) in [
+            ("a mount point", io::ErrorKind::ResourceBusy, true),
+            ("another file system", io::ErrorKind::CrossesDevices, true),
+            ("a sticky directory", io::ErrorKind::PermissionDenied, true),
+            ("a full disk", io::ErrorKind::StorageFull, false),
+            ("a read-only file system", io::ErrorKind::ReadOnlyFilesystem, false),
+        ] {
+            for contents in [NEW, LONG] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let path = dir.path().join("login.json");
+                fs::write(&path, OLD).expect("written");
+                let before = fs::metadata(&path).expect("there").ino();
+                let written = replace(&path, contents.as_bytes(), |aside, _| {
+                    // What is about to be written is safe before the file is touched.
+                    assert_eq!(fs::read_to_string(aside).expect("there"), contents, "{kind}");
+                    Err(error.into())
+                });
+                assert_eq!(written.is_ok(), in_place, "{kind}: {written:?}");
+                let now = if in_place { contents } else { OLD };
+                assert_eq!(fs::read_to_string(&path).expect("there"), now, "{kind}");
+                assert_eq!(fs::metadata(&path).expect("there").ino(), before, "{kind}");
+                assert_eq!(names(dir.path()), ["login.json"], "{kind}: nothing is left beside it");
+            }
+        }
+    }
+
+    /// Credential files: a write in place that was cut off loses nothing.
+    #[test]
+    fn what_was_about_to_be_written_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let aside = dir.path().join(".login.json.a.tmp");
+        for (kind, file, beside, found) in [
+            ("cut in the middle", &OLD[..20], Some(NEW), Some("new")),
+            ("empty", "", Some(NEW), Some("new")),
+            ("nothing beside it", "", None, None),
+            ("neither is whole", &OLD[..20], Some(&NEW[..20]), None),
+            ("the file is whole", OLD, Some(NEW), Some("old")),
+        ] {
+            fs::write(&path, file).expect("written");
+            match beside {
+                Some(beside) => fs::write(&aside, beside).expect("written"),
+                None => drop(fs::remove_file(&aside)),
+            }
+            let login = CredentialFile { path: path.clone(), state: Mutex::default() };
+            let read = login.read(&mut State::default()).ok().flatten();
+            let token = read.as_ref().map(|credential| credential.access_token().expose());
+            assert_eq!(token, found, "{kind}");
+        }
+        // What is left is removed when there is something newer.
+        fs::write(&aside, NEW).expect("written");
+        replace(&path, LONG.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+        assert_eq!(names(dir.path()), ["login.json"]);
+    }
+
+    /// Credential files: whose it is and who may read it. Only root can give files away, so others
+    /// try the rows of their own alone.
+    #[test]
+    fn owner_and_mode_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let own = (
+            fs::metadata(dir.path()).expect("there").uid(),
+            fs::metadata(dir.path()).expect("there").gid(),
+        );
+        for (kind, owner, mode, then) in [
+            ("own", own, 0o600, 0o600),
+            ("own, of the group", own, 0o640, 0o640),
+            ("own, shared with the group", own, 0o660, 0o660),
+            ("own, open to all", own, 0o644, 0o600),
+            ("a user's", (1234, 5678), 0o600, 0o600),
+            ("a user's, of the group", (1234, 5678), 0o640, 0o640),
+            ("a user's, open to all", (1234, 5678), 0o644, 0o644),
+            ("a user's, of one's own group", (1234, own.1), 0o600, 0o600),
+        ] {
+            drop(fs::remove_file(&path));
+            fs::write(&path, OLD).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
+            if std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).is_err() {
+                assert_ne!(own.0, 0, "{kind}: root may");
+                continue;
+            }
+            replace(&path, NEW.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+            let now = fs::metadata(&path).expect("there");
+            assert_eq!((now.uid(), now.gid()), owner, "{kind}");
+            assert_eq!(now.mode() & 0o777, then, "{kind}");
+            assert_eq!(fs::read_to_string(&path).expect("there"), NEW, "{kind}");
+        }
+    }
 }

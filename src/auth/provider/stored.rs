@@ -66,12 +66,36 @@ impl StoredCredential {
         stored
     }
 
-    /// Reads a file's text.
+    /// Reads what stands in a file: text in UTF-8, or in UTF-16 where it begins with the byte order
+    /// mark that Windows puts there.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidToken`] where it is no text or holds no credential.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidToken> {
+        let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+            let (units, []) = bytes.as_chunks() else { return Err(InvalidToken(())) };
+            let units = units.iter().map(|bytes| unit(*bytes));
+            let text: Result<String, _> = char::decode_utf16(units).collect();
+            text.map(Secret::from).map_err(|_| InvalidToken(()))
+        };
+        let text = match bytes {
+            [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
+            [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+            _ => {
+                return Self::parse(std::str::from_utf8(bytes).map_err(|_| InvalidToken(()))?);
+            }
+        };
+        Self::parse(text.expose())
+    }
+
+    /// Reads a file's text, with a byte order mark before it or without.
     ///
     /// # Errors
     ///
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
             // A JSON text that is no object would make a strange key. Digits alone may well be one.
             return match text.trim() {
@@ -338,6 +362,41 @@ mod tests {
             let stored = StoredCredential::parse(text).expect(text);
             assert_eq!(stored.credential().kind(), CredentialKind::Web);
             assert!(!stored.is_writable() && stored.to_json().is_none());
+        }
+    }
+
+    /// Credential files: however an editor has saved them.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_credential() {
+        let login = r#"{"access_token":"at","refresh_token":"rt","note":"Zoë"}"#;
+        let utf16 = |text: &str, mark: [u8; 2], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            mark.into_iter().chain(text.encode_utf16().flat_map(bytes)).collect()
+        };
+        for text in [login, "sk-of-a-file\r\n"] {
+            let plain = StoredCredential::parse(text).expect("a credential");
+            for (form, bytes) in [
+                ("UTF-8", text.as_bytes().to_vec()),
+                ("UTF-8 with a mark", [b"\xef\xbb\xbf", text.as_bytes()].concat()),
+                ("UTF-16, little end first", utf16(text, [0xff, 0xfe], u16::to_le_bytes)),
+                ("UTF-16, big end first", utf16(text, [0xfe, 0xff], u16::to_be_bytes)),
+            ] {
+                let stored = StoredCredential::from_bytes(&bytes).expect(form);
+                assert!(stored.credential().is_same(plain.credential()), "{form}");
+                assert_eq!(
+                    stored.to_json().map(|json| json.expose().to_owned()),
+                    plain.to_json().map(|json| json.expose().to_owned()),
+                    "{form}"
+                );
+            }
+        }
+        for (form, bytes) in [
+            ("half a unit", &b"\xff\xfes\0k"[..]),
+            ("half a pair", b"\xff\xfe\x00\xd8"),
+            ("no text", b"\xc3\x28"),
+            ("a mark alone", b"\xef\xbb\xbf"),
+            ("two marks", b"\xef\xbb\xbf\xef\xbb\xbf{}"),
+        ] {
+            assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
         }
     }
 
