@@ -97,41 +97,49 @@
 //! | `tower_qwen_auth_challenges_total` | counter | |
 //! | `tower_qwen_auth_account_state` | gauge, 1 for the state that holds | `account`, `state`: see [`AccountStatus`] |
 
+mod account;
+mod accounts;
+mod answer;
+mod attempt;
+mod builder;
 mod classify;
 mod client;
 mod clock;
 mod credential;
 pub mod device;
+mod driver;
 mod egress;
 mod error;
+mod fixed;
 mod future;
 mod kept;
 mod layer;
 mod policy;
 mod pool;
 mod provider;
-mod refresh;
 mod secret;
 mod service;
+mod standing;
 mod state;
+mod store;
 mod token;
 
 pub use self::{
+    builder::{CredentialPoolBuilder, PoolError},
     classify::{Classify, DefaultClassify, Outcome},
     client::{TokenClient, Validation},
     clock::Clock,
     credential::{Credential, CredentialKind},
     error::{RefreshError, RefreshErrorKind},
+    fixed::{EnvironmentCredential, StaticCredential},
     future::ResponseFuture,
     layer::AuthRefreshLayer,
     policy::{AccountPolicy, DefaultPolicy, PolicyFn, policy_fn},
-    pool::{CredentialPool, CredentialPoolBuilder, PoolError},
-    provider::{
-        BoxFuture, CredentialProvider, EnvironmentCredential, OAuthFile, Renewal, StaticCredential,
-        StoredCredential,
-    },
+    pool::CredentialPool,
+    provider::{BoxFuture, CredentialProvider, Renewal},
     secret::Secret,
     service::AuthRefresh,
     state::{AccountState, AccountStatus},
+    store::{OAuthFile, StoredCredential},
     token::{InvalidToken, JwtClaims},
 };

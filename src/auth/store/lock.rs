@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{blocking, file::file_error};
+use super::disk::{blocking, file_error};
 use crate::auth::{RefreshError, RefreshErrorKind};
 
 /// How old a lock must be to be taken from its holder.

@@ -1,18 +1,18 @@
 use std::{
-    ffi::OsString,
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use super::{
-    BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
+    StoredCredential,
+    disk::{blocking, file_error, replace},
     lock::{self, LockFile},
 };
 use crate::auth::{
-    Credential, RefreshError, RefreshErrorKind, Secret, TokenClient,
+    BoxFuture, Credential, CredentialProvider, RefreshError, RefreshErrorKind, Renewal, Secret,
+    TokenClient,
     clock::{Clock, SharedClock},
 };
 
@@ -79,6 +79,12 @@ struct State {
     stored: Option<StoredCredential>,
     /// The refresh token that was spent for [`stored`](State::stored), where that is not on disk.
     unsaved: Option<Secret>,
+}
+
+impl State {
+    fn newest(&self) -> Option<Credential> {
+        self.stored.as_ref().map(|stored| stored.credential().clone())
+    }
 }
 
 /// Tells whether a file has been replaced or written. The inode helps where two writes fall into
@@ -198,22 +204,23 @@ impl OAuthFile {
     /// Where the lock cannot be had or the file cannot be written.
     pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
         let lock = self.lock().await?;
-        let file = Arc::clone(&self.file);
-        let result = blocking(move || {
-            let mut state = file.lock_state();
-            state.unsaved = None;
-            state.stored = Some(StoredCredential::new(credential));
-            file.write(&mut state)
-        })
-        .await;
+        let result = self.on_file(move |file| file.save(credential)).await;
         lock.release().await;
         result
     }
 
     async fn lock(&self) -> Result<LockFile, RefreshError> {
-        let file = Arc::clone(&self.file);
-        blocking(move || file.make_dir()).await?;
+        self.on_file(CredentialFile::make_dir).await?;
         LockFile::acquire(&self.file.lock_path(), self.stale_after).await
+    }
+
+    /// Does something with the file, which blocks, off the runtime's threads.
+    async fn on_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CredentialFile) -> Result<T, RefreshError> + Send + 'static,
+    ) -> Result<T, RefreshError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || work(&file)).await
     }
 
     /// The refresh proper, under the lock.
@@ -222,8 +229,8 @@ impl OAuthFile {
         lock: &LockFile,
         current: Credential,
     ) -> Result<Renewal, RefreshError> {
-        let (file, used, now) = (Arc::clone(&self.file), current, self.clock.now());
-        let newest = blocking(move || file.newest(&used, now)).await?;
+        let now = self.clock.now();
+        let newest = self.on_file(move |file| file.newest(&current, now)).await?;
         let basis = match newest {
             Newest::Adopt(credential) => return Ok(Renewal::adopted(credential)),
             Newest::Refresh(credential) => credential,
@@ -236,27 +243,13 @@ impl OAuthFile {
             ));
         }
         let granted = self.client.refresh(&basis).await?;
-        let (file, credential) = (Arc::clone(&self.file), granted);
-        blocking(move || Ok(Renewal::granted(file.keep(&basis, credential)))).await
+        self.on_file(move |file| Ok(Renewal::granted(file.keep(&basis, granted)))).await
     }
 }
 
 impl CredentialProvider for OAuthFile {
     fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
-        Box::pin(async {
-            let file = Arc::clone(&self.file);
-            blocking(move || {
-                let mut state = file.lock_state();
-                match file.read(&mut state)? {
-                    Some(credential) => Ok(credential),
-                    None => Err(RefreshError::new(
-                        RefreshErrorKind::Missing,
-                        "the credential file does not exist",
-                    )),
-                }
-            })
-            .await
-        })
+        Box::pin(self.on_file(CredentialFile::load))
     }
 
     fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
@@ -275,13 +268,11 @@ impl CredentialProvider for OAuthFile {
         Box::pin(async {
             if self.file.lock_state().unsaved.is_some() {
                 let lock = self.lock().await?;
-                let file = Arc::clone(&self.file);
-                let saved = blocking(move || file.save_unsaved()).await;
+                let saved = self.on_file(CredentialFile::save_unsaved).await;
                 lock.release().await;
                 saved?;
             }
-            let file = Arc::clone(&self.file);
-            blocking(move || file.changed(&current)).await
+            self.on_file(move |file| file.changed(&current)).await
         })
     }
 
@@ -325,31 +316,45 @@ impl CredentialFile {
         }
     }
 
-    /// Reads the file into the state; `None` if there is no file, and then the state stays.
+    /// Reads the file into the state, and gives back the newest login that is known: what the file
+    /// says, or one of ours that could not be written yet. `None` if there is neither; what was
+    /// read before stays in the state then.
     fn read(&self, state: &mut State) -> Result<Option<Credential>, RefreshError> {
         let unreadable = |error| file_error("the credential file could not be read", error);
         // The look comes before the read: a write between the two shows at the next look.
-        let Some(seen) = self.fingerprint().map_err(unreadable)? else { return Ok(None) };
-        if seen.len > MAX_FILE {
+        let seen = self.fingerprint().map_err(unreadable)?;
+        if seen.is_some_and(|seen| seen.len > MAX_FILE) {
             return Err(RefreshError::new(
                 RefreshErrorKind::File,
                 "the credential file is too large to be one",
             ));
         }
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => Secret::from(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
+        let text = match seen.map(|_| fs::read_to_string(&self.path)) {
+            Some(Ok(text)) => Secret::from(text),
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unreadable(error));
+            }
+            _ => return Ok(state.newest().filter(|_| state.unsaved.is_some())),
         };
         let stored = StoredCredential::parse(text.expose()).map_err(|error| {
             RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
                 .with_source(error)
         })?;
-        let credential = stored.credential().clone();
-        state.seen = Some(seen);
-        state.stored = Some(stored);
-        state.unsaved = None;
-        Ok(Some(credential))
+        state.seen = seen;
+        // A login of ours that is not on disk is newer than the file, unless somebody has put a
+        // third one there in the meantime.
+        let is_older = |spent| stored.credential().has_refresh_token(spent);
+        if !state.unsaved.as_ref().is_some_and(is_older) {
+            state.stored = Some(stored);
+            state.unsaved = None;
+        }
+        Ok(state.newest())
+    }
+
+    fn load(&self) -> Result<Credential, RefreshError> {
+        self.read(&mut self.lock_state())?.ok_or_else(|| {
+            RefreshError::new(RefreshErrorKind::Missing, "the credential file does not exist")
+        })
     }
 
     /// What the file says if that is not `current`.
@@ -370,21 +375,7 @@ impl CredentialFile {
     /// Under the lock: what to use, or what to refresh, instead of `used`.
     fn newest(&self, used: &Credential, now: SystemTime) -> Result<Newest, RefreshError> {
         let mut state = self.lock_state();
-        // A login of ours that is not on disk is newer than the file, unless somebody has put a
-        // third one there in the meantime.
-        let unsaved = state.unsaved.clone().zip(state.stored.clone());
-        let on_disk = self.read(&mut state)?;
-        let newest = match (unsaved, on_disk) {
-            (Some((spent, stored)), on_disk)
-                if on_disk.as_ref().is_none_or(|old| old.has_refresh_token(&spent)) =>
-            {
-                let credential = stored.credential().clone();
-                state.stored = Some(stored);
-                state.unsaved = Some(spent);
-                Some(credential)
-            }
-            (_, on_disk) => on_disk,
-        };
+        let newest = self.read(&mut state)?;
         Ok(match newest {
             Some(newest) if !newest.is_same(used) && !newest.ends_within(MARGIN, now) => {
                 tracing::debug!("another process has refreshed the credential file already");
@@ -402,18 +393,13 @@ impl CredentialFile {
         let mut state = self.lock_state();
         // Somebody may have signed in anew without taking the lock, while the endpoint answered.
         // The login that ends later is the later one.
-        let mine = state.stored.take();
-        let previous = match self.read(&mut state) {
-            Ok(Some(other)) if !other.is_same(basis) => {
-                if other.expires_at() > granted.expires_at() {
-                    return other;
-                }
-                state.stored.take()
-            }
-            Ok(Some(_)) => state.stored.take(),
-            Ok(None) | Err(_) => mine,
-        };
-        state.stored = Some(match previous {
+        if let Ok(Some(other)) = self.read(&mut state)
+            && !other.is_same(basis)
+            && other.expires_at() > granted.expires_at()
+        {
+            return other;
+        }
+        state.stored = Some(match state.stored.take() {
             Some(previous) if previous.is_writable() => previous.with(granted.clone()),
             _ => StoredCredential::new(granted.clone()),
         });
@@ -429,22 +415,23 @@ impl CredentialFile {
         granted
     }
 
+    /// Under the lock: puts a new login in place of any other.
+    fn save(&self, credential: Credential) -> Result<(), RefreshError> {
+        let mut state = self.lock_state();
+        state.unsaved = None;
+        state.stored = Some(StoredCredential::new(credential));
+        self.write(&mut state)
+    }
+
     /// Under the lock: another try at what could not be written.
     fn save_unsaved(&self) -> Result<(), RefreshError> {
         let mut state = self.lock_state();
-        let Some((spent, stored)) = state.unsaved.clone().zip(state.stored.clone()) else {
-            return Ok(());
-        };
-        let on_disk = self.read(&mut state)?;
-        if on_disk.is_some_and(|on_disk| !on_disk.has_refresh_token(&spent)) {
-            // A third login stands there; it is newer.
-            return Ok(());
+        self.read(&mut state)?;
+        if state.unsaved.is_some() {
+            self.write(&mut state)?;
+            state.unsaved = None;
+            tracing::info!("a refreshed login that could not be written before is on disk now");
         }
-        state.stored = Some(stored);
-        state.unsaved = Some(spent);
-        self.write(&mut state)?;
-        state.unsaved = None;
-        tracing::info!("a refreshed login that could not be written before is on disk now");
         Ok(())
     }
 
@@ -472,70 +459,8 @@ impl CredentialFile {
             ));
         };
         self.make_dir()?;
-        write_atomically(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
+        replace(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
     }
-}
-
-/// Replaces the file at `path` in one step: temporary file of mode 0600, fsync, rename, fsync of
-/// the directory.
-fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
-    // Behind a link the file itself is replaced, not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    remove_leftovers(dir, &temporary(name, ""));
-    let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&aside).and_then(|mut file| {
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    });
-    if let Err(error) = written {
-        // What is left is removed before the next write at the latest.
-        drop(fs::remove_file(&aside));
-        return Err(error);
-    }
-    #[cfg(unix)]
-    fs::File::open(dir)?.sync_all()?;
-    Ok(())
-}
-
-/// `.oauth_creds.json.<id>.tmp`; with an empty id, what all such names begin with.
-fn temporary(name: &std::ffi::OsStr, id: &str) -> OsString {
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(".");
-    if !id.is_empty() {
-        temporary.push(id);
-        temporary.push(".tmp");
-    }
-    temporary
-}
-
-/// Removes the temporary files of processes that were killed while they wrote: they hold
-/// secrets. Nobody else writes now, since the lock is held.
-fn remove_leftovers(dir: &Path, prefix: &std::ffi::OsStr) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if name.starts_with(prefix.as_encoded_bytes())
-            && name.ends_with(b".tmp")
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::warn!(error = %error.kind(), "an old temporary credential file stays");
-        }
-    }
-}
-
-pub(super) fn file_error(message: &'static str, error: io::Error) -> RefreshError {
-    RefreshError::new(RefreshErrorKind::File, message).with_source(error)
 }
