@@ -9,6 +9,7 @@ mod banner;
 mod chats;
 mod check;
 mod clients;
+mod coding;
 mod config;
 mod credentials;
 mod files;
@@ -18,6 +19,7 @@ mod login;
 mod logs;
 mod metrics;
 mod pass;
+mod paths;
 mod reload;
 mod routes;
 mod server;
@@ -25,6 +27,7 @@ mod sign_in;
 mod stack;
 mod tokens;
 mod trace;
+mod unread;
 
 use std::{
     backtrace::Backtrace,

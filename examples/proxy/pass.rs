@@ -24,7 +24,7 @@ use tower_qwen::{
     openai::{BodyPace, error_response, read_body},
 };
 
-use super::lanes::{MAX_BODY, Route, unread};
+use super::lanes::{MAX_BODY, Route};
 
 /// What is between two hosts only (RFC 9110 7.6.1), beside what `connection` names.
 const OF_THE_HOP: [HeaderName; 7] = [
@@ -109,13 +109,14 @@ where
 {
     if request.method() != Method::POST {
         let message = format!("{} is not served here; use POST", request.method());
-        return error_response(&Error::new(ErrorKind::MethodNotAllowed, message)).into_response();
+        let error = Error::new(ErrorKind::MethodNotAllowed, message);
+        return ([(header::ALLOW, "POST")], error_response(&error)).into_response();
     }
     let (mut head, body) = request.into_parts();
     // Whole, so that it can be sent again with a newer credential.
     let body = match read_body(body, MAX_BODY, Some(body_pace)).await {
         Ok(body) => body,
-        Err(error) => return unread(&error),
+        Err(error) => return error_response(&error).into_response(),
     };
     head.uri = Uri::from_static(path);
     head.version = axum::http::Version::HTTP_11;

@@ -116,7 +116,8 @@ impl Answer {
         }
     }
 
-    /// Why there is no grant in the answer: dead (400, 401 or `invalid_grant`; B3) or passing.
+    /// Why there is no grant in the answer: the login is dead, which 400, 401 and `invalid_grant`
+    /// say, or it passes.
     pub(super) fn failure(&self) -> RefreshError {
         let passing = ["temporarily_unavailable", "server_error", "slow_down", "rate_limited"];
         let code = self.code();

@@ -56,7 +56,7 @@ impl CredentialPoolBuilder {
         self
     }
 
-    /// Adds the login in each of `files`, named after the file (B4). See
+    /// Adds the login in each of `files`, named after the file. See
     /// [`OAuthFile::discover`] for the files of a directory.
     #[must_use]
     pub fn files(mut self, files: impl IntoIterator<Item = PathBuf>, client: &TokenClient) -> Self {
@@ -78,7 +78,7 @@ impl CredentialPoolBuilder {
     }
 
     /// Renews a credential that ends within `margin`, before a request is sent with it; 30 s
-    /// unless set (B4). Web sessions have 60 s at least (F1).
+    /// unless set. Web sessions have 60 s at least.
     #[must_use]
     pub fn margin(mut self, margin: Duration) -> Self {
         self.settings.margin = margin;
@@ -98,7 +98,7 @@ impl CredentialPoolBuilder {
 
     /// Answers with an error at once, without asking the upstream, for this long after an
     /// anti-bot challenge, and twice as long after each one that follows directly, up to
-    /// 15 minutes; 60 s unless set (G6: requests during that time prolong it). Zero turns it off.
+    /// 15 minutes; 60 s unless set. Requests during that time would prolong it. Zero turns it off.
     ///
     /// A challenge is a verdict about the way to the upstream and not about an account, so all
     /// layers over the pool pause.

@@ -18,21 +18,21 @@ use crate::{
 pub enum Outcome {
     /// The upstream let the request in.
     Accepted,
-    /// The credential was refused: refresh once, retry once (G2).
+    /// The credential was refused: refresh once, retry once.
     Refused,
-    /// The account's quota is used up: cool it down, rotate at once (G3).
+    /// The account's quota is used up: cool it down, rotate at once.
     Quota {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
-    /// Too much in a short time: prefer other accounts for a while (G4).
+    /// Too much in a short time: prefer other accounts for a while.
     RateLimited {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
-    /// The upstream was too slow: retry once (B8).
+    /// The upstream was too slow: retry once.
     Timeout,
-    /// An anti-bot layer answered: leave it alone (A16, G6).
+    /// An anti-bot layer answered: leave it alone.
     Challenge,
     /// Nothing that is about the credential. Passed on.
     Other,
@@ -71,9 +71,9 @@ pub trait Classify<B, E> {
 /// - An error that is a [`tower_qwen::Error`](crate::Error), or has one among its boxes and
 ///   sources, is what its predicates say; its `retry_after` is honoured.
 /// - Any other error is [`Outcome::Other`].
-/// - A response is what its status says, `x-actual-status-code` before HTTP's own (A4): 401 and
+/// - A response is what its status says, `x-actual-status-code` before HTTP's own: 401 and
 ///   403 are refusals, 429 a rate limit, 504 a timeout, 2xx to 3xx accepted. A page of HTML with
-///   403 or 405 is an anti-bot layer's (A16), since APIs answer with JSON.
+///   403 or 405 is an anti-bot layer's, since APIs answer with JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,

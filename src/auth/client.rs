@@ -22,7 +22,7 @@ type SendRequest = dyn Fn(Request<FullBody>) -> BoxFuture<'static, Result<Respon
     + Send
     + Sync;
 
-/// The public client id of the qwen-code CLI (B1).
+/// The public client id of the qwen-code CLI.
 const CLIENT_ID: &str = "f0304373b74a44d2b584a3fb70ca9e56";
 const TOKEN_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/token";
 const DEVICE_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/device/code";
@@ -32,13 +32,19 @@ const WEB_USER_URL: &str = "https://chat.qwen.ai/api/v1/auths/";
 /// The longest answer that is read; real ones have less than 4 KiB.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// The HTTP side of signing in: refreshes logins (B3, A2.3), asks whether they are valid (D11),
-/// and starts the device flow (B1; see [`device`](super::device)).
+/// The HTTP side of signing in: refreshes logins, asks whether they are valid, and starts the
+/// device flow (see [`device`](super::device)).
+///
+/// The endpoints are Qwen's own unless set: those of the [OAuth API][oauth] and those of the
+/// [web page][web].
 ///
 /// Works over any HTTP client service; the requests have absolute URIs. It makes one attempt and
 /// remembers nothing: repeating, sharing and storing are its callers' business.
 ///
 /// Cheap to clone; clones share the service.
+///
+/// [oauth]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b
+/// [web]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#a2
 #[derive(Clone)]
 pub struct TokenClient {
     send: Arc<SendRequest>,
@@ -104,8 +110,8 @@ impl TokenClient {
         self
     }
 
-    /// Refreshes web sessions at this endpoint (A2.3; or the older one of A1, which answers with
-    /// the user's record).
+    /// Refreshes web sessions at this endpoint. The older one, which answers with the user's record,
+    /// will do too.
     #[must_use]
     pub fn web_refresh_url(mut self, url: Uri) -> Self {
         self.web_refresh_url = url;
@@ -141,9 +147,9 @@ impl TokenClient {
         self
     }
 
-    /// Buys a newer credential: for OAuth with the refresh token (B3), for a web session with
-    /// its cookies (A2.3). What the answer leaves out, `resource_url` and often the refresh
-    /// token, is kept.
+    /// Buys a newer credential: for OAuth with the refresh token, for a web session with its
+    /// cookies. What the answer leaves out, `resource_url` and often the refresh token, stays as it
+    /// is in `credential`.
     ///
     /// The refresh token of `credential` is spent, unless the answer brings it back. Store what
     /// this returns before anything else.
@@ -184,7 +190,7 @@ impl TokenClient {
         self.send(request).await?.session(credential, self.now())
     }
 
-    /// Whether `credential` would be let in (D11).
+    /// Whether `credential` would be let in.
     ///
     /// An ended token is told by its own expiry. For a web session the upstream is asked whose
     /// it is; for OAuth and API keys, `models_url` (such as `…/v1/models`) is asked where it is
@@ -192,7 +198,7 @@ impl TokenClient {
     /// [`Validation::asked`] says so.
     ///
     /// A valid web session may still be refused at a chat: the anti-bot layer judges device
-    /// headers too (A2.2).
+    /// headers too.
     ///
     /// # Errors
     ///

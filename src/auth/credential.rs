@@ -19,14 +19,14 @@ use crate::CredentialHeaders;
 pub enum CredentialKind {
     /// A static key, sent as a bearer token.
     ApiKey,
-    /// A session of the chat.qwen.ai web page: bearer token, cookies, device headers (A2).
+    /// A session of the chat.qwen.ai web page: bearer token, cookies, device headers.
     Web,
     /// An OAuth login: an access token that ends and a refresh token that replaces it (B).
     OAuth,
 }
 
 impl CredentialKind {
-    /// The word that credential stores use (F3).
+    /// The word that credential stores use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +113,7 @@ impl Credential {
     }
 
     /// A session of the web page, by its JWT: sent as bearer token and as cookie `token`, since
-    /// either alone is refused somewhere (A2.2). The expiry is read from the token (F1).
+    /// either alone is refused somewhere. The expiry is read from the token.
     ///
     /// A token that is no JWT is taken as an opaque one that does not end; use
     /// [`parse`](Credential::parse) for what a person typed.
@@ -129,7 +129,7 @@ impl Credential {
         credential.rebuilt()
     }
 
-    /// An OAuth login (B2).
+    /// An OAuth login.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Credential {
         Ok(credential)
     }
 
-    /// A token as a person or a client writes it, told apart by how it begins (F2): `eyJ` is a
+    /// A token as a person or a client writes it, told apart by how it begins: `eyJ` is a
     /// JWT, `H4sI` a compressed token in any of its three layouts, anything else a key.
     ///
     /// # Errors
@@ -198,7 +198,7 @@ impl Credential {
     }
 
     /// Adds a header that goes with the credential, such as `bx-umidtoken`, `bx-ua`, `bx-v` or
-    /// `user-agent`, forwarded as it is (A2.5). It is marked sensitive.
+    /// `user-agent`, forwarded as it is. It is marked sensitive.
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ impl Credential {
         self
     }
 
-    /// Sets the host that the credential is for, as the token endpoint names it (B2).
+    /// Sets the host that the credential is for, as the token endpoint names it.
     #[must_use]
     pub fn with_resource_url(mut self, resource_url: &str) -> Self {
         Arc::make_mut(&mut self.inner).resource_url =
@@ -305,7 +305,7 @@ impl Credential {
         self.inner.resource_url.as_deref()
     }
 
-    /// The base URL of the API that it is for (B6): scheme added, `/v1` at the end. For OAuth
+    /// The base URL of the API that it is for: scheme added, `/v1` at the end. For OAuth
     /// without a `resource_url` that is the portal, since portal tokens are refused elsewhere;
     /// `None` for the other kinds.
     ///
@@ -345,14 +345,13 @@ impl Credential {
 
     /// Whether both would be seen as the same by an upstream.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let expose =
-            |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
         Arc::ptr_eq(&self.inner, &other.inner)
             || (self.inner.headers.is_same(&other.inner.headers)
-                && expose(&self.inner.refresh_token) == expose(&other.inner.refresh_token))
+                && self.refresh_token().map(Secret::expose)
+                    == other.refresh_token().map(Secret::expose))
     }
 
-    /// The extra headers, for a store.
+    /// Whether it has this refresh token.
     pub(super) fn has_refresh_token(&self, token: &Secret) -> bool {
         self.refresh_token().is_some_and(|own| own.expose() == token.expose())
     }

@@ -1,5 +1,4 @@
-//! Signing in on a device without a browser: OAuth's device authorisation with PKCE
-//! (qwen-wire.md B1, B2).
+//! Signing in on a device without a browser: OAuth's [device authorisation][device] with PKCE.
 //!
 //! A program asks for a code, shows it to a person, and polls until that person has approved it
 //! in a browser anywhere:
@@ -27,6 +26,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [device]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b1
 
 use std::{fmt, time::Duration};
 
@@ -59,7 +60,7 @@ pub struct DeviceLogin {
 }
 
 impl DeviceLogin {
-    /// Asks for a code (B1).
+    /// Asks for a code.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl DeviceLogin {
         self.expires_at.saturating_duration_since(Instant::now())
     }
 
-    /// Polls until the person has approved (B2): every 2 s or as the endpoint asks, slower by
+    /// Polls until the person has approved: every 2 s or as the endpoint asks, slower by
     /// half each time it says `slow_down`, and no longer than the code is good.
     ///
     /// # Errors
@@ -221,7 +222,7 @@ impl std::error::Error for DeviceError {
     }
 }
 
-/// 32 random bytes, base64url without padding (B1).
+/// 32 random bytes, base64url without padding.
 fn verifier() -> Result<Secret, RefreshError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::standing::Stamp;
 use crate::{
     Error, ErrorKind,
-    shared_task::{doubled, later},
+    shared_task::{Setback, doubled},
 };
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
@@ -26,14 +26,7 @@ pub(super) struct Egress {
     /// the mutex out of the usual way.
     troubled: AtomicBool,
     stamp: AtomicU32,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    until: Option<Instant>,
-    /// The pauses that followed each other.
-    count: u32,
+    state: Mutex<Option<Setback<()>>>,
 }
 
 impl Egress {
@@ -44,7 +37,7 @@ impl Egress {
         Self { pause, troubled, stamp, state: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Option<Setback<()>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,8 +51,7 @@ impl Egress {
         if !self.troubled.load(Ordering::Relaxed) {
             return None;
         }
-        let until = self.lock().until?;
-        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        let left = self.lock().as_ref()?.left(Instant::now())?;
         Some(
             Error::new(
                 ErrorKind::Challenge,
@@ -78,17 +70,19 @@ impl Egress {
         let now = Instant::now();
         let mut state = self.lock();
         self.stamp.store(self.stamp().next().0, Ordering::Relaxed);
-        if state.until.is_some_and(|until| until > now) {
+        if state.as_ref().is_some_and(|pause| pause.left(now).is_some()) {
             // The answer to a request that was under way when the pause began.
             return;
         }
-        state.count = state.count.saturating_add(1);
-        let pause = doubled(self.pause, state.count, LONGEST_PAUSE.max(self.pause));
-        state.until = Some(later(now, pause));
+        let longest = LONGEST_PAUSE.max(self.pause);
+        let pause = |count, _: &()| doubled(self.pause, count, longest);
+        let pause = Setback::after(state.take(), (), now, pause);
+        let seconds = pause.left(now).unwrap_or_default().as_secs();
+        *state = Some(pause);
         self.troubled.store(true, Ordering::Relaxed);
         drop(state);
         metrics::counter!("tower_qwen_auth_challenges_total").increment(1);
-        tracing::warn!(seconds = pause.as_secs(), "an anti-bot layer answered; pausing");
+        tracing::warn!(seconds, "an anti-bot layer answered; pausing");
     }
 
     /// A request that was sent at `stamp` was let in.
@@ -97,7 +91,7 @@ impl Egress {
             let mut state = self.lock();
             // A challenge may have come before the lock did.
             if stamp == self.stamp() {
-                *state = State::default();
+                *state = None;
                 self.troubled.store(false, Ordering::Relaxed);
             }
         }

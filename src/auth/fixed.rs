@@ -36,7 +36,7 @@ impl StaticCredential {
 /// | --- | --- |
 /// | `QWEN_TOKEN` | a JWT (`eyJ…`) or compressed token (`H4sI…`) of a web session; anything else is the `bx-umidtoken`, the older meaning of the name |
 /// | `QWEN_COOKIES` | the web session's `cookie` header; its `token` cookie stands in for a missing JWT |
-/// | `QWEN_USER_AGENT`, `QWEN_BX_UA`, `QWEN_BX_V`, `QWEN_BX_UMIDTOKEN` | headers that belong to the web session, forwarded as given (A2.5) |
+/// | `QWEN_USER_AGENT`, `QWEN_BX_UA`, `QWEN_BX_V`, `QWEN_BX_UMIDTOKEN` | headers that belong to the web session, forwarded as given |
 /// | `QWEN_API_KEY`, else `DASHSCOPE_API_KEY` | an API key; used where there is no web session |
 ///
 /// They are read once. Nothing is refreshed.
@@ -49,7 +49,7 @@ impl StaticCredential {
 /// assert!(EnvironmentCredential::from_vars([("HOME", "/")])?.is_none());
 /// # Ok::<_, tower_qwen::auth::InvalidToken>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct EnvironmentCredential(Credential);
 
 impl EnvironmentCredential {

@@ -4,12 +4,12 @@ use http::Request;
 use http_body::Body;
 
 #[cfg(feature = "chat")]
-use crate::chat::Destination;
+use crate::chat::{ChatRequest, Destination};
 use crate::{AccountName, CredentialHeaders};
 
 /// Says which account a request wants, and puts account and credential on it.
 ///
-/// A chat belongs to the account that opened it (A2.7), so its later turns must go there. What a
+/// A chat belongs to the account that opened it, so its later turns must go there. What a
 /// request is to say so depends on its body, which is why the layer takes a policy for it:
 /// [`DefaultPolicy`] unless set with
 /// [`AuthRefreshLayer::policy`](super::AuthRefreshLayer::policy). [`policy_fn`] makes one of a
@@ -123,24 +123,21 @@ impl<B: Body> AccountPolicy<B> for DefaultPolicy {
 }
 
 #[cfg(feature = "chat")]
-impl AccountPolicy<crate::chat::ChatRequest> for DefaultPolicy {
+impl AccountPolicy<ChatRequest> for DefaultPolicy {
     #[inline]
-    fn account<'a>(
-        &self,
-        request: &'a Request<crate::chat::ChatRequest>,
-    ) -> Option<&'a AccountName> {
+    fn account<'a>(&self, request: &'a Request<ChatRequest>) -> Option<&'a AccountName> {
         request.body().conversation()?.account.as_ref()
     }
 
     #[inline]
-    fn wish<'a>(&self, request: &'a Request<crate::chat::ChatRequest>) -> Option<&'a AccountName> {
+    fn wish<'a>(&self, request: &'a Request<ChatRequest>) -> Option<&'a AccountName> {
         request.body().destination.account()
     }
 
     #[inline]
     fn authorize(
         &self,
-        request: &mut Request<crate::chat::ChatRequest>,
+        request: &mut Request<ChatRequest>,
         account: &AccountName,
         credential: CredentialHeaders,
     ) {

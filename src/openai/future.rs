@@ -258,7 +258,7 @@ fn refusal<C>(error: &Error) -> Response<OpenAiBody<C>> {
         param = error.param(),
         "answered with an error"
     );
-    error::response(error).map(OpenAiBody::whole)
+    error::of_edge(error).map(OpenAiBody::whole)
 }
 
 fn streamed<C: ChatStream>(

@@ -36,3 +36,4 @@ mod slow_clients;
 mod token_endpoint;
 #[path = "../traced/mod.rs"]
 mod traced;
+mod unread_bodies;

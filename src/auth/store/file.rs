@@ -5,9 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use secrecy::ExposeSecret;
+
 use super::{
     StoredCredential,
-    disk::{blocking, file_error, replace},
+    disk::{Contents, MAX_FILE, blocking, cut_off, file_error, replace},
     lock::{self, LockFile},
 };
 use crate::auth::{
@@ -16,27 +18,31 @@ use crate::auth::{
     clock::{Clock, SharedClock},
 };
 
-/// The longest file that is taken for a credential.
-const MAX_FILE: u64 = 1 << 20;
-/// How often the file's time is looked at (B5).
+/// How often the file's time is looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// What counts as fresh enough to be adopted instead of refreshed (B4).
+/// What counts as fresh enough to be adopted instead of refreshed.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// A login in a file that other processes read and refresh too: by default
-/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI (B4, B5).
+/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI.
 ///
 /// Refresh tokens are good for one use, so two processes that refresh at the same time log the
-/// user out. What prevents that is the protocol of B5: a refresh takes the lock file beside the
+/// user out. What prevents that is the [protocol][sharing] of the CLI: a refresh takes the lock file beside the
 /// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
 /// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
 /// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
-/// `resource_url` and the refresh token are kept where the endpoint leaves them out, and so is
-/// every field that is not known.
+/// A file that another user owns, as where root renews a user's login, keeps its owner and mode; of
+/// one's own a mode that lets everybody read becomes 0600, and another one stays.
+///
+/// Where the file cannot be replaced, it is written in place: a file that is mounted by itself into
+/// a container, or whose owner cannot be given to another. The new login is on disk beside it until
+/// that is done, and is read from there should the write have been cut off.
+/// What the endpoint leaves out, `resource_url` and often the refresh token, stays as it was, and
+/// so does every field that is not known.
 ///
 /// A file that is gone does not end the session: what was read before stays in use, and the next
-/// refresh writes the file again. A login that could not be written (a full disk) is kept in
-/// memory, used, and written at the next occasion.
+/// refresh writes the file again. A login that could not be written (a full disk) stays in
+/// memory, is used, and is written at the next occasion.
 ///
 /// # What cannot be promised
 ///
@@ -56,6 +62,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 #[derive(Clone, Debug)]
 pub struct OAuthFile {
     file: Arc<CredentialFile>,
@@ -121,7 +129,7 @@ impl OAuthFile {
     }
 
     /// The account's name that goes with a file's: `default` for `oauth_creds.json`, `work` for
-    /// `oauth_creds_work.json` (B4), else the name without its extension.
+    /// `oauth_creds_work.json`, else the name without its extension.
     ///
     /// ```
     /// use tower_qwen::auth::OAuthFile;
@@ -292,7 +300,7 @@ impl CredentialFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `oauth_creds.lock` beside `oauth_creds.json` (B5).
+    /// `oauth_creds.lock` beside `oauth_creds.json`.
     fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
@@ -329,16 +337,18 @@ impl CredentialFile {
                 "the credential file is too large to be one",
             ));
         }
-        let text = match seen.map(|_| fs::read_to_string(&self.path)) {
-            Some(Ok(text)) => Secret::from(text),
+        let stored = match seen.map(|_| fs::read(&self.path)) {
+            Some(Ok(bytes)) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(unreadable(error));
             }
             _ => return Ok(state.newest().filter(|_| state.unsaved.is_some())),
         };
-        let stored = StoredCredential::parse(text.expose()).map_err(|error| {
-            RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
-                .with_source(error)
+        let stored = stored.or_else(|error| {
+            cut_off(&self.path).ok_or_else(|| {
+                let message = "the credential file holds no credential";
+                RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+            })
         })?;
         state.seen = seen;
         // A login of ours that is not on disk is newer than the file, unless somebody has put a
@@ -383,7 +393,7 @@ impl CredentialFile {
             }
             // The file's refresh token is the newest even where its access token has ended.
             Some(newest) => Newest::Refresh(newest),
-            // The file is gone: go on with what is in memory (B5).
+            // The file is gone: go on with what is in memory.
             None => Newest::Refresh(used.clone()),
         })
     }
@@ -435,7 +445,7 @@ impl CredentialFile {
         Ok(())
     }
 
-    /// Makes the file's directory, for its owner alone (B4).
+    /// Makes the file's directory, for its owner alone.
     fn make_dir(&self) -> Result<(), RefreshError> {
         let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) else {
             return Ok(());
@@ -459,8 +469,122 @@ impl CredentialFile {
             ));
         };
         self.make_dir()?;
-        replace(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
+        replace(&self.path, text.expose().as_bytes(), |from, to| fs::rename(from, to))
+            .map_err(unwritable)?;
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    const OLD: &str = r#"{"access_token":"old","refresh_token":"old","padding":"0123456789"}"#;
+    const NEW: &str = r#"{"access_token":"new","refresh_token":"new"}"#;
+    const LONG: &str =
+        r#"{"access_token":"new","refresh_token":"new","padding":"0123456789 0123456789"}"#;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a folder");
+        entries
+            .map(|entry| entry.expect("a name").file_name().into_string().expect("UTF-8"))
+            .collect()
+    }
+
+    /// Credential files: where another file is refused in its place, it is written itself, and any
+    /// other failure leaves it as it was.
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_written_in_place() {
+        for (kind, error, in_place) in [
+            ("a mount point", io::ErrorKind::ResourceBusy, true),
+            ("another file system", io::ErrorKind::CrossesDevices, true),
+            ("a sticky directory", io::ErrorKind::PermissionDenied, true),
+            ("a full disk", io::ErrorKind::StorageFull, false),
+            ("a read-only file system", io::ErrorKind::ReadOnlyFilesystem, false),
+        ] {
+            for contents in [NEW, LONG] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let path = dir.path().join("login.json");
+                fs::write(&path, OLD).expect("written");
+                let before = fs::metadata(&path).expect("there").ino();
+                let written = replace(&path, contents.as_bytes(), |aside, _| {
+                    // What is about to be written is safe before the file is touched.
+                    assert_eq!(fs::read_to_string(aside).expect("there"), contents, "{kind}");
+                    Err(error.into())
+                });
+                assert_eq!(written.is_ok(), in_place, "{kind}: {written:?}");
+                let now = if in_place { contents } else { OLD };
+                assert_eq!(fs::read_to_string(&path).expect("there"), now, "{kind}");
+                assert_eq!(fs::metadata(&path).expect("there").ino(), before, "{kind}");
+                assert_eq!(names(dir.path()), ["login.json"], "{kind}: nothing is left beside it");
+            }
+        }
+    }
+
+    /// Credential files: a write in place that was cut off loses nothing.
+    #[test]
+    fn what_was_about_to_be_written_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let aside = dir.path().join(".login.json.a.tmp");
+        for (kind, file, beside, found) in [
+            ("cut in the middle", &OLD[..20], Some(NEW), Some("new")),
+            ("empty", "", Some(NEW), Some("new")),
+            ("nothing beside it", "", None, None),
+            ("neither is whole", &OLD[..20], Some(&NEW[..20]), None),
+            ("the file is whole", OLD, Some(NEW), Some("old")),
+        ] {
+            fs::write(&path, file).expect("written");
+            match beside {
+                Some(beside) => fs::write(&aside, beside).expect("written"),
+                None => drop(fs::remove_file(&aside)),
+            }
+            let login = CredentialFile { path: path.clone(), state: Mutex::default() };
+            let read = login.read(&mut State::default()).ok().flatten();
+            let token = read.as_ref().map(|credential| credential.access_token().expose());
+            assert_eq!(token, found, "{kind}");
+        }
+        // What is left is removed when there is something newer.
+        fs::write(&aside, NEW).expect("written");
+        replace(&path, LONG.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+        assert_eq!(names(dir.path()), ["login.json"]);
+    }
+
+    /// Credential files: whose it is and who may read it. Only root can give files away, so others
+    /// try the rows of their own alone.
+    #[test]
+    fn owner_and_mode_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let own = (
+            fs::metadata(dir.path()).expect("there").uid(),
+            fs::metadata(dir.path()).expect("there").gid(),
+        );
+        for (kind, owner, mode, then) in [
+            ("own", own, 0o600, 0o600),
+            ("own, of the group", own, 0o640, 0o640),
+            ("own, shared with the group", own, 0o660, 0o660),
+            ("own, open to all", own, 0o644, 0o600),
+            ("a user's", (1234, 5678), 0o600, 0o600),
+            ("a user's, of the group", (1234, 5678), 0o640, 0o640),
+            ("a user's, open to all", (1234, 5678), 0o644, 0o644),
+            ("a user's, of one's own group", (1234, own.1), 0o600, 0o600),
+        ] {
+            drop(fs::remove_file(&path));
+            fs::write(&path, OLD).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
+            if std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).is_err() {
+                assert_ne!(own.0, 0, "{kind}: root may");
+                continue;
+            }
+            replace(&path, NEW.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+            let now = fs::metadata(&path).expect("there");
+            assert_eq!((now.uid(), now.gid()), owner, "{kind}");
+            assert_eq!(now.mode() & 0o777, then, "{kind}");
+            assert_eq!(fs::read_to_string(&path).expect("there"), NEW, "{kind}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! The lock file that is shared with the qwen-code CLI (B5).
+//! The lock file that is shared with the qwen-code CLI, by the [protocol][sharing] that it keeps to.
+//!
+//! [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 
 use std::{
     fs::{self, File, OpenOptions},
