@@ -160,10 +160,10 @@
 //!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
 //! - Nothing they send makes it panic.
 //! - A response that is dropped cancels the work upstream and, before it was answered, leaves no
-//!   chat behind; a refresh in flight is never lost.
+//!   chat behind; a refresh that has begun is never lost.
 //! - An upstream that goes on and says nothing keeps no request open: comments, blank lines and
 //!   empty events are no progress, and a client's body has to get on too.
-//! - At most one refresh is in flight per credential and one replay per request, and nothing is
+//! - At most one refresh is under way per credential and one replay per request, and nothing is
 //!   repeated after the *commit point*: an adapter answers only when the first meaningful event
 //!   is there, so before it errors have a real status, and after it they are written into the
 //!   stream.

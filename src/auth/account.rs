@@ -61,15 +61,6 @@ pub(super) struct Usable {
     pub(super) sent: Sent,
 }
 
-/// The same, borrowed for the moment of sending.
-#[derive(Debug)]
-pub(super) struct Ready<'a> {
-    pub(super) credential: &'a Credential,
-    pub(super) sent: Sent,
-    /// Whether it is time for [`Account::tend`].
-    pub(super) is_due: bool,
-}
-
 /// What is to be done for a request that wants a credential.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -170,11 +161,11 @@ impl Account {
         }
     }
 
-    /// The credential at hand, if it is fresh and nothing speaks against the account; counts a
-    /// request.
+    /// The credential at hand, if it is fresh and nothing speaks against the account, and whether it
+    /// is time for [`tend`](Account::tend). Counts a request.
     ///
     /// This is what every request asks first, so the clock is read only where it decides.
-    pub(super) fn ready(&mut self, wall: impl FnOnce() -> SystemTime) -> Option<Ready<'_>> {
+    pub(super) fn ready(&mut self, wall: impl FnOnce() -> SystemTime) -> Option<(Usable, bool)> {
         if self.dead.is_some() || !self.standing.is_clear() {
             return None;
         }
@@ -192,7 +183,7 @@ impl Account {
                 self.underway.is_none() && (is_over(current.ahead_at) || self.reload_is_due(wall));
         }
         self.requests += 1;
-        Some(Ready { credential: &current.credential, sent: self.sent(current), is_due })
+        Some((self.usable(current), is_due))
     }
 
     /// What to begin though no request waits for it: a refresh ahead of the credential's end, or a
@@ -560,12 +551,10 @@ impl Account {
         Some(setback.error.clone().with_retry_after(Some(left)))
     }
 
-    fn sent(&self, current: &Current) -> Sent {
-        Sent { at: self.at, generation: current.generation, stamp: self.standing.stamp }
-    }
-
     fn usable(&self, current: &Current) -> Usable {
-        Usable { credential: current.credential.clone(), sent: self.sent(current) }
+        let (generation, stamp) = (current.generation, self.standing.stamp);
+        let sent = Sent { at: self.at, generation, stamp };
+        Usable { credential: current.credential.clone(), sent }
     }
 }
 

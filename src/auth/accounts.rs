@@ -9,48 +9,33 @@ use tokio::time::Instant;
 
 use super::{
     Credential, RefreshError,
-    account::{Fitness, Ready, Usable},
+    account::{Fitness, Usable},
     driver::Driver,
     egress::Egress,
 };
-use crate::{AccountName, Error, ErrorKind};
+use crate::{Error, ErrorKind};
 
 #[derive(Debug)]
 pub(super) struct Accounts {
-    all: Box<[Arc<Driver>]>,
-    preferred: Option<usize>,
+    /// There is one at least.
+    pub(super) all: Box<[Arc<Driver>]>,
+    /// The place of the one that is used as long as it can be.
+    pub(super) preferred: Option<usize>,
     /// Whose turn is next.
-    next: AtomicUsize,
-    egress: Egress,
+    pub(super) next: AtomicUsize,
+    /// The way out that all accounts share.
+    pub(super) egress: Egress,
 }
 
 impl Accounts {
-    /// There is one at least.
-    pub(super) fn new(all: Box<[Arc<Driver>]>, preferred: Option<usize>, egress: Egress) -> Self {
-        Self { all, preferred, next: AtomicUsize::new(0), egress }
-    }
-
-    pub(super) fn all(&self) -> &[Arc<Driver>] {
-        &self.all
-    }
-
-    pub(super) fn preferred(&self) -> Option<&AccountName> {
-        self.preferred.map(|at| self.all[at].name())
-    }
-
     /// The account at a place.
     pub(super) fn at(&self, at: usize) -> &Arc<Driver> {
         &self.all[at]
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Arc<Driver>> {
-        self.all.iter().find(|account| account.name() == name)
-    }
-
-    /// The way out that all accounts share.
-    #[inline]
-    pub(super) fn egress(&self) -> &Egress {
-        &self.egress
+    /// The place of the account of this name.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|account| account.name() == name)
     }
 
     /// Whose turn it is.
@@ -66,10 +51,9 @@ impl Accounts {
         wish: Option<&str>,
     ) -> (usize, Option<&Arc<Driver>>) {
         if let Some(name) = wanted {
-            return (0, self.find(name));
+            return (0, self.place(name).map(|at| self.at(at)));
         }
-        let place = |name: &str| self.all.iter().position(|account| account.name() == name);
-        let wished = wish.and_then(place).filter(|&at| {
+        let wished = wish.and_then(|name| self.place(name)).filter(|&at| {
             self.all[at].revive();
             self.all[at].fitness() <= Fitness::Doubtful
         });
@@ -85,9 +69,8 @@ impl Accounts {
     /// layer.
     pub(super) async fn credential(&self, wanted: Option<&str>) -> Result<Credential, Error> {
         let (start, account) = self.choose(wanted, None);
-        let copy = |ready: Ready<'_>| ready.credential.clone();
-        match account.and_then(|account| account.ready(copy)) {
-            Some(credential) => Ok(credential),
+        match account.and_then(Driver::ready) {
+            Some(usable) => Ok(usable.credential),
             None => Ok(self.acquire(wanted, start, None).await?.credential),
         }
     }
@@ -109,7 +92,7 @@ impl Accounts {
     }
 
     async fn acquire_of(&self, name: &str) -> Result<Usable, Error> {
-        let Some(at) = self.all.iter().position(|account| account.name() == name) else {
+        let Some(at) = self.place(name) else {
             return Err(elsewhere("the conversation's account is no longer there"));
         };
         let account = self.at(at);

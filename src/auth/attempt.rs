@@ -25,7 +25,7 @@ pub(super) struct Shared<C, P> {
 
 impl<C, P> Shared<C, P> {
     pub(super) fn accounts(&self) -> &Accounts {
-        self.pool.accounts_inside()
+        &self.pool.accounts
     }
 
     /// Puts a credential on a request.
@@ -48,13 +48,13 @@ impl<C, P> Shared<C, P> {
         match outcome {
             Outcome::Accepted => {
                 account.good_news(sent);
-                self.accounts().egress().good_news(egress);
+                self.accounts().egress.good_news(egress);
             }
             Outcome::Quota { retry_after } => account.bad_news(Trouble::Quota, retry_after, sent),
             Outcome::RateLimited { retry_after } => {
                 account.bad_news(Trouble::Rate, retry_after, sent);
             }
-            Outcome::Challenge => self.accounts().egress().bad_news(),
+            Outcome::Challenge => self.accounts().egress.bad_news(),
             Outcome::Refused | Outcome::Timeout | Outcome::Other => {}
         }
         outcome
@@ -135,7 +135,7 @@ impl<S, B: Clone, C, P: AccountPolicy<B>> Attempt<S, B, C, P> {
         metrics::counter!("tower_qwen_auth_retry_total", "cause" => cause).increment(1);
         tracing::debug!(account = %account.name(), cause, "sending a request once more");
         poll_fn(|cx| inner.poll_ready(cx)).await?;
-        let egress = shared.accounts().egress().stamp();
+        let egress = shared.accounts().egress.stamp();
         let result = inner.call(request).await;
         let outcome = shared.learn(&result, usable.sent, egress);
         // Once refreshed and once retried: the account is at fault. After a rotation it is not:

@@ -1,4 +1,9 @@
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use super::{
     CredentialPool, CredentialProvider, OAuthFile, TokenClient,
@@ -148,7 +153,9 @@ impl CredentialPoolBuilder {
                 Arc::new(Driver::new(at, name, provider, settings.clone(), clock.clone()))
             })
             .collect();
-        Ok(CredentialPool::of(Accounts::new(accounts, preferred, Egress::new(challenge_pause))))
+        let (next, egress) = (AtomicUsize::new(0), Egress::new(challenge_pause));
+        let accounts = Accounts { all: accounts, preferred, next, egress };
+        Ok(CredentialPool { accounts: Arc::new(accounts) })
     }
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -125,8 +126,7 @@ impl Credential {
         let mut credential = Self::new(CredentialKind::Web, jwt)?;
         let inner = Arc::make_mut(&mut credential.inner);
         inner.expires_at = JwtClaims::read(jwt.trim()).ok().and_then(|claims| claims.expires_at);
-        inner.set_cookie("token", jwt.trim());
-        credential.rebuilt()
+        credential.with_cookie_pairs([("token".to_owned(), jwt.trim().to_owned())])
     }
 
     /// An OAuth login.
@@ -175,12 +175,7 @@ impl Credential {
     }
 
     pub(super) fn from_expanded(expanded: token::Expanded) -> Result<Self, InvalidToken> {
-        let mut credential = Self::web(expanded.jwt.expose())?;
-        let inner = Arc::make_mut(&mut credential.inner);
-        for (name, value) in expanded.cookies {
-            inner.set_cookie(&name, &value);
-        }
-        credential.rebuilt()
+        Self::web(expanded.jwt.expose())?.with_cookie_pairs(expanded.cookies)
     }
 
     /// Adds the cookies of a `cookie` header. A `token` cookie in it replaces the one that the
@@ -189,11 +184,15 @@ impl Credential {
     /// # Errors
     ///
     /// [`InvalidToken`] where they cannot stand in a header.
-    pub fn with_cookies(mut self, cookies: &str) -> Result<Self, InvalidToken> {
-        let inner = Arc::make_mut(&mut self.inner);
-        for (name, value) in token::split_cookies(cookies) {
-            inner.set_cookie(&name, &value);
-        }
+    pub fn with_cookies(self, cookies: &str) -> Result<Self, InvalidToken> {
+        self.with_cookie_pairs(token::split_cookies(cookies))
+    }
+
+    pub(super) fn with_cookie_pairs(
+        mut self,
+        cookies: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, InvalidToken> {
+        Arc::make_mut(&mut self.inner).set_cookies(cookies);
         self.rebuilt()
     }
 
@@ -263,7 +262,7 @@ impl Credential {
         inner.access_token = Secret::from(access_token.trim());
         inner.expires_at = expires_at;
         if session_cookie {
-            inner.set_cookie("token", access_token.trim());
+            inner.set_cookies([("token".to_owned(), access_token.trim().to_owned())]);
         }
         self.rebuilt()
     }
@@ -362,16 +361,23 @@ impl Credential {
 }
 
 impl Inner {
-    fn set_cookie(&mut self, name: &str, value: &str) {
+    /// Puts cookies into the jar, each in place of an older one of its name.
+    fn set_cookies(&mut self, cookies: impl IntoIterator<Item = (String, String)>) {
         let old = self.cookies.as_ref().map_or("", |cookies| cookies.expose());
-        let mut pairs = token::split_cookies(old);
-        match pairs.iter_mut().find(|(other, _)| other == name) {
-            Some(pair) => value.clone_into(&mut pair.1),
-            None => pairs.push((name.to_owned(), value.to_owned())),
+        let mut jar: Vec<(String, String)> = Vec::new();
+        let mut places = HashMap::new();
+        let old = token::split_cookies(old);
+        let named = old.into_iter().chain(cookies).filter(|(name, _)| !name.trim().is_empty());
+        for (name, value) in named {
+            let place = *places.entry(name.trim().to_owned()).or_insert(jar.len());
+            match jar.get_mut(place) {
+                Some(cookie) => cookie.1 = value,
+                None => jar.push((name, value)),
+            }
         }
-        let joined: Vec<String> =
-            pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.cookies = Some(Secret::from(joined.join("; ")));
+        let jar: Vec<String> =
+            jar.iter().map(|(name, value)| format!("{}={}", name.trim(), value.trim())).collect();
+        self.cookies = Some(jar.join("; ")).filter(|jar| !jar.is_empty()).map(Secret::from);
     }
 
     fn finish(mut self) -> Result<Credential, InvalidToken> {
@@ -477,6 +483,15 @@ mod tests {
         let session = Credential::web("one").expect("opaque").with_cookies("token=two; a=b");
         let session = session.expect("cookies");
         assert_eq!(session.cookies().expect("a jar").expose(), "token=two; a=b");
+    }
+
+    #[test]
+    fn as_many_cookies_as_fit_into_a_token_take_one_pass() {
+        let cookies: Vec<String> = (0..50_000).map(|n| format!("{n}=v")).collect();
+        let session = Credential::web("one").expect("opaque").with_cookies(&cookies.join("; "));
+        let jar = session.expect("cookies");
+        let jar = jar.cookies().expect("a jar").expose();
+        assert_eq!(jar, format!("token=one; {}", cookies.join("; ")));
     }
 
     #[test]

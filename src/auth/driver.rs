@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     AccountState, CredentialProvider, RefreshError, RefreshErrorKind, Renewal,
-    account::{Account, Cause, Fitness, Ready, Sent, Settings, Step, Usable, Work},
+    account::{Account, Cause, Fitness, Sent, Settings, Step, Usable, Work},
     clock::SharedClock,
     standing::{Now, Trouble},
     state::AccountStatus,
@@ -77,16 +77,11 @@ impl Driver {
         &self.name
     }
 
-    /// Gives what it takes to send to `with` and counts a request, if the credential is at hand,
-    /// fresh, and nothing speaks against the account.
-    ///
-    /// This is what a request with nothing to wait for costs. `with` runs under the account's
-    /// lock and must be short; that is cheaper than sharing what it is given.
-    pub(super) fn ready<T>(self: &Arc<Self>, with: impl FnOnce(Ready<'_>) -> T) -> Option<T> {
+    /// The credential at hand, if it is fresh and nothing speaks against the account; counts a
+    /// request. This is what a request with nothing to wait for costs.
+    pub(super) fn ready(self: &Arc<Self>) -> Option<Usable> {
         let mut state = self.lock();
-        let ready = state.account.ready(|| self.clock.now())?;
-        let is_due = ready.is_due;
-        let done = with(ready);
+        let (usable, is_due) = state.account.ready(|| self.clock.now())?;
         if is_due {
             let work = state.account.tend(self.now());
             self.begin_unawaited(state, work);
@@ -94,7 +89,7 @@ impl Driver {
             drop(state);
         }
         self.request_counter.increment(1);
-        Some(done)
+        Some(usable)
     }
 
     /// Looks whether somebody has signed in again, if the login is dead.

@@ -83,12 +83,6 @@ pub trait AccountPolicy<B> {
         account: &AccountName,
         credential: CredentialHeaders,
     );
-
-    /// Whether [`authorize`](AccountPolicy::authorize) does no more than to
-    /// [apply](CredentialHeaders::apply) the credential to the headers. The layer then does so
-    /// itself, which saves sharing the credential for each request.
-    #[doc(hidden)]
-    const ONLY_HEADERS: bool = false;
 }
 
 /// The policy of [`AuthRefreshLayer`](super::AuthRefreshLayer) unless another is set.
@@ -109,8 +103,6 @@ pub struct DefaultPolicy;
 // What is wanted of a body of one's own is a policy, not that it becomes an HTTP body.
 #[diagnostic::do_not_recommend]
 impl<B: Body> AccountPolicy<B> for DefaultPolicy {
-    const ONLY_HEADERS: bool = true;
-
     #[inline]
     fn account<'a>(&self, _: &'a Request<B>) -> Option<&'a AccountName> {
         None
@@ -187,8 +179,6 @@ impl<B, F> AccountPolicy<B> for PolicyFn<F>
 where
     F: Fn(&Request<B>) -> Option<&AccountName>,
 {
-    const ONLY_HEADERS: bool = true;
-
     fn account<'a>(&self, request: &'a Request<B>) -> Option<&'a AccountName> {
         (self.account)(request)
     }

@@ -29,23 +29,14 @@ use crate::{Error, ErrorKind};
 /// ```
 #[derive(Clone)]
 pub struct CredentialPool {
-    accounts: Arc<Accounts>,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl CredentialPool {
-    pub(super) fn of(accounts: Accounts) -> Self {
-        Self { accounts: Arc::new(accounts) }
-    }
-
-    #[inline]
-    pub(super) fn accounts_inside(&self) -> &Accounts {
-        &self.accounts
-    }
-
     /// How every account does, without any secret.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountState> {
-        self.accounts.all().iter().map(|account| account.snapshot()).collect()
+        self.accounts.all.iter().map(|account| account.snapshot()).collect()
     }
 
     /// Loads every account's credential now rather than with its first request, refreshes what
@@ -57,7 +48,7 @@ impl CredentialPool {
     /// [`status`](AccountState::status).
     pub async fn load(&self) -> Vec<AccountState> {
         let mut logins: Vec<(&Driver, Credential)> = Vec::new();
-        for account in self.accounts.all() {
+        for account in &self.accounts.all {
             // The failure is in the account's state, and in the log.
             let Ok(usable) = account.acquire().await else { continue };
             let credential = usable.credential;
@@ -121,24 +112,25 @@ impl CredentialPool {
     ///
     /// Safe; nothing is changed.
     pub async fn settled(&self) {
-        for account in self.accounts.all() {
+        for account in &self.accounts.all {
             account.settled().await;
         }
     }
 
     fn find(&self, name: &str) -> Result<&Arc<Driver>, Error> {
-        self.accounts
-            .find(name)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no account of this name"))
+        match self.accounts.place(name) {
+            Some(at) => Ok(self.accounts.at(at)),
+            None => Err(Error::new(ErrorKind::NotFound, "there is no account of this name")),
+        }
     }
 }
 
 impl fmt::Debug for CredentialPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.accounts.all().iter().map(|account| account.name()).collect();
+        let names: Vec<_> = self.accounts.all.iter().map(|account| account.name()).collect();
         f.debug_struct("CredentialPool")
             .field("accounts", &names)
-            .field("preferred", &self.accounts.preferred())
+            .field("preferred", &self.accounts.preferred.map(|at| &names[at]))
             .finish()
     }
 }

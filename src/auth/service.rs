@@ -9,8 +9,8 @@ use tower_service::Service;
 
 use super::{
     AccountPolicy, Classify, CredentialPool, DefaultClassify, DefaultPolicy, ResponseFuture,
-    account::Sent,
     attempt::{Attempt, Shared},
+    driver::Driver,
     kept::Kept,
 };
 use crate::{AccountName, Error};
@@ -59,34 +59,21 @@ where
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let accounts = self.shared.accounts();
-        if let Some(refusal) = accounts.egress().refusal() {
+        if let Some(refusal) = accounts.egress.refusal() {
             return ResponseFuture::failed(refusal.into());
         }
-        let egress = accounts.egress().stamp();
+        let egress = accounts.egress.stamp();
         let kept = Kept::new(&request);
         let policy = &self.shared.policy;
         let wanted = policy.account(&request).map(AccountName::as_str);
         let bound = wanted.is_some();
         let wish = if bound { None } else { policy.wish(&request).map(AccountName::as_str) };
         let (start, account) = accounts.choose(wanted, wish);
-        let sent: Option<Sent> = account.and_then(|account| {
-            if P::ONLY_HEADERS {
-                let headers = request.headers_mut();
-                return account.ready(|ready| {
-                    ready.credential.headers().apply(headers);
-                    ready.sent
-                });
-            }
-            // The policy is somebody's code: it does not run while the account is locked.
-            let (credential, sent) =
-                account.ready(|ready| (ready.credential.headers().clone(), ready.sent))?;
-            policy.authorize(&mut request, account.name(), credential);
-            Some(sent)
-        });
         let shared = Arc::clone(&self.shared);
-        if let Some(sent) = sent {
+        if let Some(usable) = account.and_then(Driver::ready) {
+            shared.authorize(&usable, &mut request);
             let future = inner.call(request);
-            let attempt = Attempt { inner, kept, bound, sent, egress, shared };
+            let attempt = Attempt { inner, kept, bound, sent: usable.sent, egress, shared };
             return ResponseFuture::first(future, attempt);
         }
         let wanted = policy.account(&request).cloned();
@@ -94,7 +81,7 @@ where
             let wanted = wanted.as_ref().map(AccountName::as_str);
             let usable = shared.accounts().acquire(wanted, start, None).await?;
             shared.authorize(&usable, &mut request);
-            let egress = shared.accounts().egress().stamp();
+            let egress = shared.accounts().egress.stamp();
             let result = inner.call(request).await;
             let sent = usable.sent;
             Attempt { inner, kept, bound, sent, egress, shared }.finish(result).await

@@ -158,10 +158,9 @@ impl World {
 
     fn send(&mut self) {
         let now = self.now;
-        if let Some(ready) = self.account.ready(|| now.wall) {
-            assert_eq!(token(ready.credential), format!("at-{}", self.twin.serial));
-            let (sent, is_due) = (ready.sent, ready.is_due);
-            self.sent(sent, 1);
+        if let Some((usable, is_due)) = self.account.ready(|| now.wall) {
+            assert_eq!(token(&usable.credential), format!("at-{}", self.twin.serial));
+            self.sent(usable.sent, 1);
             if is_due && let Some(work) = self.account.tend(now) {
                 self.begin(work);
             }

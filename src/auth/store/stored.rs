@@ -233,11 +233,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
         credential = credential.with_resource_url(url);
     }
     if let Some(cookies) = fields.get("cookies") {
-        let pairs: Vec<String> = token::read_cookies(cookies)
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        credential = credential.with_cookies(&pairs.join("; "))?;
+        credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
     }
     if let Some(Value::Object(headers)) = fields.get("headers") {
         for (name, value) in headers {
