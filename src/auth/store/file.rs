@@ -1,38 +1,33 @@
 use std::{
-    ffi::{OsStr, OsString},
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::ExposeSecret;
 
 use super::{
-    BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
+    StoredCredential,
+    disk::{Contents, MAX_FILE, blocking, cut_off, file_error, replace},
     lock::{self, LockFile},
 };
 use crate::auth::{
-    Credential, RefreshError, RefreshErrorKind, Secret, TokenClient,
+    BoxFuture, Credential, CredentialProvider, RefreshError, RefreshErrorKind, Renewal, Secret,
+    TokenClient,
     clock::{Clock, SharedClock},
 };
 
-/// The longest file that is taken for a credential.
-const MAX_FILE: u64 = 1 << 20;
-/// What stands in a file: overwritten in memory when it is dropped.
-type Contents = SecretSlice<u8>;
-
-/// How often the file's time is looked at (B5).
+/// How often the file's time is looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// What counts as fresh enough to be adopted instead of refreshed (B4).
+/// What counts as fresh enough to be adopted instead of refreshed.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// A login in a file that other processes read and refresh too: by default
-/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI (B4, B5).
+/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI.
 ///
 /// Refresh tokens are good for one use, so two processes that refresh at the same time log the
-/// user out. What prevents that is the protocol of B5: a refresh takes the lock file beside the
+/// user out. What prevents that is the [protocol][sharing] of the CLI: a refresh takes the lock file beside the
 /// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
 /// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
 /// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
@@ -42,12 +37,12 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// Where the file cannot be replaced, it is written in place: a file that is mounted by itself into
 /// a container, or whose owner cannot be given to another. The new login is on disk beside it until
 /// that is done, and is read from there should the write have been cut off.
-/// `resource_url` and the refresh token are kept where the endpoint leaves them out, and so is
-/// every field that is not known.
+/// What the endpoint leaves out, `resource_url` and often the refresh token, stays as it was, and
+/// so does every field that is not known.
 ///
 /// A file that is gone does not end the session: what was read before stays in use, and the next
-/// refresh writes the file again. A login that could not be written (a full disk) is kept in
-/// memory, used, and written at the next occasion.
+/// refresh writes the file again. A login that could not be written (a full disk) stays in
+/// memory, is used, and is written at the next occasion.
 ///
 /// # What cannot be promised
 ///
@@ -67,6 +62,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 #[derive(Clone, Debug)]
 pub struct OAuthFile {
     file: Arc<CredentialFile>,
@@ -90,6 +87,12 @@ struct State {
     stored: Option<StoredCredential>,
     /// The refresh token that was spent for [`stored`](State::stored), where that is not on disk.
     unsaved: Option<Secret>,
+}
+
+impl State {
+    fn newest(&self) -> Option<Credential> {
+        self.stored.as_ref().map(|stored| stored.credential().clone())
+    }
 }
 
 /// Tells whether a file has been replaced or written. The inode helps where two writes fall into
@@ -126,7 +129,7 @@ impl OAuthFile {
     }
 
     /// The account's name that goes with a file's: `default` for `oauth_creds.json`, `work` for
-    /// `oauth_creds_work.json` (B4), else the name without its extension.
+    /// `oauth_creds_work.json`, else the name without its extension.
     ///
     /// ```
     /// use tower_qwen::auth::OAuthFile;
@@ -209,22 +212,23 @@ impl OAuthFile {
     /// Where the lock cannot be had or the file cannot be written.
     pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
         let lock = self.lock().await?;
-        let file = Arc::clone(&self.file);
-        let result = blocking(move || {
-            let mut state = file.lock_state();
-            state.unsaved = None;
-            state.stored = Some(StoredCredential::new(credential));
-            file.write(&mut state)
-        })
-        .await;
+        let result = self.on_file(move |file| file.save(credential)).await;
         lock.release().await;
         result
     }
 
     async fn lock(&self) -> Result<LockFile, RefreshError> {
-        let file = Arc::clone(&self.file);
-        blocking(move || file.make_dir()).await?;
+        self.on_file(CredentialFile::make_dir).await?;
         LockFile::acquire(&self.file.lock_path(), self.stale_after).await
+    }
+
+    /// Does something with the file, which blocks, off the runtime's threads.
+    async fn on_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CredentialFile) -> Result<T, RefreshError> + Send + 'static,
+    ) -> Result<T, RefreshError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || work(&file)).await
     }
 
     /// The refresh proper, under the lock.
@@ -233,8 +237,8 @@ impl OAuthFile {
         lock: &LockFile,
         current: Credential,
     ) -> Result<Renewal, RefreshError> {
-        let (file, used, now) = (Arc::clone(&self.file), current, self.clock.now());
-        let newest = blocking(move || file.newest(&used, now)).await?;
+        let now = self.clock.now();
+        let newest = self.on_file(move |file| file.newest(&current, now)).await?;
         let basis = match newest {
             Newest::Adopt(credential) => return Ok(Renewal::adopted(credential)),
             Newest::Refresh(credential) => credential,
@@ -247,27 +251,13 @@ impl OAuthFile {
             ));
         }
         let granted = self.client.refresh(&basis).await?;
-        let (file, credential) = (Arc::clone(&self.file), granted);
-        blocking(move || Ok(Renewal::granted(file.keep(&basis, credential)))).await
+        self.on_file(move |file| Ok(Renewal::granted(file.keep(&basis, granted)))).await
     }
 }
 
 impl CredentialProvider for OAuthFile {
     fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
-        Box::pin(async {
-            let file = Arc::clone(&self.file);
-            blocking(move || {
-                let mut state = file.lock_state();
-                match file.read(&mut state)? {
-                    Some(credential) => Ok(credential),
-                    None => Err(RefreshError::new(
-                        RefreshErrorKind::Missing,
-                        "the credential file does not exist",
-                    )),
-                }
-            })
-            .await
-        })
+        Box::pin(self.on_file(CredentialFile::load))
     }
 
     fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
@@ -286,13 +276,11 @@ impl CredentialProvider for OAuthFile {
         Box::pin(async {
             if self.file.lock_state().unsaved.is_some() {
                 let lock = self.lock().await?;
-                let file = Arc::clone(&self.file);
-                let saved = blocking(move || file.save_unsaved()).await;
+                let saved = self.on_file(CredentialFile::save_unsaved).await;
                 lock.release().await;
                 saved?;
             }
-            let file = Arc::clone(&self.file);
-            blocking(move || file.changed(&current)).await
+            self.on_file(move |file| file.changed(&current)).await
         })
     }
 
@@ -312,7 +300,7 @@ impl CredentialFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `oauth_creds.lock` beside `oauth_creds.json` (B5).
+    /// `oauth_creds.lock` beside `oauth_creds.json`.
     fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
@@ -336,21 +324,25 @@ impl CredentialFile {
         }
     }
 
-    /// Reads the file into the state; `None` if there is no file, and then the state stays.
+    /// Reads the file into the state, and gives back the newest login that is known: what the file
+    /// says, or one of ours that could not be written yet. `None` if there is neither; what was
+    /// read before stays in the state then.
     fn read(&self, state: &mut State) -> Result<Option<Credential>, RefreshError> {
         let unreadable = |error| file_error("the credential file could not be read", error);
         // The look comes before the read: a write between the two shows at the next look.
-        let Some(seen) = self.fingerprint().map_err(unreadable)? else { return Ok(None) };
-        if seen.len > MAX_FILE {
+        let seen = self.fingerprint().map_err(unreadable)?;
+        if seen.is_some_and(|seen| seen.len > MAX_FILE) {
             return Err(RefreshError::new(
                 RefreshErrorKind::File,
                 "the credential file is too large to be one",
             ));
         }
-        let stored = match fs::read(&self.path) {
-            Ok(bytes) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
+        let stored = match seen.map(|_| fs::read(&self.path)) {
+            Some(Ok(bytes)) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unreadable(error));
+            }
+            _ => return Ok(state.newest().filter(|_| state.unsaved.is_some())),
         };
         let stored = stored.or_else(|error| {
             cut_off(&self.path).ok_or_else(|| {
@@ -358,11 +350,21 @@ impl CredentialFile {
                 RefreshError::new(RefreshErrorKind::File, message).with_source(error)
             })
         })?;
-        let credential = stored.credential().clone();
-        state.seen = Some(seen);
-        state.stored = Some(stored);
-        state.unsaved = None;
-        Ok(Some(credential))
+        state.seen = seen;
+        // A login of ours that is not on disk is newer than the file, unless somebody has put a
+        // third one there in the meantime.
+        let is_older = |spent| stored.credential().has_refresh_token(spent);
+        if !state.unsaved.as_ref().is_some_and(is_older) {
+            state.stored = Some(stored);
+            state.unsaved = None;
+        }
+        Ok(state.newest())
+    }
+
+    fn load(&self) -> Result<Credential, RefreshError> {
+        self.read(&mut self.lock_state())?.ok_or_else(|| {
+            RefreshError::new(RefreshErrorKind::Missing, "the credential file does not exist")
+        })
     }
 
     /// What the file says if that is not `current`.
@@ -383,21 +385,7 @@ impl CredentialFile {
     /// Under the lock: what to use, or what to refresh, instead of `used`.
     fn newest(&self, used: &Credential, now: SystemTime) -> Result<Newest, RefreshError> {
         let mut state = self.lock_state();
-        // A login of ours that is not on disk is newer than the file, unless somebody has put a
-        // third one there in the meantime.
-        let unsaved = state.unsaved.clone().zip(state.stored.clone());
-        let on_disk = self.read(&mut state)?;
-        let newest = match (unsaved, on_disk) {
-            (Some((spent, stored)), on_disk)
-                if on_disk.as_ref().is_none_or(|old| old.has_refresh_token(&spent)) =>
-            {
-                let credential = stored.credential().clone();
-                state.stored = Some(stored);
-                state.unsaved = Some(spent);
-                Some(credential)
-            }
-            (_, on_disk) => on_disk,
-        };
+        let newest = self.read(&mut state)?;
         Ok(match newest {
             Some(newest) if !newest.is_same(used) && !newest.ends_within(MARGIN, now) => {
                 tracing::debug!("another process has refreshed the credential file already");
@@ -405,7 +393,7 @@ impl CredentialFile {
             }
             // The file's refresh token is the newest even where its access token has ended.
             Some(newest) => Newest::Refresh(newest),
-            // The file is gone: go on with what is in memory (B5).
+            // The file is gone: go on with what is in memory.
             None => Newest::Refresh(used.clone()),
         })
     }
@@ -415,18 +403,13 @@ impl CredentialFile {
         let mut state = self.lock_state();
         // Somebody may have signed in anew without taking the lock, while the endpoint answered.
         // The login that ends later is the later one.
-        let mine = state.stored.take();
-        let previous = match self.read(&mut state) {
-            Ok(Some(other)) if !other.is_same(basis) => {
-                if other.expires_at() > granted.expires_at() {
-                    return other;
-                }
-                state.stored.take()
-            }
-            Ok(Some(_)) => state.stored.take(),
-            Ok(None) | Err(_) => mine,
-        };
-        state.stored = Some(match previous {
+        if let Ok(Some(other)) = self.read(&mut state)
+            && !other.is_same(basis)
+            && other.expires_at() > granted.expires_at()
+        {
+            return other;
+        }
+        state.stored = Some(match state.stored.take() {
             Some(previous) if previous.is_writable() => previous.with(granted.clone()),
             _ => StoredCredential::new(granted.clone()),
         });
@@ -442,26 +425,27 @@ impl CredentialFile {
         granted
     }
 
+    /// Under the lock: puts a new login in place of any other.
+    fn save(&self, credential: Credential) -> Result<(), RefreshError> {
+        let mut state = self.lock_state();
+        state.unsaved = None;
+        state.stored = Some(StoredCredential::new(credential));
+        self.write(&mut state)
+    }
+
     /// Under the lock: another try at what could not be written.
     fn save_unsaved(&self) -> Result<(), RefreshError> {
         let mut state = self.lock_state();
-        let Some((spent, stored)) = state.unsaved.clone().zip(state.stored.clone()) else {
-            return Ok(());
-        };
-        let on_disk = self.read(&mut state)?;
-        if on_disk.is_some_and(|on_disk| !on_disk.has_refresh_token(&spent)) {
-            // A third login stands there; it is newer.
-            return Ok(());
+        self.read(&mut state)?;
+        if state.unsaved.is_some() {
+            self.write(&mut state)?;
+            state.unsaved = None;
+            tracing::info!("a refreshed login that could not be written before is on disk now");
         }
-        state.stored = Some(stored);
-        state.unsaved = Some(spent);
-        self.write(&mut state)?;
-        state.unsaved = None;
-        tracing::info!("a refreshed login that could not be written before is on disk now");
         Ok(())
     }
 
-    /// Makes the file's directory, for its owner alone (B4).
+    /// Makes the file's directory, for its owner alone.
     fn make_dir(&self) -> Result<(), RefreshError> {
         let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) else {
             return Ok(());
@@ -490,184 +474,6 @@ impl CredentialFile {
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
     }
-}
-
-/// Replaces the file at `path`: temporary file of mode 0600, fsync, `rename`, fsync of the
-/// directory. Where there can be no other file in its place it is written itself.
-fn replace(
-    path: &Path,
-    contents: &[u8],
-    rename: impl Fn(&Path, &Path) -> io::Result<()>,
-) -> io::Result<()> {
-    // Behind a link the file itself is replaced, not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (dir, name) = place(path)?;
-    let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&aside).and_then(|mut file| {
-        file.write_all(contents)?;
-        let may_replace = take_after(&file, path)?;
-        file.sync_all()?;
-        // Older ones go when this one is there, since one of them may be all that is left of a login.
-        remove_leftovers(dir, name, &aside);
-        let renamed = if may_replace { rename(&aside, path) } else { Err(refused()) };
-        match renamed {
-            Err(error) if is_of_the_place(&error) => {
-                tracing::debug!(cause = %error.kind(), "a credential file is written in place");
-                sync_dir(dir)?;
-                write_in_place(path, contents)?;
-                fs::remove_file(&aside)
-            }
-            renamed => renamed,
-        }
-    });
-    if let Err(error) = written {
-        // It is all that is left where the write in place was cut off, until the next write.
-        let left = fs::read(path).map(Contents::from);
-        let is_cut =
-            left.is_ok_and(|left| StoredCredential::from_bytes(left.expose_secret()).is_err());
-        if !is_cut {
-            drop(fs::remove_file(&aside));
-        }
-        return Err(error);
-    }
-    sync_dir(dir)
-}
-
-/// Gives `file` the owner and the mode of the one at `path`; `false` where that cannot be, so that
-/// the other must stay.
-#[cfg(unix)]
-fn take_after(file: &fs::File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-    let old = match fs::metadata(path) {
-        Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    let new = file.metadata()?;
-    let is_own = old.uid() == new.uid();
-    if (old.uid(), old.gid()) != (new.uid(), new.gid())
-        && fchown(file, Some(old.uid()), Some(old.gid())).is_err()
-        // The group alone is no reason.
-        && !is_own
-    {
-        return Ok(false);
-    }
-    let mode = old.mode() & 0o777;
-    // What everybody can read of one's own is closed.
-    let is_kept = !is_own || mode & 0o007 == 0;
-    Ok(!is_kept || file.set_permissions(fs::Permissions::from_mode(mode)).is_ok())
-}
-
-#[cfg(not(unix))]
-fn take_after(_: &fs::File, _: &Path) -> io::Result<bool> {
-    Ok(true)
-}
-
-fn refused() -> io::Error {
-    io::ErrorKind::PermissionDenied.into()
-}
-
-/// Whether another file is refused in this place, so that the one that is there may still be
-/// written: it is a mount point, or somebody else's in a directory such as `/tmp`.
-fn is_of_the_place(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ResourceBusy
-            | io::ErrorKind::CrossesDevices
-            | io::ErrorKind::PermissionDenied
-    )
-}
-
-/// Writes over the file at `path`.
-///
-/// Whoever reads meanwhile finds the old text or the new: what is written is never shorter than what
-/// was there, and white space behind JSON is cut off when the rest is on disk.
-fn write_in_place(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).open(path)?;
-    let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    let len = old.min(MAX_FILE as usize).max(contents.len());
-    let mut padded = Vec::with_capacity(len);
-    padded.extend_from_slice(contents);
-    padded.resize(len, b' ');
-    file.write_all(Contents::from(padded).expose_secret())?;
-    file.sync_all()?;
-    file.set_len(contents.len() as u64)?;
-    file.sync_all()
-}
-
-/// The login that was about to be written over the file at `path` when that was cut off.
-fn cut_off(path: &Path) -> Option<StoredCredential> {
-    let path = fs::canonicalize(path).ok()?;
-    let (dir, name) = place(&path).ok()?;
-    let found = leftovers(dir, name).filter_map(|aside| {
-        let modified = fs::metadata(&aside).and_then(|metadata| metadata.modified()).ok()?;
-        let contents = Contents::from(fs::read(&aside).ok()?);
-        let stored = StoredCredential::from_bytes(contents.expose_secret()).ok()?;
-        Some((modified, stored))
-    });
-    let (_, newest) = found.max_by_key(|(modified, _)| *modified)?;
-    tracing::warn!("a credential file was cut off; what was about to be written is beside it");
-    Some(newest)
-}
-
-/// Makes sure that what was done to the names in `dir` is on disk.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    fs::File::open(dir)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
-}
-
-/// The directory and the name of the file at `path`.
-fn place(path: &Path) -> io::Result<(&Path, &OsStr)> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok((dir, name))
-}
-
-/// `.oauth_creds.json.<id>.tmp`; with an empty id, what all such names begin with.
-fn temporary(name: &OsStr, id: &str) -> OsString {
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(".");
-    if !id.is_empty() {
-        temporary.push(id);
-        temporary.push(".tmp");
-    }
-    temporary
-}
-
-/// The temporary files of the file `name` in `dir`.
-fn leftovers(dir: &Path, name: &OsStr) -> impl Iterator<Item = PathBuf> + use<> {
-    let prefix = temporary(name, "");
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(move |entry| {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        (name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(b".tmp"))
-            .then(|| entry.path())
-    })
-}
-
-/// Removes the temporary files of processes that were killed while they wrote, but for `own`: they
-/// hold secrets. Nobody else writes now, since the lock is held.
-fn remove_leftovers(dir: &Path, name: &OsStr, own: &Path) {
-    for leftover in leftovers(dir, name).filter(|leftover| leftover != own) {
-        if let Err(error) = fs::remove_file(leftover) {
-            tracing::warn!(error = %error.kind(), "an old temporary credential file stays");
-        }
-    }
-}
-
-pub(super) fn file_error(message: &'static str, error: io::Error) -> RefreshError {
-    RefreshError::new(RefreshErrorKind::File, message).with_source(error)
 }
 
 #[cfg(all(test, unix))]

@@ -11,13 +11,13 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 ///
 /// Reads what the tools of this field write:
 ///
-/// - `oauth_creds.json` of qwen-code (B4): `expiry_date` in milliseconds;
+/// - `oauth_creds.json` of qwen-code: `expiry_date` in milliseconds;
 /// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339;
-/// - an account of a credential store (F3): `kind`, `jwt`, `cookies`, `headers`, `access_token`,
+/// - an account of a credential store: `kind`, `jwt`, `cookies`, `headers`, `access_token`,
 ///   `refresh_token`, `expiry_ms`, `resource_url`, `api_key`;
-/// - the objects inside compressed tokens (F2), a compressed token itself, a JWT, or a key.
+/// - the objects inside [compressed tokens][tokens], a compressed token itself, a JWT, or a key.
 ///
-/// Fields that are not known are kept when the file is written again. `Debug` shows no value.
+/// Fields that are not known are written back with the rest. `Debug` shows no value.
 ///
 /// ```
 /// use tower_qwen::auth::{CredentialKind, StoredCredential};
@@ -30,6 +30,8 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 /// assert!(stored.credential().expires_at().is_some());
 /// # Ok::<_, tower_qwen::auth::InvalidToken>(())
 /// ```
+///
+/// [tokens]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#f2
 #[derive(Clone)]
 pub struct StoredCredential {
     credential: Credential,
@@ -39,18 +41,18 @@ pub struct StoredCredential {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// B4.
+    /// That of qwen-code.
     QwenCode,
-    /// B4, the variant of CLIProxyAPI.
+    /// The variant of CLIProxyAPI.
     CliProxy,
-    /// F3.
+    /// An account of a credential store.
     Store,
     /// Anything that only says who, and that nothing can be written back into.
     ReadOnly,
 }
 
 impl StoredCredential {
-    /// A login that is about to be stored for the first time, in the form of qwen-code (B4).
+    /// A login that is about to be stored for the first time, in the form of qwen-code.
     #[must_use]
     pub fn new(credential: Credential) -> Self {
         let format = match credential.kind() {
@@ -125,7 +127,7 @@ impl StoredCredential {
         self
     }
 
-    /// The file's text: pretty JSON (B4); `None` where the file was a bare token.
+    /// The file's text: pretty JSON; `None` where the file was a bare token.
     #[must_use]
     pub fn to_json(&self) -> Option<Secret> {
         if self.format == Format::ReadOnly {
@@ -151,7 +153,7 @@ impl StoredCredential {
         match (*format, credential.kind()) {
             (Format::Store, CredentialKind::ApiKey) => set("api_key", access_token.into()),
             (Format::Store, CredentialKind::Web) => {
-                // The session outlives the access token that it buys (A2.3), so both are kept.
+                // The session outlives the access token that it buys, so both are written.
                 let cookies = credential.cookies().map_or("", |jar| jar.expose());
                 let pairs = token::split_cookies(cookies);
                 let session = pairs.iter().find(|(name, _)| name == "token");
@@ -231,11 +233,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
         credential = credential.with_resource_url(url);
     }
     if let Some(cookies) = fields.get("cookies") {
-        let pairs: Vec<String> = token::read_cookies(cookies)
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        credential = credential.with_cookies(&pairs.join("; "))?;
+        credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
     }
     if let Some(Value::Object(headers)) = fields.get("headers") {
         for (name, value) in headers {
@@ -296,7 +294,7 @@ mod tests {
     fn the_file_of_qwen_code_goes_there_and_back() {
         let text = r#"{"access_token": "at-demo", "refresh_token": "rt-demo", "token_type": "Bearer",
             "resource_url": "portal.qwen.ai", "expiry_date": 1790021600000, "id_token": "optional"}"#;
-        let stored = StoredCredential::parse(text).expect("B4");
+        let stored = StoredCredential::parse(text).expect("the form of qwen-code");
         assert_eq!(stored.credential().expires_at(), at(1_790_021_600_000));
         assert_eq!(secret(stored.credential().refresh_token()), Some("rt-demo"));
         assert_eq!(stored.credential().resource_url(), Some("portal.qwen.ai"));
