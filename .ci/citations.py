@@ -107,6 +107,8 @@ BARE = [
     re.compile(r"(?<![\w#/.+-])[A-H][1-9][0-9]?(?:\.[0-9]{1,2})*(?![\w-])"),
     re.compile(r"\b[Rr]ules? [0-9]+"),
     re.compile(r"(?<![\w/])(?:qwen-wire|tool-calls|edges)(?:\.md\b|(?= [a-hA-H][. ]))"),
+    # A text of the design that is no page of docs/.
+    re.compile(r"\bDESIGN\b"),
     # "(a.2)", "a.1 to a.4", "e.2, rule 14": the sections of the document about tool calls.
     re.compile(r"(?<![\w#/.`-])[a-f]\.[1-9](?![\w.])"),
 ]
