@@ -8,6 +8,9 @@ use crate::BoxError;
 
 mod boxed;
 
+#[cfg(feature = "auth")]
+pub(crate) use self::boxed::causes;
+
 /// What went wrong between a chat request and the end of its answer.
 ///
 /// The type is opaque: ask it with the `is_*` predicates what a layer may do about it, and with

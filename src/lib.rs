@@ -141,7 +141,7 @@
 //! | `client-rustls` | TLS for it: rustls with aws-lc | 112 | no |
 //! | `client-rustls-ring` | TLS for it: rustls with ring | 112 | no |
 //! | `client-native-tls` | TLS for it: OpenSSL, or what the platform has | 111 | no |
-//! | `full` | `default` and `client-rustls` | 140 | no |
+//! | `full` | `default` and `client-rustls` | 139 | no |
 //! | `redis` | the store for several proxies | 101 | no |
 //!
 //! All that is on by default comes to 67 crates: no HTTP client, no server, no TLS, no Redis.
@@ -217,6 +217,8 @@ mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 mod error;
+#[cfg(feature = "auth")]
+mod head;
 #[cfg(feature = "chat")]
 mod json;
 #[cfg(feature = "sse")]
@@ -235,6 +237,8 @@ pub mod openai;
 pub mod qwen;
 #[cfg(feature = "session")]
 pub mod session;
+#[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
+mod shared_task;
 #[cfg(feature = "sse")]
 pub mod sse;
 #[cfg(all(any(feature = "chat", feature = "sse"), not(fuzzing)))]

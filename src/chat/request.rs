@@ -297,6 +297,9 @@ pub struct Sampling {
     /// `max_completion_tokens`, or else `max_tokens`; below 0, as some servers have it, there is
     /// no limit.
     pub max_tokens: Option<i64>,
+    /// Whether the client wrote `max_completion_tokens`: some servers take one of the two names
+    /// alone.
+    pub is_max_completion_tokens: bool,
     /// `temperature`.
     pub temperature: Option<f64>,
     /// `top_p`.

@@ -294,6 +294,7 @@ impl<'a> Decoder<'a> {
 
         request.sampling = Sampling {
             max_tokens: wire.max_completion_tokens.or(wire.max_tokens),
+            is_max_completion_tokens: wire.max_completion_tokens.is_some(),
             temperature: wire.temperature,
             top_p: wire.top_p,
             top_k: wire.top_k,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 
 use crate::{Error, ErrorKind, FullBody, json};
@@ -44,6 +44,15 @@ pub(super) fn response(error: &Error) -> Response<Bytes> {
     }
     if repeated_by_sdks(status) && !error.is_retryable() {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// The same from an edge, which serves POST alone, as a 405 has to say (RFC 9110 15.5.6).
+pub(super) fn of_edge(error: &Error) -> Response<Bytes> {
+    let mut response = response(error);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }

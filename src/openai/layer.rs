@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
 
-use super::{BodyPace, Limits, OpenAi, service::tenant};
+use super::{BodyPace, Limits, Offer, OpenAi, service::tenant};
 use crate::{
     chat::{ANSWER_LIMIT, Tenant},
     sse::KeepAlive,
@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub(super) max_body: usize,
     pub(super) body_pace: Option<BodyPace>,
     pub(super) limits: Limits,
+    pub(super) offer: Offer,
     pub(super) max_answer: usize,
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
@@ -43,6 +44,7 @@ impl fmt::Debug for Config {
             .field("max_body", &self.max_body)
             .field("body_pace", &self.body_pace)
             .field("limits", &self.limits)
+            .field("offer", &self.offer)
             .field("max_answer", &self.max_answer)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
@@ -65,6 +67,7 @@ impl Config {
             max_body: 32 * 1024 * 1024,
             body_pace: Some(BodyPace::new()),
             limits: Limits::new(),
+            offer: Offer::Everything,
             max_answer: ANSWER_LIMIT,
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             tenant: None,
@@ -111,6 +114,15 @@ macro_rules! edge {
             #[must_use]
             pub const fn limits(mut self, limits: $crate::openai::Limits) -> Self {
                 self.config.limits = limits;
+                self
+            }
+
+            /// What the upstream has of the fields of a request; the rest is refused, seen to here,
+            /// or left out and named. [`Offer::Everything`](crate::openai::Offer::Everything) unless
+            /// it is set.
+            #[must_use]
+            pub const fn offer(mut self, offer: $crate::openai::Offer) -> Self {
+                self.config.offer = offer;
                 self
             }
 

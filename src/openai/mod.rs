@@ -86,15 +86,16 @@ pub mod embeddings;
 mod encode;
 mod error;
 mod future;
-mod images;
 mod layer;
 mod limits;
 mod metrics;
 mod model;
+mod offer;
 mod pace;
 mod parse;
 mod read;
 mod service;
+mod shaped;
 mod wire;
 
 pub use self::{
@@ -106,6 +107,7 @@ pub use self::{
     layer::OpenAiLayer,
     limits::Limits,
     model::{MAX_MODEL_LEN, model},
+    offer::Offer,
     pace::BodyPace,
     read::read_body,
     service::{OpenAi, tenant},

@@ -629,3 +629,219 @@ fn hosts_and_names() {
     }
     assert_eq!(Server::from_name("vLLM"), None);
 }
+
+/// History: under which names each kind gets old thinking, and which name of a limit it takes.
+#[tokio::test]
+async fn each_kind_gets_the_names_that_it_reads() {
+    for (server, names, takes_new_name) in [
+        (Server::Generic, &["reasoning_content", "reasoning"][..], true),
+        (Server::DashScope, &["reasoning_content"], false),
+        (Server::Portal, &["reasoning_content"], false),
+        (Server::Vllm, &["reasoning_content", "reasoning"], true),
+        (Server::SgLang, &["reasoning_content"], true),
+        (Server::Ollama, &["reasoning"], false),
+        (Server::LlamaCpp, &["reasoning_content"], false),
+        (Server::LmStudio, &["reasoning_content", "reasoning"], false),
+    ] {
+        for written in ["reasoning_content", "reasoning"] {
+            for limit in ["max_tokens", "max_completion_tokens"] {
+                let body = json!({"model": "m", limit: 9, "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "b", written: "hm"},
+                    {"role": "user", "content": "c"},
+                ]});
+                let decoded = tower_qwen::openai::decode(&body.to_string().into());
+                let (_, _, body) = sent(server, decoded.expect("valid").chat).await;
+                let messages = body["messages"].as_array().expect("messages");
+                let answer = messages.iter().find(|message| message["role"] == "assistant");
+                let answer = answer.expect("the answer");
+                for name in ["reasoning_content", "reasoning"] {
+                    let is_sent = answer.get(name) == Some(&json!("hm"));
+                    assert_eq!(is_sent, names.contains(&name), "{server:?}: {answer}");
+                }
+                let named = if takes_new_name { limit } else { "max_tokens" };
+                for name in ["max_tokens", "max_completion_tokens"] {
+                    assert_eq!(body.get(name).is_some(), name == named, "{server:?}: {limit}");
+                }
+                assert_eq!(body[named], 9);
+            }
+        }
+    }
+}
+
+/// History: one system message, and that first, where a template may refuse another; no word is
+/// lost, and what stood before a later one stays as it was.
+#[tokio::test]
+async fn a_system_message_that_is_not_first_goes_into_the_users_turn() {
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+    let result = json!({"role": "tool", "content": "42", "tool_call_id": "c"});
+    let note = |text: &str| format!("<system-reminder>\n{text}\n</system-reminder>");
+    let (user, assistant) = (
+        |text: &str| json!({"role": "user", "content": text}),
+        |text: &str| json!({"role": "assistant", "content": text}),
+    );
+    let system = |text: &str| json!({"role": "system", "content": text});
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.org/i.png"}});
+    let text = |text: &str| json!({"type": "text", "text": text});
+    for (kind, history, then) in [
+        ("in order", json!([system("s"), user("a")]), json!([system("s"), user("a")])),
+        ("none", json!([user("a")]), json!([user("a")])),
+        (
+            "several at the start",
+            json!([system("s"), {"role": "developer", "content": "d"}, user("a")]),
+            json!([system("s\n\nd"), user("a")]),
+        ),
+        (
+            "before a user's turn",
+            json!([system("s"), user("a"), assistant("b"), system("t"), user("c")]),
+            json!([system("s"), user("a"), assistant("b"), user(&format!("{}\n\nc", note("t")))]),
+        ),
+        (
+            "behind a user's turn",
+            json!([user("a"), system("t"), assistant("b"), user("c")]),
+            json!([user(&format!("a\n\n{}", note("t"))), assistant("b"), user("c")]),
+        ),
+        (
+            "at the end",
+            json!([system("s"), user("a"), system("t")]),
+            json!([system("s"), user(&format!("a\n\n{}", note("t")))]),
+        ),
+        (
+            "between a call and its result",
+            json!([user("a"), call, system("t"), result, assistant("b")]),
+            json!([user("a"), call, result, user(&note("t")), assistant("b")]),
+        ),
+        (
+            "between a call and its result, before a user's turn",
+            json!([user("a"), call, system("t"), result, user("b")]),
+            json!([user("a"), call, result, user(&format!("{}\n\nb", note("t")))]),
+        ),
+        (
+            "several in a row",
+            json!([user("a"), assistant("b"), system("t"), system("u"), user("c")]),
+            json!([
+                user("a"),
+                assistant("b"),
+                user(&format!("{}\n\n{}\n\nc", note("t"), note("u")))
+            ]),
+        ),
+        (
+            "beside an image",
+            json!([{"role": "user", "content": [image]}, system("t")]),
+            json!([{"role": "user", "content": [image, text(&note("t"))]}]),
+        ),
+        (
+            "in parts",
+            json!([user("a"), {"role": "system", "content": [text("t"), image]}]),
+            json!([{"role": "user", "content": [text("a"), text("<system-reminder>\n"), text("t"),
+                image, text("\n</system-reminder>")]}]),
+        ),
+        ("an empty one", json!([user("a"), system("")]), json!([user("a")])),
+        ("alone", json!([{"role": "developer", "content": "d"}]), json!([system("d")])),
+    ] {
+        let through = async |server, model: &str| {
+            let body = json!({"model": model, "messages": history});
+            let decoded = tower_qwen::openai::decode(&body.to_string().into());
+            sent(server, decoded.expect("valid").chat).await.2["messages"].take()
+        };
+        for server in
+            [Server::Vllm, Server::SgLang, Server::Ollama, Server::LlamaCpp, Server::LmStudio]
+        {
+            assert_eq!(through(server, "anything").await, then, "{kind}, {server:?}");
+        }
+        for server in [Server::Generic, Server::DashScope] {
+            for model in ["Qwen/Qwen3.6-27B", "qwen3.5-plus", "qwen3.8-max", "qwen35-local"] {
+                assert_eq!(through(server, model).await, then, "{kind}, {server:?}, {model}");
+            }
+            for model in ["gpt-4o", "qwen3-max", "qwen3-8b", "Qwen3-5B", "qwen-plus"] {
+                let as_written = through(server, model).await;
+                let count = as_written.as_array().expect("messages").len();
+                assert_eq!(Some(count), history.as_array().map(Vec::len), "{kind}, {model}");
+            }
+        }
+        let portal = through(Server::Portal, "coder-model").await;
+        let roles = portal.as_array().expect("messages").iter().map(|message| &message["role"]);
+        let at: Vec<_> = roles.enumerate().filter(|(_, role)| *role == "system").collect();
+        assert!(matches!(at[..], [(0, _)]), "{kind}: {portal}");
+    }
+}
+
+/// History: arguments that are no object go out as one, to every kind.
+#[tokio::test]
+async fn arguments_go_out_as_one_object() {
+    for server in [Server::Generic, Server::DashScope, Server::Portal, Server::Vllm, Server::Ollama]
+    {
+        for (arguments, sent_as) in [
+            (r#"{"a": 1}"#, r#"{"a": 1}"#),
+            ("", "{}"),
+            (r#"{"a": "b"#, r#"{"input":"{\"a\": \"b"}"#),
+            (r#""{\"a\":1}""#, r#"{"a":1}"#),
+        ] {
+            let mut call = Message::empty(Role::Assistant);
+            call.tool_calls = vec![ToolCall::new("c", "f", arguments)];
+            let mut result = Message::new(Role::Tool, "42");
+            result.tool_call_id = Some("c".into());
+            let messages = vec![Message::new(Role::User, "a"), call, result];
+            let (_, _, body) = sent(server, ChatRequest::new("m", messages)).await;
+            let messages = body["messages"].as_array().expect("messages");
+            let call = messages.iter().find(|message| message["role"] == "assistant");
+            let call = &call.expect("the call")["tool_calls"][0]["function"];
+            assert_eq!(call["arguments"], sent_as, "{server:?}");
+        }
+    }
+}
+
+/// History and effort: the ladder of each family, per kind.
+#[tokio::test]
+async fn each_family_has_a_ladder_of_its_own() {
+    let effort = |word: &'static str| {
+        let mut request = request();
+        request.reasoning.effort = Some(tower_qwen::Text::from_static(word).into());
+        request
+    };
+    let template = |on: bool| json!({"enable_thinking": on});
+    for (word, hosted, own, ollama) in [
+        ("none", Some("none"), None, Some("none")),
+        ("minimal", Some("low"), Some("low"), Some("low")),
+        ("low", Some("low"), Some("low"), Some("low")),
+        ("medium", Some("medium"), Some("medium"), Some("medium")),
+        ("high", Some("xhigh"), Some("xhigh"), None),
+        ("xhigh", Some("xhigh"), Some("xhigh"), None),
+        ("max", Some("xhigh"), Some("xhigh"), None),
+        ("newer", None, None, None),
+    ] {
+        for model in ["qwen3.8-max", "Qwen/Qwen3.8-35B-A3B"] {
+            for server in
+                [Server::DashScope, Server::Vllm, Server::SgLang, Server::LlamaCpp, Server::Ollama]
+            {
+                let mut request = effort(word);
+                request.model = model.into();
+                let (_, _, body) = sent(server, request).await;
+                let (wanted, kwargs) = match server {
+                    Server::DashScope => (hosted, None),
+                    Server::Ollama => (ollama, None),
+                    _ => (own, Some(template(word != "none"))),
+                };
+                let named = format!("{server:?}, {model}: {word}");
+                assert_eq!(
+                    body.get("reasoning_effort"),
+                    wanted.map(|w| json!(w)).as_ref(),
+                    "{named}"
+                );
+                assert_eq!(body.get("chat_template_kwargs"), kwargs.as_ref(), "{named}");
+                for alone in ["enable_thinking", "thinking_budget"] {
+                    assert!(body.get(alone).is_none(), "{named}: {alone}");
+                }
+            }
+        }
+    }
+    for model in ["qwen3.8-max-preview", "kimi-k3", "kimi-k2.7-code"] {
+        let mut request = effort("none");
+        request.model = model.into();
+        let (_, _, body) = sent(Server::DashScope, request).await;
+        for name in ["reasoning_effort", "enable_thinking", "thinking_budget"] {
+            assert!(body.get(name).is_none(), "{model}: it always thinks");
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod command;
 mod credentials;
 #[cfg(unix)]
 mod logs;
+mod memory;
 mod orphans;
 mod pages;
 #[path = "../served/proxied.rs"]
@@ -25,3 +26,4 @@ mod slow_clients;
 mod token_endpoint;
 #[path = "../traced/mod.rs"]
 mod traced;
+mod unread_bodies;
