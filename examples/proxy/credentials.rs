@@ -294,7 +294,8 @@ impl LoginFile {
         }
         let contents = SecretSlice::from(fs::read(&path).map_err(failed)?);
         let stored = StoredCredential::from_bytes(contents.expose_secret()).map_err(|_| {
-            let advice = format!("{made}, or see docs/credentials.md for what such a file may hold");
+            let advice =
+                format!("{made}, or see docs/credentials.md for what such a file may hold");
             Unusable::new(&path, no_credential, &advice)
         })?;
         let name = OAuthFile::account_name(&path);
