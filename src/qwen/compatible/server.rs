@@ -290,7 +290,10 @@ impl Server {
             Self::Generic | Self::LmStudio => Thinking {
                 enable_thinking: options.enabled,
                 budget: options.budget,
-                effort: effort.cloned(),
+                effort: match effort {
+                    Some(effort) if family == Family::Qwen38 && wanted => tier(effort),
+                    effort => effort.cloned(),
+                },
                 template: None,
             },
         }
