@@ -20,30 +20,34 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
         return None;
     }
     let mut messages = Vec::new();
-    let mut instructions = history.iter().take(leading);
-    if let Some(first) = instructions.next() {
-        let mut first = Cow::Borrowed(first);
-        for next in instructions {
-            let first = first.to_mut();
-            first.content = joined(first.content.take(), next.content.clone());
+    let instructions: Vec<_> = history.iter().take(leading).collect();
+    match &*instructions {
+        [] => {}
+        [only] => messages.push(Cow::Borrowed(*only)),
+        [first, ..] => {
+            let contents = instructions.iter().filter_map(|message| message.content.clone());
+            let mut first = Message::clone(first);
+            first.content = joined(contents.collect());
+            messages.push(Cow::Owned(first));
         }
-        messages.push(first);
     }
-    let mut late = None;
+    // Joined once, however many they are.
+    let mut late = Vec::new();
     for message in history.iter().skip(leading) {
         match message.role {
             role if role.is_instruction() => {
-                late = joined(late, message.content.as_ref().and_then(marked));
+                late.extend(message.content.as_ref().and_then(marked));
             }
-            Role::User if late.is_some() => {
+            Role::User if !late.is_empty() => {
                 let mut message = message.clone();
-                message.content = joined(late.take(), message.content);
+                late.extend(message.content.take());
+                message.content = joined(std::mem::take(&mut late));
                 messages.push(Cow::Owned(message));
             }
             // Nothing stands between a call and its results.
             Role::Tool | Role::Function => messages.push(Cow::Borrowed(message)),
             _ => {
-                put_behind(&mut messages, late.take());
+                put_behind(&mut messages, std::mem::take(&mut late));
                 messages.push(Cow::Borrowed(message));
             }
         }
@@ -53,16 +57,18 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
 }
 
 /// Puts what the system said late into the user's turn that was the last, or one of its own.
-fn put_behind(messages: &mut Vec<Cow<'_, Message>>, late: Option<Content>) {
-    let Some(late) = late else { return };
+fn put_behind(messages: &mut Vec<Cow<'_, Message>>, late: Vec<Content>) {
+    if late.is_empty() {
+        return;
+    }
     match messages.last_mut() {
         Some(last) if last.role == Role::User => {
             let last = last.to_mut();
-            last.content = joined(last.content.take(), Some(late));
+            last.content = joined(last.content.take().into_iter().chain(late).collect());
         }
         _ => {
             let mut message = Message::empty(Role::User);
-            message.content = Some(late);
+            message.content = joined(late);
             messages.push(Cow::Owned(message));
         }
     }
@@ -85,17 +91,20 @@ fn marked(content: &Content) -> Option<Content> {
 }
 
 /// One content behind the other.
-fn joined(one: Option<Content>, other: Option<Content>) -> Option<Content> {
-    let (one, other) = match (one, other) {
-        (Some(one), Some(other)) => (one, other),
-        (one, other) => return one.or(other),
-    };
-    Some(match (one, other) {
-        (Content::Text(one), Content::Text(other)) => {
-            let between = if one.is_empty() || other.is_empty() { "" } else { "\n\n" };
-            Content::Text([&*one, between, &*other].concat().into())
+fn joined(contents: Vec<Content>) -> Option<Content> {
+    if contents.len() < 2 {
+        return contents.into_iter().next();
+    }
+    let texts = contents.iter().map(|content| match content {
+        Content::Text(text) => Some(text.as_str()),
+        Content::Parts(_) => None,
+    });
+    Some(match texts.collect::<Option<Vec<_>>>() {
+        Some(mut texts) => {
+            texts.retain(|text| !text.is_empty());
+            Content::Text(texts.join("\n\n").into())
         }
-        (one, other) => Content::Parts(parts(one).chain(parts(other)).collect()),
+        None => Content::Parts(contents.into_iter().flat_map(parts).collect()),
     })
 }
 
