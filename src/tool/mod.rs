@@ -12,6 +12,8 @@ mod arguments;
 pub mod call;
 #[cfg(feature = "tool-call")]
 mod history;
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+mod markup;
 #[cfg(feature = "tool-call")]
 mod prompt;
 #[cfg(feature = "tool-call")]
@@ -20,6 +22,9 @@ pub mod scan;
 mod schema;
 #[cfg(feature = "tool-wrap")]
 pub mod wrap;
+
+#[cfg(feature = "tool-call")]
+pub use self::markup::Dialect;
 
 /// What the layers are made of, for the tests, benches and fuzz targets of this crate. It is no
 /// part of the API: it changes without notice.

@@ -39,7 +39,7 @@
 
 use std::borrow::Cow;
 
-use super::{arguments::string, history, schema::Toolset};
+use super::{history, markup::json::string, schema::Toolset};
 use crate::{
     chat::{
         ChatRequest, Content, FunctionTool, History, Json, Message, Messages, Part, PartKind, Role,

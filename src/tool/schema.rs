@@ -22,6 +22,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::markup::NAME_LIMIT;
 use crate::{
     chat::{FunctionTool, Json, Tool, ToolChoice},
     json::tree_size,
@@ -43,9 +44,6 @@ pub(super) const REFERENCE_LIMIT: usize = 1024;
 const CANDIDATES: usize = 64;
 /// How much memory the schemas of a request may take once they are read, in bytes.
 const MEMORY: usize = 4 * 1024 * 1024;
-
-/// The longest name of a tool or a parameter that is recognised in text, in bytes.
-pub(super) const NAME_LIMIT: usize = 256;
 
 /// The function tools of a request, by name.
 ///
@@ -265,11 +263,6 @@ impl<'a> Parameter<'a> {
         let types = (self.nodes.iter())
             .fold(Types::NONE, |types, node| types | types_of(self.root, node, budget));
         if types == Types::NONE { Types::STRING } else { types }
-    }
-
-    /// Whether the schema has it.
-    pub(super) const fn is_declared(&self) -> bool {
-        !self.nodes.is_empty()
     }
 
     /// The property `key` of an object.

@@ -6,7 +6,7 @@ use super::reader::{new_id, repaired};
 use crate::{
     Text,
     chat::ChatEvent,
-    tool::scan::object::{Arguments, Fed},
+    tool::markup::{Arguments, Fed},
 };
 
 /// The calls that the upstream has begun.

@@ -239,8 +239,8 @@ fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option
             scan.rescue.push(piece.clone());
             Some(ChatEvent::Reasoning(piece))
         }
-        Item::Call { name, form } => {
-            counter!("tower_qwen_tool_calls_total", "form" => form.as_str()).increment(1);
+        Item::Call { name, dialect } => {
+            counter!("tower_qwen_tool_calls_total", "form" => dialect.as_str()).increment(1);
             scan.open = *next;
             *next += 1;
             Some(ChatEvent::ToolCall { index: scan.open, id: new_id(), name })

@@ -1,0 +1,141 @@
+//! What opens a call, and what confirms that it does.
+
+use super::{
+    sink::{Dialect, Names},
+    tag::{
+        Look, bare, blanks, declared_function, declared_key, declared_tag, followed, literal, name,
+    },
+};
+
+/// How many opening wrappers in a row count as one.
+const WRAPPERS: u8 = 4;
+
+/// A confirmed opener.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Opening {
+    /// A call in tags: its name is known, and a parameter or the end follows after `length`,
+    /// blanks aside.
+    Tags { dialect: Dialect, name: String, length: usize, wrappers: u8 },
+    /// The `{` of a JSON object follows after `length`.
+    Json { length: usize, array: bool, wrappers: u8 },
+}
+
+impl Opening {
+    /// The same, `by` bytes further on and in as many more wrappers.
+    fn shift(self, by: usize, more: u8) -> Self {
+        match self {
+            Self::Tags { dialect, name, length, wrappers } => {
+                Self::Tags { dialect, name, length: length + by, wrappers: wrappers + more }
+            }
+            Self::Json { length, array, wrappers } => {
+                Self::Json { length: length + by, array, wrappers: wrappers + more }
+            }
+        }
+    }
+}
+
+/// Looks for openers at the `<` that a text begins with.
+pub(super) struct Openers<'n, N> {
+    pub(super) names: &'n N,
+    /// Whether only a tool's own tag may open a call.
+    pub(super) only_xml: bool,
+    /// Whether `<tool_call>` may hold a call of a name that nobody declared.
+    pub(super) any_name: bool,
+    /// Whether the end of the text confirms a tool's own tag.
+    pub(super) end_confirms: bool,
+}
+
+impl<N: Names> Openers<'_, N> {
+    /// A call at the start of `text`: in a wrapper, or in tags of either kind without one.
+    pub(super) fn at(&self, text: &str) -> Look<Opening> {
+        if self.only_xml {
+            return self.tag(text);
+        }
+        let bare = || self.function(text, false).or(|| self.tag(text));
+        self.wrapper(text, WRAPPERS).or(bare)
+    }
+
+    /// A call inside a `<tool_call>` that was opened before; blanks have been passed.
+    pub(super) fn wrapped(&self, text: &str) -> Look<Opening> {
+        self.inside(text, 0)
+    }
+
+    /// `<tool_call>`, confirmed by what follows.
+    fn wrapper(&self, text: &str, left: u8) -> Look<Opening> {
+        literal(text, &["<tool_call>"]).and_then(|start| {
+            blanks(&text[start..]).and_then(|gap| {
+                let at = start + gap;
+                self.inside(&text[at..], left - 1).map(|opening| opening.shift(at, 1))
+            })
+        })
+    }
+
+    fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
+        match text.as_bytes().first() {
+            None => Look::More,
+            Some(b'{') => Look::Yes(Opening::Json { length: 0, array: false, wrappers: 0 }),
+            Some(b'[') => blanks(&text[1..]).and_then(|gap| match text.as_bytes()[1 + gap] {
+                b'{' => Look::Yes(Opening::Json { length: 1 + gap, array: true, wrappers: 0 }),
+                _ => Look::No,
+            }),
+            Some(b'<') => {
+                let again = || match wrappers_left {
+                    0 => Look::No,
+                    left => self.wrapper(text, left),
+                };
+                self.function(text, self.any_name).or(|| self.tag(text)).or(again)
+            }
+            Some(_) => Look::No,
+        }
+    }
+
+    /// `<function=NAME>` with a declared name, or with any name where `any`; confirmed by a whole
+    /// parameter opener or a closer.
+    fn function(&self, text: &str, any: bool) -> Look<Opening> {
+        let free = || {
+            if !any {
+                return Look::No;
+            }
+            let plain = |name: &str| !name.contains(['\n', '<']);
+            literal(text, &["<function="]).and_then(|start| {
+                name(&text[start..], plain).and_then(|name| {
+                    // A name of blanks and quotes alone is none.
+                    if plain(name) && !bare(name).is_empty() {
+                        Look::Yes((start + name.len() + 1, name))
+                    } else {
+                        Look::No
+                    }
+                })
+            })
+        };
+        declared_function(text, self.names).or(free).and_then(|(start, name)| {
+            let confirmed = |rest: &str| {
+                let parameter = literal(rest, &["<parameter="]).and_then(|start| {
+                    self::name(&rest[start..], |_| true).map(|key| start + key.len() + 1)
+                });
+                parameter
+                    .or(|| literal(rest, &["</function>"]))
+                    .or(|| literal(rest, &["</tool_call>"]))
+            };
+            blanks(&text[start..]).and_then(|gap| confirmed(&text[start + gap..])).map(|_| {
+                let (dialect, name) = (Dialect::Coder, name.to_owned());
+                Opening::Tags { dialect, name, length: start, wrappers: 0 }
+            })
+        })
+    }
+
+    /// `<NAME>` with a declared name, confirmed by a declared parameter's tag or its closer.
+    fn tag(&self, text: &str) -> Look<Opening> {
+        declared_tag(text, self.names).and_then(|(length, name)| {
+            let accept = |rest: &str| {
+                literal(rest, &["</", name, ">"]).or(|| {
+                    declared_key(rest, "<", name, self.names, |_| true).map(|(length, _)| length)
+                })
+            };
+            followed(&text[length..], self.end_confirms, accept).map(|()| {
+                let (dialect, name) = (Dialect::Xml, name.to_owned());
+                Opening::Tags { dialect, name, length, wrappers: 0 }
+            })
+        })
+    }
+}
