@@ -593,6 +593,21 @@ fn native_forms_in_fences_and_behind_backticks_are_text() {
     rewritten(&format!("x\n    ```\n{call}"), "read_file", &[("path", "a")]);
 }
 
+/// A line that begins with three backticks and has more of them later is no fence, as in
+/// CommonMark: what follows it is not quoted.
+#[test]
+fn inline_code_of_three_backticks_is_no_fence() {
+    let call = "<tool_call>\n<function=read_file>\n<parameter=path>\na\n</parameter>\n</function>";
+    for lead in ["```cargo test``` fails\n", "```` ```cargo test``` fails ````\n", "~~ no ~~\n"] {
+        let text = rewritten(&format!("{lead}{call}"), "read_file", &[("path", "a")]);
+        assert!(text.starts_with(&format!("{lead}<read_file>")), "{text}");
+    }
+    for lead in ["~~~ a`b`\n", "```\n```cargo test```\n"] {
+        let text = format!("{lead}{call}");
+        becomes(&text, &completed(&text, &text), Outcome::Completed);
+    }
+}
+
 /// A call in JSON whose name never comes is text again, and what is in it is read as such.
 #[test]
 fn a_json_call_that_fails_is_read_as_text() {

@@ -32,7 +32,8 @@ pub use self::markup::Dialect;
 pub mod internals {
     #[cfg(feature = "tool-wrap")]
     pub use super::wrap::{
-        automaton::{Automaton, End, Outcome},
+        automaton::Automaton,
+        outcome::{End, Outcome},
         output::Piece,
     };
     #[cfg(feature = "tool-call")]

@@ -116,6 +116,12 @@ impl Hermes {
         mem::take(&mut self.raw)
     }
 
+    /// How much is kept.
+    #[cfg(feature = "tool-wrap")]
+    pub(super) const fn kept(&self) -> usize {
+        self.raw_len
+    }
+
     pub(super) fn step<S: Sink>(
         &mut self,
         window: Window<'_>,
@@ -184,6 +190,9 @@ impl Hermes {
                 Phase::Outside => match byte {
                     // An object after another one begins a text of its own.
                     b'{' if self.call == Call::Closed => {
+                        if S::RULES.one_call {
+                            return Read::Leave(at);
+                        }
                         let (array, wrappers) = (self.array, self.wrappers);
                         *self = Self { phase: Phase::Outside, ..Self::new(array, wrappers) };
                         return Read::Another(at);

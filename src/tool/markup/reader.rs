@@ -103,6 +103,27 @@ impl<S: Sink> Reader<S> {
         self.held.len()
     }
 
+    /// How many bytes are kept of what may be a call in JSON.
+    #[cfg(feature = "tool-wrap")]
+    pub(in crate::tool) fn kept(&self) -> usize {
+        match &self.state {
+            State::Hermes(hermes) => hermes.kept(),
+            _ => 0,
+        }
+    }
+
+    /// Whether nothing more is read.
+    #[cfg(feature = "tool-wrap")]
+    pub(in crate::tool) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Reads nothing more.
+    #[cfg(feature = "tool-wrap")]
+    pub(in crate::tool) fn stop(&mut self) {
+        self.state = State::Done;
+    }
+
     /// Takes the next piece of text.
     pub(in crate::tool) fn push(&mut self, piece: Text) {
         let mut piece = piece;

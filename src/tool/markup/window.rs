@@ -21,7 +21,7 @@ enum Parts<'a> {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn of(piece: &'a Text) -> Self {
+    pub(in crate::tool) fn of(piece: &'a Text) -> Self {
         Self { text: piece, parts: Parts::One(piece) }
     }
 

@@ -1,3 +1,5 @@
+use crate::tool::markup::is_blank;
+
 /// How much of a reply's text is remembered for its completion, in bytes; so a result, with what
 /// is escaped in it, stays below the 102,400 characters at which Roo Code gives up a parameter
 /// (tool-calls.md d.2).
@@ -70,9 +72,4 @@ fn last_paragraphs(text: &str) -> &str {
     let room = &text[room(text)..];
     let paragraph = room.find("\n\n").map(|at| at + 2);
     paragraph.or_else(|| room.find('\n').map(|at| at + 1)).map_or(room, |at| &room[at..])
-}
-
-/// What `trim` of JavaScript, in which the clients are written, removes.
-pub(super) fn is_blank(c: char) -> bool {
-    c.is_whitespace() || c == '\u{feff}'
 }

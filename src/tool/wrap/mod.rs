@@ -79,16 +79,17 @@
 //! tags are not normalised (rule 8 allows it): inside a call that would alter values.
 
 pub(super) mod automaton;
-mod coder;
-mod fence;
 mod future;
-mod held;
-mod json;
 mod layer;
+mod members;
 mod memory;
+pub(super) mod outcome;
 pub(super) mod output;
+mod passing;
 mod service;
+mod sink;
 mod stream;
+mod value;
 mod vocabulary;
 
 pub use self::{

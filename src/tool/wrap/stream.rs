@@ -8,7 +8,8 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{
-    automaton::{Automaton, End, Outcome},
+    automaton::Automaton,
+    outcome::{End, Outcome},
     output::Piece,
 };
 use crate::{

@@ -99,13 +99,13 @@ impl Vocabulary {
     /// Whether the client has this tool.
     #[must_use]
     pub fn has_tool(&self, name: &str) -> bool {
-        self.tool(name).is_some()
+        self.find_tool(name).is_some()
     }
 
     /// Whether the client has this parameter, of whatever tool.
     #[must_use]
     pub fn has_parameter(&self, name: &str) -> bool {
-        self.parameter(name).is_some()
+        find(&self.parameters, name).is_some()
     }
 
     /// The tools, in alphabetical order.
@@ -125,30 +125,24 @@ impl Vocabulary {
         self.longest
     }
 
-    pub(super) fn tool(&self, name: &str) -> Option<usize> {
-        self.tools.binary_search_by(|own| own.as_ref().cmp(name)).ok()
-    }
-
-    pub(super) fn tool_name(&self, tool: usize) -> &str {
-        &self.tools[tool]
-    }
-
-    pub(super) fn parameter(&self, name: &str) -> Option<usize> {
-        self.parameters.binary_search_by(|own| own.as_ref().cmp(name)).ok()
-    }
-
-    pub(super) fn parameter_name(&self, parameter: usize) -> &str {
-        &self.parameters[parameter]
+    /// The tool of this name.
+    pub(super) fn find_tool(&self, name: &str) -> Option<&str> {
+        find(&self.tools, name)
     }
 
     /// Whether a tool's name begins with `start`.
     pub(super) fn begins_tool(&self, start: &str) -> bool {
-        begins(&self.tools, start)
+        from(&self.tools, start).next().is_some()
     }
 
     /// Whether a parameter's name begins with `start`.
     pub(super) fn begins_parameter(&self, start: &str) -> bool {
-        begins(&self.parameters, start)
+        self.parameters_from(start).next().is_some()
+    }
+
+    /// The parameters whose names begin with `start`.
+    pub(super) fn parameters_from(&self, start: &str) -> impl Iterator<Item = &str> {
+        from(&self.parameters, start)
     }
 }
 
@@ -159,9 +153,15 @@ impl Default for Vocabulary {
     }
 }
 
-fn begins(names: &[Box<str>], start: &str) -> bool {
+/// The name among `names`, which are sorted.
+fn find<'a>(names: &'a [Box<str>], name: &str) -> Option<&'a str> {
+    names.binary_search_by(|own| own.as_ref().cmp(name)).ok().map(|at| names[at].as_ref())
+}
+
+/// Those of `names`, which are sorted, that begin with `start`.
+fn from<'a>(names: &'a [Box<str>], start: &str) -> impl Iterator<Item = &'a str> {
     let at = names.partition_point(|name| name.as_ref() < start);
-    names.get(at).is_some_and(|name| name.starts_with(start))
+    names[at..].iter().map(AsRef::as_ref).take_while(move |name: &&str| name.starts_with(start))
 }
 
 #[derive(Default)]
