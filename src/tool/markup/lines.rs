@@ -54,12 +54,13 @@ enum Shield {
     /// Right after a backtick.
     Backtick,
     /// In a tag that began there: how much of it is like the wrapper's.
-    Tag(usize),
+    Tag(u8),
     /// After such a tag, on its line; after a wrapper, on the next lines, too.
     Closed { wrapper: bool },
 }
 
-const WRAPPER: &[u8] = b"<tool_call>";
+/// The tag whose content is quoted with it.
+const WRAPPER: [u8; 11] = *b"<tool_call>";
 
 impl Lines {
     pub(super) fn advance(&mut self, text: &str) {
@@ -84,10 +85,12 @@ impl Lines {
         self.shield = match (self.shield, byte) {
             (_, b'`') => Shield::Backtick,
             (Shield::Backtick | Shield::Closed { .. }, b'<') => Shield::Tag(1),
-            (Shield::Tag(like), b'>') => Shield::Closed { wrapper: like + 1 == WRAPPER.len() },
+            (Shield::Tag(like), b'>') => Shield::Closed { wrapper: like == 10 },
             (Shield::Tag(_), b'<' | b'\n') => Shield::None,
-            (Shield::Tag(like), _) if WRAPPER.get(like) == Some(&byte) => Shield::Tag(like + 1),
-            (Shield::Tag(_), _) => Shield::Tag(WRAPPER.len()),
+            (Shield::Tag(like), _) if WRAPPER.get(usize::from(like)) == Some(&byte) => {
+                Shield::Tag(like + 1)
+            }
+            (Shield::Tag(_), _) => Shield::Tag(u8::MAX),
             (Shield::Closed { wrapper }, _)
                 if byte == b' ' || wrapper && byte.is_ascii_whitespace() =>
             {

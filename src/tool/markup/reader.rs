@@ -125,48 +125,39 @@ impl<S: Sink> Reader<S> {
     }
 
     /// Takes the next piece of text.
-    pub(in crate::tool) fn push(&mut self, piece: Text) {
-        let mut piece = piece;
-        loop {
-            while !self.held.is_empty() && !piece.is_empty() {
-                let grow = floor(&piece, GROWTH);
-                if grow == piece.len() {
-                    self.held.push(mem::take(&mut piece));
-                } else {
-                    self.held.push(piece.slice(..grow));
-                    piece = piece.slice(grow..);
-                }
+    pub(in crate::tool) fn push(&mut self, piece: &Text) {
+        let mut at = 0;
+        while at < piece.len() {
+            if !self.held.is_empty() {
+                let grow = floor(&piece[at..], GROWTH);
+                self.held.push(piece.slice(at..at + grow));
+                at += grow;
                 self.look_at_held(false);
+                continue;
             }
-            if piece.is_empty() {
+            at += match at {
+                0 => self.look(Window::of(piece), false),
+                _ => self.look(Window::of(&piece.slice(at..)), false),
+            };
+            if !self.rejected.is_empty() {
+                self.take_back();
+                self.look_at_held(false);
+            } else if at < piece.len() {
+                self.held.push(if at == 0 { piece.clone() } else { piece.slice(at..) });
                 return;
-            }
-            let read = self.look(Window::of(&piece), false);
-            let again = self.take_back();
-            if read < piece.len() {
-                piece = if read == 0 { piece } else { piece.slice(read..) };
-                if !again {
-                    self.held.push(piece);
-                    return;
-                }
-            } else {
-                piece = Text::new();
-            }
-            if again {
-                self.look_at_held(false);
             }
         }
     }
 
     /// Takes the next piece of text if it is what most are, plain prose, which leaves as it is:
     /// then the sink is not told of it.
-    #[cfg(feature = "tool-call")]
     #[inline]
     pub(in crate::tool) fn passes(&mut self, piece: &Text) -> bool {
+        let waits = |last: &u8| S::RULES.trims_before_calls && last.is_ascii_whitespace();
         let passes = matches!(self.state, State::Prose)
             && self.held.is_empty()
             && memchr(b'<', piece.as_bytes()).is_none()
-            && piece.as_bytes().last().is_some_and(|last| !last.is_ascii_whitespace());
+            && piece.as_bytes().last().is_some_and(|last| !waits(last));
         if passes {
             self.lines.advance(piece);
             self.in_blanks = false;
@@ -207,15 +198,11 @@ impl<S: Sink> Reader<S> {
         self.again = 0;
     }
 
-    /// Puts what was rejected in front of what is held; whether there was anything.
-    fn take_back(&mut self) -> bool {
+    /// Puts what was rejected in front of what is held, to be read again.
+    fn take_back(&mut self) {
         let rejected = mem::take(&mut self.rejected);
         self.again += rejected.iter().map(|text| text.len()).sum::<usize>();
-        let any = !rejected.is_empty();
-        if any {
-            self.held.put_back(rejected);
-        }
-        any
+        self.held.put_back(rejected);
     }
 
     fn look_at_held(&mut self, end: bool) {
@@ -224,9 +211,10 @@ impl<S: Sink> Reader<S> {
             let read = self.look(held.window(), end);
             held.consume(read);
             self.held = held;
-            if !self.take_back() {
+            if self.rejected.is_empty() {
                 return;
             }
+            self.take_back();
         }
     }
 
@@ -550,12 +538,12 @@ mod tests {
         let schema = json!({"properties": {"path": {"type": "string"}}});
         let tools = vec![Tool::Function(FunctionTool::new("read", schema))];
         let mut reader = Reader::new(Nothing(Toolset::new(Arc::new(tools))));
-        reader.push("<function=read>".into());
+        reader.push(&"<function=read>".into());
         for n in 0..1000 {
-            reader.push(format!("<parameter=k{n}>x</parameter>").into());
-            reader.push("<parameter=path>x</parameter>".into());
+            reader.push(&format!("<parameter=k{n}>x</parameter>").into());
+            reader.push(&"<parameter=path>x</parameter>".into());
         }
-        reader.push("<parameter=path>".into());
+        reader.push(&"<parameter=path>".into());
         let State::Body(body) = &reader.state else { panic!("{:?}", reader.state) };
         assert!(body.used.len() == 1 && body.used.contains("path"));
     }

@@ -182,7 +182,7 @@ impl Scanner {
             self.reader.sink.items.push_back(Item::Text(piece));
             return;
         }
-        self.reader.push(piece);
+        self.reader.push(&piece);
         self.reader.sink.flush();
     }
 

@@ -4,7 +4,7 @@ use super::{
     Vocabulary,
     outcome::{End, Outcome},
     output::Piece,
-    sink::Tags,
+    sink::Client,
 };
 use crate::{
     Text,
@@ -50,7 +50,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Automaton {
-    reader: Reader<Tags>,
+    reader: Reader<Client>,
     /// The arguments of the upstream's own call, where that is the reply's.
     native: Option<Arguments>,
     window: Window,
@@ -69,7 +69,7 @@ impl Automaton {
     /// An automaton for one reply to a client with this vocabulary.
     #[must_use]
     pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        let reader = Reader::new(Tags::new(vocabulary));
+        let reader = Reader::new(Client::new(vocabulary));
         Self { reader, native: None, window: Window::default() }
     }
 
@@ -92,8 +92,11 @@ impl Automaton {
     /// Reads a piece of the reply's text, and puts what may leave at the end of `queue`. Behind
     /// the reply's call nothing leaves.
     pub fn push(&mut self, piece: &Text, queue: &mut VecDeque<Piece>) {
-        if !self.reader.is_done() {
-            self.reader.push(piece.clone());
+        if !self.window.open && self.reader.passes(piece) {
+            self.reader.sink.memory.push(piece);
+            queue.push_back(Piece::Text(piece.clone()));
+        } else if !self.reader.is_done() {
+            self.reader.push(piece);
             self.let_out(queue);
         }
     }
@@ -104,7 +107,7 @@ impl Automaton {
     /// Such calls are only made if someone else gave the upstream tools. The first becomes the
     /// reply's call if the client knows the tool and the text holds none; `false` if not.
     pub fn native_call(&mut self, name: &str, queue: &mut VecDeque<Piece>) -> bool {
-        if self.reader.sink.has_call() || !self.reader.sink.vocabulary.has_tool(name) {
+        if self.reader.sink.has_call() || !self.reader.sink.tags.vocabulary.has_tool(name) {
             return false;
         }
         self.reader.release(false);
@@ -112,7 +115,7 @@ impl Automaton {
         let becomes = !sink.has_call();
         if becomes {
             if !sink.memory.is_empty() {
-                sink.out.text("\n\n");
+                sink.tags.out.text("\n\n");
             }
             sink.call(name, Dialect::Hermes);
             self.native = Some(Arguments::new());
@@ -174,12 +177,16 @@ impl Automaton {
     /// Hands over what the sink has let out, or takes it into the window.
     fn let_out(&mut self, queue: &mut VecDeque<Piece>) {
         let sink = &mut self.reader.sink;
-        sink.out.flush();
+        sink.tags.out.flush();
         if !self.window.open {
-            queue.append(&mut sink.out.queue);
+            if queue.is_empty() {
+                std::mem::swap(queue, &mut sink.tags.out.queue);
+            } else {
+                queue.append(&mut sink.tags.out.queue);
+            }
             return;
         }
-        for piece in sink.out.queue.drain(..) {
+        for piece in sink.tags.out.queue.drain(..) {
             match piece {
                 Piece::Text(text) => {
                     self.window.length += text.len();
