@@ -2,8 +2,7 @@
 //! parameter's text to the JSON that its declared type asks for.
 //!
 //! Values are literal: no entity is decoded and nothing is read as XML, except nested tags where
-//! the schema wants an object or an array and the model wrote plain tags (rules 11, 12, 15 and 17
-//! to 19 of tool-calls.md e.2).
+//! the schema wants an object or an array and the model wrote plain tags.
 
 mod nested;
 mod python;
@@ -14,6 +13,7 @@ use super::{
     markup::json::{DEPTH_LIMIT, escape, is_number, string},
     schema::{Parameter, Types},
 };
+use crate::json::nests_deeper_than;
 
 /// Writes one JSON object, a member at a time; whatever happens, [`close`](Writer::close) makes
 /// it whole.
@@ -113,13 +113,13 @@ impl Writer {
 }
 
 /// Writes the whole text of a parameter as JSON of one of `types`: the first that fits of null,
-/// boolean, integer, number, object or array, and the text as a string (rules 17 and 18).
+/// boolean, integer, number, object or array, and the text as a string.
 ///
 /// Nothing is invented: what does not fit its type is a string, and so are `NaN`, `Infinity` and
 /// numbers beyond the range of a double.
 ///
 /// Returns false, with nothing written, where the text is blank and the type has no string: such
-/// a parameter is better left out (rule 19).
+/// a parameter is better left out: small models write an empty tag for one that they do not want.
 ///
 /// ```
 /// use tower_qwen::tool::internals::{Types, convert};
@@ -260,7 +260,7 @@ fn literal(text: &str, types: Types) -> Option<Literal> {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::String(inner)) => return Some(Literal::String(inner)),
         Ok(_) => {
-            return (fits(first) && depth(text) <= DEPTH_LIMIT)
+            return (fits(first) && !nests_deeper_than(text, DEPTH_LIMIT))
                 .then(|| Literal::Json(text.to_owned()));
         }
         Err(_) => {}
@@ -271,25 +271,6 @@ fn literal(text: &str, types: Types) -> Option<Literal> {
             json.as_bytes().first().is_some_and(|&first| fits(first)).then_some(Literal::Json(json))
         }
     }
-}
-
-/// How deeply valid JSON nests.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! A schema is never compiled: [`Toolset`] sorts the names once a request, reads the schema of a
 //! function and sorts its parameters' names when a call of it is first looked at, and works the
 //! types of a parameter out when a call opens it. So a call costs the same however many tools and
-//! parameters are declared. Nothing is validated either; the only question that is asked of a schema is
-//! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
+//! parameters are declared. Nothing is validated either; the only question that is asked of a
+//! schema is which JSON types a value may have.
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
 //! nothing: the parameters of its function are strings. Neither does one whose values, with those
@@ -94,8 +94,7 @@ impl Toolset {
         Self { functions, tools, memory: Arc::default() }
     }
 
-    /// Those of the functions that an answer may call: none where `choice` forbids calls
-    /// (rule 1).
+    /// Those of the functions that an answer may call: none where `choice` forbids calls.
     #[must_use]
     pub fn for_choice(&self, choice: Option<&ToolChoice>) -> Self {
         match choice {

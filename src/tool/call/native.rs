@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::reader::{new_id, repaired};
+use super::repair::{new_id, repaired};
 use crate::{
     Text,
     chat::ChatEvent,

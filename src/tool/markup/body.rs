@@ -7,7 +7,6 @@ use memchr::memchr;
 use super::{
     sink::{Dialect, Names, Sink},
     tag::Look,
-    tags::Next,
     window::Window,
 };
 
@@ -33,6 +32,15 @@ struct Open {
     lead: bool,
     /// Whether none of the value has been seen.
     empty: bool,
+}
+
+/// What follows in a call where no value is open.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Next {
+    /// A parameter's opener, `length` bytes long; with the whole value, if it stands in it.
+    Parameter { key: String, length: usize, value: Option<String> },
+    /// The call's closer, or (`wrapper`) that of what is around it.
+    Closer { length: usize, wrapper: bool },
 }
 
 /// What a step came to.

@@ -2,8 +2,7 @@
 
 use memchr::memchr2;
 
-/// Follows prose and knows whether an opener may stand next (rules 2 and 3 of tool-calls.md
-/// e.2): not inside a fence, not on the line that opens one, not directly after a backtick, and
+/// Follows prose and knows whether an opener may stand next: not inside a fence, not on the line that opens one, not directly after a backtick, and
 /// not directly after a tag that is text for that reason. Directly means on the same line; what a
 /// quoted `<tool_call>` holds may begin on a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -500,16 +500,7 @@ mod tests {
     struct Nothing(Toolset);
 
     impl Sink for Nothing {
-        const RULES: Rules = Rules {
-            passes_xml: false,
-            any_name: true,
-            one_call: false,
-            trims_start: false,
-            trims_before_calls: true,
-            repairs_keys: true,
-            keeps_cut_closers: true,
-            hold: 1 << 20,
-        };
+        const RULES: Rules = Rules::GIVES;
 
         type Names = Toolset;
 

@@ -8,11 +8,13 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// The tags of Qwen3-Coder: `<function=NAME>` and `<parameter=KEY>`, in `<tool_call>`.
+    /// The tags of Qwen3-Coder: `<tool_call>` around `<function=NAME>` with `<parameter=KEY>`;
+    /// what Qwen3-Coder and everything from Qwen3.5 on were trained on.
     Coder,
-    /// JSON in `<tool_call>`, as Hermes has it.
+    /// Hermes' JSON: `{"name": …, "arguments": …}` in `<tool_call>`; what Qwen2.5 and Qwen3 were
+    /// trained on.
     Hermes,
-    /// Plain tags by the names of the tool and its parameters, as XML clients prompt for.
+    /// Plain tags: `<NAME>` with `<KEY>value</KEY>` in it, as Roo Code and Cline ask for.
     Xml,
 }
 
@@ -66,6 +68,34 @@ pub(in crate::tool) struct Rules {
     pub(in crate::tool) keeps_cut_closers: bool,
     /// How much of a call in JSON is held, in bytes, until it is known to be one.
     pub(in crate::tool) hold: usize,
+}
+
+impl Rules {
+    /// For clients that are given calls.
+    #[cfg(feature = "tool-call")]
+    pub(in crate::tool) const GIVES: Self = Self {
+        passes_xml: false,
+        any_name: true,
+        one_call: false,
+        trims_start: false,
+        trims_before_calls: true,
+        repairs_keys: true,
+        keeps_cut_closers: true,
+        hold: 1 << 20,
+    };
+
+    /// For clients that find calls in [`Dialect::Xml`] themselves.
+    #[cfg(feature = "tool-wrap")]
+    pub(in crate::tool) const PASSES: Self = Self {
+        passes_xml: true,
+        any_name: false,
+        one_call: true,
+        trims_start: true,
+        trims_before_calls: false,
+        repairs_keys: false,
+        keeps_cut_closers: false,
+        hold: 64 * 1024,
+    };
 }
 
 /// How a call ended.

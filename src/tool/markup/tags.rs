@@ -1,19 +1,10 @@
 //! The tags of a call: `<function=NAME>` and `<parameter=KEY>`, or `<NAME>` and `<KEY>`.
 
 use super::{
-    body::Body,
+    body::{Body, Next},
     sink::{Dialect, Names},
     tag::{Look, bare, declared_function, declared_key, declared_tag, followed, literal, name},
 };
-
-/// What follows in a call where no value is open.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Next {
-    /// A parameter's opener, `length` bytes long; with the whole value, if it stands in it.
-    Parameter { key: String, length: usize, value: Option<String> },
-    /// The call's closer, or (`wrapper`) that of what is around it.
-    Closer { length: usize, wrapper: bool },
-}
 
 impl Body {
     /// What `text` begins with, where no value is open.

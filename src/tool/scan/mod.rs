@@ -1,7 +1,7 @@
 //! Finds tool calls in the text of an answer while it streams.
 //!
 //! [`Scanner`] is a plain state machine: pieces of text in, [`Item`]s out, no futures, no clock.
-//! It knows the three forms in which Qwen models write calls, with their outer tags missing or
+//! It knows the three dialects in which Qwen models write calls, with their outer tags missing or
 //! doubled:
 //!
 //! - the tags of Qwen3-Coder: `<tool_call><function=NAME><parameter=KEY>…`;
@@ -48,8 +48,8 @@
 //!
 //! # What is promised
 //!
-//! - Any cut of the same text gives the same text, calls and arguments (rule 23 of tool-calls.md
-//!   e.2, whose rules 2 to 8, 10 to 16, 20 and 22 are implemented here).
+//! - Any cut of the same text gives the same text, calls and arguments. What they are follows the
+//!   [rules] of the reference.
 //! - The arguments of every call, joined, are one JSON object that parses, also when the text
 //!   ends in the middle of it.
 //! - Text that leaves is made of slices of the pieces that came in; so are string arguments
@@ -63,10 +63,11 @@
 //! # What is decided beyond the rules
 //!
 //! - Bare and fenced JSON, `<tools>` and `tool_code` are text, as the rules have it by default.
-//!   The options of rule 21 are not offered: whether a reply is one such object is known only at
-//!   its end, so all of it would have to be held back.
+//!   There is no option for them: whether a reply is one such object is known only at its end, so
+//!   all of it would have to be held back.
 //! - An opener that follows an opener after a backtick is text as well, up to the line's end, so
-//!   a whole call quoted as inline code is no call.
+//!   a whole call quoted as inline code is no call. After a quoted `<tool_call>` it may begin on a
+//!   later line.
 //! - A line that begins with three backticks and has more of them later is inline code, not a
 //!   fence, as in CommonMark.
 //! - `<tool_call>` may be doubled, up to four times; as many closers are swallowed.
@@ -81,122 +82,20 @@
 //!   the closing tag is dropped.
 //! - An `arguments` value that is neither an object, nor a string that holds one, nor null makes
 //!   the object text.
-//! - A repeated parameter is sent twice, and the last one wins in every reader (rule 16).
+//! - A repeated parameter is sent twice, and the last one wins in every reader.
 //!
 //! # What cannot be told
 //!
-//! The forms in tags have no escapes, so by rule 14 a value ends early where it quotes markup of its own
-//! form as that would really stand there: a whole call with its closers, or on a line of its own a
+//! The dialects in tags have no escapes, so a value ends early where it quotes markup of its own
+//! dialect as that would really stand there: a whole call with its closers, or on a line of its own a
 //! parameter that the call has not had. What follows is text, or the next value. Calls in JSON, in
 //! which [`ToolCallLayer`](super::call::ToolCallLayer) shows such values to the model, have no such limit.
+//!
+//! [rules]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md#e.2
 
+mod item;
+mod scanner;
 mod sink;
 
-use self::sink::Items;
+pub use self::{item::Item, scanner::Scanner};
 pub use super::schema::Toolset;
-use super::{Dialect, markup::Reader};
-use crate::Text;
-
-/// What a [`Scanner`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Item {
-    /// Visible text; never empty.
-    Text(Text),
-    /// Text of a think block at the start of the answer, without its tags; never empty.
-    Reasoning(Text),
-    /// A call begins. Its [`Arguments`](Item::Arguments) and its [`End`](Item::End) follow
-    /// before anything else of the answer.
-    Call {
-        /// The function's name; never empty.
-        name: Text,
-        /// How the call is written.
-        dialect: Dialect,
-    },
-    /// A piece of the open call's arguments; never empty. Joined, they are one JSON object.
-    Arguments(Text),
-    /// The open call is over.
-    End {
-        /// Whether it is all there; false if the text ended inside of a value, of a parameter's
-        /// tag or of the JSON, so that a part of the arguments is missing. Closers alone may be
-        /// missing: models forget them.
-        complete: bool,
-    },
-}
-
-/// Finds tool calls in text that comes in pieces; see the [module](self).
-///
-/// It scans whatever it is given: whether to scan at all is the caller's decision.
-#[derive(Debug)]
-pub struct Scanner {
-    reader: Reader<Items>,
-}
-
-impl Scanner {
-    /// A scanner for the start of an answer that may call `tools`.
-    #[must_use]
-    pub fn new(tools: Toolset) -> Self {
-        Self { reader: Reader::new(Items::new(tools)) }
-    }
-
-    /// A scanner for text in which a think block means nothing, such as reasoning itself.
-    #[must_use]
-    pub fn without_think(tools: Toolset) -> Self {
-        Self { reader: Reader::without_think(Items::new(tools)) }
-    }
-
-    /// The next item, in order; none until more text is pushed.
-    pub fn pop(&mut self) -> Option<Item> {
-        self.reader.sink.items.pop_front()
-    }
-
-    /// Whether [`pop`](Self::pop) has an item.
-    #[inline]
-    pub(super) fn has_items(&self) -> bool {
-        !self.reader.sink.items.is_empty()
-    }
-
-    /// Whether a call has begun and not ended.
-    #[must_use]
-    pub fn in_call(&self) -> bool {
-        self.reader.in_call()
-    }
-
-    /// How often markup that looked like a call has been released as text.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn released(&self) -> u64 {
-        self.reader.released()
-    }
-
-    /// How many bytes are held back as undecided.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.reader.held()
-    }
-
-    /// Takes the next piece of text.
-    pub fn push(&mut self, piece: Text) {
-        if self.passes(&piece) {
-            self.reader.sink.items.push_back(Item::Text(piece));
-            return;
-        }
-        self.reader.push(&piece);
-        self.reader.sink.flush();
-    }
-
-    /// Takes the next piece of text if it is what most are, plain prose, which leaves as it is:
-    /// then there is no item for it. The items before it must have been taken.
-    #[inline]
-    pub(super) fn passes(&mut self, piece: &Text) -> bool {
-        self.reader.passes(piece)
-    }
-
-    /// Ends the text: what is held leaves, an open call is closed. Afterwards the scanner is where
-    /// it is after a sentence, so text may be pushed again.
-    pub fn finish(&mut self) {
-        self.reader.finish(false);
-        self.reader.sink.flush();
-    }
-}

@@ -85,16 +85,7 @@ impl Items {
 }
 
 impl Sink for Items {
-    const RULES: Rules = Rules {
-        passes_xml: false,
-        any_name: true,
-        one_call: false,
-        trims_start: false,
-        trims_before_calls: true,
-        repairs_keys: true,
-        keeps_cut_closers: true,
-        hold: 1 << 20,
-    };
+    const RULES: Rules = Rules::GIVES;
 
     type Names = Toolset;
 

@@ -89,16 +89,7 @@ impl Client {
 }
 
 impl Sink for Client {
-    const RULES: Rules = Rules {
-        passes_xml: true,
-        any_name: false,
-        one_call: true,
-        trims_start: true,
-        trims_before_calls: false,
-        repairs_keys: false,
-        keeps_cut_closers: false,
-        hold: 64 * 1024,
-    };
+    const RULES: Rules = Rules::PASSES;
 
     type Names = Vocabulary;
 
