@@ -1,5 +1,4 @@
 //! What `AuthRefreshLayer` does about each outcome, with mock upstreams and paused clocks.
-#![cfg(all(feature = "auth", feature = "chat"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;
@@ -478,6 +477,93 @@ async fn a_challenge_neither_refreshes_nor_rotates_nor_repeats() {
     assert_eq!(send(&service).await.expect("over"), StatusCode::OK);
 }
 
+/// What the second request is told while the first, which was sent before it, is still answered.
+async fn after_old_good_news(
+    second: impl Fn() -> Result<Response<()>, Error> + Clone + Send + Sync + 'static,
+) -> (
+    CredentialPool,
+    Seen,
+    impl Service<Request<FullBody>, Response = Response<()>, Error = Error> + Clone,
+) {
+    let login = Login::new("a");
+    let (pool, seen) = (pool(&login), Seen::default());
+    let inner = {
+        let seen = seen.clone();
+        service_fn(move |request: Request<FullBody>| {
+            seen.0.lock().unwrap().push(request.headers().clone());
+            let (number, second) = (seen.count(), second.clone());
+            async move {
+                wait(if number == 1 { 30 } else { 1 }).await;
+                if number == 2 { second() } else { status(200) }
+            }
+        })
+    };
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(inner);
+    let slow = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service).await }
+    });
+    wait(5).await;
+    let told = send(&service).await;
+    assert!(told.is_err() || told.is_ok_and(|status| !status.is_success()));
+    assert_eq!(slow.await.unwrap().expect("it was sent before"), StatusCode::OK);
+    (pool, seen, service)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_to_an_earlier_request_ends_no_cool_down() {
+    let hour = Duration::from_secs(3600);
+    let (pool, seen, service) = after_old_good_news(move || {
+        Err(Error::new(ErrorKind::Quota, "used up").with_retry_after(hour))
+    })
+    .await;
+    assert_eq!(pool.accounts()[0].status, AccountStatus::QuotaUsedUp);
+    assert!(send(&service).await.expect_err("at once").is_quota());
+    assert_eq!(seen.count(), 2, "nothing is sent to an account that cools down");
+    wait(3600).await;
+    send(&service).await.expect("the hour is over");
+    assert_eq!(pool.accounts()[0].status, AccountStatus::Ready);
+
+    let (pool, _, service) = after_old_good_news(|| {
+        Ok(Response::builder().status(429).header("retry-after", "600").body(()).unwrap())
+    })
+    .await;
+    assert_eq!(pool.accounts()[0].status, AccountStatus::RateLimited);
+    send(&service).await.expect("there is no other account");
+    assert_eq!(pool.accounts()[0].status, AccountStatus::Ready, "this one was sent after it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_to_an_earlier_request_ends_no_pause() {
+    let (_, seen, service) =
+        after_old_good_news(|| Err(Error::new(ErrorKind::Challenge, "a slider"))).await;
+    assert!(send(&service).await.expect_err("paused").is_challenge());
+    assert_eq!(seen.count(), 2, "nothing is sent during the pause");
+    wait(60).await;
+    send(&service).await.expect("the pause is over");
+    assert_eq!(seen.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_how_an_account_does_starts_nothing() {
+    let login = Login { lifetime: Duration::from_secs(100), ..Login::new("a") };
+    login.fail(&[RefreshErrorKind::Rejected]);
+    let pool = pool(&login);
+    pool.load().await;
+    wait(200).await;
+    let error = pool.credential().await.expect_err("rejected");
+    assert!(error.is_auth());
+    *login.inner.replaced.lock().unwrap() = Some(7);
+    wait(60).await;
+    for _ in 0..3 {
+        assert_eq!(pool.accounts()[0].status, AccountStatus::SignInAgain);
+        wait(60).await;
+    }
+    assert_eq!(*login.inner.replaced.lock().unwrap(), Some(7), "nobody has looked");
+    let credential = pool.credential().await.expect("a request looks");
+    assert_eq!(credential.access_token().expose(), "a-7");
+}
+
 #[tokio::test(start_paused = true)]
 async fn quota_rotates_at_once_and_cools_the_account() {
     let (first, second) = (Login::new("a"), Login::new("b"));
@@ -919,7 +1005,7 @@ async fn it_stands_over_any_http_service() {
     let inner = service_fn(|request: Request<FullBody>| async move {
         let old = request.headers()["authorization"] == "Bearer a-0";
         let answer = if old { 401 } else { 200 };
-        // As chat.qwen.ai says it (A4).
+        // As chat.qwen.ai says it.
         let response = Response::builder().header("x-actual-status-code", answer);
         Ok::<_, BoxError>(response.body("body")?)
     });

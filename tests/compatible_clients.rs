@@ -6,9 +6,8 @@
 //!
 //! Below `/KIND-YEAR/TOOLS/v1` stands the server of that kind and year behind the layers, where
 //! TOOLS is `native`, `rescue` or `prompt`, as `ToolCallLayer` has them. The scripts find the
-//! servers in what `SERVERS` holds. Whatever a server gets wrong (qwen-wire.md B7 to B9, C1, C2), a
+//! servers in what `SERVERS` holds. Whatever a server gets wrong, a
 //! client sees the same.
-#![cfg(all(feature = "compatible", feature = "openai", feature = "tool-call"))]
 
 mod emulated;
 #[path = "served/suite.rs"]

@@ -1,7 +1,5 @@
 //! The emulated model under the tool prompts of this crate, in new chats and in folded histories.
 
-#![cfg(all(feature = "tool-call", feature = "web"))]
-
 mod traced;
 
 use std::sync::Arc;

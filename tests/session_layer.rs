@@ -1,7 +1,5 @@
 //! `SessionLayer` and `DedupLayer` in front of an upstream that does as it is told.
 
-#![cfg(all(feature = "dedup", feature = "session"))]
-
 use std::{
     collections::VecDeque,
     future::{Future, pending, poll_fn},
@@ -478,7 +476,7 @@ async fn a_busy_chat_is_tried_a_few_times_and_then_left() {
     texts(&stack, &["one", "ok", "two"]).await;
     assert_sent(&upstream, Some("c1"), Some("a1"), &["two"]);
     let waited = began.elapsed();
-    assert!((2..=4).contains(&waited.as_secs()), "G5: {waited:?}");
+    assert!((2..=4).contains(&waited.as_secs()), "{waited:?}");
 
     for _ in 0..4 {
         upstream.order(Reply::Error(ErrorKind::ConversationBusy));

@@ -1,5 +1,4 @@
 //! `ToolCallLayer`: what goes to the upstream, what comes back from it, and how it ends.
-#![cfg(feature = "tool-call")]
 
 use std::{
     collections::HashSet,

@@ -1,7 +1,5 @@
 //! What an upstream without tools sees of a conversation with tools: rendered calls read back as
-//! the same calls (tool-calls.md f.4), results with their calls (f.3), definitions and choices
-//! (f.2).
-#![cfg(feature = "tool-call")]
+//! the same calls, results with their calls, definitions and choices.
 
 mod rendered_calls;
 
@@ -431,7 +429,7 @@ fn a_result_becomes_a_user_message() {
     assert_eq!(texts(&request)[1], (Role::User, "[now] Result:\n12:00".to_owned()));
 }
 
-/// Models repeat a call whose result is empty (f.3).
+/// Models repeat a call whose result is empty.
 #[test]
 fn an_empty_result_says_so() {
     for text in ["", " \n"] {
@@ -616,7 +614,7 @@ fn first_turn(model: &str, format: Dialect, messages: Vec<Message>) -> ChatReque
     request
 }
 
-/// The seed shows only the top-level type of a parameter, which costs correct arguments (f.1).
+/// The seed shows only the top-level type of a parameter, which costs correct arguments.
 #[test]
 fn the_whole_schema_is_in_the_system_text() {
     for (model, format) in [
@@ -950,7 +948,7 @@ fn choices_are_said_behind_the_question_on_every_turn() {
     }
 }
 
-/// The newer template knows results by the tags at their ends (f.3).
+/// The newer template knows results by the tags at their ends.
 #[test]
 fn a_choice_does_not_stand_in_a_message_of_results() {
     let mut request =

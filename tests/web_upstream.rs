@@ -1,5 +1,4 @@
 //! `QwenUpstream` against loopback servers.
-#![cfg(feature = "client")]
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 

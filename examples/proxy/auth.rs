@@ -1,20 +1,11 @@
 //! Which clients are served.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use axum::{
-    extract::Request,
-    http::{
-        HeaderMap, HeaderValue, Version,
-        header::{AUTHORIZATION, CONNECTION},
-    },
-    response::{IntoResponse, Response},
-};
-use http_body_util::{BodyExt, Limited};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::time::timeout;
-use tower_qwen::{Error, ErrorKind, openai::error_response};
+use tower_qwen::{Error, ErrorKind};
 
 /// The keys of which a client must present one; with none, any client is served.
 ///
@@ -81,7 +72,8 @@ impl ApiKeys {
         if presented.peek().is_none() {
             return Err(Error::new(
                 ErrorKind::Auth,
-                "no API key was presented; send it as `Authorization: Bearer KEY` or `X-API-Key`",
+                "no API key was presented; send it as `Authorization: Bearer KEY`, \
+                 `X-API-Key` or `api-key`",
             ));
         }
         // Each is looked at, whether or not one before it was right.
@@ -99,30 +91,6 @@ impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKeys({})", self.0.len())
     }
-}
-
-/// How much of an unwanted body is read.
-const DRAINED: usize = 256 * 1024;
-
-/// Refuses `request` before its body was read.
-///
-/// The server closes a connection on which a body was left unread, and a client that reuses it
-/// for its next request finds it closed. So a body of the usual size is read; over a larger or a
-/// slower one the client is told that the connection ends.
-pub(crate) async fn refuse_unread(request: Request, error: &Error) -> Response {
-    let version = request.version();
-    let drained = drain(request).await;
-    let mut response = error_response(error).into_response();
-    if !drained && version <= Version::HTTP_11 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// Reads a body that nobody wants; `false` where it was too large or too slow.
-pub(crate) async fn drain(request: Request) -> bool {
-    let body = Limited::new(request.into_body(), DRAINED).collect();
-    timeout(Duration::from_secs(1), body).await.is_ok_and(|read| read.is_ok())
 }
 
 #[cfg(test)]

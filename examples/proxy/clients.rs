@@ -6,15 +6,16 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use tower_qwen::{Error, chat::Tenant, openai};
-
-use super::{
-    auth::{ApiKeys, refuse_unread},
-    trace,
+use tower_qwen::{
+    Error,
+    chat::Tenant,
+    openai::{self, error_response},
 };
+
+use super::{auth::ApiKeys, trace};
 
 /// What tells clients from each other.
 #[derive(Clone, Debug)]
@@ -141,7 +142,7 @@ pub(crate) async fn identify(
             request.extensions_mut().insert(client);
             next.run(request).await
         }
-        Err(error) => refuse_unread(request, &error).await,
+        Err(error) => error_response(&error).into_response(),
     }
 }
 

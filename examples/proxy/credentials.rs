@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::PathBuf,
+    fmt, fs, io,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
+use secrecy::{ExposeSecret, SecretSlice};
 use serde::Serialize;
 use tower_qwen::auth::{
     AccountState, AccountStatus, Credential, CredentialKind, CredentialPool, CredentialPoolBuilder,
@@ -27,6 +28,8 @@ const LONGEST_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accounts {
     files: Vec<LoginFile>,
+    /// The files that are left out, and why.
+    left_out: Vec<(PathBuf, String)>,
     given: Option<Credential>,
 }
 
@@ -49,30 +52,66 @@ pub(crate) fn discover() -> Option<PathBuf> {
 impl Accounts {
     /// Reads the credential files at `paths`, each a file or a directory of them.
     ///
+    /// Those that cannot be used are left out, as long as there is one that can; so are, of a
+    /// directory, those that would be an account that there is already.
+    ///
     /// # Errors
     ///
-    /// What is wrong with the first that cannot be used, and what to do about it, in one line
-    /// without a secret.
+    /// What is wrong with the first where none can be used, or with two that were named and are one
+    /// account; and what to do about it, in one line without a secret.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self, String> {
         let mut accounts = Self::default();
         let mut seen = BTreeSet::new();
+        let mut first = None;
         for path in paths {
-            let found = OAuthFile::discover(path)
-                .map_err(|error| format!("{}: it cannot be read: {error}", path.display()))?;
+            let found = match OAuthFile::discover(path) {
+                Ok(found) => found,
+                Err(error) => {
+                    let unusable = Unusable::new(path, format!("it cannot be read: {error}"), "");
+                    first.get_or_insert_with(|| unusable.to_string());
+                    accounts.left_out.push((path.clone(), unusable.reason));
+                    continue;
+                }
+            };
             if found.is_empty() {
-                return Err(format!(
-                    "{}: no file in it ends in .json; make one with `proxy login --file {}`",
-                    path.display(),
-                    path.join("oauth_creds.json").display()
-                ));
+                let file = path.join("oauth_creds.json");
+                let advice = format!("make one with `proxy login --file {}`", file.display());
+                let unusable = Unusable::new(path, "no file in it ends in .json", &advice);
+                first.get_or_insert_with(|| unusable.to_string());
+                accounts.left_out.push((path.clone(), unusable.reason));
             }
             for file in found {
                 // The same file by another name is the same account.
                 let real = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
-                if seen.insert(real) {
-                    accounts.files.push(LoginFile::read(file)?);
+                if !seen.insert(real) {
+                    continue;
+                }
+                let is_named = file == *path;
+                let read =
+                    LoginFile::read(file).and_then(|file| match file.twin(&accounts.files) {
+                        Some(twin) if !is_named => {
+                            let same = if twin.name == file.name { "name" } else { "login" };
+                            let reason =
+                                format!("it has the same {same} as {}", twin.path.display());
+                            Err(Unusable::new(&file.path, reason, ""))
+                        }
+                        _ => Ok(file),
+                    });
+                match read {
+                    Ok(file) => accounts.files.push(file),
+                    Err(unusable) => {
+                        first.get_or_insert_with(|| unusable.to_string());
+                        accounts.left_out.push((unusable.path, unusable.reason));
+                    }
                 }
             }
+        }
+        if let (Some(first), true) = (first, accounts.files.is_empty()) {
+            let others = accounts.left_out.len() - 1;
+            return Err(match others {
+                0 => first,
+                _ => format!("{first} (and {others} more that cannot be used)"),
+            });
         }
         accounts.check_for_twins()?;
         Ok(accounts)
@@ -89,26 +128,18 @@ impl Accounts {
         Ok(self)
     }
 
-    /// Two accounts need two names and two logins: a refresh token is good for one of them.
     fn check_for_twins(&self) -> Result<(), String> {
         for (at, file) in self.files.iter().enumerate() {
-            for other in &self.files[..at] {
+            if let Some(other) = file.twin(&self.files[..at]) {
                 let (one, two) = (other.path.display(), file.path.display());
-                if other.name == file.name {
-                    return Err(format!(
-                        "{one} and {two} are both named `{}`; rename one of them",
-                        file.name
-                    ));
-                }
-                let token = |file: &LoginFile| {
-                    file.credential.refresh_token().map(|token| token.expose().to_owned())
-                };
-                if token(file).is_some_and(|own| token(other) == Some(own)) {
-                    return Err(format!(
+                return Err(if other.name == file.name {
+                    format!("{one} and {two} are both named `{}`; rename one of them", file.name)
+                } else {
+                    format!(
                         "{one} and {two} hold the same login, whose refresh token is good for \
                          one of them; leave one out"
-                    ));
-                }
+                    )
+                });
             }
             if file.name == GIVEN && self.given.is_some() {
                 return Err(format!(
@@ -144,8 +175,8 @@ impl Accounts {
             .chain(self.files.iter().map(|file| (file.name.as_str(), &file.credential)))
     }
 
-    /// The base URL of the API that the logins are for, such as `https://portal.qwen.ai/v1`
-    /// (B6); `None` if none of them says one.
+    /// The base URL of the API that the logins are for, such as
+    /// `https://portal.qwen.ai/v1`; `None` if none of them says one.
     ///
     /// # Errors
     ///
@@ -175,7 +206,15 @@ impl Accounts {
             .and_then(Credential::expires_at)
             .filter(|end| *end <= SystemTime::now())
             .map(|_| "the token that was given has ended, and nothing renews it".to_owned());
-        exposed.chain(ended).collect()
+        exposed.chain(ended).chain(self.left_out()).collect()
+    }
+
+    /// Which files are left out, in one line.
+    fn left_out(&self) -> Option<String> {
+        let files = self.left_out.iter();
+        let files: Vec<_> =
+            files.map(|(path, reason)| format!("{} ({reason})", path.display())).collect();
+        (!files.is_empty()).then(|| format!("no account is made of {}", files.join(", ")))
     }
 
     /// The pool of these accounts, which renews them through `client`; `None` if there is none.
@@ -208,31 +247,61 @@ impl Accounts {
     }
 }
 
+/// A file that is no account.
+#[derive(Debug)]
+struct Unusable {
+    path: PathBuf,
+    reason: String,
+    /// What to do about it; it may be empty.
+    advice: String,
+}
+
+impl Unusable {
+    fn new(path: &Path, reason: impl Into<String>, advice: &str) -> Self {
+        Self { path: path.to_owned(), reason: reason.into(), advice: advice.to_owned() }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)?;
+        if self.advice.is_empty() { Ok(()) } else { write!(f, "; {}", self.advice) }
+    }
+}
+
 impl LoginFile {
-    fn read(path: PathBuf) -> Result<Self, String> {
-        let shown = path.display().to_string();
+    /// The one of `others` beside which this cannot be an account: two accounts need two names and
+    /// two logins, for a refresh token is good for one of them.
+    fn twin<'a>(&self, others: &'a [Self]) -> Option<&'a Self> {
+        let token =
+            |file: &Self| file.credential.refresh_token().map(|token| token.expose().to_owned());
+        let own = token(self);
+        others.iter().find(|other| other.name == self.name || own.is_some() && token(other) == own)
+    }
+
+    fn read(path: PathBuf) -> Result<Self, Unusable> {
+        let made = format!("make it with `proxy login --file {}`", path.display());
         let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                format!("{shown}: there is no such file; make it with `proxy login --file {shown}`")
-            }
-            _ => format!("{shown}: it cannot be read: {error}"),
+            io::ErrorKind::NotFound => Unusable::new(&path, "there is no such file", &made),
+            _ => Unusable::new(&path, format!("it cannot be read: {error}"), ""),
         };
         let metadata = fs::metadata(&path).map_err(failed)?;
+        let no_credential = "it holds no credential";
         files::check(&metadata)
-            .map_err(|error| format!("{shown}: it holds no credential: {error}"))?;
+            .map_err(|error| Unusable::new(&path, format!("{no_credential}: {error}"), ""))?;
         if metadata.len() > LONGEST_FILE {
-            return Err(format!("{shown}: it is too large to be a credential file"));
+            return Err(Unusable::new(&path, "it is too large to be a credential file", ""));
         }
-        let text = fs::read_to_string(&path).map_err(failed)?;
-        let stored = StoredCredential::parse(&text).map_err(|_| {
-            format!(
-                "{shown}: it holds no credential; make one with `proxy login --file {shown}`, or \
-                 see the README for what such a file may hold"
-            )
+        let contents = SecretSlice::from(fs::read(&path).map_err(failed)?);
+        let stored = StoredCredential::from_bytes(contents.expose_secret()).map_err(|_| {
+            let advice =
+                format!("{made}, or see docs/credentials.md for what such a file may hold");
+            Unusable::new(&path, no_credential, &advice)
         })?;
         let name = OAuthFile::account_name(&path);
         if name.is_empty() {
-            return Err(format!("{shown}: its name leaves no name for the account; rename it"));
+            let reason = "its name leaves no name for the account";
+            return Err(Unusable::new(&path, reason, "rename it"));
         }
         Ok(Self {
             name,

@@ -10,11 +10,9 @@ use axum::{
     extract::{Request, State},
     http::{header::HOST, uri::Authority},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
-use tower_qwen::{Error, ErrorKind};
-
-use super::auth::refuse_unread;
+use tower_qwen::{Error, ErrorKind, openai::error_response};
 
 /// The names that a proxy without keys answers to, beside those of loopback.
 #[derive(Clone, Debug)]
@@ -83,7 +81,7 @@ pub(crate) async fn own_names_only(
         "a proxy that asks for no API key answers only to names of this machine; give it others \
          with --allow-host, or keys with --api-key",
     );
-    refuse_unread(request, &error.with_code("host_not_allowed")).await
+    error_response(&error.with_code("host_not_allowed")).into_response()
 }
 
 #[cfg(test)]

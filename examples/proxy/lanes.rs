@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, header::CONNECTION},
+    http::{HeaderName, HeaderValue, Method},
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
@@ -58,7 +58,7 @@ impl Lane {
     }
 }
 
-/// Models as OpenAI's objects (D7).
+/// Models as OpenAI's objects.
 #[derive(Debug, Default)]
 pub(crate) struct Models {
     /// The upstreams' fields that OpenAI's object has none for stand beside its own: clients
@@ -183,12 +183,13 @@ impl Lanes {
     async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
         let (head, body) = request.into_parts();
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
-        let body = body.map_err(|error| unread(&error))?;
+        let refuse = |error| error_response(&error).into_response();
+        let body = body.map_err(refuse)?;
         let asked = openai::model(&body).and_then(|model| match model {
             Some(model) => self.find(&model),
             None => Ok(&self.lanes[0]),
         });
-        let lane = asked.map_err(|error| error_response(&error).into_response())?;
+        let lane = asked.map_err(refuse)?;
         Ok((lane, Request::from_parts(head, Body::from(body))))
     }
 }
@@ -200,14 +201,6 @@ fn no_model(id: &str) -> Error {
         format!("the model `{id}` does not exist")
     };
     Error::new(ErrorKind::ModelNotFound, message).with_param("model")
-}
-
-/// The answer to a request whose body could not be read to its end.
-pub(crate) fn unread(error: &Error) -> Response {
-    let mut response = error_response(error).into_response();
-    // What is left of the body would be taken for the next request.
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 #[cfg(test)]

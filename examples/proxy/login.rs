@@ -1,4 +1,4 @@
-//! `proxy login`: signs in with a code that a person approves in a browser (qwen-wire.md B1, B2).
+//! `proxy login`: signs in with a code that a person approves in a browser.
 
 use std::{
     fs,
@@ -213,9 +213,11 @@ pub(crate) fn span(span: Duration) -> String {
 /// Makes sure that the file can be written, without touching it.
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
-    match files::read_text(path) {
+    match files::read(path) {
         // Somebody's notes are not replaced by a slip of the finger.
-        Ok(text) if StoredCredential::parse(&text).is_err() && !text.trim().is_empty() => {
+        Ok(text)
+            if StoredCredential::from_bytes(&text).is_err() && !text.trim_ascii().is_empty() =>
+        {
             return fail(
                 USAGE,
                 format!("--file: {shown} is there and holds no credential; name another file"),

@@ -9,6 +9,7 @@ mod banner;
 mod chats;
 mod check;
 mod clients;
+mod coding;
 mod config;
 mod credentials;
 mod files;
@@ -16,8 +17,10 @@ mod hosts;
 mod lanes;
 mod login;
 mod logs;
+mod memory;
 mod metrics;
 mod pass;
+mod paths;
 mod reload;
 mod routes;
 mod server;
@@ -25,6 +28,7 @@ mod sign_in;
 mod stack;
 mod tokens;
 mod trace;
+mod unread;
 
 use std::{
     backtrace::Backtrace,
@@ -49,8 +53,13 @@ use self::{
 /// What is wrong is the user's to mend: the same code as clap's.
 const USAGE: u8 = 2;
 
+fn main() -> ExitCode {
+    memory::give_back();
+    obey()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn obey() -> ExitCode {
     let (options, command) = Cli::read();
     match command {
         None => serve(options).await,

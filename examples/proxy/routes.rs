@@ -32,15 +32,15 @@ use tower_qwen::{
 };
 
 use super::{
-    auth::{drain, refuse_unread},
     chats::Chats,
     clients::{Client, Clients, identify},
-    credentials,
+    coding, credentials,
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
-    metrics,
+    metrics, paths,
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
+    unread::ReadsRest,
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -67,7 +67,7 @@ pub(crate) struct Site {
 
 /// Everything the proxy serves. What stands around the router leaves bodies unboxed.
 pub(crate) type App =
-    MapRequest<SetRequestId<Traced<Router>, MakeRequestUuid>, fn(Request) -> Request>;
+    MapRequest<SetRequestId<Traced<ReadsRest<Router>>, MakeRequestUuid>, fn(Request) -> Request>;
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
@@ -100,6 +100,8 @@ pub(crate) fn app(site: Site) -> App {
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
     // Inside of who is let in: what is refused there is never kept.
     let api = api.route_layer(budget);
+    // Outside of the budget: what counts is what a body decodes to.
+    let api = api.route_layer(middleware::from_fn(coding::decode));
     let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
@@ -122,9 +124,11 @@ pub(crate) fn app(site: Site) -> App {
         .method_not_allowed_fallback(wrong_method)
         .layer(around);
     ServiceBuilder::new()
-        .map_request(forget_odd_request_id as fn(Request) -> Request)
+        .map_request(
+            (|request| paths::mend(forget_odd_request_id(request))) as fn(Request) -> Request,
+        )
         .set_x_request_id(MakeRequestUuid)
-        .service(Traced::new(router))
+        .service(Traced::new(ReadsRest::new(router)))
 }
 
 /// What `/health` tells.
@@ -215,9 +219,7 @@ async fn delete_chat(
     State(chats): State<Chats>,
     Path(id): Path<String>,
     Extension(client): Extension<Client>,
-    request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    drain(request).await;
     chats.delete(client, &id).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "Chat deleted", "id": id})))
 }
@@ -225,24 +227,20 @@ async fn delete_chat(
 async fn delete_chats(
     State(chats): State<Chats>,
     Extension(client): Extension<Client>,
-    request: Request,
 ) -> Result<Json<serde_json::Value>, Response> {
-    drain(request).await;
     chats.delete_all(client).await.map_err(refuse)?;
     Ok(Json(json!({"success": true, "message": "All chats deleted"})))
 }
 
 async fn unknown_path(request: Request) -> Response {
-    let (method, path) = (request.method(), request.uri().path());
-    let error = Error::new(ErrorKind::NotFound, format!("there is no {method} {path} here"));
-    refuse_unread(request, &error.with_code("unknown_url")).await
+    refuse(paths::unknown(&request))
 }
 
 async fn wrong_method(request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let error =
         Error::new(ErrorKind::MethodNotAllowed, format!("{method} is not served at {path}"));
-    refuse_unread(request, &error).await
+    refuse(error)
 }
 
 fn refuse(error: Error) -> Response {
@@ -275,7 +273,7 @@ async fn own_pages_only(open: bool, request: Request, next: Next) -> Response {
                 ErrorKind::Permission,
                 "pages from other hosts are served only by a proxy that asks for an API key",
             );
-            refuse_unread(request, &error.with_code("origin_not_allowed")).await
+            refuse(error.with_code("origin_not_allowed"))
         }
         _ => next.run(request).await,
     }

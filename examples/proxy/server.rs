@@ -2,6 +2,7 @@
 
 mod connection;
 mod drain;
+mod linger;
 mod write;
 
 use std::{convert::Infallible, future::Future, io, pin::pin, process, time::Duration};

@@ -1,9 +1,16 @@
-use std::{any::Any, error::Error as StdError, time::Duration};
+use std::{
+    any::Any,
+    error::Error as StdError,
+    time::{Duration, SystemTime},
+};
 
 use http::{Response, StatusCode, header};
 
-use super::client::{effective_status, retry_after};
-use crate::Error;
+use crate::{
+    Error,
+    error::causes,
+    head::{effective_status, retry_after},
+};
 
 /// What a request's outcome means for its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,21 +18,21 @@ use crate::Error;
 pub enum Outcome {
     /// The upstream let the request in.
     Accepted,
-    /// The credential was refused: refresh once, retry once (G2).
+    /// The credential was refused: refresh once, retry once.
     Refused,
-    /// The account's quota is used up: cool it down, rotate at once (G3).
+    /// The account's quota is used up: cool it down, rotate at once.
     Quota {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
-    /// Too much in a short time: prefer other accounts for a while (G4).
+    /// Too much in a short time: prefer other accounts for a while.
     RateLimited {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
-    /// The upstream was too slow: retry once (B8).
+    /// The upstream was too slow: retry once.
     Timeout,
-    /// An anti-bot layer answered: leave it alone (A16, G6).
+    /// An anti-bot layer answered: leave it alone.
     Challenge,
     /// Nothing that is about the credential. Passed on.
     Other,
@@ -64,9 +71,9 @@ pub trait Classify<B, E> {
 /// - An error that is a [`tower_qwen::Error`](crate::Error), or has one among its boxes and
 ///   sources, is what its predicates say; its `retry_after` is honoured.
 /// - Any other error is [`Outcome::Other`].
-/// - A response is what its status says, `x-actual-status-code` before HTTP's own (A4): 401 and
+/// - A response is what its status says, `x-actual-status-code` before HTTP's own: 401 and
 ///   403 are refusals, 429 a rate limit, 504 a timeout, 2xx to 3xx accepted. A page of HTML with
-///   403 or 405 is an anti-bot layer's (A16), since APIs answer with JSON.
+///   403 or 405 is an anti-bot layer's, since APIs answer with JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
@@ -111,7 +118,9 @@ fn of_response<B>(response: &Response<B>) -> Outcome {
     match status {
         StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED if is_page() => Outcome::Challenge,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Refused,
-        StatusCode::TOO_MANY_REQUESTS => Outcome::RateLimited { retry_after: retry_after(headers) },
+        StatusCode::TOO_MANY_REQUESTS => {
+            Outcome::RateLimited { retry_after: retry_after(headers, SystemTime::now()) }
+        }
         StatusCode::GATEWAY_TIMEOUT => Outcome::Timeout,
         status if status.is_success() || status.is_redirection() => Outcome::Accepted,
         _ => Outcome::Other,
@@ -125,18 +134,7 @@ fn find<E: 'static>(error: &E) -> Option<&Error> {
         return Some(error);
     }
     let boxed = error.downcast_ref::<Box<dyn StdError + Send + Sync>>()?;
-    let mut next: Option<&(dyn StdError + 'static)> = Some(&**boxed);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<Error>() {
-            return Some(error);
-        }
-        // An `io::Error` passes over the error that it was made of when asked for its source.
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
+    causes(&**boxed).find_map(|cause| cause.downcast_ref())
 }
 
 #[cfg(test)]
@@ -169,12 +167,10 @@ mod tests {
         assert_eq!(of(429, &[("retry-after", "9")]), limited(Duration::from_secs(9)));
         let both = [("retry-after", "9"), ("retry-after-ms", "1500")];
         assert_eq!(of(429, &both), limited(Duration::from_millis(1500)));
-        for odd in ["soon", "-1", "NaN", "1e400"] {
-            assert_eq!(
-                of(429, &[("retry-after", odd)]),
-                Outcome::RateLimited { retry_after: None }
-            );
-        }
+        let soon = of(429, &[("retry-after", "soon")]);
+        assert_eq!(soon, Outcome::RateLimited { retry_after: None });
+        let over = [("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")];
+        assert_eq!(of(429, &over), limited(Duration::ZERO));
     }
 
     #[test]

@@ -6,24 +6,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
-use serde_json::Value;
 use tower_service::Service;
 
 use super::{
-    BoxFuture, Credential, CredentialKind, JwtClaims, RefreshError, RefreshErrorKind,
+    BoxFuture, Credential, CredentialKind, RefreshError, RefreshErrorKind,
+    answer::{Answer, unusable_answer},
     clock::{Clock, SharedClock},
 };
-
 use crate::{BoxError, FullBody};
 
 type SendRequest = dyn Fn(Request<FullBody>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
     + Send
     + Sync;
 
-/// The public client id of the qwen-code CLI (B1).
+/// The public client id of the qwen-code CLI.
 const CLIENT_ID: &str = "f0304373b74a44d2b584a3fb70ca9e56";
 const TOKEN_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/token";
 const DEVICE_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/device/code";
@@ -32,31 +31,28 @@ const WEB_USER_URL: &str = "https://chat.qwen.ai/api/v1/auths/";
 
 /// The longest answer that is read; real ones have less than 4 KiB.
 const MAX_ANSWER: usize = 64 << 10;
-/// How long an access token is taken to live where nothing says so.
-const ASSUMED_LIFETIME: Duration = Duration::from_secs(3600);
-/// The longest lifetime that is believed.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The HTTP side of signing in: refreshes logins (B3, A2.3), asks whether they are valid (D11),
-/// and starts the device flow (B1; see [`device`](super::device)).
+/// The HTTP side of signing in: refreshes logins, asks whether they are valid, and starts the
+/// device flow (see [`device`](super::device)).
+///
+/// The endpoints are Qwen's own unless set: those of the [OAuth API][oauth] and those of the
+/// [web page][web].
 ///
 /// Works over any HTTP client service; the requests have absolute URIs. It makes one attempt and
 /// remembers nothing: repeating, sharing and storing are its callers' business.
 ///
 /// Cheap to clone; clones share the service.
+///
+/// [oauth]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b
+/// [web]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#a2
 #[derive(Clone)]
 pub struct TokenClient {
-    inner: Arc<Inner>,
-}
-
-#[derive(Clone)]
-struct Inner {
     send: Arc<SendRequest>,
-    token_url: Uri,
-    device_url: Uri,
+    pub(super) token_url: Uri,
+    pub(super) device_url: Uri,
     web_refresh_url: Uri,
     web_user_url: Uri,
-    client_id: Box<str>,
+    pub(super) client_id: Arc<str>,
     timeout: Duration,
     clock: SharedClock,
 }
@@ -83,16 +79,14 @@ impl TokenClient {
             })
         };
         Self {
-            inner: Arc::new(Inner {
-                send: Arc::new(send),
-                token_url: Uri::from_static(TOKEN_URL),
-                device_url: Uri::from_static(DEVICE_URL),
-                web_refresh_url: Uri::from_static(WEB_REFRESH_URL),
-                web_user_url: Uri::from_static(WEB_USER_URL),
-                client_id: CLIENT_ID.into(),
-                timeout: Duration::from_secs(30),
-                clock: SharedClock::SYSTEM,
-            }),
+            send: Arc::new(send),
+            token_url: Uri::from_static(TOKEN_URL),
+            device_url: Uri::from_static(DEVICE_URL),
+            web_refresh_url: Uri::from_static(WEB_REFRESH_URL),
+            web_user_url: Uri::from_static(WEB_USER_URL),
+            client_id: CLIENT_ID.into(),
+            timeout: Duration::from_secs(30),
+            clock: SharedClock::SYSTEM,
         }
     }
 
@@ -100,43 +94,41 @@ impl TokenClient {
     /// path that ends in `/token` becomes `/device/code`.
     #[must_use]
     pub fn token_url(mut self, url: Uri) -> Self {
-        let inner = Arc::make_mut(&mut self.inner);
         let text = url.to_string();
-        if let Some(device) =
-            text.strip_suffix("/token").and_then(|base| format!("{base}/device/code").parse().ok())
-        {
-            inner.device_url = device;
+        let base = text.strip_suffix("/token");
+        if let Some(device) = base.and_then(|base| format!("{base}/device/code").parse().ok()) {
+            self.device_url = device;
         }
-        inner.token_url = url;
+        self.token_url = url;
         self
     }
 
     /// Starts device flows at this endpoint.
     #[must_use]
     pub fn device_url(mut self, url: Uri) -> Self {
-        Arc::make_mut(&mut self.inner).device_url = url;
+        self.device_url = url;
         self
     }
 
-    /// Refreshes web sessions at this endpoint (A2.3; or the older one of A1, which answers with
-    /// the user's record).
+    /// Refreshes web sessions at this endpoint. The older one, which answers with the user's record,
+    /// will do too.
     #[must_use]
     pub fn web_refresh_url(mut self, url: Uri) -> Self {
-        Arc::make_mut(&mut self.inner).web_refresh_url = url;
+        self.web_refresh_url = url;
         self
     }
 
     /// Asks this endpoint whose a web session is.
     #[must_use]
     pub fn web_user_url(mut self, url: Uri) -> Self {
-        Arc::make_mut(&mut self.inner).web_user_url = url;
+        self.web_user_url = url;
         self
     }
 
     /// Introduces itself as this OAuth client instead of qwen-code's.
     #[must_use]
     pub fn client_id(mut self, client_id: &str) -> Self {
-        Arc::make_mut(&mut self.inner).client_id = client_id.into();
+        self.client_id = client_id.into();
         self
     }
 
@@ -144,20 +136,20 @@ impl TokenClient {
     /// long: an answer that is not waited for may hold the only valid refresh token.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        Arc::make_mut(&mut self.inner).timeout = timeout;
+        self.timeout = timeout;
         self
     }
 
     /// Measures lifetimes with `clock`.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        Arc::make_mut(&mut self.inner).clock = SharedClock::new(clock);
+        self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Buys a newer credential: for OAuth with the refresh token (B3), for a web session with
-    /// its cookies (A2.3). What the answer leaves out, `resource_url` and often the refresh
-    /// token, is kept.
+    /// Buys a newer credential: for OAuth with the refresh token, for a web session with its
+    /// cookies. What the answer leaves out, `resource_url` and often the refresh token, stays as it
+    /// is in `credential`.
     ///
     /// The refresh token of `credential` is spent, unless the answer brings it back. Store what
     /// this returns before anything else.
@@ -182,51 +174,23 @@ impl TokenClient {
         let Some(refresh_token) = credential.refresh_token() else {
             return Err(no_refresh_token());
         };
-        let form = Form::new()
-            .field("grant_type", "refresh_token")
-            .field("refresh_token", refresh_token.expose())
-            .field("client_id", &self.inner.client_id);
-        let answer = self.post(&self.inner.token_url, form).await?;
-        answer.grant(Some(credential), self.inner.clock.now())
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose()),
+            ("client_id", &self.client_id),
+        ];
+        let answer = self.post(&self.token_url, &form).await?;
+        answer.grant(Some(credential), self.now())
     }
 
     async fn refresh_web(&self, credential: &Credential) -> Result<Credential, RefreshError> {
-        let mut request = self.get(&self.inner.web_refresh_url, credential)?;
-        request
-            .headers_mut()
-            .insert("x-request-origin", header::HeaderValue::from_static("https://chat.qwen.ai"));
-        let answer = self.send(request).await?;
-        let now = self.inner.clock.now();
-        let Some(object) = answer.json.as_ref().filter(|_| answer.status.is_success()) else {
-            return Err(answer.failure());
-        };
-        if object.get("success").and_then(Value::as_bool) == Some(false) {
-            return Err(answer.failure());
-        }
-        let text = |pointer: &str| {
-            object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
-        };
-        let (token, whole_session) = match (text("/data/access_token"), text("/token")) {
-            (Some(access), _) => (access, false),
-            (None, Some(session)) => (session, true),
-            (None, None) => return Err(answer.failure()),
-        };
-        let expires_at = lifetime(object.get("data").unwrap_or(object), token, now, None);
-        let mut renewed = credential
-            .clone()
-            .with_access_token(token, expires_at, whole_session)
-            .map_err(|_| unusable_answer())?;
-        if let Some(refresh) = text("/data/refresh_token") {
-            let cookie = format!("refresh_token={refresh}");
-            renewed = renewed
-                .with_refresh_token(refresh)
-                .with_cookies(&cookie)
-                .map_err(|_| unusable_answer())?;
-        }
-        Ok(renewed)
+        let mut request = self.get(&self.web_refresh_url, credential)?;
+        let origin = HeaderValue::from_static("https://chat.qwen.ai");
+        request.headers_mut().insert("x-request-origin", origin);
+        self.send(request).await?.session(credential, self.now())
     }
 
-    /// Whether `credential` would be let in (D11).
+    /// Whether `credential` would be let in.
     ///
     /// An ended token is told by its own expiry. For a web session the upstream is asked whose
     /// it is; for OAuth and API keys, `models_url` (such as `…/v1/models`) is asked where it is
@@ -234,7 +198,7 @@ impl TokenClient {
     /// [`Validation::asked`] says so.
     ///
     /// A valid web session may still be refused at a chat: the anti-bot layer judges device
-    /// headers too (A2.2).
+    /// headers too.
     ///
     /// # Errors
     ///
@@ -246,11 +210,11 @@ impl TokenClient {
     ) -> Result<Validation, RefreshError> {
         let expires_at = credential.expires_at();
         let says = |valid, asked| Validation { valid, asked, expires_at };
-        if credential.ends_within(Duration::ZERO, self.inner.clock.now()) {
+        if credential.ends_within(Duration::ZERO, self.now()) {
             return Ok(says(false, false));
         }
         let url = match (credential.kind(), models_url) {
-            (CredentialKind::Web, _) => &self.inner.web_user_url,
+            (CredentialKind::Web, _) => &self.web_user_url,
             (_, Some(url)) => url,
             (_, None) => return Ok(says(true, false)),
         };
@@ -260,40 +224,28 @@ impl TokenClient {
         match answer.json {
             // A page instead of JSON is the anti-bot layer's, and no verdict about the token.
             Some(_) if refused => Ok(says(false, true)),
-            Some(object)
-                if answer.status.is_success()
-                    && object.get("success").and_then(Value::as_bool) != Some(false) =>
-            {
-                Ok(says(true, true))
-            }
+            _ if answer.is_good() => Ok(says(true, true)),
             _ => Err(unusable_answer()),
         }
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        self.inner.clock.now()
+        self.clock.now()
     }
 
-    pub(super) fn own_id(&self) -> &str {
-        &self.inner.client_id
-    }
-
-    pub(super) fn token_endpoint(&self) -> &Uri {
-        &self.inner.token_url
-    }
-
-    pub(super) fn device_endpoint(&self) -> &Uri {
-        &self.inner.device_url
-    }
-
-    pub(super) async fn post(&self, url: &Uri, form: Form) -> Result<Answer, RefreshError> {
+    pub(super) async fn post(
+        &self,
+        url: &Uri,
+        form: &[(&str, &str)],
+    ) -> Result<Answer, RefreshError> {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = Request::builder()
             .method(Method::POST)
             .uri(url)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json")
             .header("x-request-id", uuid::Uuid::new_v4().to_string())
-            .body(FullBody::from(form.0));
+            .body(FullBody::from(form));
         self.send(request.map_err(|_| unusable_answer())?).await
     }
 
@@ -309,18 +261,15 @@ impl TokenClient {
     }
 
     async fn send(&self, request: Request<FullBody>) -> Result<Answer, RefreshError> {
-        match tokio::time::timeout(self.inner.timeout, (self.inner.send)(request)).await {
-            Ok(Ok(response)) => Ok(Answer::read(response)),
-            Ok(Err(error)) => Err(RefreshError::new(
-                RefreshErrorKind::Network,
-                "the sign-in endpoint could not be reached",
-            )
-            .with_source(error)),
-            Err(elapsed) => Err(RefreshError::new(
-                RefreshErrorKind::Network,
-                "the sign-in endpoint did not answer in time",
-            )
-            .with_source(elapsed)),
+        let failed = |message| RefreshError::new(RefreshErrorKind::Network, message);
+        match tokio::time::timeout(self.timeout, (self.send)(request)).await {
+            Ok(Ok(response)) => Ok(Answer::read(&response, self.now())),
+            Ok(Err(error)) => {
+                Err(failed("the sign-in endpoint could not be reached").with_source(error))
+            }
+            Err(elapsed) => {
+                Err(failed("the sign-in endpoint did not answer in time").with_source(elapsed))
+            }
         }
     }
 }
@@ -328,10 +277,10 @@ impl TokenClient {
 impl fmt::Debug for TokenClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenClient")
-            .field("token_url", &self.inner.token_url)
-            .field("device_url", &self.inner.device_url)
-            .field("web_refresh_url", &self.inner.web_refresh_url)
-            .field("timeout", &self.inner.timeout)
+            .field("token_url", &self.token_url)
+            .field("device_url", &self.device_url)
+            .field("web_refresh_url", &self.web_refresh_url)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }
@@ -348,166 +297,8 @@ pub struct Validation {
     pub expires_at: Option<SystemTime>,
 }
 
-/// A form on its way to an endpoint. Holds secrets, so it has no `Debug`.
-pub(super) struct Form(String);
-
-impl Form {
-    pub(super) const fn new() -> Self {
-        Self(String::new())
-    }
-
-    pub(super) fn field(mut self, name: &str, value: &str) -> Self {
-        if !self.0.is_empty() {
-            self.0.push('&');
-        }
-        self.0.push_str(name);
-        self.0.push('=');
-        for &byte in value.as_bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
-                    self.0.push(char::from(byte));
-                }
-                b' ' => self.0.push('+'),
-                _ => {
-                    const HEX: [u8; 16] = *b"0123456789ABCDEF";
-                    self.0.push('%');
-                    self.0.push(char::from(HEX[usize::from(byte >> 4)]));
-                    self.0.push(char::from(HEX[usize::from(byte & 15)]));
-                }
-            }
-        }
-        self
-    }
-}
-
-/// What an endpoint answered. Holds secrets, so it has no `Debug`.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    /// The body, where it is a JSON object.
-    pub(super) json: Option<Value>,
-    pub(super) retry_after: Option<Duration>,
-}
-
-impl Answer {
-    fn read(response: Response<Bytes>) -> Self {
-        let status = effective_status(response.headers(), response.status());
-        let retry_after = retry_after(response.headers());
-        let json = serde_json::from_slice(response.body()).ok().filter(Value::is_object);
-        Self { status, json, retry_after }
-    }
-
-    /// The error code of the answer, whatever its status (B1: failures come with 200 too).
-    pub(super) fn code(&self) -> Option<&str> {
-        let json = self.json.as_ref()?;
-        ["/error", "/error/code", "/data/code", "/code"]
-            .iter()
-            .find_map(|pointer| json.pointer(pointer).and_then(Value::as_str))
-    }
-
-    /// The credential that the answer grants, with what it leaves out taken from `old`.
-    pub(super) fn grant(
-        &self,
-        old: Option<&Credential>,
-        now: SystemTime,
-    ) -> Result<Credential, RefreshError> {
-        let object = self.json.as_ref().filter(|_| self.status.is_success());
-        let text = |name: &str| {
-            object.and_then(|object| object.get(name)?.as_str()).filter(|text| !text.is_empty())
-        };
-        let (Some(object), Some(access)) = (object, text("access_token")) else {
-            return Err(self.failure());
-        };
-        let expires_at = lifetime(object, access, now, Some(ASSUMED_LIFETIME));
-        let credential = match old {
-            Some(old) => old.clone().with_access_token(access, expires_at, false),
-            None => Credential::oauth(access, None, expires_at),
-        };
-        let mut credential = credential.map_err(|_| unusable_answer())?;
-        if let Some(token) = text("refresh_token") {
-            credential = credential.with_refresh_token(token);
-        }
-        if let Some(url) = text("resource_url") {
-            credential = credential.with_resource_url(url);
-        }
-        Ok(credential)
-    }
-
-    /// Why there is no grant in the answer: dead (400, 401 or `invalid_grant`; B3) or passing.
-    pub(super) fn failure(&self) -> RefreshError {
-        let passing = ["temporarily_unavailable", "server_error", "slow_down", "rate_limited"];
-        let code = self.code();
-        let rejected = match self.status {
-            // A body that is not JSON is some intermediary's.
-            _ if self.json.is_none() => false,
-            _ if code.is_some_and(|code| passing.contains(&code)) => false,
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => true,
-            status if status.is_success() || status == StatusCode::FORBIDDEN => {
-                matches!(code, Some("invalid_grant" | "Unauthorized" | "expired_token"))
-            }
-            _ => false,
-        };
-        let (kind, what) = if rejected {
-            (RefreshErrorKind::Rejected, "the sign-in endpoint refused the login")
-        } else {
-            (RefreshErrorKind::Endpoint, "the sign-in endpoint did not grant a token")
-        };
-        // Only words from a list: an answer may hold anything, its own tokens included.
-        let known = ["invalid_grant", "invalid_client", "invalid_request", "Unauthorized"];
-        let code = code.filter(|code| known.contains(code) || passing.contains(code));
-        let code = code.map(|code| format!(", `{code}`")).unwrap_or_default();
-        let message = format!("{what} (status {}{code})", self.status.as_u16());
-        RefreshError::new(kind, message).with_retry_after(self.retry_after)
-    }
-}
-
-/// When the token that `object` brings ends: by `expires_in`, by its own word, or as assumed.
-fn lifetime(
-    object: &Value,
-    token: &str,
-    now: SystemTime,
-    assumed: Option<Duration>,
-) -> Option<SystemTime> {
-    let seconds = object.get("expires_in").and_then(|value| match value {
-        Value::String(text) => text.parse().ok(),
-        value => value.as_f64(),
-    });
-    let lifetime = seconds
-        .filter(|&seconds: &f64| seconds >= 1.0)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .map(|lifetime| lifetime.min(LONGEST_LIFETIME));
-    if let Some(lifetime) = lifetime {
-        return now.checked_add(lifetime);
-    }
-    let own = JwtClaims::read(token).ok().and_then(|claims| claims.expires_at);
-    own.or_else(|| now.checked_add(assumed?))
-}
-
-/// Parsed once: the look-up by a string hashes and checks it each time.
-static ACTUAL_STATUS: HeaderName = HeaderName::from_static("x-actual-status-code");
-
-/// The status that counts: `x-actual-status-code` where it parses, else HTTP's own (A4).
-pub(super) fn effective_status(headers: &HeaderMap, status: StatusCode) -> StatusCode {
-    headers
-        .get(&ACTUAL_STATUS)
-        .and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok())
-        .unwrap_or(status)
-}
-
-/// `retry-after-ms`, or `retry-after` in seconds.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number =
-        |name: &str| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
-    let seconds =
-        number("retry-after-ms").map(|millis| millis / 1000.0).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(LONGEST_LIFETIME))
-}
-
 fn no_refresh_token() -> RefreshError {
     RefreshError::new(RefreshErrorKind::NoRefreshToken, "the login has no refresh token")
-}
-
-pub(super) fn unusable_answer() -> RefreshError {
-    RefreshError::new(RefreshErrorKind::Endpoint, "the sign-in endpoint's answer is not usable")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -19,14 +20,14 @@ use crate::CredentialHeaders;
 pub enum CredentialKind {
     /// A static key, sent as a bearer token.
     ApiKey,
-    /// A session of the chat.qwen.ai web page: bearer token, cookies, device headers (A2).
+    /// A session of the chat.qwen.ai web page: bearer token, cookies, device headers.
     Web,
     /// An OAuth login: an access token that ends and a refresh token that replaces it (B).
     OAuth,
 }
 
 impl CredentialKind {
-    /// The word that credential stores use (F3).
+    /// The word that credential stores use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +114,7 @@ impl Credential {
     }
 
     /// A session of the web page, by its JWT: sent as bearer token and as cookie `token`, since
-    /// either alone is refused somewhere (A2.2). The expiry is read from the token (F1).
+    /// either alone is refused somewhere. The expiry is read from the token.
     ///
     /// A token that is no JWT is taken as an opaque one that does not end; use
     /// [`parse`](Credential::parse) for what a person typed.
@@ -125,11 +126,10 @@ impl Credential {
         let mut credential = Self::new(CredentialKind::Web, jwt)?;
         let inner = Arc::make_mut(&mut credential.inner);
         inner.expires_at = JwtClaims::read(jwt.trim()).ok().and_then(|claims| claims.expires_at);
-        inner.set_cookie("token", jwt.trim());
-        credential.rebuilt()
+        credential.with_cookie_pairs([("token".to_owned(), jwt.trim().to_owned())])
     }
 
-    /// An OAuth login (B2).
+    /// An OAuth login.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Credential {
         Ok(credential)
     }
 
-    /// A token as a person or a client writes it, told apart by how it begins (F2): `eyJ` is a
+    /// A token as a person or a client writes it, told apart by how it begins: `eyJ` is a
     /// JWT, `H4sI` a compressed token in any of its three layouts, anything else a key.
     ///
     /// # Errors
@@ -175,12 +175,7 @@ impl Credential {
     }
 
     pub(super) fn from_expanded(expanded: token::Expanded) -> Result<Self, InvalidToken> {
-        let mut credential = Self::web(expanded.jwt.expose())?;
-        let inner = Arc::make_mut(&mut credential.inner);
-        for (name, value) in expanded.cookies {
-            inner.set_cookie(&name, &value);
-        }
-        credential.rebuilt()
+        Self::web(expanded.jwt.expose())?.with_cookie_pairs(expanded.cookies)
     }
 
     /// Adds the cookies of a `cookie` header. A `token` cookie in it replaces the one that the
@@ -189,16 +184,20 @@ impl Credential {
     /// # Errors
     ///
     /// [`InvalidToken`] where they cannot stand in a header.
-    pub fn with_cookies(mut self, cookies: &str) -> Result<Self, InvalidToken> {
-        let inner = Arc::make_mut(&mut self.inner);
-        for (name, value) in token::split_cookies(cookies) {
-            inner.set_cookie(&name, &value);
-        }
+    pub fn with_cookies(self, cookies: &str) -> Result<Self, InvalidToken> {
+        self.with_cookie_pairs(token::split_cookies(cookies))
+    }
+
+    pub(super) fn with_cookie_pairs(
+        mut self,
+        cookies: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, InvalidToken> {
+        Arc::make_mut(&mut self.inner).set_cookies(cookies);
         self.rebuilt()
     }
 
     /// Adds a header that goes with the credential, such as `bx-umidtoken`, `bx-ua`, `bx-v` or
-    /// `user-agent`, forwarded as it is (A2.5). It is marked sensitive.
+    /// `user-agent`, forwarded as it is. It is marked sensitive.
     ///
     /// # Errors
     ///
@@ -232,7 +231,7 @@ impl Credential {
         self
     }
 
-    /// Sets the host that the credential is for, as the token endpoint names it (B2).
+    /// Sets the host that the credential is for, as the token endpoint names it.
     #[must_use]
     pub fn with_resource_url(mut self, resource_url: &str) -> Self {
         Arc::make_mut(&mut self.inner).resource_url =
@@ -263,7 +262,7 @@ impl Credential {
         inner.access_token = Secret::from(access_token.trim());
         inner.expires_at = expires_at;
         if session_cookie {
-            inner.set_cookie("token", access_token.trim());
+            inner.set_cookies([("token".to_owned(), access_token.trim().to_owned())]);
         }
         self.rebuilt()
     }
@@ -305,7 +304,7 @@ impl Credential {
         self.inner.resource_url.as_deref()
     }
 
-    /// The base URL of the API that it is for (B6): scheme added, `/v1` at the end. For OAuth
+    /// The base URL of the API that it is for: scheme added, `/v1` at the end. For OAuth
     /// without a `resource_url` that is the portal, since portal tokens are refused elsewhere;
     /// `None` for the other kinds.
     ///
@@ -345,14 +344,13 @@ impl Credential {
 
     /// Whether both would be seen as the same by an upstream.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let expose =
-            |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
         Arc::ptr_eq(&self.inner, &other.inner)
             || (self.inner.headers.is_same(&other.inner.headers)
-                && expose(&self.inner.refresh_token) == expose(&other.inner.refresh_token))
+                && self.refresh_token().map(Secret::expose)
+                    == other.refresh_token().map(Secret::expose))
     }
 
-    /// The extra headers, for a store.
+    /// Whether it has this refresh token.
     pub(super) fn has_refresh_token(&self, token: &Secret) -> bool {
         self.refresh_token().is_some_and(|own| own.expose() == token.expose())
     }
@@ -363,16 +361,23 @@ impl Credential {
 }
 
 impl Inner {
-    fn set_cookie(&mut self, name: &str, value: &str) {
+    /// Puts cookies into the jar, each in place of an older one of its name.
+    fn set_cookies(&mut self, cookies: impl IntoIterator<Item = (String, String)>) {
         let old = self.cookies.as_ref().map_or("", |cookies| cookies.expose());
-        let mut pairs = token::split_cookies(old);
-        match pairs.iter_mut().find(|(other, _)| other == name) {
-            Some(pair) => value.clone_into(&mut pair.1),
-            None => pairs.push((name.to_owned(), value.to_owned())),
+        let mut jar: Vec<(String, String)> = Vec::new();
+        let mut places = HashMap::new();
+        let old = token::split_cookies(old);
+        let named = old.into_iter().chain(cookies).filter(|(name, _)| !name.trim().is_empty());
+        for (name, value) in named {
+            let place = *places.entry(name.trim().to_owned()).or_insert(jar.len());
+            match jar.get_mut(place) {
+                Some(cookie) => cookie.1 = value,
+                None => jar.push((name, value)),
+            }
         }
-        let joined: Vec<String> =
-            pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.cookies = Some(Secret::from(joined.join("; ")));
+        let jar: Vec<String> =
+            jar.iter().map(|(name, value)| format!("{}={}", name.trim(), value.trim())).collect();
+        self.cookies = Some(jar.join("; ")).filter(|jar| !jar.is_empty()).map(Secret::from);
     }
 
     fn finish(mut self) -> Result<Credential, InvalidToken> {
@@ -478,6 +483,15 @@ mod tests {
         let session = Credential::web("one").expect("opaque").with_cookies("token=two; a=b");
         let session = session.expect("cookies");
         assert_eq!(session.cookies().expect("a jar").expose(), "token=two; a=b");
+    }
+
+    #[test]
+    fn as_many_cookies_as_fit_into_a_token_take_one_pass() {
+        let cookies: Vec<String> = (0..50_000).map(|n| format!("{n}=v")).collect();
+        let session = Credential::web("one").expect("opaque").with_cookies(&cookies.join("; "));
+        let jar = session.expect("cookies");
+        let jar = jar.cookies().expect("a jar").expose();
+        assert_eq!(jar, format!("token=one; {}", cookies.join("; ")));
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Signing in on a device without a browser: OAuth's device authorisation with PKCE
-//! (qwen-wire.md B1, B2).
+//! Signing in on a device without a browser: OAuth's [device authorisation][device] with PKCE.
 //!
 //! A program asks for a code, shows it to a person, and polls until that person has approved it
 //! in a browser anywhere:
@@ -27,19 +26,17 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [device]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b1
 
 use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{
-    Credential, RefreshError, Secret, TokenClient,
-    client::{Form, unusable_answer},
-};
+use super::{Credential, RefreshError, Secret, TokenClient, answer::unusable_answer};
 
 const SCOPE: &str = "openid profile email model.completion";
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -51,6 +48,7 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(86_400);
 /// A sign-in that waits for a person's approval.
 ///
 /// `Debug` shows neither the device code nor the verifier: who has both gets the login.
+#[derive(Debug)]
 pub struct DeviceLogin {
     client: TokenClient,
     device_code: Secret,
@@ -62,7 +60,7 @@ pub struct DeviceLogin {
 }
 
 impl DeviceLogin {
-    /// Asks for a code (B1).
+    /// Asks for a code.
     ///
     /// # Errors
     ///
@@ -70,23 +68,18 @@ impl DeviceLogin {
     pub async fn start(client: &TokenClient) -> Result<Self, RefreshError> {
         let verifier = verifier()?;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose()));
-        let form = Form::new()
-            .field("client_id", client.own_id())
-            .field("scope", SCOPE)
-            .field("code_challenge", &challenge)
-            .field("code_challenge_method", "S256");
-        let answer = client.post(client.device_endpoint(), form).await?;
-        let Some(object) = &answer.json else { return Err(answer.failure()) };
-        let text =
-            |name: &str| object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let seconds = |name: &str| {
-            let seconds = object.get(name).and_then(Value::as_f64)?;
-            Duration::try_from_secs_f64(seconds).ok().filter(|span| !span.is_zero())
-        };
-        // A failure may come with status 200: the code is the test (B1).
-        let Some(device_code) = text("device_code") else { return Err(answer.failure()) };
-        let url = text("verification_uri_complete").or_else(|| text("verification_uri"));
-        let (Some(user_code), Some(url)) = (text("user_code"), url) else {
+        let form = [
+            ("client_id", &*client.client_id),
+            ("scope", SCOPE),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let answer = client.post(&client.device_url, &form).await?;
+        // A failure may come with status 200: the code is the test.
+        let device_code = answer.text("/device_code").ok_or_else(|| answer.failure())?;
+        let url = answer.text("/verification_uri_complete");
+        let url = url.or_else(|| answer.text("/verification_uri"));
+        let (Some(user_code), Some(url)) = (answer.text("/user_code"), url) else {
             return Err(unusable_answer());
         };
         // They are printed on a terminal, which would obey control characters.
@@ -95,7 +88,7 @@ impl DeviceLogin {
         {
             return Err(unusable_answer());
         }
-        let lifetime = seconds("expires_in").unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
+        let lifetime = answer.span("/expires_in").unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
         Ok(Self {
             client: client.clone(),
             device_code: Secret::from(device_code),
@@ -103,7 +96,7 @@ impl DeviceLogin {
             user_code: user_code.to_owned(),
             verification_url: url.to_owned(),
             expires_at: Instant::now() + lifetime,
-            interval: seconds("interval").unwrap_or(FIRST_INTERVAL).min(LONGEST_INTERVAL),
+            interval: answer.span("/interval").unwrap_or(FIRST_INTERVAL).min(LONGEST_INTERVAL),
         })
     }
 
@@ -125,7 +118,7 @@ impl DeviceLogin {
         self.expires_at.saturating_duration_since(Instant::now())
     }
 
-    /// Polls until the person has approved (B2): every 2 s or as the endpoint asks, slower by
+    /// Polls until the person has approved: every 2 s or as the endpoint asks, slower by
     /// half each time it says `slow_down`, and no longer than the code is good.
     ///
     /// # Errors
@@ -153,12 +146,13 @@ impl DeviceLogin {
     }
 
     async fn poll(&self) -> Result<Poll, DeviceError> {
-        let form = Form::new()
-            .field("grant_type", GRANT_TYPE)
-            .field("client_id", self.client.own_id())
-            .field("device_code", self.device_code.expose())
-            .field("code_verifier", self.verifier.expose());
-        let answer = match self.client.post(self.client.token_endpoint(), form).await {
+        let form = [
+            ("grant_type", GRANT_TYPE),
+            ("client_id", &*self.client.client_id),
+            ("device_code", self.device_code.expose()),
+            ("code_verifier", self.verifier.expose()),
+        ];
+        let answer = match self.client.post(&self.client.token_url, &form).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "a poll for the login failed; trying again");
@@ -174,10 +168,9 @@ impl DeviceLogin {
             (StatusCode::UNAUTHORIZED, _) => Err(DeviceError::Expired),
             (StatusCode::TOO_MANY_REQUESTS, _) => Err(DeviceError::RateLimited),
             (status, None) if status.is_success() && answer.json.is_some() => {
-                let token = answer.json.as_ref().and_then(|object| object.get("access_token"));
-                match token.and_then(Value::as_str) {
-                    // `null` while the person has not decided (B2).
-                    None | Some("") => Ok(Poll::Pending),
+                match answer.text("/access_token") {
+                    // `null` while the person has not decided.
+                    None => Ok(Poll::Pending),
                     Some(_) => Ok(Poll::Granted(
                         answer.grant(None, self.client.now()).map_err(DeviceError::Failed)?,
                     )),
@@ -193,16 +186,6 @@ enum Poll {
     Granted(Credential),
     Pending,
     SlowDown,
-}
-
-impl fmt::Debug for DeviceLogin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceLogin")
-            .field("user_code", &self.user_code)
-            .field("expires_in", &self.expires_in())
-            .field("interval", &self.interval)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Why a sign-in did not end with a login.
@@ -239,7 +222,7 @@ impl std::error::Error for DeviceError {
     }
 }
 
-/// 32 random bytes, base64url without padding (B1).
+/// 32 random bytes, base64url without padding.
 fn verifier() -> Result<Secret, RefreshError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| {

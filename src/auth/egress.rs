@@ -1,16 +1,20 @@
-//! The pause after a challenge of an anti-bot layer (A16, G6).
+//! The pause after a challenge of an anti-bot layer.
 
 use std::{
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{Error, ErrorKind};
+use super::standing::Stamp;
+use crate::{
+    Error, ErrorKind,
+    shared_task::{Setback, doubled},
+};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -18,16 +22,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub(super) struct Egress {
     pause: Duration,
-    /// Whether [`state`](Egress::state) says anything; keeps the mutex out of the usual way.
+    /// Whether [`state`](Egress::state) says anything, and the stamp of what is sent now: they keep
+    /// the mutex out of the usual way.
     troubled: AtomicBool,
-    state: Mutex<(Option<Instant>, u32)>,
+    stamp: AtomicU32,
+    state: Mutex<Option<Setback<()>>>,
 }
 
 impl Egress {
     pub(super) const PAUSE: Duration = Duration::from_secs(60);
 
     pub(super) fn new(pause: Duration) -> Self {
-        Self { pause, troubled: AtomicBool::new(false), state: Mutex::default() }
+        let (troubled, stamp) = (AtomicBool::new(false), AtomicU32::new(0));
+        Self { pause, troubled, stamp, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Setback<()>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a request that is sent now is stamped with.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Relaxed))
     }
 
     /// The error for a request that comes during a pause.
@@ -35,8 +51,7 @@ impl Egress {
         if !self.troubled.load(Ordering::Relaxed) {
             return None;
         }
-        let (until, _) = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        let left = self.lock().as_ref()?.left(Instant::now())?;
         Some(
             Error::new(
                 ErrorKind::Challenge,
@@ -47,30 +62,38 @@ impl Egress {
         )
     }
 
-    pub(super) fn challenged(&self) {
+    /// An anti-bot layer answered a request.
+    pub(super) fn bad_news(&self) {
         if self.pause.is_zero() {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, count) = &mut *state;
-        if until.is_some_and(|until| until > Instant::now()) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        self.stamp.store(self.stamp().next().0, Ordering::Relaxed);
+        if state.as_ref().is_some_and(|pause| pause.left(now).is_some()) {
             // The answer to a request that was under way when the pause began.
             return;
         }
-        let factor = 1_u32.checked_shl(*count).unwrap_or(u32::MAX);
-        let pause = self.pause.saturating_mul(factor).min(LONGEST_PAUSE.max(self.pause));
-        *count = count.saturating_add(1);
-        *until = Some(Instant::now() + pause);
-        drop(state);
+        let longest = LONGEST_PAUSE.max(self.pause);
+        let pause = |count, _: &()| doubled(self.pause, count, longest);
+        let pause = Setback::after(state.take(), (), now, pause);
+        let seconds = pause.left(now).unwrap_or_default().as_secs();
+        *state = Some(pause);
         self.troubled.store(true, Ordering::Relaxed);
+        drop(state);
         metrics::counter!("tower_qwen_auth_challenges_total").increment(1);
-        tracing::warn!(seconds = pause.as_secs(), "an anti-bot layer answered; pausing");
+        tracing::warn!(seconds, "an anti-bot layer answered; pausing");
     }
 
-    pub(super) fn accepted(&self) {
-        if self.troubled.load(Ordering::Relaxed) {
-            self.troubled.store(false, Ordering::Relaxed);
-            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (None, 0);
+    /// A request that was sent at `stamp` was let in.
+    pub(super) fn good_news(&self, stamp: Stamp) {
+        if self.troubled.load(Ordering::Relaxed) && stamp == self.stamp() {
+            let mut state = self.lock();
+            // A challenge may have come before the lock did.
+            if stamp == self.stamp() {
+                *state = None;
+                self.troubled.store(false, Ordering::Relaxed);
+            }
         }
     }
 }

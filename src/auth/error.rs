@@ -1,17 +1,14 @@
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{BoxError, Error, ErrorKind};
+use super::InvalidToken;
+use crate::{AccountName, BoxError, Error, ErrorKind};
 
-/// Why a credential could not be loaded or refreshed (B3, B5).
+/// Why a credential could not be loaded or refreshed.
 ///
 /// Cheap to clone, since everyone who waited for one refresh gets its one error. Holds nothing
 /// secret: of an endpoint's answer only its status and a known error code.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RefreshError {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     kind: RefreshErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
@@ -44,49 +41,40 @@ pub enum RefreshErrorKind {
 impl RefreshError {
     /// An error of class `kind`. Put nothing secret into the message.
     pub fn new(kind: RefreshErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::build(kind, message.into(), None, None)
-    }
-
-    fn build(
-        kind: RefreshErrorKind,
-        message: Cow<'static, str>,
-        retry_after: Option<Duration>,
-        source: Option<Arc<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { kind, message, retry_after, source }) }
+        Self { kind, message: message.into(), retry_after: None, source: None }
     }
 
     /// The same with a cause, which must not hold anything secret either.
     #[must_use]
-    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
-        let Inner { kind, message, retry_after, .. } = &*self.inner;
-        Self::build(*kind, message.clone(), *retry_after, Some(Arc::from(source.into())))
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
     }
 
     /// The same with how long to wait before the next try.
     #[must_use]
-    pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
-        let Inner { kind, message, source, .. } = &*self.inner;
-        Self::build(*kind, message.clone(), retry_after, source.clone())
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
     }
 
     /// The class.
     #[must_use]
     pub fn kind(&self) -> RefreshErrorKind {
-        self.inner.kind
+        self.kind
     }
 
     /// How long the endpoint asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.inner.retry_after
+        self.retry_after
     }
 
     /// Whether only a person can help: by signing in again.
     #[must_use]
     pub fn needs_sign_in(&self) -> bool {
         matches!(
-            self.inner.kind,
+            self.kind,
             RefreshErrorKind::Rejected
                 | RefreshErrorKind::NoRefreshToken
                 | RefreshErrorKind::Missing
@@ -94,29 +82,23 @@ impl RefreshError {
     }
 
     /// The error that a request gets which needed this refresh.
-    pub(super) fn into_error(self, account: &str, wait: Option<Duration>) -> Error {
-        let wait = wait.or(self.retry_after());
-        let error = match self.kind() {
-            RefreshErrorKind::Missing => Error::new(
+    pub(super) fn into_error(self, account: &AccountName) -> Error {
+        let login = format!("the upstream login of account `{account}`");
+        let (kind, message) = match self.kind {
+            RefreshErrorKind::Missing => (
                 ErrorKind::Auth,
                 format!("there is no upstream login for account `{account}`: sign in first"),
             ),
-            RefreshErrorKind::Rejected => Error::new(
-                ErrorKind::Auth,
-                format!("the upstream login of account `{account}` has ended: sign in again"),
-            ),
-            RefreshErrorKind::NoRefreshToken => Error::new(
-                ErrorKind::Auth,
-                format!(
-                    "the upstream login of account `{account}` cannot be refreshed: sign in again"
-                ),
-            ),
-            _ => Error::new(
-                ErrorKind::Upstream,
-                format!("the upstream login of account `{account}` could not be refreshed"),
-            ),
+            RefreshErrorKind::Rejected => {
+                (ErrorKind::Auth, format!("{login} has ended: sign in again"))
+            }
+            RefreshErrorKind::NoRefreshToken => {
+                (ErrorKind::Auth, format!("{login} cannot be refreshed: sign in again"))
+            }
+            _ => (ErrorKind::Upstream, format!("{login} could not be refreshed")),
         };
-        match wait {
+        let error = Error::new(kind, message);
+        match self.retry_after {
             Some(wait) if !self.needs_sign_in() => error.with_retry_after(wait),
             _ => error,
         }
@@ -126,23 +108,22 @@ impl RefreshError {
 
 impl fmt::Display for RefreshError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)
-    }
-}
-
-impl fmt::Debug for RefreshError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("RefreshError");
-        debug.field("kind", &self.inner.kind).field("message", &self.inner.message);
-        if let Some(source) = &self.inner.source {
-            debug.field("source", source);
-        }
-        debug.finish()
+        f.write_str(&self.message)
     }
 }
 
 impl StdError for RefreshError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        self.source.as_deref().map(|source| source as _)
     }
+}
+
+impl From<InvalidToken> for RefreshError {
+    fn from(error: InvalidToken) -> Self {
+        Self::new(RefreshErrorKind::Endpoint, "the credential is not usable").with_source(error)
+    }
+}
+
+pub(super) fn not_refreshable() -> RefreshError {
+    RefreshError::new(RefreshErrorKind::NoRefreshToken, "the credential cannot be refreshed")
 }

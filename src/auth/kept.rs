@@ -1,34 +1,20 @@
-//! What is kept of a request that is sent, to send it once more.
+//! What is needed to send a request once more.
 
 use bytes::Bytes;
-use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
-/// What is needed to send a request once more, as it came: without a credential, so that nothing
-/// of one account is left on it when it goes to another.
+/// A copy of a request as it came: without a credential, so that nothing of one account is left on
+/// it when it goes to another.
 ///
 /// Nearly always it is thrown away, so it is made to be cheap to write and to drop, not to read:
-/// path and headers are copied into one buffer. A clone of the header map has two allocations,
-/// and each of its values costs as much to share as hundreds of bytes cost to copy. And it is
-/// small, since it is moved several times.
+/// the headers are copied into one buffer. A clone of the header map has two allocations, and each
+/// of its values costs as much to share as hundreds of bytes cost to copy: with the 17 headers that
+/// OpenAI's clients send, 500 ns instead of 140.
 pub(super) struct Kept<B> {
-    unusual: Option<Box<Unusual>>,
-    /// The path, if it is more than `/`; and then the headers: for each a [`Mark`], name and value.
-    buffer: Vec<u8>,
-    path: u16,
-    is_post: bool,
-    version: Version,
-    body: B,
-}
-
-/// What is kept where the method is neither GET nor POST, the URI more than a path, or anything
-/// among the extensions.
-struct Unusual {
-    method: Method,
-    uri: Uri,
-    extensions: Extensions,
+    /// Everything but the headers.
+    request: Request<B>,
+    /// For each header a [`Mark`], name and value.
+    headers: Vec<u8>,
 }
 
 /// The room that most headers need, with their marks; the buffer grows where that is too little.
@@ -62,74 +48,29 @@ impl Mark {
 
 impl<B: Clone> Kept<B> {
     pub(super) fn new(request: &Request<B>) -> Self {
-        let headers = request.headers();
-        let path = usual_path(request);
-        let unusual = path.is_none().then(|| {
-            Box::new(Unusual {
-                method: request.method().clone(),
-                uri: request.uri().clone(),
-                extensions: request.extensions().clone(),
-            })
-        });
-        let path = match path {
-            // What a new request has, and so most that do not come from the wire.
-            None | Some("/") => "",
-            Some(path) => path,
-        };
-        let mut buffer = Vec::with_capacity(path.len() + USUAL_SIZE * headers.len());
-        buffer.extend_from_slice(path.as_bytes());
-        for (name, value) in headers {
+        let mut headers = Vec::with_capacity(USUAL_SIZE * request.headers().len());
+        for (name, value) in request.headers() {
             let name = name.as_str().as_bytes();
             let is_sensitive = value.is_sensitive();
             let mark = Mark { name: name.len(), value: value.len(), is_sensitive };
-            buffer.extend_from_slice(&mark.to_bytes());
-            buffer.extend_from_slice(name);
-            buffer.extend_from_slice(value.as_bytes());
+            headers.extend_from_slice(&mark.to_bytes());
+            headers.extend_from_slice(name);
+            headers.extend_from_slice(value.as_bytes());
         }
-        Self {
-            unusual,
-            buffer,
-            path: u16::try_from(path.len()).expect("a longer one is not usual"),
-            is_post: request.method() == Method::POST,
-            version: request.version(),
-            body: request.body().clone(),
-        }
+        let mut copy = Request::new(request.body().clone());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.extensions_mut() = request.extensions().clone();
+        Self { request: copy, headers }
     }
 
     /// The request as it came; `None` where it had a header that no request can have, which takes
     /// `unsafe` code.
-    pub(super) fn into_request(self) -> Option<Request<B>> {
-        let mut buffer = Bytes::from(self.buffer);
-        let path = buffer.split_to(self.path.into());
-        let mut request = Request::new(self.body);
-        *request.version_mut() = self.version;
-        if let Some(unusual) = self.unusual {
-            *request.method_mut() = unusual.method;
-            *request.uri_mut() = unusual.uri;
-            *request.extensions_mut() = unusual.extensions;
-        } else {
-            if self.is_post {
-                *request.method_mut() = Method::POST;
-            }
-            if !path.is_empty() {
-                *request.uri_mut() = PathAndQuery::from_maybe_shared(path).ok()?.into();
-            }
-        }
-        read_headers(buffer, request.headers_mut())?;
-        Some(request)
+    pub(super) fn into_request(mut self) -> Option<Request<B>> {
+        read_headers(self.headers.into(), self.request.headers_mut())?;
+        Some(self.request)
     }
-}
-
-/// The path and query of a request that has no more than these, its headers and its body.
-fn usual_path<B>(request: &Request<B>) -> Option<&str> {
-    let uri = request.uri();
-    let path = uri.path_and_query()?;
-    let is_usual = (request.method() == Method::POST || request.method() == Method::GET)
-        && uri.scheme().is_none()
-        && uri.authority().is_none()
-        && request.extensions().is_empty()
-        && path.as_str().len() <= usize::from(u16::MAX);
-    is_usual.then_some(path.as_str())
 }
 
 /// Reads what [`Kept::new`] wrote; the values share the buffer.
@@ -147,7 +88,7 @@ fn read_headers(mut buffer: Bytes, headers: &mut HeaderMap) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use http::header;
+    use http::{Uri, Version, header};
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,7 @@ use tower_layer::Layer;
 
 use super::{
     AuthRefresh, CredentialPool, CredentialProvider, DefaultClassify, DefaultPolicy,
-    service::Shared,
+    attempt::Shared,
 };
 
 /// Puts a credential on every request, and gets a newer one when that is refused.
@@ -58,4 +58,8 @@ impl<S, C: Clone, P: Clone> Layer<S> for AuthRefreshLayer<C, P> {
         let Self { pool, classify, policy } = self.clone();
         AuthRefresh::with(inner, Shared { pool, classify, policy })
     }
+}
+
+impl<S> AuthRefresh<S> {
+    service!(made by AuthRefreshLayer::new(provider: impl CredentialProvider));
 }

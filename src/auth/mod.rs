@@ -51,7 +51,7 @@
 //!
 //! # What it does when
 //!
-//! The rules are those of qwen-wire.md G and B8:
+//! The rules are those of the reference, [in one place][rules] and [for the portal][portal]:
 //!
 //! | outcome | account | request |
 //! | --- | --- | --- |
@@ -66,12 +66,16 @@
 //! | anti-bot challenge | left alone | passed on; all requests pause for 60 s, doubled up to 15 min |
 //! | anything else | left alone | passed on |
 //!
-//! - At most one refresh of an account is in flight, and at most one copy of a request is sent
+//! - At most one refresh of an account is under way, and at most one copy of a request is sent
 //!   after the first, whatever the reasons. What the layer returns is final: it looks at the head
 //!   of an answer and never at its body, so nothing is repeated once an answer has begun.
 //! - A refresh runs on a task of its own, to its end, whoever stops waiting for it: a rotated
 //!   refresh token is not lost with a client that hangs up. Await
 //!   [`CredentialPool::settled`] before the runtime ends.
+//! - Good news counts only if it is younger than the bad: an answer to a request that was sent before
+//!   an account cooled down, or before the pause after a challenge, ends neither.
+//! - Asking how an account does ([`CredentialPool::accounts`]) starts nothing. Loads, refreshes and
+//!   looks for a new login begin with requests.
 //! - A conversation that belongs to an account which cannot be used now, while another can, fails
 //!   with [`ErrorKind::AccountUnavailable`](crate::ErrorKind::AccountUnavailable): a session layer
 //!   above starts a new chat and replays the history, with whichever account is next.
@@ -84,7 +88,7 @@
 //!
 //! # Secrets
 //!
-//! Tokens are kept as [`Secret`]s and in headers that are marked sensitive. No `Debug`, no
+//! Tokens are [`Secret`]s, and stand in headers that are marked sensitive. No `Debug`, no
 //! error, no log line and no metric of this module holds one. Account names do stand there.
 //!
 //! # Metrics
@@ -96,42 +100,58 @@
 //! | `tower_qwen_auth_retry_total` | counter | `cause`: `refused`, `timeout`, `quota`, `rotated` |
 //! | `tower_qwen_auth_challenges_total` | counter | |
 //! | `tower_qwen_auth_account_state` | gauge, 1 for the state that holds | `account`, `state`: see [`AccountStatus`] |
+//!
+//! [rules]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#g
+//! [portal]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b8
 
+// The way of a request: `service` asks `accounts` which of them to send with and sends, `attempt`
+// learns from the answer and may send once more, `future` is both. Each account is a state machine
+// (`account`, with what upstreams said of it in `standing`) that a `driver` runs; `egress` is the way
+// out that they share. `provider` is where credentials come from: `fixed` ones, and the login in a
+// file (`store`), which `client` refreshes and `answer` reads.
+mod account;
+mod accounts;
+mod answer;
+mod attempt;
+mod builder;
 mod classify;
 mod client;
 mod clock;
 mod credential;
 pub mod device;
+mod driver;
 mod egress;
 mod error;
+mod fixed;
 mod future;
 mod kept;
 mod layer;
 mod policy;
 mod pool;
 mod provider;
-mod refresh;
 mod secret;
 mod service;
+mod standing;
 mod state;
+mod store;
 mod token;
 
 pub use self::{
+    builder::{CredentialPoolBuilder, PoolError},
     classify::{Classify, DefaultClassify, Outcome},
     client::{TokenClient, Validation},
     clock::Clock,
     credential::{Credential, CredentialKind},
     error::{RefreshError, RefreshErrorKind},
+    fixed::{EnvironmentCredential, StaticCredential},
     future::ResponseFuture,
     layer::AuthRefreshLayer,
     policy::{AccountPolicy, DefaultPolicy, PolicyFn, policy_fn},
-    pool::{CredentialPool, CredentialPoolBuilder, PoolError},
-    provider::{
-        BoxFuture, CredentialProvider, EnvironmentCredential, OAuthFile, Renewal, StaticCredential,
-        StoredCredential,
-    },
+    pool::CredentialPool,
+    provider::{BoxFuture, CredentialProvider, Renewal},
     secret::Secret,
     service::AuthRefresh,
     state::{AccountState, AccountStatus},
+    store::{OAuthFile, StoredCredential},
     token::{InvalidToken, JwtClaims},
 };

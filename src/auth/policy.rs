@@ -4,12 +4,12 @@ use http::Request;
 use http_body::Body;
 
 #[cfg(feature = "chat")]
-use crate::chat::Destination;
+use crate::chat::{ChatRequest, Destination};
 use crate::{AccountName, CredentialHeaders};
 
 /// Says which account a request wants, and puts account and credential on it.
 ///
-/// A chat belongs to the account that opened it (A2.7), so its later turns must go there. What a
+/// A chat belongs to the account that opened it, so its later turns must go there. What a
 /// request is to say so depends on its body, which is why the layer takes a policy for it:
 /// [`DefaultPolicy`] unless set with
 /// [`AuthRefreshLayer::policy`](super::AuthRefreshLayer::policy). [`policy_fn`] makes one of a
@@ -83,12 +83,6 @@ pub trait AccountPolicy<B> {
         account: &AccountName,
         credential: CredentialHeaders,
     );
-
-    /// Whether [`authorize`](AccountPolicy::authorize) does no more than to
-    /// [apply](CredentialHeaders::apply) the credential to the headers. The layer then does so
-    /// itself, which saves sharing the credential for each request.
-    #[doc(hidden)]
-    const ONLY_HEADERS: bool = false;
 }
 
 /// The policy of [`AuthRefreshLayer`](super::AuthRefreshLayer) unless another is set.
@@ -109,8 +103,6 @@ pub struct DefaultPolicy;
 // What is wanted of a body of one's own is a policy, not that it becomes an HTTP body.
 #[diagnostic::do_not_recommend]
 impl<B: Body> AccountPolicy<B> for DefaultPolicy {
-    const ONLY_HEADERS: bool = true;
-
     #[inline]
     fn account<'a>(&self, _: &'a Request<B>) -> Option<&'a AccountName> {
         None
@@ -123,24 +115,21 @@ impl<B: Body> AccountPolicy<B> for DefaultPolicy {
 }
 
 #[cfg(feature = "chat")]
-impl AccountPolicy<crate::chat::ChatRequest> for DefaultPolicy {
+impl AccountPolicy<ChatRequest> for DefaultPolicy {
     #[inline]
-    fn account<'a>(
-        &self,
-        request: &'a Request<crate::chat::ChatRequest>,
-    ) -> Option<&'a AccountName> {
+    fn account<'a>(&self, request: &'a Request<ChatRequest>) -> Option<&'a AccountName> {
         request.body().conversation()?.account.as_ref()
     }
 
     #[inline]
-    fn wish<'a>(&self, request: &'a Request<crate::chat::ChatRequest>) -> Option<&'a AccountName> {
+    fn wish<'a>(&self, request: &'a Request<ChatRequest>) -> Option<&'a AccountName> {
         request.body().destination.account()
     }
 
     #[inline]
     fn authorize(
         &self,
-        request: &mut Request<crate::chat::ChatRequest>,
+        request: &mut Request<ChatRequest>,
         account: &AccountName,
         credential: CredentialHeaders,
     ) {
@@ -190,8 +179,6 @@ impl<B, F> AccountPolicy<B> for PolicyFn<F>
 where
     F: Fn(&Request<B>) -> Option<&AccountName>,
 {
-    const ONLY_HEADERS: bool = true;
-
     fn account<'a>(&self, request: &'a Request<B>) -> Option<&'a AccountName> {
         (self.account)(request)
     }

@@ -8,8 +8,10 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    AccountPolicy, AuthRefreshLayer, Classify, CredentialPool, CredentialProvider, DefaultClassify,
-    DefaultPolicy, ResponseFuture, future::Attempt, kept::Kept,
+    AccountPolicy, Classify, CredentialPool, DefaultClassify, DefaultPolicy, ResponseFuture,
+    attempt::{Attempt, Shared},
+    driver::Driver,
+    kept::Kept,
 };
 use crate::{AccountName, Error};
 
@@ -18,17 +20,6 @@ use crate::{AccountName, Error};
 pub struct AuthRefresh<S, C = DefaultClassify, P = DefaultPolicy> {
     inner: S,
     shared: Arc<Shared<C, P>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared<C, P> {
-    pub(super) pool: CredentialPool,
-    pub(super) classify: C,
-    pub(super) policy: P,
-}
-
-impl<S> AuthRefresh<S> {
-    service!(made by AuthRefreshLayer::new(provider: impl CredentialProvider));
 }
 
 impl<S, C, P> AuthRefresh<S, C, P> {
@@ -67,54 +58,33 @@ where
         // The inner service that is ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        if let Some(refusal) = self.shared.pool.egress().refusal() {
+        let accounts = self.shared.accounts();
+        if let Some(refusal) = accounts.egress.refusal() {
             return ResponseFuture::failed(refusal.into());
         }
+        let egress = accounts.egress.stamp();
         let kept = Kept::new(&request);
-        let Shared { pool, policy, .. } = &*self.shared;
-        let wanted = policy.account(&request);
+        let policy = &self.shared.policy;
+        let wanted = policy.account(&request).map(AccountName::as_str);
         let bound = wanted.is_some();
-        let wish = if bound { None } else { policy.wish(&request) };
-        let (start, account) = match wish.and_then(|wish| pool.fit(wish.as_str())) {
-            Some(account) => (account.at(), Some(account)),
-            None => pool.choose(wanted.map(AccountName::as_str)),
-        };
-        let sent = account.and_then(|account| {
-            let generation = if P::ONLY_HEADERS {
-                let headers = request.headers_mut();
-                account.ready(|credential, generation| {
-                    credential.headers().apply(headers);
-                    generation
-                })?
-            } else {
-                // The policy is somebody's code: it does not run while the account is locked.
-                let (credential, generation) = account
-                    .ready(|credential, generation| (credential.headers().clone(), generation))?;
-                policy.authorize(&mut request, account.name(), credential);
-                generation
-            };
-            Some((account.at(), generation))
-        });
-        match sent {
-            Some((at, generation)) => {
-                let future = inner.call(request);
-                let shared = Arc::clone(&self.shared);
-                let attempt = Attempt { inner, kept, bound, at, generation, shared };
-                ResponseFuture::first(future, attempt)
-            }
-            None => {
-                let wanted = policy.account(&request).cloned();
-                let shared = Arc::clone(&self.shared);
-                ResponseFuture::rest(Box::pin(async move {
-                    let wanted = wanted.as_ref().map(AccountName::as_str);
-                    let lease = shared.pool.lease(wanted, start, None).await?;
-                    lease.authorize(&shared.policy, &mut request);
-                    let (at, generation) = (lease.account.at(), lease.generation);
-                    drop(lease);
-                    let result = inner.call(request).await;
-                    Attempt { inner, kept, bound, at, generation, shared }.finish(result).await
-                }))
-            }
+        let wish = if bound { None } else { policy.wish(&request).map(AccountName::as_str) };
+        let (start, account) = accounts.choose(wanted, wish);
+        let shared = Arc::clone(&self.shared);
+        if let Some(usable) = account.and_then(Driver::ready) {
+            shared.authorize(&usable, &mut request);
+            let future = inner.call(request);
+            let attempt = Attempt { inner, kept, bound, sent: usable.sent, egress, shared };
+            return ResponseFuture::first(future, attempt);
         }
+        let wanted = policy.account(&request).cloned();
+        ResponseFuture::rest(Box::pin(async move {
+            let wanted = wanted.as_ref().map(AccountName::as_str);
+            let usable = shared.accounts().acquire(wanted, start, None).await?;
+            shared.authorize(&usable, &mut request);
+            let egress = shared.accounts().egress.stamp();
+            let result = inner.call(request).await;
+            let sent = usable.sent;
+            Attempt { inner, kept, bound, sent, egress, shared }.finish(result).await
+        }))
     }
 }

@@ -50,7 +50,8 @@ pub struct AccountState {
         serialize_with = "seconds"
     )]
     pub available_in: Option<Duration>,
-    /// The base URL of the API that its login is for (B6).
+    /// The base URL of the API that its login is for; see
+    /// [`Credential::base_url`](super::Credential::base_url).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
     /// How many requests it was chosen for.

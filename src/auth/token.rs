@@ -1,4 +1,6 @@
-//! The formats that a web session's token comes in (qwen-wire.md F1, F2).
+//! The [formats][tokens] that a web session's token comes in.
+//!
+//! [tokens]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#f
 
 use std::{
     fmt,
@@ -14,9 +16,9 @@ use serde_json::Value;
 
 use super::Secret;
 
-/// The longest compressed token that is looked at, in characters (F2).
+/// The longest compressed token that is looked at, in characters.
 const MAX_COMPRESSED: usize = 16 << 10;
-/// The longest text that a compressed token may expand to, in bytes (F2).
+/// The longest text that a compressed token may expand to, in bytes.
 const MAX_EXPANDED: u64 = 256 << 10;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -28,7 +30,7 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// A token or credential that cannot be one.
 ///
 /// Deliberately without detail: an attacker who probes the decoder learns nothing about the step
-/// that failed, and no part of the token can end up in a log (F2).
+/// that failed, and no part of the token can end up in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidToken(pub(super) ());
 
@@ -46,7 +48,7 @@ impl From<InvalidToken> for crate::Error {
     }
 }
 
-/// What the payload of a web session's JWT says (A2.1).
+/// What the payload of a web session's JWT says.
 ///
 /// The signature is not checked: only the upstream has the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct JwtClaims {
 }
 
 impl JwtClaims {
-    /// Reads the payload of `token`: three base64url parts, the second a JSON object (F1).
+    /// Reads the payload of `token`: three base64url parts, the second a JSON object.
     ///
     /// Padding and the standard alphabet are tolerated.
     ///
@@ -115,7 +117,7 @@ pub(super) struct Expanded {
     pub(super) cookies: Vec<(String, String)>,
 }
 
-/// Reads a compressed token in any of its three layouts (F2).
+/// Reads a compressed token in any of its three layouts.
 pub(super) fn expand(token: &str) -> Result<Expanded, InvalidToken> {
     let token = token.trim();
     if token.len() > MAX_COMPRESSED {
@@ -187,16 +189,12 @@ pub(super) fn read_cookies(value: &Value) -> Vec<(String, String)> {
             .collect(),
         Value::Array(cookies) => cookies
             .iter()
-            .flat_map(|cookie| match cookie {
-                Value::String(text) => split_cookies(text),
-                _ => {
-                    let text = |field| cookie.get(field).and_then(Value::as_str);
-                    text("name")
-                        .zip(text("value"))
-                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                        .into_iter()
-                        .collect()
+            .flat_map(|cookie| match (cookie, &cookie["name"], &cookie["value"]) {
+                (Value::String(text), ..) => split_cookies(text),
+                (_, Value::String(name), Value::String(value)) => {
+                    vec![(name.clone(), value.clone())]
                 }
+                _ => Vec::new(),
             })
             .collect(),
         _ => Vec::new(),
@@ -220,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    // Invented: the vectors of qwen-wire.md F1 and F2; the signature reads "not-a-real-signature".
+    // Invented: the vectors of the reference; the signature reads "not-a-real-signature".
     const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
     const LAYOUT_A: &str =
         "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==";
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_jwt_vector_is_read() {
-        let claims = JwtClaims::read(JWT).expect("the vector of F1");
+        let claims = JwtClaims::read(JWT).expect("the vector of the reference");
         assert_eq!(claims.id.as_deref(), Some("00000000-0000-4000-8000-00000000abcd"));
         let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(1_893_456_000);
         assert_eq!(claims.expires_at, Some(expected));

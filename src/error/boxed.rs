@@ -42,7 +42,7 @@ impl Error {
     }
 
     /// The same words, without the source.
-    fn said_again(&self) -> Self {
+    pub(crate) fn said_again(&self) -> Self {
         let Inner { kind, message, status, code, param, retry_after, source: _ } = &*self.inner;
         Self {
             inner: Box::new(Inner {
@@ -59,10 +59,16 @@ impl Error {
 }
 
 /// The error and its causes, outermost first.
-fn causes<'a>(
+pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| {
+        // An `io::Error` passes over the error that it was made of when asked for its source.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as _),
+            None => error.source(),
+        }
+    })
 }
 
 /// What errors of others are known to mean.
@@ -148,6 +154,7 @@ mod tests {
             BoxError::from(own()),
             Wrapper(own().into()).into(),
             Wrapper(Wrapper(own().into()).into()).into(),
+            io::Error::other(own()).into(),
             // Ours wins over what is known of others.
             Wrapper(own().with_source(io::Error::from(io::ErrorKind::TimedOut)).into()).into(),
         ] {

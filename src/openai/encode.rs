@@ -18,9 +18,9 @@ use crate::{
 /// Which of OpenAI's objects the answer becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `chat.completion` and its chunks (D1, D2).
+    /// `chat.completion` and its chunks.
     Chat,
-    /// `text_completion`, streamed under the same name (D8). Thinking and calls have no place in
+    /// `text_completion`, streamed under the same name. Thinking and calls have no place in
     /// it.
     Text {
         /// The prompt, where the client wants it in front of the answer.
@@ -72,7 +72,7 @@ impl Envelope {
     }
 }
 
-/// Writes the chunks of a streamed answer (qwen-wire.md D2, D3, D5).
+/// Writes the chunks of a streamed answer.
 ///
 /// One `id`, `created` and `model` for all chunks; the role once and first; one finish reason, in
 /// a chunk of its own; the usage chunk only when asked for; then `[DONE]`. An error is one object
@@ -300,7 +300,7 @@ impl ChunkEncoder {
     }
 }
 
-/// The whole answer as one object (D1, D8).
+/// The whole answer as one object.
 pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     match &envelope.form {
         Form::Chat => completion(envelope, answer),

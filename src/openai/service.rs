@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     convert::Infallible,
     task::{Context, Poll},
 };
@@ -19,15 +20,16 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// What a client proves itself with. It is for this edge; what upstream gets is the business of
-/// the layers below.
+/// the layers below. So is every `bx-*`, which belongs to a session of the web page: beside another
+/// session's cookies it would only give that one away.
 const CREDENTIALS: [HeaderName; 5] =
     [header::AUTHORIZATION, X_API_KEY, API_KEY, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// The service of [`OpenAiLayer`](super::OpenAiLayer).
 ///
-/// It is always ready, and waits for the inner service's readiness only when the request was
-/// read and found valid; so a malformed request is answered even when the inner service is at
-/// its limit, and a slow upload does not hold a place in it.
+/// It is always ready. It waits for the inner service to be ready only when the request was read
+/// and found valid. So a malformed request is answered even when the inner service is at its limit,
+/// and a slow upload does not hold a place in it.
 #[derive(Clone, Debug)]
 pub struct OpenAi<S> {
     inner: S,
@@ -91,6 +93,11 @@ pub(super) fn strip_credentials(headers: &mut HeaderMap) {
     for name in CREDENTIALS {
         headers.remove(name);
     }
+    let of_session: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with("bx-")).cloned().collect();
+    for name in of_session {
+        headers.remove(name);
+    }
 }
 
 /// Checks what can be checked before the body is read.
@@ -99,6 +106,12 @@ pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,
             format!("{} is not served here; use POST", parts.method),
+        ));
+    }
+    if let Some(coding) = coding(&parts.headers) {
+        return Err(Error::new(
+            ErrorKind::UnsupportedMediaType,
+            format!("the content coding `{coding}` is not read here; send the body as it is"),
         ));
     }
     let media_type = parts.headers.get(header::CONTENT_TYPE).map(|value| {
@@ -118,10 +131,18 @@ pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
     }
 }
 
-/// Whose request has these headers: the digest of the key, wherever clients put it
-/// (`authorization`, `x-api-key`, `api-key`); `None` where there is none.
+/// The coding of a body that nobody has decoded on the way here, as tower-http's
+/// `RequestDecompression` does.
+fn coding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+    codings.find(|coding| !["", "identity"].contains(&coding.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Says whose request has these headers: the digest of the key, wherever the client put it
+/// (`authorization`, `x-api-key`, `api-key`). `None` where there is no key.
 ///
-/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise; the
+/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise. The
 /// function is for the routes around it that must mean the same tenant.
 ///
 /// [`OpenAiLayer::tenant`]: super::OpenAiLayer::tenant

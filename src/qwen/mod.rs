@@ -28,10 +28,24 @@
 //! - Of the envelope, the `http::Request` around a
 //!   [`ChatRequest`](crate::chat::ChatRequest), these travel: `authorization`, `cookie`, every
 //!   `bx-*`, `x-request-id`, `traceparent` and `tracestate`. No other does, and so no client's
-//!   `user-agent`.
+//!   `user-agent`. Of these an edge takes off what a client proves itself with and every `bx-*`, so
+//!   that only what a layer of yours puts on the envelope is sent.
 //! - Those of [`ChatRequest::credential`](crate::chat::ChatRequest::credential), in place of any of
 //!   the same names. A credential may bring a `user-agent`.
 //! - Those of the wire itself, such as `content-type`.
+//!
+//! `QwenUpstream` adds, where a request has none of that name, the headers that were configured. For
+//! chat.qwen.ai these are the ones that the web page's own browser sends, and the credential where
+//! the request brings none:
+//!
+//! | header | value |
+//! |---|---|
+//! | `user-agent`, `sec-ch-ua`, `sec-ch-ua-mobile`, `sec-ch-ua-platform` | a desktop Chrome; with another `user-agent`, of a credential or of `QwenUpstreamBuilder::header`, none of the other three |
+//! | `accept`, `accept-language` | `application/json`, `en-US,en;q=0.9` |
+//! | `origin`, `referer` | the origin of the base URL |
+//! | `sec-fetch-dest`, `sec-fetch-mode`, `sec-fetch-site` | `empty`, `cors`, `same-origin` |
+//! | `source`, `version`, `x-accel-buffering` | `web`, that of the page, `no` |
+//! | `x-request-id`, `timezone` | a new one, the time of the request |
 //!
 //! Extensions of the envelope go along with every HTTP request that is made for it, so that a trace
 //! context that was set outside is read below.

@@ -27,10 +27,11 @@ use crate::{
 pin_project! {
     /// The body of [`Session`](super::Session)'s responses: the inner stream, observed.
     ///
-    /// Every event passes as it is and when it comes, but for the last: the answer is recorded
-    /// before [`ChatEvent::Finished`] passes, so whoever has seen the end of an answer can go on
-    /// from it. A store in memory makes that no wait at all; another has the store's time limit,
-    /// and is let finish in a task of its own if the stream is dropped meanwhile.
+    /// Every event but the last passes as it is and when it comes. Before
+    /// [`ChatEvent::Finished`] passes, the answer is recorded, so who has seen the end of an answer
+    /// can go on from it. With a store in memory that is no wait. With another store it lasts no
+    /// longer than the store's time limit. If the stream is dropped meanwhile, the record is
+    /// finished in a task of its own.
     ///
     /// An answer that failed, was cut, was dropped before its end, or was stopped by a content
     /// filter is not recorded: what upstream holds of it is not what the client has.

@@ -167,6 +167,21 @@ test("a wrong key", async () => {
   await raises(OpenAI.AuthenticationError, "invalid_api_key", answer);
 });
 
+test("a refusal of a large body arrives", async () => {
+  const rows = [
+    ["over the limit", connect(), 34, 413],
+    ["a wrong key", connect({ apiKey: "sk-wrong" }), 8, 401],
+    ["an unknown path", connect({ baseURL: `${baseURL}/v2` }), 8, 404],
+  ];
+  for (const [kind, client, mebibytes, status] of rows) {
+    const content = "a".repeat(mebibytes << 20);
+    for (let round = 0; round < 3; round += 1) {
+      const asked = client.chat.completions.create({ model, messages: messages(content) });
+      await assert.rejects(asked, { status }, kind);
+    }
+  }
+});
+
 test("a rate limit inside a 200", async () => {
   await both(OpenAI.RateLimitError, "rate_limit_exceeded", "emulate:parallel_limited");
   const error = await both(

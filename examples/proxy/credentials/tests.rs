@@ -85,6 +85,83 @@ fn what_cannot_be_used_is_said_with_what_to_do() {
     assert!(accounts.expect_err("two of one name").contains("rename the file"));
 }
 
+/// Credential files as they are found: each row is a folder, which accounts it makes and what is
+/// named in the one warning.
+#[test]
+fn the_logins_of_a_folder_are_used_and_the_rest_is_named() {
+    let other = OAUTH.replace("-secret", "-2");
+    let marked = format!("\u{feff}{OAUTH}");
+    let settings = r#"{"security":{"auth":{"selectedType":"qwen-oauth"}},"$version":3}"#;
+    let mcp = r#"[{"serverName":"x","token":{"accessToken":"secret"}}]"#;
+    let large = " ".repeat(2 << 20);
+    for (kind, files, accounts, left_out) in [
+        (
+            "of qwen-code",
+            &[
+                ("oauth_creds.json", OAUTH),
+                ("settings.json", settings),
+                ("mcp-oauth-tokens.json", mcp),
+                ("trustedFolders.json", "{}"),
+                ("settings.json.orig", settings),
+                ("installation_id", "7b0c"),
+            ][..],
+            &["default"][..],
+            &["settings.json", "mcp-oauth-tokens.json", "trustedFolders.json"][..],
+        ),
+        ("alone", &[("oauth_creds.json", OAUTH)], &["default"], &[]),
+        ("a mark", &[("oauth_creds.json", &*marked), ("b.json", &*other)], &["b", "default"], &[]),
+        ("an empty one", &[("a.json", ""), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("half of one", &[("a.json", &OAUTH[..40]), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a large one", &[("a.json", &*large), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a null", &[("a.json", "null"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a copy", &[("a copy.json", OAUTH), ("b.json", OAUTH)], &["a copy"], &["b.json"]),
+        (
+            "no name",
+            &[("oauth_creds_.json", OAUTH), ("oauth_creds_ann.json", &*other)],
+            &["ann"],
+            &["oauth_creds_.json"],
+        ),
+        (
+            "one name",
+            &[("oauth_creds.json", OAUTH), ("default.json", &*other)],
+            &["default"],
+            &["oauth_creds.json"],
+        ),
+    ] {
+        let folder = folder(files);
+        let read = Accounts::read(&[folder.path().to_owned()]).expect(kind);
+        let names: Vec<_> = read.all().map(|(name, _)| name).collect();
+        assert_eq!(names, accounts, "{kind}");
+        let warnings = read.warnings();
+        assert_eq!(warnings.len(), usize::from(!left_out.is_empty()), "{kind}: {warnings:?}");
+        for name in left_out {
+            assert!(warnings[0].contains(&format!("{name} (it")), "{kind}: {warnings:?}");
+        }
+        assert!(!warnings.concat().contains("secret"), "{kind}: {warnings:?}");
+        // The same beside a file that is named and cannot be used.
+        let missing = folder.path().join("missing.json");
+        let read = Accounts::read(&[missing, folder.path().to_owned()]).expect(kind);
+        assert_eq!(read.all().count(), accounts.len(), "{kind}");
+        assert!(read.warnings()[0].contains("missing.json (there is no such file)"), "{kind}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_stops_no_other() {
+    let folder = folder(&[("b.json", OAUTH)]);
+    let path = |name: &str| folder.path().join(name);
+    let pipe = std::process::Command::new("mkfifo").arg(path("pipe.json")).status();
+    assert!(pipe.expect("mkfifo").success());
+    std::os::unix::fs::symlink("nowhere", path("link.json")).expect("a link");
+    fs::create_dir(path("a.json")).expect("a folder");
+    let named = ["pipe.json", "link.json", "b.json"].map(path);
+    for paths in [&[folder.path().to_owned()][..], &named] {
+        let read = Accounts::read(paths).expect("one of them");
+        assert_eq!(read.all().map(|(name, _)| name).collect::<Vec<_>>(), ["b"], "{paths:?}");
+    }
+}
+
 #[test]
 fn logins_for_several_servers_need_several_upstreams() {
     let other = OAUTH.replace("-secret", "-2").replace("portal.qwen.ai", "example.org");

@@ -198,14 +198,60 @@ async fn without_a_key_the_api_is_closed() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_openai_errors() {
     let proxy = proxy("");
-    for path in ["/", "/v1", "/v2/chat", "/v1/chat/completions/", "/v1/models/"] {
+    for path in ["/", "/v1", "/v2/chat", "/api/v1/chat/completions", "/v1/models-of"] {
         let (status, code) = refusal(&proxy, get(path)).await;
         assert_eq!((status, code), (404, json!("unknown_url")), "{path}");
     }
-    for request in [get("/v1/chat/completions"), post("/v1/models", ""), post("/health", "")] {
-        let path = request.uri().clone();
-        let (status, code) = refusal(&proxy, request).await;
-        assert_eq!((status, code), (405, json!("method_not_supported")), "{path}");
+}
+
+/// Requests: a method that is not served is told which are (RFC 9110 15.5.6).
+#[tokio::test]
+async fn an_unknown_method_is_told_the_right_ones() {
+    let proxy = proxy("");
+    for (method, path, allowed) in [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("GET", "/chat/completions/", "POST"),
+        ("DELETE", "/xml/v1/chat/completions", "POST"),
+        ("PUT", "/v1/completions", "POST"),
+        ("PATCH", "/v1/embeddings", "POST"),
+        ("POST", "/v1/models", "GET,HEAD"),
+        ("DELETE", "/v1/models/org/echo", "GET,HEAD"),
+        ("POST", "/health", "GET,HEAD"),
+        ("GET", "/v1/refresh", "POST"),
+        ("PUT", "/v1/validate", "GET,HEAD,POST"),
+        ("GET", "/v1/chats/c-1", "DELETE"),
+        ("GET", "/v1/chats/delete", "DELETE,POST"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        let (status, headers, body) = ask(&proxy, request.expect("a request")).await;
+        assert_eq!(status, 405, "{method} {path}");
+        assert_eq!(body["error"]["code"], "method_not_supported", "{method} {path}");
+        assert_eq!(headers["allow"], allowed, "{method} {path}");
+    }
+}
+
+/// Requests: every spelling of a path that can only mean one thing is served, also with a body.
+#[tokio::test]
+async fn a_path_may_be_spelt_with_too_much_or_too_little() {
+    let proxy = proxy("one");
+    for path in [
+        "//v1/chat/completions",
+        "/v1/chat/completions/",
+        "/v1/v1/chat/completions",
+        "/chat/completions",
+        "/xml//chat/completions",
+        "/completions?x=1",
+        "/embeddings/",
+    ] {
+        let request = |key: &str| {
+            let mut request = with(chat(), "api-key", key);
+            *request.uri_mut() = path.parse().expect("a path");
+            request
+        };
+        let (status, _, body) = ask(&proxy, request("one")).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let refused = refusal(&proxy, request("other")).await;
+        assert_eq!(refused, (401, json!("invalid_api_key")), "{path}");
     }
 }
 

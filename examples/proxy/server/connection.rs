@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{Response, Version},
+    http::{Response, Version, header::CONNECTION},
 };
 use bytes::Bytes;
 use futures_util::TryFutureExt;
@@ -35,6 +35,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     HEADER_TIMEOUT,
     drain::Watcher,
+    linger::Lingering,
     write::{Exchanges, Watched, Writing},
 };
 
@@ -81,12 +82,20 @@ where
     // hyper's timeout begins when it knows the protocol; a peer that says nothing keeps it from
     // knowing.
     let unheard = Unheard { heard: Arc::clone(&heard), limit: sleep(HEADER_TIMEOUT) };
+    let is_unread = Arc::new(AtomicBool::new(false));
+    let stream = Lingering::new(stream, Arc::clone(&is_unread));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
         let app = app.borrow().clone();
         let is_http2 = request.version() == Version::HTTP_2;
-        app.oneshot(request.map(axum::body::Body::new))
-            .map_ok(move |response| response.map(|body| Watched::new(body, is_http2)))
+        let is_unread = Arc::clone(&is_unread);
+        app.oneshot(request.map(axum::body::Body::new)).map_ok(move |response| {
+            // Only over a body that was not read the app ends a connection.
+            if response.headers().contains_key(CONNECTION) {
+                is_unread.store(true, Ordering::Relaxed);
+            }
+            response.map(|body| Watched::new(body, is_http2))
+        })
     });
     let stream = TokioIo::new(Writing::new(stream, write_timeout));
     let connection = builder.serve_connection(stream, service).into_owned();

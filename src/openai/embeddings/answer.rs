@@ -87,7 +87,7 @@ impl Batch<'_> {
         })
     }
 
-    /// Puts the items in the order of their indexes, which may have gaps (C1). Where indexes are
+    /// Puts the items in the order of their indexes, which may have gaps. Where indexes are
     /// missing or the same, the order in which they came is all there is.
     fn sort(&mut self) {
         let mut indexes: Vec<_> = self.data.iter().filter_map(|item| item.index).collect();
@@ -99,7 +99,7 @@ impl Batch<'_> {
     }
 }
 
-/// The whole answer (D9).
+/// The whole answer.
 pub(super) fn merge(model: &str, batches: &[Encoded]) -> Bytes {
     let size: usize = batches.iter().map(|batch| batch.items.len() + 1).sum();
     let mut out = BytesMut::with_capacity(128 + model.len() + size);

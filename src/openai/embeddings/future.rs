@@ -22,7 +22,7 @@ use crate::{
     BoxError, Error, ErrorKind, FullBody,
     json::ReadError,
     openai::{
-        error_response,
+        error,
         metrics::Outcome,
         parse,
         read::ReadBody,
@@ -61,7 +61,7 @@ impl ResponseFuture {
                     response.headers_mut().insert(header::CONTENT_TYPE, json);
                     response
                 }
-                Err(error) => error_response(&error),
+                Err(error) => error::of_edge(&error).map(FullBody::new),
             })
         });
         Self { inner }

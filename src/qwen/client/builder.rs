@@ -17,22 +17,27 @@ const USER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/
      (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
 
 /// The headers of the web client that do not depend on anything (A3).
-const BROWSER: [(HeaderName, &str); 12] = [
+const BROWSER: [(HeaderName, &str); 9] = [
     (header::USER_AGENT, USER_AGENT),
     (header::ACCEPT_LANGUAGE, "en-US,en;q=0.9"),
     (HeaderName::from_static("source"), "web"),
     (HeaderName::from_static("version"), "0.3.11"),
     (HeaderName::from_static("x-accel-buffering"), "no"),
+    (HeaderName::from_static("sec-fetch-dest"), "empty"),
+    (HeaderName::from_static("sec-fetch-mode"), "cors"),
+    (HeaderName::from_static("sec-fetch-site"), "same-origin"),
+    (header::ACCEPT, "application/json"),
+];
+
+/// What Chrome says of itself beside [`USER_AGENT`]. It goes with that and no other: what the
+/// browser of another `user-agent` says of itself, if it says anything, nobody here knows.
+const HINTS: [(HeaderName, &str); 3] = [
     (
         HeaderName::from_static("sec-ch-ua"),
         "\"Google Chrome\";v=\"141\", \"Not?A_Brand\";v=\"8\", \"Chromium\";v=\"141\"",
     ),
     (HeaderName::from_static("sec-ch-ua-mobile"), "?0"),
     (HeaderName::from_static("sec-ch-ua-platform"), "\"Windows\""),
-    (HeaderName::from_static("sec-fetch-dest"), "empty"),
-    (HeaderName::from_static("sec-fetch-mode"), "cors"),
-    (HeaderName::from_static("sec-fetch-site"), "same-origin"),
-    (header::ACCEPT, "application/json"),
 ];
 
 /// How many redirects within the upstream are followed.
@@ -113,7 +118,8 @@ impl QwenUpstreamBuilder {
     }
 
     /// Sets a header of every request, such as `bx-umidtoken`, `bx-ua` or `user-agent`, in the
-    /// place of a default of that name.
+    /// place of a default of that name. With another `user-agent` the `sec-ch-ua*` of the default one
+    /// are not sent, but those that are set here are.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), Some(value.into())));
         self
@@ -175,7 +181,7 @@ impl QwenUpstreamBuilder {
     /// cannot be set up.
     pub fn build(self) -> Result<QwenUpstream, Error> {
         let base = base_url(&self.base_url)?;
-        let headers = self.default_headers(&base)?;
+        let (headers, hints) = self.default_headers(&base)?;
         let credential = self.credential()?;
         let mut client = reqwest::Client::builder()
             .retry(reqwest::retry::never())
@@ -197,6 +203,7 @@ impl QwenUpstreamBuilder {
         let config = Config {
             base,
             headers,
+            hints,
             credential,
             is_browser: self.browser,
             first_byte_timeout: self.first_byte_timeout,
@@ -205,9 +212,14 @@ impl QwenUpstreamBuilder {
         Ok(QwenUpstream::new(client, Arc::new(config)))
     }
 
-    fn default_headers(&self, base: &Url) -> Result<HeaderMap, Error> {
+    /// The headers of every request, and those that go with the default `user-agent` alone.
+    fn default_headers(&self, base: &Url) -> Result<(HeaderMap, HeaderMap), Error> {
         let mut headers = HeaderMap::new();
+        let mut hints = HeaderMap::new();
         if self.browser {
+            for (name, value) in HINTS {
+                hints.insert(name, HeaderValue::from_static(value));
+            }
             for (name, value) in BROWSER {
                 headers.insert(name, HeaderValue::from_static(value));
             }
@@ -216,11 +228,15 @@ impl QwenUpstreamBuilder {
             headers.insert(header::REFERER, header_value("referer", &format!("{origin}/"))?);
         }
         // What stands in the place of one of these says nothing of an account.
-        let public: Vec<HeaderName> = headers.keys().cloned().collect();
+        let public: Vec<HeaderName> = headers.keys().chain(hints.keys()).cloned().collect();
         for (name, value) in &self.headers {
             let name: HeaderName = name.parse().map_err(|_| {
                 Error::invalid(name.clone(), format!("{name:?} is not a header's name"))
             })?;
+            hints.remove(&name);
+            if name == header::USER_AGENT {
+                hints.clear();
+            }
             match value {
                 None => {
                     headers.remove(name);
@@ -232,7 +248,7 @@ impl QwenUpstreamBuilder {
                 }
             }
         }
-        Ok(headers)
+        Ok((headers, hints))
     }
 
     /// `authorization` and `cookie`.

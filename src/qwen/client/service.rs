@@ -37,6 +37,8 @@ pub struct QwenUpstream {
 pub(super) struct Config {
     pub(super) base: Url,
     pub(super) headers: HeaderMap,
+    /// What goes with the configured `user-agent`, and with no other.
+    pub(super) hints: HeaderMap,
     pub(super) credential: HeaderMap,
     pub(super) is_browser: bool,
     pub(super) first_byte_timeout: Duration,
@@ -86,7 +88,8 @@ impl Config {
     }
 
     fn headers(&self, request: &mut HeaderMap) {
-        for (name, value) in &self.headers {
+        let hints = (!request.contains_key(header::USER_AGENT)).then_some(&self.hints);
+        for (name, value) in self.headers.iter().chain(hints.into_iter().flatten()) {
             if !request.contains_key(name) {
                 request.insert(name, value.clone());
             }
@@ -154,8 +157,8 @@ where
 /// Shows the names of the headers and no value.
 impl fmt::Debug for QwenUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> =
-            self.config.headers.keys().chain(self.config.credential.keys()).collect();
+        let names = [&self.config.headers, &self.config.hints, &self.config.credential];
+        let names: Vec<_> = names.into_iter().flat_map(HeaderMap::keys).collect();
         f.debug_struct("QwenUpstream")
             .field("origin", &self.origin())
             .field("headers", &names)

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use metrics::counter;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::Model;
-use crate::{BoxError, Error, ErrorKind, FullBody};
+use crate::{
+    BoxError, Error, ErrorKind, FullBody,
+    shared_task::{Setback, SharedTask, Start, doubled},
+};
 
 type Fetched = Pin<Box<dyn Future<Output = Result<Vec<Model>, Error>> + Send>>;
 type Fetch = Box<dyn Fn() -> Fetched + Send + Sync>;
@@ -48,11 +51,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// Clones share the list. Time is tokio's, so that tests can pause it. See the
 /// [module](super) for an example.
-///
-/// # Panics
-///
-/// [`list`](Catalogue::list), [`get`](Catalogue::get) and [`refresh`](Catalogue::refresh), where
-/// they are polled outside a tokio runtime whose timers are on.
+/// Outside of a tokio runtime whose timers are on, nothing can be asked: that is an error of class
+/// [`Internal`](ErrorKind::Internal).
 #[derive(Clone)]
 pub struct Catalogue {
     shared: Arc<Shared>,
@@ -69,8 +69,9 @@ struct Shared {
 struct State {
     current: Option<Snapshot>,
     /// The call that is under way.
-    flight: Option<Flight>,
-    setback: Option<Setback>,
+    call: Option<SharedTask<Brought>>,
+    /// The failures since the last success.
+    setback: Option<Setback<Arc<Error>>>,
 }
 
 /// A list, and when it was fetched.
@@ -80,16 +81,8 @@ struct Snapshot {
     fetched: Instant,
 }
 
-/// What a call has brought; `None` while it is under way.
-type Landed = Option<Result<Snapshot, Arc<Error>>>;
-type Flight = watch::Receiver<Landed>;
-
-/// The failures since the last success.
-struct Setback {
-    error: Arc<Error>,
-    count: u32,
-    until: Instant,
-}
+/// What a call has brought.
+type Brought = Result<Snapshot, Arc<Error>>;
 
 /// A list of models, and how good it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,8 +196,8 @@ impl Catalogue {
     ///
     /// Dropping the future leaves a call of the upstream running, for the others and the next.
     pub async fn list(&self) -> Result<Listing, Error> {
-        let flight = {
-            let mut state = self.shared.lock();
+        let call = {
+            let state = self.shared.lock();
             let now = Instant::now();
             if let Some(current) = &state.current
                 && now - current.fetched < self.max_age
@@ -212,15 +205,16 @@ impl Catalogue {
                 counter!("tower_qwen_models_hits_total").increment(1);
                 return Ok(current.listing());
             }
-            match &state.setback {
-                Some(setback) if now < setback.until && state.flight.is_none() => {
-                    let error = again(&setback.error).with_retry_after(setback.until - now);
+            let setback = state.setback.as_ref().filter(|_| state.call.is_none());
+            match setback.and_then(|setback| Some((setback, setback.left(now)?))) {
+                Some((setback, left)) => {
+                    let error = setback.error.said_again().with_retry_after(left);
                     return state.stale(now).ok_or(error);
                 }
-                _ => self.join(&mut state),
+                None => self.join(state),
             }
         };
-        match landed(flight).await {
+        match brought(call).await {
             Ok(snapshot) => Ok(snapshot.listing()),
             Err(error) => self.shared.lock().stale(Instant::now()).ok_or(error),
         }
@@ -255,34 +249,29 @@ impl Catalogue {
     ///
     /// As [`list`](Catalogue::list).
     pub async fn refresh(&self) -> Result<Listing, Error> {
-        let flight = self.join(&mut self.shared.lock());
-        landed(flight).await.map(|snapshot| snapshot.listing())
+        let call = self.join(self.shared.lock());
+        brought(call).await.map(|snapshot| snapshot.listing())
     }
 
     /// The call that is under way, or a new one.
-    fn join(&self, state: &mut State) -> Flight {
-        if let Some(flight) = &state.flight
-            // A call that has ended without a result, because its runtime did, is none.
-            && (flight.has_changed().is_ok() || flight.borrow().is_some())
-        {
-            return flight.clone();
+    fn join(&self, mut state: MutexGuard<'_, State>) -> SharedTask<Brought> {
+        if let Some(call) = &state.call {
+            return call.clone();
         }
-        let (sender, flight) = watch::channel(None);
-        state.flight = Some(flight.clone());
-        let (shared, timeout, longest) = (Arc::clone(&self.shared), self.timeout, self.max_age);
-        tokio::spawn(async move {
-            let result = match tokio::time::timeout(timeout, (shared.fetch)()).await {
+        let (call, start): (_, Start<Brought>) = SharedTask::new();
+        state.call = Some(call.clone());
+        drop(state);
+        let (shared, ending) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let (timeout, longest) = (self.timeout, self.max_age);
+        let fetch = async move {
+            let too_slow = "the upstream did not list its models in time";
+            match tokio::time::timeout(timeout, (shared.fetch)()).await {
                 Ok(result) => result,
-                Err(_) => Err(Error::new(
-                    ErrorKind::Timeout,
-                    "the upstream did not list its models in time",
-                )),
-            };
-            let landed = shared.lock().land(result, longest);
-            // Nobody may be waiting any more.
-            let _ = sender.send(Some(landed));
-        });
-        flight
+                Err(_) => Err(Error::new(ErrorKind::Timeout, too_slow)),
+            }
+        };
+        start.run(fetch, move |result| ending.lock().end(result, longest));
+        call
     }
 }
 
@@ -294,44 +283,36 @@ impl Shared {
 }
 
 impl State {
-    /// Keeps what a call has brought.
-    fn land(
-        &mut self,
-        result: Result<Vec<Model>, Error>,
-        longest: Duration,
-    ) -> Result<Snapshot, Arc<Error>> {
+    /// Remembers what a call has brought; `None` where it has ended without a result.
+    fn end(&mut self, result: Option<Result<Vec<Model>, Error>>, longest: Duration) -> Brought {
         let now = Instant::now();
-        self.flight = None;
-        match result {
-            Ok(models) => {
+        self.call = None;
+        let error = match result {
+            Some(Ok(models)) => {
                 counter!("tower_qwen_models_refreshes_total", "result" => "ok").increment(1);
                 tracing::debug!(count = models.len(), "the upstream listed its models");
                 let snapshot = Snapshot { models: models.into(), fetched: now };
                 self.current = Some(snapshot.clone());
                 self.setback = None;
-                Ok(snapshot)
+                return Ok(snapshot);
             }
-            Err(error) => {
-                counter!("tower_qwen_models_refreshes_total", "result" => "failed").increment(1);
-                let count = self.setback.as_ref().map_or(0, |setback| setback.count);
-                let back_off = FIRST_BACK_OFF.saturating_mul(1 << count.min(8));
-                let asked = error.retry_after().unwrap_or_default().min(longest).min(LONGEST_ASKED);
-                let wait = back_off.min(LONGEST_BACK_OFF).max(asked);
-                tracing::warn!(
-                    kind = ?error.kind(),
-                    error = &error as &dyn std::error::Error,
-                    wait_seconds = wait.as_secs(),
-                    "the upstream did not list its models"
-                );
-                let error = Arc::new(error);
-                self.setback = Some(Setback {
-                    error: Arc::clone(&error),
-                    count: count.saturating_add(1),
-                    until: now + wait,
-                });
-                Err(error)
-            }
-        }
+            Some(Err(error)) => Arc::new(error),
+            None => return Err(Arc::new(given_up())),
+        };
+        counter!("tower_qwen_models_refreshes_total", "result" => "failed").increment(1);
+        let setback = Setback::after(self.setback.take(), error, now, |count, error| {
+            let asked = error.retry_after().unwrap_or_default().min(longest).min(LONGEST_ASKED);
+            doubled(FIRST_BACK_OFF, count, LONGEST_BACK_OFF).max(asked)
+        });
+        let error = Arc::clone(&setback.error);
+        tracing::warn!(
+            kind = ?error.kind(),
+            error = &*error as &dyn std::error::Error,
+            wait_seconds = setback.left(now).unwrap_or_default().as_secs(),
+            "the upstream did not list its models"
+        );
+        self.setback = Some(setback);
+        Err(error)
     }
 
     /// The last list, where there is one, as what it is now.
@@ -352,31 +333,15 @@ impl Snapshot {
     }
 }
 
-/// Waits until a call has ended.
-async fn landed(mut flight: Flight) -> Result<Snapshot, Error> {
-    match flight.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(Ok(snapshot))) => Ok(snapshot.clone()),
-        Ok(Some(Err(error))) => Err(again(error)),
-        // The function that fetches has panicked, or the runtime is ending.
-        Ok(None) | Err(_) => {
-            Err(Error::new(ErrorKind::Internal, "asking the upstream for its models was given up"))
-        }
-    }
+/// Waits for what a call brings. Everyone who waited gets the same failure; its causes were
+/// logged, once.
+async fn brought(call: SharedTask<Brought>) -> Result<Snapshot, Error> {
+    call.result().await.ok_or_else(given_up)?.map_err(|error| error.said_again())
 }
 
-/// The same failure for one more who waited. Its causes were logged, once.
-fn again(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.message().to_owned()).with_status(error.status());
-    if let Some(code) = error.code() {
-        copy = copy.with_code(code.to_owned());
-    }
-    if let Some(param) = error.param() {
-        copy = copy.with_param(param.to_owned());
-    }
-    match error.retry_after() {
-        Some(wait) => copy.with_retry_after(wait),
-        None => copy,
-    }
+/// The function that fetches has panicked, or the runtime is ending.
+fn given_up() -> Error {
+    Error::new(ErrorKind::Internal, "asking the upstream for its models was given up")
 }
 
 impl fmt::Debug for Catalogue {
@@ -385,7 +350,7 @@ impl fmt::Debug for Catalogue {
         f.debug_struct("Catalogue")
             .field("models", &state.current.as_ref().map(|current| current.models.len()))
             .field("age", &state.current.as_ref().map(|current| current.fetched.elapsed()))
-            .field("is_refreshing", &state.flight.is_some())
+            .field("is_refreshing", &state.call.is_some())
             .field("max_age", &self.max_age)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

@@ -156,8 +156,9 @@ fn distinct(fields: &[Field<'_>]) -> bool {
 
 fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
     let string = |text: &str| {
-        // A buffer that doubles is half empty, and this may be long.
-        let mut json = Vec::with_capacity(text.len() + text.len() / 8 + 16);
+        // A buffer that doubles is half empty, and this may be long and all quotes.
+        let escaped = text.bytes().filter(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')).count();
+        let mut json = Vec::with_capacity(text.len() + escaped + "\"\"".len());
         serde_json::to_writer(&mut json, text).expect("a string is always written as JSON");
         String::from_utf8(json).expect("JSON is text")
     };
@@ -170,7 +171,11 @@ fn push_hermes(text: &mut String, call: &ToolCall, arguments: &Arguments<'_>) {
             push_untagged(text, &json::compact(&call.arguments));
         }
         Arguments::Object(_) | Arguments::Large => push_untagged(text, call.arguments.trim()),
-        Arguments::Other(raw) => push_untagged(text, &string(raw)),
+        Arguments::Other(raw) => {
+            let json = string(raw);
+            text.reserve_exact(json.len() + "}\n</tool_call>".len());
+            push_untagged(text, &json);
+        }
     }
     text.push_str("}\n</tool_call>");
 }

@@ -11,7 +11,7 @@
 //!   for that.
 //! - A call in the client's tags passes unchanged, byte for byte and without delay. If the model
 //!   stops in the middle of one, the missing closers are added; if it is cut, they are not.
-//! - A call in one of Qwen's own forms (`<function=…>` with or without `<tool_call>`, JSON in
+//! - A call in one of Qwen's own dialects (`<function=…>` with or without `<tool_call>`, JSON in
 //!   `<tool_call>`) is rewritten to the client's tags as it streams, if the client has the tool.
 //!   In a Markdown fence or behind a backtick it is an example, and stays.
 //! - What follows the first call is left out; the client would answer it with an error.
@@ -72,7 +72,7 @@
 //! A parameter of more than 102,400 characters is given up by Roo Code, which then looks for tags
 //! in the rest of it; this layer goes on taking it for one value, as Cline does.
 //!
-//! The models' own forms do not count where Markdown quotes them, since an example must not be run.
+//! The models' own dialects do not count where Markdown quotes them, since an example must not be run.
 //! A null argument is left out rather than written as JSON, since the client would take the word
 //! for the value. In rewritten values the
 //! parameter's own closer is escaped, since the client would end the value there. Blanks inside

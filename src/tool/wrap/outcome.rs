@@ -14,7 +14,7 @@ pub enum End {
 pub enum Outcome {
     /// It held a call in the client's tags, which passed unchanged.
     Call,
-    /// It held a call in one of the models' own forms, which was rewritten.
+    /// It held a call in one of the models' own dialects, which was rewritten.
     Rewritten,
     /// It held no call, and a completion was appended.
     Completed,

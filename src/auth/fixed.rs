@@ -1,7 +1,34 @@
-use std::{collections::HashMap, fmt};
+//! Credentials that are given once and never change.
 
-use super::{BoxFuture, CredentialProvider, Renewal, fixed::not_refreshable};
-use crate::auth::{Credential, InvalidToken, RefreshError, RefreshErrorKind};
+use std::{collections::HashMap, future::ready};
+
+use super::{
+    BoxFuture, Credential, CredentialProvider, InvalidToken, RefreshError, Renewal,
+    error::not_refreshable, token::split_cookies,
+};
+
+/// A credential that is given once and never changes.
+///
+/// For API keys, and for web sessions that are pasted in. When it is refused there is nothing
+/// to refresh: the request is passed on to another account, or its failure to the client.
+///
+/// ```
+/// use tower_qwen::auth::{AuthRefreshLayer, Credential, StaticCredential};
+///
+/// let key = Credential::api_key("sk-not-a-real-key")?;
+/// let layer = AuthRefreshLayer::new(StaticCredential::new(key));
+/// # Ok::<_, tower_qwen::auth::InvalidToken>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct StaticCredential(Credential);
+
+impl StaticCredential {
+    /// Gives out `credential`.
+    #[must_use]
+    pub const fn new(credential: Credential) -> Self {
+        Self(credential)
+    }
+}
 
 /// A credential out of environment variables.
 ///
@@ -9,7 +36,7 @@ use crate::auth::{Credential, InvalidToken, RefreshError, RefreshErrorKind};
 /// | --- | --- |
 /// | `QWEN_TOKEN` | a JWT (`eyJ…`) or compressed token (`H4sI…`) of a web session; anything else is the `bx-umidtoken`, the older meaning of the name |
 /// | `QWEN_COOKIES` | the web session's `cookie` header; its `token` cookie stands in for a missing JWT |
-/// | `QWEN_USER_AGENT`, `QWEN_BX_UA`, `QWEN_BX_V`, `QWEN_BX_UMIDTOKEN` | headers that belong to the web session, forwarded as given (A2.5) |
+/// | `QWEN_USER_AGENT`, `QWEN_BX_UA`, `QWEN_BX_V`, `QWEN_BX_UMIDTOKEN` | headers that belong to the web session, forwarded as given |
 /// | `QWEN_API_KEY`, else `DASHSCOPE_API_KEY` | an API key; used where there is no web session |
 ///
 /// They are read once. Nothing is refreshed.
@@ -22,6 +49,7 @@ use crate::auth::{Credential, InvalidToken, RefreshError, RefreshErrorKind};
 /// assert!(EnvironmentCredential::from_vars([("HOME", "/")])?.is_none());
 /// # Ok::<_, tower_qwen::auth::InvalidToken>(())
 /// ```
+#[derive(Debug)]
 pub struct EnvironmentCredential(Credential);
 
 impl EnvironmentCredential {
@@ -56,7 +84,7 @@ impl EnvironmentCredential {
             }
             (token, Some(cookies)) => {
                 device = device.or(token);
-                let jwt = crate::auth::token::split_cookies(cookies)
+                let jwt = split_cookies(cookies)
                     .into_iter()
                     .find_map(|(name, value)| (name == "token").then_some(value))
                     .ok_or(InvalidToken(()))?;
@@ -92,38 +120,33 @@ impl EnvironmentCredential {
     }
 }
 
-impl fmt::Debug for EnvironmentCredential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EnvironmentCredential").field(&self.0).finish()
-    }
+/// What both do as providers.
+macro_rules! provide {
+    ($($provider:ident),*) => {$(
+        impl CredentialProvider for $provider {
+            fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
+                Box::pin(ready(Ok(self.0.clone())))
+            }
+
+            fn refresh(&self, _: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
+                Box::pin(ready(Err(not_refreshable())))
+            }
+
+            fn is_refreshable(&self) -> bool {
+                false
+            }
+        }
+    )*};
 }
 
-impl CredentialProvider for EnvironmentCredential {
-    fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
-        Box::pin(std::future::ready(Ok(self.0.clone())))
-    }
-
-    fn refresh(&self, _: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
-        Box::pin(std::future::ready(Err(not_refreshable())))
-    }
-
-    fn is_refreshable(&self) -> bool {
-        false
-    }
-}
-
-impl From<InvalidToken> for RefreshError {
-    fn from(error: InvalidToken) -> Self {
-        Self::new(RefreshErrorKind::Endpoint, "the credential is not usable").with_source(error)
-    }
-}
+provide!(StaticCredential, EnvironmentCredential);
 
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
 
+    use super::super::CredentialKind;
     use super::*;
-    use crate::auth::CredentialKind;
 
     const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE4OTM0NTYwMDB9.c2ln";
 

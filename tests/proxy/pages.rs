@@ -1,4 +1,4 @@
-//! README.md and `--help` tell the same story.
+//! docs/configuration.md and `--help` tell the same story.
 
 use std::{collections::BTreeSet, fs, process::Stdio};
 
@@ -27,9 +27,9 @@ fn the_configuration_table_is_that_of_the_help() {
     let help = String::from_utf8(output.stdout).expect("UTF-8");
     // The value name of --listen is no environment name.
     let help = help.replace("HOST:PORT", "");
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(readme).expect("README.md");
-    let (_, table) = readme.split_once("## Configuration").expect("a section on configuration");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let (_, table) = page.split_once("## Options").expect("a section on options");
     let table = table.split("\n## ").next().expect("split gives one part at least");
     let table: String =
         table.lines().filter(|line| line.starts_with('|')).flat_map(|line| [line, "\n"]).collect();

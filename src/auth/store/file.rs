@@ -1,42 +1,48 @@
 use std::{
-    ffi::OsString,
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
+use secrecy::ExposeSecret;
+
 use super::{
-    BoxFuture, CredentialProvider, Renewal, StoredCredential, blocking,
+    StoredCredential,
+    disk::{Contents, MAX_FILE, blocking, cut_off, file_error, replace},
     lock::{self, LockFile},
 };
 use crate::auth::{
-    Credential, RefreshError, RefreshErrorKind, Secret, TokenClient,
+    BoxFuture, Credential, CredentialProvider, RefreshError, RefreshErrorKind, Renewal, Secret,
+    TokenClient,
     clock::{Clock, SharedClock},
 };
 
-/// The longest file that is taken for a credential.
-const MAX_FILE: u64 = 1 << 20;
-/// How often the file's time is looked at (B5).
+/// How often the file's time is looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// What counts as fresh enough to be adopted instead of refreshed (B4).
+/// What counts as fresh enough to be adopted instead of refreshed.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// A login in a file that other processes read and refresh too: by default
-/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI (B4, B5).
+/// `~/.qwen/oauth_creds.json`, shared with the qwen-code CLI.
 ///
 /// Refresh tokens are good for one use, so two processes that refresh at the same time log the
-/// user out. What prevents that is the protocol of B5: a refresh takes the lock file beside the
+/// user out. What prevents that is the [protocol][sharing] of the CLI: a refresh takes the lock file beside the
 /// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
 /// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
 /// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
-/// `resource_url` and the refresh token are kept where the endpoint leaves them out, and so is
-/// every field that is not known.
+/// A file that another user owns, as where root renews a user's login, keeps its owner and mode; of
+/// one's own a mode that lets everybody read becomes 0600, and another one stays.
+///
+/// Where the file cannot be replaced, it is written in place: a file that is mounted by itself into
+/// a container, or whose owner cannot be given to another. The new login is on disk beside it until
+/// that is done, and is read from there should the write have been cut off.
+/// What the endpoint leaves out, `resource_url` and often the refresh token, stays as it was, and
+/// so does every field that is not known.
 ///
 /// A file that is gone does not end the session: what was read before stays in use, and the next
-/// refresh writes the file again. A login that could not be written (a full disk) is kept in
-/// memory, used, and written at the next occasion.
+/// refresh writes the file again. A login that could not be written (a full disk) stays in
+/// memory, is used, and is written at the next occasion.
 ///
 /// # What cannot be promised
 ///
@@ -56,6 +62,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 #[derive(Clone, Debug)]
 pub struct OAuthFile {
     file: Arc<CredentialFile>,
@@ -79,6 +87,12 @@ struct State {
     stored: Option<StoredCredential>,
     /// The refresh token that was spent for [`stored`](State::stored), where that is not on disk.
     unsaved: Option<Secret>,
+}
+
+impl State {
+    fn newest(&self) -> Option<Credential> {
+        self.stored.as_ref().map(|stored| stored.credential().clone())
+    }
 }
 
 /// Tells whether a file has been replaced or written. The inode helps where two writes fall into
@@ -115,7 +129,7 @@ impl OAuthFile {
     }
 
     /// The account's name that goes with a file's: `default` for `oauth_creds.json`, `work` for
-    /// `oauth_creds_work.json` (B4), else the name without its extension.
+    /// `oauth_creds_work.json`, else the name without its extension.
     ///
     /// ```
     /// use tower_qwen::auth::OAuthFile;
@@ -198,22 +212,23 @@ impl OAuthFile {
     /// Where the lock cannot be had or the file cannot be written.
     pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
         let lock = self.lock().await?;
-        let file = Arc::clone(&self.file);
-        let result = blocking(move || {
-            let mut state = file.lock_state();
-            state.unsaved = None;
-            state.stored = Some(StoredCredential::new(credential));
-            file.write(&mut state)
-        })
-        .await;
+        let result = self.on_file(move |file| file.save(credential)).await;
         lock.release().await;
         result
     }
 
     async fn lock(&self) -> Result<LockFile, RefreshError> {
-        let file = Arc::clone(&self.file);
-        blocking(move || file.make_dir()).await?;
+        self.on_file(CredentialFile::make_dir).await?;
         LockFile::acquire(&self.file.lock_path(), self.stale_after).await
+    }
+
+    /// Does something with the file, which blocks, off the runtime's threads.
+    async fn on_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CredentialFile) -> Result<T, RefreshError> + Send + 'static,
+    ) -> Result<T, RefreshError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || work(&file)).await
     }
 
     /// The refresh proper, under the lock.
@@ -222,8 +237,8 @@ impl OAuthFile {
         lock: &LockFile,
         current: Credential,
     ) -> Result<Renewal, RefreshError> {
-        let (file, used, now) = (Arc::clone(&self.file), current, self.clock.now());
-        let newest = blocking(move || file.newest(&used, now)).await?;
+        let now = self.clock.now();
+        let newest = self.on_file(move |file| file.newest(&current, now)).await?;
         let basis = match newest {
             Newest::Adopt(credential) => return Ok(Renewal::adopted(credential)),
             Newest::Refresh(credential) => credential,
@@ -236,27 +251,13 @@ impl OAuthFile {
             ));
         }
         let granted = self.client.refresh(&basis).await?;
-        let (file, credential) = (Arc::clone(&self.file), granted);
-        blocking(move || Ok(Renewal::granted(file.keep(&basis, credential)))).await
+        self.on_file(move |file| Ok(Renewal::granted(file.keep(&basis, granted)))).await
     }
 }
 
 impl CredentialProvider for OAuthFile {
     fn load(&self) -> BoxFuture<'_, Result<Credential, RefreshError>> {
-        Box::pin(async {
-            let file = Arc::clone(&self.file);
-            blocking(move || {
-                let mut state = file.lock_state();
-                match file.read(&mut state)? {
-                    Some(credential) => Ok(credential),
-                    None => Err(RefreshError::new(
-                        RefreshErrorKind::Missing,
-                        "the credential file does not exist",
-                    )),
-                }
-            })
-            .await
-        })
+        Box::pin(self.on_file(CredentialFile::load))
     }
 
     fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>> {
@@ -275,13 +276,11 @@ impl CredentialProvider for OAuthFile {
         Box::pin(async {
             if self.file.lock_state().unsaved.is_some() {
                 let lock = self.lock().await?;
-                let file = Arc::clone(&self.file);
-                let saved = blocking(move || file.save_unsaved()).await;
+                let saved = self.on_file(CredentialFile::save_unsaved).await;
                 lock.release().await;
                 saved?;
             }
-            let file = Arc::clone(&self.file);
-            blocking(move || file.changed(&current)).await
+            self.on_file(move |file| file.changed(&current)).await
         })
     }
 
@@ -301,7 +300,7 @@ impl CredentialFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `oauth_creds.lock` beside `oauth_creds.json` (B5).
+    /// `oauth_creds.lock` beside `oauth_creds.json`.
     fn lock_path(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
@@ -325,31 +324,47 @@ impl CredentialFile {
         }
     }
 
-    /// Reads the file into the state; `None` if there is no file, and then the state stays.
+    /// Reads the file into the state, and gives back the newest login that is known: what the file
+    /// says, or one of ours that could not be written yet. `None` if there is neither; what was
+    /// read before stays in the state then.
     fn read(&self, state: &mut State) -> Result<Option<Credential>, RefreshError> {
         let unreadable = |error| file_error("the credential file could not be read", error);
         // The look comes before the read: a write between the two shows at the next look.
-        let Some(seen) = self.fingerprint().map_err(unreadable)? else { return Ok(None) };
-        if seen.len > MAX_FILE {
+        let seen = self.fingerprint().map_err(unreadable)?;
+        if seen.is_some_and(|seen| seen.len > MAX_FILE) {
             return Err(RefreshError::new(
                 RefreshErrorKind::File,
                 "the credential file is too large to be one",
             ));
         }
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => Secret::from(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
+        let stored = match seen.map(|_| fs::read(&self.path)) {
+            Some(Ok(bytes)) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unreadable(error));
+            }
+            _ => return Ok(state.newest().filter(|_| state.unsaved.is_some())),
         };
-        let stored = StoredCredential::parse(text.expose()).map_err(|error| {
-            RefreshError::new(RefreshErrorKind::File, "the credential file holds no credential")
-                .with_source(error)
+        let stored = stored.or_else(|error| {
+            cut_off(&self.path).ok_or_else(|| {
+                let message = "the credential file holds no credential";
+                RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+            })
         })?;
-        let credential = stored.credential().clone();
-        state.seen = Some(seen);
-        state.stored = Some(stored);
-        state.unsaved = None;
-        Ok(Some(credential))
+        state.seen = seen;
+        // A login of ours that is not on disk is newer than the file, unless somebody has put a
+        // third one there in the meantime.
+        let is_older = |spent| stored.credential().has_refresh_token(spent);
+        if !state.unsaved.as_ref().is_some_and(is_older) {
+            state.stored = Some(stored);
+            state.unsaved = None;
+        }
+        Ok(state.newest())
+    }
+
+    fn load(&self) -> Result<Credential, RefreshError> {
+        self.read(&mut self.lock_state())?.ok_or_else(|| {
+            RefreshError::new(RefreshErrorKind::Missing, "the credential file does not exist")
+        })
     }
 
     /// What the file says if that is not `current`.
@@ -370,21 +385,7 @@ impl CredentialFile {
     /// Under the lock: what to use, or what to refresh, instead of `used`.
     fn newest(&self, used: &Credential, now: SystemTime) -> Result<Newest, RefreshError> {
         let mut state = self.lock_state();
-        // A login of ours that is not on disk is newer than the file, unless somebody has put a
-        // third one there in the meantime.
-        let unsaved = state.unsaved.clone().zip(state.stored.clone());
-        let on_disk = self.read(&mut state)?;
-        let newest = match (unsaved, on_disk) {
-            (Some((spent, stored)), on_disk)
-                if on_disk.as_ref().is_none_or(|old| old.has_refresh_token(&spent)) =>
-            {
-                let credential = stored.credential().clone();
-                state.stored = Some(stored);
-                state.unsaved = Some(spent);
-                Some(credential)
-            }
-            (_, on_disk) => on_disk,
-        };
+        let newest = self.read(&mut state)?;
         Ok(match newest {
             Some(newest) if !newest.is_same(used) && !newest.ends_within(MARGIN, now) => {
                 tracing::debug!("another process has refreshed the credential file already");
@@ -392,7 +393,7 @@ impl CredentialFile {
             }
             // The file's refresh token is the newest even where its access token has ended.
             Some(newest) => Newest::Refresh(newest),
-            // The file is gone: go on with what is in memory (B5).
+            // The file is gone: go on with what is in memory.
             None => Newest::Refresh(used.clone()),
         })
     }
@@ -402,18 +403,13 @@ impl CredentialFile {
         let mut state = self.lock_state();
         // Somebody may have signed in anew without taking the lock, while the endpoint answered.
         // The login that ends later is the later one.
-        let mine = state.stored.take();
-        let previous = match self.read(&mut state) {
-            Ok(Some(other)) if !other.is_same(basis) => {
-                if other.expires_at() > granted.expires_at() {
-                    return other;
-                }
-                state.stored.take()
-            }
-            Ok(Some(_)) => state.stored.take(),
-            Ok(None) | Err(_) => mine,
-        };
-        state.stored = Some(match previous {
+        if let Ok(Some(other)) = self.read(&mut state)
+            && !other.is_same(basis)
+            && other.expires_at() > granted.expires_at()
+        {
+            return other;
+        }
+        state.stored = Some(match state.stored.take() {
             Some(previous) if previous.is_writable() => previous.with(granted.clone()),
             _ => StoredCredential::new(granted.clone()),
         });
@@ -429,26 +425,27 @@ impl CredentialFile {
         granted
     }
 
+    /// Under the lock: puts a new login in place of any other.
+    fn save(&self, credential: Credential) -> Result<(), RefreshError> {
+        let mut state = self.lock_state();
+        state.unsaved = None;
+        state.stored = Some(StoredCredential::new(credential));
+        self.write(&mut state)
+    }
+
     /// Under the lock: another try at what could not be written.
     fn save_unsaved(&self) -> Result<(), RefreshError> {
         let mut state = self.lock_state();
-        let Some((spent, stored)) = state.unsaved.clone().zip(state.stored.clone()) else {
-            return Ok(());
-        };
-        let on_disk = self.read(&mut state)?;
-        if on_disk.is_some_and(|on_disk| !on_disk.has_refresh_token(&spent)) {
-            // A third login stands there; it is newer.
-            return Ok(());
+        self.read(&mut state)?;
+        if state.unsaved.is_some() {
+            self.write(&mut state)?;
+            state.unsaved = None;
+            tracing::info!("a refreshed login that could not be written before is on disk now");
         }
-        state.stored = Some(stored);
-        state.unsaved = Some(spent);
-        self.write(&mut state)?;
-        state.unsaved = None;
-        tracing::info!("a refreshed login that could not be written before is on disk now");
         Ok(())
     }
 
-    /// Makes the file's directory, for its owner alone (B4).
+    /// Makes the file's directory, for its owner alone.
     fn make_dir(&self) -> Result<(), RefreshError> {
         let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) else {
             return Ok(());
@@ -472,70 +469,122 @@ impl CredentialFile {
             ));
         };
         self.make_dir()?;
-        write_atomically(&self.path, text.expose().as_bytes()).map_err(unwritable)?;
+        replace(&self.path, text.expose().as_bytes(), |from, to| fs::rename(from, to))
+            .map_err(unwritable)?;
         state.seen = self.fingerprint().map_err(unwritable)?;
         Ok(())
     }
 }
 
-/// Replaces the file at `path` in one step: temporary file of mode 0600, fsync, rename, fsync of
-/// the directory.
-fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
-    // Behind a link the file itself is replaced, not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    remove_leftovers(dir, &temporary(name, ""));
-    let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&aside).and_then(|mut file| {
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)
-    });
-    if let Err(error) = written {
-        // What is left is removed before the next write at the latest.
-        drop(fs::remove_file(&aside));
-        return Err(error);
-    }
-    #[cfg(unix)]
-    fs::File::open(dir)?.sync_all()?;
-    Ok(())
-}
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-/// `.oauth_creds.json.<id>.tmp`; with an empty id, what all such names begin with.
-fn temporary(name: &std::ffi::OsStr, id: &str) -> OsString {
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(".");
-    if !id.is_empty() {
-        temporary.push(id);
-        temporary.push(".tmp");
-    }
-    temporary
-}
+    use super::*;
 
-/// Removes the temporary files of processes that were killed while they wrote: they hold
-/// secrets. Nobody else writes now, since the lock is held.
-fn remove_leftovers(dir: &Path, prefix: &std::ffi::OsStr) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if name.starts_with(prefix.as_encoded_bytes())
-            && name.ends_with(b".tmp")
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::warn!(error = %error.kind(), "an old temporary credential file stays");
+    const OLD: &str = r#"{"access_token":"old","refresh_token":"old","padding":"0123456789"}"#;
+    const NEW: &str = r#"{"access_token":"new","refresh_token":"new"}"#;
+    const LONG: &str =
+        r#"{"access_token":"new","refresh_token":"new","padding":"0123456789 0123456789"}"#;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a folder");
+        entries
+            .map(|entry| entry.expect("a name").file_name().into_string().expect("UTF-8"))
+            .collect()
+    }
+
+    /// Credential files: where another file is refused in its place, it is written itself, and any
+    /// other failure leaves it as it was.
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_written_in_place() {
+        for (kind, error, in_place) in [
+            ("a mount point", io::ErrorKind::ResourceBusy, true),
+            ("another file system", io::ErrorKind::CrossesDevices, true),
+            ("a sticky directory", io::ErrorKind::PermissionDenied, true),
+            ("a full disk", io::ErrorKind::StorageFull, false),
+            ("a read-only file system", io::ErrorKind::ReadOnlyFilesystem, false),
+        ] {
+            for contents in [NEW, LONG] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let path = dir.path().join("login.json");
+                fs::write(&path, OLD).expect("written");
+                let before = fs::metadata(&path).expect("there").ino();
+                let written = replace(&path, contents.as_bytes(), |aside, _| {
+                    // What is about to be written is safe before the file is touched.
+                    assert_eq!(fs::read_to_string(aside).expect("there"), contents, "{kind}");
+                    Err(error.into())
+                });
+                assert_eq!(written.is_ok(), in_place, "{kind}: {written:?}");
+                let now = if in_place { contents } else { OLD };
+                assert_eq!(fs::read_to_string(&path).expect("there"), now, "{kind}");
+                assert_eq!(fs::metadata(&path).expect("there").ino(), before, "{kind}");
+                assert_eq!(names(dir.path()), ["login.json"], "{kind}: nothing is left beside it");
+            }
         }
     }
-}
 
-pub(super) fn file_error(message: &'static str, error: io::Error) -> RefreshError {
-    RefreshError::new(RefreshErrorKind::File, message).with_source(error)
+    /// Credential files: a write in place that was cut off loses nothing.
+    #[test]
+    fn what_was_about_to_be_written_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let aside = dir.path().join(".login.json.a.tmp");
+        for (kind, file, beside, found) in [
+            ("cut in the middle", &OLD[..20], Some(NEW), Some("new")),
+            ("empty", "", Some(NEW), Some("new")),
+            ("nothing beside it", "", None, None),
+            ("neither is whole", &OLD[..20], Some(&NEW[..20]), None),
+            ("the file is whole", OLD, Some(NEW), Some("old")),
+        ] {
+            fs::write(&path, file).expect("written");
+            match beside {
+                Some(beside) => fs::write(&aside, beside).expect("written"),
+                None => drop(fs::remove_file(&aside)),
+            }
+            let login = CredentialFile { path: path.clone(), state: Mutex::default() };
+            let read = login.read(&mut State::default()).ok().flatten();
+            let token = read.as_ref().map(|credential| credential.access_token().expose());
+            assert_eq!(token, found, "{kind}");
+        }
+        // What is left is removed when there is something newer.
+        fs::write(&aside, NEW).expect("written");
+        replace(&path, LONG.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+        assert_eq!(names(dir.path()), ["login.json"]);
+    }
+
+    /// Credential files: whose it is and who may read it. Only root can give files away, so others
+    /// try the rows of their own alone.
+    #[test]
+    fn owner_and_mode_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("login.json");
+        let own = (
+            fs::metadata(dir.path()).expect("there").uid(),
+            fs::metadata(dir.path()).expect("there").gid(),
+        );
+        for (kind, owner, mode, then) in [
+            ("own", own, 0o600, 0o600),
+            ("own, of the group", own, 0o640, 0o640),
+            ("own, shared with the group", own, 0o660, 0o660),
+            ("own, open to all", own, 0o644, 0o600),
+            ("a user's", (1234, 5678), 0o600, 0o600),
+            ("a user's, of the group", (1234, 5678), 0o640, 0o640),
+            ("a user's, open to all", (1234, 5678), 0o644, 0o644),
+            ("a user's, of one's own group", (1234, own.1), 0o600, 0o600),
+        ] {
+            drop(fs::remove_file(&path));
+            fs::write(&path, OLD).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
+            if std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).is_err() {
+                assert_ne!(own.0, 0, "{kind}: root may");
+                continue;
+            }
+            replace(&path, NEW.as_bytes(), |from, to| fs::rename(from, to)).expect("replaced");
+            let now = fs::metadata(&path).expect("there");
+            assert_eq!((now.uid(), now.gid()), owner, "{kind}");
+            assert_eq!(now.mode() & 0o777, then, "{kind}");
+            assert_eq!(fs::read_to_string(&path).expect("there"), NEW, "{kind}");
+        }
+    }
 }

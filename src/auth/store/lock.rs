@@ -1,4 +1,6 @@
-//! The lock file that is shared with the qwen-code CLI (B5).
+//! The lock file that is shared with the qwen-code CLI, by the [protocol][sharing] that it keeps to.
+//!
+//! [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{blocking, file::file_error};
+use super::disk::{blocking, file_error};
 use crate::auth::{RefreshError, RefreshErrorKind};
 
 /// How old a lock must be to be taken from its holder.

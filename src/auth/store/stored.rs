@@ -11,13 +11,13 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 ///
 /// Reads what the tools of this field write:
 ///
-/// - `oauth_creds.json` of qwen-code (B4): `expiry_date` in milliseconds;
+/// - `oauth_creds.json` of qwen-code: `expiry_date` in milliseconds;
 /// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339;
-/// - an account of a credential store (F3): `kind`, `jwt`, `cookies`, `headers`, `access_token`,
+/// - an account of a credential store: `kind`, `jwt`, `cookies`, `headers`, `access_token`,
 ///   `refresh_token`, `expiry_ms`, `resource_url`, `api_key`;
-/// - the objects inside compressed tokens (F2), a compressed token itself, a JWT, or a key.
+/// - the objects inside [compressed tokens][tokens], a compressed token itself, a JWT, or a key.
 ///
-/// Fields that are not known are kept when the file is written again. `Debug` shows no value.
+/// Fields that are not known are written back with the rest. `Debug` shows no value.
 ///
 /// ```
 /// use tower_qwen::auth::{CredentialKind, StoredCredential};
@@ -30,6 +30,8 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 /// assert!(stored.credential().expires_at().is_some());
 /// # Ok::<_, tower_qwen::auth::InvalidToken>(())
 /// ```
+///
+/// [tokens]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#f2
 #[derive(Clone)]
 pub struct StoredCredential {
     credential: Credential,
@@ -39,18 +41,18 @@ pub struct StoredCredential {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// B4.
+    /// That of qwen-code.
     QwenCode,
-    /// B4, the variant of CLIProxyAPI.
+    /// The variant of CLIProxyAPI.
     CliProxy,
-    /// F3.
+    /// An account of a credential store.
     Store,
     /// Anything that only says who, and that nothing can be written back into.
     ReadOnly,
 }
 
 impl StoredCredential {
-    /// A login that is about to be stored for the first time, in the form of qwen-code (B4).
+    /// A login that is about to be stored for the first time, in the form of qwen-code.
     #[must_use]
     pub fn new(credential: Credential) -> Self {
         let format = match credential.kind() {
@@ -66,12 +68,36 @@ impl StoredCredential {
         stored
     }
 
-    /// Reads a file's text.
+    /// Reads what stands in a file: text in UTF-8, or in UTF-16 where it begins with the byte order
+    /// mark that Windows puts there.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidToken`] where it is no text or holds no credential.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidToken> {
+        let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+            let (units, []) = bytes.as_chunks() else { return Err(InvalidToken(())) };
+            let units = units.iter().map(|bytes| unit(*bytes));
+            let text: Result<String, _> = char::decode_utf16(units).collect();
+            text.map(Secret::from).map_err(|_| InvalidToken(()))
+        };
+        let text = match bytes {
+            [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
+            [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes)?,
+            _ => {
+                return Self::parse(std::str::from_utf8(bytes).map_err(|_| InvalidToken(()))?);
+            }
+        };
+        Self::parse(text.expose())
+    }
+
+    /// Reads a file's text, with a byte order mark before it or without.
     ///
     /// # Errors
     ///
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
             // A JSON text that is no object would make a strange key. Digits alone may well be one.
             return match text.trim() {
@@ -101,7 +127,7 @@ impl StoredCredential {
         self
     }
 
-    /// The file's text: pretty JSON (B4); `None` where the file was a bare token.
+    /// The file's text: pretty JSON; `None` where the file was a bare token.
     #[must_use]
     pub fn to_json(&self) -> Option<Secret> {
         if self.format == Format::ReadOnly {
@@ -127,7 +153,7 @@ impl StoredCredential {
         match (*format, credential.kind()) {
             (Format::Store, CredentialKind::ApiKey) => set("api_key", access_token.into()),
             (Format::Store, CredentialKind::Web) => {
-                // The session outlives the access token that it buys (A2.3), so both are kept.
+                // The session outlives the access token that it buys, so both are written.
                 let cookies = credential.cookies().map_or("", |jar| jar.expose());
                 let pairs = token::split_cookies(cookies);
                 let session = pairs.iter().find(|(name, _)| name == "token");
@@ -207,11 +233,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
         credential = credential.with_resource_url(url);
     }
     if let Some(cookies) = fields.get("cookies") {
-        let pairs: Vec<String> = token::read_cookies(cookies)
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        credential = credential.with_cookies(&pairs.join("; "))?;
+        credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
     }
     if let Some(Value::Object(headers)) = fields.get("headers") {
         for (name, value) in headers {
@@ -272,7 +294,7 @@ mod tests {
     fn the_file_of_qwen_code_goes_there_and_back() {
         let text = r#"{"access_token": "at-demo", "refresh_token": "rt-demo", "token_type": "Bearer",
             "resource_url": "portal.qwen.ai", "expiry_date": 1790021600000, "id_token": "optional"}"#;
-        let stored = StoredCredential::parse(text).expect("B4");
+        let stored = StoredCredential::parse(text).expect("the form of qwen-code");
         assert_eq!(stored.credential().expires_at(), at(1_790_021_600_000));
         assert_eq!(secret(stored.credential().refresh_token()), Some("rt-demo"));
         assert_eq!(stored.credential().resource_url(), Some("portal.qwen.ai"));
@@ -338,6 +360,41 @@ mod tests {
             let stored = StoredCredential::parse(text).expect(text);
             assert_eq!(stored.credential().kind(), CredentialKind::Web);
             assert!(!stored.is_writable() && stored.to_json().is_none());
+        }
+    }
+
+    /// Credential files: however an editor has saved them.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_credential() {
+        let login = r#"{"access_token":"at","refresh_token":"rt","note":"Zoë"}"#;
+        let utf16 = |text: &str, mark: [u8; 2], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            mark.into_iter().chain(text.encode_utf16().flat_map(bytes)).collect()
+        };
+        for text in [login, "sk-of-a-file\r\n"] {
+            let plain = StoredCredential::parse(text).expect("a credential");
+            for (form, bytes) in [
+                ("UTF-8", text.as_bytes().to_vec()),
+                ("UTF-8 with a mark", [b"\xef\xbb\xbf", text.as_bytes()].concat()),
+                ("UTF-16, little end first", utf16(text, [0xff, 0xfe], u16::to_le_bytes)),
+                ("UTF-16, big end first", utf16(text, [0xfe, 0xff], u16::to_be_bytes)),
+            ] {
+                let stored = StoredCredential::from_bytes(&bytes).expect(form);
+                assert!(stored.credential().is_same(plain.credential()), "{form}");
+                assert_eq!(
+                    stored.to_json().map(|json| json.expose().to_owned()),
+                    plain.to_json().map(|json| json.expose().to_owned()),
+                    "{form}"
+                );
+            }
+        }
+        for (form, bytes) in [
+            ("half a unit", &b"\xff\xfes\0k"[..]),
+            ("half a pair", b"\xff\xfe\x00\xd8"),
+            ("no text", b"\xc3\x28"),
+            ("a mark alone", b"\xef\xbb\xbf"),
+            ("two marks", b"\xef\xbb\xbf\xef\xbb\xbf{}"),
+        ] {
+            assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
         }
     }
 

@@ -1,19 +1,8 @@
 //! Where credentials come from.
 
-mod environment;
-mod file;
-mod fixed;
-mod lock;
-mod stored;
-
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use super::{Credential, RefreshError, RefreshErrorKind};
-
-pub use self::{
-    environment::EnvironmentCredential, file::OAuthFile, fixed::StaticCredential,
-    stored::StoredCredential,
-};
+use super::{Credential, RefreshError};
 
 /// A boxed future, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -125,18 +114,5 @@ impl Renewal {
     #[must_use]
     pub const fn adopted(credential: Credential) -> Self {
         Self { credential, adopted: true }
-    }
-}
-
-/// Runs blocking file work off the runtime's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RefreshError> + Send + 'static,
-) -> Result<T, RefreshError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => {
-            Err(RefreshError::new(RefreshErrorKind::Aborted, "file work ended without a result")
-                .with_source(error))
-        }
     }
 }
