@@ -5,6 +5,7 @@
 pub(in crate::tool) const DEPTH_LIMIT: usize = 120;
 
 /// Whether `text` cannot stand in a JSON string as it is.
+#[cfg(feature = "tool-call")]
 pub(in crate::tool) fn needs_escape(text: &str) -> bool {
     text.bytes().any(must_escape)
 }

@@ -35,11 +35,12 @@ mod unquote;
 mod window;
 
 pub use self::sink::Dialect;
+#[cfg(feature = "tool-call")]
+pub(super) use self::tag::NAME_LIMIT;
 pub(super) use self::{
     object::{Arguments, Fed},
     reader::Reader,
     sink::{Close, Names, Rules, Sink},
-    tag::NAME_LIMIT,
     window::{GROWTH, Window},
 };
 #[cfg(feature = "tool-wrap")]

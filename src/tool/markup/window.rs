@@ -30,6 +30,7 @@ impl<'a> Window<'a> {
     }
 
     /// Whether slices are as long as what they are cut from, not a few held-back bytes.
+    #[cfg(feature = "tool-call")]
     pub(in crate::tool) const fn is_piece(&self) -> bool {
         matches!(self.parts, Parts::One(_))
     }
