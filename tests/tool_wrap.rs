@@ -696,6 +696,9 @@ fn hostile_replies_take_linear_time() {
         let reply = format!("x{}", junk.repeat(1_000_000 / junk.len()));
         assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
     }
+    // What is read again is full of mentions, and came in small pieces.
+    let mentions = format!("<tool_call>{{\"a\":\"{}", "<read_file> ".repeat(6_000)).repeat(10);
+    assert_eq!(wrap_by(4, &mentions, End::Cut), wrap_by(4096, &mentions, End::Cut));
     for (start, junk) in [
         ("<function=read_file><parameter=path>", "</parameter>\n</x"),
         ("<function=read_file><parameter=path>", "</path>"),

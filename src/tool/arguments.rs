@@ -135,23 +135,26 @@ impl Writer {
 /// assert_eq!(json(" ", Types::INTEGER), None);
 /// ```
 pub fn convert(text: &str, types: Types, out: &mut String) -> bool {
-    if !types.contains(Types::STRING) && text.trim().is_empty() {
-        return false;
-    }
-    if !typed(text.trim(), types, out) {
-        string(text, out);
-    }
-    true
+    convert_or(text, types, out, |_| false)
 }
 
 /// [`convert`] for values in plain tags, where an object or an array may be written as nested
 /// tags.
 pub(super) fn convert_nested(text: &str, parameter: &Parameter<'_>, out: &mut String) -> bool {
-    let types = parameter.types();
+    convert_or(text, parameter.types(), out, |out| nested::write(text.trim(), parameter, out))
+}
+
+/// [`convert`], where what no type fits is left to `other` before it is a string.
+fn convert_or(
+    text: &str,
+    types: Types,
+    out: &mut String,
+    other: impl FnOnce(&mut String) -> bool,
+) -> bool {
     if !types.contains(Types::STRING) && text.trim().is_empty() {
         return false;
     }
-    if !typed(text.trim(), types, out) && !nested::write(text.trim(), parameter, out) {
+    if !typed(text.trim(), types, out) && !other(out) {
         string(text, out);
     }
     true

@@ -10,27 +10,34 @@ use super::{
 /// How many opening wrappers in a row count as one.
 const WRAPPERS: u8 = 4;
 
-/// A confirmed opener.
+/// A confirmed opener, `length` bytes long, in so many wrappers.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Opening {
-    /// A call in tags: its name is known, and a parameter or the end follows after `length`,
-    /// blanks aside.
-    Tags { dialect: Dialect, name: String, length: usize, wrappers: u8 },
-    /// The `{` of a JSON object follows after `length`.
-    Json { length: usize, array: bool, wrappers: u8 },
+pub(super) struct Opening {
+    pub(super) call: Opened,
+    pub(super) length: usize,
+    pub(super) wrappers: u8,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Opened {
+    /// A call in tags: its name is known, and a parameter or the end follows, blanks aside.
+    Tags { dialect: Dialect, name: String },
+    /// The `{` of a JSON object follows, perhaps of the first of several.
+    Json { array: bool },
 }
 
 impl Opening {
-    /// The same, `by` bytes further on and in as many more wrappers.
-    fn shift(self, by: usize, more: u8) -> Self {
-        match self {
-            Self::Tags { dialect, name, length, wrappers } => {
-                Self::Tags { dialect, name, length: length + by, wrappers: wrappers + more }
-            }
-            Self::Json { length, array, wrappers } => {
-                Self::Json { length: length + by, array, wrappers: wrappers + more }
-            }
-        }
+    fn tags(dialect: Dialect, name: &str, length: usize) -> Self {
+        Self { call: Opened::Tags { dialect, name: name.to_owned() }, length, wrappers: 0 }
+    }
+
+    const fn json(array: bool, length: usize) -> Self {
+        Self { call: Opened::Json { array }, length, wrappers: 0 }
+    }
+
+    /// The same, behind `length` bytes that are a wrapper.
+    fn wrapped(self, length: usize) -> Self {
+        Self { length: self.length + length, wrappers: self.wrappers + 1, ..self }
     }
 }
 
@@ -65,7 +72,7 @@ impl<N: Names> Openers<'_, N> {
         literal(text, &["<tool_call>"]).and_then(|start| {
             blanks(&text[start..]).and_then(|gap| {
                 let at = start + gap;
-                self.inside(&text[at..], left - 1).map(|opening| opening.shift(at, 1))
+                self.inside(&text[at..], left - 1).map(|opening| opening.wrapped(at))
             })
         })
     }
@@ -73,9 +80,9 @@ impl<N: Names> Openers<'_, N> {
     fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
         match text.as_bytes().first() {
             None => Look::More,
-            Some(b'{') => Look::Yes(Opening::Json { length: 0, array: false, wrappers: 0 }),
+            Some(b'{') => Look::Yes(Opening::json(false, 0)),
             Some(b'[') => blanks(&text[1..]).and_then(|gap| match text.as_bytes()[1 + gap] {
-                b'{' => Look::Yes(Opening::Json { length: 1 + gap, array: true, wrappers: 0 }),
+                b'{' => Look::Yes(Opening::json(true, 1 + gap)),
                 _ => Look::No,
             }),
             Some(b'<') => {
@@ -117,10 +124,9 @@ impl<N: Names> Openers<'_, N> {
                     .or(|| literal(rest, &["</function>"]))
                     .or(|| literal(rest, &["</tool_call>"]))
             };
-            blanks(&text[start..]).and_then(|gap| confirmed(&text[start + gap..])).map(|_| {
-                let (dialect, name) = (Dialect::Coder, name.to_owned());
-                Opening::Tags { dialect, name, length: start, wrappers: 0 }
-            })
+            blanks(&text[start..])
+                .and_then(|gap| confirmed(&text[start + gap..]))
+                .map(|_| Opening::tags(Dialect::Coder, name, start))
         })
     }
 
@@ -132,10 +138,8 @@ impl<N: Names> Openers<'_, N> {
                     declared_key(rest, "<", name, self.names, |_| true).map(|(length, _)| length)
                 })
             };
-            followed(&text[length..], self.end_confirms, accept).map(|()| {
-                let (dialect, name) = (Dialect::Xml, name.to_owned());
-                Opening::Tags { dialect, name, length, wrappers: 0 }
-            })
+            followed(&text[length..], self.end_confirms, accept)
+                .map(|()| Opening::tags(Dialect::Xml, name, length))
         })
     }
 }

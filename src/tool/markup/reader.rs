@@ -8,7 +8,7 @@ use super::{
     body::{self, Body},
     hermes::{self, Hermes},
     lines::Lines,
-    opener::{Openers, Opening},
+    opener::{Opened, Openers, Opening},
     sink::{Close, Dialect, Names, Sink},
     tag::{self, BLANK_LIMIT, Look, declared_tag, is_blank, literal},
     window::{GROWTH, Held, Window, floor},
@@ -442,24 +442,24 @@ impl<S: Sink> Reader<S> {
         blanks: Range<usize>,
         closers: u8,
     ) -> usize {
-        let at = blanks.end;
-        match opening {
-            Opening::Tags { dialect, name, length, wrappers } => {
+        let at = blanks.end + opening.length;
+        let wrappers = opening.wrappers + closers;
+        self.state = match opening.call {
+            Opened::Tags { dialect, name } => {
                 self.sink.call(&name, dialect);
-                self.state = match dialect {
+                match dialect {
                     Dialect::Xml if S::RULES.passes_xml => State::Pass,
-                    _ => State::Body(Body::new(dialect, name, wrappers + closers)),
-                };
-                at + length
+                    _ => State::Body(Body::new(dialect, name, wrappers)),
+                }
             }
-            Opening::Json { length, array, wrappers } => {
-                let mut hermes = Box::new(Hermes::new(array, wrappers + closers));
+            Opened::Json { array } => {
+                let mut hermes = Box::new(Hermes::new(array, wrappers));
                 // It may still turn out to be text, with the blanks before it.
-                window.each(blanks.start..at + length, |text| hermes.keep(text));
-                self.state = State::Hermes(hermes);
-                at + length
+                window.each(blanks.start..at, |text| hermes.keep(text));
+                State::Hermes(hermes)
             }
-        }
+        };
+        at
     }
 
     fn after_call(&mut self, closers: u8, wrapped: bool) {

@@ -7,6 +7,9 @@ use crate::Text;
 /// How much of a piece joins held-back text at a time.
 pub(in crate::tool) const GROWTH: usize = 64;
 
+/// How many parts are put back as they are.
+const PARTS: usize = 64;
+
 /// Text in one piece, for looking, whose parts can leave as slices of what came in.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::tool) struct Window<'a> {
@@ -82,10 +85,16 @@ impl Held {
         self.parts.push_back(part);
     }
 
-    /// Puts `parts` in front of everything.
+    /// Puts `parts` in front of everything. Many are joined: each place in them that is asked for
+    /// is looked for from their start.
     pub(super) fn put_back(&mut self, parts: Vec<Text>) {
-        self.text.insert_str(0, &parts.concat());
-        parts.into_iter().rev().for_each(|part| self.parts.push_front(part));
+        let text = parts.concat();
+        self.text.insert_str(0, &text);
+        if parts.len() > PARTS {
+            self.parts.push_front(text.into());
+        } else {
+            parts.into_iter().rev().for_each(|part| self.parts.push_front(part));
+        }
     }
 
     pub(super) fn window(&self) -> Window<'_> {
