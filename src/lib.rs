@@ -178,8 +178,21 @@
 //! - A conversation never leaks into another tenant's, and clients without a tenant share nothing.
 //! - Challenges of an anti-bot layer are recognised and reported, never evaded.
 //!
+//! # More to read
+//!
+//! - [Architecture][architecture]: how the code is laid out, and where to put something new.
+//! - [Streams in tower][streams]: what buffers, which limit bounds what, and what ends a stream.
+//! - [The wire of Qwen][wire] and [the formats of tool calls][calls], for those who implement or
+//!   emulate them.
+//! - [The proxy][proxy]: its options, its routes and the settings of its clients.
+//!
+//! [architecture]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/architecture.md
+//! [calls]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md
+//! [proxy]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/configuration.md
+//! [streams]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/streams-in-tower.md
 //! [tower]: https://docs.rs/tower
 //! [tower-qwen-emulator]: https://docs.rs/tower-qwen-emulator
+//! [wire]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]

@@ -323,7 +323,7 @@ mod tests {
             async_compression::Level::Default,
             &[async_compression::zstd::CParameter::window_log(24)],
         );
-        encoder.write_all(&vec![7; 100]).await.expect("memory");
+        encoder.write_all(&[7; 100]).await.expect("memory");
         encoder.flush().await.expect("memory");
         encoder.shutdown().await.expect("memory");
         let (status, said) = sent(&["zstd"], encoder.into_inner()).await.expect_err("16 MiB");

@@ -5,7 +5,7 @@
 //! is, into the turn of the user that it stands beside. What stood before it does not change, so
 //! that a server's cache of it holds.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem};
 
 use crate::{
     Text,
@@ -23,27 +23,29 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
     let mut instructions = history.iter().take(leading);
     if let Some(first) = instructions.next() {
         let mut first = Cow::Borrowed(first);
-        for next in instructions {
+        if leading > 1 {
+            let rest = instructions.filter_map(|next| next.content.clone());
             let first = first.to_mut();
-            first.content = joined(first.content.take(), next.content.clone());
+            first.content = joined(first.content.take().into_iter().chain(rest).collect());
         }
         messages.push(first);
     }
-    let mut late = None;
+    let mut late = Vec::new();
     for message in history.iter().skip(leading) {
         match message.role {
             role if role.is_instruction() => {
-                late = joined(late, message.content.as_ref().and_then(marked));
+                late.extend(message.content.as_ref().and_then(marked));
             }
-            Role::User if late.is_some() => {
+            Role::User if !late.is_empty() => {
                 let mut message = message.clone();
-                message.content = joined(late.take(), message.content);
+                late.extend(message.content.take());
+                message.content = joined(mem::take(&mut late));
                 messages.push(Cow::Owned(message));
             }
             // Nothing stands between a call and its results.
             Role::Tool | Role::Function => messages.push(Cow::Borrowed(message)),
             _ => {
-                put_behind(&mut messages, late.take());
+                put_behind(&mut messages, mem::take(&mut late));
                 messages.push(Cow::Borrowed(message));
             }
         }
@@ -53,16 +55,18 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
 }
 
 /// Puts what the system said late into the user's turn that was the last, or one of its own.
-fn put_behind(messages: &mut Vec<Cow<'_, Message>>, late: Option<Content>) {
-    let Some(late) = late else { return };
+fn put_behind(messages: &mut Vec<Cow<'_, Message>>, late: Vec<Content>) {
+    if late.is_empty() {
+        return;
+    }
     match messages.last_mut() {
         Some(last) if last.role == Role::User => {
             let last = last.to_mut();
-            last.content = joined(last.content.take(), Some(late));
+            last.content = joined(last.content.take().into_iter().chain(late).collect());
         }
         _ => {
             let mut message = Message::empty(Role::User);
-            message.content = Some(late);
+            message.content = joined(late);
             messages.push(Cow::Owned(message));
         }
     }
@@ -84,25 +88,31 @@ fn marked(content: &Content) -> Option<Content> {
     }
 }
 
-/// One content behind the other.
-fn joined(one: Option<Content>, other: Option<Content>) -> Option<Content> {
-    let (one, other) = match (one, other) {
-        (Some(one), Some(other)) => (one, other),
-        (one, other) => return one.or(other),
-    };
-    Some(match (one, other) {
-        (Content::Text(one), Content::Text(other)) => {
-            let between = if one.is_empty() || other.is_empty() { "" } else { "\n\n" };
-            Content::Text([&*one, between, &*other].concat().into())
-        }
-        (one, other) => Content::Parts(parts(one).chain(parts(other)).collect()),
-    })
+/// One content behind the other, all at once: one by one, each would copy those before it.
+fn joined(mut contents: Vec<Content>) -> Option<Content> {
+    if contents.len() < 2 {
+        return contents.pop();
+    }
+    let texts = contents.iter().map_while(|content| match content {
+        Content::Text(text) => Some(&**text),
+        Content::Parts(_) => None,
+    });
+    let texts: Vec<_> = texts.collect();
+    let leading = texts.len();
+    let filled: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    let text = Content::Text(filled.join("\n\n").into());
+    if leading == contents.len() {
+        return Some(text);
+    }
+    let text = (leading > 0).then_some(text);
+    Some(Content::Parts(
+        text.into_iter().chain(contents.drain(leading..)).flat_map(parts).collect(),
+    ))
 }
 
-fn parts(content: Content) -> impl Iterator<Item = Part> {
+fn parts(content: Content) -> Vec<Part> {
     match content {
         Content::Text(text) => vec![Part::new(PartKind::Text(text))],
         Content::Parts(parts) => parts,
     }
-    .into_iter()
 }
