@@ -58,28 +58,6 @@ ALLOWED = [
     "src/qwen/web/stream.rs",
     "src/qwen/web/turn.rs",
     "src/qwen/web/wire.rs",
-    "src/tool/arguments.rs",
-    "src/tool/arguments/nested.rs",
-    "src/tool/call/mod.rs",
-    "src/tool/call/reader.rs",
-    "src/tool/call/rescue.rs",
-    "src/tool/history.rs",
-    "src/tool/prompt.rs",
-    "src/tool/scan/body.rs",
-    "src/tool/scan/coder.rs",
-    "src/tool/scan/hermes.rs",
-    "src/tool/scan/lines.rs",
-    "src/tool/scan/mod.rs",
-    "src/tool/scan/open.rs",
-    "src/tool/scan/plain.rs",
-    "src/tool/schema.rs",
-    "src/tool/wrap/automaton.rs",
-    "src/tool/wrap/coder.rs",
-    "src/tool/wrap/fence.rs",
-    "src/tool/wrap/memory.rs",
-    "src/tool/wrap/mod.rs",
-    "src/tool/wrap/stream.rs",
-    "src/tool/wrap/vocabulary.rs",
 ]
 
 GITHUB = re.compile(r"https://github\.com/tower-qwen/tower-qwen/(?:blob|tree)/main/([^\s)\]>\"'`]+)")
@@ -87,7 +65,7 @@ NAMED = re.compile(r"(?<![\w/.-])(docs/[\w./-]*\w(?:#[\w.-]*\w)?)")
 MARKDOWN = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)|^\[[^\]]+\]:\s*(\S+)", re.M)
 BARE = [
     # A1, C1.5, E19: no word of ours looks like that.
-    re.compile(r"(?<![\w#/.+-])[A-H][1-9][0-9]?(?:\.[0-9]{1,2})*(?![\w-])"),
+    re.compile(r"(?<![\w#/.+%-])[A-H][1-9][0-9]?(?:\.[0-9]{1,2})*(?![\w-])"),
     re.compile(r"\b[Rr]ules? [0-9]+"),
     re.compile(r"(?<![\w/])(?:qwen-wire|tool-calls|edges)(?:\.md\b|(?= [a-hA-H][. ]))"),
     # A text of the design that is no page of docs/.

@@ -28,12 +28,6 @@ ALLOWED = [
     "src/session/meaning.rs",
     "src/session/stream.rs",
     "src/sse/reframe/layer.rs",
-    "src/tool/call/layer.rs",
-    "src/tool/call/native.rs",
-    "src/tool/history.rs",
-    "src/tool/scan/body.rs",
-    "src/tool/scan/mod.rs",
-    "src/tool/wrap/layer.rs",
 ]
 
 PATH = re.compile(r"(?<![\w:$])(?:crate|super|self)(?:\s*::\s*\w+)+")

@@ -17,7 +17,6 @@ MOST = 600
 ALLOWED = [
     "src/openai/decode.rs",
     "src/sse/decoder.rs",
-    "src/tool/wrap/automaton.rs",
 ]
 
 

@@ -26,10 +26,7 @@ use tower_qwen::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{
-        call::{Format, ToolCallLayer},
-        wrap::ToolWrapLayer,
-    },
+    tool::{Dialect, call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 
 mod shapes;
@@ -143,9 +140,9 @@ fn stacks() -> Vec<(&'static str, Stack)> {
     };
     vec![
         ("decode", Box::new(|body: Bytes| decode(&body).map_or(400_u16, |_| 200)) as Stack),
-        ("web, Hermes", stack!(prompted(Format::Hermes))),
-        ("web, Coder", stack!(prompted(Format::Coder))),
-        ("web, XML", stack!(prompted(Format::Xml))),
+        ("web, Hermes", stack!(prompted(Dialect::Hermes))),
+        ("web, Coder", stack!(prompted(Dialect::Coder))),
+        ("web, XML", stack!(prompted(Dialect::Xml))),
         (
             "web, wrapped",
             stack!(

@@ -592,6 +592,21 @@ fn native_forms_in_fences_and_behind_backticks_are_text() {
     rewritten(&format!("x\n    ```\n{call}"), "read_file", &[("path", "a")]);
 }
 
+/// A line that begins with three backticks and has more of them later is no fence, as in
+/// CommonMark: what follows it is not quoted.
+#[test]
+fn inline_code_of_three_backticks_is_no_fence() {
+    let call = "<tool_call>\n<function=read_file>\n<parameter=path>\na\n</parameter>\n</function>";
+    for lead in ["```cargo test``` fails\n", "```` ```cargo test``` fails ````\n", "~~ no ~~\n"] {
+        let text = rewritten(&format!("{lead}{call}"), "read_file", &[("path", "a")]);
+        assert!(text.starts_with(&format!("{lead}<read_file>")), "{text}");
+    }
+    for lead in ["~~~ a`b`\n", "```\n```cargo test```\n"] {
+        let text = format!("{lead}{call}");
+        becomes(&text, &completed(&text, &text), Outcome::Completed);
+    }
+}
+
 /// A call in JSON whose name never comes is text again, and what is in it is read as such.
 #[test]
 fn a_json_call_that_fails_is_read_as_text() {
@@ -681,6 +696,9 @@ fn hostile_replies_take_linear_time() {
         let reply = format!("x{}", junk.repeat(1_000_000 / junk.len()));
         assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
     }
+    // What is read again is full of mentions, and came in small pieces.
+    let mentions = format!("<tool_call>{{\"a\":\"{}", "<read_file> ".repeat(6_000)).repeat(10);
+    assert_eq!(wrap_by(4, &mentions, End::Cut), wrap_by(4096, &mentions, End::Cut));
     for (start, junk) in [
         ("<function=read_file><parameter=path>", "</parameter>\n</x"),
         ("<function=read_file><parameter=path>", "</path>"),

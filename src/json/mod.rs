@@ -20,7 +20,7 @@ pub(crate) use self::measure::escaped_len;
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;
-#[cfg(feature = "openai")]
+#[cfg(any(feature = "openai", feature = "tool-call"))]
 pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};

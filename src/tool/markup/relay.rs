@@ -1,7 +1,7 @@
 //! JSON as models write it, passed on as JSON that parses: what arrives leaves at once as far as
 //! it can be relied on, and at any point the rest can be closed.
 
-use super::super::arguments::{DEPTH_LIMIT, escape, is_number, string};
+use super::json::{DEPTH_LIMIT, escape, is_number, string};
 
 /// The longest number or word that is waited for, in bytes.
 const WORD_LIMIT: usize = 4096;
@@ -10,7 +10,7 @@ const GAP_LIMIT: usize = 256;
 
 /// What became of the text that was fed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in super::super) enum Fed {
+pub(in crate::tool) enum Fed {
     /// All of it was taken, and the value goes on.
     More,
     /// The value ended after so many bytes.
@@ -27,7 +27,7 @@ pub(in super::super) enum Fed {
 /// not have, lone surrogates, single quotes, Python's words, trailing commas, and quotes inside
 /// of strings that nothing structural follows.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Relay {
+pub(in crate::tool) struct Relay {
     state: State,
     /// One bit a level, the innermost lowest: 1 for an object.
     stack: u128,
@@ -60,7 +60,7 @@ enum State {
 
 impl Relay {
     /// A relay for a value of any type.
-    pub(in super::super) const fn new() -> Self {
+    pub(in crate::tool) const fn new() -> Self {
         Self {
             state: State::Value,
             stack: 0,
@@ -74,7 +74,7 @@ impl Relay {
         }
     }
 
-    pub(in super::super) fn feed(&mut self, text: &str, out: &mut String) -> Fed {
+    pub(in crate::tool) fn feed(&mut self, text: &str, out: &mut String) -> Fed {
         let bytes = text.as_bytes();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -213,7 +213,7 @@ impl Relay {
     }
 
     /// Closes what is open. What has no value yet is left out: a key alone, half a number.
-    pub(in super::super) fn finish(&mut self, out: &mut String) {
+    pub(in crate::tool) fn finish(&mut self, out: &mut String) {
         match self.state {
             State::String | State::Escape | State::Quote if !self.in_key => out.push('"'),
             State::Word if is_complete(&self.word) => self.end_word(out),

@@ -4,9 +4,15 @@ use std::{collections::VecDeque, ops::Range};
 
 use crate::Text;
 
+/// How much of a piece joins held-back text at a time.
+pub(in crate::tool) const GROWTH: usize = 64;
+
+/// How many parts are put back as they are.
+const PARTS: usize = 64;
+
 /// Text in one piece, for looking, whose parts can leave as slices of what came in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window<'a> {
+pub(in crate::tool) struct Window<'a> {
     text: &'a str,
     parts: Parts<'a>,
 }
@@ -18,21 +24,22 @@ enum Parts<'a> {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn of(piece: &'a Text) -> Self {
+    pub(in crate::tool) fn of(piece: &'a Text) -> Self {
         Self { text: piece, parts: Parts::One(piece) }
     }
 
-    pub(super) const fn text(&self) -> &'a str {
+    pub(in crate::tool) const fn text(&self) -> &'a str {
         self.text
     }
 
     /// Whether slices are as long as what they are cut from, not a few held-back bytes.
-    pub(super) const fn is_piece(&self) -> bool {
+    #[cfg(feature = "tool-call")]
+    pub(in crate::tool) const fn is_piece(&self) -> bool {
         matches!(self.parts, Parts::One(_))
     }
 
     /// Gives `range` away, slice by slice, without a copy.
-    pub(super) fn each(&self, range: Range<usize>, mut take: impl FnMut(Text)) {
+    pub(in crate::tool) fn each(&self, range: Range<usize>, mut take: impl FnMut(Text)) {
         if range.is_empty() {
             return;
         }
@@ -76,6 +83,18 @@ impl Held {
     pub(super) fn push(&mut self, part: Text) {
         self.text.push_str(&part);
         self.parts.push_back(part);
+    }
+
+    /// Puts `parts` in front of everything. Many are joined: each place in them that is asked for
+    /// is looked for from their start.
+    pub(super) fn put_back(&mut self, parts: Vec<Text>) {
+        let text = parts.concat();
+        self.text.insert_str(0, &text);
+        if parts.len() > PARTS {
+            self.parts.push_front(text.into());
+        } else {
+            parts.into_iter().rev().for_each(|part| self.parts.push_front(part));
+        }
     }
 
     pub(super) fn window(&self) -> Window<'_> {

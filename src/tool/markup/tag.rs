@@ -1,6 +1,9 @@
 //! Matching markup at the start of a text that may go on.
 
-use super::super::schema::{NAME_LIMIT, Toolset};
+use super::sink::Names;
+
+/// The longest name of a tool or a parameter that is recognised in text, in bytes.
+pub(in crate::tool) const NAME_LIMIT: usize = 256;
 
 /// How many blanks are looked past, at most: before an opener, after a closer.
 pub(super) const BLANK_LIMIT: usize = 256;
@@ -67,6 +70,11 @@ pub(super) fn blanks(text: &str) -> Look<usize> {
     }
 }
 
+/// Whether `c` is what `trim` of JavaScript, in which the XML clients are written, removes.
+pub(in crate::tool) fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
+}
+
 /// The name up to a `>`, which is not far. Where the `>` is still to come, `may` says whether
 /// the name so far can go on to something wanted.
 pub(super) fn name(text: &str, may: impl FnOnce(&str) -> bool) -> Look<&str> {
@@ -86,41 +94,58 @@ pub(super) fn bare(name: &str) -> &str {
     name.trim_ascii().trim_matches(['"', '\''])
 }
 
-/// `<function=NAME>` with a declared name; yes carries the tag's length and the name.
-pub(super) fn declared_function<'t>(text: &str, tools: &'t Toolset) -> Look<(usize, &'t str)> {
-    literal(text, &["<function="]).and_then(|start| {
-        name(&text[start..], |part| tools.starts(part) || tools.starts(bare(part))).and_then(
-            |name| match tools.get(name).or_else(|| tools.get(bare(name))) {
-                Some(function) => Look::Yes((start + name.len() + 1, function.name.as_str())),
-                None => Look::No,
-            },
-        )
-    })
+/// Whether a closer whose text is done, with `rest` after it, is structural: one of the tags
+/// that `accept` knows follows after blanks, or the end does. A tag that is cut by the end
+/// counts.
+pub(super) fn followed(
+    rest: &str,
+    end: bool,
+    accept: impl FnOnce(&str) -> Look<usize>,
+) -> Look<()> {
+    match blanks(rest).and_then(|gap| accept(&rest[gap..])).map(|_| ()) {
+        Look::More if end => Look::Yes(()),
+        look => look,
+    }
 }
 
-/// `<NAME>` with a declared name; yes carries the tag's length and the name.
-pub(super) fn declared_tag<'t>(text: &str, tools: &'t Toolset) -> Look<(usize, &'t str)> {
-    literal(text, &["<"]).and_then(|start| {
-        name(&text[start..], |part| tools.starts(part)).and_then(|name| match tools.get(name) {
-            Some(function) => Look::Yes((start + name.len() + 1, function.name.as_str())),
-            None => Look::No,
+/// `<function=NAME>` with a declared name; yes carries the tag's length and the name.
+pub(super) fn declared_function<'n>(text: &str, names: &'n impl Names) -> Look<(usize, &'n str)> {
+    literal(text, &["<function="]).and_then(|start| {
+        let may = |part: &str| names.begins_tool(part) || names.begins_tool(bare(part));
+        name(&text[start..], may).and_then(|name| {
+            match names.tool(name).or_else(|| names.tool(bare(name))) {
+                Some(tool) => Look::Yes((start + name.len() + 1, tool)),
+                None => Look::No,
+            }
         })
     })
 }
 
-/// `<KEY>` with a declared parameter of `function` that passes `test`; yes carries the tag's
-/// length and the key.
+/// `<NAME>` with a declared name; yes carries the tag's length and the name.
+pub(super) fn declared_tag<'n>(text: &str, names: &'n impl Names) -> Look<(usize, &'n str)> {
+    literal(text, &["<"]).and_then(|start| {
+        name(&text[start..], |part| names.begins_tool(part)).and_then(|name| {
+            match names.tool(name) {
+                Some(tool) => Look::Yes((start + name.len() + 1, tool)),
+                None => Look::No,
+            }
+        })
+    })
+}
+
+/// `<KEY>` with a declared parameter of `tool` that passes `test`; yes carries the tag's length
+/// and the key.
 pub(super) fn declared_key<'a>(
     text: &'a str,
     prefix: &str,
-    function: &str,
-    tools: &Toolset,
+    tool: &str,
+    names: &impl Names,
     test: impl Fn(&str) -> bool,
 ) -> Look<(usize, &'a str)> {
     literal(text, &[prefix]).and_then(|start| {
-        let may = |part: &str| tools.may_declare(function, part, &test);
+        let may = |part: &str| names.may_declare(tool, part, &test);
         name(&text[start..], may).and_then(|name| {
-            if test(name) && tools.declares(function, name) {
+            if test(name) && names.declares(tool, name) {
                 Look::Yes((start + name.len() + 1, name))
             } else {
                 Look::No

@@ -2,9 +2,9 @@
 
 use memchr::memchr2;
 
-/// Follows prose and knows whether an opener may stand next (rules 2 and 3 of tool-calls.md
-/// e.2): not inside a fence, not on the line that opens one, not directly after a backtick, and
-/// not directly after a tag that is text for that reason.
+/// Follows prose and knows whether an opener may stand next: not inside a fence, not on the line that opens one, not directly after a backtick, and
+/// not directly after a tag that is text for that reason. Directly means on the same line; what a
+/// quoted `<tool_call>` holds may begin on a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Lines {
     place: Place,
@@ -52,11 +52,14 @@ enum Shield {
     None,
     /// Right after a backtick.
     Backtick,
-    /// In a tag that began there.
-    Tag,
-    /// After such a tag, on its line.
-    Closed,
+    /// In a tag that began there: how much of it is like the wrapper's.
+    Tag(u8),
+    /// After such a tag, on its line; after a wrapper, on the next lines, too.
+    Closed { wrapper: bool },
 }
+
+/// The tag whose content is quoted with it.
+const WRAPPER: [u8; 11] = *b"<tool_call>";
 
 impl Lines {
     pub(super) fn advance(&mut self, text: &str) {
@@ -80,11 +83,18 @@ impl Lines {
     fn step(&mut self, byte: u8) {
         self.shield = match (self.shield, byte) {
             (_, b'`') => Shield::Backtick,
-            (Shield::Backtick | Shield::Closed, b'<') => Shield::Tag,
-            (Shield::Tag, b'>') => Shield::Closed,
-            (Shield::Tag, b'<' | b'\n') => Shield::None,
-            (Shield::Tag, _) => Shield::Tag,
-            (Shield::Closed, b' ') => Shield::Closed,
+            (Shield::Backtick | Shield::Closed { .. }, b'<') => Shield::Tag(1),
+            (Shield::Tag(like), b'>') => Shield::Closed { wrapper: like == 10 },
+            (Shield::Tag(_), b'<' | b'\n') => Shield::None,
+            (Shield::Tag(like), _) if WRAPPER.get(usize::from(like)) == Some(&byte) => {
+                Shield::Tag(like + 1)
+            }
+            (Shield::Tag(_), _) => Shield::Tag(u8::MAX),
+            (Shield::Closed { wrapper }, _)
+                if byte == b' ' || wrapper && byte.is_ascii_whitespace() =>
+            {
+                self.shield
+            }
             _ => Shield::None,
         };
         self.place = match (self.place, byte) {
@@ -125,7 +135,7 @@ impl Lines {
 
     /// Whether an opener may stand here.
     pub(super) const fn allows_opener(&self) -> bool {
-        !self.in_fence() && !matches!(self.shield, Shield::Backtick | Shield::Closed)
+        !self.in_fence() && !matches!(self.shield, Shield::Backtick | Shield::Closed { .. })
     }
 
     /// Whether an opener may stand after blanks from here on, so that they are held back.
@@ -202,6 +212,12 @@ mod tests {
     fn a_backtick_shields_what_directly_follows() {
         for text in ["`", "a ``", "`<tool_call>", "`<tool_call> ", "`<a><b>"] {
             assert!(!allows(text), "{text:?}");
+        }
+        for text in ["`<tool_call>\n", "`<tool_call> \n\t", "`<a> <tool_call>\n"] {
+            assert!(!allows(text), "{text:?}");
+        }
+        for text in ["`<tool_call>\nx", "`<tool_call>x>\n", "`<tool_cal>\n", "`<tool_call>`\n"] {
+            assert!(allows(text), "{text:?}");
         }
         for text in ["` ", "`<a>` ", "`<a>\n", "`<a> b", "`x", "`<a <"] {
             assert!(allows(text), "{text:?}");

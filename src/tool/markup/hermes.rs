@@ -1,20 +1,19 @@
-//! Calls as JSON objects inside `<tool_call>` (tool-calls.md a.3, rule 20 of e.2).
+//! Calls as JSON objects inside `<tool_call>`. The call ends where its object ends, not at the next
+//! `</tool_call>`, which may stand in a string.
 
 use std::mem;
 
 use memchr::memchr;
 
 use super::{
-    Form, Item, Sink,
-    object::{Arguments, Unquote},
-    relay::{Fed, Relay},
+    object::{Arguments, Fed},
+    relay::Relay,
+    sink::{Close, Dialect, Names, Sink},
     tag::{Look, literal},
+    unquote::Unquote,
     window::{Window, floor},
 };
 use crate::Text;
-
-/// How much of an object is held, in bytes, while its name is not known.
-const HELD_LIMIT: usize = 1 << 20;
 
 /// The objects of one wrapper, read key by key.
 #[derive(Debug)]
@@ -117,16 +116,22 @@ impl Hermes {
         mem::take(&mut self.raw)
     }
 
-    pub(super) fn step(
+    /// How much is kept.
+    #[cfg(feature = "tool-wrap")]
+    pub(super) const fn kept(&self) -> usize {
+        self.raw_len
+    }
+
+    pub(super) fn step<S: Sink>(
         &mut self,
         window: Window<'_>,
         at: usize,
         end: bool,
-        sink: &mut Sink,
+        sink: &mut S,
     ) -> Step {
         let mut text = &window.text()[at..];
         // The limit is met at the same byte however the text was cut.
-        let left = HELD_LIMIT - self.raw_len;
+        let left = S::RULES.hold.saturating_sub(self.raw_len);
         let full = self.call == Call::Unknown && text.len() >= left;
         if full {
             text = &text[..floor(text, left)];
@@ -152,18 +157,23 @@ impl Hermes {
         Step::At(at + read)
     }
 
-    /// Closes the call where the text ends; false if none was announced, so that what was kept is
-    /// text.
-    pub(super) fn finish(&mut self, sink: &mut Sink) -> bool {
-        if self.call == Call::Open {
-            self.arguments.finish(&mut sink.arguments);
-            sink.push(Item::End { complete: false });
-            self.call = Call::Closed;
-        }
+    /// Whether a call was announced, so that what was read is no text.
+    pub(super) fn is_announced(&self) -> bool {
         self.call != Call::Unknown
     }
 
-    fn read(&mut self, text: &str, end: bool, sink: &mut Sink) -> Read {
+    /// Closes the call where the text ends.
+    pub(super) fn finish<S: Sink>(&mut self, sink: &mut S) {
+        if self.call == Call::Open {
+            if !sink.leaves_open() {
+                sink.json(|out| self.arguments.finish(out));
+            }
+            sink.close(Close::Cut);
+            self.call = Call::Closed;
+        }
+    }
+
+    fn read<S: Sink>(&mut self, text: &str, end: bool, sink: &mut S) -> Read {
         let bytes = text.as_bytes();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -180,6 +190,9 @@ impl Hermes {
                 Phase::Outside => match byte {
                     // An object after another one begins a text of its own.
                     b'{' if self.call == Call::Closed => {
+                        if S::RULES.one_call {
+                            return Read::Leave(at);
+                        }
                         let (array, wrappers) = (self.array, self.wrappers);
                         *self = Self { phase: Phase::Outside, ..Self::new(array, wrappers) };
                         return Read::Another(at);
@@ -249,7 +262,8 @@ impl Hermes {
                 Phase::NameText => match self.unquote.feed(&text[at..], &mut self.key) {
                     Some(read) => {
                         at += read;
-                        if self.key.is_empty() {
+                        let declared = || sink.names().tool(&self.key).is_some();
+                        if self.key.is_empty() || !S::RULES.any_name && !declared() {
                             return self.broken(at);
                         }
                         self.name = Some(mem::take(&mut self.key));
@@ -262,11 +276,10 @@ impl Hermes {
                     None => at = bytes.len(),
                 },
                 Phase::Arguments => {
-                    let out = match self.call {
-                        Call::Unknown => &mut self.early,
-                        _ => &mut sink.arguments,
+                    let fed = match self.call {
+                        Call::Unknown => self.arguments.feed(&text[at..], &mut self.early),
+                        _ => sink.json(|out| self.arguments.feed(&text[at..], out)),
                     };
-                    let fed = self.arguments.feed(&text[at..], out);
                     if self.call == Call::Unknown && self.arguments.started() && self.name.is_some()
                     {
                         self.announce(sink);
@@ -340,7 +353,7 @@ impl Hermes {
         }
     }
 
-    fn broken_arguments(&mut self, at: usize, sink: &mut Sink) -> Read {
+    fn broken_arguments<S: Sink>(&mut self, at: usize, sink: &mut S) -> Read {
         if self.call == Call::Unknown {
             return Read::Reject(at);
         }
@@ -350,10 +363,10 @@ impl Hermes {
         Read::Rest(at)
     }
 
-    fn announce(&mut self, sink: &mut Sink) {
+    fn announce<S: Sink>(&mut self, sink: &mut S) {
         if let Some(name) = &self.name {
-            sink.push(Item::Call { name: name.as_str().into(), form: Form::Json });
-            sink.arguments.push_str(&self.early);
+            sink.call(name, Dialect::Hermes);
+            sink.json(|out| out.push_str(&self.early));
             self.early.clear();
             self.call = Call::Open;
             self.raw.clear();
@@ -361,14 +374,14 @@ impl Hermes {
         }
     }
 
-    fn close(&mut self, sink: &mut Sink) {
-        self.arguments.finish(&mut sink.arguments);
-        sink.push(Item::End { complete: true });
+    fn close<S: Sink>(&mut self, sink: &mut S) {
+        sink.json(|out| self.arguments.finish(out));
+        sink.close(Close::Own);
         self.call = Call::Closed;
     }
 
     /// The object's `}`; false if it was no call.
-    fn end_object(&mut self, sink: &mut Sink) -> bool {
+    fn end_object<S: Sink>(&mut self, sink: &mut S) -> bool {
         self.phase = Phase::Outside;
         if self.call == Call::Unknown {
             if self.name.is_none() {
@@ -376,8 +389,8 @@ impl Hermes {
             }
             self.early.clear();
             self.announce(sink);
-            sink.arguments.push_str("{}");
-            sink.push(Item::End { complete: true });
+            sink.json(|out| out.push_str("{}"));
+            sink.close(Close::Own);
             self.call = Call::Closed;
         }
         true
