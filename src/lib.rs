@@ -212,6 +212,8 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod retry_after;
 #[cfg(feature = "session")]
 pub mod session;
 #[cfg(feature = "sse")]

@@ -2,9 +2,10 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Compatible, Server};
+use super::{Compatible, METRIC, Server};
 use crate::{
     Text,
+    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
         progress::{self, Limits},
@@ -56,8 +57,19 @@ pub(super) struct Names {
 }
 
 impl Config {
-    pub(super) fn content(&self) -> ContentMode {
-        self.content.unwrap_or(self.server.content())
+    /// What is known of an answer before it begins.
+    pub(super) fn answer(&self) -> Answer {
+        let pieces = match self.content.unwrap_or(self.server.content()) {
+            ContentMode::Incremental => Pieces::incremental,
+            ContentMode::Cumulative => Pieces::cumulative,
+            ContentMode::Auto => Pieces::undecided,
+        };
+        let think = match self.think {
+            ThinkTags::Leading => ThinkSplitter::new(),
+            ThinkTags::Opened => ThinkSplitter::inside(),
+            ThinkTags::Ignore => ThinkSplitter::off(),
+        };
+        Answer::new(pieces, think, Repairs::new(METRIC))
     }
 }
 
@@ -75,13 +87,14 @@ impl Names {
     }
 }
 
-/// How the pieces of content in a stream relate (qwen-wire.md B9).
+/// How the pieces of content in a stream relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContentMode {
     /// Each holds what is new, as OpenAI has it.
     Incremental,
-    /// Each holds the whole text so far. What does not go on from the last passes as it is.
+    /// Each holds the whole text so far. Of one that does not go on from the last, what stands
+    /// behind the part that both share is new.
     Cumulative,
     /// To be found out: cumulative where two pieces in a row each begin with the whole of the one
     /// before, of more than 8 characters, and are longer. Until that is known such pieces are
@@ -122,7 +135,7 @@ impl CompatibleLayer {
     }
 
     /// How the pieces of content, and of reasoning, relate. Default: to be found out for the
-    /// portal, of which cumulative deployments are known; incremental for all others (B9).
+    /// portal, of which cumulative deployments are known; incremental for all others.
     #[must_use]
     pub fn content(mut self, mode: ContentMode) -> Self {
         self.config.content = Some(mode);
@@ -130,7 +143,7 @@ impl CompatibleLayer {
     }
 
     /// Sends requests for `name` as requests for `model`; of two with one name the later counts.
-    /// What the portal calls its models (B7) is known without.
+    /// What the portal calls its models is known without.
     ///
     /// The client sees the name that it asked for:
     /// [`OpenAiLayer`](crate::openai::OpenAiLayer) puts that into the answer.
@@ -141,7 +154,7 @@ impl CompatibleLayer {
     }
 
     /// Asks for at most `tokens` of the upstream's `model`, where a client wants more and the
-    /// upstream would refuse. The limits of the portal (B7) are known without.
+    /// upstream would refuse. The limits of the portal are known without.
     #[must_use]
     pub fn max_tokens(mut self, model: impl Into<Text>, tokens: u64) -> Self {
         Arc::make_mut(&mut self.config.names).limits.push((model.into(), tokens));

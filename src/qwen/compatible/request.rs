@@ -15,10 +15,10 @@ use crate::{
     json::{escaped_len, string_into},
 };
 
-/// Writes the body of `POST /chat/completions` (qwen-wire.md D1).
+/// Writes the body of `POST /chat/completions`.
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
-/// what DashScope refuses or cuts in whole answers (C1). Unknown fields, schemas and other forms
+/// what DashScope refuses or cuts in whole answers. Unknown fields, schemas and other forms
 /// go out as they came, byte for byte.
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
@@ -47,7 +47,7 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
         }
         options.close();
     });
-    // An empty list made the portal's model call tools at random (B7).
+    // An empty list made the portal's model call tools at random.
     if !request.tools.is_empty() {
         object.with("tools", |out| {
             list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
@@ -164,7 +164,7 @@ fn messages_into<W: Sink>(out: &mut W, history: &History, server: Server) {
         return list_into(out, history.iter(), |out, message| message_into(out, message, server));
     }
     // The portal wants a system message, its text as parts, and no two messages of one role in a
-    // row unless they call tools or answer a call (B7).
+    // row unless they call tools or answer a call.
     let introduction = (!history.iter().any(|message| message.role.is_instruction()))
         .then(|| Message::new(Role::System, "You are a helpful assistant."));
     let messages: Vec<&Message> = introduction.iter().chain(history.iter()).collect();
@@ -236,7 +236,7 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
 }
 
 /// Writes the content of a system message for the portal: as parts, of which the last ends what
-/// is worth keeping, unless the client has said so of one itself (B7).
+/// is worth keeping, unless the client has said so of one itself.
 fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
     let text;
     let parts = match content {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use super::ContentMode;
 use crate::chat::{ReasoningEffort, ReasoningOptions};
 
-/// What qwen-code calls itself, and the platform in the words of its runtime (B7).
+/// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
     let os = match OS {
         "macos" => "darwin",
@@ -28,7 +28,7 @@ static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// What kind of server an OpenAI-compatible upstream is.
 ///
 /// They all speak almost the same; the kind decides the few things in which they differ and
-/// which cannot be seen from the answer (qwen-wire.md B7, C1, C2). What can be seen is repaired
+/// which cannot be seen from the answer. What can be seen is repaired
 /// for every kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -36,17 +36,17 @@ pub enum Server {
     /// Any other: the request goes out as the client wrote it.
     #[default]
     Generic,
-    /// DashScope's compatible mode, a coding plan, or a gateway in front of it (C1).
+    /// DashScope's compatible mode, a coding plan, or a gateway in front of it.
     DashScope,
-    /// The portal that OAuth logins of qwen-code lead to (B7).
+    /// The portal that OAuth logins of qwen-code lead to.
     Portal,
-    /// vLLM (C2).
+    /// vLLM.
     Vllm,
-    /// SGLang (C2).
+    /// SGLang.
     SgLang,
-    /// Ollama's `/v1` (C2).
+    /// Ollama's `/v1`.
     Ollama,
-    /// llama.cpp's server (C2).
+    /// llama.cpp's server.
     LlamaCpp,
     /// LM Studio.
     LmStudio,
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// What the server itself calls the model that a client may know by another name: the
-    /// portal's models have two names, and it knows one (B7).
+    /// portal's models have two names, and it knows one.
     pub(super) fn model_name(self, model: &str) -> &str {
         match (self, model) {
             (Self::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// The most tokens that may be asked of its `model`: the portal refuses more (B7).
+    /// The most tokens that may be asked of its `model`: the portal refuses more.
     pub(super) fn max_tokens(self, model: &str) -> Option<u64> {
         match (self, model) {
             (Self::Portal, "vision-model") => Some(32_768),
@@ -133,7 +133,7 @@ impl Server {
         }
     }
 
-    /// Adds the headers that it wants to see beside the token (B7).
+    /// Adds the headers that it wants to see beside the token.
     ///
     /// The portal serves qwen-code, so that is what it is told; a `user-agent` that goes with the
     /// credential is used in its place. The one in `headers` is the credential's, for no client's
@@ -157,7 +157,7 @@ impl Server {
         }
     }
 
-    /// How many inputs one request for embeddings may hold (C1); `None` where nothing is known of
+    /// How many inputs one request for embeddings may hold; `None` where nothing is known of
     /// a limit.
     #[cfg(feature = "openai")]
     pub(crate) fn embedding_batch(self, model: &str) -> Option<usize> {
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// Whether embeddings are given in base64 to those who ask. DashScope knows only floats
-    /// (D9), and of others nothing is known.
+    ///, and of others nothing is known.
     #[cfg(feature = "openai")]
     pub(crate) const fn embeds_base64(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
@@ -188,7 +188,7 @@ impl Server {
         let Some(wanted) = options.wanted() else { return Thinking::default() };
         let effort = options.effort.as_ref();
         match self {
-            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other (B7),
+            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other,
             // so the effort becomes a budget.
             Self::DashScope | Self::Portal => Thinking {
                 enable_thinking: Some(wanted),
@@ -230,7 +230,7 @@ pub(super) struct Thinking {
     pub(super) template: Option<bool>,
 }
 
-/// The budget that stands for an effort (B7); none for the highest.
+/// The budget that stands for an effort; none for the highest.
 fn budget(effort: &ReasoningEffort) -> Option<i64> {
     match effort {
         ReasoningEffort::Low => Some(1024),

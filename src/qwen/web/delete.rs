@@ -1,4 +1,4 @@
-//! Deleting chats (A1, A20): the call, for whoever has a reason.
+//! Deleting chats: the call, for whoever has a reason.
 
 use std::time::Duration;
 

@@ -3,9 +3,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
 use super::{ChatType, QwenWeb, Thinking};
-use crate::sse::{
-    KeepAlive,
-    progress::{self, Limits},
+use crate::{
+    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
+    sse::{
+        KeepAlive,
+        progress::{self, Limits},
+    },
 };
 
 /// Makes [`QwenWeb`]: chat over the wire of chat.qwen.ai.
@@ -38,6 +41,15 @@ pub(super) struct Config {
     pub(super) progress: Limits,
     pub(super) answer_limit: usize,
     pub(super) page_deadline: Duration,
+}
+
+impl Config {
+    /// What is known of an answer before it begins.
+    pub(super) fn answer(&self) -> Answer {
+        let pieces = if self.incremental { Pieces::incremental } else { Pieces::cumulative };
+        let repairs = Repairs::new("tower_qwen_web_repairs_total");
+        Answer::new(pieces, ThinkSplitter::off(), repairs)
+    }
 }
 
 impl Default for Config {
@@ -86,14 +98,14 @@ impl QwenWebLayer {
     }
 
     /// `chat_mode`: `normal` for an account, `guest` without one, `local` for chats that do not
-    /// show up in the account's list (A6). Default: `normal`.
+    /// show up in the account's list. Default: `normal`.
     #[must_use]
     pub fn chat_mode(self, mode: impl Into<Cow<'static, str>>) -> Self {
         self.with(|config| config.chat_mode = mode.into())
     }
 
     /// The project that new chats belong to: its `custom_instruction` is the one real system
-    /// prompt (A7). Default: none.
+    /// prompt. Default: none.
     #[must_use]
     pub fn project(self, id: impl Into<Cow<'static, str>>) -> Self {
         self.with(|config| config.project_id = id.into())
@@ -120,7 +132,7 @@ impl QwenWebLayer {
     }
 
     /// Whether upstream sends only what is new in each event. Where it does not, each event
-    /// holds the whole text so far, and what was there before is taken off it (A13). Set it to
+    /// holds the whole text so far, and what was there before is taken off it. Set it to
     /// `false` only for deployments that ignore the flag: taking prefixes off a stream that *is*
     /// incremental would swallow repeated words. Default: `true`.
     #[must_use]
@@ -128,7 +140,7 @@ impl QwenWebLayer {
         self.with(|config| config.incremental = incremental)
     }
 
-    /// Whether upstream is told to stop when an answer is dropped before its end (A20); it would
+    /// Whether upstream is told to stop when an answer is dropped before its end; it would
     /// write on otherwise, and the chat be busy. Default: yes.
     #[must_use]
     pub fn stop_on_drop(self, stop: bool) -> Self {
@@ -182,7 +194,7 @@ impl QwenWebLayer {
     }
 
     /// How long a body that is not a stream is read for; what came until then is judged. Punish
-    /// pages may never end (A16). Default: 10 s.
+    /// pages may never end. Default: 10 s.
     #[must_use]
     pub fn page_deadline(self, deadline: Duration) -> Self {
         self.with(|config| config.page_deadline = deadline)
