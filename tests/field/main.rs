@@ -5,8 +5,13 @@
 #![cfg(all(feature = "compatible", feature = "openai", feature = "web"))]
 
 mod calls;
+#[path = "../deviations/mod.rs"]
+mod deviations;
+mod differential;
 mod embeddings;
 mod ends;
+#[path = "../deviations/model.rs"]
+mod model;
 mod odd;
 mod refusals;
 #[path = "../traced/mod.rs"]

@@ -290,6 +290,15 @@ const ROWS: &[Row] = &[
         "Hi stop",
     ),
     (
+        "function_call: an empty object",
+        &[
+            r#"{"choices":[{"delta":{"content":"Hi","function_call":{}}}]}"#,
+            r#"{"choices":[{"delta":{"content":"!","function_call":{"name":"","arguments":null}}}]}"#,
+            STOP,
+        ],
+        "Hi! stop",
+    ),
+    (
         "function_call: a string",
         &[r#"{"choices":[{"delta":{"content":"Hi","function_call":""}}]}"#, STOP],
         "Hi stop",

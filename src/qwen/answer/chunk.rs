@@ -4,8 +4,9 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{
-    Answer, Piece, Repair,
-    calls::{self, CALLS, Given},
+    calls::{self, CALLS, Given, Piece},
+    repair::Repair,
+    state::Answer,
 };
 use crate::{
     Error, Text,
@@ -209,12 +210,18 @@ impl Delta<'_> {
         if self.tool_calls.more {
             return Err(calls::too_many());
         }
-        if let Some(function) = self.function_call.0 {
+        if let Some(function) = self.function_call.0.filter(FunctionDelta::is_something) {
             let index = Count(Some(0));
             let call = CallDelta { index, id: Word(None), function: Object(Some(function)) };
             answer.call(call.piece(data))?;
         }
         Ok(())
+    }
+}
+
+impl FunctionDelta<'_> {
+    fn is_something(&self) -> bool {
+        self.name.is_something() || !matches!(self.arguments, Arguments::Missing | Arguments::Null)
     }
 }
 

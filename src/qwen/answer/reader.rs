@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::Body;
 
-use super::Answer;
+use super::state::Answer;
 use crate::{
     BoxError, Error, ErrorKind,
     budget::Budget,

@@ -48,6 +48,7 @@
 
 mod body;
 mod builder;
+mod error;
 mod future;
 mod service;
 mod tls;

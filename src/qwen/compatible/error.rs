@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{METRIC, Server};
+use super::{METRIC, server::Server};
 use crate::{
     Error, ErrorKind,
     json::lenient::tree,

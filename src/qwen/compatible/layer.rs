@@ -2,15 +2,13 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Compatible, METRIC, Server};
-use crate::{
-    Text,
-    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
-    sse::{
-        KeepAlive,
-        progress::{self, Limits},
-    },
+use super::{
+    config::{Config, DEFAULT_IDLE_EVENTS},
+    modes::{ContentMode, ThinkTags},
+    server::Server,
+    service::Compatible,
 };
+use crate::{Text, sse::KeepAlive};
 
 /// The adapter to OpenAI-compatible upstreams: DashScope, the OAuth portal, vLLM, SGLang,
 /// Ollama, llama.cpp, LM Studio and their like.
@@ -23,103 +21,10 @@ pub struct CompatibleLayer {
     config: Config,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) server: Server,
-    pub(super) think: ThinkTags,
-    pub(super) content: Option<ContentMode>,
-    pub(super) names: Arc<Names>,
-    pub(super) progress: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server: Server::default(),
-            think: ThinkTags::default(),
-            content: None,
-            names: Arc::default(),
-            progress: Limits {
-                idle: Some(KeepAlive::new(CompatibleLayer::DEFAULT_IDLE_EVENTS)),
-                bytes: progress::DEFAULT_MAX_BYTES,
-            },
-        }
-    }
-}
-
-/// What the upstream calls its models, and how much they give.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    /// Clients' names and the upstream's.
-    aliases: Vec<(Text, Text)>,
-    /// The upstream's names, and the most tokens that an answer may be asked to have.
-    limits: Vec<(Text, u64)>,
-}
-
-impl Config {
-    /// What is known of an answer before it begins.
-    pub(super) fn answer(&self) -> Answer {
-        let pieces = match self.content.unwrap_or(self.server.content()) {
-            ContentMode::Incremental => Pieces::incremental,
-            ContentMode::Cumulative => Pieces::cumulative,
-            ContentMode::Auto => Pieces::undecided,
-        };
-        let think = match self.think {
-            ThinkTags::Leading => ThinkSplitter::new(),
-            ThinkTags::Opened => ThinkSplitter::inside(),
-            ThinkTags::Ignore => ThinkSplitter::off(),
-        };
-        Answer::new(pieces, think, Repairs::new(METRIC))
-    }
-}
-
-impl Names {
-    /// The upstream's name of what a client calls `model`.
-    pub(super) fn resolve<'a>(&'a self, model: &'a str, server: Server) -> &'a str {
-        let known = self.aliases.iter().rfind(|(name, _)| *name == *model);
-        known.map_or_else(|| server.model_name(model), |(_, name)| name)
-    }
-
-    /// The most tokens that may be asked of the upstream's `model`.
-    pub(super) fn max_tokens(&self, model: &str, server: Server) -> Option<u64> {
-        let known = self.limits.iter().rfind(|(name, _)| *name == *model);
-        known.map(|&(_, limit)| limit).or_else(|| server.max_tokens(model))
-    }
-}
-
-/// How the pieces of content in a stream relate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ContentMode {
-    /// Each holds what is new, as OpenAI has it.
-    Incremental,
-    /// Each holds the whole text so far. Of one that does not go on from the last, what stands
-    /// behind the part that both share is new.
-    Cumulative,
-    /// To be found out: cumulative where two pieces in a row each begin with the whole of the one
-    /// before, of more than 8 characters, and are longer. Until that is known such pieces are
-    /// held back; others are not.
-    Auto,
-}
-
-/// Where thinking may stand in the content.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ThinkTags {
-    /// A leading `<think>…</think>` is taken out of the content.
-    #[default]
-    Leading,
-    /// The same, and the content begins inside the block, because the chat template has written
-    /// the opening tag into the prompt.
-    Opened,
-    /// The content is left as it is.
-    Ignore,
-}
-
 impl CompatibleLayer {
     /// How long the upstream may bring no event by default: 10 minutes. A local server that reads
     /// a long prompt, or writes a whole call before it sends it, takes minutes.
-    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+    pub const DEFAULT_IDLE_EVENTS: Duration = DEFAULT_IDLE_EVENTS;
 
     /// An adapter for `server`.
     #[must_use]
@@ -194,4 +99,8 @@ impl<S> Layer<S> for CompatibleLayer {
     fn layer(&self, inner: S) -> Compatible<S> {
         Compatible::with(inner, self.config.clone())
     }
+}
+
+impl<S> Compatible<S> {
+    service!(made by CompatibleLayer::new(server: Server));
 }

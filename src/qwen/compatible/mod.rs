@@ -117,8 +117,10 @@
 //! `tower_qwen_compatible_repairs_total` with `repair` as in the table: answers in which it was
 //! needed, and errors.
 
+mod config;
 mod error;
 mod layer;
+mod modes;
 mod request;
 mod schema;
 mod server;
@@ -131,7 +133,8 @@ const METRIC: &str = "tower_qwen_compatible_repairs_total";
 
 pub(crate) use self::error::refusal;
 pub use self::{
-    layer::{CompatibleLayer, ContentMode, ThinkTags},
+    layer::CompatibleLayer,
+    modes::{ContentMode, ThinkTags},
     server::Server,
     service::Compatible,
     stream::AnswerStream,

@@ -5,7 +5,11 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use super::{Server, layer::Names, schema::without_refused, server::Thinking};
+use super::{
+    config::Names,
+    schema::without_refused,
+    server::{Server, Thinking},
+};
 use crate::{
     Text,
     chat::{

@@ -5,7 +5,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::ContentMode;
+use super::modes::ContentMode;
 use crate::chat::{ReasoningEffort, ReasoningOptions};
 
 /// What qwen-code calls itself, and the platform in the words of its runtime.

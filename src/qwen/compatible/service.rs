@@ -11,10 +11,7 @@ use http_body::Body;
 use serde::de::IgnoredAny;
 use tower_service::Service;
 
-use super::{
-    AnswerStream, CompatibleLayer, Server, error::refusal, layer::Config, request,
-    translate::Translator,
-};
+use super::{config::Config, error::refusal, request, stream::AnswerStream, translate::Translator};
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::ChatRequest,
@@ -57,7 +54,7 @@ pub struct Compatible<S> {
 }
 
 impl<S> Compatible<S> {
-    service!(CompatibleLayer::new(server: Server));
+    service!();
 
     pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }

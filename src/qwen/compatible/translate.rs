@@ -1,6 +1,6 @@
 //! What the events of an OpenAI-compatible stream mean.
 
-use super::{Server, error::Fault};
+use super::{error::Fault, server::Server};
 use crate::{
     Error, ErrorKind, Text,
     chat::FinishReason,

@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, h
 use http_body::Body;
 use tower_service::Service;
 
-use super::error::{Call, envelope};
+use super::{envelope::envelope, error::Call};
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::{redact::Secrets, transport},

@@ -2,14 +2,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{ChatType, QwenWeb, Thinking};
-use crate::{
-    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
-    sse::{
-        KeepAlive,
-        progress::{self, Limits},
-    },
+use super::{
+    ChatType, Thinking,
+    config::{Config, DEFAULT_IDLE_EVENTS},
+    service::QwenWeb,
 };
+use crate::sse::KeepAlive;
 
 /// Makes [`QwenWeb`]: chat over the wire of chat.qwen.ai.
 ///
@@ -26,59 +24,10 @@ pub struct QwenWebLayer {
     config: Arc<Config>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) title: Cow<'static, str>,
-    pub(super) chat_mode: Cow<'static, str>,
-    pub(super) project_id: Cow<'static, str>,
-    pub(super) chat_type: ChatType,
-    pub(super) thinking: Thinking,
-    pub(super) auto_search: bool,
-    pub(super) incremental: bool,
-    pub(super) stop_on_drop: bool,
-    pub(super) delete_orphans: bool,
-    pub(super) commit_bytes: usize,
-    pub(super) progress: Limits,
-    pub(super) answer_limit: usize,
-    pub(super) page_deadline: Duration,
-}
-
-impl Config {
-    /// What is known of an answer before it begins.
-    pub(super) fn answer(&self) -> Answer {
-        let pieces = if self.incremental { Pieces::incremental } else { Pieces::cumulative };
-        let repairs = Repairs::new("tower_qwen_web_repairs_total");
-        Answer::new(pieces, ThinkSplitter::off(), repairs)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            title: Cow::Borrowed("New Chat"),
-            chat_mode: Cow::Borrowed("normal"),
-            project_id: Cow::Borrowed(""),
-            chat_type: ChatType::Text,
-            thinking: Thinking::Fast,
-            auto_search: false,
-            incremental: true,
-            stop_on_drop: true,
-            delete_orphans: true,
-            commit_bytes: 256 * 1024,
-            progress: Limits {
-                idle: Some(KeepAlive::new(QwenWebLayer::DEFAULT_IDLE_EVENTS)),
-                bytes: progress::DEFAULT_MAX_BYTES,
-            },
-            answer_limit: 8 * 1024 * 1024,
-            page_deadline: Duration::from_secs(10),
-        }
-    }
-}
-
 impl QwenWebLayer {
     /// How long the upstream may bring no event by default: 5 minutes. A picture or the plan of a
     /// long report takes a while.
-    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(300);
+    pub const DEFAULT_IDLE_EVENTS: Duration = DEFAULT_IDLE_EVENTS;
 
     /// The settings of a signed-in browser.
     #[must_use]
@@ -207,4 +156,8 @@ impl<S> Layer<S> for QwenWebLayer {
     fn layer(&self, inner: S) -> Self::Service {
         QwenWeb::over(inner, Arc::clone(&self.config))
     }
+}
+
+impl<S> QwenWeb<S> {
+    service!(made by QwenWebLayer::new());
 }

@@ -94,15 +94,22 @@
 //! cut to 400 characters, and what looks like a credential is masked. An answer that ends
 //! without upstream's terminal event is [`Truncated`](crate::ErrorKind::Truncated).
 //!
+//! A field of another type than expected costs no answer, and events in OpenAI's own shape are read as
+//! [`compatible`](super::compatible) servers' are, with the same repairs. A redirect to the page where
+//! people sign in means that the credential is not taken.
+//!
 //! # Observability
 //!
 //! Counters: `tower_qwen_web_turns_total`, `tower_qwen_web_errors_total` (label `kind`; errors
-//! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_orphans_total`
+//! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_repairs_total`
+//! (label `repair`), `tower_qwen_web_orphans_total`
 //! (label `result`, `deleted` or `failed`: chats that nobody came to know of). Tracing: `DEBUG` for calls and
 //! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
 //! where upstream does not take the shape of a request.
 
+mod config;
 mod delete;
+mod envelope;
 mod error;
 mod fast;
 mod fold;
@@ -117,7 +124,8 @@ mod wire;
 
 pub(super) use self::{
     delete::{chat_uri, delete},
-    error::{Call, envelope},
+    envelope::envelope,
+    error::Call,
 };
 pub use self::{layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream};
 

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{
     Thinking,
+    config::Config,
     fold::{Folded, fold},
-    layer::Config,
 };
 use crate::{
     Error, Text,

@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 use tower_service::Service;
 
 use super::{
+    config::Config,
     delete::{chat_uri, delete},
-    error::{Call, effective_status, envelope},
+    envelope::{effective_status, envelope},
+    error::Call,
     fresh::Fresh,
-    layer::{Config, QwenWebLayer},
     request,
     stop::Stop,
     stream::AnswerStream,
@@ -42,7 +43,7 @@ pub struct QwenWeb<S> {
 }
 
 impl<S> QwenWeb<S> {
-    service!(QwenWebLayer::new());
+    service!();
 
     pub(super) fn over(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
