@@ -37,6 +37,10 @@
 //! context that was set outside is read below.
 
 #[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(all(feature = "compatible", feature = "web")),
+    allow(dead_code, unused_imports, reason = "each adapter uses a part of it")
+)]
 pub(crate) mod answer;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]

@@ -17,7 +17,7 @@ impl Dice {
     }
 
     fn is(&mut self, one_in: u64) -> bool {
-        self.next() % one_in == 0
+        self.next().is_multiple_of(one_in)
     }
 
     fn one_of(&mut self, values: &[Value]) -> Value {
@@ -30,6 +30,8 @@ impl Dice {
 #[derive(Clone, Debug)]
 pub(crate) struct Deviations {
     dice: Dice,
+    /// Which of the deviations of single events there are in this stream: a few.
+    some: u64,
     index: Option<Value>,
     parts: bool,
     counts: bool,
@@ -58,19 +60,20 @@ impl Deviations {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         Self {
+            some: dice.next() & dice.next(),
             index: dice
                 .is(3)
                 .then(|| dice.one_of(&[json!("0"), json!(0.0), json!(1), json!(null)])),
-            parts: dice.is(6),
+            parts: dice.is(8),
             counts: dice.is(4),
-            halves: dice.is(3),
-            ids: match dice.next() % 4 {
+            halves: dice.is(5),
+            ids: match dice.next() % 6 {
                 0 => Ids::New,
                 1 => Ids::Repeated,
                 _ => Ids::Usual,
             },
-            zero: dice.is(3),
-            wrapped: dice.next() % 8,
+            zero: dice.is(4),
+            wrapped: dice.next() % 12,
             white_space: dice.is(5),
             closer: dice.is(5),
             reason: dice.is(4),
@@ -80,21 +83,26 @@ impl Deviations {
         }
     }
 
+    /// Whether the deviation of this number happens to the event at hand.
+    fn happens(&mut self, number: u32) -> bool {
+        self.some >> number & 1 == 1 && self.dice.is(3)
+    }
+
     /// The data of the events that stand for `chunk`.
     pub(crate) fn apply(&mut self, mut chunk: Value) -> Vec<String> {
         let nothings = [json!(null), json!(false), json!(""), json!({}), json!([])];
         let mut before = Vec::new();
         let mut behind = Vec::new();
-        if self.dice.is(6) {
+        if self.happens(0) {
             chunk["error"] = self.dice.one_of(&nothings);
         }
-        if self.dice.is(6) {
+        if self.happens(1) {
             chunk["id"] = json!(7);
         }
-        if self.dice.is(6) {
+        if self.happens(2) {
             chunk["object"] = self.dice.one_of(&nothings);
         }
-        if chunk["usage"].is_null() && self.dice.is(6) {
+        if chunk["usage"].is_null() && self.happens(3) {
             chunk["usage"] = self.dice.one_of(&nothings);
         } else if self.counts
             && let Some(usage) = chunk["usage"].as_object_mut()
@@ -103,13 +111,16 @@ impl Deviations {
                 *count = count.to_string().into();
             }
         }
-        for _ in 0..self.dice.next() % 3 {
-            before.push(match self.dice.next() % 4 {
-                0 => json!({"choices": []}),
-                1 => json!({"choices": [{"index": 0, "delta": {}}]}),
-                2 => json!({"choices": [{"index": 0, "delta": self.dice.one_of(&nothings)}]}),
-                _ => json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": ""}]}),
-            });
+        let nothing_said = [
+            json!({"choices": []}),
+            json!({"choices": [{"index": 0, "delta": {}}]}),
+            json!({"choices": [{"index": 0, "delta": self.dice.one_of(&nothings)}]}),
+            json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": ""}]}),
+        ];
+        for (number, event) in (8..).zip(nothing_said) {
+            if self.happens(number) {
+                before.push(event);
+            }
         }
         if let Some(choice) = chunk["choices"].get_mut(0) {
             let is_last = choice["finish_reason"].as_str().is_some_and(|word| !word.is_empty());
@@ -161,7 +172,7 @@ impl Deviations {
     fn choice(&mut self, choice: &mut Value, nothings: &[Value]) -> bool {
         if let Some(delta) = choice["delta"].as_object_mut() {
             for field in ["refusal", "reasoning", "function_call", "audio"] {
-                if !delta.contains_key(field) && self.dice.is(6) {
+                if !delta.contains_key(field) && self.happens(4) {
                     delta.insert(field.to_owned(), self.dice.one_of(nothings));
                 }
             }
@@ -196,7 +207,7 @@ impl Deviations {
             let is_told = call["id"].as_str().is_some_and(|id| !id.is_empty());
             if self.zero && (is_told || !is_first) {
                 call["index"] = json!(0);
-            } else if self.dice.is(4) {
+            } else if self.happens(5) {
                 call["index"] = number.to_string().into();
             }
             let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
@@ -228,10 +239,10 @@ impl Deviations {
                 }
             }
         }
-        if self.dice.is(5) {
+        if self.happens(6) {
             text.insert_str(1, "\"speed\":NaN,");
         }
-        if self.dice.is(5) {
+        if self.happens(7) {
             text.insert_str(1, "\"id\":\"first\",\"choices\":[],");
         }
         text
