@@ -587,61 +587,77 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// Whether there is something: `null`, `false`, `0`, `""`, `[]` and `{}` are nothing.
+/// Whether there is something: `null`, `false`, `0` and `""` are nothing, and so are lists and objects
+/// of nothing else.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Something(pub(crate) bool);
 
-impl<'de> Deserialize<'de> for Something {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
+/// [`Something`] in something; lists and objects here are something where they hold anything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inside(bool);
 
-        impl<'de> Visitor<'de> for Any {
-            type Value = Something;
+macro_rules! something {
+    ($name:ident, $inside:ty, $is:expr) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Any;
 
-            expecting!();
+                impl<'de> Visitor<'de> for Any {
+                    type Value = $name;
 
-            fn visit_bool<E: de::Error>(self, is: bool) -> Result<Something, E> {
-                Ok(Something(is))
-            }
+                    expecting!();
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Something, E> {
-                Ok(Something(number != 0))
-            }
+                    fn visit_bool<E: de::Error>(self, is: bool) -> Result<$name, E> {
+                        Ok($name(is))
+                    }
 
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Something, E> {
-                Ok(Something(number != 0))
-            }
+                    fn visit_u64<E: de::Error>(self, number: u64) -> Result<$name, E> {
+                        Ok($name(number != 0))
+                    }
 
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Something, E> {
-                Ok(Something(number != 0.0))
-            }
+                    fn visit_i64<E: de::Error>(self, number: i64) -> Result<$name, E> {
+                        Ok($name(number != 0))
+                    }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Something, E> {
-                Ok(Something(!text.trim_ascii().is_empty()))
-            }
+                    fn visit_f64<E: de::Error>(self, number: f64) -> Result<$name, E> {
+                        Ok($name(number != 0.0))
+                    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Something, A::Error> {
-                let mut is = false;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    is = true;
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        Ok($name(!text.trim_ascii().is_empty()))
+                    }
+
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<$name, A::Error> {
+                        let mut is = false;
+                        while let Some(item) = list.next_element::<$inside>()? {
+                            is |= $is(item);
+                        }
+                        Ok($name(is))
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(
+                        self,
+                        mut object: A,
+                    ) -> Result<$name, A::Error> {
+                        let mut is = false;
+                        while let Some((IgnoredAny, item)) = object.next_entry::<_, $inside>()? {
+                            is |= $is(item);
+                        }
+                        Ok($name(is))
+                    }
+
+                    ignore!(null);
                 }
-                Ok(Something(is))
-            }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Something, A::Error> {
-                let mut is = false;
-                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    is = true;
-                }
-                Ok(Something(is))
+                deserializer.deserialize_any(Any)
             }
-
-            ignore!(null);
         }
-
-        deserializer.deserialize_any(Any)
-    }
+    };
 }
+
+// Not any deeper, as the parser bounds how deep its readers go.
+something!(Something, Inside, |inside: Inside| inside.0);
+something!(Inside, IgnoredAny, |_: IgnoredAny| true);
 
 /// An object; `None` for anything else. (Serde would also read a struct out of a list.)
 #[derive(Debug)]
@@ -825,6 +841,9 @@ mod tests {
             (r#"{"something":" "}"#, false),
             (r#"{"something":[]}"#, false),
             (r#"{"something":{}}"#, false),
+            (r#"{"something":{"code":null,"message":""}}"#, false),
+            (r#"{"something":[null,0]}"#, false),
+            (r#"{"something":{"details":{"a":null}}}"#, true),
             (r#"{"something":true}"#, true),
             (r#"{"something":"x"}"#, true),
             (r#"{"something":{"message":"x"}}"#, true),

@@ -76,6 +76,15 @@ const STREAMS: &[Row] = &[
         "f{\"x\":1} tool_calls",
     ),
     (
+        "another number for every piece, ids tell",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":1,"id":"a","function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
         "id and name on every piece",
         &[
             call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),

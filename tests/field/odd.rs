@@ -84,6 +84,14 @@ const ROWS: &[Row] = &[
         &[r#"{"error":[],"choices":[{"delta":{"content":"Hi"}}]}"#, STOP],
         "Hi stop",
     ),
+    (
+        "error: an object of nothing",
+        &[
+            r#"{"error":{"code":null,"message":"","details":[]},"choices":[{"delta":{"content":"Hi"}}]}"#,
+            STOP,
+        ],
+        "Hi stop",
+    ),
     ("error: 0", &[r#"{"error":0,"choices":[{"delta":{"content":"Hi"}}]}"#, STOP], "Hi stop"),
     (
         "refusal: an object",

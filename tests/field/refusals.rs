@@ -65,6 +65,9 @@ const TOO_LONG: &[(&str, Server, u16, &str)] = &[
     ("Together", Server::Generic, 422, r#"{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: 40000 `inputs` tokens","type":"invalid_request_error"}}"#),
     ("Cerebras", Server::Generic, 400, r#"{"message":"Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}"#),
     ("Groq", Server::Generic, 400, r#"{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error"}}"#),
+    ("in a list", Server::Generic, 400, r#"{"errors":[{"message":"prompt is too long: 9000 tokens exceed 8192"}]}"#),
+    ("in a detail", Server::Generic, 400, r#"{"detail":{"error":{"message":"The prompt exceeds the context window"}}}"#),
+    ("JSON in the words of a gateway", Server::Generic, 400, r#"{"error":{"message":"upstream: {\"error\":{\"message\":\"the request exceeds the available context size\"}}"}}"#),
     ("text of a gateway", Server::Generic, 400, "the conversation is too long: it does not fit into the context window"),
 ];
 

@@ -196,7 +196,10 @@ impl Calls {
             return Ok(known);
         }
         let open = match index {
-            Some(index) => self.places.find(Some(index), None),
+            // A number that is new, under an id that is known, is no call of its own without a name.
+            Some(index) => self.places.find(Some(index), None).or_else(|| {
+                id.filter(|_| name.is_none()).and_then(|id| self.places.find(None, Some(id)))
+            }),
             None => self.calls.len().checked_sub(1),
         };
         if let Some(open) = open {

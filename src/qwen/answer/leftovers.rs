@@ -40,9 +40,7 @@ impl Leftovers {
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {
         match event {
             ChatEvent::Text(text)
-                if self.state == State::BehindCall
-                    || text.as_bytes().first().is_some_and(u8::is_ascii_whitespace)
-                    || !self.held.is_empty() =>
+                if self.state == State::BehindCall || !self.held.is_empty() || is_blank(&text) =>
             {
                 self.text(text, ready);
             }
@@ -54,7 +52,7 @@ impl Leftovers {
     fn text(&mut self, text: Text, ready: &mut VecDeque<ChatEvent>) {
         self.len += text.len();
         let is_held = match self.state {
-            State::Text => self.len <= LAYOUT_LEN && text.trim_ascii().is_empty(),
+            State::Text => self.len <= LAYOUT_LEN && is_blank(&text),
             State::BehindCall => {
                 let mut all: String = self.held.iter().map(Text::as_str).collect();
                 all.push_str(&text);
@@ -94,6 +92,12 @@ impl Leftovers {
         self.len = 0;
         ready.extend(self.held.drain(..).map(ChatEvent::Text));
     }
+}
+
+/// Whether `text` is white space; nearly all pieces show with their first bytes that they are not.
+#[inline]
+fn is_blank(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_whitespace())
 }
 
 /// Whether `text` is white space and closers, of which the last may be half there.

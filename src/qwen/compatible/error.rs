@@ -95,35 +95,52 @@ impl Fault {
     }
 
     /// Reads an error body, or an event that holds one; `None` where it holds none.
+    ///
+    /// It stands under `error`, or flat, or in `errors` or `detail` once more.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let (object, flat) = match value.get("error") {
-            Some(Value::String(message)) if !message.trim_ascii().is_empty() => {
-                return Some(Self { message: message.clone(), flat: true, ..Self::default() });
+        let inside = |key: &str| {
+            let inside = value.get(key)?;
+            match inside.get(0).unwrap_or(inside) {
+                Value::String(message) if !message.trim_ascii().is_empty() => {
+                    Some(Self { message: message.clone(), ..Self::default() })
+                }
+                // What is wrong with a field of the request, as FastAPI has it, is read below.
+                inside @ Value::Object(fields) if !fields.contains_key("loc") => {
+                    Self::from_json(inside)
+                }
+                _ => None,
             }
-            Some(inner @ Value::Object(fields)) if !fields.is_empty() => (inner, false),
-            _ => (value, true),
         };
-        let word = |key: &str| match object.get(key) {
+        if let Some(error) = value.get("error") {
+            let is_said = error.as_object().is_some_and(|fields| !fields.is_empty());
+            if let fault @ Some(_) = inside("error") {
+                return fault.map(|fault| Self { flat: !is_said, ..fault });
+            }
+            if is_said {
+                return None;
+            }
+        }
+        let word = |key: &str| match value.get(key) {
             Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
             // vLLM, SGLang and llama.cpp write the status here.
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
         // FastAPI's own errors are lists (vLLM, SGLang).
-        let listed = || object.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
+        let listed = || value.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
         let message =
             word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
         let code = word("code");
+        if message.is_none()
+            && let Some(fault) = inside("errors").or_else(|| inside("detail"))
+        {
+            return Some(Self { flat: true, ..fault });
+        }
         if message.is_none() && code.is_none() {
             return None;
         }
-        Some(Self {
-            message: message.unwrap_or_default(),
-            code,
-            kind: word("type"),
-            param: word("param"),
-            flat,
-        })
+        let (kind, param) = (word("type"), word("param"));
+        Some(Self { message: message.unwrap_or_default(), code, kind, param, flat: true })
     }
 
     /// A body that is no JSON: a gateway's page or a line of text.

@@ -80,6 +80,8 @@
 //! | a whole answer although a stream was asked for | read as one | `whole` |
 //! | an event stream under another media type | read as one, known by its beginning | `media_type` |
 //!
+//! Where each was seen says `docs/reference/qwen-wire.md`, in its parts B and C.
+//!
 //! What the answer is called and who speaks is put right by
 //! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
 //! role in the first chunk, string codes of errors.

@@ -46,6 +46,8 @@
 //! # }
 //! ```
 //!
+//! The wire, as far as it is known, is in part A of `docs/reference/qwen-wire.md`.
+//!
 //! # A turn
 //!
 //! 1. Without a [`conversation`](crate::chat::ChatRequest::conversation), or with one that names
