@@ -13,24 +13,19 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    key::{ChatKey, Key, KeyChain},
-    layer::{OwnChats, SessionLayer, Settings},
+    config::{Config, OwnChats, Settings},
+    key::{ChatKey, Key},
     lease::{Lease, Taken},
-    store::Found,
-    stream::{Recorder, SessionStream},
+    recorder::Recorder,
+    route::Route,
+    stream::SessionStream,
     wait::bounded,
 };
 use crate::{
     Error, ErrorKind,
-    chat::{ChatRequest, ChatStream, Conversation, Destination, Message, Role, Tenant},
+    chat::{ChatRequest, ChatStream, Destination, Tenant},
     clock,
-    offload::{is_large, offload},
 };
-
-/// How many prefixes of a history are looked up, the longest first. A turn goes on from the last
-/// answer or from one not far before it; should it go on from before this many answers, it is
-/// replayed.
-const PREFIXES: usize = 1024;
 
 type Outcome<B> = Result<Response<SessionStream<B>>, Error>;
 
@@ -64,7 +59,7 @@ impl<B> fmt::Debug for ResponseFuture<B> {
 
 /// One turn up to its commit point.
 pub(super) async fn turn<S, B>(
-    layer: SessionLayer,
+    config: Config,
     mut inner: S,
     request: Request<ChatRequest>,
 ) -> Outcome<B>
@@ -74,12 +69,12 @@ where
     B: ChatStream,
 {
     let (parts, mut chat) = request.into_parts();
-    if layer.settings.own_chats == OwnChats::Known
+    if config.settings.own_chats == OwnChats::Known
         && let Some(own) = chat.conversation()
     {
-        check_own(&layer, chat.tenant.as_ref(), &own.chat_id).await?;
+        check_own(&config, chat.tenant.as_ref(), &own.chat_id).await?;
     }
-    let route = Route::find(&layer, &chat).await?;
+    let route = Route::find(&config, &chat).await?;
     // What else a chat holds that the client named itself, only the client knows.
     let replayable = !route.own;
     chat.destination = route.destination.clone();
@@ -87,8 +82,8 @@ where
 
     let mut lease = None;
     if let Some(key) = chat_key(&chat) {
-        let Settings { contention, store_timeout, .. } = layer.settings;
-        match Lease::take(&layer.store, key, contention.patience(), store_timeout).await {
+        let Settings { contention, store_timeout, .. } = config.settings;
+        match Lease::take(&config.store, key, contention.patience(), store_timeout).await {
             Taken::Free(taken) => lease = Some(taken),
             Taken::Unknown => {}
             Taken::Held if replayable => replay(&mut chat, key, "concurrent"),
@@ -101,7 +96,7 @@ where
     loop {
         if chat.conversation().is_none() {
             drop(lease.take());
-            let recorder = Recorder::new(&layer, &chat, route, None);
+            let recorder = Recorder::new(&config, &chat, route, None);
             let request = Request::from_parts(parts, chat);
             let response = inner.call(request).await.map_err(Into::into)?;
             return Ok(response.map(|body| SessionStream::new(body, recorder)));
@@ -111,7 +106,7 @@ where
         let attempt = Request::from_parts(parts.clone(), chat.clone());
         let error = match inner.call(attempt).await {
             Ok(response) => {
-                let recorder = Recorder::new(&layer, &chat, route, lease);
+                let recorder = Recorder::new(&config, &chat, route, lease);
                 return Ok(response.map(|body| SessionStream::new(body, recorder)));
             }
             Err(error) => error.into(),
@@ -121,19 +116,19 @@ where
             if error.is_conversation_lost()
                 && let Some(key) = key
             {
-                bounded("forget", layer.settings.store_timeout, layer.store.forget(key)).await;
+                bounded("forget", config.settings.store_timeout, config.store.forget(key)).await;
             }
             match key {
                 Some(key) if replayable => replay(&mut chat, key, "lost"),
                 _ => return Err(error),
             }
         } else if error.is_conversation_busy()
-            && busy < layer.settings.busy_retries
+            && busy < config.settings.busy_retries
             && clock::is_there()
         {
             busy += 1;
             debug!(busy, "the chat is busy");
-            sleep(busy_delay(&layer.settings)).await;
+            sleep(busy_delay(&config.settings)).await;
         } else {
             match key {
                 Some(key) if error.is_conversation_busy() && replayable => {
@@ -147,14 +142,10 @@ where
 }
 
 /// Whether the chat that the client named was given to this tenant.
-async fn check_own(
-    layer: &SessionLayer,
-    tenant: Option<&Tenant>,
-    chat_id: &str,
-) -> Result<(), Error> {
+async fn check_own(config: &Config, tenant: Option<&Tenant>, chat_id: &str) -> Result<(), Error> {
     if let Some(tenant) = tenant {
         let key = Key::of_chat(tenant, chat_id);
-        match bounded("find", layer.settings.store_timeout, layer.store.find(&key)).await {
+        match bounded("find", config.settings.store_timeout, config.store.find(&key)).await {
             Some(Some(_)) => return Ok(()),
             Some(None) => {}
             None => {
@@ -192,194 +183,4 @@ fn busy_delay(settings: &Settings) -> Duration {
     let share = random as f64 / f64::from(u32::MAX);
     let delay = settings.busy_delay.as_secs_f64() * (1.0 + share);
     Duration::try_from_secs_f64(delay).unwrap_or(Duration::MAX)
-}
-
-/// Where a turn goes.
-pub(super) struct Route {
-    destination: Destination,
-    /// How many messages that has seen.
-    seen: usize,
-    /// Whether the client named the chat itself.
-    own: bool,
-    /// What the answer is recorded under; `None` without a tenant.
-    pub(super) chains: Option<Chains>,
-}
-
-/// The key chains of the whole history.
-pub(super) struct Chains {
-    pub(super) tenant: Tenant,
-    pub(super) history: KeyChain,
-    /// The same within the chat that the client named.
-    pub(super) within: Option<(KeyChain, Conversation)>,
-}
-
-impl Route {
-    /// # Errors
-    ///
-    /// Where the runtime is shut down meanwhile.
-    async fn find(layer: &SessionLayer, chat: &ChatRequest) -> Result<Self, Error> {
-        let own = chat.conversation();
-        let read = if chat.tenant.is_some() && is_large(chat) {
-            let chat = chat.clone();
-            offload("session", move || Read::new(&chat)).await?
-        } else {
-            Read::new(chat)
-        };
-        let Read { chains, prefixes, answered } = read;
-        let mut route = Self {
-            destination: chat.destination.clone(),
-            seen: chat.history.seen.len(),
-            own: own.is_some(),
-            chains,
-        };
-
-        let result = match (chat.tenant, own) {
-            (None, None) => "no_tenant",
-            (_, Some(own)) => {
-                route.follow_within(layer, &prefixes, chat, own, answered).await;
-                "own"
-            }
-            (Some(_), None) => route.follow(layer, &prefixes).await,
-        };
-        metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
-        Ok(route)
-    }
-
-    /// Finds the place that the history ends at; `prefixes` are the longest first.
-    async fn follow(&mut self, layer: &SessionLayer, prefixes: &[Prefix]) -> &'static str {
-        self.seen = 0;
-        if prefixes.is_empty() {
-            return "first";
-        }
-        let keys: Vec<Key> = prefixes.iter().filter_map(Prefix::history).collect();
-        let found = match look_up(layer, &keys).await {
-            Some(Some(found)) => found,
-            Some(None) => return "miss",
-            None => return "error",
-        };
-        let Some(prefix) = prefixes.get(found.index) else { return "error" };
-        self.seen = prefix.seen;
-        debug!(chat = %found.record.chat, seen = self.seen, "the history is known");
-        self.destination = found.record.conversation.into();
-        "hit"
-    }
-
-    /// Finds the place in the chat that the client named, which wins whatever is found; `answered`
-    /// tells whether there is an answer among the messages.
-    async fn follow_within(
-        &mut self,
-        layer: &SessionLayer,
-        mut prefixes: &[Prefix],
-        chat: &ChatRequest,
-        own: &Conversation,
-        answered: bool,
-    ) {
-        let placed = own.parent_id.is_some();
-        if placed {
-            // The client says which answer it goes on from: what it has of it is seen.
-            if self.seen == 0 {
-                self.seen = prefixes.first().map_or(0, |prefix| prefix.seen);
-            }
-            if own.account.is_some() {
-                return;
-            }
-            prefixes = &[];
-        }
-        let Some(tenant) = &chat.tenant else { return };
-        let last = Key::of_chat(tenant, &own.chat_id);
-        let keys: Vec<Key> = (prefixes.iter().filter_map(Prefix::within))
-            .chain(prefixes.iter().filter_map(Prefix::history))
-            .chain([last])
-            .collect();
-        let Some(Some(Found { index, record })) = look_up(layer, &keys).await else { return };
-        if record.conversation.chat_id != own.chat_id {
-            return;
-        }
-        // Twice the prefixes, then the chat's last answer.
-        if let Some(prefix) = prefixes.iter().chain(prefixes).nth(index) {
-            self.seen = prefix.seen;
-            self.destination = record.conversation.into();
-        } else if !placed && !answered {
-            // The messages are what is new in the chat, which has seen none of them.
-            self.seen = 0;
-            self.destination = record.conversation.into();
-        } else {
-            // Not where to go on, but whose chat it is: to others it does not exist.
-            let account = own.account.clone().or(record.conversation.account);
-            self.destination = Conversation { account, ..own.clone() }.into();
-        }
-    }
-}
-
-/// What is found in the history alone.
-struct Read {
-    chains: Option<Chains>,
-    /// The longest first.
-    prefixes: Vec<Prefix>,
-    /// Whether there is an answer.
-    answered: bool,
-}
-
-impl Read {
-    fn new(chat: &ChatRequest) -> Self {
-        let own = chat.conversation();
-        let mut chains = chat.tenant.map(|tenant| Chains {
-            tenant,
-            history: KeyChain::new(&tenant, chat),
-            within: own
-                .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),
-        });
-
-        // An answer is what can be gone on from, with something that is not an answer.
-        let mut prefixes: Vec<Prefix> = Vec::new();
-        let mut answered = false;
-        let mut messages = chat.history.iter().enumerate().peekable();
-        while let Some((index, message)) = messages.next() {
-            let keys = chains.as_mut().map(|chains| chains.push(message));
-            if message.role != Role::Assistant {
-                continue;
-            }
-            answered = true;
-            if messages.peek().is_some_and(|(_, next)| next.role != Role::Assistant) {
-                prefixes.push(Prefix { seen: index + 1, keys });
-            }
-        }
-        prefixes.reverse();
-        prefixes.truncate(PREFIXES);
-        Self { chains, prefixes, answered }
-    }
-}
-
-impl Chains {
-    /// Takes a message in; gives the keys of the history up to it.
-    fn push(&mut self, message: &Message) -> (Key, Option<Key>) {
-        let digest = self.history.message(message);
-        self.history.link(&digest);
-        let within = self.within.as_mut().map(|(within, _)| {
-            within.link(&digest);
-            within.key()
-        });
-        (self.history.key(), within)
-    }
-}
-
-/// A part of the history that ends with an answer.
-struct Prefix {
-    seen: usize,
-    /// Its key, and that within the chat that the client named.
-    keys: Option<(Key, Option<Key>)>,
-}
-
-impl Prefix {
-    fn history(&self) -> Option<Key> {
-        self.keys.map(|(history, _)| history)
-    }
-
-    fn within(&self) -> Option<Key> {
-        self.keys.and_then(|(_, within)| within)
-    }
-}
-
-async fn look_up(layer: &SessionLayer, keys: &[Key]) -> Option<Option<Found>> {
-    bounded("find", layer.settings.store_timeout, layer.store.find_first(keys)).await
 }

@@ -114,14 +114,17 @@
 //! [`ChatRequest::destination`]: crate::chat::ChatRequest::destination
 //! [`Destination::Chat`]: crate::chat::Destination::Chat
 
+mod config;
 mod future;
 mod key;
 mod layer;
 mod lease;
 mod meaning;
 mod memory;
+mod recorder;
 #[cfg(feature = "redis")]
 mod redis;
+mod route;
 mod service;
 mod store;
 mod stream;
@@ -130,9 +133,10 @@ mod wait;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::{
+    config::{Contention, OwnChats},
     future::ResponseFuture,
     key::{ChatKey, Key, TenantTag},
-    layer::{Contention, OwnChats, SessionLayer},
+    layer::SessionLayer,
     memory::MemoryStore,
     service::Session,
     store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},

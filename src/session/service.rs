@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    mem,
     task::{Context, Poll},
 };
 
@@ -7,9 +7,8 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
+    config::Config,
     future::{ResponseFuture, turn},
-    layer::SessionLayer,
-    store::SessionStore,
     stream::SessionStream,
 };
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
 
 /// Finds the upstream chat that a history continues, and remembers where each answer ended.
 ///
-/// Made by [`SessionLayer`]; the [module](super) says how it works.
+/// Made by [`SessionLayer`](super::SessionLayer); the [module](super) says how it works.
 ///
 /// # Errors
 ///
@@ -40,17 +39,17 @@ use crate::{
 /// Dropping the response future or the response's body ends the turn, and the chat is free for the
 /// next one. The answer is not recorded, unless [`Finished`](crate::chat::ChatEvent::Finished) was
 /// reached.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Session<S> {
     inner: S,
-    layer: SessionLayer,
+    config: Config,
 }
 
 impl<S> Session<S> {
-    service!(SessionLayer::new(store: impl SessionStore));
+    service!();
 
-    pub(super) fn over(inner: S, layer: SessionLayer) -> Self {
-        Self { inner, layer }
+    pub(super) fn over(inner: S, config: Config) -> Self {
+        Self { inner, config }
     }
 }
 
@@ -73,12 +72,6 @@ where
         // The service that is ready goes along, its fresh clone stays.
         let inner = self.inner.clone();
         let inner = mem::replace(&mut self.inner, inner);
-        ResponseFuture::new(turn(self.layer.clone(), inner, request))
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for Session<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("inner", &self.inner).field("layer", &self.layer).finish()
+        ResponseFuture::new(turn(self.config.clone(), inner, request))
     }
 }

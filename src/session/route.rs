@@ -1,0 +1,210 @@
+//! The place that a history goes on from.
+
+use tracing::debug;
+
+use super::{
+    config::Config,
+    key::{Key, KeyChain},
+    store::Found,
+    wait::bounded,
+};
+use crate::{
+    Error,
+    chat::{ChatRequest, Conversation, Destination, Message, Role, Tenant},
+    offload::{is_large, offload},
+};
+
+/// How many prefixes of a history are looked up, the longest first. A turn goes on from the last
+/// answer or from one not far before it; should it go on from before this many answers, it is
+/// replayed.
+const PREFIXES: usize = 1024;
+
+/// Where a turn goes.
+pub(super) struct Route {
+    pub(super) destination: Destination,
+    /// How many messages that has seen.
+    pub(super) seen: usize,
+    /// Whether the client named the chat itself.
+    pub(super) own: bool,
+    /// What the answer is recorded under; `None` without a tenant.
+    pub(super) chains: Option<Chains>,
+}
+
+/// The key chains of the whole history.
+pub(super) struct Chains {
+    pub(super) tenant: Tenant,
+    pub(super) history: KeyChain,
+    /// The same within the chat that the client named.
+    pub(super) within: Option<(KeyChain, Conversation)>,
+}
+
+impl Route {
+    /// # Errors
+    ///
+    /// Where the runtime is shut down meanwhile.
+    pub(super) async fn find(config: &Config, chat: &ChatRequest) -> Result<Self, Error> {
+        let own = chat.conversation();
+        let read = if chat.tenant.is_some() && is_large(chat) {
+            let chat = chat.clone();
+            offload("session", move || Read::new(&chat)).await?
+        } else {
+            Read::new(chat)
+        };
+        let Read { chains, prefixes, answered } = read;
+        let mut route = Self {
+            destination: chat.destination.clone(),
+            seen: chat.history.seen.len(),
+            own: own.is_some(),
+            chains,
+        };
+
+        let result = match (chat.tenant, own) {
+            (None, None) => "no_tenant",
+            (_, Some(own)) => {
+                route.follow_within(config, &prefixes, chat, own, answered).await;
+                "own"
+            }
+            (Some(_), None) => route.follow(config, &prefixes).await,
+        };
+        metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
+        Ok(route)
+    }
+
+    /// Finds the place that the history ends at; `prefixes` are the longest first.
+    async fn follow(&mut self, config: &Config, prefixes: &[Prefix]) -> &'static str {
+        self.seen = 0;
+        if prefixes.is_empty() {
+            return "first";
+        }
+        let keys: Vec<Key> = prefixes.iter().filter_map(Prefix::history).collect();
+        let found = match look_up(config, &keys).await {
+            Some(Some(found)) => found,
+            Some(None) => return "miss",
+            None => return "error",
+        };
+        let Some(prefix) = prefixes.get(found.index) else { return "error" };
+        self.seen = prefix.seen;
+        debug!(chat = %found.record.chat, seen = self.seen, "the history is known");
+        self.destination = found.record.conversation.into();
+        "hit"
+    }
+
+    /// Finds the place in the chat that the client named, which wins whatever is found; `answered`
+    /// tells whether there is an answer among the messages.
+    async fn follow_within(
+        &mut self,
+        config: &Config,
+        mut prefixes: &[Prefix],
+        chat: &ChatRequest,
+        own: &Conversation,
+        answered: bool,
+    ) {
+        let placed = own.parent_id.is_some();
+        if placed {
+            // The client says which answer it goes on from: what it has of it is seen.
+            if self.seen == 0 {
+                self.seen = prefixes.first().map_or(0, |prefix| prefix.seen);
+            }
+            if own.account.is_some() {
+                return;
+            }
+            prefixes = &[];
+        }
+        let Some(tenant) = &chat.tenant else { return };
+        let last = Key::of_chat(tenant, &own.chat_id);
+        let keys: Vec<Key> = (prefixes.iter().filter_map(Prefix::within))
+            .chain(prefixes.iter().filter_map(Prefix::history))
+            .chain([last])
+            .collect();
+        let Some(Some(Found { index, record })) = look_up(config, &keys).await else { return };
+        if record.conversation.chat_id != own.chat_id {
+            return;
+        }
+        // Twice the prefixes, then the chat's last answer.
+        if let Some(prefix) = prefixes.iter().chain(prefixes).nth(index) {
+            self.seen = prefix.seen;
+            self.destination = record.conversation.into();
+        } else if !placed && !answered {
+            // The messages are what is new in the chat, which has seen none of them.
+            self.seen = 0;
+            self.destination = record.conversation.into();
+        } else {
+            // Not where to go on, but whose chat it is: to others it does not exist.
+            let account = own.account.clone().or(record.conversation.account);
+            self.destination = Conversation { account, ..own.clone() }.into();
+        }
+    }
+}
+
+/// What is found in the history alone.
+struct Read {
+    chains: Option<Chains>,
+    /// The longest first.
+    prefixes: Vec<Prefix>,
+    /// Whether there is an answer.
+    answered: bool,
+}
+
+impl Read {
+    fn new(chat: &ChatRequest) -> Self {
+        let own = chat.conversation();
+        let mut chains = chat.tenant.map(|tenant| Chains {
+            tenant,
+            history: KeyChain::new(&tenant, chat),
+            within: own
+                .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),
+        });
+
+        // An answer is what can be gone on from, with something that is not an answer.
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        let mut answered = false;
+        let mut messages = chat.history.iter().enumerate().peekable();
+        while let Some((index, message)) = messages.next() {
+            let keys = chains.as_mut().map(|chains| chains.push(message));
+            if message.role != Role::Assistant {
+                continue;
+            }
+            answered = true;
+            if messages.peek().is_some_and(|(_, next)| next.role != Role::Assistant) {
+                prefixes.push(Prefix { seen: index + 1, keys });
+            }
+        }
+        prefixes.reverse();
+        prefixes.truncate(PREFIXES);
+        Self { chains, prefixes, answered }
+    }
+}
+
+impl Chains {
+    /// Takes a message in; gives the keys of the history up to it.
+    fn push(&mut self, message: &Message) -> (Key, Option<Key>) {
+        let digest = self.history.message(message);
+        self.history.link(&digest);
+        let within = self.within.as_mut().map(|(within, _)| {
+            within.link(&digest);
+            within.key()
+        });
+        (self.history.key(), within)
+    }
+}
+
+/// A part of the history that ends with an answer.
+struct Prefix {
+    seen: usize,
+    /// Its key, and that within the chat that the client named.
+    keys: Option<(Key, Option<Key>)>,
+}
+
+impl Prefix {
+    fn history(&self) -> Option<Key> {
+        self.keys.map(|(history, _)| history)
+    }
+
+    fn within(&self) -> Option<Key> {
+        self.keys.and_then(|(_, within)| within)
+    }
+}
+
+async fn look_up(config: &Config, keys: &[Key]) -> Option<Option<Found>> {
+    bounded("find", config.settings.store_timeout, config.store.find_first(keys)).await
+}
