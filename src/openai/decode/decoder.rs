@@ -1,0 +1,88 @@
+//! What everything is read with: the body, and what was counted of it.
+
+use std::{borrow::Cow, cell::Cell};
+
+use memchr::memchr;
+use serde_json::value::RawValue;
+
+use crate::{
+    Error, Text,
+    chat::Json,
+    json::{self, Str},
+    openai::{
+        Limits,
+        parse::{self, invalid_value},
+    },
+};
+
+/// From which size on it matters that a body is let go, in bytes.
+const LARGE: usize = 64 * 1024;
+
+/// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
+pub(in crate::openai) struct Decoder<'a> {
+    pub(super) body: &'a Text,
+    /// How many bytes of the body the request holds as slices.
+    sliced: Cell<usize>,
+    pub(super) limits: &'a Limits,
+    /// How many parts and calls there were so far.
+    pub(super) parts: Cell<usize>,
+    pub(super) calls: Cell<usize>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(in crate::openai) fn new(body: &'a Text, limits: &'a Limits) -> Result<Self, Error> {
+        parse::not_too_deep(body, limits.nesting)?;
+        let (sliced, parts, calls) = <(Cell<_>, Cell<_>, Cell<_>)>::default();
+        Ok(Self { body, sliced, limits, parts, calls })
+    }
+
+    /// Counts from nothing: a body that cannot be read is read twice.
+    pub(super) fn start(&self) {
+        for count in [&self.sliced, &self.parts, &self.calls] {
+            count.set(0);
+        }
+    }
+
+    pub(super) fn text(&self, text: Str<'_>) -> Text {
+        match text.0 {
+            Cow::Borrowed(text) => self.slice(text),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+
+    pub(super) fn slice(&self, part: &str) -> Text {
+        self.sliced.set(self.sliced.get() + part.len());
+        self.body.slice_ref(part)
+    }
+
+    /// A string that may be long: unless it is a slice, it is copied once.
+    pub(super) fn long(&self, raw: &RawValue, param: impl Fn() -> String) -> Result<Text, Error> {
+        let inside = parse::string(raw, &param, "a string")?;
+        if memchr(b'\\', inside.as_bytes()).is_none() {
+            return Ok(self.slice(inside));
+        }
+        json::unescape(inside)
+            .map(Text::from)
+            .ok_or_else(|| invalid_value(param(), parse::LONE_SURROGATE))
+    }
+
+    pub(super) fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
+        text.map(|text| self.text(text))
+    }
+
+    /// JSON as it stands.
+    pub(super) fn json(&self, raw: &RawValue) -> Json {
+        Json::from_checked(self.slice(raw.get()))
+    }
+
+    /// Whether a body is kept for the sake of little of it.
+    pub(super) fn is_mostly_unused(&self) -> bool {
+        self.body.len() >= LARGE && self.sliced.get() < self.body.len() / 8
+    }
+}
+
+/// The field `name` of an object, if that is a string; of several the last.
+pub(super) fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
+    let (_, value) = json::members(raw.get()).filter(|(own, _)| own == name).last()?;
+    value.starts_with('"').then(|| json::unquoted(value))
+}
