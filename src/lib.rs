@@ -235,6 +235,8 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod retry_after;
 #[cfg(feature = "session")]
 pub mod session;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]

@@ -134,11 +134,12 @@ struct Asked<'a> {
     modalities: Option<Vec<Cow<'a, str>>>,
     tools: Option<&'a RawValue>,
     functions: Option<&'a RawValue>,
+    function_call: Option<&'a RawValue>,
 }
 
 /// Whether one of these names is in the text, without which it asks for nothing of that kind.
 fn may_ask_for_more(body: &[u8]) -> bool {
-    const NAMES: [&[u8]; 8] = [
+    const NAMES: [&[u8]; 10] = [
         b"\"n\"",
         b"\"best_of\"",
         b"logprobs\"",
@@ -147,6 +148,8 @@ fn may_ask_for_more(body: &[u8]) -> bool {
         b"\"suffix\"",
         b"\"prompt\"",
         b"\"modalities\"",
+        b"\"functions\"",
+        b"\"function_call\"",
     ];
     NAMES.iter().any(|name| memchr::memmem::find(body, name).is_some())
 }
@@ -162,8 +165,7 @@ fn asks_for_more(body: &[u8]) -> bool {
         value.is_some_and(|value| !nothing.contains(&value.get()))
     };
     let more_than = |number: Option<f64>, most: f64| number.is_some_and(|number| number > most);
-    let has_tools = is_there(asked.tools, &["null", "[]"]) || is_there(asked.functions, &["null"]);
-    !has_tools
+    !is_there(asked.tools, &["null", "[]"])
         && (more_than(asked.n, 1.0)
             || more_than(asked.best_of, 1.0)
             || is_there(asked.logprobs, &["null", "false"])
@@ -171,6 +173,9 @@ fn asks_for_more(body: &[u8]) -> bool {
             || is_there(asked.prompt_logprobs, &["null", "false"])
             || more_than(asked.n_probs, 0.0)
             || asked.return_token_ids == Some(true)
+            // The form before tools: the layers know those alone.
+            || is_there(asked.functions, &["null"])
+            || is_there(asked.function_call, &["null"])
             || is_there(asked.suffix, &["null", "\"\""])
             || asked.prompt.is_some_and(is_list_of_more)
             || asked.modalities.is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")))

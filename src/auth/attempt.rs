@@ -95,22 +95,6 @@ impl<S, B: Clone, C, P: AccountPolicy<B>> Attempt<S, B, C, P> {
             .then_some(outcome)
     }
 
-    /// What comes after the first answer.
-    pub(super) async fn finish<RB, E>(
-        self,
-        result: Result<Response<RB>, E>,
-    ) -> Result<Response<RB>, E>
-    where
-        S: Service<Request<B>, Response = Response<RB>, Error = E>,
-        E: From<Error>,
-        C: Classify<RB, E>,
-    {
-        match self.learn(&result) {
-            None => result,
-            Some(outcome) => self.recover(outcome, result).await,
-        }
-    }
-
     /// Sends the request once more where that helps: at most once, whatever comes.
     pub(super) async fn recover<RB, E>(
         self,

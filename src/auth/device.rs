@@ -135,17 +135,14 @@ impl DeviceLogin {
                 return Err(DeviceError::Expired);
             }
             tokio::time::sleep_until(next).await;
-            match self.poll().await? {
-                Poll::Granted(credential) => return Ok(credential),
-                Poll::Pending => {}
-                Poll::SlowDown => {
-                    self.interval = self.interval.mul_f64(1.5).min(LONGEST_INTERVAL);
-                }
+            if let Some(credential) = self.poll().await? {
+                return Ok(credential);
             }
         }
     }
 
-    async fn poll(&self) -> Result<Poll, DeviceError> {
+    /// The login, if the person has approved by now.
+    async fn poll(&mut self) -> Result<Option<Credential>, DeviceError> {
         let form = [
             ("grant_type", GRANT_TYPE),
             ("client_id", &*self.client.client_id),
@@ -156,36 +153,31 @@ impl DeviceLogin {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "a poll for the login failed; trying again");
-                return Ok(Poll::Pending);
+                return Ok(None);
             }
         };
         match (answer.status, answer.code()) {
-            (_, Some("authorization_pending")) => Ok(Poll::Pending),
+            (_, Some("authorization_pending")) => Ok(None),
             // 429 in qwen-code, 400 elsewhere.
-            (_, Some("slow_down")) => Ok(Poll::SlowDown),
+            (_, Some("slow_down")) => {
+                self.interval = self.interval.mul_f64(1.5).min(LONGEST_INTERVAL);
+                Ok(None)
+            }
             (_, Some("expired_token")) => Err(DeviceError::Expired),
             (_, Some("access_denied")) => Err(DeviceError::Denied),
             (StatusCode::UNAUTHORIZED, _) => Err(DeviceError::Expired),
             (StatusCode::TOO_MANY_REQUESTS, _) => Err(DeviceError::RateLimited),
             (status, None) if status.is_success() && answer.json.is_some() => {
-                match answer.text("/access_token") {
-                    // `null` while the person has not decided.
-                    None => Ok(Poll::Pending),
-                    Some(_) => Ok(Poll::Granted(
-                        answer.grant(None, self.client.now()).map_err(DeviceError::Failed)?,
-                    )),
+                // `null` while the person has not decided.
+                if answer.text("/access_token").is_none() {
+                    return Ok(None);
                 }
+                answer.grant(None, self.client.now()).map(Some).map_err(DeviceError::Failed)
             }
-            (status, _) if status.is_server_error() || answer.json.is_none() => Ok(Poll::Pending),
+            (status, _) if status.is_server_error() || answer.json.is_none() => Ok(None),
             _ => Err(DeviceError::Failed(answer.failure())),
         }
     }
-}
-
-enum Poll {
-    Granted(Credential),
-    Pending,
-    SlowDown,
 }
 
 /// Why a sign-in did not end with a login.

@@ -83,8 +83,11 @@ where
             shared.authorize(&usable, &mut request);
             let egress = shared.accounts().egress.stamp();
             let result = inner.call(request).await;
-            let sent = usable.sent;
-            Attempt { inner, kept, bound, sent, egress, shared }.finish(result).await
+            let attempt = Attempt { inner, kept, bound, sent: usable.sent, egress, shared };
+            match attempt.learn(&result) {
+                None => result,
+                Some(outcome) => attempt.recover(outcome, result).await,
+            }
         }))
     }
 }

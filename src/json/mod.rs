@@ -4,6 +4,8 @@
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) mod lenient;
+#[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
 mod members;
 pub(crate) mod object;

@@ -257,6 +257,9 @@ impl ChunkEncoder {
         escape_into(out, text);
         out.put_slice(b"\"");
         text_tail_into(out, reason);
+        if reason.is_some() {
+            self.server_fields_into(out);
+        }
         self.end_chunk(out);
     }
 
@@ -288,11 +291,15 @@ impl ChunkEncoder {
         }
         out.put_slice(b"}]");
         if finish_reason.is_some() {
-            let mut fields = Extra::new();
-            fields.merge_all(self.server_fields.clone());
-            server_fields_into(out, &fields);
+            self.server_fields_into(out);
         }
         self.end_chunk(out);
+    }
+
+    fn server_fields_into(&self, out: &mut BytesMut) {
+        let mut fields = Extra::new();
+        fields.merge_all(self.server_fields.clone());
+        server_fields_into(out, &fields);
     }
 
     fn end_chunk(&self, out: &mut BytesMut) {
@@ -318,6 +325,7 @@ fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> 
     escape_into(&mut out, &answer.text);
     out.put_slice(b"\"");
     text_tail_into(&mut out, Some(answer.finish_reason.unwrap_or(FinishReason::Stop)));
+    server_fields_into(&mut out, &answer.server_fields);
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
         usage_into(&mut out, usage);

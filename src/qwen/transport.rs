@@ -128,7 +128,7 @@ impl Cut {
 
 /// Reads `body` to its end, or to `limit` bytes, or until `deadline` has passed.
 ///
-/// Punish pages that are asked for as a stream may never end (A16), so that what came until then
+/// Punish pages that are asked for as a stream may never end, so that what came until then
 /// has to do. The same goes for a body that breaks off: its head says what it was.
 pub(crate) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
 where

@@ -79,7 +79,7 @@ impl<B> EventStream<B> {
     }
 
     /// The body, to tell it which events count.
-    #[cfg(feature = "compatible")]
+    #[cfg(any(feature = "compatible", feature = "web"))]
     #[inline]
     pub(crate) fn body_mut(&mut self) -> &mut B
     where

@@ -146,6 +146,10 @@ async fn limits_of_calls() {
     let calls = |calls: Vec<Value>| delta(json!({ "tool_calls": calls }));
     let named = |index: usize| json!({"index": index, "function": {"name": "f"}});
     let bare = |index: usize, len: usize| json!({"index": index, "id": "c", "function": {"arguments": "x".repeat(len)}});
+    let filled = |index: usize| {
+        let arguments = json!({"a": "x".repeat(60_000)}).to_string();
+        json!({"index": index, "id": "c", "function": {"arguments": arguments}})
+    };
     let many = |count: usize, call: &dyn Fn(usize) -> Value| (0..count).map(call).collect();
     let each = |count: usize, call: &dyn Fn(usize) -> Value| -> Vec<Value> {
         (0..count).map(|at| calls(vec![call(at)])).collect()
@@ -160,15 +164,16 @@ async fn limits_of_calls() {
         (each(1024, &named), Ok(1024)),
         (each(1025, &named), Err(too_many)),
         (each(1025, &|index| json!({ "index": index })), Err(too_many)),
-        (each(1025, &|at| json!({"index": 0, "id": at.to_string()})), Err(too_many)),
+        (
+            each(1025, &|at| json!({"index": 0, "id": at.to_string(), "function": {"name": "f"}})),
+            Err(too_many),
+        ),
         // Over all calls together, and what has a name now does not wait.
         (each(64, &|index| bare(index, 1024)), Ok(0)),
         (each(65, &|index| bare(index, 1024)), Err(too_long)),
         (vec![calls(vec![bare(0, 65_537)])], Err(too_long)),
         (
-            (0..100)
-                .flat_map(|at| [calls(vec![bare(at, 60_000)]), calls(vec![named(at)])])
-                .collect(),
+            (0..100).flat_map(|at| [calls(vec![filled(at)]), calls(vec![named(at)])]).collect(),
             Ok(100),
         ),
     ] {
@@ -250,7 +255,7 @@ async fn a_run_of_white_space_is_an_answer() {
 #[tokio::test]
 async fn held_content_comes_before_a_call() {
     let call = delta(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}));
-    for held in ["\n\n", "<thi"] {
+    for held in ["<thi", "\n\n<think"] {
         let text =
             events(&[delta(json!({"content": held})), call.clone(), finish("tool_calls")]) + DONE;
         let stream = Upstream::stream(&text).open(CompatibleLayer::new(Server::Vllm), request());
@@ -541,8 +546,9 @@ async fn the_upstreams_own_id_of_the_answer() {
         (r#""id":"a\u00e4","#, Some("aä")),
         (r#""id":"","#, None),
         (r#""id":null,"#, None),
-        (r#""id":7,"#, None),
-        (r#""id":"a","id":"b","#, None),
+        (r#""id":7,"#, Some("7")),
+        (r#""id":[7],"#, None),
+        (r#""id":"a","id":"b","#, Some("b")),
         ("", None),
     ] {
         // A later chunk says nothing new of it.
@@ -580,8 +586,8 @@ async fn what_goes_wrong_behind_the_end_is_left_out() {
     }
 }
 
-/// Arguments that are not whole are never those of a finished call; those of the calls before the
-/// last are JSON in any case.
+/// Arguments that are not whole are never those of a finished call. Those of the last call end the
+/// answer with `length`, those of another with an error that names it; they are JSON in any case.
 #[tokio::test]
 async fn arguments_that_are_cut_end_with_length() {
     let piece = |index: usize, name: &str, json: &str| {
@@ -590,10 +596,15 @@ async fn arguments_that_are_cut_end_with_length() {
             "function": {"name": name, "arguments": json}}]}))
     };
     let length = FinishReason::Length;
+    let broken = "the arguments of the upstream's call of `f` are not one JSON object";
+    for (first, second) in [("{\"a\":[1,", "{\"b\":2}"), ("{\"a\":oops}", "{}"), ("oops", "{}")] {
+        let text = events(&[piece(0, "f", first), piece(1, "g", second), finish("stop")]);
+        let error = generic(&text).await.expect_err("half a call");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, broken), "{first}");
+    }
     for (first, second, expected, reason) in [
         ("{\"a\":1}", "{\"b\":\"x", ["{\"a\":1}", "{\"b\":\"x"], length),
-        ("{\"a\":[1,", "{\"b\":2}", ["{\"a\":[1,null]}", "{\"b\":2}"], length),
-        ("{\"a\":oops}", "{}", ["{\"a\":null}", "{}"], length),
+        ("{\"a\":1}", "{\"b\":oops}", ["{\"a\":1}", "{\"b\":"], length),
         ("", "", ["{}", "{}"], FinishReason::ToolCalls),
         ("{}}", "{\"a\":\"1\n2\"}", ["{}", "{\"a\":\"1\\u000a2\"}"], FinishReason::ToolCalls),
     ] {

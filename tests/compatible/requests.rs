@@ -812,15 +812,24 @@ async fn each_family_has_a_ladder_of_its_own() {
         ("newer", None, None, None),
     ] {
         for model in ["qwen3.8-max", "Qwen/Qwen3.8-35B-A3B"] {
-            for server in
-                [Server::DashScope, Server::Vllm, Server::SgLang, Server::LlamaCpp, Server::Ollama]
-            {
+            for server in [
+                Server::DashScope,
+                Server::Vllm,
+                Server::SgLang,
+                Server::LlamaCpp,
+                Server::Ollama,
+                Server::Generic,
+                Server::LmStudio,
+            ] {
                 let mut request = effort(word);
                 request.model = model.into();
                 let (_, _, body) = sent(server, request).await;
                 let (wanted, kwargs) = match server {
                     Server::DashScope => (hosted, None),
                     Server::Ollama => (ollama, None),
+                    // Nothing is known of how they are told not to think: the word goes as it is.
+                    Server::Generic | Server::LmStudio if word == "none" => (Some(word), None),
+                    Server::Generic | Server::LmStudio => (own, None),
                     _ => (own, Some(template(word != "none"))),
                 };
                 let named = format!("{server:?}, {model}: {word}");

@@ -200,7 +200,11 @@ async fn what_asks_for_more_passes_byte_by_byte() {
         // Its edge refuses these with the field's name.
         (&format!(r#""n":2,{call}"#), "typed"),
         (&format!(r#""logprobs":true,{call}"#), "typed"),
-        (r#""n":2,"functions":[{"name":"f"}]"#, "typed"),
+        (&format!(r#""functions":[{{"name":"f"}}],{call}"#), "typed"),
+        (r#""functions":[{"name":"f"}]"#, "bytes"),
+        (r#""functions":null,"function_call":null"#, "typed"),
+        (r#""function_call":"auto""#, "bytes"),
+        (r#""messages":[{"function_call":{"name":"f"}}]"#, "typed"),
         (r#""n":2,"n":3"#, "typed"),
         (r#""n":"two""#, "typed"),
         (r#""messages":[{"content":"set \"n\": 2"}]"#, "typed"),

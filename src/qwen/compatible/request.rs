@@ -9,7 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 use self::arranged::arranged;
-use super::{Server, layer::Names, schema::without_refused, server::Thinking};
+use super::{
+    config::Names,
+    schema::without_refused,
+    server::{Server, Thinking},
+};
 use crate::{
     Text,
     chat::{
@@ -19,10 +23,10 @@ use crate::{
     json::{escaped_len, string_into},
 };
 
-/// Writes the body of `POST /chat/completions` (qwen-wire.md D1).
+/// Writes the body of `POST /chat/completions`.
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
-/// what DashScope refuses or cuts in whole answers (C1). Unknown fields, schemas and other forms
+/// what DashScope refuses or cuts in whole answers. Unknown fields, schemas and other forms
 /// go out as they came, byte for byte.
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
@@ -65,7 +69,7 @@ fn body_into<W: Sink>(
         }
         options.close();
     });
-    // An empty list made the portal's model call tools at random (B7).
+    // An empty list made the portal's model call tools at random.
     if !request.tools.is_empty() {
         object.with("tools", |out| {
             list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
@@ -187,7 +191,7 @@ fn messages_into<'a, W: Sink>(
         return list_into(out, messages, |out, message| message_into(out, message, server));
     }
     // The portal wants a system message, its text as parts, and no two messages of one role in a
-    // row unless they call tools or answer a call (B7).
+    // row unless they call tools or answer a call.
     let introduction = (!messages.clone().any(|message| message.role.is_instruction()))
         .then(|| Message::new(Role::System, "You are a helpful assistant."));
     let mut all: Vec<&Message> = introduction.iter().collect();
@@ -264,7 +268,7 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
 }
 
 /// Writes the content of a system message for the portal: as parts, of which the last ends what
-/// is worth keeping, unless the client has said so of one itself (B7).
+/// is worth keeping, unless the client has said so of one itself.
 fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
     let text;
     let parts = match content {

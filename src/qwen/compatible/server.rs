@@ -5,13 +5,13 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::ContentMode;
+use super::modes::ContentMode;
 use crate::{
     Text,
     chat::{ReasoningEffort, ReasoningOptions},
 };
 
-/// What qwen-code calls itself, and the platform in the words of its runtime (B7).
+/// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
     let os = match OS {
         "macos" => "darwin",
@@ -31,7 +31,7 @@ static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// What kind of server an OpenAI-compatible upstream is.
 ///
 /// They all speak almost the same; the kind decides the few things in which they differ and
-/// which cannot be seen from the answer (qwen-wire.md B7, C1, C2). What can be seen is repaired
+/// which cannot be seen from the answer. What can be seen is repaired
 /// for every kind.
 ///
 /// A history goes out in the form that this server reads; the arguments of calls are one JSON object
@@ -54,17 +54,17 @@ pub enum Server {
     /// is known to refuse.
     #[default]
     Generic,
-    /// DashScope's compatible mode, a coding plan, or a gateway in front of it (C1).
+    /// DashScope's compatible mode, a coding plan, or a gateway in front of it.
     DashScope,
-    /// The portal that OAuth logins of qwen-code lead to (B7).
+    /// The portal that OAuth logins of qwen-code lead to.
     Portal,
-    /// vLLM (C2).
+    /// vLLM.
     Vllm,
-    /// SGLang (C2).
+    /// SGLang.
     SgLang,
-    /// Ollama's `/v1` (C2).
+    /// Ollama's `/v1`.
     Ollama,
-    /// llama.cpp's server (C2).
+    /// llama.cpp's server.
     LlamaCpp,
     /// LM Studio.
     LmStudio,
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// What the server itself calls the model that a client may know by another name: the
-    /// portal's models have two names, and it knows one (B7).
+    /// portal's models have two names, and it knows one.
     pub(super) fn model_name(self, model: &str) -> &str {
         match (self, model) {
             (Self::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
@@ -140,7 +140,7 @@ impl Server {
         }
     }
 
-    /// The most tokens that may be asked of its `model`: the portal refuses more (B7).
+    /// The most tokens that may be asked of its `model`: the portal refuses more.
     pub(super) fn max_tokens(self, model: &str) -> Option<u64> {
         match (self, model) {
             (Self::Portal, "vision-model") => Some(32_768),
@@ -181,7 +181,7 @@ impl Server {
         }
     }
 
-    /// Adds the headers that it wants to see beside the token (B7).
+    /// Adds the headers that it wants to see beside the token.
     ///
     /// The portal serves qwen-code, so that is what it is told; a `user-agent` that goes with the
     /// credential is used in its place. The one in `headers` is the credential's, for no client's
@@ -205,7 +205,7 @@ impl Server {
         }
     }
 
-    /// How many inputs one request for embeddings may hold (C1); `None` where nothing is known of
+    /// How many inputs one request for embeddings may hold; `None` where nothing is known of
     /// a limit.
     #[cfg(feature = "openai")]
     pub(crate) fn embedding_batch(self, model: &str) -> Option<usize> {
@@ -225,7 +225,7 @@ impl Server {
     }
 
     /// Whether embeddings are given in base64 to those who ask. DashScope knows only floats
-    /// (D9), and of others nothing is known.
+    ///, and of others nothing is known.
     #[cfg(feature = "openai")]
     pub(crate) const fn embeds_base64(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
@@ -265,7 +265,7 @@ impl Server {
                 effort: effort.filter(|_| wanted).and_then(tier),
                 ..Thinking::default()
             },
-            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other (B7),
+            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other,
             // so the effort becomes a budget.
             Self::DashScope | Self::Portal => Thinking {
                 enable_thinking: Some(wanted),
@@ -290,7 +290,10 @@ impl Server {
             Self::Generic | Self::LmStudio => Thinking {
                 enable_thinking: options.enabled,
                 budget: options.budget,
-                effort: effort.cloned(),
+                effort: match effort {
+                    Some(effort) if family == Family::Qwen38 && wanted => tier(effort),
+                    effort => effort.cloned(),
+                },
                 template: None,
             },
         }
@@ -358,7 +361,7 @@ fn tier(effort: &ReasoningEffort) -> Option<ReasoningEffort> {
     })
 }
 
-/// The budget that stands for an effort (B7); none for the highest.
+/// The budget that stands for an effort; none for the highest.
 fn budget(effort: &ReasoningEffort) -> Option<i64> {
     match effort {
         ReasoningEffort::Low => Some(1024),

@@ -24,6 +24,12 @@ pub(super) fn object(arguments: &str) -> Cow<'_, str> {
         if is_object(&inside) {
             return inside;
         }
+        if inside.starts_with('{')
+            && let Some(escaped) = escaped(&inside)
+            && is_object(&escaped)
+        {
+            return escaped.into();
+        }
         inside = match unwrapped(&inside) {
             Some(unwrapped) => unwrapped.trim().to_owned().into(),
             None => break,
@@ -45,6 +51,29 @@ pub(super) fn object(arguments: &str) -> Cow<'_, str> {
 
 fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// JSON with the control characters in its strings escaped, as it has to have them; `None` where
+/// there are none.
+fn escaped(json: &str) -> Option<String> {
+    let mut out = String::with_capacity(json.len() + 16);
+    let (mut in_string, mut is_escaped, mut any) = (false, false, false);
+    for char in json.chars() {
+        if in_string && char.is_ascii_control() && char != '\u{7f}' {
+            any = true;
+            match char {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                other => out.push_str(&format!("\\u{:04x}", u32::from(other))),
+            }
+        } else {
+            in_string ^= char == '"' && !is_escaped;
+            out.push(char);
+        }
+        is_escaped = in_string && char == '\\' && !is_escaped;
+    }
+    any.then_some(out)
 }
 
 /// What `text` wraps.
@@ -84,6 +113,9 @@ mod tests {
             ("a list around a string", r#"["{\"a\":1}"]"#, r#"{"a":1}"#),
             ("a fence", "```json\n{\"a\":1}\n```", r#"{"a":1}"#),
             ("a fence without a name", "```\n{}\n```", "{}"),
+            ("a line end", "{\"a\":\"x\ny\"}", r#"{"a":"x\ny"}"#),
+            ("a tab behind a quote", "{\"a\":\"\\\"\t\"}", r#"{"a":"\"\t"}"#),
+            ("a bell between", "{\n\"a\":\"\u{7}\"}", "{\n\"a\":\"\\u0007\"}"),
             ("cut", r#"{"a": "b"#, r#"{"input":"{\"a\": \"b"}"#),
             ("two objects", r#"{"a":1}{"b":2}"#, r#"{"input":"{\"a\":1}{\"b\":2}"}"#),
             ("a text", "ls -la", r#"{"input":"ls -la"}"#),

@@ -5,7 +5,7 @@
 //! is, into the turn of the user that it stands beside. What stood before it does not change, so
 //! that a server's cache of it holds.
 
-use std::{borrow::Cow, mem};
+use std::borrow::Cow;
 
 use crate::{
     Text,
@@ -20,16 +20,18 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
         return None;
     }
     let mut messages = Vec::new();
-    let mut instructions = history.iter().take(leading);
-    if let Some(first) = instructions.next() {
-        let mut first = Cow::Borrowed(first);
-        if leading > 1 {
-            let rest = instructions.filter_map(|next| next.content.clone());
-            let first = first.to_mut();
-            first.content = joined(first.content.take().into_iter().chain(rest).collect());
+    let instructions: Vec<_> = history.iter().take(leading).collect();
+    match &*instructions {
+        [] => {}
+        [only] => messages.push(Cow::Borrowed(*only)),
+        [first, ..] => {
+            let contents = instructions.iter().filter_map(|message| message.content.clone());
+            let mut first = Message::clone(first);
+            first.content = joined(contents.collect());
+            messages.push(Cow::Owned(first));
         }
-        messages.push(first);
     }
+    // Joined once, however many they are.
     let mut late = Vec::new();
     for message in history.iter().skip(leading) {
         match message.role {
@@ -39,13 +41,13 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
             Role::User if !late.is_empty() => {
                 let mut message = message.clone();
                 late.extend(message.content.take());
-                message.content = joined(mem::take(&mut late));
+                message.content = joined(std::mem::take(&mut late));
                 messages.push(Cow::Owned(message));
             }
             // Nothing stands between a call and its results.
             Role::Tool | Role::Function => messages.push(Cow::Borrowed(message)),
             _ => {
-                put_behind(&mut messages, mem::take(&mut late));
+                put_behind(&mut messages, std::mem::take(&mut late));
                 messages.push(Cow::Borrowed(message));
             }
         }
@@ -88,31 +90,28 @@ fn marked(content: &Content) -> Option<Content> {
     }
 }
 
-/// One content behind the other, all at once: one by one, each would copy those before it.
-fn joined(mut contents: Vec<Content>) -> Option<Content> {
+/// One content behind the other.
+fn joined(contents: Vec<Content>) -> Option<Content> {
     if contents.len() < 2 {
-        return contents.pop();
+        return contents.into_iter().next();
     }
-    let texts = contents.iter().map_while(|content| match content {
-        Content::Text(text) => Some(&**text),
+    let texts = contents.iter().map(|content| match content {
+        Content::Text(text) => Some(text.as_str()),
         Content::Parts(_) => None,
     });
-    let texts: Vec<_> = texts.collect();
-    let leading = texts.len();
-    let filled: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).collect();
-    let text = Content::Text(filled.join("\n\n").into());
-    if leading == contents.len() {
-        return Some(text);
-    }
-    let text = (leading > 0).then_some(text);
-    Some(Content::Parts(
-        text.into_iter().chain(contents.drain(leading..)).flat_map(parts).collect(),
-    ))
+    Some(match texts.collect::<Option<Vec<_>>>() {
+        Some(mut texts) => {
+            texts.retain(|text| !text.is_empty());
+            Content::Text(texts.join("\n\n").into())
+        }
+        None => Content::Parts(contents.into_iter().flat_map(parts).collect()),
+    })
 }
 
-fn parts(content: Content) -> Vec<Part> {
+fn parts(content: Content) -> impl Iterator<Item = Part> {
     match content {
         Content::Text(text) => vec![Part::new(PartKind::Text(text))],
         Content::Parts(parts) => parts,
     }
+    .into_iter()
 }

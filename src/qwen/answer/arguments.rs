@@ -1,7 +1,6 @@
 //! The arguments of a native call, held to what they must be: one JSON object.
 
-use serde_json::value::RawValue;
-
+use super::unwrap::{Meant, meant};
 use crate::{
     Text,
     json::object::{Checker, Found},
@@ -13,8 +12,8 @@ const HELD_LEN: usize = 64 * 1024;
 /// The arguments of one call, while they arrive.
 ///
 /// What is JSON passes as it is and at once. Raw control characters in strings are escaped. What
-/// does not begin as an object waits for its end: it may be an object in a string, an object in a
-/// list, or null. Nothing passes of what stands behind an object, or behind a place that is no
+/// does not begin as an object waits for its end: it may be an object that something is wrapped
+/// around, or null. Nothing passes of what stands behind an object, or behind a place that is no
 /// JSON.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
@@ -90,6 +89,11 @@ impl Arguments {
         (!passed.is_empty()).then(|| passed.into())
     }
 
+    /// Whether half an object is there.
+    pub(super) fn is_half(&self) -> bool {
+        matches!(self.state, State::Open) && self.checker.found() == Found::Beginning
+    }
+
     /// Whether something did not pass as it came.
     pub(super) fn is_mended(&self) -> bool {
         self.mended
@@ -99,7 +103,11 @@ impl Arguments {
     pub(super) fn finish(&mut self) -> End {
         let state = std::mem::replace(&mut self.state, State::Whole);
         match (state, self.checker.found()) {
-            (State::Held(held), _) => unwrapped(&held),
+            (State::Held(held), _) => match meant(&held) {
+                Meant::Object(json) => End::Whole(json),
+                Meant::Nothing => End::Empty,
+                Meant::Unknown => End::Cut("{}".to_owned()),
+            },
             (_, Found::Object | Found::Unknown) => End::Whole(String::new()),
             (State::Broken, _) | (_, Found::Beginning) => End::Cut(self.checker.closing()),
             (State::Open | State::Whole, Found::Nothing) => End::Empty,
@@ -107,33 +115,10 @@ impl Arguments {
     }
 }
 
-/// What is meant by arguments that are no object.
-fn unwrapped(held: &str) -> End {
-    if let Ok(inner) = serde_json::from_str::<String>(held) {
-        return object(&inner);
-    }
-    match serde_json::from_str::<Vec<&RawValue>>(held).as_deref() {
-        Ok([]) => End::Empty,
-        Ok([only]) => object(only.get()),
-        _ => object(held),
-    }
-}
-
-fn object(text: &str) -> End {
-    let mut checker = Checker::default();
-    match text.trim() {
-        "" | "null" => End::Empty,
-        text if checker.push(text).is_ok() && checker.found() == Found::Object => {
-            End::Whole(text.to_owned())
-        }
-        _ => End::Cut("{}".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
+    use serde_json::{Value, value::RawValue};
 
     use super::*;
 

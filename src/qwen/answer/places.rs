@@ -26,7 +26,7 @@ impl Places {
     /// better.
     ///
     /// The number decides, except where an id that is new comes with a number that is taken: then
-    /// the server does not count (C2).
+    /// the server does not count.
     pub(super) fn find(&self, index: Option<u64>, id: Option<&Text>) -> Option<usize> {
         steps::count(1);
         match (index, id) {
@@ -38,11 +38,6 @@ impl Places {
             (None, Some(id)) => self.by_id.get(id).copied(),
             (None, None) => None,
         }
-    }
-
-    /// Whether a call has this number.
-    pub(super) fn has_index(&self, index: u64) -> bool {
-        self.by_index.contains_key(&index)
     }
 
     /// Takes a call in; if it has an id, [`name`](Self::name) is told of that.

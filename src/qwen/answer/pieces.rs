@@ -1,25 +1,25 @@
 //! Pieces of content that repeat what was sent before.
 
-use super::ContentMode;
-use crate::Text;
+use crate::{Text, json::lenient::Half};
 
-/// How long a text must be, in characters, for another that begins with it to be evidence (B9).
+/// How long a text must be, in characters, for another that begins with it to be evidence.
 const EVIDENCE_LEN: usize = 8;
 
 /// How much evidence it takes.
 const EVIDENCE: u32 = 2;
 
 /// Turns the pieces of one field, which may each hold the whole text so far, into pieces that
-/// hold what is new (qwen-wire.md B9).
+/// hold what is new, and joins characters that were cut between two of them.
 ///
 /// Undecided, it gives the first piece at once and holds those that follow as long as each
 /// begins with the whole of the one before and is longer. Where two in a row have done so with
 /// more than 8 characters, the stream is cumulative. Whatever else comes, it is not, and what was
 /// held is given as it came. Each held piece is longer than the last, so at most ten are.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     state: State,
     repeating: bool,
+    half: Half,
 }
 
 #[derive(Debug)]
@@ -35,34 +35,61 @@ enum State {
 }
 
 impl Pieces {
-    pub(super) const fn new(mode: ContentMode) -> Self {
-        let state = match mode {
-            ContentMode::Incremental => State::Incremental,
-            ContentMode::Cumulative => State::Cumulative(Text::new()),
-            ContentMode::Auto => State::Undecided { first: None, held: Vec::new(), evidence: 0 },
-        };
-        Self { state, repeating: false }
+    /// Of a stream whose pieces hold what is new.
+    pub(crate) const fn incremental() -> Self {
+        Self::new(State::Incremental)
+    }
+
+    /// Of a stream whose pieces hold the whole text so far.
+    pub(crate) const fn cumulative() -> Self {
+        Self::new(State::Cumulative(Text::new()))
+    }
+
+    /// Of a stream of which that is to be found out.
+    pub(crate) const fn undecided() -> Self {
+        Self::new(State::Undecided { first: None, held: Vec::new(), evidence: 0 })
+    }
+
+    const fn new(state: State) -> Self {
+        Self { state, repeating: false, half: Half::new() }
     }
 
     /// Whether the stream was seen to repeat itself.
-    pub(super) const fn is_repeating(&self) -> bool {
+    pub(crate) const fn is_repeating(&self) -> bool {
         self.repeating
     }
 
     /// Takes a piece, gives what is new and certain; what it gives is never empty.
-    pub(super) fn push(&mut self, piece: Text, mut give: impl FnMut(Text)) {
+    #[inline]
+    pub(crate) fn push(&mut self, piece: Text, mut give: impl FnMut(Text)) {
+        if matches!(self.state, State::Cumulative(_)) {
+            self.half.forget();
+        }
+        let piece = self.half.join(piece);
+        if piece.is_empty() {
+            return;
+        }
+        if let State::Incremental = self.state { give(piece) } else { self.repeated(piece, give) }
+    }
+
+    fn repeated(&mut self, piece: Text, mut give: impl FnMut(Text)) {
         match &mut self.state {
             State::Incremental => give(piece),
             State::Cumulative(whole) => {
                 self.repeating |= !whole.is_empty() && piece.starts_with(whole.as_str());
-                match piece.strip_prefix(whole.as_str()) {
-                    Some("") => {}
-                    Some(new) => give(piece.slice_ref(new)),
-                    // An earlier state of the text.
-                    None if whole.starts_with(piece.as_str()) => return,
-                    // Not what was expected, and nothing of it is known to be old.
-                    None => give(piece.clone()),
+                // An earlier state of the text is nothing new.
+                if whole.starts_with(piece.as_str()) {
+                    return;
                 }
+                // Where the text was changed instead of grown, what was said cannot be taken back;
+                // what comes after the part that both share is new.
+                let mut shared =
+                    whole.bytes().zip(piece.bytes()).take_while(|(a, b)| a == b).count();
+                // They may part within a character.
+                while !piece.is_char_boundary(shared) {
+                    shared -= 1;
+                }
+                give(piece.slice(shared..));
                 *whole = piece;
             }
             State::Undecided { first: first @ None, .. } => {
@@ -90,10 +117,14 @@ impl Pieces {
 
     /// Gives what is held, because something else follows: what was not decided by now is as it
     /// usually is.
-    pub(super) fn settle(&mut self, give: impl FnMut(Text)) {
+    #[inline]
+    pub(crate) fn settle(&mut self, mut give: impl FnMut(Text)) {
         if let State::Undecided { first: Some(_), held, .. } = &mut self.state {
-            std::mem::take(held).into_iter().for_each(give);
+            std::mem::take(held).into_iter().for_each(&mut give);
             self.state = State::Incremental;
+        }
+        if let Some(end) = self.half.settle() {
+            give(end);
         }
     }
 }
@@ -104,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn run(mode: ContentMode, pieces: &[&str]) -> Vec<String> {
-        let mut reader = Pieces::new(mode);
+    fn run(mode: fn() -> Pieces, pieces: &[&str]) -> Vec<String> {
+        let mut reader = mode();
         let mut given = Vec::new();
         for piece in pieces {
             reader.push((*piece).into(), |text| given.push(text.to_string()));
@@ -117,12 +148,12 @@ mod tests {
     #[test]
     fn incremental_pieces_pass() {
         let pieces = ["a", "aa", "aaa"];
-        assert_eq!(run(ContentMode::Incremental, &pieces), pieces);
+        assert_eq!(run(Pieces::incremental, &pieces), pieces);
     }
 
     #[test]
     fn cumulative_pieces_are_cut() {
-        let mode = ContentMode::Cumulative;
+        let mode = Pieces::cumulative;
         assert_eq!(run(mode, &["He", "Hello", "Hello", "Hello you"]), ["He", "llo", " you"]);
         // An earlier state of the text is nothing new; what does not go on from it is.
         assert_eq!(run(mode, &["Hello", "Hel", "Hello!", "Bye"]), ["Hello", "!", "Bye"]);
@@ -130,7 +161,7 @@ mod tests {
 
     #[test]
     fn it_takes_two_extensions_of_more_than_eight_characters() {
-        let auto = ContentMode::Auto;
+        let auto = Pieces::undecided;
         assert_eq!(
             run(auto, &["Hello you", "Hello you,", "Hello you, there", "Hello you, there!"]),
             ["Hello you", ", there", "!"]
@@ -157,13 +188,13 @@ mod tests {
             &["a", "a", "a"],
             &["def f", "def f", "def f()"],
         ] {
-            assert_eq!(run(ContentMode::Auto, pieces), pieces);
+            assert_eq!(run(Pieces::undecided, pieces), pieces);
         }
     }
 
     #[test]
     fn what_is_new_is_a_slice() {
-        let mut reader = Pieces::new(ContentMode::Cumulative);
+        let mut reader = Pieces::cumulative();
         reader.push("He".into(), |_| {});
         let piece = Text::from("Hello");
         let mut given = None;
@@ -185,7 +216,7 @@ mod tests {
                 pieces.push(whole.clone());
             }
             let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
-            for mode in [ContentMode::Auto, ContentMode::Cumulative] {
+            for mode in [Pieces::undecided as fn() -> Pieces, Pieces::cumulative] {
                 prop_assert_eq!(run(mode, &pieces).concat(), whole.clone());
             }
         }
@@ -197,8 +228,8 @@ mod tests {
         ) {
             let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
             // Pieces of up to 3 characters cannot hold more than 8 of what came before.
-            prop_assert_eq!(run(ContentMode::Auto, &pieces).concat(), pieces.concat());
-            let mut reader = Pieces::new(ContentMode::Auto);
+            prop_assert_eq!(run(Pieces::undecided, &pieces).concat(), pieces.concat());
+            let mut reader = Pieces::undecided();
             for piece in pieces {
                 reader.push(piece.into(), |_| {});
                 if let State::Undecided { held, .. } = &reader.state {

@@ -4,44 +4,44 @@ use metrics::counter;
 
 /// The deviations that the adapter repairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repair {
-    /// A think block in the content (B9, C2).
+pub(crate) enum Repair {
+    /// A think block in the content.
     ThinkTags,
-    /// Content that repeats what was sent (B9).
+    /// Content that repeats what was sent.
     Cumulative,
-    /// A call without an id (C1), or with that of another.
+    /// A call without an id, or with that of another.
     CallId,
-    /// A name or an id that came again, or was empty, after the first delta of a call (C1).
+    /// A name or an id that came again, or was empty, after the first delta of a call.
     CallRepeated,
-    /// A new call under the index of another (C2).
+    /// A new call under the index of another.
     CallIndex,
     /// Arguments that came before the name.
     LateName,
     /// A call that was never named.
     Nameless,
-    /// Arguments that are null or no string (C1), or whose text is not one JSON object.
+    /// Arguments that are null or no string, or whose text is not one JSON object.
     Arguments,
-    /// `""` or `"null"` in the place of no finish reason (C1, C2).
+    /// `""` or `"null"` in the place of no finish reason.
     EmptyFinishReason,
-    /// A finish reason that does not go with whether there were calls (C2).
+    /// A finish reason that does not go with whether there were calls.
     FinishReason,
-    /// A finish reason that nobody knows.
+    /// A finish reason in another vendor's words, or that nobody knows.
     UnknownFinishReason,
-    /// `[DONE]` without a finish reason, or a whole answer without one (C1).
+    /// `[DONE]` without a finish reason, or a whole answer without one.
     MissingFinishReason,
-    /// A finish reason and no `[DONE]` (C2).
+    /// A finish reason and no `[DONE]`.
     MissingDone,
     /// Usage that cannot be read.
     Usage,
-    /// A whole answer although a stream was asked for (C1).
+    /// A whole answer although a stream was asked for.
     Whole,
     /// An event stream under another media type.
     MediaType,
-    /// A status in the place of an error's code (C2).
+    /// A status in the place of an error's code.
     ErrorCode,
-    /// An error that is not under `error` (C1, C2).
+    /// An error that is not under `error`.
     FlatError,
-    /// An error in an `error:` line in the place of `data:`, or in an event of that type (C2).
+    /// An error in an `error:` line in the place of `data:`, or in an event of that type.
     ErrorEvent,
 }
 
@@ -71,23 +71,31 @@ impl Repair {
         }
     }
 
-    /// Counts it.
-    pub(super) fn count(self) {
-        counter!("tower_qwen_compatible_repairs_total", "repair" => self.label()).increment(1);
+    /// Counts it under the name of a metric.
+    pub(crate) fn count(self, metric: &'static str) {
+        counter!(metric, "repair" => self.label()).increment(1);
         tracing::debug!(repair = self.label(), "repaired what the upstream sent");
     }
 }
 
 /// The repairs of one answer; each kind is counted once, however often it occurs.
-#[derive(Debug, Default)]
-pub(super) struct Repairs(u32);
+#[derive(Debug)]
+pub(crate) struct Repairs {
+    metric: &'static str,
+    seen: u32,
+}
 
 impl Repairs {
-    pub(super) fn note(&mut self, repair: Repair) {
+    /// None yet; they will be counted under the name of a metric.
+    pub(crate) const fn new(metric: &'static str) -> Self {
+        Self { metric, seen: 0 }
+    }
+
+    pub(crate) fn note(&mut self, repair: Repair) {
         let bit = 1 << repair as u32;
-        if self.0 & bit == 0 {
-            self.0 |= bit;
-            repair.count();
+        if self.seen & bit == 0 {
+            self.seen |= bit;
+            repair.count(self.metric);
         }
     }
 }

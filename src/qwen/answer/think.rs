@@ -9,8 +9,8 @@ const CLOSE: &str = "</think>";
 /// Longer runs are the answer, such as those of a model that is kept to JSON and lost the thread.
 const LAYOUT_LEN: usize = 64;
 
-/// Separates a leading think block from the answer, for servers without a reasoning parser
-/// (qwen-wire.md B9, C2).
+/// Separates a leading think block from the answer, for servers without a reasoning
+/// parser of their own.
 ///
 /// Only a block at the very start counts: later ones are the model's words about such tags. The
 /// tags may be cut anywhere; held back is nothing but a possible beginning of one, and a little
@@ -20,7 +20,7 @@ const LAYOUT_LEN: usize = 64;
 /// [inside](ThinkSplitter::inside), because what was sent as an answer cannot be taken back;
 /// otherwise it is dropped at the start of the content and left alone anywhere else.
 #[derive(Debug)]
-pub(super) struct ThinkSplitter {
+pub(crate) struct ThinkSplitter {
     state: State,
     /// What may be the beginning of a tag; shorter than the tag, plus at most
     /// [`LAYOUT_LEN`] bytes of white space before it.
@@ -42,17 +42,17 @@ enum State {
 }
 
 impl ThinkSplitter {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self::at(State::Start)
     }
 
     /// For a stream whose prompt has already opened the block.
-    pub(super) const fn inside() -> Self {
+    pub(crate) const fn inside() -> Self {
         Self::at(State::Thinking)
     }
 
     /// For content that is passed on as it is.
-    pub(super) const fn off() -> Self {
+    pub(crate) const fn off() -> Self {
         Self::at(State::Answer)
     }
 
@@ -61,12 +61,12 @@ impl ThinkSplitter {
     }
 
     /// Whether a tag was taken out of the content.
-    pub(super) const fn found(&self) -> bool {
+    pub(crate) const fn found(&self) -> bool {
         self.found
     }
 
     /// Takes one piece of content, gives the events that are certain.
-    pub(super) fn push(&mut self, piece: Text, mut give: impl FnMut(ChatEvent)) {
+    pub(crate) fn push(&mut self, piece: Text, mut give: impl FnMut(ChatEvent)) {
         if self.state == State::Answer {
             return give(ChatEvent::Text(piece));
         }
@@ -138,7 +138,7 @@ impl ThinkSplitter {
     }
 
     /// Gives what is held before the first block, because something else than content follows.
-    pub(super) fn settle(&mut self, give: impl FnMut(ChatEvent)) {
+    pub(crate) fn settle(&mut self, give: impl FnMut(ChatEvent)) {
         if self.state == State::Start && !self.held.is_empty() {
             self.finish(give);
             self.state = State::Answer;
@@ -146,7 +146,7 @@ impl ThinkSplitter {
     }
 
     /// Gives what was held when the stream ended.
-    pub(super) fn finish(&mut self, mut give: impl FnMut(ChatEvent)) {
+    pub(crate) fn finish(&mut self, mut give: impl FnMut(ChatEvent)) {
         if self.held.is_empty() {
             return;
         }
