@@ -2,7 +2,7 @@
 //! encoded for the client, beside a typed parse and serialisation of the same chunks by
 //! `serde_json` in the same run.
 //!
-//! The budget (DESIGN, 7): at most a quarter of the twin, and for events of another shape than
+//! The budget: at most a quarter of the twin, and for events of another shape than
 //! upstream writes today at most 1.2 times the twin. What it allocates is counted by
 //! tests/path_allocations.rs.
 

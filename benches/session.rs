@@ -2,7 +2,7 @@
 //! parse and serialisation of the same body by `serde_json` in the same run; and what an event of
 //! an answer costs.
 //!
-//! The budget (DESIGN, 7): parsing, hashing, dedup and encoding together at most twice the twin.
+//! The budget: parsing, hashing, dedup and encoding together at most twice the twin.
 //! It is dearest when nothing is known of the history: then all of it is written into one message
 //! for upstream. The ratios printed are of the best of many turns that both take by
 //! turns: what else the machine does only adds.

@@ -45,8 +45,10 @@ struct Inner {
 
 /// The class of an [`Error`]: what it means for whoever may retry, refresh, rotate or report.
 ///
-/// The HTTP status, OpenAI `type` and `code` that a client sees for each class are those of
-/// qwen-wire.md D4.
+/// Each class has one HTTP status, OpenAI `type` and `code`, which a client sees: they are in [this
+/// table][errors].
+///
+/// [errors]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#d4
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -119,7 +121,7 @@ impl ErrorKind {
             Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Self::Upstream | Self::Truncated => StatusCode::BAD_GATEWAY,
             // 409 would be repeated by both official SDKs at once, 503 is repeated as well but
-            // says whose fault it is (qwen-wire.md A15.2, D4).
+            // says whose fault it is.
             Self::ConversationBusy | Self::Challenge | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -243,13 +245,13 @@ impl Error {
         self.inner.kind == ErrorKind::RateLimited
     }
 
-    /// The upstream was too slow. A matter of capacity, not of the credential (B8).
+    /// The upstream was too slow. A matter of capacity, not of the credential.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.inner.kind == ErrorKind::Timeout
     }
 
-    /// An anti-bot layer answered (A16): no refresh, no rotation and no retry helps.
+    /// An anti-bot layer answered: no refresh, no rotation and no retry helps.
     #[must_use]
     pub fn is_challenge(&self) -> bool {
         self.inner.kind == ErrorKind::Challenge

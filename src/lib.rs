@@ -1,8 +1,8 @@
 //! Composable [tower] layers over a Qwen upstream.
 //!
-//! A Rust service in front of Qwen gets, one layer at a time: credentials that refresh
-//! themselves, stateless OpenAI clients over stateful chats, only the new messages sent,
-//! well-formed event streams, and tool calls that work even when the model writes them as text.
+//! Each layer gives a Rust service in front of Qwen one thing: credentials that refresh themselves,
+//! stateless OpenAI clients over stateful chats, turns that send only what is new, well-formed
+//! event streams, or tool calls that work even when the model writes them as text.
 //!
 //! # The stack
 //!
@@ -25,14 +25,18 @@
 //!   QwenUpstream       the HTTP client: base URL, headers, cookies, pool
 //! ```
 //!
-//! Every layer is optional and has a feature of its own. The order is not a matter of taste: the
-//! session hashes what the *client* saw and will send back, so it is outside the tools; dedup
-//! needs the conversation that the session found; the tools go only into the first message of a
-//! chat, so they are inside dedup, but for the XML mode, which reads the client's system prompt in
-//! every turn; an expired token is reported inside a 200 that only the
-//! adapter can read, so the credential is outside the adapter. Where types can say so, a wrong
-//! order does not compile. [`SseReframeLayer`](sse::reframe::SseReframeLayer) also stands alone
-//! over any HTTP service; the adapters read any chunking by themselves and do not need it.
+//! Every layer is optional and has a feature of its own. The order has reasons:
+//!
+//! - The session hashes what the *client* saw and will send back, so it is outside of the tools.
+//! - Dedup needs the conversation that the session found, so it is inside of the session.
+//! - The tools go only into the first message of a chat, so they are inside of dedup. The XML mode
+//!   is outside of it, for it reads the client's system prompt in every turn.
+//! - An expired token is reported inside a 200 that only the adapter can read, so the credential is
+//!   outside of the adapter.
+//!
+//! Where types can say so, a wrong order does not compile.
+//! [`SseReframeLayer`](sse::reframe::SseReframeLayer) also stands alone over any HTTP service. The
+//! adapters read any chunking by themselves and do not need it.
 //!
 //! # A server
 //!
@@ -96,7 +100,8 @@
 //! outside of them; what of [`Error`] was in there comes out as it was. Headers and extensions of
 //! the request go on from the edge to the upstream's client, on every call that a turn takes; which
 //! headers go out is at [`qwen`](qwen#headers). `examples/custom_layer.rs` is a layer that counts
-//! the tokens of each tenant.
+//! the tokens of each tenant; with [`ChatService`](chat::ChatService) for the bounds it is a function
+//! of twenty lines.
 //!
 //! What a layer adds to the [history](chat::History) goes upstream by where the layer stands:
 //!
@@ -111,10 +116,10 @@
 //! once more, or sends again after an error, is what it was, whatever the first copy has gone
 //! through.
 //!
-//! What tower's `Timeout`, `ConcurrencyLimit` and `Buffer` bound ends with the head of the response:
-//! an adapter answers when the first meaningful event is there, so a time-out is one for that event,
-//! and a limit counts requests that wait for it. A stream that goes on afterwards is bounded by
-//! neither.
+//! What tower's `Timeout`, `ConcurrencyLimit` and `Buffer` bound ends with the head of the
+//! response: an adapter answers when the first meaningful event is there, so a time-out is one for
+//! that event, and a limit counts requests that wait for it. A stream that goes on afterwards is
+//! bounded by neither.
 //!
 //! # Features
 //!
@@ -147,33 +152,47 @@
 //! cargo tree -e normal --no-default-features --features sse --prefix none --no-dedupe | sort -u | wc -l
 //! ```
 //!
-//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and `openai`, `web` and
-//! `compatible` also `keep-alive`. Of several TLS features the first in the table is used. No feature changes what
-//! other crates of a program do.
+//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and `openai`, `web`
+//! and `compatible` also `keep-alive`. Of several TLS features the first in the table is used. No
+//! feature changes what other crates of a program do.
 //!
 //! # What is promised
 //!
 //! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A request
-//!   takes four to five times its body, and what [`openai::Limits`] says of its counts.
+//!   takes at most four times the size of its body beside it, and what [`openai::Limits`] says of its
+//!   counts.
 //! - Nobody holds a thread for long. Requests from 256 KiB on are decoded, hashed, rewritten and
 //!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
 //!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
 //! - Nothing they send makes it panic.
-//! - A response that is dropped cancels the work upstream and, before it was answered, leaves no
-//!   chat behind; a refresh that has begun is never lost.
+//! - A response that is dropped cancels the work upstream. Before it was answered, it leaves no
+//!   chat behind. A refresh that has begun is never lost.
 //! - An upstream that goes on and says nothing keeps no request open: comments, blank lines and
 //!   empty events are no progress, and a client's body has to get on too.
-//! - At most one refresh is under way per credential and one replay per request, and nothing is
-//!   repeated after the *commit point*: an adapter answers only when the first meaningful event
-//!   is there, so before it errors have a real status, and after it they are written into the
-//!   stream.
+//! - A credential is refreshed once at a time, and a request is replayed once at most.
+//! - Nothing is repeated after the *commit point*. An adapter answers only when the first event
+//!   that a client sees is there. Errors before it have a status of their own; errors after it are
+//!   written into the stream.
 //! - A stream has one terminal frame. It is never ended silently: an upstream that breaks off is
 //!   an error, whatever its status was.
 //! - A conversation never leaks into another tenant's, and clients without a tenant share nothing.
 //! - Challenges of an anti-bot layer are recognised and reported, never evaded.
 //!
+//! # More to read
+//!
+//! - [Architecture][architecture]: how the code is laid out, and where to put something new.
+//! - [Streams in tower][streams]: what buffers, which limit bounds what, and what ends a stream.
+//! - [The wire of Qwen][wire] and [the formats of tool calls][calls], for those who implement or
+//!   emulate them.
+//! - [The proxy][proxy]: its options, its routes and the settings of its clients.
+//!
+//! [architecture]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/architecture.md
+//! [calls]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md
+//! [proxy]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/configuration.md
+//! [streams]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/streams-in-tower.md
 //! [tower]: https://docs.rs/tower
 //! [tower-qwen-emulator]: https://docs.rs/tower-qwen-emulator
+//! [wire]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
@@ -191,6 +210,8 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
+#[cfg(any(feature = "keep-alive", feature = "session"))]
+mod clock;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]
@@ -214,7 +235,7 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
-#[cfg(feature = "auth")]
+#[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]
 pub mod session;
@@ -253,7 +274,14 @@ pub use self::text::Text;
 /// Any error that can go to another thread, as tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The README's examples are compiled and run with the documentation's.
+/// The examples of the README and of the pages in docs/ are compiled and run with those of the
+/// documentation.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/event-streams.md")]
+    struct EventStreams;
+    #[doc = include_str!("../docs/sessions.md")]
+    struct Sessions;
+}

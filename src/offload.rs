@@ -1,13 +1,9 @@
 //! Work on large requests, off the threads of the runtime.
 
-use crate::Error;
-#[cfg(any(
-    feature = "compatible",
-    feature = "session",
-    feature = "tool-call",
-    feature = "web"
-))]
-use crate::chat::{ChatRequest, Content, Part, PartKind};
+use crate::{
+    Error,
+    chat::{ChatRequest, Content, Part, PartKind},
+};
 
 /// From this size on, in bytes, a body or a history is large: 256 KiB.
 ///
@@ -16,12 +12,14 @@ use crate::chat::{ChatRequest, Content, Part, PartKind};
 pub(crate) const LARGE: usize = 256 * 1024;
 
 /// What stands around an item of a request, in bytes: a message, a part, a call, a tool.
-#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
 const ITEM: usize = 32;
 
-/// Whether the history and the tools of `chat` are about [`LARGE`]. Of a request that is, not more is
-/// looked at than shows it.
-#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
+/// Whether the history and the tools of `chat` are about [`LARGE`]. It stops looking as soon as it
+/// knows that they are.
+#[cfg_attr(
+    not(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web")),
+    expect(dead_code, reason = "the edge alone asks only how large a body is")
+)]
 pub(crate) fn is_large(chat: &ChatRequest) -> bool {
     let messages = chat.history.iter().map(|message| {
         let calls: usize = (message.tool_calls.iter())
@@ -42,7 +40,6 @@ pub(crate) fn is_large(chat: &ChatRequest) -> bool {
     })
 }
 
-#[cfg(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web"))]
 fn size(content: &Content) -> usize {
     let part = |part: &Part| {
         let kind = match &part.kind {
@@ -80,8 +77,8 @@ fn size(content: &Content) -> usize {
 ///
 /// # Cancel safety
 ///
-/// Dropping it waits for nothing: work that has not begun is not done, and what has begun goes on to
-/// its end, keeps its place until then, and is thrown away.
+/// Dropping it waits for nothing: work that has not begun is not done, and what has begun goes on
+/// to its end, keeps its place until then, and is thrown away.
 #[cfg(any(feature = "compatible", feature = "openai", feature = "session", feature = "web"))]
 pub(crate) async fn offload<T: Send + 'static>(
     what: &'static str,

@@ -16,9 +16,9 @@ use crate::steps;
 
 /// UTF-8-checked [`Bytes`]: a string that is cheap to clone and to slice.
 ///
-/// What streams through the stack is, where it arrived in one piece and without escapes, a slice
-/// of the upstream's buffer; so content is not copied before the encoder. A small text keeps the
-/// buffer that it was cut from alive.
+/// Text that arrived in one piece and without escapes is a slice of the upstream's buffer. So
+/// content is not copied on its way to the encoder. A small text keeps the buffer alive that it was
+/// cut from.
 ///
 /// ```
 /// use tower_qwen::Text;

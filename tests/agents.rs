@@ -10,17 +10,6 @@
 //!
 //! Without them the tests say so and pass, except where `CI` is set. Neither needs a display, an
 //! account or a network.
-#![cfg(all(
-    feature = "auth",
-    feature = "client",
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -103,7 +92,7 @@ enum Upstream {
 }
 
 /// Each way to have tools over an API. The servers' parsers find the whole blocks of the first
-/// and see nothing in those that are to be rescued (tool-calls.md b).
+/// and see nothing in those that are to be rescued.
 const APIS: [Upstream; 4] = [
     Upstream::Api(Kind::Vllm, "native", Form::Coder),
     Upstream::Api(Kind::DashScope, "prompt", Form::Hermes),

@@ -1,5 +1,4 @@
 //! Credentials in the whole stack, over the emulator's web API and its OAuth endpoint.
-#![cfg(all(feature = "auth", feature = "openai", feature = "session", feature = "web"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;

@@ -1,5 +1,5 @@
 //! The credential file that other processes share: what is written, kept, adopted and never lost.
-#![cfg(all(feature = "auth", unix))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;
@@ -140,7 +140,7 @@ async fn a_refresh_is_on_disk_before_anybody_has_it() {
     assert_eq!(access(&renewal.credential), "at-1");
     assert_eq!(renewal.credential.resource_url(), Some("portal.qwen.ai"));
     assert_eq!(read(&path), login("at-1", "rt-1", 21_600), "the rest of the file is kept");
-    assert!(fs::read_to_string(&path).unwrap().contains("\n  \""), "pretty (B4)");
+    assert!(fs::read_to_string(&path).unwrap().contains("\n  \""), "pretty");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(endpoint.asked(), ["rt-0"]);
     assert_eq!(names(&path), ["oauth_creds.json"], "no lock and no temporary file is left");

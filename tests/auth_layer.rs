@@ -1,5 +1,4 @@
 //! What `AuthRefreshLayer` does about each outcome, with mock upstreams and paused clocks.
-#![cfg(all(feature = "auth", feature = "chat"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;
@@ -1006,7 +1005,7 @@ async fn it_stands_over_any_http_service() {
     let inner = service_fn(|request: Request<FullBody>| async move {
         let old = request.headers()["authorization"] == "Bearer a-0";
         let answer = if old { 401 } else { 200 };
-        // As chat.qwen.ai says it (A4).
+        // As chat.qwen.ai says it.
         let response = Response::builder().header("x-actual-status-code", answer);
         Ok::<_, BoxError>(response.body("body")?)
     });

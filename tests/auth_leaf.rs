@@ -1,13 +1,4 @@
 //! What of a client's request reaches the HTTP client at the bottom of a whole stack.
-#![cfg(all(
-    feature = "auth",
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "web"
-))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod traced;

@@ -10,7 +10,7 @@
 //!   test sees the window: the endpoint has granted what the file does not hold yet);
 //! - with an endpoint that also takes the previous token until the new one is first used, which
 //!   is how endpoints close the window, processes are killed at any moment.
-#![cfg(all(feature = "auth", unix))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on may panic")]
 
 mod token_endpoint;

@@ -1,5 +1,4 @@
 //! No secret in a log at TRACE, in an error with all its causes, in a `Debug`, or in a metric.
-#![cfg(all(feature = "auth", feature = "chat"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::{

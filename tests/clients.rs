@@ -8,16 +8,6 @@
 //! ```
 //!
 //! Without them the tests say so and pass, except where `CI` is set.
-#![cfg(all(
-    feature = "auth",
-    feature = "client",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

@@ -6,24 +6,31 @@
 //!
 //! Below `/KIND-YEAR/TOOLS/v1` stands the server of that kind and year behind the layers, where
 //! TOOLS is `native`, `rescue` or `prompt`, as `ToolCallLayer` has them. The scripts find the
-//! servers in what `SERVERS` holds. Whatever a server gets wrong (qwen-wire.md B7 to B9, C1, C2), a
+//! servers in what `SERVERS` holds. Whatever a server gets wrong, a
 //! client sees the same.
-#![cfg(all(feature = "compatible", feature = "openai", feature = "tool-call"))]
 
+mod deviations;
 mod emulated;
 #[path = "served/suite.rs"]
 mod suite;
 mod traced;
 
-use std::process::Command;
+use std::{convert::Infallible, process::Command};
 
 use axum::Router;
+use bytes::Bytes;
+use deviations::Deviations;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
+    FullBody,
     openai::{OpenAiLayer, completions::CompletionsLayer, embeddings::EmbeddingsLayer},
     qwen::compatible::CompatibleLayer,
+    sse::Decoder,
     tool::call::ToolCallLayer,
 };
 use tower_qwen_emulator::{Emulator, Kind, Style};
@@ -83,8 +90,75 @@ fn app() -> Router {
                 .route_service(&format!("{base}/completions"), texts)
                 .route_service(&format!("{base}/embeddings"), vectors);
         }
+        let upstream = deviating(emulator);
+        let chat = ServiceBuilder::new()
+            .layer(OpenAiLayer::new())
+            .layer(CompatibleLayer::new(server))
+            .service(upstream.clone());
+        app = app
+            .route_service(&format!("/{name}/deviating/v1/chat/completions"), chat)
+            .route_service(
+                &format!("/{name}/straight/v1/chat/completions"),
+                service_fn(move |request: Request<axum::body::Body>| {
+                    let upstream = upstream.clone();
+                    async move {
+                        let (mut head, body) = request.into_parts();
+                        head.uri = "/chat/completions".parse().expect("a path");
+                        let body = body.collect().await.expect("a request").to_bytes();
+                        upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await
+                    }
+                }),
+            );
     }
     app
+}
+
+/// The server, whose streams deviate as the `seed` of a request says.
+fn deviating<S, B>(
+    server: S,
+) -> impl Service<
+    Request<FullBody>,
+    Response = Response<FullBody>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<FullBody>, Infallible>> + Send,
+> + Clone
++ Send
++ Sync
++ 'static
+where
+    S: Service<Request<FullBody>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::fmt::Debug,
+{
+    service_fn(move |request: Request<FullBody>| {
+        let server = server.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.expect("infallible").to_bytes();
+            let asked: Value = serde_json::from_slice(&body).expect("JSON");
+            let request = Request::from_parts(head, FullBody::new(body));
+            let (mut head, body) = server.oneshot(request).await?.into_parts();
+            let body = body.collect().await.expect("a whole answer").to_bytes();
+            let mut deviations = Deviations::new(asked["seed"].as_u64().expect("a seed"));
+            let mut decoder = Decoder::new();
+            decoder.push(body);
+            let mut out = String::new();
+            while let Some(event) = decoder.next_event().expect("events") {
+                let events = match serde_json::from_str(&event.data) {
+                    Ok(chunk) => deviations.apply(chunk),
+                    Err(_) => vec![event.data.to_string()],
+                };
+                out.extend(events.iter().map(|data| format!("data: {data}\n\n")));
+            }
+            head.headers.remove("content-length");
+            Ok(Response::from_parts(head, FullBody::new(Bytes::from(out))))
+        }
+    })
 }
 
 /// Runs `suite` against the servers.
@@ -101,6 +175,14 @@ async fn run(mut suite: Command) {
 async fn the_sdk_for_python() {
     let Some(mut suite) = suite::python("openai") else { return };
     suite.args(["-m", "unittest", "-v", "test_servers"]);
+    run(suite).await;
+}
+
+/// What it reads correctly when it asks a server that deviates, it reads through the layers as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_for_python_over_deviations() {
+    let Some(mut suite) = suite::python("openai") else { return };
+    suite.args(["-m", "unittest", "-v", "test_deviations"]);
     run(suite).await;
 }
 

@@ -1,5 +1,4 @@
-//! `GET /models` of OpenAI-compatible servers (qwen-wire.md D7).
-#![cfg(feature = "compatible")]
+//! `GET /models` of OpenAI-compatible servers.
 
 mod traced;
 

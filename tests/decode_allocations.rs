@@ -1,7 +1,6 @@
 //! What reading a request allocates, counted: little beside the body, whatever its shape.
 //!
 //! The counting allocator is that of `allocation-counter`, and counts this thread only.
-#![cfg(feature = "openai")]
 
 use allocation_counter::measure;
 use bytes::Bytes;

@@ -1,8 +1,6 @@
 //! `CompatibleLayer` over every emulated server it knows: server × build × feature. Whatever a
-//! server gets wrong on the wire (qwen-wire.md B7 to B9, C1, C2), the answer that comes out is the
+//! server gets wrong on the wire, the answer that comes out is the
 //! same.
-
-#![cfg(feature = "compatible")]
 
 mod emulated;
 mod traced;
@@ -170,7 +168,7 @@ async fn reasoning() {
     }
 }
 
-/// B9: pieces that repeat what was said.
+/// The portal: pieces that repeat what was said.
 #[tokio::test]
 async fn cumulative_content() {
     for upstream in Upstream::all() {
@@ -280,7 +278,7 @@ async fn the_limit_of_an_answer() {
     }
 }
 
-/// B8, C1, C2.
+/// Refusals and failures mean the same, whichever server says them.
 #[tokio::test]
 async fn errors_before_the_stream() {
     use ErrorKind::{
@@ -358,7 +356,7 @@ async fn errors_in_the_stream() {
             ("overloaded", ErrorKind::Overloaded),
         ];
         for (directive, expected) in cases {
-            // C2: of Ollama's only the silence is there.
+            // Of Ollama's only the silence is there.
             let expected = if silent { ErrorKind::Truncated } else { expected };
             for after in [0, 2] {
                 if after == 0 && directive == "overloaded" {
@@ -395,7 +393,7 @@ async fn a_cut_is_an_error() {
             let reset = upstream.error(&format!("emulate:reset={after} {say}")).await;
             assert_eq!(reset.kind(), ErrorKind::Upstream, "{upstream:?} {after}");
         }
-        // Either marker is enough, neither is not (C1, C2).
+        // Either marker is enough, neither is not.
         for enough in ["no_done", "no_finish", "no_role", "keep_alive", "crlf", "hold_open"] {
             let answer = upstream.answer(&format!("emulate:{enough} emulate:say=Hi")).await;
             assert_eq!(&*answer.text, "Hi", "{upstream:?} {enough}");

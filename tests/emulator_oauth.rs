@@ -1,4 +1,4 @@
-//! The emulated OAuth server (qwen-wire.md B1 to B3), and the emulator behind a socket.
+//! The emulated OAuth server, and the emulator behind a socket.
 
 mod traced;
 

@@ -1,7 +1,5 @@
 //! The emulated model under the tool prompts of this crate, in new chats and in folded histories.
 
-#![cfg(all(feature = "tool-call", feature = "web"))]
-
 mod traced;
 
 use std::sync::Arc;
@@ -12,26 +10,26 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
     chat::{Answer, ChatRequest, ChatStreamExt, FunctionTool, Message, Role, Tool, ToolChoice},
     qwen::web::QwenWebLayer,
-    tool::{call::Format, internals::rewrite},
+    tool::{Dialect, internals::rewrite},
 };
 use tower_qwen_emulator::Emulator;
 
-const FORMATS: [(Format, &str); 3] = [
+const FORMATS: [(Dialect, &str); 3] = [
     (
-        Format::Coder,
+        Dialect::Coder,
         "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n</tool_call>",
     ),
     (
-        Format::Hermes,
+        Dialect::Hermes,
         "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>",
     ),
-    (Format::Xml, "<get_weather>\n<city>Oslo</city>\n</get_weather>"),
+    (Dialect::Xml, "<get_weather>\n<city>Oslo</city>\n</get_weather>"),
 ];
 
 /// What the model writes when it is given `messages` and two tools.
 async fn written(
     model: &str,
-    format: Format,
+    format: Dialect,
     choice: Option<ToolChoice>,
     messages: Vec<Message>,
 ) -> String {

@@ -1,4 +1,4 @@
-//! The emulated web API against qwen-wire.md A21, behaviour by behaviour.
+//! The emulated web API against docs/reference/qwen-wire.md#a21, behaviour by behaviour.
 
 mod traced;
 

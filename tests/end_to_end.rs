@@ -1,8 +1,6 @@
 //! The whole path: an OpenAI request in, the web API's wire and the emulator below, the
 //! OpenAI answer out.
 
-#![cfg(all(feature = "openai", feature = "web"))]
-
 mod traced;
 
 use std::{

@@ -1,11 +1,4 @@
 //! Large requests are worked on off the runtime's threads, and small ones where they are.
-#![cfg(all(
-    feature = "compatible",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "web"
-))]
 
 use std::{
     convert::Infallible,

@@ -8,14 +8,6 @@
 //! how the server read the body, and what sockets buffer.
 //!
 //! The counting allocator is that of `allocation-counter`, and counts this thread only.
-#![cfg(all(
-    feature = "compatible",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "web"
-))]
 
 use std::{convert::Infallible, time::Duration};
 

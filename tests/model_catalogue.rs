@@ -1,6 +1,5 @@
 //! The cache of models: one call however many want it, stale lists on failure, a clock that is
 //! paused.
-#![cfg(any(feature = "compatible", feature = "web"))]
 
 use std::{
     sync::{

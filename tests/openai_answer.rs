@@ -1,7 +1,5 @@
 //! What the edge writes: the exact chunks, the whole answer, and errors before and after the
-//! commit point (qwen-wire.md D1–D6).
-
-#![cfg(feature = "openai")]
+//! commit point.
 
 mod traced;
 
@@ -87,7 +85,7 @@ async fn json_of(response: Response<OpenAiBody<Events>>) -> Value {
 
 /// The data of the events, as any client would cut them.
 fn data(text: &str) -> Vec<String> {
-    assert!(text.ends_with("\n\n"), "the last event must end with a blank line (D6)");
+    assert!(text.ends_with("\n\n"), "the last event must end with a blank line");
     text.split_terminator("\n\n")
         .map(|event| event.strip_prefix("data: ").expect("a data line and nothing else").to_owned())
         .collect()

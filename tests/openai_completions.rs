@@ -1,6 +1,5 @@
-//! The edge for legacy clients (qwen-wire.md D8): what goes in, the exact chunks, the whole answer,
+//! The edge for legacy clients: what goes in, the exact chunks, the whole answer,
 //! and errors before and after the commit point.
-#![cfg(feature = "openai")]
 
 mod traced;
 
@@ -305,7 +304,7 @@ async fn an_error_before_the_answer_has_its_status() {
     assert_eq!(response.expect("infallible").status(), 429);
 }
 
-/// D5: an error inside the stream, and a stream that ends without an end.
+/// An error inside the stream, and a stream that ends without an end.
 #[tokio::test]
 async fn a_stream_is_never_ended_silently() {
     for (last, code) in [

@@ -1,7 +1,5 @@
 //! What the edge makes of request bodies: the shapes that clients send, and the errors they get.
 
-#![cfg(feature = "openai")]
-
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};

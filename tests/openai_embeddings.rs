@@ -1,5 +1,4 @@
-//! The edge for embeddings (qwen-wire.md D9) over servers of this file's own.
-#![cfg(all(feature = "compatible", feature = "openai"))]
+//! The edge for embeddings over servers of this file's own.
 
 mod traced;
 
@@ -124,9 +123,9 @@ async fn one_text_goes_out_and_comes_back() {
     assert_eq!(names, ["accept", "content-type", "x-request-id"], "no key of the client's");
 }
 
-/// C1: batches of 10, of 25 for v1 and v2; others have no known limit; it can be set.
+/// DashScope: batches of 10, of 25 for v1 and v2; others have no known limit; it can be set.
 #[tokio::test]
-async fn c1_batches_per_server_and_model() {
+async fn batches_per_server_and_model() {
     for (server, model, set, batches) in [
         (Server::DashScope, "text-embedding-v4", None, &[10, 10, 10, 10, 10, 2][..]),
         (Server::DashScope, "text-embedding-v3", None, &[10, 10, 10, 10, 10, 2]),
@@ -189,9 +188,9 @@ async fn batches_run_a_few_at_once_and_are_merged_in_order() {
     assert_eq!(most.load(Ordering::SeqCst), 3);
 }
 
-/// D9: the SDKs ask for base64 by default; who does not ask gets floats.
+/// The SDKs ask for base64 by default; who does not ask gets floats.
 #[tokio::test]
-async fn d9_either_encoding_from_either_server() {
+async fn either_encoding_from_either_server() {
     // 1.5, -2.
     let base64 = json!("AADAPwAAAMA=");
     let floats = json!([1.5, -2.0]);
@@ -238,9 +237,9 @@ async fn floats_pass_digit_by_digit() {
     assert!(text.contains(r#""embedding":[ 0.10000000149011612,1E-7, -0]"#), "{text}");
 }
 
-/// C1: items may come with indexes that have gaps, and out of order.
+/// DashScope: items may come with indexes that have gaps, and out of order.
 #[tokio::test]
-async fn c1_items_are_put_in_order() {
+async fn items_are_put_in_order() {
     for (indexes, order) in [
         ([json!(7), json!(0), json!(3)], [1, 2, 0]),
         // Where the indexes say nothing, the order in which they came is all there is.
@@ -453,9 +452,9 @@ async fn an_upstream_that_is_not_there_is_an_error() {
     assert!(!answer.to_string().contains("refused"), "what lies below is for the log");
 }
 
-/// D9: chat.qwen.ai has none.
+/// chat.qwen.ai has none.
 #[tokio::test]
-async fn d9_the_web_upstream_says_who_has_them() {
+async fn the_web_upstream_says_who_has_them() {
     let response = NoEmbeddings::new("chat.qwen.ai").oneshot(ask(&json!({}))).await;
     let response = response.expect("infallible");
     assert_eq!(response.headers()["x-should-retry"], "false");
@@ -468,7 +467,6 @@ async fn d9_the_web_upstream_says_who_has_them() {
 
 /// An `AuthRefreshLayer` stands between as over any HTTP service, and each batch is a request of
 /// its own to it.
-#[cfg(feature = "auth")]
 #[tokio::test]
 async fn a_credential_is_put_on_each_batch() {
     use tower_qwen::auth::{AuthRefreshLayer, Credential, StaticCredential};

@@ -1,6 +1,5 @@
 //! A client that leaves before it is answered leaves no chat behind, wherever it leaves; nor does
 //! a turn that is refused.
-#![cfg(feature = "web")]
 
 mod traced;
 

@@ -2,13 +2,6 @@
 //! session and the tools, and encoded for the client.
 //!
 //! The counting allocator is that of `allocation-counter`, and counts this thread only.
-#![cfg(all(
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "web"
-))]
 
 use std::pin::pin;
 

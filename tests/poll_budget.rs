@@ -1,12 +1,4 @@
 //! One poll takes a bounded number of items and bytes, however much there is.
-#![cfg(all(
-    feature = "compatible",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 use std::{
     convert::Infallible,

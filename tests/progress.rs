@@ -1,6 +1,5 @@
 //! Streams that go on for ever and say nothing: each ends, in every adapter and in the byte lane,
 //! before the first event as well as behind it.
-#![cfg(all(feature = "compatible", feature = "web"))]
 
 use std::{
     convert::Infallible,
@@ -342,4 +341,35 @@ async fn limits_can_be_lifted() {
     let layer = CompatibleLayer::new(Server::Generic).idle_events(None);
     let error = answer(layer.layer(upstream)).await.expect_err("there is nothing in it");
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+}
+
+/// Waits are no reason to panic where there is no clock to wait by.
+#[test]
+fn outside_of_a_runtime_every_answer_is_read() {
+    for reader in READERS {
+        let pieces: Make = Arc::new(move |reader: Reader| {
+            let pieces = [reader.text(), reader.text(), reader.last()].map(Bytes::from);
+            // Each comes with the second look, so that there is something to wait for.
+            let mut late = false;
+            let mut pieces = pieces.into_iter();
+            Box::pin(stream::poll_fn(move |cx| {
+                late = !late;
+                if late {
+                    cx.waker().wake_by_ref();
+                    return std::task::Poll::Pending;
+                }
+                std::task::Poll::Ready(pieces.next())
+            }))
+        });
+        let mut reading = tokio_test::task::spawn(reader.read(pieces));
+        let read = (0..100).find_map(|_| match reading.poll() {
+            std::task::Poll::Ready(read) => Some(read),
+            std::task::Poll::Pending => None,
+        });
+        let (answer, _) = read.expect("it ends");
+        assert!(
+            answer.is_ok_and(|text| text.contains("HiHi") || text.contains("Hi\"")),
+            "{reader:?}"
+        );
+    }
 }

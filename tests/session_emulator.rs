@@ -1,7 +1,5 @@
 //! The session and dedup layers in front of the real adapter and the emulated chat.qwen.ai.
 
-#![cfg(all(feature = "dedup", feature = "session", feature = "web"))]
-
 mod traced;
 
 use http::Request;

@@ -1,8 +1,6 @@
 //! What counts of a history, and that a streamed answer counts like the message that a client
 //! makes of it.
 
-#![cfg(feature = "session")]
-
 use std::sync::Arc;
 
 use proptest::prelude::*;

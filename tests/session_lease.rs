@@ -1,7 +1,5 @@
 //! Turns that renew the lease of their chat, over a store whose leases end by themselves.
 
-#![cfg(feature = "session")]
-
 use std::{
     collections::{HashMap, VecDeque},
     future::{Future as _, pending, poll_fn},

@@ -1,7 +1,5 @@
 //! What the memory store takes and what it lets go.
 
-#![cfg(feature = "session")]
-
 use std::time::{Duration, Instant};
 
 use tower_qwen::{

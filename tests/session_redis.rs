@@ -2,7 +2,7 @@
 //!
 //! Without `redis-server` on the path the tests say so and pass, unless `CI` is `true`.
 
-#![cfg(all(feature = "dedup", feature = "redis"))]
+#![cfg(feature = "redis")]
 
 #[path = "served/redis.rs"]
 mod server;

@@ -1,7 +1,5 @@
 //! What a store of three methods does by the defaults of the others.
 
-#![cfg(all(feature = "dedup", feature = "session"))]
-
 use std::{
     collections::{HashMap, HashSet},
     future::ready,

@@ -1,7 +1,6 @@
 //! What the event stream codec and layer cost in memory, counted.
 //!
 //! The counting allocator is that of `allocation-counter`, and counts this thread only.
-#![cfg(feature = "sse")]
 
 use std::{
     convert::Infallible,

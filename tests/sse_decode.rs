@@ -1,6 +1,5 @@
 //! What the WHATWG standard says about event streams, clause by clause, and that no chunking
 //! changes it.
-#![cfg(feature = "sse")]
 
 use std::time::Duration;
 
@@ -227,7 +226,8 @@ fn lenient_takes_each_data_line() {
     }
 }
 
-/// qwen-wire.md C2: `error: {…}` in the place of `data: {"error":…}`; by the standard it is ignored.
+/// Self-hosted servers: `error: {…}` in the place of `data: {"error":…}`; by the standard it is
+/// ignored.
 #[test]
 fn an_error_field_is_data_where_that_is_wanted() {
     let input = b"data: a\n\nerror: {\"code\":500}\r\n\r\nerror\n\nerrors: no\n\ndata: b\nerror:c\n\ndata: d\n\n";

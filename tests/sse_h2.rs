@@ -1,5 +1,4 @@
 //! Many small frames and slow readers on one HTTP/2 connection.
-#![cfg(feature = "sse")]
 
 use std::convert::Infallible;
 

@@ -1,5 +1,4 @@
 //! `SseReframeLayer` over scripted upstreams.
-#![cfg(feature = "sse")]
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,4 @@
 //! `EventStream` over bodies.
-#![cfg(feature = "sse")]
 
 use std::io;
 

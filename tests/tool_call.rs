@@ -1,5 +1,4 @@
 //! `ToolCallLayer`: what goes to the upstream, what comes back from it, and how it ends.
-#![cfg(feature = "tool-call")]
 
 use std::{
     collections::HashSet,
@@ -20,7 +19,7 @@ use tower_qwen::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Conversation, Destination, FinishReason,
         FunctionTool, Message, Role, Tool, ToolCall, ToolChoice, Usage,
     },
-    tool::call::{Format, ToolCallLayer},
+    tool::{Dialect, call::ToolCallLayer},
 };
 
 type Item = Result<ChatEvent, Error>;
@@ -201,7 +200,7 @@ async fn the_upstream_gets_tools_and_history_as_text() {
     assert!(all.contains("\"line\"") && all.contains("a.rs") && all.contains("fn main() {}"));
     // `qwen3-max` was trained on JSON; the form can be chosen.
     assert!(all.contains("\"arguments\"") && !all.contains("<function=read>"));
-    let sent = seen(request.clone(), ToolCallLayer::prompted_in(Format::Coder)).await;
+    let sent = seen(request.clone(), ToolCallLayer::prompted_in(Dialect::Coder)).await;
     assert!(sent.history.iter().any(|message| message.text().contains("<function=read>")));
 
     // A chat that goes on has the definitions.

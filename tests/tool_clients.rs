@@ -12,16 +12,6 @@
 //! case `half` ends in the middle of a value, and upstream calls it finished. At `SHORT_BASE_URL` a
 //! second program has an OpenAI-compatible upstream, whose model stops after as many bytes as the
 //! words `bytes:N` say, and which says so.
-#![cfg(all(
-    feature = "auth",
-    feature = "client",
-    feature = "dedup",
-    feature = "openai",
-    feature = "session",
-    feature = "tool-call",
-    feature = "tool-wrap",
-    feature = "web"
-))]
 
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

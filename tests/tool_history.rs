@@ -1,7 +1,5 @@
 //! What an upstream without tools sees of a conversation with tools: rendered calls read back as
-//! the same calls (tool-calls.md f.4), results with their calls (f.3), definitions and choices
-//! (f.2).
-#![cfg(feature = "tool-call")]
+//! the same calls, results with their calls, definitions and choices.
 
 mod rendered_calls;
 
@@ -16,13 +14,13 @@ use tower_qwen::{
         ToolChoice,
     },
     tool::{
-        call::Format,
+        Dialect,
         internals::{render_calls, rewrite},
         scan::Toolset,
     },
 };
 
-const FORMATS: [Format; 3] = [Format::Coder, Format::Hermes, Format::Xml];
+const FORMATS: [Dialect; 3] = [Dialect::Coder, Dialect::Hermes, Dialect::Xml];
 
 fn tool(name: &str, schema: impl Into<Json>) -> Tool {
     Tool::Function(FunctionTool::new(name, schema))
@@ -56,7 +54,7 @@ fn tools() -> Vec<Tool> {
     ]
 }
 
-fn render(calls: &[ToolCall], format: Format, tools: &[Tool]) -> String {
+fn render(calls: &[ToolCall], format: Dialect, tools: &[Tool]) -> String {
     render_calls(calls, format, &Toolset::new(Arc::new(tools.to_vec())))
 }
 
@@ -75,7 +73,7 @@ fn round_trip(name: &str, arguments: &str, tools: &[Tool]) {
     }
 }
 
-fn rendered(format: Format, arguments: &str) -> String {
+fn rendered(format: Dialect, arguments: &str) -> String {
     render(&[ToolCall::new("id", "write", arguments)], format, &tools())
 }
 
@@ -85,18 +83,18 @@ fn rendered(format: Format, arguments: &str) -> String {
 fn each_format_writes_calls_as_its_template() {
     let arguments = r#"{"path": "a é.rs", "content": "fn main() {\n}\n", "mode": 420, "tags": [ "x", "y z" ], "note": null}"#;
     assert_eq!(
-        rendered(Format::Coder, arguments),
+        rendered(Dialect::Coder, arguments),
         "<tool_call>\n<function=write>\n<parameter=path>\na é.rs\n</parameter>\n\
          <parameter=content>\nfn main() {\n}\n\n</parameter>\n<parameter=mode>\n420\n</parameter>\n\
          <parameter=tags>\n[\"x\",\"y z\"]\n</parameter>\n<parameter=note>\nnull\n</parameter>\n\
          </function>\n</tool_call>"
     );
     assert_eq!(
-        rendered(Format::Hermes, arguments),
+        rendered(Dialect::Hermes, arguments),
         format!("<tool_call>\n{{\"name\": \"write\", \"arguments\": {arguments}}}\n</tool_call>")
     );
     assert_eq!(
-        rendered(Format::Xml, arguments),
+        rendered(Dialect::Xml, arguments),
         "<write>\n<path>a é.rs</path>\n<content>\nfn main() {\n}\n\n</content>\n<mode>420</mode>\n\
          <tags>[\"x\",\"y z\"]</tags>\n<note>null</note>\n</write>"
     );
@@ -105,7 +103,7 @@ fn each_format_writes_calls_as_its_template() {
 #[test]
 fn arguments_keep_their_order_and_their_digits() {
     let text = rendered(
-        Format::Coder,
+        Dialect::Coder,
         r#"{"mode":123456789012345678901234567890,"at":{"y":1.10,"x":1e400}}"#,
     );
     assert!(text.contains("\n123456789012345678901234567890\n"));
@@ -143,7 +141,7 @@ fn unions_may_be_nested_deeply() {
 fn calls_without_arguments_have_none() {
     for arguments in ["{}", "", "  ", "null", "{ }"] {
         let call = ToolCall::new("id", "now", arguments);
-        let text = render(std::slice::from_ref(&call), Format::Coder, &tools());
+        let text = render(std::slice::from_ref(&call), Dialect::Coder, &tools());
         assert_eq!(text, "<tool_call>\n<function=now>\n</function>\n</tool_call>");
         for format in FORMATS {
             let text = render(std::slice::from_ref(&call), format, &tools());
@@ -212,7 +210,7 @@ fn hostile_schemas_and_arguments_take_linear_time() {
 /// one.
 #[test]
 fn the_wrapper_does_not_stand_in_json_strings() {
-    let text = rendered(Format::Hermes, r#"{"content": "a </tool_call> b <tool_call> <b>"}"#);
+    let text = rendered(Dialect::Hermes, r#"{"content": "a </tool_call> b <tool_call> <b>"}"#);
     assert_eq!(text.matches("tool_call>").count(), 4);
     assert_eq!(text.matches("<tool_call>").count() + text.matches("</tool_call>").count(), 2);
     assert!(text.contains("<b>"));
@@ -385,7 +383,7 @@ fn user(text: &str) -> Message {
     Message::new(Role::User, text)
 }
 
-fn rewritten(messages: Vec<Message>, format: Format) -> ChatRequest {
+fn rewritten(messages: Vec<Message>, format: Dialect) -> ChatRequest {
     let mut request = ChatRequest::new("qwen3-coder-plus", messages);
     rewrite(&mut request, format, false);
     for message in request.history.iter() {
@@ -410,7 +408,7 @@ fn an_assistants_calls_stand_behind_its_text() {
             assistant(Some(""), &[]),
             assistant(None, &[]),
         ],
-        Format::Coder,
+        Dialect::Coder,
     );
     let own = |text: &str| (Role::Assistant, text.to_owned());
     assert_eq!(
@@ -422,20 +420,20 @@ fn an_assistants_calls_stand_behind_its_text() {
 #[test]
 fn a_result_becomes_a_user_message() {
     let messages = || vec![assistant(None, &[("1", "now", "{}")]), result("1", "12:00")];
-    let request = rewritten(messages(), Format::Coder);
+    let request = rewritten(messages(), Dialect::Coder);
     assert_eq!(
         texts(&request)[1],
         (Role::User, "<tool_response>\n12:00\n</tool_response>".to_owned())
     );
-    let request = rewritten(messages(), Format::Xml);
+    let request = rewritten(messages(), Dialect::Xml);
     assert_eq!(texts(&request)[1], (Role::User, "[now] Result:\n12:00".to_owned()));
 }
 
-/// Models repeat a call whose result is empty (f.3).
+/// Models repeat a call whose result is empty.
 #[test]
 fn an_empty_result_says_so() {
     for text in ["", " \n"] {
-        let request = rewritten(vec![result("1", text)], Format::Hermes);
+        let request = rewritten(vec![result("1", text)], Dialect::Hermes);
         assert_eq!(
             request.history[0].text(),
             "<tool_response>\n(The tool is done. It returned no output.)\n</tool_response>"
@@ -443,7 +441,7 @@ fn an_empty_result_says_so() {
     }
     let mut null = Message::empty(Role::Tool);
     null.tool_call_id = Some("1".into());
-    let request = rewritten(vec![null], Format::Hermes);
+    let request = rewritten(vec![null], Dialect::Hermes);
     assert!(request.history[0].text().contains("no output"));
 }
 
@@ -461,7 +459,7 @@ fn results_of_several_calls_are_named_and_in_the_order_of_the_calls() {
             assistant(None, &[("2", "late", "{}")]),
             result("2", "e"),
         ],
-        Format::Hermes,
+        Dialect::Hermes,
     );
     assert_eq!(request.history.len(), 5);
     assert_eq!(
@@ -478,7 +476,7 @@ fn results_of_several_calls_are_named_and_in_the_order_of_the_calls() {
 fn legacy_results_are_paired_by_name() {
     let mut legacy = Message::new(Role::Function, "12:00");
     legacy.name = Some("now".into());
-    let request = rewritten(vec![assistant(None, &[("", "now", "{}")]), legacy], Format::Xml);
+    let request = rewritten(vec![assistant(None, &[("", "now", "{}")]), legacy], Dialect::Xml);
     assert_eq!(request.history[1].text(), "[now] Result:\n12:00");
 }
 
@@ -491,7 +489,7 @@ fn media_of_a_result_stay_in_their_place() {
         image.clone(),
         Part::new(PartKind::Text("after".into())),
     ]));
-    let mut request = rewritten(vec![message, result("2", "x")], Format::Coder);
+    let mut request = rewritten(vec![message, result("2", "x")], Dialect::Coder);
     let Some(Content::Parts(parts)) = &request.history[0].content else { panic!("parts") };
     assert_eq!(parts[0].as_text().unwrap(), "<tool_response>\nbefore ");
     assert_eq!(parts[1], image);
@@ -502,7 +500,7 @@ fn media_of_a_result_stay_in_their_place() {
     // Results with media are results: nothing is written behind them.
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Required);
-    rewrite(&mut request, Format::Coder, false);
+    rewrite(&mut request, Dialect::Coder, false);
     assert_eq!(request.history.len(), 2);
 }
 
@@ -520,7 +518,7 @@ fn seen_goes_on_counting_the_same_messages() {
     for (seen, expected) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 4)] {
         let mut request = ChatRequest::new("m", messages());
         request.history.mark_seen(seen);
-        rewrite(&mut request, Format::Coder, false);
+        rewrite(&mut request, Dialect::Coder, false);
         assert_eq!(request.history.seen.len(), expected, "of {seen}");
         // What was seen is not merged with what was not.
         assert_eq!(request.history.len(), if seen == 3 { 5 } else { 4 });
@@ -528,7 +526,7 @@ fn seen_goes_on_counting_the_same_messages() {
     let mut request = ChatRequest::new("m", messages());
     request.history.mark_seen(4);
     request.tools = Arc::new(tools());
-    rewrite(&mut request, Format::Coder, true);
+    rewrite(&mut request, Dialect::Coder, true);
     assert_eq!((request.history.seen.len(), request.history.len()), (4, 5));
     assert_eq!(request.history.seen[0].role, Role::System);
 }
@@ -545,7 +543,7 @@ fn a_fresh_result_is_named_after_the_call_that_was_seen() {
         ],
     );
     request.history.mark_seen(2);
-    rewrite(&mut request, Format::Coder, false);
+    rewrite(&mut request, Dialect::Coder, false);
     assert_eq!((request.history.seen.len(), request.history.fresh.len()), (2, 1));
     assert_eq!(
         request.history.fresh[0].text(),
@@ -563,7 +561,7 @@ fn a_choice_is_fresh() {
         request.tools = Arc::new(tools());
         request.tool_choice = Some(ToolChoice::Required);
         let seen = request.history.seen.clone();
-        rewrite(&mut request, Format::Coder, false);
+        rewrite(&mut request, Dialect::Coder, false);
         assert!(request.history.seen.is_shared_with(&seen), "what was seen is as it was");
         assert_eq!(request.history.fresh.len(), fresh);
         assert!(request.history.last().expect("fresh").text().ends_with("in this reply."));
@@ -586,7 +584,7 @@ fn only_what_changes_is_copied() {
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Required);
     let before = request.history.clone();
-    rewrite(&mut request, Format::Coder, false);
+    rewrite(&mut request, Dialect::Coder, false);
     let after = &request.history;
     assert_eq!((after.seen.len(), after.fresh.len()), (4, 1));
     let shared = |at: usize| Arc::ptr_eq(&before.seen[at], &after.seen[at]);
@@ -599,13 +597,13 @@ fn only_what_changes_is_copied() {
 fn a_plain_history_is_shared() {
     let mut request = ChatRequest::new("m", vec![user("a")]);
     let history = request.history.clone();
-    rewrite(&mut request, Format::Coder, true);
+    rewrite(&mut request, Dialect::Coder, true);
     assert!(history.fresh.is_shared_with(&request.history.fresh));
 }
 
 // ---- definitions ----
 
-fn first_turn(model: &str, format: Format, messages: Vec<Message>) -> ChatRequest {
+fn first_turn(model: &str, format: Dialect, messages: Vec<Message>) -> ChatRequest {
     let mut request = ChatRequest::new(model, messages);
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Auto);
@@ -616,12 +614,14 @@ fn first_turn(model: &str, format: Format, messages: Vec<Message>) -> ChatReques
     request
 }
 
-/// The seed shows only the top-level type of a parameter, which costs correct arguments (f.1).
+/// The seed shows only the top-level type of a parameter, which costs correct arguments.
 #[test]
 fn the_whole_schema_is_in_the_system_text() {
-    for (model, format) in
-        [("qwen3.7-plus", Format::Coder), ("qwen3-max", Format::Hermes), ("qwen3-max", Format::Xml)]
-    {
+    for (model, format) in [
+        ("qwen3.7-plus", Dialect::Coder),
+        ("qwen3-max", Dialect::Hermes),
+        ("qwen3-max", Dialect::Xml),
+    ] {
         let request = first_turn(model, format, vec![user("Hi")]);
         let system = request.history[0].text();
         assert_eq!(request.history[0].role, Role::System);
@@ -710,7 +710,7 @@ fn members(member: impl Strategy<Value = (String, Written)>) -> impl Strategy<Va
 }
 
 /// The definitions as a model sees them.
-fn shown(model: &str, format: Format, function: FunctionTool) -> String {
+fn shown(model: &str, format: Dialect, function: FunctionTool) -> String {
     let mut request = ChatRequest::new(model, vec![user("Hi")]);
     request.tools = Arc::new(vec![Tool::Function(function)]);
     rewrite(&mut request, format, true);
@@ -731,7 +731,7 @@ proptest! {
         function.description = description.clone().map(Into::into);
         function.strict = strict;
         function.extra = extra.iter().map(|(key, value)| (key, json(&value.json(blank)))).collect();
-        let text = shown("qwen3-max", Format::Hermes, function);
+        let text = shown("qwen3-max", Dialect::Hermes, function);
         let lines: Vec<&str> = text.split('\n').filter(|line| line.starts_with("{\"type\"")).collect();
         prop_assert_eq!(lines.len(), 1, "it is one line: {}", text);
         // It parses back to the same, and the order and the spelling are the client's.
@@ -764,7 +764,7 @@ proptest! {
         let mut schema = keys.clone();
         schema.push(("properties".to_owned(), Written::Object(declared)));
         let function = FunctionTool::new("f", json(&object(&schema).json(blank)));
-        let text = shown("qwen3-coder-plus", Format::Coder, function);
+        let text = shown("qwen3-coder-plus", Dialect::Coder, function);
 
         let tag = |(key, value): &(String, Written)| match value {
             Written::Text(text) => format!("\n<{key}>{text}</{key}>"),
@@ -784,7 +784,7 @@ proptest! {
 
 #[test]
 fn a_function_without_parameters_takes_an_empty_object() {
-    let text = shown("m", Format::Hermes, FunctionTool::without_parameters("now"));
+    let text = shown("m", Dialect::Hermes, FunctionTool::without_parameters("now"));
     let line = r#"{"type":"function","function":{"name":"now","parameters":{"type":"object","properties":{}}}}"#;
     assert!(text.contains(&format!("\n{line}\n")), "{text}");
 }
@@ -795,7 +795,7 @@ fn qwen3_coder_is_shown_the_types_first() {
         "a": {"items": {"b": 1, "a": 1.0E5}, "name": "n", "description": "D", "type": "array"},
         "b": true
     }, "properties": {"c": false, "a": {"minimum": 1.10, "type": ["integer", "null"]}}}"#;
-    let text = shown("qwen3-coder-plus", Format::Coder, FunctionTool::new("f", json(schema)));
+    let text = shown("qwen3-coder-plus", Dialect::Coder, FunctionTool::new("f", json(schema)));
     let expected = "<parameters>\n<parameter>\n<name>c</name>\n<schema>false</schema>\n</parameter>\n\
         <parameter>\n<name>a</name>\n<type>[\"integer\",\"null\"]</type>\n<minimum>1.10</minimum>\n\
         </parameter>\n</parameters>";
@@ -803,7 +803,7 @@ fn qwen3_coder_is_shown_the_types_first() {
 
     let schema =
         schema.split(", \"properties\": {\"c\"").next().expect("the first").to_owned() + "}";
-    let text = shown("qwen3-coder-plus", Format::Coder, FunctionTool::new("f", json(&schema)));
+    let text = shown("qwen3-coder-plus", Dialect::Coder, FunctionTool::new("f", json(&schema)));
     let expected = "<name>a</name>\n<type>array</type>\n<description>D</description>\n\
         <items>{\"b\":1,\"a\":1.0E5}</items>\n<schema_name>n</schema_name>\n</parameter>\n<parameter>\n\
         <name>b</name>\n<schema>true</schema>\n</parameter>";
@@ -812,7 +812,7 @@ fn qwen3_coder_is_shown_the_types_first() {
 
 #[test]
 fn qwen3_coder_gets_its_own_list() {
-    let request = first_turn("qwen3-coder-plus", Format::Coder, vec![user("Hi")]);
+    let request = first_turn("qwen3-coder-plus", Dialect::Coder, vec![user("Hi")]);
     let system = request.history[0].text();
     for part in [
         "<tools>\n<function>\n<name>write</name>\n<parameters>\n<parameter>\n<name>path</name>\n\
@@ -831,9 +831,9 @@ fn qwen3_coder_gets_its_own_list() {
 #[test]
 fn each_format_shows_its_own_call() {
     for (format, shown) in [
-        (Format::Coder, "<tool_call>\n<function=name_of_the_function>\n<parameter="),
-        (Format::Hermes, "<tool_call>\n{\"name\": <"),
-        (Format::Xml, "<name_of_the_function>\n<name_of_a_parameter>"),
+        (Dialect::Coder, "<tool_call>\n<function=name_of_the_function>\n<parameter="),
+        (Dialect::Hermes, "<tool_call>\n{\"name\": <"),
+        (Dialect::Xml, "<name_of_the_function>\n<name_of_a_parameter>"),
     ] {
         let request = first_turn("m", format, vec![user("Hi")]);
         assert!(request.history[0].text().contains(shown));
@@ -849,17 +849,17 @@ fn definitions_join_the_first_instruction_in_the_templates_order() {
             Message::new(Role::System, "!"),
         ]
     };
-    let request = first_turn("qwen3-coder-plus", Format::Coder, messages());
+    let request = first_turn("qwen3-coder-plus", Dialect::Coder, messages());
     assert!(request.history[0].text().starts_with("Be brief.\n\n# Tools\n"));
     assert_eq!(request.history.len(), 3);
     assert_eq!(request.history[2].text(), "!");
-    let request = first_turn("qwen3.5-plus", Format::Coder, messages());
+    let request = first_turn("qwen3.5-plus", Dialect::Coder, messages());
     assert!(request.history[0].text().ends_with("\n\nBe brief."));
     assert_eq!(request.history[0].role, Role::Developer);
 
     let mut parts = messages();
     parts[0].content = Some(Content::Parts(vec![Part::new(PartKind::Text("Be brief.".into()))]));
-    let request = first_turn("qwen3-max", Format::Hermes, parts);
+    let request = first_turn("qwen3-max", Dialect::Hermes, parts);
     assert!(request.history[0].text().starts_with("Be brief.\n\n# Tools\n"));
 }
 
@@ -867,13 +867,13 @@ fn definitions_join_the_first_instruction_in_the_templates_order() {
 fn later_turns_and_requests_without_tools_define_nothing() {
     let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
     request.tools = Arc::new(tools());
-    rewrite(&mut request, Format::Hermes, false);
+    rewrite(&mut request, Dialect::Hermes, false);
     assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
 
     let mut request = ChatRequest::new("qwen3-max", vec![user("Hi")]);
     request.tools = Arc::new(vec![Tool::Other(json!({"type": "web_search"}).into())]);
     request.tool_choice = Some(ToolChoice::Required);
-    rewrite(&mut request, Format::Hermes, true);
+    rewrite(&mut request, Dialect::Hermes, true);
     assert_eq!(texts(&request), [(Role::User, "Hi".to_owned())]);
     assert!(request.tools.is_empty());
 }
@@ -885,7 +885,7 @@ fn line(choice: Option<ToolChoice>, parallel: Option<bool>, first: bool) -> Stri
     request.tools = Arc::new(tools());
     request.tool_choice = choice;
     request.parallel_tool_calls = parallel;
-    rewrite(&mut request, Format::Hermes, first);
+    rewrite(&mut request, Dialect::Hermes, first);
     let text = request.history.last().expect("a message").text();
     text.strip_prefix("Hi").expect("the question comes first").to_owned()
 }
@@ -948,14 +948,14 @@ fn choices_are_said_behind_the_question_on_every_turn() {
     }
 }
 
-/// The newer template knows results by the tags at their ends (f.3).
+/// The newer template knows results by the tags at their ends.
 #[test]
 fn a_choice_does_not_stand_in_a_message_of_results() {
     let mut request =
         ChatRequest::new("m", vec![assistant(None, &[("1", "now", "{}")]), result("1", "x")]);
     request.tools = Arc::new(tools());
     request.tool_choice = Some(ToolChoice::Required);
-    rewrite(&mut request, Format::Coder, false);
+    rewrite(&mut request, Dialect::Coder, false);
     assert_eq!(request.history[1].text(), "<tool_response>\nx\n</tool_response>");
     assert_eq!(
         texts(&request)[2],
@@ -966,25 +966,25 @@ fn a_choice_does_not_stand_in_a_message_of_results() {
 #[test]
 fn a_models_family_decides_about_its_format() {
     for (model, format) in [
-        ("qwen3-coder-plus", Format::Coder),
-        ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", Format::Coder),
-        ("qwen3.5-plus", Format::Coder),
-        ("qwen3.8-max", Format::Coder),
-        ("qwen4-max", Format::Coder),
-        ("coder-model", Format::Coder),
-        ("qwen-plus", Format::Coder),
-        ("qwen-plus-2025-07-28", Format::Coder),
-        ("some-other-model", Format::Coder),
-        ("qwen3-max", Format::Hermes),
-        ("qwen3:8b", Format::Hermes),
-        ("qwen-3-235b-a22b", Format::Hermes),
-        ("hf.co/Qwen/Qwen3-8B-GGUF", Format::Hermes),
-        ("Qwen3-Next-80B-A3B-Instruct", Format::Hermes),
-        ("qwen3-vl-plus", Format::Hermes),
-        ("qwen2.5-coder:7b", Format::Hermes),
-        ("Qwen2.5-72B-Instruct", Format::Hermes),
-        ("qwq-32b", Format::Hermes),
+        ("qwen3-coder-plus", Dialect::Coder),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", Dialect::Coder),
+        ("qwen3.5-plus", Dialect::Coder),
+        ("qwen3.8-max", Dialect::Coder),
+        ("qwen4-max", Dialect::Coder),
+        ("coder-model", Dialect::Coder),
+        ("qwen-plus", Dialect::Coder),
+        ("qwen-plus-2025-07-28", Dialect::Coder),
+        ("some-other-model", Dialect::Coder),
+        ("qwen3-max", Dialect::Hermes),
+        ("qwen3:8b", Dialect::Hermes),
+        ("qwen-3-235b-a22b", Dialect::Hermes),
+        ("hf.co/Qwen/Qwen3-8B-GGUF", Dialect::Hermes),
+        ("Qwen3-Next-80B-A3B-Instruct", Dialect::Hermes),
+        ("qwen3-vl-plus", Dialect::Hermes),
+        ("qwen2.5-coder:7b", Dialect::Hermes),
+        ("Qwen2.5-72B-Instruct", Dialect::Hermes),
+        ("qwq-32b", Dialect::Hermes),
     ] {
-        assert_eq!(Format::for_model(model), format, "{model}");
+        assert_eq!(Dialect::for_model(model), format, "{model}");
     }
 }

@@ -1,6 +1,5 @@
-//! `ToolWrapLayer` on the failures that were seen in the field (tool-calls.md b), each with its
+//! `ToolWrapLayer` on the failures that were seen in the field, each with its
 //! source, and as a service: events, errors, what is held and for how long.
-#![cfg(feature = "tool-wrap")]
 
 mod xml_client;
 
@@ -122,7 +121,7 @@ fn a_reply_without_visible_text_stays_empty() {
     }
 }
 
-/// Rule 1: blanks at the start would keep Roo Code from seeing a think block.
+/// Blanks at the start would keep Roo Code from seeing a think block.
 #[test]
 fn blanks_at_the_start_are_dropped() {
     becomes("\n\n  Hello \n", &completed("Hello \n", "Hello"), Outcome::Completed);
@@ -157,7 +156,7 @@ fn a_think_block_further_down_is_text() {
     becomes(reply, &completed(reply, reply), Outcome::Completed);
 }
 
-/// tool-calls.md d.4 (v): an inner closer would end the result, and what follows would become
+/// An inner closer would end the result, and what follows would become
 /// other parameters.
 #[test]
 fn the_result_cannot_be_closed_from_inside() {
@@ -167,7 +166,7 @@ fn the_result_cannot_be_closed_from_inside() {
     assert_eq!(reading.calls[0].parameters.len(), 1);
 }
 
-/// tool-calls.md d.4 (vi): Roo Code gives up a parameter above 102,400 characters.
+/// Roo Code gives up a parameter above 102,400 characters.
 #[test]
 fn a_long_text_is_completed_with_its_last_paragraphs() {
     let paragraph = format!("{}</result>\n\n", "word ".repeat(300));
@@ -199,8 +198,8 @@ fn a_long_text_of_one_paragraph_keeps_its_last_lines_or_characters() {
     assert_eq!(roo().cline(&reply).calls[0].parameters["result"], "a\n\nb");
 }
 
-/// Rule 6 speaks of the end of the stream, not of its reason: without the completion the client
-/// would only see a reply without a call.
+/// A completion is added at the end of the stream, whatever its reason: without the completion the
+/// client would only see a reply without a call.
 #[test]
 fn text_that_was_cut_is_completed_too() {
     let (text, outcome) = wrap("Once upon a", End::Cut);
@@ -220,7 +219,7 @@ fn a_call_passes_unchanged() {
     assert_eq!(reading.calls[0].parameters["command"], "echo '&lt;' && ls > x");
 }
 
-/// Rule 10: a completion of the model's own is not wrapped again.
+/// A completion of the model's own is not wrapped again.
 #[test]
 fn a_completion_is_not_completed() {
     passes("<attempt_completion>\n<result>\nDone.\n</result>\n</attempt_completion>");
@@ -235,7 +234,7 @@ fn nothing_follows_the_first_call() {
     }
 }
 
-/// RooCodeInc/Roo-Code#8242 and tool-calls.md b: what the client executes counts, so a genuine call
+/// RooCodeInc/Roo-Code#8242: what the client executes counts, so a genuine call
 /// in a fence passes.
 #[test]
 fn a_call_in_a_fence_is_what_the_client_makes_of_it() {
@@ -243,7 +242,7 @@ fn a_call_in_a_fence_is_what_the_client_makes_of_it() {
     becomes(&format!("{call}\n```"), call, Outcome::Call);
 }
 
-/// A value is data up to its own closer, whatever stands in it (d.2 rule 3).
+/// A value is data up to its own closer, whatever stands in it.
 #[test]
 fn markup_in_values_is_data() {
     let reading = passes(
@@ -282,8 +281,8 @@ fn missing_closers_are_added_at_a_normal_end() {
     );
 }
 
-/// Rule 6: nothing is added to a call that the token limit cut, and nothing appended behind it,
-/// where it would become a part of it (d.4 iv).
+/// Nothing is added to a call that the token limit cut, and nothing appended behind it,
+/// where it would become a part of it.
 #[test]
 fn a_call_that_was_cut_stays_cut() {
     for reply in ["<read_file>\n<path>a.r", "<read_file>", "Hm\n<read_file>\n<pa"] {
@@ -378,7 +377,7 @@ fn native_json_is_rewritten() {
     assert!(!text.contains("null"));
 }
 
-/// Seen variations of a.3: arguments first, as a string, `parameters`, none, an array.
+/// Seen variations of JSON calls: arguments first, as a string, `parameters`, none, an array.
 #[test]
 fn json_variations_are_rewritten() {
     let path = [("path", "a")];
@@ -593,6 +592,21 @@ fn native_forms_in_fences_and_behind_backticks_are_text() {
     rewritten(&format!("x\n    ```\n{call}"), "read_file", &[("path", "a")]);
 }
 
+/// A line that begins with three backticks and has more of them later is no fence, as in
+/// CommonMark: what follows it is not quoted.
+#[test]
+fn inline_code_of_three_backticks_is_no_fence() {
+    let call = "<tool_call>\n<function=read_file>\n<parameter=path>\na\n</parameter>\n</function>";
+    for lead in ["```cargo test``` fails\n", "```` ```cargo test``` fails ````\n", "~~ no ~~\n"] {
+        let text = rewritten(&format!("{lead}{call}"), "read_file", &[("path", "a")]);
+        assert!(text.starts_with(&format!("{lead}<read_file>")), "{text}");
+    }
+    for lead in ["~~~ a`b`\n", "```\n```cargo test```\n"] {
+        let text = format!("{lead}{call}");
+        becomes(&text, &completed(&text, &text), Outcome::Completed);
+    }
+}
+
 /// A call in JSON whose name never comes is text again, and what is in it is read as such.
 #[test]
 fn a_json_call_that_fails_is_read_as_text() {
@@ -682,6 +696,9 @@ fn hostile_replies_take_linear_time() {
         let reply = format!("x{}", junk.repeat(1_000_000 / junk.len()));
         assert_eq!(wrap_by(64, &reply, End::Cut), wrap_by(4096, &reply, End::Cut));
     }
+    // What is read again is full of mentions, and came in small pieces.
+    let mentions = format!("<tool_call>{{\"a\":\"{}", "<read_file> ".repeat(6_000)).repeat(10);
+    assert_eq!(wrap_by(4, &mentions, End::Cut), wrap_by(4096, &mentions, End::Cut));
     for (start, junk) in [
         ("<function=read_file><parameter=path>", "</parameter>\n</x"),
         ("<function=read_file><parameter=path>", "</path>"),

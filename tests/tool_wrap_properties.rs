@@ -1,6 +1,5 @@
 //! `ToolWrapLayer`'s promise, for replies out of a grammar: whatever the model writes, and
 //! wherever the stream is cut, the client finds exactly one call.
-#![cfg(feature = "tool-wrap")]
 
 #[path = "xml_client/replies.rs"]
 mod replies;
@@ -199,7 +198,7 @@ const CLIENT_MARKUP: [&str; 22] = [
     "<tool>",
 ];
 
-/// Rules 1 and 4 to 7 over a whole text.
+/// The rules of docs/reference/tool-calls.md#e.1 over a whole text, but for those of other formats.
 fn naive(reply: &str, end: End) -> String {
     let reply = reply.trim_start();
     let mut out = String::new();

@@ -1,5 +1,4 @@
 //! `QwenWebLayer` over an upstream of this file's own.
-#![cfg(feature = "web")]
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,4 @@
 //! `QwenUpstream` against loopback servers.
-#![cfg(feature = "client")]
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 
@@ -310,6 +309,25 @@ async fn a_redirect_elsewhere_is_not_followed() {
     assert_eq!(other.connections.load(Ordering::SeqCst), 0);
     let response = upstream.oneshot(get("/inside")).await.unwrap();
     assert_eq!(text(response).await, "arrived");
+}
+
+/// The page where people sign in is no answer: that the credential is not taken is in the redirect.
+#[tokio::test]
+async fn a_redirect_to_sign_in_is_not_followed() {
+    let server = Server::start(|got| match got.target.as_str() {
+        "/auth" | "/login?next=%2F" => Response::new(body("<html>Sign in</html>")),
+        target => {
+            let to = if target == "/a" { "/auth" } else { "/login?next=%2F" };
+            Response::builder().status(302).header("location", to).body(body("")).unwrap()
+        }
+    })
+    .await;
+    let upstream = server.web().build().unwrap();
+    for path in ["/a", "/b"] {
+        let response = upstream.clone().oneshot(get(path)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FOUND, "{path}");
+    }
+    assert_eq!(server.got().len(), 2);
 }
 
 #[tokio::test]

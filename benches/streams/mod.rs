@@ -1,5 +1,5 @@
 //! The streams that the benches read: the delta of a chat with its usage, as chat.qwen.ai
-//! writes it (qwen-wire.md A11.5), about 316 bytes an event.
+//! writes it, about 316 bytes an event.
 
 use std::fmt::Write;
 

@@ -58,7 +58,7 @@ impl Question<'_> {
         texts.chain([self.instructions]).find_map(Offer::read)?.answer(words)
     }
 
-    /// The texts on the path of the message, one a line (A21, behaviour 20).
+    /// The texts on the path of the message, one a line.
     pub(super) fn list_path(&self) -> String {
         let mut answer = String::new();
         for (n, text) in self.path.iter().chain([&self.content]).enumerate() {

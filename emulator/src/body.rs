@@ -25,7 +25,7 @@ use super::{compatible, generation::Generation, script::Script};
 /// the `reset` directive produces it.
 ///
 /// Dropping a body before its end leaves the chat "in progress" until it is stopped, as a real
-/// server goes on generating for a client that went away (qwen-wire.md A20).
+/// server goes on generating for a client that went away.
 pub struct Body {
     inner: Inner,
 }

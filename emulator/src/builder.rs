@@ -13,8 +13,8 @@ use super::{
 /// The longest wait that can be asked for: longer ones would leave the clock's range.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Which months of the web API are imitated (A11.5), and builds of which year of the
-/// OpenAI-compatible servers (B9, C1, C2).
+/// Which months of the web API are imitated, and builds of which year of the
+/// OpenAI-compatible servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Style {
@@ -29,7 +29,7 @@ pub enum Style {
     Autumn2026,
 }
 
-/// What a request gets that goes on from a message that its chat does not hold (A10).
+/// What a request gets that goes on from a message that its chat does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownParent {
@@ -119,7 +119,7 @@ impl Builder {
     /// anything is accepted, none as well.
     ///
     /// With it on, requests without one, or with an unknown, expired or revoked one, are answered
-    /// with `Unauthorized` in the envelope (A15.2); only `GET /api/models` answers anyone. The
+    /// with `Unauthorized` in the envelope; only `GET /api/models` answers anyone. The
     /// OpenAI-compatible servers take a credential as bearer only and answer 401, each in its own
     /// words; Ollama knows no credentials and answers anyone.
     pub fn require_credentials(mut self, require: bool) -> Self {
@@ -145,29 +145,29 @@ impl Builder {
         self
     }
 
-    /// Adds an account to the OAuth token endpoint (B3). Its access tokens are credentials of
+    /// Adds an account to the OAuth token endpoint. Its access tokens are credentials of
     /// the web API too, so that a refresh can be seen to help.
     pub fn oauth_account(mut self, account: OAuthAccount) -> Self {
         self.config.oauth.push(account);
         self
     }
 
-    /// How often a device authorisation is answered `authorization_pending` before it is granted
-    /// (B2); once by default.
+    /// How often a device authorisation is answered `authorization_pending` before it is granted;
+    /// once by default.
     pub fn device_polls(mut self, polls: u32) -> Self {
         self.config.device_polls = polls;
         self
     }
 
     /// How many of the first polls of a device authorisation are answered `slow_down`, in turn
-    /// with status 429 and 400, since both are seen (B2); none by default.
+    /// with status 429 and 400, since both are seen; none by default.
     pub fn device_slow_downs(mut self, polls: u32) -> Self {
         self.config.device_slow_downs = polls;
         self
     }
 
     /// Whether the user says no to every device authorisation: after the
-    /// [pending polls](Self::device_polls) comes `access_denied` (B2) instead of a login.
+    /// [pending polls](Self::device_polls) comes `access_denied` instead of a login.
     pub fn device_denied(mut self, denied: bool) -> Self {
         self.config.device_denied = denied;
         self
@@ -263,7 +263,7 @@ impl Builder {
     }
 
     /// How long a chat stays "in progress" after its client went away without stopping the
-    /// answer (A20); 10 s by default.
+    /// answer; 10 s by default.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.config.linger = linger.min(DAY);
         self

@@ -1,4 +1,4 @@
-//! `POST /api/v2/chat/completions` (qwen-wire.md A7, A10, A11).
+//! `POST /api/v2/chat/completions`.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -95,7 +95,7 @@ impl Ask {
         }
         let (content, images) =
             read_content(&message["content"]).ok_or_else(|| required("messages -> content"))?;
-        // Both spellings occur; the snake case is the one that counts (A7).
+        // Both spellings occur; the snake case is the one that counts.
         let parent_id = [&request["parent_id"], &message["parent_id"], &message["parentId"]]
             .into_iter()
             .find_map(Value::as_str)
@@ -253,7 +253,7 @@ fn imposed(
     Some(refusal.response())
 }
 
-/// The refusal in the envelope that was asked for (A15).
+/// The refusal in the envelope that was asked for.
 fn refusal(directives: &Directives, continues: bool, ask: &Ask) -> Option<Refusal> {
     if let Some(hours) = directives.number("rate_limited", 24) {
         return Some(Refusal::rate_limited(hours));
@@ -430,7 +430,7 @@ fn play(
     let mut script = if let Some(recording) = &shared.config.replay {
         Script::recording(wire, recording.clone(), ending)
     } else if ask.pair && wire.style == Style::Autumn2026 {
-        // The stream opens and ends, and nothing is said (A7).
+        // The stream opens and ends, and nothing is said.
         Script::answer(wire, Answer::text(String::new()), Ending::Close)
     } else if directives.has("image") || matches!(&*ask.chat_type, "t2i" | "image_edit") {
         let events = image(&wire);
@@ -529,7 +529,7 @@ fn ending(directives: &Directives, wire: &Wire) -> (Ending, Option<usize>) {
     (Ending::Whole { hold: directives.has("hold_open"), done: directives.has("done") }, None)
 }
 
-/// The phases before the answer (A11.3), and the reasoning tokens they took.
+/// The phases before the answer, and the reasoning tokens they took.
 fn opening(ask: &Ask, directives: &Directives, wire: &Wire, pace: Duration) -> (Vec<Step>, u64) {
     let mut steps = Vec::new();
     let mut reasoning = 0;
@@ -604,7 +604,7 @@ fn opening(ask: &Ask, directives: &Directives, wire: &Wire, pace: Duration) -> (
     (steps, reasoning)
 }
 
-/// One image and the end of the turn (A18).
+/// One image and the end of the turn.
 fn image(wire: &Wire) -> Vec<Bytes> {
     let url =
         format!("https://cdn.qwenlm.ai/output/emulated/t2i/{}/1.png?key=DEMO", wire.response_id);

@@ -1,4 +1,4 @@
-//! The shapes of answers that are not streams (qwen-wire.md A4, A15, A16).
+//! The shapes of answers that are not streams.
 
 use crate::json::{Value, json};
 use bytes::Bytes;
@@ -24,7 +24,7 @@ pub(super) fn with_type(
     response
 }
 
-/// Names the status that is meant by an answer whose HTTP status is 200 (A4).
+/// Names the status that is meant by an answer whose HTTP status is 200.
 pub(super) fn mean(mut response: Response<Body>, status: u16) -> Response<Body> {
     response.headers_mut().insert("x-actual-status-code", HeaderValue::from(status));
     response
@@ -100,7 +100,7 @@ impl Refusal {
     }
 }
 
-/// The three forms of the anti-bot layer (A16).
+/// The three forms of the anti-bot layer.
 pub(super) const CHALLENGE_HTML: &str = "<!doctypehtml><html lang=\"en\"><head><meta \
      charset=\"utf-8\"><meta name=\"aliyun_waf_aa\" content=\"demo\"><meta name=\"aliyun_waf_bb\" \
      content=\"demo\"><title>Verification</title></head><body><div id=\"aliyunCaptcha\">Please \

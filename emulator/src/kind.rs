@@ -17,20 +17,20 @@ use std::{error::Error as StdError, fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The web API of chat.qwen.ai (qwen-wire.md A), the only one that keeps chats.
+    /// The web API of chat.qwen.ai, the only one that keeps chats.
     #[default]
     Web,
-    /// vLLM's OpenAI-compatible server (C2).
+    /// vLLM's OpenAI-compatible server.
     Vllm,
-    /// SGLang's (C2).
+    /// SGLang's.
     SgLang,
-    /// Ollama's, below `/v1` (C2).
+    /// Ollama's, below `/v1`.
     Ollama,
-    /// The server of llama.cpp (C2).
+    /// The server of llama.cpp.
     LlamaCpp,
-    /// DashScope's compatible mode (C1).
+    /// DashScope's compatible mode.
     DashScope,
-    /// The portal that OAuth logins of qwen-code lead to (B7 to B9), with its OAuth server.
+    /// The portal that OAuth logins of qwen-code lead to, with its OAuth server.
     Portal,
 }
 

@@ -1,8 +1,8 @@
 //! An in-process chat.qwen.ai, or one of the OpenAI-compatible servers, for demos, tests and
 //! benches.
 //!
-//! [`Emulator`] is an ordinary HTTP service that answers as the web API does (qwen-wire.md A1 to
-//! A16, A20, A21), with an OAuth server beside it (B1 to B3); with another [`Kind`] it answers as
+//! [`Emulator`] is an ordinary HTTP service that answers as the [web API][web] does, with an OAuth
+//! server beside it; with another [`Kind`] it answers as
 //! [vLLM and others](#openai-compatible-servers) do. It is no model: it says what it received.
 //!
 //! Put it where the HTTP client stands, `QwenUpstream` of [tower-qwen], or bind it to a socket
@@ -38,13 +38,13 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /api/models`, `GET /api/v2/models/` | the catalogue (A5); the second in the envelope, as `data.data` |
-//! | `POST /api/v2/chats/new` | a chat, for any model (A6) |
-//! | `POST /api/v2/chat/completions?chat_id=` | an event stream, or JSON for `stream:false` (A7, A10 to A13) |
-//! | `POST /api/v2/chat/completions/stop` | ends the answer in progress (A20) |
-//! | `GET`, `DELETE /api/v2/chats/`, `GET`, `DELETE /api/v2/chats/<id>`, `POST /api/v2/chats/batch_delete` | the chats of the account (A20) |
-//! | `GET /api/v1/auths/` | the user record with a fresh session token (A1) |
-//! | `POST /api/v1/oauth2/device/code`, `POST /api/v1/oauth2/token` | device authorisation and refresh (B1 to B3) |
+//! | `GET /api/models`, `GET /api/v2/models/` | the catalogue; the second in the envelope, as `data.data` |
+//! | `POST /api/v2/chats/new` | a chat, for any model |
+//! | `POST /api/v2/chat/completions?chat_id=` | an event stream, or JSON for `stream:false` |
+//! | `POST /api/v2/chat/completions/stop` | ends the answer in progress |
+//! | `GET`, `DELETE /api/v2/chats/`, `GET`, `DELETE /api/v2/chats/<id>`, `POST /api/v2/chats/batch_delete` | the chats of the account |
+//! | `GET /api/v1/auths/` | the user record with a fresh session token |
+//! | `POST /api/v1/oauth2/device/code`, `POST /api/v1/oauth2/token` | device authorisation and refresh |
 //!
 //! Without [`require_credentials`](Builder::require_credentials) anyone may ask, and requests
 //! without a known credential belong to one account, `guest`. Chats are trees: an answer is given
@@ -53,7 +53,7 @@
 //!
 //! The model says how much it received and repeats the user's last words. If the conversation
 //! offers tools, and the words name one, it calls it, in the format that the prompt asks for
-//! (tool-calls.md a.1); arguments that follow the name, as in `weather {"city":"Oslo"}` or
+//! ([the formats][calls]); arguments that follow the name, as in `weather {"city":"Oslo"}` or
 //! `weather(city="Oslo")`, are passed on as they are, otherwise what the schema requires is made
 //! up. The result of a tool is answered in words, so the loop of an agent ends.
 //!
@@ -69,13 +69,13 @@
 //! | --- | --- |
 //! | **before the answer** | |
 //! | `rate_limited[=hours]` | `RateLimited` with `num` (24) |
-//! | `quota`, `unauthorized`, `forbidden`, `model_not_found`, `in_progress`, `parallel_limited`, `internal` | this refusal in the envelope (A15.2) |
+//! | `quota`, `unauthorized`, `forbidden`, `model_not_found`, `in_progress`, `parallel_limited`, `internal` | this refusal in the envelope |
 //! | `chat_lost[=1\|2\|3]` | a request that goes on from a message gets `Not_Found`, `CHAT_NOT_FOUND` or the text alone |
 //! | `parent_lost[=1\|2]` | such a request gets `PARENT_NOT_FOUND`, or `Bad_Request` with text |
 //! | `parent_silent` | such a request is answered without the earlier messages |
-//! | `flat` | refusals have `code` and `details` at the top level (A4) |
-//! | `challenge_html`, `challenge_redirect`, `challenge_json`, `challenge_endless` | the anti-bot layer; the last one's body never ends (A16) |
-//! | `timeout` | 504 "stream timeout" (B8) |
+//! | `flat` | refusals have `code` and `details` at the top level |
+//! | `challenge_html`, `challenge_redirect`, `challenge_json`, `challenge_endless` | the anti-bot layer; the last one's body never ends |
+//! | `timeout` | 504 "stream timeout" |
 //! | `status[=n]` | this HTTP status (502) with a page |
 //! | `wait[=ms]` | the head takes this long (1,000) |
 //! | `times[=n]` | the directives of this text count for the first n requests with it (1) |
@@ -89,26 +89,26 @@
 //! | **of the wire** | |
 //! | `slow[=ms]` | a wait before every delta (100) |
 //! | `bytes[=n]` | pieces of n bytes (1) |
-//! | `cumulative` | deltas hold the whole text so far (A13) |
+//! | `cumulative` | deltas hold the whole text so far |
 //! | `no_blank_lines`, `crlf`, `no_phase` | events without blank lines, lines ended by CR LF, deltas without `phase` |
 //! | `hold_open` | the socket stays open after `finished` |
 //! | `done` | a `[DONE]` at the end |
 //! | `keep_alive` | keep-alive events, and every 10 s on a socket that is held open or stalls |
 //! | `style=2025`, `style=2026` | the [`Style`] |
-//! | `json` | the answer that is not streamed (A12) |
+//! | `json` | the answer that is not streamed |
 //! | **of the answer** | |
 //! | `say=TEXT` | TEXT, to the end of the line |
 //! | `lead=TEXT` | TEXT, to the end of the line, before the calls of tools |
 //! | `tokens[=n]` | n deltas (100) |
 //! | `unicode` | text of many scripts |
 //! | `path` | the texts on the path of the message |
-//! | `think`, `think_raw`, `think_empty` | thinking as summaries, as text, without content (A11.3) |
+//! | `think`, `think_raw`, `think_empty` | thinking as summaries, as text, without content |
 //! | `search`, `image` | a web search before the answer, an image in its place |
 //!
 //! # OpenAI-compatible servers
 //!
 //! With another [`kind`](Builder::kind) the emulator is a server that speaks almost the OpenAI API,
-//! with the deviations that qwen-wire.md lists for it. It takes paths with `/v1` or
+//! with the [deviations][servers] that are known of it. It takes paths with `/v1` or
 //! `/compatible-mode/v1` before them and without.
 //!
 //! ```
@@ -139,16 +139,15 @@
 //! | `POST /chat/completions` | all |
 //! | `GET /models` | all; llama.cpp without a key |
 //! | `GET /models/{id}` | SGLang, Ollama |
-//! | `POST /completions` | all but DashScope and the portal (D8) |
-//! | `POST /embeddings` | all but the portal (D9), for models with `embed` in their name |
+//! | `POST /completions` | all but DashScope and the portal |
+//! | `POST /embeddings` | all but the portal, for models with `embed` in their name |
 //! | `POST /api/v1/oauth2/…` | the portal, as above |
-//! | `POST /api/v1/indices/plugin/web_search` | the portal (B7); it always finds the same page |
+//! | `POST /api/v1/indices/plugin/web_search` | the portal; it always finds the same page |
 //!
 //! What each gets wrong; [`Style`] chooses between the builds of 2025 and those of 2026.
 //!
 //! | point | vLLM | SGLang | Ollama | llama.cpp | DashScope | portal |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | reference | C2 | C2 | C2 | C2 | C1 | B7 to B9 |
 //! | thinking | 2025 `reasoning_content`, 2026 `reasoning` | `reasoning_content` | `reasoning` | `reasoning_content` | `reasoning_content` | 2025 `<think>` in the content, 2026 `reasoning_content` |
 //! | first chunk | role, `""` | role, nulls | role in every chunk | role, `content` null | 2025 only the role | role, `""` |
 //! | finish reason of middle chunks | 2025 missing | 2025 `""` | 2025 `""` | null | 2025 `"null"` | null |
@@ -161,13 +160,13 @@
 //! | ids | `chatcmpl-…` | bare | collide | `created` per chunk | UUID | UUID |
 //! | model | must be known | any | must be known | any | must be known; echoed by another name | must be known by the portal's name |
 //! | embeddings | float, base64 | float, whatever is asked | 2025 float | float, base64 | float; 2026 refuses base64; 10 or 25 inputs; out of order | none |
-//! | refuses (400) | | | | tools without `--jinja` (500) | C1: whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort | B7: no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
+//! | refuses (400) | | | | tools without `--jinja` (500) | whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort | no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
 //! | keep-alive | | | | `:` | | |
 //! | thinks unasked | open hybrid models | the same | the same | the same | the same | |
 //!
 //! Where a request declares tools the model's calls are native: the server's parser takes them
 //! out of the text, if they are whole `<tool_call>` blocks; other forms stay in the text as in the
-//! field (tool-calls.md a.1, b). Tools in the prompt are answered in text. `max_tokens` and `stop`
+//! field. Tools in the prompt are answered in text. `max_tokens` and `stop`
 //! are obeyed, and there is one choice. A message is what came since the last answer; system texts
 //! are not in what [`answers`](Builder::answers) is given.
 //!
@@ -177,17 +176,17 @@
 //! | directive | what happens |
 //! | --- | --- |
 //! | `rate_limited[=s]` | 429; with `Retry-After`, if seconds are given |
-//! | `quota[=status]` | used up, with 429 or this status (B8) |
-//! | `burst`, `tokens_limited`, `billing` | DashScope's other refusals of that kind (C1) |
+//! | `quota[=status]` | used up, with 429 or this status |
+//! | `burst`, `tokens_limited`, `billing` | DashScope's other refusals of that kind |
 //! | `loading` | 503; Ollama is slow |
 //! | `overloaded`, `content_filter`, `too_long`, `invalid_input` | before the answer; with `=n` in the stream, after n deltas |
 //! | `error_event[=n]`, `error_string[=n]`, `timeout_event[=n]`, `rate_event[=n]` | a fault in the stream, as this server says it |
 //! | `flat` | DashScope's native shape |
 //! | `no_jinja` | llama.cpp refuses tools |
-//! | `reasoning=reasoning\|reasoning_content\|both\|tags\|opened` | where thinking stands: which field, in `<think>`, or only closed (B9, C2) |
+//! | `reasoning=reasoning\|reasoning_content\|both\|tags\|opened` | where thinking stands: which field, in `<think>`, or only closed |
 //! | `unparsed[=coder\|hermes\|bare\|tags\|reasoning]` | the server's parser does not see the calls, which stay in the text in this form, or in the thinking |
-//! | `broken_call` | what its parser makes of a call at its worst (tool-calls.md b): an opening brace lost, an object not closed, a call dropped, an error, a name that comes late |
-//! | `repeat_names`, `calls_at_zero` | every delta of a call names it; all calls have index 0 (C1, C2) |
+//! | `broken_call` | what its parser makes of a call at its worst: an opening brace lost, an object not closed, a call dropped, an error, a name that comes late |
+//! | `repeat_names`, `calls_at_zero` | every delta of a call names it; all calls have index 0 |
 //! | `finish=WORD`, `no_finish`, `no_done`, `no_role`, `no_usage` | this finish reason, or what is missing |
 //!
 //! # What it keeps
@@ -203,7 +202,10 @@
 //! servers: log probabilities, several choices, structured output, responses, and the native APIs
 //! beside the compatible one.
 //!
+//! [calls]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md#a
+//! [servers]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#c
 //! [tower-qwen]: https://docs.rs/tower-qwen
+//! [web]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#a
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! The model catalogue (qwen-wire.md A5).
+//! The model catalogue.
 
 use crate::json::{Value, json};
 

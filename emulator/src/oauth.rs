@@ -1,4 +1,4 @@
-//! Who may ask: session tokens, and the OAuth endpoints of qwen-code (qwen-wire.md B1–B3).
+//! Who may ask: session tokens, and the OAuth endpoints of qwen-code.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -96,7 +96,7 @@ pub enum RefreshFault {
     InvalidGrant,
     /// This status, with a body of plain text.
     Status(StatusCode),
-    /// Status 200 with a page instead of JSON, which is transient (B3).
+    /// Status 200 with a page instead of JSON, which is transient.
     Html,
     /// Status 200 with `null` for the access token.
     Null,
@@ -222,7 +222,7 @@ impl OAuth {
         known
     }
 
-    /// A new session token for `account`, in the form of the web page's (A2).
+    /// A new session token for `account`, in the form of the web page's.
     pub(super) fn issue_session(
         &mut self,
         account: &str,
@@ -245,7 +245,7 @@ impl OAuth {
         token
     }
 
-    /// `POST /api/v1/oauth2/device/code` (B1).
+    /// `POST /api/v1/oauth2/device/code`.
     pub(super) fn device_code(
         &mut self,
         form: &HashMap<String, String>,
@@ -286,7 +286,7 @@ impl OAuth {
         )
     }
 
-    /// `grant_type=urn:ietf:params:oauth:grant-type:device_code` (B2).
+    /// `grant_type=urn:ietf:params:oauth:grant-type:device_code`.
     pub(super) fn poll_device(
         &mut self,
         form: &HashMap<String, String>,
@@ -351,7 +351,7 @@ impl OAuth {
         OAuthAnswer::json(StatusCode::OK, self.grant(account, true, now))
     }
 
-    /// `grant_type=refresh_token` (B3).
+    /// `grant_type=refresh_token`.
     pub(super) fn refresh(&mut self, form: &HashMap<String, String>, now: Instant) -> OAuthAnswer {
         let token = form.get("refresh_token").map_or("", String::as_str);
         let account = self

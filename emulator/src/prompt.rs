@@ -1,7 +1,7 @@
 //! Reading a prompt that may hold a whole conversation.
 //!
 //! The web API takes one message, so a client without a conversation folds its history into one
-//! text with the roles marked (A7, A10). The emulator must tell the last turn from the ones
+//! text with the roles marked. The emulator must tell the last turn from the ones
 //! before it: a directive or a tool's name in an earlier turn, or in the system text, is not a
 //! request.
 
@@ -110,7 +110,7 @@ fn marker(line: &str) -> Option<(Speaker, usize)> {
 /// The last turn of a prompt that was cut by [`sections`].
 ///
 /// A user's section that starts as tool results do (`<tool_response>`, `Tool Result from …`,
-/// `[tool for …] Result:`; tool-calls.md f.3) is a result.
+/// `[tool for …] Result:`) is a result.
 pub(super) fn last_turn<'a>(sections: &[Section<'a>]) -> Turn<'a> {
     let mut turns = sections
         .iter()

@@ -1,4 +1,4 @@
-//! The event stream of one answer, event by event (qwen-wire.md A11).
+//! The event stream of one answer, event by event.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{body::Step, builder::Style, clock::Clock};
 
-/// How often the web API says that it is still there (A11.2).
+/// How often the web API says that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How many waits the emulator's own pace takes at most, so that a long answer still ends in
@@ -273,7 +273,7 @@ impl Wire {
         self.value(&event)
     }
 
-    /// An error in the stream (A11.2).
+    /// An error in the stream.
     pub(super) fn error(&self, error: &Value) -> Bytes {
         self.value(&json!({
             "error": error, "response_id": self.response_id, "response_index": 0,
@@ -363,7 +363,7 @@ enum Source {
     Answer(Answer),
     /// A recorded stream, read event by event.
     Recording(Bytes),
-    /// The same bytes for good: the punish body that does not end (A16).
+    /// The same bytes for good: the punish body that does not end.
     Endless(Bytes),
 }
 

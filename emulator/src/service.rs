@@ -74,8 +74,8 @@ impl Emulator {
     }
 
     /// The texts from the start of the branch that `message_id` is on, up to and with its own:
-    /// what the model was given, so a test can prove that the right parent was named (A21,
-    /// behaviour 20). `None` if the chat or the message is unknown.
+    /// what the model was given, so a test can prove that the right parent was named.
+    /// `None` if the chat or the message is unknown.
     #[must_use]
     pub fn path(&self, chat_id: &str, message_id: &str) -> Option<Vec<String>> {
         let state = self.shared.lock();
@@ -97,7 +97,7 @@ impl Emulator {
 
     /// A new session token for `account`, good for `lifetime` from now.
     ///
-    /// It has the form of the web page's JWT (A2), and a signature that means nothing.
+    /// It has the form of the web page's JWT, and a signature that means nothing.
     #[must_use]
     pub fn issue_session(&self, account: &str, lifetime: Duration) -> String {
         let (now, unix) = (self.shared.clock.now(), self.shared.clock.unix_seconds());
@@ -222,7 +222,7 @@ impl Emulator {
         refusal.response().into()
     }
 
-    /// `POST /api/v1/oauth2/token` (B2, B3).
+    /// `POST /api/v1/oauth2/token`.
     fn token(&self, body: &Bytes) -> Reply {
         let now = self.shared.clock.now();
         let form = oauth::form(body);
@@ -255,7 +255,7 @@ impl Emulator {
         oauth_reply(answer, self.shared.config.token_delay)
     }
 
-    /// `GET /api/v1/auths/`: the user record, with a fresh session token (A1).
+    /// `GET /api/v1/auths/`: the user record, with a fresh session token.
     fn session(&self, account: &str) -> Reply {
         const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
         let (now, unix) = (self.shared.clock.now(), self.shared.clock.unix_seconds());
@@ -273,7 +273,7 @@ impl Emulator {
         .into()
     }
 
-    /// `POST /api/v2/chats/new` (A6). Any model will do here, as on the real server.
+    /// `POST /api/v2/chats/new`. Any model will do here, as on the real server.
     fn new_chat(&self, account: String, body: &Bytes) -> Reply {
         let Ok(request @ Value::Object(_)) = serde_json::from_slice::<Value>(body) else {
             return self.refuse(&Refusal::validation("Field 'body': JSON decode error"));
@@ -355,7 +355,7 @@ impl Emulator {
         .into()
     }
 
-    /// `POST /api/v2/chat/completions/stop` (A20).
+    /// `POST /api/v2/chat/completions/stop`.
     fn stop(&self, account: &str, query: Option<&str>, body: &Bytes) -> Reply {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
         let query = completion::query(query, "chat_id");

@@ -114,7 +114,7 @@ pub struct ChatRecord {
 #[non_exhaustive]
 pub struct MessageRecord {
     /// The id: the `parent_id` of `response.created` for a user's message, its `response_id` for
-    /// an answer (A10).
+    /// an answer.
     pub id: String,
     /// The message before it; `None` for one that starts a branch of its own.
     pub parent_id: Option<String>,

@@ -1,5 +1,4 @@
-//! Tools that a prompt offers, and calls to them in the format that the prompt asks for
-//! (tool-calls.md a.1 to a.4, f.1, f.2).
+//! Tools that a prompt offers, and calls to them in the format that the prompt asks for.
 
 use std::fmt;
 
@@ -20,11 +19,11 @@ const VALUES: usize = 256;
 /// How calls are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// `<function=NAME>` in `<tool_call>` (a.2).
+    /// `<function=NAME>` in `<tool_call>`.
     Coder,
-    /// A JSON object in `<tool_call>` (a.3).
+    /// A JSON object in `<tool_call>`.
     Hermes,
-    /// `<NAME>` with a tag for each parameter (a.4).
+    /// `<NAME>` with a tag for each parameter.
     Tags,
 }
 

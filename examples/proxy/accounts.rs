@@ -55,7 +55,7 @@ impl Row {
         let now = SystemTime::now();
         let left = credential.expires_at().map(|end| end.duration_since(now).unwrap_or_default());
         let ended = left.is_some_and(|left| left.is_zero());
-        // A session in a file is renewed with its cookies (A2.3), a login with its token.
+        // A session in a file is renewed with its cookies, a login with its token.
         let renewable = match credential.kind() {
             CredentialKind::OAuth => credential.refresh_token().is_some(),
             CredentialKind::Web => name != credentials::GIVEN,

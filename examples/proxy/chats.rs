@@ -1,4 +1,4 @@
-//! Deleting chats: upstream, and what is remembered of them (qwen-wire.md D11).
+//! Deleting chats: upstream, and what is remembered of them.
 
 use std::{fmt, sync::Arc};
 

@@ -175,8 +175,8 @@ impl Accounts {
             .chain(self.files.iter().map(|file| (file.name.as_str(), &file.credential)))
     }
 
-    /// The base URL of the API that the logins are for, such as `https://portal.qwen.ai/v1`
-    /// (B6); `None` if none of them says one.
+    /// The base URL of the API that the logins are for, such as
+    /// `https://portal.qwen.ai/v1`; `None` if none of them says one.
     ///
     /// # Errors
     ///
@@ -294,7 +294,8 @@ impl LoginFile {
         }
         let contents = SecretSlice::from(fs::read(&path).map_err(failed)?);
         let stored = StoredCredential::from_bytes(contents.expose_secret()).map_err(|_| {
-            let advice = format!("{made}, or see the README for what such a file may hold");
+            let advice =
+                format!("{made}, or see docs/credentials.md for what such a file may hold");
             Unusable::new(&path, no_credential, &advice)
         })?;
         let name = OAuthFile::account_name(&path);

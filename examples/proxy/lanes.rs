@@ -58,7 +58,7 @@ impl Lane {
     }
 }
 
-/// Models as OpenAI's objects (D7).
+/// Models as OpenAI's objects.
 #[derive(Debug, Default)]
 pub(crate) struct Models {
     /// The upstreams' fields that OpenAI's object has none for stand beside its own: clients

@@ -1,4 +1,4 @@
-//! `proxy login`: signs in with a code that a person approves in a browser (qwen-wire.md B1, B2).
+//! `proxy login`: signs in with a code that a person approves in a browser.
 
 use std::{
     fs,

@@ -17,6 +17,7 @@ mod hosts;
 mod lanes;
 mod login;
 mod logs;
+mod memory;
 mod metrics;
 mod pass;
 mod paths;
@@ -52,8 +53,13 @@ use self::{
 /// What is wrong is the user's to mend: the same code as clap's.
 const USAGE: u8 = 2;
 
+fn main() -> ExitCode {
+    memory::give_back();
+    obey()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn obey() -> ExitCode {
     let (options, command) = Cli::read();
     match command {
         None => serve(options).await,

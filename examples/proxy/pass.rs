@@ -17,6 +17,8 @@ use axum::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
@@ -91,6 +93,102 @@ where
         let upstream = upstream.clone();
         async move { Ok::<_, Infallible>(pass(upstream, request, path, body_pace).await) }
     }))
+}
+
+/// Sends what asks for more than a chat of the layers has to `bytes`, and the rest to `typed`.
+///
+/// With tools a request goes to `typed` whatever it asks for: it is there that calls are mended.
+pub(crate) fn or_bytes(typed: Route, bytes: Route, body_pace: BodyPace) -> Route {
+    Route::new(service_fn(move |request: Request| {
+        let (typed, bytes) = (typed.clone(), bytes.clone());
+        async move {
+            // Its edge says itself what it thinks of other methods.
+            if request.method() != Method::POST {
+                return typed.oneshot(request).await;
+            }
+            let (head, body) = request.into_parts();
+            let body = match read_body(body, MAX_BODY, Some(body_pace)).await {
+                Ok(body) => body,
+                Err(error) => return Ok(error_response(&error).into_response()),
+            };
+            let route = if asks_for_more(&body) { bytes } else { typed };
+            route.oneshot(Request::from_parts(head, AxumBody::from(body))).await
+        }
+    }))
+}
+
+/// What the layers refuse, since their answer is one text.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked<'a> {
+    n: Option<f64>,
+    best_of: Option<f64>,
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
+    top_logprobs: Option<f64>,
+    prompt_logprobs: Option<&'a RawValue>,
+    n_probs: Option<f64>,
+    return_token_ids: Option<bool>,
+    suffix: Option<&'a RawValue>,
+    prompt: Option<&'a RawValue>,
+    modalities: Option<Vec<Cow<'a, str>>>,
+    tools: Option<&'a RawValue>,
+    functions: Option<&'a RawValue>,
+    function_call: Option<&'a RawValue>,
+}
+
+/// Whether one of these names is in the text, without which it asks for nothing of that kind.
+fn may_ask_for_more(body: &[u8]) -> bool {
+    const NAMES: [&[u8]; 10] = [
+        b"\"n\"",
+        b"\"best_of\"",
+        b"logprobs\"",
+        b"\"n_probs\"",
+        b"\"return_token_ids\"",
+        b"\"suffix\"",
+        b"\"prompt\"",
+        b"\"modalities\"",
+        b"\"functions\"",
+        b"\"function_call\"",
+    ];
+    NAMES.iter().any(|name| memchr::memmem::find(body, name).is_some())
+}
+
+/// Whether a request without tools asks for what only the upstream itself can answer. What cannot
+/// be read asks for nothing: the edge says what is wrong with it.
+fn asks_for_more(body: &[u8]) -> bool {
+    if !may_ask_for_more(body) {
+        return false;
+    }
+    let Ok(asked) = serde_json::from_slice::<Asked<'_>>(body) else { return false };
+    let is_there = |value: Option<&RawValue>, nothing: &[&str]| {
+        value.is_some_and(|value| !nothing.contains(&value.get()))
+    };
+    let more_than = |number: Option<f64>, most: f64| number.is_some_and(|number| number > most);
+    !is_there(asked.tools, &["null", "[]"])
+        && (more_than(asked.n, 1.0)
+            || more_than(asked.best_of, 1.0)
+            || is_there(asked.logprobs, &["null", "false"])
+            || more_than(asked.top_logprobs, 0.0)
+            || is_there(asked.prompt_logprobs, &["null", "false"])
+            || more_than(asked.n_probs, 0.0)
+            || asked.return_token_ids == Some(true)
+            // The form before tools: the layers know those alone.
+            || is_there(asked.functions, &["null"])
+            || is_there(asked.function_call, &["null"])
+            || is_there(asked.suffix, &["null", "\"\""])
+            || asked.prompt.is_some_and(is_list_of_more)
+            || asked.modalities.is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")))
+}
+
+/// Whether a prompt is a list, other than of one text.
+fn is_list_of_more(prompt: &RawValue) -> bool {
+    let texts = serde_json::from_str::<Vec<&RawValue>>(prompt.get());
+    texts.is_ok_and(|texts| match &*texts {
+        [] => false,
+        [only] => !only.get().starts_with('"'),
+        _ => true,
+    })
 }
 
 async fn pass<U, B>(

@@ -10,10 +10,10 @@ use tower::{BoxError, ServiceExt, service_fn};
 use tower_qwen::{FullBody, auth::TokenClient, qwen::client::QwenUpstream};
 use tower_qwen_emulator::Emulator;
 
-/// The host whose sessions are renewed at a host of their own (A2.3).
+/// The host whose sessions are renewed at a host of their own.
 const WEB_HOST: &str = "chat.qwen.ai";
 const WEB_REFRESH_ORIGIN: &str = "https://auth.qwen.ai";
-/// Tells whose a session is, and on other servers than chat.qwen.ai renews it too (A1).
+/// Tells whose a session is, and on other servers than chat.qwen.ai renews it too.
 pub(crate) const USER_PATH: &str = "/api/v1/auths/";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

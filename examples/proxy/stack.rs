@@ -18,7 +18,7 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     openai::{
-        BodyBudget, OpenAiLayer,
+        BodyBudget, Offer, OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
     },
@@ -208,7 +208,9 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds)).layer(sessions.clone());
+    let edge = ServiceBuilder::new()
+        .layer(chat_edge(config, bounds).offer(Offer::Web))
+        .layer(sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -224,7 +226,7 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, bounds))
+        .layer(completions_edge(config, bounds).offer(Offer::Web))
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -277,16 +279,23 @@ where
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
+    let lane = SseReframeLayer::new().layer(signed.clone());
+    let bytes = |path| pass::route(lane.clone(), path, config.body_pace);
+    let (chats, texts) = (bytes("/chat/completions"), bytes("/completions"));
+    // What a server can be asked for and the layers have not, it is asked for byte by byte.
+    let or_bytes = |typed, bytes: &Route| pass::or_bytes(typed, bytes.clone(), config.body_pace);
+    let chat = match config.tools {
+        Tools::Openai | Tools::Rescue => with(ToolCallLayer::native_with_rescue()),
+        Tools::Native => with(ToolCallLayer::native()),
+        Tools::Prompt => with(ToolCallLayer::prompted()),
+        Tools::Xml => xml.clone(),
+        Tools::Off => chats.clone(),
+    };
     let (chat, completions) = match config.tools {
-        Tools::Openai | Tools::Rescue => (with(ToolCallLayer::native_with_rescue()), typed),
-        Tools::Native => (with(ToolCallLayer::native()), typed),
-        Tools::Prompt => (with(ToolCallLayer::prompted()), typed),
-        Tools::Xml => (xml.clone(), typed),
-        Tools::Off => {
-            let lane = SseReframeLayer::new().layer(signed.clone());
-            let route = |path| pass::route(lane.clone(), path, config.body_pace);
-            (route("/chat/completions"), route("/completions"))
-        }
+        Tools::Off => (chat, texts),
+        // What answers in XML has one form of answer.
+        Tools::Xml => (chat, or_bytes(typed, &texts)),
+        _ => (or_bytes(chat, &chats), or_bytes(typed, &texts)),
     };
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)

@@ -1,5 +1,5 @@
 //! Whether tokens are good, and newer ones for old: `/v1/validate`, `/v1/refresh` and what
-//! `/health` says of the accounts (qwen-wire.md D11).
+//! `/health` says of the accounts.
 //!
 //! With a token in the request it is about that token. Without one it is about the proxy's own
 //! accounts, whose tokens never leave it.
@@ -32,7 +32,7 @@ use super::{
     credentials::{self, Health},
 };
 
-/// The longest body that is read; compressed tokens have 16 KiB at most (F2).
+/// The longest body that is read; compressed tokens have 16 KiB at most.
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// The sign-in side of one upstream.
@@ -165,7 +165,7 @@ impl Tokens {
         let (new, refreshed) = match renewed {
             Ok(new) => (new, true),
             Err(error) if error.kind() == RefreshErrorKind::Rejected => return Err(unknown()),
-            // Where nothing renews it, its own word is all that there is to tell (E19).
+            // Where nothing renews it, its own word is all that there is to tell.
             Err(error) => match old.expires_at() {
                 Some(end) if end <= SystemTime::now() => return Err(unknown()),
                 None if error.kind() != RefreshErrorKind::NoRefreshToken => {
@@ -284,7 +284,7 @@ struct TokenBody {
     account: Option<String>,
 }
 
-/// The token of the body, else of the query, else a bearer that can only be one (F2). A bearer
+/// The token of the body, else of the query, else a bearer that can only be one. A bearer
 /// that is one of the proxy's keys has let the client in, and is no more than that.
 async fn asked(clients: &Clients, query: Option<String>, request: Request) -> Result<Asked, Error> {
     let bearer = bearer(request.headers()).filter(|token| !clients.have_key(token));
@@ -321,7 +321,7 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     .then(|| token.to_owned())
 }
 
-/// One answer for all that is wrong with a token: who tries them out learns nothing (F2).
+/// One answer for all that is wrong with a token: who tries them out learns nothing.
 fn unknown() -> Error {
     Error::new(ErrorKind::Auth, "the token is not valid")
 }

@@ -21,7 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::Service;
 
@@ -66,30 +66,47 @@ where
         let answer = self.inner.call(request.map(lent));
         Box::pin(async move {
             let mut response = answer.await?;
-            if let Some(rest) = rest.take()
-                && !drain(rest).await
-                && version <= Version::HTTP_11
+            if let Some(body) = rest.take()
+                && let Some(body) = drain(body).await
             {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                if version <= Version::HTTP_11 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                } else {
+                    rest.put(body);
+                    response.extensions_mut().insert(rest);
+                }
             }
             Ok(response)
         })
     }
 }
 
-/// Reads a body that nobody wants; `false` where it is too large or too slow.
-async fn drain(body: AxumBody) -> bool {
+/// Reads a body that nobody wants; gives it back where it is too large or too slow.
+async fn drain(mut body: AxumBody) -> Option<AxumBody> {
     // To read any of it would tell a client that asks first that it shall be sent.
     if body.size_hint().lower() > DRAINED {
-        return false;
+        return Some(body);
     }
-    let read = Limited::new(body, DRAINED as usize).collect();
-    timeout(DRAIN_TIME, read).await.is_ok_and(|read| read.is_ok())
+    let mut left = DRAINED;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            left = left.checked_sub(len as u64)?;
+        }
+        Some(())
+    };
+    match timeout(DRAIN_TIME, read).await {
+        Ok(Some(())) => None,
+        _ => Some(body),
+    }
 }
 
 /// Where a body goes that was not read to its end.
+///
+/// An answer of HTTP/2 has it among its extensions, for whoever sends it to keep until it is sent:
+/// to drop the body before that would reset the stream, and the answer with it.
 #[derive(Clone, Default)]
-struct Rest(Arc<Mutex<Option<AxumBody>>>);
+pub(crate) struct Rest(Arc<Mutex<Option<AxumBody>>>);
 
 impl Rest {
     fn take(&self) -> Option<AxumBody> {

@@ -30,10 +30,7 @@ use tower_qwen::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{
-        call::{Format, ToolCallLayer},
-        wrap::ToolWrapLayer,
-    },
+    tool::{Dialect, call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 use tower_qwen_emulator::{Emulator, Kind};
 
@@ -343,9 +340,9 @@ fn run(kind: u8, body: Bytes, emulator: Emulator) {
         edge.clone().layer(tools).layer(CompatibleLayer::new(Server::Vllm)).service(below.clone())
     };
     match kind % KINDS {
-        0 => ask(prompted(Format::Hermes), body),
-        1 => ask(prompted(Format::Coder), body),
-        2 => ask(prompted(Format::Xml), body),
+        0 => ask(prompted(Dialect::Hermes), body),
+        1 => ask(prompted(Dialect::Coder), body),
+        2 => ask(prompted(Dialect::Xml), body),
         3 => {
             let stack = edge
                 .clone()

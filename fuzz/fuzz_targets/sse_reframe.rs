@@ -131,7 +131,7 @@ fuzz_target!(|input: &[u8]| {
     let mut polls = steps.len() + 4;
 
     let on_error = if in_band { OnError::InBand } else { OnError::Propagate };
-    let layer = SseReframeLayer::new().idle_events(None).lenient(lenient).on_error(on_error);
+    let layer = SseReframeLayer::new().lenient(lenient).on_error(on_error);
     let mut service = layer.layer(Upstream(Some(Script(steps))));
     let cx = &mut Context::from_waker(Waker::noop());
     let Poll::Ready(Ok(response)) = pin!(service.call(Request::new(()))).poll(cx) else {

@@ -10,7 +10,7 @@ use rendered_calls::{read, scan};
 use serde_json::{Map, Value, json};
 use tower_qwen::{
     chat::{FunctionTool, Tool, ToolCall},
-    tool::{call::Format, internals::render_calls, scan::Toolset},
+    tool::{Dialect, internals::render_calls, scan::Toolset},
 };
 
 #[derive(Arbitrary, Debug)]
@@ -204,7 +204,7 @@ fuzz_target!(|input: Input<'_>| {
         calls.push(ToolCall::new("id", name, json));
         expected.push((name.to_owned(), arguments));
     }
-    for format in [Format::Coder, Format::Hermes, Format::Xml] {
+    for format in [Dialect::Coder, Dialect::Hermes, Dialect::Xml] {
         let text = render_calls(&calls, format, &toolset);
         for calls in [read(&text, &tools), scan(&text, &tools)] {
             let got: Vec<(String, Value)> = calls

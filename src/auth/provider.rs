@@ -13,7 +13,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// it keeps the credential that a provider gave, asks for a new one ahead of expiry, never runs
 /// two of a provider's futures at the same time, runs each to its end on a task of its own, and
 /// backs off. So an implementation may be written as if it were alone in its process. It is not
-/// alone in the world where its store is shared: see [`OAuthFile`] for what that takes.
+/// alone in the world where its store is shared: see [`OAuthFile`](super::OAuthFile) for what that
+/// takes.
 ///
 /// ```
 /// use tower_qwen::auth::{
@@ -53,8 +54,8 @@ pub trait CredentialProvider: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`RefreshErrorKind::Rejected`] is terminal: the pool does not ask again until
-    /// [`reload`](CredentialProvider::reload) brings another credential. Others pass.
+    /// [`Rejected`](super::RefreshErrorKind::Rejected) is terminal: the pool does not ask again
+    /// until [`reload`](CredentialProvider::reload) brings another credential. Others pass.
     fn refresh(&self, current: Credential) -> BoxFuture<'_, Result<Renewal, RefreshError>>;
 
     /// A credential that somebody else has put in the place of `current`, or `None`.

@@ -39,9 +39,9 @@ use crate::{
 ///
 /// # Memory
 ///
-/// Nothing of text and arguments is kept. What is kept of each call is its id, some 60 bytes, and
-/// one bit for each bracket that is open in its arguments. Arguments in which more than 4,096
-/// brackets are open at once are not judged from there on.
+/// It holds nothing of text and arguments. Of each call it holds the id, some 60 bytes, and one bit
+/// for each bracket that is open in its arguments. It does not judge arguments any more from where
+/// 4,096 brackets are open at once.
 #[derive(Clone, Debug, Default)]
 pub struct Contract {
     /// How many items were observed.
@@ -249,9 +249,9 @@ impl std::error::Error for Violation {}
 pub trait ChatStreamExt: ChatStream {
     /// The same stream, which panics where it breaks the [contract](ChatEvent#the-contract).
     ///
-    /// It is for the tests and fuzz targets of layers: put it around what a layer gives back, and
-    /// around what a test feeds to a layer where that is meant to be well formed. It is not for
-    /// a program that serves: what an upstream sends must not end it.
+    /// It is for the tests and fuzz targets of layers. Put it around what a layer gives back. Put
+    /// it also around what a test feeds to a layer, where that is meant to be well formed. It is
+    /// not for a program that serves, which nothing that an upstream sends may end.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! The end of a stream, kept alike by everything that wraps one.
+//! How a stream ends, alike for everything that wraps one.
 
 use std::{
     pin::Pin,

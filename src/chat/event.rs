@@ -27,8 +27,8 @@ use crate::Text;
 ///   that what it reads has broken off says so with an `Err` item of
 ///   [`ErrorKind::Truncated`](crate::ErrorKind::Truncated).
 ///
-/// [`Usage`](ChatEvent::Usage) counts are cumulative, the last one stands; it may come before or
-/// after `Finished`.
+/// The counts of [`Usage`](ChatEvent::Usage) are cumulative, so the last one stands. It may come
+/// before or after `Finished`.
 ///
 /// The wrappers of this crate keep the end of a stream right even where the stream inside does
 /// not: they add the missing `Err`, and leave out what comes after the terminal item and a second
@@ -262,7 +262,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The word on the wire (D1).
+    /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

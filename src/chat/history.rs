@@ -6,9 +6,9 @@ use super::Message;
 
 /// A list of messages that is cheap to clone.
 ///
-/// Clones share the list, and every list shares its messages: to add one to a list of 10,000, or
-/// to cut the list in two, copies no message, and to change one copies that one alone, even while
-/// clones are kept elsewhere.
+/// Clones share the list, and every list shares its messages. Adding one to a list of 10,000 copies
+/// no message, and neither does cutting the list in two. Changing one copies that one alone, even
+/// while somebody else holds a clone.
 ///
 /// It reads as a slice of shared messages.
 ///
@@ -184,10 +184,10 @@ impl<'a> IntoIterator for &'a Messages {
 /// The history of a [`ChatRequest`](super::ChatRequest), oldest message first, in two lists:
 /// what the upstream chat has seen, and what is fresh.
 ///
-/// Until somebody finds the chat that a history continues, everything is fresh. The session layer
-/// moves what that chat holds to [`seen`](History::seen); the dedup layer drops it there; an
-/// adapter sends what is left in both. Since there is no position that others would have to keep
-/// right, a layer can add a message to either list:
+/// Everything is fresh until somebody finds the chat that a history continues. The session layer
+/// moves what that chat holds to [`seen`](History::seen). The dedup layer drops it there. An
+/// adapter sends what is left in both. There is no position that others would have to keep right,
+/// so a layer can add a message to either list:
 ///
 /// - what it adds to [`fresh`](History::fresh) is sent with this turn;
 /// - what it adds to `seen` goes only where nothing is left out: to an upstream without chats, or

@@ -1,4 +1,4 @@
-//! JSON that is kept as it was written.
+//! JSON as it was written.
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
@@ -14,9 +14,9 @@ use crate::{
 
 /// One JSON value as its text, byte for byte.
 ///
-/// Schemas, unknown fields and forms that the vocabulary does not name are kept this way: the
-/// order of keys, the spelling of numbers and the white space survive, and a value of any shape
-/// costs no more than its size. Cloning shares the text.
+/// Schemas, unknown fields and forms that the vocabulary does not name are held this way. The order
+/// of keys, the spelling of numbers and the white space survive, and a value of any shape costs no
+/// more than its size. Cloning shares the text.
 ///
 /// Two are equal where their texts are.
 ///
@@ -180,9 +180,8 @@ fn raw(json: &str) -> serde_json::Result<&RawValue> {
 /// The fields of a JSON object that the vocabulary does not name, as the client or the server
 /// wrote them.
 ///
-/// They are one text, whatever their number and shape, so they cost their size; looking one up is
-/// a pass over them. Names, order and the spelling of every value survive. Cloning shares the
-/// text.
+/// They are one text, whatever their number and shape, so they cost their size. Looking one up is a
+/// pass over them. Names, order and the spelling of every value survive. Cloning shares the text.
 ///
 /// ```
 /// use tower_qwen::chat::{Extra, Json};

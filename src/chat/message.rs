@@ -308,7 +308,7 @@ pub struct FunctionTool {
     pub parameters: Option<Json>,
     /// Whether the arguments must follow the schema to the letter.
     pub strict: Option<bool>,
-    /// `cache_control`: the tools up to this one are worth keeping in a cache (B7).
+    /// `cache_control`: the tools up to this one are worth keeping in a cache.
     pub cache_control: Option<Json>,
     /// Fields of the function object beside these.
     pub extra: Extra,

@@ -1,9 +1,10 @@
 //! The vocabulary that the layers of the middle share.
 //!
-//! A request is an [`http::Request<ChatRequest>`](ChatRequest), a response an
-//! [`http::Response`] whose body is a [`ChatStream`]: a stream of [`ChatEvent`]s. The `http`
-//! envelope stays around both, so headers, extensions and every tower or tower-http layer that
-//! leaves bodies alone fit between the layers of this crate.
+//! The *middle* is everything between an edge, which speaks a client's protocol, and an adapter,
+//! which speaks an upstream's. There a request is an [`http::Request<ChatRequest>`](ChatRequest),
+//! and a response is an [`http::Response`] whose body is a [`ChatStream`]: a stream of
+//! [`ChatEvent`]s. The `http` envelope stays around both. So headers and extensions go along, and
+//! every tower or tower-http layer that leaves bodies alone fits between the layers of this crate.
 //!
 //! A service of the middle that answers every request with one word:
 //!
@@ -33,8 +34,8 @@
 //! # }
 //! ```
 //!
-//! What a stream of events must look like is written at [`ChatEvent`]; a layer of your own is held
-//! to it by [`ChatStreamExt::checked`] in its tests.
+//! [`ChatEvent`] says what a stream of events must look like. In the tests of a layer of your own
+//! [`ChatStreamExt::checked`] holds it to that.
 
 mod contract;
 mod ending;
@@ -43,6 +44,7 @@ mod history;
 mod json;
 mod message;
 mod request;
+mod service;
 mod stream;
 
 pub(crate) use self::ending::Ending;
@@ -60,5 +62,6 @@ pub use self::{
         ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,
         Sampling, Tenant,
     },
+    service::ChatService,
     stream::{ANSWER_LIMIT, Answer, ChatStream, Collect},
 };

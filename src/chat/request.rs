@@ -45,8 +45,8 @@ pub struct ChatRequest {
     pub sampling: Sampling,
     /// The end user, as the client names one.
     pub user: Option<Text>,
-    /// Whose request this is: nothing of one tenant is ever matched by another. Without a tenant
-    /// nothing is matched at all, and no session is kept.
+    /// Whose request this is. Nothing of one tenant is ever matched with another's. Without a
+    /// tenant nothing is matched at all, and there is no session.
     pub tenant: Option<Tenant>,
     /// The account whose credential the request is sent with. Set by the auth layer; the adapter
     /// names it in the [`Conversation`] of [`Started`](super::ChatEvent::Started), so that later
@@ -142,7 +142,7 @@ impl From<Conversation> for Destination {
 pub struct Conversation {
     /// The chat.
     pub chat_id: Text,
-    /// The message to go on from: the id of the last answer (`response_id`, A10). `None` for the
+    /// The message to go on from: the id of the last answer (`response_id`). `None` for the
     /// first turn.
     pub parent_id: Option<Text>,
     /// The account that the chat belongs to.
@@ -173,8 +173,8 @@ impl Conversation {
 
 /// Whose request it is, as a digest of what tells that: an API key, or the key's id.
 ///
-/// There is no tenant of nobody: a client that cannot be told from others has none. `Debug` shows
-/// a few characters of the digest, never anything of the key.
+/// A client that cannot be told from others has no tenant. `Debug` shows a few characters of the
+/// digest, and nothing of the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tenant([u8; 32]);
 
@@ -229,7 +229,7 @@ pub struct ReasoningOptions {
 
 impl ReasoningOptions {
     /// Whether thinking is asked for: `enable_thinking` decides, then the effort, then whether
-    /// there is a budget; `None` where the client said nothing (A8).
+    /// there is a budget; `None` where the client said nothing.
     #[must_use]
     pub fn wanted(&self) -> Option<bool> {
         self.enabled
@@ -270,7 +270,7 @@ impl ReasoningEffort {
         }
     }
 
-    /// Whether it turns thinking off: `none` and `minimal` (A8).
+    /// Whether it turns thinking off: `none` and `minimal`.
     #[must_use]
     pub const fn is_off(&self) -> bool {
         matches!(self, Self::None | Self::Minimal)
@@ -297,6 +297,9 @@ pub struct Sampling {
     /// `max_completion_tokens`, or else `max_tokens`; below 0, as some servers have it, there is
     /// no limit.
     pub max_tokens: Option<i64>,
+    /// Whether the client wrote `max_completion_tokens`: some servers take one of the two names
+    /// alone.
+    pub is_max_completion_tokens: bool,
     /// `temperature`.
     pub temperature: Option<f64>,
     /// `top_p`.

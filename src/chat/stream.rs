@@ -14,11 +14,11 @@ use crate::{Error, ErrorKind, Text};
 
 /// The body of a response in the middle of the stack: a stream of [`ChatEvent`]s.
 ///
-/// Every stream of the right item is one; the trait only gives the bound a short name. The
-/// stream is past the commit point: an `Err` item ends it, and nothing is retried.
+/// Every stream of the right item is one: the trait only gives the bound a short name. The stream
+/// is past the commit point: an `Err` item ends it, and nothing is retried.
 ///
-/// What the items are and how they end is the [contract](ChatEvent#the-contract). The types
-/// cannot say it, so a layer's tests do: with [`checked`](super::ChatStreamExt::checked).
+/// The [contract](ChatEvent#the-contract) says what the items are and how they end. The types
+/// cannot say it, so the tests of a layer do, with [`checked`](super::ChatStreamExt::checked).
 pub trait ChatStream: Stream<Item = Result<ChatEvent, Error>> {}
 
 impl<S> ChatStream for S where S: Stream<Item = Result<ChatEvent, Error>> + ?Sized {}
@@ -124,7 +124,8 @@ impl Answer {
     }
 }
 
-/// Appends `piece`. A long text grows by an eighth and not by doubling, for its room is memory, too.
+/// Appends `piece`. A long text grows by an eighth and not by doubling, for its room is memory,
+/// too.
 fn grow(text: &mut String, piece: &str) {
     /// From which length on, in bytes.
     const LONG: usize = 1024 * 1024;

@@ -35,3 +35,7 @@ impl<S> Layer<S> for DedupLayer {
         Dedup::over(inner, self.after_last_answer)
     }
 }
+
+impl<S> Dedup<S> {
+    service!(made by DedupLayer::new());
+}

@@ -1,24 +1,26 @@
 //! Send only what a chat has not seen.
 //!
-//! A chat of chat.qwen.ai refuses a history that it holds already (A7). [`DedupLayer`] goes by two
-//! fields of the request, which [`SessionLayer`](crate::session::SessionLayer) sets:
+//! A chat of chat.qwen.ai refuses a history that it holds already. [`DedupLayer`] goes by two
+//! fields of the request, which [`SessionLayer`](crate::session::SessionLayer) sets: the
+//! [`destination`](crate::chat::ChatRequest::destination), and how much of the history was
+//! [`seen`](crate::chat::History::seen) there.
 //!
-//! - where the [`destination`](crate::chat::ChatRequest::destination) is a chat that has
-//!   [`seen`](crate::chat::History::seen) some of the history, that is left out and what is
-//!   [`fresh`](crate::chat::History::fresh) is sent, all of it and in order: the results of
-//!   several tools and the user's next question are one turn;
-//! - else everything is sent.
+//! - If the destination is a chat that has seen some of the history, that part is left out. All
+//!   that is [`fresh`](crate::chat::History::fresh) is sent, in order: the results of several tools
+//!   and the user's next question are one turn.
+//! - Otherwise everything is sent.
 //!
-//! Below the layer nothing counts as seen any more: what is in the history is sent.
+//! No fresh message is dropped. If nothing is fresh, or if what is fresh begins with an answer,
+//! everything is sent to a new chat. Instructions among the fresh messages are sent in their place
+//! like any other message.
 //!
-//! No fresh message is dropped. Where nothing is fresh, or what is begins with an answer,
-//! everything is sent to a new chat. Whether the messages that are left out are
-//! those which the chat holds, system prompt included, is for the layer that counted them:
-//! `SessionLayer` does not take a history that was changed for one it knows. Instructions among
-//! the fresh messages are sent in their place like any other.
+//! The layer does not check that the chat holds the messages which it leaves out. That is for the
+//! layer that counted them: `SessionLayer` does not take a history that was changed for one that it
+//! knows.
 //!
-//! The layer awaits nothing and has no stream of its own; on a request without a conversation it
-//! costs a few instructions.
+//! Below the layer nothing counts as seen any more: what is in the history is sent. The layer
+//! awaits nothing and has no stream of its own, and a request without a conversation costs it a few
+//! instructions.
 //!
 //! ```
 //! use http::{Request, Response};

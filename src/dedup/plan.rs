@@ -25,7 +25,7 @@ pub(super) enum ReplayCause {
     /// continued.
     NothingNew,
     /// What is fresh begins with an answer, which cannot follow one: it is not the one that the
-    /// chat goes on from (A15.2).
+    /// chat goes on from.
     AnswerFirst,
 }
 

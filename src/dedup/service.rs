@@ -4,10 +4,7 @@ use http::Request;
 use tower_service::Service;
 use tracing::debug;
 
-use super::{
-    layer::DedupLayer,
-    plan::{self, Plan},
-};
+use super::plan::{self, Plan};
 use crate::chat::ChatRequest;
 
 /// Leaves out of a request what its conversation holds already.
@@ -21,7 +18,7 @@ pub struct Dedup<S> {
 }
 
 impl<S> Dedup<S> {
-    service!(DedupLayer::new());
+    service!();
 
     pub(super) const fn over(inner: S, after_last_answer: bool) -> Self {
         Self { inner, after_last_answer }

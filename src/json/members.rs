@@ -109,7 +109,7 @@ pub(crate) fn compact(json: &str) -> Cow<'_, str> {
 /// Whether more than `limit` lists and objects of `json` stand in each other.
 ///
 /// One pass over the text; of what is no JSON it says something, but never panics.
-#[cfg(feature = "openai")]
+#[cfg(any(feature = "openai", feature = "tool-call"))]
 pub(crate) fn nests_deeper_than(json: &str, limit: usize) -> bool {
     let bytes = json.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);

@@ -4,6 +4,8 @@
 #[cfg(any(feature = "compatible", feature = "web"))]
 mod error;
 #[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) mod lenient;
+#[cfg(any(feature = "compatible", feature = "web"))]
 mod measure;
 mod members;
 pub(crate) mod object;
@@ -20,7 +22,7 @@ pub(crate) use self::measure::escaped_len;
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;
-#[cfg(feature = "openai")]
+#[cfg(any(feature = "openai", feature = "tool-call"))]
 pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};

@@ -104,13 +104,13 @@ impl Checker {
     }
 
     /// Whether the next character is one of a string, or its end.
-    #[cfg(feature = "compatible")]
+    #[cfg(any(feature = "compatible", feature = "web"))]
     pub(crate) const fn is_in_string(&self) -> bool {
         matches!(self.state, State::String { .. })
     }
 
     /// What makes an object of what was read so far; nothing where that is not known.
-    #[cfg(feature = "compatible")]
+    #[cfg(any(feature = "compatible", feature = "web"))]
     pub(crate) fn closing(&self) -> String {
         const NAME: &str = "\":null";
         let mut closing = match self.state {

@@ -9,7 +9,7 @@ use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{encode::ChunkEncoder, images::ImagesAsText, metrics::Outcome};
+use super::{encode::ChunkEncoder, metrics::Outcome, shaped::Shaped};
 use crate::{
     chat::ChatStream,
     sse::{KEEP_ALIVE, KeepAlive, KeepAliveTimer},
@@ -24,7 +24,7 @@ pin_project! {
     /// Either JSON in one piece, or an event stream. Of a stream, events that arrived together
     /// leave together, in frames of whole events; nothing waits for more. The body never fails:
     /// what goes wrong after the response was begun is written into the stream, as an error
-    /// object and `[DONE]` (qwen-wire.md D5).
+    /// object and `[DONE]`.
     ///
     /// Dropping the body drops the upstream's answer with it, which cancels the work there.
     #[derive(Debug)]
@@ -42,7 +42,7 @@ pin_project! {
         Chunks {
             // `None` once the answer is over, so that the upstream is let go at once.
             #[pin]
-            stream: Option<ImagesAsText<S>>,
+            stream: Option<Shaped<S>>,
             #[pin]
             keep_alive: Option<KeepAliveTimer>,
             encoder: ChunkEncoder,
@@ -58,7 +58,7 @@ impl<S> OpenAiBody<S> {
     }
 
     pub(super) fn chunks(
-        stream: ImagesAsText<S>,
+        stream: Shaped<S>,
         encoder: ChunkEncoder,
         keep_alive: Option<KeepAlive>,
         outcome: Outcome,

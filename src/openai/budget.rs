@@ -22,19 +22,18 @@ use crate::{BoxError, Error, ErrorKind};
 /// When a client that was sent away is asked to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A layer that bounds how many bytes of request bodies are in memory at once, over all services
-/// that it or a clone of it was put around.
+/// A layer that bounds how many bytes of request bodies are in memory at once. It counts over all
+/// services that it or a clone of it was put around.
 ///
-/// Bytes count from when they are read until the request is done with: its share travels in the
-/// extensions of the [`http::Request`], which go from the edge to the leaf, and is given back with
-/// the last copy of them. A body that nobody reads counts nothing, and neither does one that is
-/// announced and does not come.
+/// Bytes count from when they are read until nobody needs the request any more. A request's share
+/// travels in the extensions of the [`http::Request`], which go from the edge to the leaf, and is
+/// given back with the last copy of them. A body that nobody reads counts nothing, and neither does
+/// one that is announced and does not come.
 ///
-/// Where there is no room a body is not read on: the request waits, and the client with it, for 10
-/// seconds unless [`wait`](BodyBudget::wait) says otherwise. Then reading fails with
-/// [`ErrorKind::Overloaded`], which the edges answer with 503 and `retry-after`. One request may
-/// always have all of the budget, so the largest body that is let in is not a matter of this
-/// layer.
+/// Where there is no room, a body is not read on, and the request waits: for 10 seconds, unless
+/// [`wait`](BodyBudget::wait) says otherwise. Then reading fails with [`ErrorKind::Overloaded`],
+/// which the edges answer with 503 and `retry-after`. One request may always have all of the
+/// budget. So this layer does not decide how large a body may be.
 ///
 /// ```
 /// use http::{Request, Response};

@@ -44,16 +44,19 @@ pub struct Decoded {
     pub include_usage: bool,
 }
 
-/// Reads the body of a `POST /v1/chat/completions` (qwen-wire.md D1).
+/// Reads the body of a `POST /v1/chat/completions`.
 ///
-/// Strings without escapes, the schemas of tools and whatever else is kept as JSON are slices of
-/// `body`; what is copied are strings with escapes, and unknown fields, which are kept in
-/// [`ChatRequest::extra`] and its like with every value as it was written. Beside what OpenAI
-/// documents it takes what clients are known to send: a URL string for `image_url`, an object for
-/// a call's `arguments`, function tools without the inner `function`, the thinking options of Qwen
-/// servers, and `qwen_chat_id` with `qwen_parent_id`. Unknown fields of `stream_options` are kept
-/// as a field of that name. What could not be answered is refused: more than one answer (`n`),
-/// `logprobs`, and `functions`, the form before `tools`.
+/// Beside what OpenAI documents it takes what clients are known to send: a URL string for
+/// `image_url`, an object for a call's `arguments`, function tools without the inner `function`,
+/// the thinking options of Qwen servers, and `qwen_chat_id` with `qwen_parent_id`. It refuses what
+/// could not be answered: more than one answer (`n`), `logprobs`, and `functions`, the form before
+/// `tools`.
+///
+/// Unknown fields go into [`ChatRequest::extra`] and its like, with every value as it was written.
+/// Those of `stream_options` go there as a field of that name.
+///
+/// Strings without escapes, the schemas of tools and all other JSON are slices of `body`. Strings
+/// with escapes and unknown fields are copied.
 ///
 /// # Errors
 ///
@@ -291,6 +294,7 @@ impl<'a> Decoder<'a> {
 
         request.sampling = Sampling {
             max_tokens: wire.max_completion_tokens.or(wire.max_tokens),
+            is_max_completion_tokens: wire.max_completion_tokens.is_some(),
             temperature: wire.temperature,
             top_p: wire.top_p,
             top_k: wire.top_k,

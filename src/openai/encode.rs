@@ -18,9 +18,9 @@ use crate::{
 /// Which of OpenAI's objects the answer becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `chat.completion` and its chunks (D1, D2).
+    /// `chat.completion` and its chunks.
     Chat,
-    /// `text_completion`, streamed under the same name (D8). Thinking and calls have no place in
+    /// `text_completion`, streamed under the same name. Thinking and calls have no place in
     /// it.
     Text {
         /// The prompt, where the client wants it in front of the answer.
@@ -72,7 +72,7 @@ impl Envelope {
     }
 }
 
-/// Writes the chunks of a streamed answer (qwen-wire.md D2, D3, D5).
+/// Writes the chunks of a streamed answer.
 ///
 /// One `id`, `created` and `model` for all chunks; the role once and first; one finish reason, in
 /// a chunk of its own; the usage chunk only when asked for; then `[DONE]`. An error is one object
@@ -257,6 +257,9 @@ impl ChunkEncoder {
         escape_into(out, text);
         out.put_slice(b"\"");
         text_tail_into(out, reason);
+        if reason.is_some() {
+            self.server_fields_into(out);
+        }
         self.end_chunk(out);
     }
 
@@ -288,11 +291,15 @@ impl ChunkEncoder {
         }
         out.put_slice(b"}]");
         if finish_reason.is_some() {
-            let mut fields = Extra::new();
-            fields.merge_all(self.server_fields.clone());
-            server_fields_into(out, &fields);
+            self.server_fields_into(out);
         }
         self.end_chunk(out);
+    }
+
+    fn server_fields_into(&self, out: &mut BytesMut) {
+        let mut fields = Extra::new();
+        fields.merge_all(self.server_fields.clone());
+        server_fields_into(out, &fields);
     }
 
     fn end_chunk(&self, out: &mut BytesMut) {
@@ -300,7 +307,7 @@ impl ChunkEncoder {
     }
 }
 
-/// The whole answer as one object (D1, D8).
+/// The whole answer as one object.
 pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     match &envelope.form {
         Form::Chat => completion(envelope, answer),
@@ -318,6 +325,7 @@ fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> 
     escape_into(&mut out, &answer.text);
     out.put_slice(b"\"");
     text_tail_into(&mut out, Some(answer.finish_reason.unwrap_or(FinishReason::Stop)));
+    server_fields_into(&mut out, &answer.server_fields);
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
         usage_into(&mut out, usage);

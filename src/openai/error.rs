@@ -12,14 +12,14 @@ use crate::{Error, ErrorKind, FullBody, json};
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// The response that tells a client of `error` before anything else was sent (qwen-wire.md D4).
+/// The response that tells a client of `error` before anything else was sent.
 ///
-/// The status is [`Error::status`], the body an OpenAI error object; `retry-after` is set where
-/// the wait is known. Both official SDKs repeat 408, 409, 429 and 5xx by themselves, so where a
-/// repetition cannot help `x-should-retry: false` asks them not to.
+/// The status is [`Error::status`], and the body is an OpenAI error object. `retry-after` is set
+/// where the wait is known. Both official SDKs repeat 408, 409, 429 and 5xx by themselves. Where a
+/// repetition cannot help, `x-should-retry: false` asks them not to.
 ///
-/// [`OpenAiLayer`](super::OpenAiLayer) does this for its own errors; the function is for the
-/// routes around it, such as a fallback for unknown paths.
+/// [`OpenAiLayer`](super::OpenAiLayer) does this for its own errors. The function is for the routes
+/// around it, such as a fallback for unknown paths.
 ///
 /// ```
 /// use tower_qwen::{Error, ErrorKind, openai::error_response};
@@ -91,7 +91,7 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// What openai-python and openai-node repeat without being told to (D4).
+/// What openai-python and openai-node repeat without being told to.
 fn repeated_by_sdks(status: StatusCode) -> bool {
     matches!(
         status,
@@ -99,7 +99,7 @@ fn repeated_by_sdks(status: StatusCode) -> bool {
     ) || status.is_server_error()
 }
 
-/// `type` and default `code` of the error object (D4).
+/// `type` and default `code` of the error object.
 const fn type_and_code(kind: ErrorKind) -> (&'static str, Option<&'static str>) {
     const REQUEST: &str = "invalid_request_error";
     match kind {

@@ -17,14 +17,15 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    Limits, OpenAiBody, completions,
+    Limits, Offer, OpenAiBody, completions,
     decode::{Decoded, decode_within},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
-    images::ImagesAsText,
     layer::{Api, Config},
     metrics::Outcome,
+    offer::{Decided, X_QWEN_LEFT_OUT},
     read::ReadBody,
+    shaped::Shaped,
 };
 use crate::{
     BoxError, Error,
@@ -75,7 +76,7 @@ pin_project! {
         Call { #[pin] future: F, answer: Option<Reply> },
         Collect {
             #[pin]
-            collect: chat::Collect<ImagesAsText<C>>,
+            collect: chat::Collect<Shaped<C>>,
             parts: Option<response::Parts>,
             envelope: Envelope,
             outcome: Outcome,
@@ -88,6 +89,7 @@ pin_project! {
 struct Reading {
     api: Api,
     limits: Limits,
+    offer: Offer,
     max_answer: usize,
     keep_alive: Option<KeepAlive>,
 }
@@ -97,6 +99,7 @@ struct Reply {
     envelope: Envelope,
     stream: bool,
     include_usage: bool,
+    decided: Decided,
     max_answer: usize,
     keep_alive: Option<KeepAlive>,
 }
@@ -117,9 +120,9 @@ where
         body: ReadBody<B>,
         config: &Config,
     ) -> Self {
-        let Config { api, limits, max_answer, keep_alive, .. } = *config;
+        let Config { api, limits, offer, max_answer, keep_alive, .. } = *config;
         let call = Some((service, parts));
-        let reading = Reading { api, limits, max_answer, keep_alive };
+        let reading = Reading { api, limits, offer, max_answer, keep_alive };
         Self { state: State::Read { body, decoding: None, call, tenant, reading } }
     }
 }
@@ -152,7 +155,7 @@ where
                     return Poll::Ready(Ok(refusal(&error)));
                 }
                 StateProjection::Read { body, decoding, call, tenant, reading } => {
-                    let Reading { api, limits, max_answer, keep_alive } = *reading;
+                    let Reading { api, limits, offer, max_answer, keep_alive } = *reading;
                     let decoded = match decoding {
                         Some(decoding) => ready!(decoding.as_mut().poll(cx)),
                         None => match ready!(body.poll(cx)) {
@@ -163,15 +166,20 @@ where
                             body => body.and_then(|body| api.decode(&body, &limits)),
                         },
                     };
-                    match decoded {
+                    let decided = decoded.and_then(|(mut decoded, form)| {
+                        let decided = offer.decide(&mut decoded.chat)?;
+                        Ok((decoded, form, decided))
+                    });
+                    match decided {
                         Err(error) => State::Refuse { error: Some(error) },
-                        Ok((Decoded { mut chat, stream, include_usage }, form)) => {
+                        Ok((Decoded { mut chat, stream, include_usage }, form, decided)) => {
                             chat.tenant = *tenant;
                             let (service, parts) = call.take().expect("taken once, here");
                             let reply = Reply {
                                 envelope: Envelope::new(form, &chat.model),
                                 stream,
                                 include_usage,
+                                decided,
                                 max_answer,
                                 keep_alive,
                             };
@@ -200,9 +208,13 @@ where
                         State::Refuse { error: Some(error) }
                     }
                     Ok(response) => {
-                        let (parts, events) = response.into_parts();
-                        let events = ImagesAsText::new(events);
-                        let reply = answer.take().expect("taken once, in this arm or the last");
+                        let (mut parts, events) = response.into_parts();
+                        let mut reply = answer.take().expect("taken once, in this arm or the last");
+                        let Decided { wishes, left_out } = std::mem::take(&mut reply.decided);
+                        let events = Shaped::new(events, wishes);
+                        if let Some(names) = left_out {
+                            parts.headers.insert(X_QWEN_LEFT_OUT, names);
+                        }
                         if reply.stream {
                             return Poll::Ready(Ok(streamed(parts, events, &reply)));
                         }
@@ -263,7 +275,7 @@ fn refusal<C>(error: &Error) -> Response<OpenAiBody<C>> {
 
 fn streamed<C: ChatStream>(
     parts: response::Parts,
-    events: ImagesAsText<C>,
+    events: Shaped<C>,
     reply: &Reply,
 ) -> Response<OpenAiBody<C>> {
     let body = OpenAiBody::chunks(

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
 
-use super::{BodyPace, Limits, OpenAi, service::tenant};
+use super::{BodyPace, Limits, Offer, OpenAi, service::tenant};
 use crate::{
     chat::{ANSWER_LIMIT, Tenant},
     sse::KeepAlive,
@@ -10,10 +10,10 @@ use crate::{
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
-/// Put it outermost, on the route. It reads the body once and writes the answer once, streamed
-/// or whole; the services below see [`ChatRequest`](crate::chat::ChatRequest)s and give
-/// [`ChatStream`](crate::chat::ChatStream)s. It does not look at the path, so that the router
-/// decides; for unknown paths there is [`error_response`](super::error_response).
+/// Put it outermost, on the route. It reads the body once and writes the answer once, streamed or
+/// whole. The services below see [`ChatRequest`](crate::chat::ChatRequest)s and give
+/// [`ChatStream`](crate::chat::ChatStream)s. It does not look at the path: that is for the router,
+/// which has [`error_response`](super::error_response) for paths that it does not know.
 ///
 /// See the [module](super) for an example.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub(super) max_body: usize,
     pub(super) body_pace: Option<BodyPace>,
     pub(super) limits: Limits,
+    pub(super) offer: Offer,
     pub(super) max_answer: usize,
     pub(super) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
@@ -43,6 +44,7 @@ impl fmt::Debug for Config {
             .field("max_body", &self.max_body)
             .field("body_pace", &self.body_pace)
             .field("limits", &self.limits)
+            .field("offer", &self.offer)
             .field("max_answer", &self.max_answer)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
@@ -65,6 +67,7 @@ impl Config {
             max_body: 32 * 1024 * 1024,
             body_pace: Some(BodyPace::new()),
             limits: Limits::new(),
+            offer: Offer::Everything,
             max_answer: ANSWER_LIMIT,
             keep_alive: Some(KeepAlive::new(Duration::from_secs(15))),
             tenant: None,
@@ -97,8 +100,9 @@ macro_rules! edge {
                 self
             }
 
-            /// How fast a body must come; a slower one is answered with 408. `None`: as slowly as
-            /// it likes. Default: [`BodyPace::new`](crate::openai::BodyPace::new).
+            /// How fast a body must come; a slower one is answered with 408. With `None` it may
+            /// come as slowly as it likes. Default:
+            /// [`BodyPace::new`](crate::openai::BodyPace::new).
             #[must_use]
             pub const fn body_pace(mut self, pace: Option<$crate::openai::BodyPace>) -> Self {
                 self.config.body_pace = pace;
@@ -113,6 +117,15 @@ macro_rules! edge {
                 self
             }
 
+            /// What the upstream has of the fields of a request; the rest is refused, seen to here,
+            /// or left out and named. [`Offer::Everything`](crate::openai::Offer::Everything) unless
+            /// it is set.
+            #[must_use]
+            pub const fn offer(mut self, offer: $crate::openai::Offer) -> Self {
+                self.config.offer = offer;
+                self
+            }
+
             /// The largest answer to give in one piece, in bytes; a larger one is an error, which
             /// says that a stream has no such limit. 64 MiB unless it is set.
             #[must_use]
@@ -121,23 +134,24 @@ macro_rules! edge {
                 self
             }
 
-            /// After how much quiet a stream gets a comment line, so that proxies and clients do
-            /// not take it for dead; `None` for never. It is sent between events only, and does
-            /// not count as progress of the upstream.
+            /// After how much silence a stream gets a comment line, so that proxies and clients do
+            /// not take it for dead; with `None` it never gets one. The line is sent between events
+            /// only. It begins with the body, and it is no progress of the upstream's.
             #[must_use]
             pub const fn keep_alive(mut self, keep_alive: Option<$crate::sse::KeepAlive>) -> Self {
                 self.config.keep_alive = keep_alive;
                 self
             }
 
-            /// Whose a request is, in place of [`openai::tenant`](crate::openai::tenant()): that
-            /// one tells clients apart by the key that they present.
+            /// Sets the function that says whose a request is. The default is
+            /// [`openai::tenant`](crate::openai::tenant()), which tells clients apart by the key that
+            /// they present.
             ///
-            /// The function sees the request's head as it came, before the client's credentials
-            /// are taken off. A client whose key changes keeps its conversations where the function
-            /// names the tenant by something that stays: say by the id of the key that matched,
-            /// which the layer that checks keys puts into the request's extensions. For `None` no
-            /// session is kept, so nothing of clients that nobody can tell apart is mixed up.
+            /// The function sees the request's head as it came, before the client's credentials are
+            /// taken off. Name the tenant by something that stays, and a client whose key changes
+            /// keeps its conversations: for example by the id of the key that matched, which the
+            /// layer that checks keys puts into the request's extensions. For `None` there is no
+            /// session, so nothing of clients that nobody can tell apart is mixed up.
             ///
             /// ```
             /// use sha2::{Digest, Sha256};

@@ -1,12 +1,13 @@
 /// How many things one request may hold.
 ///
-/// A message, a part or a call may be a few bytes of a body and takes some hundred in memory. These
-/// counts are what keeps a request to about its size: they are checked while the body is read,
-/// before anything large is built. One that is exceeded is answered with 400 and the code
+/// A message, a part or a call may be a few bytes of a body, and takes some hundred in memory.
+/// These counts keep a request to about its size. They are checked while the body is read, before
+/// anything large is built. A request that exceeds one is answered with 400, with the code
 /// `too_many` or `too_deep`, the field, and the limit.
 ///
-/// Beside four to five times the body, a request with every count at its limit takes less than 32 MiB
-/// under the default numbers; the counts of a body of 4 MiB cannot all be reached at once.
+/// Beside its body and four times the size of that, a request with every count at its limit takes
+/// less than 32 MiB under the default numbers; the counts of a body of 4 MiB cannot all be reached
+/// at once.
 ///
 /// ```
 /// use tower_qwen::openai::{Limits, OpenAiLayer};

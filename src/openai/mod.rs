@@ -1,9 +1,13 @@
 //! The edge of the stack: the OpenAI chat completions API over a chat service.
 //!
 //! [`OpenAiLayer`] makes an ordinary HTTP service (`Error = Infallible`) of a service of the
-//! middle. It reads the request once ([`decode`]) and writes the answer once; streamed and whole
-//! answers come from the same events. Every error is an OpenAI error object with the right
-//! status; after the response was begun it is written into the stream (qwen-wire.md D1–D6).
+//! [middle](crate::chat). It reads the request once ([`decode`]) and writes the answer once. A
+//! streamed answer and a whole one are made of the same events.
+//!
+//! Every error is an OpenAI error object with a status of its own. Where the response has begun,
+//! the error is written into the stream. What clients rely on is in [the reference][wire].
+//!
+//! [wire]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#d
 //!
 //! ```
 //! use bytes::Bytes;
@@ -37,45 +41,42 @@
 //! # }
 //! ```
 //!
-//! [`CompletionsLayer`](completions) speaks the API before chats over the same services, and
-//! [`EmbeddingsLayer`](embeddings) embeds over an OpenAI-compatible server.
+//! Two more edges stand beside it: [`CompletionsLayer`](completions) speaks the API that was there
+//! before chats, over the same services, and [`EmbeddingsLayer`](embeddings) serves embeddings of
+//! an OpenAI-compatible server.
 //!
 //! # What becomes of the client's credentials
 //!
-//! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge
-//! and end here: the layers below never see them. Whose request it is they learn from its
-//! [`tenant`](crate::chat::ChatRequest::tenant): unless the edge is told
-//! [otherwise](OpenAiLayer::tenant), a digest of the key, and none where the client presents
-//! none. Checking the key is left to a layer outside.
+//! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for this edge:
+//! the layers below never see them. They learn whose request it is from its
+//! [`tenant`](crate::chat::ChatRequest::tenant). By default that is a digest of the key that the
+//! client presents, and `None` where it presents none; [`OpenAiLayer::tenant`] sets another. The
+//! edge does not check the key: that is for a layer outside of it.
 //!
 //! All other headers, and the extensions of the [`http::Request`], go on to the layers below.
 //!
 //! # Extensions
 //!
-//! Thinking is `reasoning_content` in deltas and messages. `qwen_chat_id` and `qwen_parent_id`
-//! stand in the first chunk, or in the whole answer, where the upstream keeps chats; a client
-//! that sends them back goes on there.
+//! Thinking is `reasoning_content`, in deltas and in messages. Where the upstream keeps chats, the
+//! first chunk or the whole answer has `qwen_chat_id` and `qwen_parent_id`. A client that sends
+//! them back goes on in that chat.
 //!
 //! # Large requests
 //!
 //! A body of 256 KiB or more is decoded by tokio's `spawn_blocking`, so that others are served
-//! meanwhile. Half of the cores work on large requests at a time, at least one, in this layer and
-//! those below it that look at whole histories: the session, the tools and the adapters. A smaller
-//! body is decoded where it was read, which needs no runtime; so is a large one outside of a runtime
-//! of tokio.
+//! meanwhile. So is the work of those layers below that look at whole histories: the session, the
+//! tools and the adapters. Half of the cores work on large requests at a time, and at least one. A
+//! smaller body is decoded where it was read, and so is a large one outside of a runtime of tokio.
 //!
 //! # Metrics
 //!
-//! `tower_qwen_large_requests_total` with `work` (`decode`, and in the layers below `session`, `tools`,
-//! `encode`): what was done off the runtime's threads.
-//!
-//! `tower_qwen_openai_answers_total` with `mode` (`stream`, `whole`, `embeddings`) and `outcome` (`complete`,
-//! `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`,
-//! `internal`): one for every request that reached the inner service. `tower_qwen_openai_slow_bodies_total`: bodies that
-//! came [too slowly](BodyPace).
-//!
-//! `tower_qwen_openai_bodies_waited_total` and `tower_qwen_openai_bodies_refused_total`: how often a
-//! body had to wait for room in a [`BodyBudget`], and how often there was none in time.
+//! | name | labels | what is counted |
+//! | --- | --- | --- |
+//! | `tower_qwen_openai_answers_total` | `mode`: `stream`, `whole`, `embeddings`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
+//! | `tower_qwen_openai_slow_bodies_total` | | bodies that came [too slowly](BodyPace) |
+//! | `tower_qwen_openai_bodies_waited_total` | | bodies that had to wait for room in a [`BodyBudget`] |
+//! | `tower_qwen_openai_bodies_refused_total` | | bodies for which there was no room in time |
+//! | `tower_qwen_large_requests_total` | `work`: `decode`, and in the layers below `session`, `tools`, `encode` | pieces of work that were done off the runtime's threads |
 
 mod body;
 mod budget;
@@ -85,15 +86,16 @@ pub mod embeddings;
 mod encode;
 mod error;
 mod future;
-mod images;
 mod layer;
 mod limits;
 mod metrics;
 mod model;
+mod offer;
 mod pace;
 mod parse;
 mod read;
 mod service;
+mod shaped;
 mod wire;
 
 pub use self::{
@@ -105,6 +107,7 @@ pub use self::{
     layer::OpenAiLayer,
     limits::Limits,
     model::{MAX_MODEL_LEN, model},
+    offer::Offer,
     pace::BodyPace,
     read::read_body,
     service::{OpenAi, tenant},

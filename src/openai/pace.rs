@@ -8,15 +8,16 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, clock};
 
 /// How fast a request's body must come, so that slow ones do not add up.
 ///
-/// A body that comes a byte at a time, or stops in the middle, holds what came of it for as long
-/// as its client likes. It has to bring a number of bytes, or its end, in each
-/// [window](Self::window), and its end within a [time](Self::total) in all; else the request is
-/// answered with 408. Only waiting counts, from when the body is first waited for: a body that is
-/// there costs no look at the clock.
+/// A body that comes a byte at a time, or stops in the middle, would hold what came of it for as
+/// long as its client likes. So it has to bring a number of bytes, or its end, in each
+/// [window](Self::window), and its end within a [time](Self::total) in all. Otherwise the request is
+/// answered with 408. Time counts from when the body is first waited for: a body that is there
+/// costs no look at the clock. Outside of a tokio runtime there is no clock, and a body may take as
+/// long as it likes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,7 +54,7 @@ impl BodyPace {
         self
     }
 
-    /// Within which time a body must be complete.
+    /// Sets the time within which a body must be complete.
     #[must_use]
     pub const fn total(mut self, time: Duration) -> Self {
         self.total = time;
@@ -92,6 +93,9 @@ impl Stopwatch {
     /// more is waited for.
     pub(super) fn poll_late(&mut self, came: usize, cx: &mut Context<'_>) -> Poll<Error> {
         let Some(pace) = self.pace else { return Poll::Pending };
+        if self.running.is_none() && !clock::is_there() {
+            return Poll::Pending;
+        }
         let running = self.running.get_or_insert_with(|| Running {
             begun: Instant::now(),
             alarm: Box::pin(sleep(pace.window.min(pace.total))),

@@ -27,9 +27,9 @@ const CREDENTIALS: [HeaderName; 5] =
 
 /// The service of [`OpenAiLayer`](super::OpenAiLayer).
 ///
-/// It is always ready, and waits for the inner service's readiness only when the request was
-/// read and found valid; so a malformed request is answered even when the inner service is at
-/// its limit, and a slow upload does not hold a place in it.
+/// It is always ready. It waits for the inner service to be ready only when the request was read
+/// and found valid. So a malformed request is answered even when the inner service is at its limit,
+/// and a slow upload does not hold a place in it.
 #[derive(Clone, Debug)]
 pub struct OpenAi<S> {
     inner: S,
@@ -139,10 +139,10 @@ fn coding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     codings.find(|coding| !["", "identity"].contains(&coding.trim().to_ascii_lowercase().as_str()))
 }
 
-/// Whose request has these headers: the digest of the key, wherever clients put it
-/// (`authorization`, `x-api-key`, `api-key`); `None` where there is none.
+/// Says whose request has these headers: the digest of the key, wherever the client put it
+/// (`authorization`, `x-api-key`, `api-key`). `None` where there is no key.
 ///
-/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise; the
+/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise. The
 /// function is for the routes around it that must mean the same tenant.
 ///
 /// [`OpenAiLayer::tenant`]: super::OpenAiLayer::tenant

@@ -1,4 +1,4 @@
-//! The chats that chat.qwen.ai keeps: deleting them (A1, A20).
+//! The chats that chat.qwen.ai keeps: deleting them.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -50,6 +50,12 @@
 //! Extensions of the envelope go along with every HTTP request that is made for it, so that a trace
 //! context that was set outside is read below.
 
+#[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(all(feature = "compatible", feature = "web")),
+    allow(dead_code, unused_imports, reason = "each adapter uses a part of it")
+)]
+pub(crate) mod answer;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod chats;
@@ -66,6 +72,12 @@ mod future;
 pub mod models;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod redact;
+#[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(all(feature = "compatible", feature = "web")),
+    allow(dead_code, reason = "each upstream refuses in some of these ways")
+)]
+mod refused;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod transport;
 #[cfg(feature = "web")]

@@ -35,7 +35,7 @@ impl Secrets {
 }
 
 /// `text` in one line of bounded length, with everything masked that looks like a credential:
-/// JWTs, compressed tokens (F2), keys, whatever follows `Bearer`, and values of `token=` and the
+/// JWTs, compressed tokens, keys, whatever follows `Bearer`, and values of `token=` and the
 /// like. Ids in the form of UUIDs stay: messages name chats by them.
 fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(2 * LONGEST));

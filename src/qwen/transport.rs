@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget, clock};
 
 /// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
 /// not be reached.
@@ -128,7 +128,7 @@ impl Cut {
 
 /// Reads `body` to its end, or to `limit` bytes, or until `deadline` has passed.
 ///
-/// Punish pages that are asked for as a stream may never end (A16), so that what came until then
+/// Punish pages that are asked for as a stream may never end, so that what came until then
 /// has to do. The same goes for a body that breaks off: its head says what it was.
 pub(crate) async fn read<B>(body: B, limit: usize, deadline: Duration) -> Read
 where
@@ -196,7 +196,7 @@ where
         None
     };
     // What was read is what counts, whether or not the deadline passed.
-    let cut = tokio::time::timeout(deadline, reading).await.unwrap_or(Some(Cut::TooSlow(deadline)));
+    let cut = clock::within(deadline, reading).await.unwrap_or(Some(Cut::TooSlow(deadline)));
     (if joined.is_empty() { first } else { joined.freeze() }, cut)
 }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     chat::{ChatRequest, ChatStream, Conversation, Destination, Message, Role, Tenant},
+    clock,
     offload::{is_large, offload},
 };
 
@@ -126,7 +127,10 @@ where
                 Some(key) if replayable => replay(&mut chat, key, "lost"),
                 _ => return Err(error),
             }
-        } else if error.is_conversation_busy() && busy < layer.settings.busy_retries {
+        } else if error.is_conversation_busy()
+            && busy < layer.settings.busy_retries
+            && clock::is_there()
+        {
             busy += 1;
             debug!(busy, "the chat is busy");
             sleep(busy_delay(&layer.settings)).await;
@@ -300,7 +304,7 @@ impl Route {
             self.seen = 0;
             self.destination = record.conversation.into();
         } else {
-            // Not where to go on, but whose chat it is: to others it does not exist (A2.7).
+            // Not where to go on, but whose chat it is: to others it does not exist.
             let account = own.account.clone().or(record.conversation.account);
             self.destination = Conversation { account, ..own.clone() }.into();
         }

@@ -26,16 +26,16 @@ const NOTHING: Digest = [0; 32];
 
 /// What one history of one tenant is known by.
 ///
-/// Two histories have the same key only if they are the same tenant's, for the same model, with
-/// the same tools, and alike message by message. A version of this crate in which other histories
-/// are alike has other keys, so it never finds what it would read differently.
+/// Two histories have the same key only if they have the same tenant, the same model and the same
+/// tools, and are alike message by message. A version of this crate in which other histories are
+/// alike makes other keys. So it never finds a history that it would read differently.
 ///
 /// # What is alike
 ///
-/// The tenant, the model and the tools on offer count. The tools do because they are told to the
-/// model once, with the first message of a chat (A14), so a history with other tools cannot go on
-/// in that chat; their order and the order of their keys do not matter, and `tool_choice: none` is
-/// as good as no tools. Of each message count:
+/// The tenant, the model and the tools on offer count. The tools count because the model is told of
+/// them once, with the first message of a chat: a history with other tools cannot go on in that
+/// chat. Their order and the order of their keys do not matter, and `tool_choice: none` is as good
+/// as no tools. Of each message these count:
 ///
 /// - the role; `developer` is `system`, its older name;
 /// - the text, whether it comes as a string or in parts. White space at its end does not count,
@@ -62,8 +62,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key under which the last answer of a chat is known, for clients that name the chat
-    /// and send only what is new. What the chat was told of tools does not matter here: to keep
+    /// The key under which the last answer of a chat is known. It is for clients that name the chat
+    /// and send only what is new. Of which tools the chat was told does not matter here, because
     /// its context is worth more.
     #[must_use]
     pub fn of_chat(tenant: &Tenant, chat_id: &str) -> Self {
@@ -88,8 +88,8 @@ impl Key {
 
     /// The mark of the tenant that the key belongs to, the same for all its keys.
     ///
-    /// For stores that must find everything of one tenant; the key as a whole is what is looked
-    /// up.
+    /// It is for stores that must find everything of one tenant. What is looked up is the whole
+    /// key.
     #[must_use]
     pub const fn tenant(&self) -> TenantTag {
         self.tenant

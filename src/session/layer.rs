@@ -5,8 +5,8 @@ use tower_layer::Layer;
 use super::{service::Session, store::SessionStore};
 use crate::chat::Tenant;
 
-/// What the second of two turns on one chat does: upstream generates one answer a chat at a time
-/// (A10).
+/// What a turn does whose chat another turn is using. The upstream makes one answer at a time in a
+/// chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contention {
@@ -28,18 +28,18 @@ impl Contention {
 
 /// Which chats a client may name itself, as `qwen_chat_id` does.
 ///
-/// Whoever names a chat goes on in it, so an upstream account that several tenants share gives
-/// one of them the words of another, if it only learns the chat's id.
+/// Who names a chat goes on in it. Where several tenants share an account of the upstream, a tenant
+/// that learns the id of another's chat would read that one's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnChats {
     /// Any chat: the upstream decides.
     #[default]
     Any,
-    /// Only chats that this tenant was given by an answer, as far as the store remembers them.
-    /// Anything else is [`ErrorKind::ConversationLost`](crate::ErrorKind::ConversationLost) before
-    /// the upstream is asked, and the error is the same for another tenant's chat and for one that
-    /// there is not. Without a tenant no chat can be named.
+    /// Only chats that an answer gave to this tenant, as far as the store remembers them. Any other
+    /// is [`ErrorKind::ConversationLost`](crate::ErrorKind::ConversationLost), and the upstream is
+    /// not asked. The error is the same for another tenant's chat and for one that does not exist.
+    /// Without a tenant no chat can be named.
     Known,
 }
 
@@ -92,15 +92,15 @@ impl SessionLayer {
         }
     }
 
-    /// What the second of two turns on one chat does. By default it waits for two seconds.
+    /// What a turn does whose chat another turn is using. By default it waits for two seconds.
     #[must_use]
     pub fn contention(mut self, contention: Contention) -> Self {
         self.settings.contention = contention;
         self
     }
 
-    /// How often a turn that upstream refuses because the chat is busy is tried again before the
-    /// history is replayed into a new chat; 3 by default (G5).
+    /// How often a turn is tried again that the upstream refuses because the chat is busy. Then the
+    /// history is replayed into a new chat. 3 by default.
     #[must_use]
     pub fn busy_retries(mut self, retries: u32) -> Self {
         self.settings.busy_retries = retries;
@@ -123,8 +123,8 @@ impl SessionLayer {
         self
     }
 
-    /// Which chats a client may name itself. By default any, which is right where one person uses
-    /// the account; where tenants share it, take [`OwnChats::Known`].
+    /// Which chats a client may name itself. By default it may name any, which is right where one
+    /// person uses the account. Where tenants share it, take [`OwnChats::Known`].
     #[must_use]
     pub fn own_chats(mut self, own_chats: OwnChats) -> Self {
         self.settings.own_chats = own_chats;

@@ -1,43 +1,63 @@
 //! Stateless clients over stateful chats.
 //!
-//! An OpenAI client resends the whole history with every turn. chat.qwen.ai keeps it: a chat is a
-//! tree of messages, a turn names the answer that it goes on from (A10), and long resends are
-//! refused. [`SessionLayer`] finds the place in that tree which a history ends at.
+//! An OpenAI client resends the whole history with every turn. chat.qwen.ai keeps the history
+//! itself: a chat is a tree of messages, and a turn names the answer that it goes on from. A client
+//! that resends everything there is refused. [`SessionLayer`] finds the place in the tree at which
+//! a client's history ends.
 //!
-//! - Every prefix of the history has a [`Key`], a link of a SHA-256 chain over what the client saw
-//!   and sends back (it says what counts). Tenant, model and tools are part of it, so nothing of
-//!   one tenant is ever matched by another.
-//! - The longest prefix that the [`SessionStore`] knows sets
-//!   [`ChatRequest::destination`] and what of the [history](crate::chat::ChatRequest::history) was seen; one
-//!   call of the store a request.
-//!   A new question, another try at the last answer, an edit further up and going on from the
-//!   middle are all the same: the turn goes on from that node of the tree. An unknown history
-//!   starts a new chat and is sent whole. [`DedupLayer`](crate::dedup::DedupLayer), behind this
-//!   layer, leaves out what was seen.
-//! - The answer is hashed while it streams and recorded when it is complete, before its last
-//!   event passes; [`SessionStream`] says when it is not.
-//! - A request without a [tenant](crate::chat::ChatRequest::tenant) has no session: nothing is
-//!   looked up, recorded or leased, for nobody can tell whose history it is. It goes to a new chat,
-//!   or to the one that it names.
-//! - Two turns on one chat at the same time: the second waits a little for the first's lease and
-//!   then takes a new chat ([`Contention`]). Where proxies share a store, leases are short, and a
-//!   turn renews its own for as long as it lasts ([`Grant`]).
-//! - A chat that upstream lost is forgotten and the history replayed once into a new one; a chat
-//!   whose account cannot be used now is replayed too, and remembered; one that is busy gets some
-//!   more tries and then the same (G5). All before the commit point.
-//! - A client that names its own chat (`qwen_chat_id`, here a [`Destination::Chat`] that
-//!   is already set) gets that chat and no other. With a known history of that chat it goes on
-//!   from its place; with an unknown one that has answers in it, all is sent as a new root of the
-//!   chat; with only new messages, it goes on from the chat's last answer, as far as the store
-//!   knows it. Nothing is replayed elsewhere: what else the chat holds, only the client knows, so
-//!   it gets the error of a chat that is lost or stays busy. Where it also names the answer
-//!   (`qwen_parent_id`), what follows the last answer of the history is new, and only whose chat
-//!   it is may be looked up. For a chat that the store knows goes to the account that it belongs
-//!   to, whatever is sent with it.
-//! - Where several tenants share an account, [`OwnChats::Known`] refuses a chat that the client
-//!   names and that it was not given here. It is the one case where a store that does not answer
-//!   fails the request, with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded): nobody can
-//!   tell then whose chat it is.
+//! # How a place is found
+//!
+//! - Every prefix of a history has a [`Key`]. It is a link of a SHA-256 chain over what the client
+//!   saw and sends back; [`Key`] says what counts. Tenant, model and tools are part of it, so
+//!   nothing of one tenant is ever matched with another's.
+//! - The [`SessionStore`] is asked once a request, for the longest prefix that it knows. That sets
+//!   [`ChatRequest::destination`], and what of the [history](crate::chat::ChatRequest::history) was
+//!   seen there.
+//! - A new question, another try at the last answer, an edit further up and a turn that goes on
+//!   from the middle are all alike: each goes on from a node of the tree. A history that is not
+//!   known starts a new chat and is sent whole.
+//! - [`DedupLayer`](crate::dedup::DedupLayer) stands behind this layer and leaves out what was
+//!   seen.
+//! - The answer is hashed while it streams. It is recorded when it is complete, before its last
+//!   event passes; [`SessionStream`] says which answers are not recorded.
+//! - A request without a [tenant](crate::chat::ChatRequest::tenant) has no session, for nobody can
+//!   tell whose history it is. Nothing is looked up, recorded or leased. It goes to a new chat, or
+//!   to the one that it names.
+//!
+//! # What can come between
+//!
+//! All of this happens before the commit point: before an event of the answer is there.
+//!
+//! - *Two turns want one chat at the same time.* A turn takes a lease of its chat. The second turn
+//!   waits a little for it, and then gets a new chat ([`Contention`]). Where proxies share a store,
+//!   a lease ends by itself after a short time, and a turn renews its own ([`Grant`]).
+//! - *The upstream lost the chat.* It is forgotten, and the history is replayed once: sent whole
+//!   into a new chat.
+//! - *The account of the chat cannot be used now.* The history is replayed, and the chat is
+//!   remembered.
+//! - *The chat is busy.* The turn is tried some more times, and then the history is replayed.
+//!
+//! # Chats that a client names
+//!
+//! A client may name its chat: it sends `qwen_chat_id`, which is a [`Destination::Chat`] that is
+//! already set here. It gets that chat and no other.
+//!
+//! - If its history is known in that chat, the turn goes on from the history's place.
+//! - If its history is unknown and has answers in it, all of it is sent as a new root of the chat.
+//! - If it sends only new messages, the turn goes on from the chat's last answer, as far as the
+//!   store knows it.
+//! - If it also names the answer (`qwen_parent_id`), what follows the last answer of its history
+//!   is new. Only whose chat it is may be looked up then.
+//!
+//! Nothing is replayed elsewhere, because only the client knows what else the chat holds. It gets
+//! the error of a chat that is lost or stays busy. A turn for a chat that the store knows goes to
+//! the account that the chat belongs to.
+//!
+//! Where several tenants share an account, [`OwnChats::Known`] refuses a chat that the client
+//! names and was not given here. A store that does not answer fails the request in this one case,
+//! with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded): nobody can tell whose chat it is.
+//!
+//! # Example
 //!
 //! ```
 //! use http::{Request, Response};
@@ -130,7 +150,7 @@ use std::collections::BTreeMap;
 
 use crate::chat::{Conversation, Tenant};
 
-/// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream (D11).
+/// Forgets the chat `chat_id` of `tenant`, for a route that deletes chats upstream.
 ///
 /// Only that tenant's sessions go, whatever the id, so a client cannot touch another's.
 ///
@@ -146,7 +166,7 @@ pub async fn forget_chat(
 }
 
 /// The chats of `tenant` that answers were recorded in, each once with the account that it
-/// belongs to, for a route that deletes them upstream where others have chats there too (D11).
+/// belongs to, for a route that deletes them upstream where others have chats there too.
 ///
 /// # Errors
 ///
@@ -168,7 +188,7 @@ pub async fn tenant_chats(
     Ok(chats.map(|(chat_id, account)| Conversation { chat_id, parent_id: None, account }).collect())
 }
 
-/// Forgets every chat of `tenant`, for a route that deletes them all upstream (D11).
+/// Forgets every chat of `tenant`, for a route that deletes them all upstream.
 ///
 /// Answers that are streaming meanwhile may still be recorded; going on from them is then a
 /// conversation that upstream lost, which is replayed.

@@ -96,26 +96,32 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Sessions in a Redis server, for several proxies behind a load balancer (feature `redis`).
 ///
-/// A look-up is one round trip whatever the length of the history, and starts the record's hour
-/// ([`ttl`](RedisStoreBuilder::ttl)) again; so are the records of an answer together with the
-/// release of its lease, and every other operation but those on all of a tenant
-/// ([`records`](SessionStore::records), [`forget_tenant`](SessionStore::forget_tenant)), which
-/// scan.
+/// # What an operation costs
 ///
-/// The connection is made when it is first needed and made again when it breaks. No operation
-/// takes longer than the [time limit](RedisStoreBuilder::timeout), and after one that failed the
-/// server is left alone for half a second, in which all operations fail at once: a Redis that is
-/// away costs a replay of the history and no time; that it fails is said once, at WARN, and that
-/// it answers again at INFO. What it held when it died without saving is replayed too.
+/// A look-up is one round trip, whatever the length of the history, and starts the record's hour
+/// ([`ttl`](RedisStoreBuilder::ttl)) again. Recording an answer and releasing its lease are one
+/// round trip together. Only the operations on everything of a tenant scan
+/// ([`records`](SessionStore::records), [`forget_tenant`](SessionStore::forget_tenant)).
 ///
-/// A lease ends after 15 seconds ([`lease`](RedisStoreBuilder::lease)) unless the turn that has it
-/// renews it. It is given back even while the server is left alone; where that fails, the chat is
+/// # A server that is away
+///
+/// The connection is made when it is first needed, and again when it breaks. No operation takes
+/// longer than the [time limit](RedisStoreBuilder::timeout). After one that failed the server is
+/// left alone for half a second, in which all operations fail at once. So a Redis that is away
+/// costs a replay of the history and no time. The store says once at WARN that the server fails,
+/// and at INFO that it answers again. What the server held when it died without saving is replayed
+/// too.
+///
+/// A lease ends after 15 seconds ([`lease`](RedisStoreBuilder::lease)), unless the turn that has it
+/// renews it. It is given back even while the server is left alone. Where that fails, the chat is
 /// free when the lease ends. So neither a proxy that dies nor a Redis that is away for a moment
 /// locks a chat for longer than that.
 ///
-/// It needs Redis 6 or later, or something that speaks like it, with Lua scripts; one server, or
-/// one that fails over behind one address, not a Redis Cluster. For `rediss:` URLs switch on a TLS
-/// feature of the crate `redis`, such as `tokio-rustls-comp`.
+/// # What it needs
+///
+/// It needs Redis 6 or later, or a server that speaks like it, with Lua scripts. There may be one
+/// server, or one that fails over behind one address; a Redis Cluster will not do. For `rediss:`
+/// URLs switch on a TLS feature of the crate `redis`, such as `tokio-rustls-comp`.
 ///
 /// It must be used inside a Tokio runtime with I/O and time. Clones share the connection and all
 /// that was set.

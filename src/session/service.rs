@@ -23,16 +23,22 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The inner service's. An error for which [`Error::is_conversation_lost`] or
-/// [`Error::is_account_unavailable`] holds is answered with one replay of the whole history, one for which [`Error::is_conversation_busy`] holds with a few
-/// tries and then a replay, and neither reaches the caller unless that fails too or the client
-/// named the chat itself. A store that fails never fails a request, but where it has to tell whether
-/// a chat that the client named is its own ([`OwnChats::Known`](super::OwnChats::Known)).
+/// Those of the inner service, but for two kinds:
+///
+/// - Where [`Error::is_conversation_lost`] or [`Error::is_account_unavailable`] holds, the whole
+///   history is replayed once.
+/// - Where [`Error::is_conversation_busy`] holds, the turn is tried a few times, and then the
+///   history is replayed.
+///
+/// They reach the caller only if that fails too, or if the client named the chat itself.
+///
+/// A store that fails does not fail a request. There is one exception: where the store has to tell
+/// whether a chat that the client named is its own ([`OwnChats::Known`](super::OwnChats::Known)).
 ///
 /// # Cancel safety
 ///
-/// Dropping the response future or the response's body ends the turn: the chat is free for the
-/// next, and the answer is not recorded unless [`Finished`](crate::chat::ChatEvent::Finished) was
+/// Dropping the response future or the response's body ends the turn, and the chat is free for the
+/// next one. The answer is not recorded, unless [`Finished`](crate::chat::ChatEvent::Finished) was
 /// reached.
 #[derive(Clone)]
 pub struct Session<S> {

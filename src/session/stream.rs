@@ -3,7 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,16 +21,20 @@ use super::{
 };
 use crate::{
     Error, Text,
-    chat::{ChatEvent, ChatRequest, ChatStream, Conversation, Ending, FinishReason, Tenant},
+    chat::{
+        ChatEvent, ChatRequest, ChatStream, Conversation, Ending, FinishReason, Started, Tenant,
+    },
 };
 
 pin_project! {
     /// The body of [`Session`](super::Session)'s responses: the inner stream, observed.
     ///
-    /// Every event passes as it is and when it comes, but for the last: the answer is recorded
-    /// before [`ChatEvent::Finished`] passes, so whoever has seen the end of an answer can go on
-    /// from it. A store in memory makes that no wait at all; another has the store's time limit,
-    /// and is let finish in a task of its own if the stream is dropped meanwhile.
+    /// Every event passes as it is and when it comes, but for two. Before [`ChatEvent::Finished`]
+    /// passes, the answer is recorded, so who has seen the end of an answer can go on from it. Before
+    /// the id of a new chat passes with [`ChatEvent::Started`], the chat is recorded as the tenant's,
+    /// where a tenant may name only its own. With a store in memory that is no wait. With another
+    /// store it lasts no longer than the store's time limit. If the stream is dropped meanwhile, the
+    /// record is finished in a task of its own.
     ///
     /// An answer that failed, was cut, was dropped before its end, or was stopped by a content
     /// filter is not recorded: what upstream holds of it is not what the client has.
@@ -44,13 +48,13 @@ pin_project! {
         body: B,
         ending: Ending,
         recorder: Option<Box<Recorder>>,
-        last: Option<Last>,
+        held: Option<Box<Held>>,
     }
 }
 
 impl<B> SessionStream<B> {
     pub(super) fn new(body: B, recorder: Option<Recorder>) -> Self {
-        Self { body, ending: Ending::new(), recorder: recorder.map(Box::new), last: None }
+        Self { body, ending: Ending::new(), recorder: recorder.map(Box::new), held: None }
     }
 }
 
@@ -60,11 +64,9 @@ impl<B: ChatStream> Stream for SessionStream<B> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if let Some(last) = this.last {
-                ready!(last.write.poll(cx));
-                let finished = ChatEvent::Finished(last.reason);
-                *this.last = None;
-                return Poll::Ready(Some(Ok(finished)));
+            if let Some(held) = this.held {
+                ready!(held.write.poll(cx));
+                return Poll::Ready(this.held.take().map(|held| Ok(held.event)));
             }
             let polled = this.ending.poll_next(this.body.as_mut(), cx);
             match &polled {
@@ -72,15 +74,22 @@ impl<B: ChatStream> Stream for SessionStream<B> {
                 Poll::Ready(Some(Ok(ChatEvent::Finished(reason)))) => {
                     let recorder = this.recorder.take();
                     if let Some(write) = recorder.and_then(|recorder| recorder.finish(*reason)) {
-                        *this.last = Some(Last { write, reason: *reason });
+                        let event = ChatEvent::Finished(*reason);
+                        *this.held = Some(Box::new(Held { write, event }));
                         continue;
                     }
                 }
-                Poll::Ready(Some(Ok(event))) => {
-                    if let Some(recorder) = this.recorder {
-                        recorder.observe(event);
+                Poll::Ready(Some(Ok(event))) => match (event, this.recorder.as_mut()) {
+                    (_, None) => {}
+                    (ChatEvent::Started(started), Some(recorder)) => {
+                        if let Some(write) = recorder.started(started) {
+                            let event = ChatEvent::Started(started.clone());
+                            *this.held = Some(Box::new(Held { write, event }));
+                            continue;
+                        }
                     }
-                }
+                    (event, Some(recorder)) => recorder.answer.push(event),
+                },
                 // It broke off; the chat is free for another try.
                 Poll::Ready(None | Some(Err(_))) => *this.recorder = None,
             }
@@ -91,7 +100,7 @@ impl<B: ChatStream> Stream for SessionStream<B> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let (least, most) = self.ending.size_hint(self.body.size_hint());
-        let held = usize::from(self.last.is_some());
+        let held = usize::from(self.held.is_some());
         (least.saturating_add(held), most.and_then(|most| most.checked_add(held)))
     }
 }
@@ -104,10 +113,10 @@ impl<B> fmt::Debug for SessionStream<B> {
     }
 }
 
-/// The last event, held until the answer is recorded.
-struct Last {
+/// An event, held until what it tells is recorded.
+struct Held {
     write: Write,
-    reason: FinishReason,
+    event: ChatEvent,
 }
 
 /// The record of an answer on its way into the store; it gets there even if this is dropped.
@@ -144,35 +153,8 @@ pub(super) struct Recorder {
     /// What upstream itself calls the answer.
     response_id: Option<Text>,
     lease: Option<Lease>,
-    /// Whether the chat's id has to be remembered even if its first answer is not.
+    /// Whether the chat's id has to be remembered before the client sees it.
     keeps_given: bool,
-    given: Option<Given>,
-}
-
-/// A new chat whose id the client has seen, and whose first answer is not recorded yet.
-///
-/// Should that never be, the chat is the tenant's own all the same: it may name it, and deletes it
-/// with its others.
-struct Given {
-    /// `None` once the answer is recorded.
-    place: Option<Conversation>,
-    store: Arc<dyn SessionStore>,
-    store_timeout: Duration,
-    tenant: Tenant,
-}
-
-impl Drop for Given {
-    fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        let key = Key::of_chat(&self.tenant, &place.chat_id);
-        let record = Record::new(&self.tenant, place);
-        let (store, limit) = (Arc::clone(&self.store), self.store_timeout);
-        let mut write = Write(Some(Box::pin(async move {
-            bounded("record", limit, store.record(&key, &record)).await;
-        })));
-        // A store in memory has it at once; another is written to in a task of its own.
-        let _ = write.poll(&mut Context::from_waker(Waker::noop()));
-    }
 }
 
 impl Recorder {
@@ -196,34 +178,34 @@ impl Recorder {
             lease,
             keeps_given: layer.settings.own_chats == OwnChats::Known
                 && chat.conversation().is_none(),
-            given: None,
         })
     }
 
-    fn observe(&mut self, event: &ChatEvent) {
-        if let ChatEvent::Started(started) = event {
-            // Copied, for the ids may be slices of a buffer that would stay as long.
-            let copy = |text: &Text| Text::from(text.as_str());
-            self.started = started.conversation.as_ref().map(|conversation| Conversation {
-                chat_id: copy(&conversation.chat_id),
-                parent_id: conversation.parent_id.as_ref().map(copy),
-                account: conversation.account.clone(),
-            });
-            self.response_id = started.response_id.as_ref().map(copy);
-            if self.keeps_given && self.given.is_none() {
-                // Without the message: nobody goes on from half an answer.
-                let place =
-                    |place: &Conversation| Conversation { parent_id: None, ..place.clone() };
-                self.given = self.started.as_ref().map(|started| Given {
-                    place: Some(place(started)),
-                    store: Arc::clone(&self.store),
-                    store_timeout: self.store_timeout,
-                    tenant: self.tenant,
-                });
-            }
-        } else {
-            self.answer.push(event);
+    /// Notes where the answer is; what is to be remembered before the client hears of it, if
+    /// anything is.
+    ///
+    /// A new chat is the tenant's own from when its id is known, even if its first answer is never
+    /// complete: the tenant may name it, and deletes it with its others.
+    fn started(&mut self, started: &Started) -> Option<Write> {
+        // Copied, for the ids may be slices of a buffer that would stay as long.
+        let copy = |text: &Text| Text::from(text.as_str());
+        self.started = started.conversation.as_ref().map(|conversation| Conversation {
+            chat_id: copy(&conversation.chat_id),
+            parent_id: conversation.parent_id.as_ref().map(copy),
+            account: conversation.account.clone(),
+        });
+        self.response_id = started.response_id.as_ref().map(copy);
+        if !std::mem::take(&mut self.keeps_given) {
+            return None;
         }
+        // Without the message: nobody goes on from half an answer.
+        let place = Conversation { parent_id: None, ..self.started.clone()? };
+        let key = Key::of_chat(&self.tenant, &place.chat_id);
+        let record = Record::new(&self.tenant, place);
+        let (store, limit) = (Arc::clone(&self.store), self.store_timeout);
+        Some(Write(Some(Box::pin(async move {
+            bounded("record", limit, store.record(&key, &record)).await;
+        }))))
     }
 
     /// Records the answer; `None` where there is nothing to record.
@@ -239,7 +221,6 @@ impl Recorder {
             response_id,
             lease,
             keeps_given: _,
-            mut given,
         } = *self;
         let mut place = started?;
         place.parent_id.as_ref()?;
@@ -257,9 +238,6 @@ impl Recorder {
             answer.rebase(within);
         }
         let key = answer.finish()?;
-        if let Some(given) = &mut given {
-            given.place = None;
-        }
         let last = Key::of_chat(&tenant, &place.chat_id);
         let mut record = Record::new(&tenant, place);
         record.response_id = response_id;

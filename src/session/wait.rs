@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::store::{StoreError, StoreFuture};
+use crate::clock;
 
 /// Waits for the store, but not for long; `None` where it failed, which is counted.
 pub(super) async fn bounded<T>(
@@ -22,9 +23,9 @@ pub(super) async fn bounded<T>(
     let first = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
     let result = match first {
         Poll::Ready(result) => result,
-        Poll::Pending => {
-            timeout(limit, answer).await.unwrap_or_else(|elapsed| Err(StoreError::new(elapsed)))
-        }
+        Poll::Pending => clock::within(limit, answer).await.unwrap_or_else(|| {
+            Err(StoreError::new(format!("the store did not answer within {limit:?}")))
+        }),
     };
     result.inspect_err(|error| failed(operation, error)).ok()
 }

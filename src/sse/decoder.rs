@@ -27,13 +27,13 @@ const PLAIN_BLOCK: usize = 128;
 
 /// Reads an event stream: bytes in, [`Event`]s out, no I/O.
 ///
-/// This is the interpretation of the [WHATWG standard][spec], complete: a byte order mark, LF,
-/// CR and CRLF in any mix, comments, every field's rules, malformed UTF-8 replaced. However the
-/// input is cut into pieces, also within a character or between CR and LF, the events are the
-/// same.
+/// It does all that the [WHATWG standard][spec] says: it reads a byte order mark, LF, CR and CRLF
+/// in any mix, comments, and every field by its own rules, and it replaces malformed UTF-8. The
+/// events are the same however the input is cut into pieces, also within a character or between CR
+/// and LF.
 ///
-/// [`push`](Self::push) a piece, then call [`next_event`](Self::next_event) until it has no
-/// more; at the end of the input ask [`finish`](Self::finish) whether it was cut.
+/// [`push`](Self::push) a piece, then call [`next_event`](Self::next_event) until it has no more. At
+/// the end of the input [`finish`](Self::finish) says whether it was cut.
 ///
 /// ```
 /// use tower_qwen::sse::Decoder;
@@ -51,20 +51,21 @@ const PLAIN_BLOCK: usize = 128;
 ///
 /// # Cost
 ///
-/// Time is linear in the input, whatever its shape. The fields of an event are slices of the
-/// pushed piece. Only a line that is cut between two pieces, and an event of several `data`
-/// lines, is copied, once, into a buffer that is used again when the events before are dropped:
-/// a steady stream does not allocate. A line that goes on through whole pieces of 4 KiB or more
-/// gets a buffer of its own, of the right size, when all of it is there.
+/// Time is linear in the input, whatever its shape. The fields of an event are slices of the pushed
+/// piece. Two things are copied, once: a line that is cut between two pieces, and an event of
+/// several `data` lines. They go into a buffer that is used again when the events before are
+/// dropped, so a steady stream does not allocate. A line that goes on through whole pieces of 4 KiB
+/// or more gets a buffer of its own, of the right size, when all of it is there.
 ///
 /// # Memory
 ///
-/// At most the pieces that were pushed and not yet read, one piece each for the last id and the
-/// first field of a block, and two times the limits of [a line](Self::max_line) and of
-/// [an event](Self::max_event): buffers grow by doubling, and the large pieces of a line are
-/// kept until they are joined. A piece counts for the buffer of which it is a slice. Malformed
-/// UTF-8 can become three times as long when it is replaced. What the events share that the
-/// caller keeps comes on top.
+/// A decoder holds at most the pieces that were pushed and not yet read, one piece each for the
+/// last id and the first field of a block, and two times the limits of [a line](Self::max_line) and
+/// of
+/// [an event](Self::max_event). It is two times because buffers grow by doubling, and because the
+/// large pieces of a line stay until they are joined. A piece counts for the buffer of which it is
+/// a slice. Malformed UTF-8 can become three times as long when it is replaced. The events that the
+/// caller keeps hold on to their buffers besides.
 ///
 /// [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 pub struct Decoder {
@@ -186,7 +187,7 @@ impl Decoder {
     }
 
     /// A decoder for streams whose every `data` line is a whole event, with or without a blank
-    /// line behind it, as chat.qwen.ai sends them (qwen-wire.md A11.1).
+    /// line behind it, as chat.qwen.ai sends them.
     ///
     /// All else is as in [`new`](Self::new); an event's other fields, if any, have to stand
     /// before its data.
@@ -200,8 +201,7 @@ impl Decoder {
     /// Takes a field named `error` for the data of an event of that type.
     ///
     /// The standard wants such a line ignored, but servers are known that report a failure in
-    /// one, `error: {…}`, where they mean `data` (llama.cpp before September 2025, qwen-wire.md
-    /// C2).
+    /// one, `error: {…}`, where they mean `data` (llama.cpp before September 2025).
     ///
     /// ```
     /// use tower_qwen::sse::Decoder;
@@ -238,11 +238,11 @@ impl Decoder {
         self
     }
 
-    /// Adds a piece of input. What is copied of it is the part of a line that began in an earlier
-    /// piece, or goes on in a later one.
+    /// Adds a piece of input. Of it only the part of a line is copied that began in an earlier
+    /// piece or goes on in a later one.
     ///
-    /// To push more before [`next_event`](Self::next_event) has returned `None` is allowed; the
-    /// pieces wait in line.
+    /// More may be pushed before [`next_event`](Self::next_event) has returned `None`: the pieces
+    /// wait in line.
     #[inline]
     pub fn push(&mut self, piece: Bytes) {
         if self.state == State::Between && self.input.is_empty() && self.queue.is_empty() {
@@ -320,12 +320,12 @@ impl Decoder {
         }
     }
 
-    /// Ends the input: says whether it ended within a block, which the standard wants thrown
-    /// away. Call it when [`next_event`](Self::next_event) has returned `None`; what is still
+    /// Ends the input, and says whether it ended within a block, which the standard wants thrown
+    /// away. Call it when [`next_event`](Self::next_event) has returned `None`: what is still
     /// unread is dropped.
     ///
-    /// The decoder is then ready for the stream of a reconnection: it only keeps the last event
-    /// ID and the reconnection time.
+    /// The decoder is then ready for the stream of a reconnection. It keeps only the last event ID
+    /// and the reconnection time.
     ///
     /// # Errors
     ///

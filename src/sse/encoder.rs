@@ -9,7 +9,7 @@ use super::Event;
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// The keep-alive that every client survives: one comment line with a *single* newline, to be
-/// sent only between whole events. The next event's lines simply join its block (D6).
+/// sent only between whole events. The next event's lines simply join its block.
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// Writes events and comments into one buffer.
@@ -31,8 +31,8 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 /// );
 /// ```
 ///
-/// Whatever is written, the output is well formed: a line end in data begins a new `data` line,
-/// one in a name, an id or a comment becomes a space, since those fields cannot hold any.
+/// Whatever is written, the output is well formed. A line end in data begins a new `data` line. A
+/// line end in a name, an id or a comment becomes a space, since those fields cannot hold one.
 #[derive(Default)]
 pub struct Encoder {
     buffer: BytesMut,
@@ -109,7 +109,7 @@ impl Encoder {
     }
 
     /// Writes a comment: one line and no blank line behind it, since some clients take *every*
-    /// blank line for an event (D6). Send it only between whole events.
+    /// blank line for an event. Send it only between whole events.
     pub fn comment(&mut self, comment: &str) {
         self.field(": ", comment);
     }

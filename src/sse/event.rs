@@ -4,9 +4,9 @@ use crate::Text;
 
 /// One event of an event stream.
 ///
-/// An event that comes out of a [`Decoder`](super::Decoder) shares the buffers that were pushed
-/// in, so a small event that is kept keeps the whole piece of input alive that it was cut from;
-/// copy the text out of what is kept for long.
+/// An event that comes out of a [`Decoder`](super::Decoder) shares the buffers that were pushed in.
+/// So a small event keeps the whole piece of input alive that it was cut from. Copy the text out of
+/// an event that you hold for long.
 ///
 /// `None` says that the field was not there, where the WHATWG text says the empty string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Event {
     pub event: Option<Text>,
     /// The data: the values of the `data` lines, joined with a line feed.
     pub data: Text,
-    /// The *last event ID* when the event was dispatched: as the standard wants it, that of the
-    /// last event that had one, and `None` if the stream never set any.
+    /// The *last event ID* when the event was dispatched. By the standard that is the id of the
+    /// last event that had one. `None` if the stream never set any.
     pub id: Option<Text>,
     /// The reconnection time that this event's own block set.
     pub retry: Option<Duration>,
@@ -43,7 +43,8 @@ impl Event {
         self
     }
 
-    /// Sets the id. Think twice before sending one to OpenAI clients (qwen-wire.md D6).
+    /// Sets the id. Do not send one to OpenAI clients: openai-python remembers it,
+    /// and then takes every comment for an event.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Text>) -> Self {
         self.id = Some(id.into());
@@ -64,7 +65,7 @@ impl Event {
     }
 
     /// Whether the data is the terminal marker of OpenAI streams; like the official SDKs this
-    /// only looks at how it begins (qwen-wire.md D6).
+    /// only looks at how it begins.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.data.starts_with("[DONE]")

@@ -7,6 +7,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::clock;
+
 /// When to send a keep-alive: after this much silence.
 ///
 /// Clients and the proxies between give up on a silent connection (the OpenAI SDKs after
@@ -64,11 +66,16 @@ impl KeepAliveTimer {
 
     /// Is ready when a keep-alive is due, and then starts the next silence.
     ///
+    /// Outside of a tokio runtime there is no timer, and none is ever due.
+    ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with its timer on.
+    /// In a tokio runtime whose timer is off.
     pub fn poll_quiet(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if this.sleep.is_none() && !clock::is_there() {
+            return Poll::Pending;
+        }
         let since = *this.quiet_since.get_or_insert_with(Instant::now);
         // An interval that the clock cannot add is one that never ends.
         let Some(due) = since.checked_add(this.interval) else { return Poll::Pending };
@@ -133,6 +140,15 @@ mod tests {
         let mut timer = pin!(KeepAlive::new(Duration::MAX).timer());
         let mut task = task::spawn(());
         assert_pending!(task.enter(|cx, _| timer.as_mut().poll_quiet(cx)));
+    }
+
+    #[test]
+    fn outside_of_a_runtime_none_is_due() {
+        let mut timer = pin!(KeepAlive::new(Duration::from_nanos(1)).timer());
+        let mut task = task::spawn(());
+        for _ in 0..2 {
+            assert_pending!(task.enter(|cx, _| timer.as_mut().poll_quiet(cx)));
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Server-sent events: a codec, and a layer that makes streams well formed.
 //!
-//! The codec does no I/O: a [`Decoder`] turns bytes into [`Event`]s, an [`Encoder`] writes
-//! events into a buffer. [`EventStream`] puts the decoder over any [`http_body::Body`].
-//! The layer of [`reframe`] goes over any HTTP service and makes its streams well formed, whoever
-//! reads them.
+//! - [`Decoder`] turns bytes into [`Event`]s, and [`Encoder`] writes events into a buffer. Neither
+//!   does any I/O.
+//! - [`EventStream`] puts the decoder over any [`http_body::Body`].
+//! - [`reframe`] has a layer that goes over any HTTP service and makes its event streams well
+//!   formed.
 //!
-//! All of it stands alone: the feature `sse` brings nothing else of this crate, and neither a
-//! runtime nor counters nor a log. The features `keep-alive`, `metrics` and `tracing` add them;
-//! every other layer of this crate switches the last two on, and edges and adapters the first one too.
+//! The feature `sse` brings nothing else of this crate: no runtime, no counters and no log. The
+//! features `keep-alive`, `metrics` and `tracing` add these. Every other layer of this crate
+//! switches `metrics` and `tracing` on; edges and adapters switch `keep-alive` on too.
 
 mod buffer;
 mod decoder;

@@ -138,6 +138,11 @@ mod body {
         pub(crate) fn event(&mut self) {
             self.progress.event();
         }
+
+        /// How many bytes came since the last event that says something.
+        pub(crate) fn bytes(&self) -> usize {
+            self.progress.bytes
+        }
     }
 
     impl<B> Body for ProgressBody<B>

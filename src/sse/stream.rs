@@ -23,7 +23,7 @@ pin_project! {
     ///
     /// ```
     /// use futures_util::TryStreamExt;
-    ///     /// use tower_qwen::sse::EventStream;
+    /// use tower_qwen::{FullBody, sse::EventStream};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower_qwen::sse::StreamError> {
@@ -66,11 +66,11 @@ impl<B> EventStream<B> {
         Self { body, decoder, take_unfinished: false, done: false, budget: Budget::new() }
     }
 
-    /// Whether a last event that lacks its blank line counts, where the body ends without an
-    /// error. By default it is a [`StreamError::Unfinished`].
+    /// Whether a last event that lacks its blank line counts, where the body ends without an error.
+    /// By default it is a [`StreamError::Unfinished`].
     ///
-    /// Some servers forget the last newlines, mostly behind `[DONE]`. But the event may as well
-    /// be cut: say `true` only where whoever reads it finds out, because it is JSON or a
+    /// Some servers forget the last newlines, mostly behind `[DONE]`. But the event may also have
+    /// been cut. Say `true` only where the reader finds that out, because the event is JSON or a
     /// terminal marker.
     #[must_use]
     pub fn take_unfinished(mut self, take: bool) -> Self {
@@ -79,7 +79,7 @@ impl<B> EventStream<B> {
     }
 
     /// The body, to tell it which events count.
-    #[cfg(feature = "compatible")]
+    #[cfg(any(feature = "compatible", feature = "web"))]
     #[inline]
     pub(crate) fn body_mut(&mut self) -> &mut B
     where

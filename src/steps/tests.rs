@@ -19,10 +19,7 @@ use crate::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{
-        call::{Format, ToolCallLayer},
-        wrap::ToolWrapLayer,
-    },
+    tool::{Dialect, call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 
 /// How long the smaller input is, in items.
@@ -32,23 +29,23 @@ const SMALL: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Below {
     /// chat.qwen.ai, with tools in the prompt.
-    Prompted(Format),
+    Prompted(Dialect),
     /// chat.qwen.ai, with every reply a call.
     Wrap,
     /// An API with tools of its own.
     Native(Server),
     /// An API without.
-    PromptedApi(Format),
+    PromptedApi(Dialect),
 }
 
 const BELOW: [Below; 7] = [
-    Below::Prompted(Format::Coder),
-    Below::Prompted(Format::Hermes),
-    Below::Prompted(Format::Xml),
+    Below::Prompted(Dialect::Coder),
+    Below::Prompted(Dialect::Hermes),
+    Below::Prompted(Dialect::Xml),
     Below::Wrap,
     Below::Native(Server::DashScope),
     Below::Native(Server::Portal),
-    Below::PromptedApi(Format::Xml),
+    Below::PromptedApi(Dialect::Xml),
 ];
 
 /// An upstream that answers everything with these events.
@@ -380,8 +377,8 @@ fn a_request_twice_as_long_is_twice_the_work() {
 fn an_answer_twice_as_long_is_twice_the_work() {
     let below = [
         Below::Native(Server::DashScope),
-        Below::PromptedApi(Format::Coder),
-        Below::PromptedApi(Format::Xml),
+        Below::PromptedApi(Dialect::Coder),
+        Below::PromptedApi(Dialect::Xml),
     ];
     let mut faults = Vec::new();
     for (name, shape) in answers() {

@@ -2,19 +2,18 @@
 //! parameter's text to the JSON that its declared type asks for.
 //!
 //! Values are literal: no entity is decoded and nothing is read as XML, except nested tags where
-//! the schema wants an object or an array and the model wrote plain tags (rules 11, 12, 15 and 17
-//! to 19 of tool-calls.md e.2).
+//! the schema wants an object or an array and the model wrote plain tags.
 
 mod nested;
 mod python;
 
 use serde_json::Value;
 
-use super::schema::{Parameter, Types};
-
-/// How deeply a converted value may nest. Readers of JSON often stop at 128, and the value
-/// stands inside the arguments object.
-pub(super) const DEPTH_LIMIT: usize = 120;
+use super::{
+    markup::json::{DEPTH_LIMIT, escape, is_number, string},
+    schema::{Parameter, Types},
+};
+use crate::json::nests_deeper_than;
 
 /// Writes one JSON object, a member at a time; whatever happens, [`close`](Writer::close) makes
 /// it whole.
@@ -113,56 +112,14 @@ impl Writer {
     }
 }
 
-/// Whether `text` cannot stand in a JSON string as it is.
-pub(super) fn needs_escape(text: &str) -> bool {
-    text.bytes().any(must_escape)
-}
-
-const fn must_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-/// Writes `text` as the inside of a JSON string: quotes, backslashes and control characters
-/// escaped, everything else as it is.
-pub(super) fn escape(text: &str, out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(must_escape) {
-        out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0c => out.push_str("\\f"),
-            control => {
-                out.push_str("\\u00");
-                out.push(HEX[usize::from(control >> 4)].into());
-                out.push(HEX[usize::from(control & 15)].into());
-            }
-        }
-        rest = &rest[at + 1..];
-    }
-    out.push_str(rest);
-}
-
-/// Writes `text` as a JSON string.
-pub(super) fn string(text: &str, out: &mut String) {
-    out.push('"');
-    escape(text, out);
-    out.push('"');
-}
-
 /// Writes the whole text of a parameter as JSON of one of `types`: the first that fits of null,
-/// boolean, integer, number, object or array, and the text as a string (rules 17 and 18).
+/// boolean, integer, number, object or array, and the text as a string.
 ///
 /// Nothing is invented: what does not fit its type is a string, and so are `NaN`, `Infinity` and
 /// numbers beyond the range of a double.
 ///
 /// Returns false, with nothing written, where the text is blank and the type has no string: such
-/// a parameter is better left out (rule 19).
+/// a parameter is better left out: small models write an empty tag for one that they do not want.
 ///
 /// ```
 /// use tower_qwen::tool::internals::{Types, convert};
@@ -178,23 +135,26 @@ pub(super) fn string(text: &str, out: &mut String) {
 /// assert_eq!(json(" ", Types::INTEGER), None);
 /// ```
 pub fn convert(text: &str, types: Types, out: &mut String) -> bool {
-    if !types.contains(Types::STRING) && text.trim().is_empty() {
-        return false;
-    }
-    if !typed(text.trim(), types, out) {
-        string(text, out);
-    }
-    true
+    convert_or(text, types, out, |_| false)
 }
 
 /// [`convert`] for values in plain tags, where an object or an array may be written as nested
 /// tags.
 pub(super) fn convert_nested(text: &str, parameter: &Parameter<'_>, out: &mut String) -> bool {
-    let types = parameter.types();
+    convert_or(text, parameter.types(), out, |out| nested::write(text.trim(), parameter, out))
+}
+
+/// [`convert`], where what no type fits is left to `other` before it is a string.
+fn convert_or(
+    text: &str,
+    types: Types,
+    out: &mut String,
+    other: impl FnOnce(&mut String) -> bool,
+) -> bool {
     if !types.contains(Types::STRING) && text.trim().is_empty() {
         return false;
     }
-    if !typed(text.trim(), types, out) && !nested::write(text.trim(), parameter, out) {
+    if !typed(text.trim(), types, out) && !other(out) {
         string(text, out);
     }
     true
@@ -260,37 +220,6 @@ fn integer(text: &str, out: &mut String) -> bool {
     true
 }
 
-/// Whether `text` is a number of JSON, within the range of a double.
-pub(super) fn is_number(text: &str) -> bool {
-    // Rust's grammar of floats is wider than JSON's: it has signs, words and missing digits.
-    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
-    let plain = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let whole = plain(digits);
-    if whole == 0 || (whole > 1 && digits[0] == b'0') {
-        return false;
-    }
-    let mut rest = &digits[whole..];
-    if let [b'.', fraction @ ..] = rest {
-        let digits = plain(fraction);
-        if digits == 0 {
-            return false;
-        }
-        rest = &fraction[digits..];
-    }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = match exponent {
-            [b'+' | b'-', digits @ ..] => digits,
-            digits => digits,
-        };
-        let digits = plain(exponent);
-        if digits == 0 {
-            return false;
-        }
-        rest = &exponent[digits..];
-    }
-    rest.is_empty() && text.parse::<f64>().is_ok_and(f64::is_finite)
-}
-
 /// An object or an array: JSON, then a Python literal, then once more if that gave a string.
 fn container(text: &str, types: Types, out: &mut String) -> bool {
     if !types.contains(Types::OBJECT) && !types.contains(Types::ARRAY) {
@@ -334,7 +263,7 @@ fn literal(text: &str, types: Types) -> Option<Literal> {
     match serde_json::from_str::<Value>(text) {
         Ok(Value::String(inner)) => return Some(Literal::String(inner)),
         Ok(_) => {
-            return (fits(first) && depth(text) <= DEPTH_LIMIT)
+            return (fits(first) && !nests_deeper_than(text, DEPTH_LIMIT))
                 .then(|| Literal::Json(text.to_owned()));
         }
         Err(_) => {}
@@ -345,25 +274,6 @@ fn literal(text: &str, types: Types) -> Option<Literal> {
             json.as_bytes().first().is_some_and(|&first| fits(first)).then_some(Literal::Json(json))
         }
     }
-}
-
-/// How deeply valid JSON nests.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

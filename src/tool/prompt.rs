@@ -1,13 +1,13 @@
 //! Tools for an upstream that has none: definitions, choices, calls and results as text.
 //!
-//! [`rewrite`] turns a request with tools into one of plain messages, in the [`Format`] that the
+//! [`rewrite`] turns a request with tools into one of plain messages, in the [`Dialect`] that the
 //! model was trained on, so that a text-only upstream can be asked for tool calls and shown its
-//! earlier ones (tool-calls.md f.2 to f.4). What the model then writes is read back by the tool
-//! scanner, which accepts every format whatever was asked for.
+//! earlier ones. What the model then writes is read back by the tool
+//! scanner, which accepts every dialect whatever was asked for.
 //!
 //! - The definitions, with their whole JSON Schemas as the client wrote them, go into the system
 //!   text of the first message of a chat, and only there: a stateful upstream keeps them, and
-//!   repeating them costs tokens and was seen to give empty answers (f.1).
+//!   repeating them costs tokens and was seen to give empty answers.
 //! - What holds for one turn only, `tool_choice` and `parallel_tool_calls`, is said in a short
 //!   line behind the last message, on the first turn as on later ones, and only where it differs
 //!   from the default. In the system text it would hold for the whole chat.
@@ -18,7 +18,7 @@
 //! use std::sync::Arc;
 //! use tower_qwen::{
 //!     chat::{ChatRequest, FunctionTool, Message, Role, Tool},
-//!     tool::{call::Format, internals::rewrite},
+//!     tool::{Dialect, internals::rewrite},
 //! };
 //!
 //! let mut request =
@@ -26,20 +26,26 @@
 //! let schema = serde_json::json!({"type": "object", "properties": {"city": {"type": "string"}}});
 //! request.tools = Arc::new(vec![Tool::Function(FunctionTool::new("weather", schema))]);
 //!
-//! let format = Format::for_model(&request.model);
-//! rewrite(&mut request, format, true);
-//! assert_eq!(format, Format::Coder);
+//! let dialect = Dialect::for_model(&request.model);
+//! rewrite(&mut request, dialect, true);
+//! assert_eq!(dialect, Dialect::Coder);
 //! assert!(request.tools.is_empty());
 //! assert!(request.history[0].text().contains(r#""name":"weather""#));
 //! ```
 //!
-//! Deviation from tool-calls.md f.2: the sentences are this crate's own; what is kept of the
-//! models' templates is their markup, its order, and what they ask for. Tools that are not
-//! functions cannot be called in text and are left out.
+//! The sentences are this crate's own; what is kept of the models' [templates] is their markup, its
+//! order, and what they ask for. Tools that are not functions cannot be called in text and are left
+//! out.
+//!
+//! [templates]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md#f.2
 
 use std::borrow::Cow;
 
-use super::{arguments::string, history, schema::Toolset};
+use super::{
+    history,
+    markup::{Dialect, json::string},
+    schema::Toolset,
+};
 use crate::{
     chat::{
         ChatRequest, Content, FunctionTool, History, Json, Message, Messages, Part, PartKind, Role,
@@ -48,36 +54,21 @@ use crate::{
     json,
 };
 
-/// How tool calls are written as text (tool-calls.md a.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// Qwen3-Coder's XML, format 1: `<tool_call>` around `<function=NAME>` with
-    /// `<parameter=KEY>`; what Qwen3-Coder and everything from Qwen3.5 on were trained on.
-    Coder,
-    /// Hermes' JSON, format 2: `{"name": …, "arguments": …}` in `<tool_call>`; what Qwen2.5 and
-    /// Qwen3 were trained on.
-    Hermes,
-    /// Plain tags, format 3: `<NAME>` with `<KEY>value</KEY>` in it, as Roo Code and Cline ask
-    /// for.
-    Xml,
-}
-
-impl Format {
-    /// The format that the family of `model` was trained on (f.2): [`Hermes`](Format::Hermes) for
-    /// versions below 3.5 that are no Qwen3 coders and for QwQ and QVQ, [`Coder`](Format::Coder)
+impl Dialect {
+    /// The dialect that the family of `model` was trained on: [`Hermes`](Dialect::Hermes) for
+    /// versions below 3.5 that are no Qwen3 coders and for QwQ and QVQ, [`Coder`](Dialect::Coder)
     /// for everything else.
     ///
     /// Only the name is looked at, in any case and behind any prefix, as in
     /// `hf.co/Qwen/Qwen3-8B-GGUF`. A name without a version, such as `qwen-plus`, stands for
-    /// whatever is current, so it gets the newer format.
+    /// whatever is current, so it gets the newer dialect.
     ///
     /// ```
-    /// use tower_qwen::tool::call::Format;
+    /// use tower_qwen::tool::Dialect;
     ///
-    /// assert_eq!(Format::for_model("qwen3-coder-plus"), Format::Coder);
-    /// assert_eq!(Format::for_model("qwen3-max"), Format::Hermes);
-    /// assert_eq!(Format::for_model("Qwen/Qwen3.5-35B-A3B"), Format::Coder);
+    /// assert_eq!(Dialect::for_model("qwen3-coder-plus"), Dialect::Coder);
+    /// assert_eq!(Dialect::for_model("qwen3-max"), Dialect::Hermes);
+    /// assert_eq!(Dialect::for_model("Qwen/Qwen3.5-35B-A3B"), Dialect::Coder);
     /// ```
     #[must_use]
     pub fn for_model(model: &str) -> Self {
@@ -115,7 +106,7 @@ fn number(text: &str) -> Option<(u32, &str)> {
 }
 
 /// Whether the template of `model` lists functions as XML rather than as lines of JSON: that of
-/// Qwen3-Coder alone does (f.2).
+/// Qwen3-Coder alone does.
 fn lists_xml(model: &str) -> bool {
     let model = model.to_ascii_lowercase();
     model.contains("coder") && matches!(version(&model), Some((3, 0..=4)))
@@ -137,16 +128,16 @@ fn lists_xml(model: &str) -> bool {
 /// later turn the chat holds the definitions, and nothing is put in front.
 ///
 /// The line is always fresh, since it is for this turn.
-pub fn rewrite(request: &mut ChatRequest, format: Format, first_turn: bool) {
+pub fn rewrite(request: &mut ChatRequest, dialect: Dialect, first_turn: bool) {
     let tools = Toolset::new(request.tools.clone());
-    rewrite_with(request, &tools, format, first_turn);
+    rewrite_with(request, &tools, dialect, first_turn);
 }
 
 /// [`rewrite`], where `tools` are those of the request.
 pub(super) fn rewrite_with(
     request: &mut ChatRequest,
     known: &Toolset,
-    format: Format,
+    dialect: Dialect,
     first_turn: bool,
 ) {
     let tools = std::mem::take(&mut request.tools);
@@ -154,13 +145,13 @@ pub(super) fn rewrite_with(
     let parallel = request.parallel_tool_calls.take();
     let functions: Vec<&FunctionTool> = tools.iter().filter_map(Tool::as_function).collect();
 
-    history::rewrite(&mut request.history, format, known);
+    history::rewrite(&mut request.history, dialect, known);
     if functions.is_empty() {
         return;
     }
     if first_turn {
-        let tools_first = format == Format::Coder && !lists_xml(&request.model);
-        let text = definitions(&functions, format, &request.model);
+        let tools_first = dialect == Dialect::Coder && !lists_xml(&request.model);
+        let text = definitions(&functions, dialect, &request.model);
         add_to_system(&mut request.history, &text, tools_first);
     }
     if let Some(line) = choice_line(&choice, parallel) {
@@ -191,7 +182,7 @@ fn add_to_system(history: &mut History, text: &str, before: bool) {
 
 /// Says `line` to the model, behind everything else.
 fn add_line(messages: &mut Messages, line: &str) {
-    // A message of results is told from a question by its first and last tag (f.3), so nothing is
+    // A message of results is told from a question by its first and last tag, so nothing is
     // added to it.
     let takes_it = |message: &Message| {
         message.role == Role::User
@@ -275,9 +266,9 @@ fn text_of(json: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The system text that offers `functions` and says how to call them.
-fn definitions(functions: &[&FunctionTool], format: Format, model: &str) -> String {
+fn definitions(functions: &[&FunctionTool], dialect: Dialect, model: &str) -> String {
     let mut text = String::from("# Tools\n\n");
-    let xml = format == Format::Coder && lists_xml(model);
+    let xml = dialect == Dialect::Coder && lists_xml(model);
     text.push_str(if xml {
         "You can call these functions:\n\n<tools>\n"
     } else {
@@ -293,10 +284,10 @@ fn definitions(functions: &[&FunctionTool], format: Format, model: &str) -> Stri
         text.push('\n');
     }
     text.push_str("</tools>\n\n");
-    text.push_str(match format {
-        Format::Coder => CODER,
-        Format::Hermes => HERMES,
-        Format::Xml => XML,
+    text.push_str(match dialect {
+        Dialect::Coder => CODER,
+        Dialect::Hermes => HERMES,
+        Dialect::Xml => XML,
     });
     text
 }

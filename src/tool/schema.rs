@@ -3,8 +3,8 @@
 //! A schema is never compiled: [`Toolset`] sorts the names once a request, reads the schema of a
 //! function and sorts its parameters' names when a call of it is first looked at, and works the
 //! types of a parameter out when a call opens it. So a call costs the same however many tools and
-//! parameters are declared. Nothing is validated either; the only question that is asked of a schema is
-//! which JSON types a value may have (rules 12, 17 and 18 of tool-calls.md e.2).
+//! parameters are declared. Nothing is validated either; the only question that is asked of a
+//! schema is which JSON types a value may have.
 //!
 //! A schema that `serde_json` cannot hold, such as one that nests deeper than 128 levels, says
 //! nothing: the parameters of its function are strings. Neither does one whose values, with those
@@ -22,6 +22,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::markup::NAME_LIMIT;
 use crate::{
     chat::{FunctionTool, Json, Tool, ToolChoice},
     json::tree_size,
@@ -43,9 +44,6 @@ pub(super) const REFERENCE_LIMIT: usize = 1024;
 const CANDIDATES: usize = 64;
 /// How much memory the schemas of a request may take once they are read, in bytes.
 const MEMORY: usize = 4 * 1024 * 1024;
-
-/// The longest name of a tool or a parameter that is recognised in text, in bytes.
-pub(super) const NAME_LIMIT: usize = 256;
 
 /// The function tools of a request, by name.
 ///
@@ -96,8 +94,7 @@ impl Toolset {
         Self { functions, tools, memory: Arc::default() }
     }
 
-    /// Those of the functions that an answer may call: none where `choice` forbids calls
-    /// (rule 1).
+    /// Those of the functions that an answer may call: none where `choice` forbids calls.
     #[must_use]
     pub fn for_choice(&self, choice: Option<&ToolChoice>) -> Self {
         match choice {
@@ -265,11 +262,6 @@ impl<'a> Parameter<'a> {
         let types = (self.nodes.iter())
             .fold(Types::NONE, |types, node| types | types_of(self.root, node, budget));
         if types == Types::NONE { Types::STRING } else { types }
-    }
-
-    /// Whether the schema has it.
-    pub(super) const fn is_declared(&self) -> bool {
-        !self.nodes.is_empty()
     }
 
     /// The property `key` of an object.

@@ -263,7 +263,7 @@ pub(crate) enum Store {
     File(std::path::PathBuf),
 }
 
-/// A store in memory that keeps to the protocol of B5.
+/// A store in memory that keeps to qwen-code's protocol of locks and of looking again.
 #[derive(Debug)]
 struct MemoryStore {
     saved: Mutex<Credential>,

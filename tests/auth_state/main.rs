@@ -1,7 +1,6 @@
 //! The state machine of `AuthRefreshLayer` under scripts of requests, failures, time and other
 //! processes: at most one refresh in flight, at most one replay of a request and none after its
 //! answer has begun, everybody answered, no refresh token spent twice or lost.
-#![cfg(feature = "auth")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod machine;

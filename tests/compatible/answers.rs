@@ -11,9 +11,9 @@ use tower_qwen::{
 
 use crate::upstream::{DONE, Upstream, delta, events, finish, generic, request};
 
-/// C1's own transcript: explicit nulls, any key order, usage in a chunk of its own.
+/// DashScope's own transcript: explicit nulls, any key order, usage in a chunk of its own.
 #[tokio::test]
-async fn c1_dashscope_stream() {
+async fn dashscope_stream() {
     let answer = generic(concat!(
         r#"data: {"choices":[{"delta":{"content":"","role":"assistant"},"index":0,"logprobs":null,"finish_reason":null}],"object":"chat.completion.chunk","usage":null,"created":1790000000,"system_fingerprint":null,"model":"qwen-plus","id":"chatcmpl-demo"}"#, "\n\n",
         r#"data: {"choices":[{"delta":{"content":null,"reasoning_content":"Hm"},"finish_reason":null,"index":0,"logprobs":null}],"usage":null,"model":"qwen-plus","id":"chatcmpl-demo"}"#, "\n\n",
@@ -31,9 +31,9 @@ async fn c1_dashscope_stream() {
     assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(0), Some(6)));
 }
 
-/// C1: tool-call deltas after the first carry empty ids and names, or null arguments.
+/// DashScope: tool-call deltas after the first carry empty ids and names, or null arguments.
 #[tokio::test]
-async fn c1_empty_ids_and_names_after_the_first_delta() {
+async fn empty_ids_and_names_after_the_first_delta() {
     let call = |call: Value| delta(json!({"tool_calls": [call]}));
     let text = events(&[
         call(
@@ -55,10 +55,10 @@ async fn c1_empty_ids_and_names_after_the_first_delta() {
     assert_eq!(answer.finish_reason, Some(FinishReason::ToolCalls));
 }
 
-/// C2: whole calls in one delta, all with index 0, ids tell them apart; no ids at all; `stop`
-/// behind calls; arguments as an object.
+/// Self-hosted servers: whole calls in one delta, all with index 0, ids tell them apart; no ids at
+/// all; `stop` behind calls; arguments as an object.
 #[tokio::test]
-async fn c2_calls_that_are_not_counted_or_named_properly() {
+async fn calls_that_are_not_counted_or_named_properly() {
     let text = events(&[
         delta(json!({"tool_calls": [
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}},
@@ -83,9 +83,9 @@ async fn c2_calls_that_are_not_counted_or_named_properly() {
     assert_eq!(answer.tool_calls[0].arguments, "{}");
 }
 
-/// C1: arguments that are no string come to the client as they stand, in streams and whole.
+/// DashScope: arguments that are no string come to the client as they stand, in streams and whole.
 #[tokio::test]
-async fn c1_bare_arguments_keep_every_digit() {
+async fn bare_arguments_keep_every_digit() {
     let called = FinishReason::ToolCalls;
     for (json, expected, reason) in [
         (
@@ -120,7 +120,7 @@ async fn c1_bare_arguments_keep_every_digit() {
 
 /// Arguments that come before the name wait for it; a call that is never named is none.
 #[tokio::test]
-async fn c1_late_and_missing_names() {
+async fn late_and_missing_names() {
     let text = events(&[
         delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
         delta(
@@ -146,6 +146,10 @@ async fn limits_of_calls() {
     let calls = |calls: Vec<Value>| delta(json!({ "tool_calls": calls }));
     let named = |index: usize| json!({"index": index, "function": {"name": "f"}});
     let bare = |index: usize, len: usize| json!({"index": index, "id": "c", "function": {"arguments": "x".repeat(len)}});
+    let filled = |index: usize| {
+        let arguments = json!({"a": "x".repeat(60_000)}).to_string();
+        json!({"index": index, "id": "c", "function": {"arguments": arguments}})
+    };
     let many = |count: usize, call: &dyn Fn(usize) -> Value| (0..count).map(call).collect();
     let each = |count: usize, call: &dyn Fn(usize) -> Value| -> Vec<Value> {
         (0..count).map(|at| calls(vec![call(at)])).collect()
@@ -160,15 +164,16 @@ async fn limits_of_calls() {
         (each(1024, &named), Ok(1024)),
         (each(1025, &named), Err(too_many)),
         (each(1025, &|index| json!({ "index": index })), Err(too_many)),
-        (each(1025, &|at| json!({"index": 0, "id": at.to_string()})), Err(too_many)),
+        (
+            each(1025, &|at| json!({"index": 0, "id": at.to_string(), "function": {"name": "f"}})),
+            Err(too_many),
+        ),
         // Over all calls together, and what has a name now does not wait.
         (each(64, &|index| bare(index, 1024)), Ok(0)),
         (each(65, &|index| bare(index, 1024)), Err(too_long)),
         (vec![calls(vec![bare(0, 65_537)])], Err(too_long)),
         (
-            (0..100)
-                .flat_map(|at| [calls(vec![bare(at, 60_000)]), calls(vec![named(at)])])
-                .collect(),
+            (0..100).flat_map(|at| [calls(vec![filled(at)]), calls(vec![named(at)])]).collect(),
             Ok(100),
         ),
     ] {
@@ -187,9 +192,9 @@ async fn limits_of_calls() {
     assert_eq!(answer.text, "Hi");
 }
 
-/// C2: `reasoning`, `reasoning_content`, or both with the same text.
+/// Self-hosted servers: `reasoning`, `reasoning_content`, or both with the same text.
 #[tokio::test]
-async fn c2_reasoning_under_either_name() {
+async fn reasoning_under_either_name() {
     for names in [&["reasoning"][..], &["reasoning_content"], &["reasoning", "reasoning_content"]] {
         let thought: serde_json::Map<_, _> =
             names.iter().map(|name| ((*name).to_owned(), json!("hm"))).collect();
@@ -199,9 +204,9 @@ async fn c2_reasoning_under_either_name() {
     }
 }
 
-/// B9, C2: `<think>` in the content, its tags cut anywhere; off by option.
+/// `<think>` in the content, its tags cut anywhere; off by option.
 #[tokio::test]
-async fn b9_think_tags() {
+async fn think_tags_in_the_content() {
     let pieces = ["<th", "ink>", "a <", " b</thi", "nk>\n", "\nHi <think>"];
     let mut chunks: Vec<_> = pieces.iter().map(|piece| delta(json!({"content": piece}))).collect();
     chunks.push(finish("stop"));
@@ -214,10 +219,10 @@ async fn b9_think_tags() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("", &*pieces.concat()));
 }
 
-/// B9, C2: white space before a think block is held, but not without end: a run of it, as of a
+/// White space before a think block is held, but not without end: a run of it, as of a
 /// model that is kept to JSON, is the answer, reaches the client while it comes, and is not lost.
 #[tokio::test]
-async fn b9_a_run_of_white_space_is_an_answer() {
+async fn a_run_of_white_space_is_an_answer() {
     let piece = delta(json!({"content": "\n    "}));
     for first in [vec![], vec![delta(json!({"reasoning_content": "hm"}))]] {
         // More events than may pass before the commit point.
@@ -248,9 +253,9 @@ async fn b9_a_run_of_white_space_is_an_answer() {
 
 /// What is held of the content comes before the calls that follow it.
 #[tokio::test]
-async fn b9_held_content_comes_before_a_call() {
+async fn held_content_comes_before_a_call() {
     let call = delta(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}));
-    for held in ["\n\n", "<thi"] {
+    for held in ["<thi", "\n\n<think"] {
         let text =
             events(&[delta(json!({"content": held})), call.clone(), finish("tool_calls")]) + DONE;
         let stream = Upstream::stream(&text).open(CompatibleLayer::new(Server::Vllm), request());
@@ -272,9 +277,9 @@ async fn b9_held_content_comes_before_a_call() {
     }
 }
 
-/// C1, C2: `""` and `"null"` are no finish reasons; the role may come again.
+/// `""` and `"null"` are no finish reasons; the role may come again.
 #[tokio::test]
-async fn c2_empty_finish_reasons_do_not_end_the_answer() {
+async fn empty_finish_reasons_do_not_end_the_answer() {
     let chunk = |content: &str, reason: &str| json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": content}, "finish_reason": reason}]});
     let text =
         events(&[chunk("a", ""), chunk("b", "null"), chunk("c", "length"), chunk("d", "stop")]);
@@ -282,9 +287,9 @@ async fn c2_empty_finish_reasons_do_not_end_the_answer() {
     assert_eq!((&*answer.text, answer.finish_reason), ("abc", Some(FinishReason::Length)));
 }
 
-/// C1, C2: one of finish reason and `[DONE]` is enough, none is a cut.
+/// One of finish reason and `[DONE]` is enough, none is a cut.
 #[tokio::test]
-async fn c2_ends() {
+async fn how_streams_end() {
     let text = events(&[delta(json!({"content": "a"}))]);
     let answer = generic(&(text.clone() + DONE)).await.expect("[DONE] says that it is complete");
     assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
@@ -301,9 +306,10 @@ async fn c2_ends() {
     assert_eq!(generic("").await.expect_err("nothing").kind(), ErrorKind::Truncated);
 }
 
-/// C2: usage on every chunk (`continuous_usage_stats`), on the finish chunk, or after it.
+/// Self-hosted servers: usage on every chunk (`continuous_usage_stats`), on the finish chunk, or
+/// after it.
 #[tokio::test]
-async fn c2_usage_wherever_it_stands() {
+async fn usage_wherever_it_stands() {
     let with = |mut chunk: Value, n: u64| {
         chunk["usage"] = json!({"prompt_tokens": 3, "completion_tokens": n, "total_tokens": 3 + n});
         chunk
@@ -320,7 +326,7 @@ async fn c2_usage_wherever_it_stands() {
 
 /// A server that ignores `stream`.
 #[tokio::test]
-async fn c1_a_whole_answer_is_read_as_one() {
+async fn a_whole_answer_is_read_as_one() {
     let body = json!({"id": "i", "choices": [{"index": 0, "finish_reason": null,
         "message": {"role": "assistant", "content": "<think>hm</think>Hi", "tool_calls": [
             {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}}],
@@ -392,9 +398,10 @@ async fn numbers_out_of_range_in_a_whole_answer() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("hm", "Hi"));
 }
 
-/// C1: a whole answer without a finish reason was cut at 300 s, unless it ends with whole calls.
+/// DashScope: a whole answer without a finish reason was cut at 300 s, unless it ends with whole
+/// calls.
 #[tokio::test]
-async fn c1_a_whole_answer_without_a_finish_reason() {
+async fn a_whole_answer_without_a_finish_reason() {
     let call =
         |arguments: &str| json!([{"id": "c", "function": {"name": "f", "arguments": arguments}}]);
     for (message, reason) in [
@@ -409,9 +416,9 @@ async fn c1_a_whole_answer_without_a_finish_reason() {
     }
 }
 
-/// C2: `reasoning` in a whole answer too (vLLM of 2026, Ollama).
+/// `reasoning` in a whole answer too (vLLM of 2026, Ollama).
 #[tokio::test]
-async fn c2_reasoning_of_a_whole_answer() {
+async fn reasoning_of_a_whole_answer() {
     for name in ["reasoning", "reasoning_content"] {
         let mut message = json!({"role": "assistant", "content": "Hi"});
         message[name] = "hm".into();
@@ -423,9 +430,9 @@ async fn c2_reasoning_of_a_whole_answer() {
     }
 }
 
-/// C1: deltas with many explicit nulls. C2: SGLang's first chunk has null fields.
+/// Deltas with many explicit nulls (DashScope). SGLang's first chunk has null fields.
 #[tokio::test]
-async fn c1_explicit_nulls() {
+async fn explicit_nulls() {
     let nulls = json!({"role": null, "content": null, "reasoning_content": null, "reasoning": null,
         "function_call": null, "refusal": null, "tool_calls": null, "audio": null});
     let mut text = nulls.clone();
@@ -440,10 +447,10 @@ async fn c1_explicit_nulls() {
     assert_eq!((&*answer.text, answer.tool_calls.len()), ("Hi", 1));
 }
 
-/// C2: the finish reason is missing on middle chunks (a vLLM of 2025); `stop_reason` (vLLM),
+/// The finish reason is missing on middle chunks (a vLLM of 2025); `stop_reason` (vLLM),
 /// `matched_stop` (SGLang) and `timings` (llama.cpp) stand beside the last.
 #[tokio::test]
-async fn c2_final_chunks() {
+async fn final_chunks() {
     let middle = json!({"choices": [{"index": 0, "delta": {"content": "Hi"}}]});
     for more in [
         json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop", "stop_reason": 151_645}]}),
@@ -456,18 +463,19 @@ async fn c2_final_chunks() {
     }
 }
 
-/// C2: llama.cpp keeps a stream alive with bare `:` lines; C1: `data:` may have no space.
+/// llama.cpp keeps a stream alive with bare `:` lines; after DashScope's `data:` there may be no
+/// space.
 #[tokio::test]
-async fn c2_comments_keep_a_stream_alive() {
+async fn comments_keep_a_stream_alive() {
     let chunk = delta(json!({"content": "Hi"}));
     let text = format!(":\n\n:\r\ndata:{chunk}\r\n\r\n: ping\n\ndata: {}\n\n:\n", finish("stop"));
     assert_eq!(generic(&text).await.expect("complete").text, "Hi");
 }
 
-/// C2: templates that write the opening tag into the prompt: what stands before a lone closing
-/// tag is thinking, where the server is known to be such.
+/// Self-hosted servers: templates that write the opening tag into the prompt: what stands before a
+/// lone closing tag is thinking, where the server is known to be such.
 #[tokio::test]
-async fn c2_think_tag_opened_by_the_template() {
+async fn think_tag_opened_by_the_template() {
     let text =
         events(&[delta(json!({"content": "hm</thi"})), delta(json!({"content": "nk>\n\nHi"}))]);
     let text = text + &events(&[finish("stop")]);
@@ -479,9 +487,10 @@ async fn c2_think_tag_opened_by_the_template() {
     assert_eq!((&*answer.reasoning, &*answer.text), ("", "hm</think>\n\nHi"));
 }
 
-/// B9: the cache's counters stand beside those of OpenAI; counts of another kind cost no answer.
+/// The portal: the cache's counters stand beside those of OpenAI; counts of another kind cost no
+/// answer.
 #[tokio::test]
-async fn b9_usage_with_counters_of_the_cache() {
+async fn usage_with_counters_of_the_cache() {
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
         "prompt_tokens_details": {"cached_tokens": 8, "cache_creation_input_tokens": 1,
             "cache_type": "ephemeral", "cache_creation": {"ephemeral_5m_input_tokens": 1}}});
@@ -497,9 +506,9 @@ async fn b9_usage_with_counters_of_the_cache() {
     }
 }
 
-/// C2: fragments of calls from llama.cpp, whole calls with right indexes from Ollama.
+/// Fragments of calls from llama.cpp, whole calls with right indexes from Ollama.
 #[tokio::test]
-async fn c2_calls_in_pieces_and_whole() {
+async fn calls_in_pieces_and_whole() {
     let piece = |call: Value| delta(json!({"tool_calls": [call]}));
     let pieces = [
         piece(
@@ -537,8 +546,9 @@ async fn the_upstreams_own_id_of_the_answer() {
         (r#""id":"a\u00e4","#, Some("aä")),
         (r#""id":"","#, None),
         (r#""id":null,"#, None),
-        (r#""id":7,"#, None),
-        (r#""id":"a","id":"b","#, None),
+        (r#""id":7,"#, Some("7")),
+        (r#""id":[7],"#, None),
+        (r#""id":"a","id":"b","#, Some("b")),
         ("", None),
     ] {
         // A later chunk says nothing new of it.
@@ -576,8 +586,8 @@ async fn what_goes_wrong_behind_the_end_is_left_out() {
     }
 }
 
-/// Arguments that are not whole are never those of a finished call; those of the calls before the
-/// last are JSON in any case.
+/// Arguments that are not whole are never those of a finished call. Those of the last call end the
+/// answer with `length`, those of another with an error that names it; they are JSON in any case.
 #[tokio::test]
 async fn arguments_that_are_cut_end_with_length() {
     let piece = |index: usize, name: &str, json: &str| {
@@ -586,10 +596,15 @@ async fn arguments_that_are_cut_end_with_length() {
             "function": {"name": name, "arguments": json}}]}))
     };
     let length = FinishReason::Length;
+    let broken = "the arguments of the upstream's call of `f` are not one JSON object";
+    for (first, second) in [("{\"a\":[1,", "{\"b\":2}"), ("{\"a\":oops}", "{}"), ("oops", "{}")] {
+        let text = events(&[piece(0, "f", first), piece(1, "g", second), finish("stop")]);
+        let error = generic(&text).await.expect_err("half a call");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Upstream, broken), "{first}");
+    }
     for (first, second, expected, reason) in [
         ("{\"a\":1}", "{\"b\":\"x", ["{\"a\":1}", "{\"b\":\"x"], length),
-        ("{\"a\":[1,", "{\"b\":2}", ["{\"a\":[1,null]}", "{\"b\":2}"], length),
-        ("{\"a\":oops}", "{}", ["{\"a\":null}", "{}"], length),
+        ("{\"a\":1}", "{\"b\":oops}", ["{\"a\":1}", "{\"b\":"], length),
         ("", "", ["{}", "{}"], FinishReason::ToolCalls),
         ("{}}", "{\"a\":\"1\n2\"}", ["{}", "{\"a\":\"1\\u000a2\"}"], FinishReason::ToolCalls),
     ] {

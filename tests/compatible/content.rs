@@ -1,4 +1,4 @@
-//! B9: streams whose pieces hold the whole text so far.
+//! Streams whose pieces hold the whole text so far.
 
 use serde_json::{Value, json};
 use tower_qwen::{
@@ -20,9 +20,9 @@ fn contents(field: &str, pieces: &[&str]) -> Vec<Value> {
     pieces.iter().map(|piece| delta(json!({ field: piece }))).collect()
 }
 
-/// B9: the mode is per upstream: found out for the portal, incremental for the others unless set.
+/// The mode is per upstream: found out for the portal, incremental for the others unless set.
 #[tokio::test]
-async fn b9_cumulative_content_per_upstream() {
+async fn cumulative_content_per_upstream() {
     let mut chunks = contents("content", &GROWING);
     chunks.push(finish("stop"));
     let whole = *GROWING.last().expect("four");
@@ -43,9 +43,9 @@ async fn b9_cumulative_content_per_upstream() {
     }
 }
 
-/// B9: words that are said again are not taken for it.
+/// The portal: words that are said again are not taken for it.
 #[tokio::test]
-async fn b9_repeated_words_of_an_incremental_stream_stay() {
+async fn repeated_words_of_an_incremental_stream_stay() {
     for pieces in [&["ha", "haha", "hahaha!"][..], &["the end. ", "the end. ", "the end. "]] {
         let mut chunks = contents("content", pieces);
         chunks.push(finish("stop"));
@@ -56,7 +56,7 @@ async fn b9_repeated_words_of_an_incremental_stream_stay() {
 
 /// Reasoning repeats itself as content does; each is found out for itself.
 #[tokio::test]
-async fn b9_cumulative_reasoning() {
+async fn cumulative_reasoning() {
     let mut chunks = contents("reasoning_content", &GROWING);
     chunks.extend(contents("content", &["Hi"]));
     chunks.push(finish("stop"));
@@ -66,7 +66,7 @@ async fn b9_cumulative_reasoning() {
 
 /// A think block in cumulative content is found behind the repair.
 #[tokio::test]
-async fn b9_think_tags_in_cumulative_content() {
+async fn think_tags_in_cumulative_content() {
     let pieces =
         ["<think>so it", "<think>so it is", "<think>so it is</think>", "<think>so it is</think>Hi"];
     let mut chunks = contents("content", &pieces);
@@ -78,7 +78,7 @@ async fn b9_think_tags_in_cumulative_content() {
 
 /// What is held back comes before what follows it, and is not lost with the end.
 #[tokio::test]
-async fn b9_what_is_held_is_given_in_order() {
+async fn what_is_held_is_given_in_order() {
     use futures_util::StreamExt;
     use tower_qwen::chat::ChatEvent;
 

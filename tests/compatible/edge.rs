@@ -29,7 +29,7 @@ async fn chunks(text: &str) -> Vec<Value> {
     let (status, text) =
         ask(CompatibleLayer::new(Server::Generic), Upstream::stream(text), true).await;
     assert_eq!(status, 200, "{text}");
-    assert!(text.ends_with("data: [DONE]\n\n"), "C2: [DONE] whether or not upstream sent it");
+    assert!(text.ends_with("data: [DONE]\n\n"), "[DONE] whether or not upstream sent it");
     assert_eq!(text.matches("data: [DONE]").count(), 1);
     text.split_terminator("\n\n")
         .map(|event| event.strip_prefix("data: ").expect("a data line"))
@@ -38,11 +38,11 @@ async fn chunks(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// C1: the first chunk may contain only the role, or none, or it may come with every chunk; the
-/// client gets it once and first. C2: vLLM sends it with empty content, SGLang with nulls,
+/// DashScope: the first chunk may contain only the role, or none, or it may come with every chunk;
+/// the client gets it once and first. vLLM sends it with empty content, SGLang with nulls,
 /// llama.cpp with `content: null`.
 #[tokio::test]
-async fn c1_role_once_and_first() {
+async fn role_once_and_first() {
     let role = |mut more: Value| {
         more["role"] = "assistant".into();
         delta(more)
@@ -67,10 +67,10 @@ async fn c1_role_once_and_first() {
     }
 }
 
-/// C1: the model name that is echoed differs from the alias that was asked for. C2: ids collide
+/// DashScope: the model name that is echoed differs from the alias that was asked for. Ids collide
 /// (Ollama) or change, `created` changes with every chunk (llama.cpp).
 #[tokio::test]
-async fn c1_one_id_time_and_model() {
+async fn one_id_time_and_model() {
     let chunk = |n: u64, content: &str| {
         json!({"id": format!("chatcmpl-{n}"), "created": n, "model": "upstreams-own",
             "object": "chat.completion.chunk", "system_fingerprint": "fp_ollama",
@@ -85,9 +85,10 @@ async fn c1_one_id_time_and_model() {
     }
 }
 
-/// C2: `reasoning` comes out as `reasoning_content`; D2: one finish reason, in a chunk of its own.
+/// Self-hosted servers: `reasoning` comes out as `reasoning_content`; there is one finish reason,
+/// in a chunk of its own.
 #[tokio::test]
-async fn c2_reasoning_and_end() {
+async fn reasoning_and_end() {
     let last = json!({"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": "stop",
         "stop_reason": null, "matched_stop": 151_645}], "timings": {"predicted_ms": 1.5}});
     let text = events(&[delta(json!({"reasoning": "hm"})), delta(json!({"content": "a"})), last]);
@@ -106,10 +107,10 @@ async fn c2_reasoning_and_end() {
     assert_eq!(chunks[4]["choices"][0]["finish_reason"], "stop");
 }
 
-/// C1: calls come with their type, id and name once, `index` on every piece, whatever upstream
-/// repeated or left out.
+/// DashScope: calls come with their type, id and name once, `index` on every piece, whatever
+/// upstream repeated or left out.
 #[tokio::test]
-async fn c1_calls_have_the_form_of_openai() {
+async fn calls_have_the_form_of_openai() {
     let call = |call: Value| delta(json!({"content": null, "tool_calls": [call]}));
     let text = events(&[
         call(
@@ -132,10 +133,10 @@ async fn c1_calls_have_the_form_of_openai() {
     );
 }
 
-/// C2, D4, D5: numeric codes become strings or nothing, flat errors are wrapped, before the stream
-/// and in it; a stream that stops is an error and not an end.
+/// Self-hosted servers: numeric codes become strings or nothing, flat errors are wrapped, before
+/// the stream and in it; a stream that stops is an error and not an end.
 #[tokio::test]
-async fn c2_errors_have_the_form_of_openai() {
+async fn errors_have_the_form_of_openai() {
     let flat = json!({"object": "error", "message": "bad n", "type": "BadRequestError",
         "param": "n", "code": 400});
     let layer = || CompatibleLayer::new(Server::SgLang);
@@ -178,9 +179,9 @@ async fn c2_errors_have_the_form_of_openai() {
     }
 }
 
-/// C1: a whole answer whose finish reason is null was cut at 300 s.
+/// DashScope: a whole answer whose finish reason is null was cut at 300 s.
 #[tokio::test]
-async fn c1_partial_text_of_a_whole_answer() {
+async fn partial_text_of_a_whole_answer() {
     let body = json!({"choices": [{"index": 0, "finish_reason": null,
         "message": {"role": "assistant", "content": "half"}}]});
     let layer = CompatibleLayer::new(Server::DashScope);
@@ -190,9 +191,10 @@ async fn c1_partial_text_of_a_whole_answer() {
     assert_eq!(answer["choices"][0]["message"]["content"], "half");
 }
 
-/// C2: usage on the finish chunk, on all, or in one of its own, comes once and last.
+/// Self-hosted servers: usage on the finish chunk, on all, or in one of its own, comes once and
+/// last.
 #[tokio::test]
-async fn c2_usage_once_and_last() {
+async fn usage_once_and_last() {
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3});
     let with = |mut chunk: Value| {
         chunk["usage"] = usage.clone();

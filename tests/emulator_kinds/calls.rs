@@ -21,9 +21,9 @@ fn calls(answer: &Answer) -> Vec<(u64, Vec<Value>, Vec<Value>, String)> {
     calls
 }
 
-/// B7: an empty list of tools makes its model call what nobody offered; the others do not.
+/// An empty list of tools makes its model call what nobody offered; the others do not.
 #[tokio::test]
-async fn b7_an_empty_list_of_tools() {
+async fn an_empty_list_of_tools() {
     for kind in kinds() {
         let body = with(chat(kind, "Hello"), json!({"tools": []}));
         let called = ask(kind, Style::default(), &body).await.text().contains("web_search");
@@ -31,9 +31,9 @@ async fn b7_an_empty_list_of_tools() {
     }
 }
 
-/// C1, C2: how calls come.
+/// How calls come.
 #[tokio::test]
-async fn c1_c2_native_calls() {
+async fn native_calls() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let text = "get_time {\"zone\": \"CET\"} and get_date {\"n\":12345678901234567890123}";
@@ -50,11 +50,11 @@ async fn c1_c2_native_calls() {
                 assert!(call.1[0].as_str().is_some_and(|id| id.len() > 7), "{kind} {year}");
                 assert_eq!(call.2[0], name);
                 let (ids, names) = (&call.1[1..], &call.2[1..]);
-                // C1, C2: empty, null, or not there at all.
+                // Empty, null, or not there at all.
                 let none =
                     if kind == Kind::DashScope && year == "2025" { json!("") } else { json!(null) };
                 assert!(ids.iter().chain(names).all(|word| *word == none), "{kind} {year}");
-                assert_eq!(ids.is_empty(), kind == Kind::Ollama, "C2: whole calls");
+                assert_eq!(ids.is_empty(), kind == Kind::Ollama, "whole calls");
             }
             let reason = answer.chunks().iter().rev().find_map(|chunk| {
                 let reason = chunk["choices"][0]["finish_reason"].as_str()?;
@@ -63,7 +63,7 @@ async fn c1_c2_native_calls() {
             let stop = kind == Kind::Ollama && year == "2025";
             assert_eq!(reason.as_deref(), Some(if stop { "stop" } else { "tool_calls" }), "{kind}");
 
-            // C1: one call, unless more are allowed; elsewhere more, unless they are not.
+            // DashScope: one call, unless more are allowed; elsewhere more, unless they are not.
             let usual = with(chat(kind, text), json!({"tools": tools()}));
             let count = calls(&ask(kind, style, &usual).await).len();
             assert_eq!(count, if kind == Kind::DashScope { 1 } else { 2 }, "{kind}");
@@ -89,13 +89,13 @@ async fn the_choice_of_tools_is_obeyed() {
         assert_eq!(names("get_time", named).await, ["get_date"], "{kind}");
         assert!(names("get_time", json!("none")).await.is_empty(), "{kind}");
     }
-    // C2: vLLM says `stop` behind a call that was demanded.
+    // vLLM says `stop` behind a call that was demanded.
     let fields = json!({"tools": tools(), "tool_choice": "required"});
     let answer = ask(Kind::Vllm, Style::default(), &with(chat(Kind::Vllm, "Hello"), fields)).await;
     assert!(answer.text().contains("\"finish_reason\":\"stop\""));
 }
 
-/// tool-calls.md a.1, a.5, b: what the server's parser does not see stays in the text.
+/// What the server's parser does not see stays in the text.
 #[tokio::test]
 async fn calls_that_the_parser_does_not_see() {
     let coder_form =
@@ -144,7 +144,7 @@ async fn what_the_model_is_told_to_say_goes_through_the_parser() {
         let first = post(&emulator, "/v1/chat/completions", &body).await.json();
         let message = &first["choices"][0]["message"];
         let keeps = matches!(kind, Kind::Vllm | Kind::SgLang);
-        assert_eq!(message["content"], if keeps { "Well.\n\n" } else { "Well." }, "a.2: {kind}");
+        assert_eq!(message["content"], if keeps { "Well.\n\n" } else { "Well." }, "{kind}");
         let function = &message["tool_calls"][0]["function"];
         assert_eq!(function["arguments"], "{\"zone\":\"7\"}", "declared as a string");
         let mut body = body;
@@ -165,7 +165,7 @@ async fn what_the_model_is_told_to_say_goes_through_the_parser() {
     }
 }
 
-/// tool-calls.md b: what each parser has made of a call.
+/// What each parser has made of a call.
 #[tokio::test]
 async fn calls_that_the_parser_breaks() {
     for kind in kinds() {
@@ -191,9 +191,9 @@ async fn calls_that_the_parser_breaks() {
     }
 }
 
-/// C2: `--jinja`.
+/// Self-hosted servers: `--jinja`.
 #[tokio::test]
-async fn c2_llama_cpp_needs_a_switch_for_tools() {
+async fn llama_cpp_needs_a_switch_for_tools() {
     let body = chat(Kind::LlamaCpp, "get_time emulate:no_jinja");
     let plain = ask(Kind::LlamaCpp, Style::default(), &body).await;
     assert_eq!(plain.status, 200, "without tools");
@@ -203,9 +203,9 @@ async fn c2_llama_cpp_needs_a_switch_for_tools() {
     assert!(answer.text().contains("--jinja"));
 }
 
-/// C1, C2: repeated ids and names, and one index for all.
+/// Repeated ids and names, and one index for all.
 #[tokio::test]
-async fn c1_c2_calls_that_are_named_again_or_not_counted() {
+async fn calls_that_are_named_again_or_not_counted() {
     for kind in kinds().filter(|kind| *kind != Kind::Ollama) {
         let text = "emulate:repeat_names get_time {\"zone\": \"CET\"}";
         let body = with(chat(kind, text), json!({"tools": tools()}));

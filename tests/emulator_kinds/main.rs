@@ -1,5 +1,5 @@
-//! The emulated OpenAI-compatible servers, byte by byte, against the rows of qwen-wire.md that they
-//! imitate.
+//! The emulated OpenAI-compatible servers, byte by byte, against what
+//! docs/reference/qwen-wire.md#c says of those that they imitate.
 //!
 //! The transcripts hold the deviations of each server and year as they are
 //! on the wire: a stream of text with usage, thinking cut by the token limit, a call, a failure in
@@ -134,7 +134,7 @@ async fn get(emulator: &Emulator, path: &str) -> Answer {
     send(emulator, Request::get(path).body(Full::default()).expect("a request")).await
 }
 
-/// A request that every kind takes, the portal too (B7).
+/// A request that every kind takes, the portal too.
 fn chat(kind: Kind, text: &str) -> Value {
     json!({
         "model": coder(kind), "stream": true, "stream_options": {"include_usage": true},

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// D9, C1.
+/// DashScope gives floats out of order, the others what was asked for.
 #[tokio::test]
-async fn d9_embeddings() {
+async fn embeddings_of_each_server() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let emulator = builder(kind).style(style).build();
@@ -21,7 +21,7 @@ async fn d9_embeddings() {
             assert_eq!(floats["object"], "list");
             assert_eq!(floats["usage"]["prompt_tokens"], floats["usage"]["total_tokens"]);
             let mut data = floats["data"].as_array().expect("a list").clone();
-            assert_eq!(data[0]["index"] == 1, kind == Kind::DashScope, "C1: {kind}'s order");
+            assert_eq!(data[0]["index"] == 1, kind == Kind::DashScope, "{kind}'s order");
             data.sort_by_key(|item| item["index"].as_u64());
             let vector = |item: &Value| -> Vec<f32> {
                 serde_json::from_value(item["embedding"].clone()).expect("floats")
@@ -65,9 +65,9 @@ async fn d9_embeddings() {
     }
 }
 
-/// C1: ten inputs, or twenty-five of the older models.
+/// DashScope: ten inputs, or twenty-five of the older models.
 #[tokio::test]
-async fn c1_the_batches_of_dashscope() {
+async fn the_batches_of_dashscope() {
     let emulator = builder(Kind::DashScope).build();
     for (model, most) in [("text-embedding-v4", 10), ("text-embedding-v2", 25)] {
         for (count, fits) in [(most, true), (most + 1, false)] {
@@ -81,9 +81,9 @@ async fn c1_the_batches_of_dashscope() {
     assert_eq!(post(&builder(Kind::Vllm).build(), "/embeddings", &many).await.status, 200);
 }
 
-/// C1, C2: what `GET /models` says, and who knows a single one.
+/// What `GET /models` says, and who knows a single one.
 #[tokio::test]
-async fn d7_models() {
+async fn lists_of_models() {
     for kind in kinds() {
         let emulator = builder(kind).build();
         let list = get(&emulator, "/v1/models").await.json();
@@ -112,9 +112,9 @@ async fn d7_models() {
     assert_eq!(get(&own, "/models").await.json()["data"][0]["id"], "my-qwen");
 }
 
-/// D8, C2.
+/// Legacy completions, streamed and whole.
 #[tokio::test]
-async fn d8_legacy_completions() {
+async fn legacy_completions() {
     for kind in kinds() {
         let emulator = builder(kind).build();
         let body = json!({"model": coder(kind), "prompt": "emulate:say=Hi you", "stream": true});
@@ -129,7 +129,7 @@ async fn d8_legacy_completions() {
         assert!(chunks.iter().all(|chunk| chunk["object"] == "text_completion"));
         assert_eq!(chunks.last().expect("chunks")["choices"][0]["finish_reason"], "stop");
         let zero = |chunk: &Value| chunk["usage"]["total_tokens"] == 0;
-        assert_eq!(chunks.iter().all(zero), kind == Kind::Ollama, "C2: zeros on every chunk");
+        assert_eq!(chunks.iter().all(zero), kind == Kind::Ollama, "zeros on every chunk");
         let whole = with(body, json!({"stream": false, "prompt": ["emulate:say=Hi"]}));
         let whole = post(&emulator, "/v1/completions", &whole).await.json();
         assert_eq!(whole["choices"][0]["text"], "Hi");
@@ -141,9 +141,9 @@ async fn d8_legacy_completions() {
     }
 }
 
-/// B7.
+/// The portal's search.
 #[tokio::test]
-async fn b7_the_portals_search() {
+async fn the_portals_search() {
     let path = "/api/v1/indices/plugin/web_search";
     let portal = builder(Kind::Portal).build();
     let found = post(&portal, path, &json!({"uq": "qwen", "page": 1, "rows": 5})).await.json();

@@ -30,7 +30,6 @@ async fn credentials_are_refused_in_each_servers_words() {
             let (code, words) = match kind {
                 Kind::LlamaCpp => (json!(401), "Invalid API Key"),
                 Kind::DashScope => (json!("invalid_api_key"), "Incorrect API key provided."),
-                // B8.
                 Kind::Portal => (json!("invalid_api_key"), "invalid access token or token expired"),
                 _ => {
                     assert_eq!(*error, "Unauthorized");
@@ -46,9 +45,9 @@ async fn credentials_are_refused_in_each_servers_words() {
     }
 }
 
-/// B3: the portal's tokens are renewed beside it.
+/// The portal's tokens are renewed beside it.
 #[tokio::test]
-async fn b3_the_portal_has_the_oauth_server() {
+async fn the_portal_has_the_oauth_server() {
     let account = OAuthAccount::new("ann", "rt-ann").access_token("at-ann");
     let account = account.lifetime(Duration::ZERO);
     let emulator = builder(Kind::Portal).require_credentials(true).oauth_account(account).build();
@@ -65,7 +64,7 @@ async fn b3_the_portal_has_the_oauth_server() {
 }
 
 #[tokio::test]
-async fn c2_who_looks_at_the_models_name() {
+async fn who_looks_at_the_models_name() {
     for kind in kinds() {
         let body = with(chat(kind, "Hello"), json!({"model": "unknown"}));
         let answer = ask(kind, Style::Autumn2026, &body).await;
@@ -84,7 +83,7 @@ async fn c2_who_looks_at_the_models_name() {
 type Row = (&'static str, [(Kind, u16, Value); 6]);
 
 #[tokio::test]
-async fn b8_c1_c2_refusals() {
+async fn refusals_of_each_kind() {
     let cases: [Row; 7] = [
         (
             "too_long",
@@ -175,7 +174,7 @@ async fn b8_c1_c2_refusals() {
                     continue;
                 }
                 let body = answer.json();
-                // C2: SGLang's are flat.
+                // SGLang's are flat.
                 let flat = kind == Kind::SgLang;
                 assert_eq!(body["object"] == "error", flat, "{kind} {directive}");
                 let error = if flat { &body } else { &body["error"] };
@@ -192,9 +191,9 @@ async fn b8_c1_c2_refusals() {
     }
 }
 
-/// C2: vLLM's errors were flat; llama.cpp names the sizes; Ollama cuts what is too long.
+/// vLLM's errors were flat; llama.cpp names the sizes; Ollama cuts what is too long.
 #[tokio::test]
-async fn c2_refusals_of_other_builds() {
+async fn refusals_of_other_builds() {
     let old = Style::Autumn2025;
     let flat = ask(Kind::Vllm, old, &chat(Kind::Vllm, "emulate:too_long")).await.json();
     assert_eq!((&flat["object"], &flat["code"]), (&json!("error"), &json!(400)));
@@ -208,16 +207,16 @@ async fn c2_refusals_of_other_builds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c2_ollama_is_slow_while_it_loads() {
+async fn ollama_is_slow_while_it_loads() {
     let start = Instant::now();
     let answer = ask(Kind::Ollama, Style::default(), &chat(Kind::Ollama, "emulate:loading")).await;
     assert_eq!(answer.status, 200);
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
-/// C1: the transient, the permanent and the sudden; B8: two statuses, one text.
+/// DashScope: the transient, the permanent and the sudden; of the portal: two statuses, one text.
 #[tokio::test]
-async fn c1_b8_kinds_of_limits() {
+async fn kinds_of_limits() {
     for (directive, status, code, words) in [
         ("quota", 429, "insufficient_quota", "Free allocated quota exceeded."),
         ("tokens_limited", 429, "insufficient_quota", "Allocated quota exceeded"),
@@ -250,9 +249,9 @@ async fn c1_b8_kinds_of_limits() {
     assert_eq!(denied.json()["error"]["message"], "access denied");
 }
 
-/// C1: what DashScope refuses and others do not.
+/// What DashScope refuses and others do not.
 #[tokio::test]
-async fn c1_dashscope_refuses() {
+async fn dashscope_refuses() {
     let search = json!({"enable_search": true});
     let refused = [
         (json!({"model": "qwen3-32b", "stream": false}), "enable_thinking must be set to false"),
@@ -292,9 +291,9 @@ async fn c1_dashscope_refuses() {
     }
 }
 
-/// B7: the portal is stricter.
+/// The portal is stricter.
 #[tokio::test]
-async fn b7_the_portal_refuses() {
+async fn the_portal_refuses() {
     let parts = json!([{"type": "text", "text": "x"}]);
     let system = json!({"role": "system", "content": parts});
     let user = json!({"role": "user", "content": "Hello"});

@@ -22,9 +22,9 @@ async fn paths_may_have_the_prefixes_of_their_servers() {
     }
 }
 
-/// C1: the name that comes back.
+/// DashScope: the name that comes back.
 #[tokio::test]
-async fn c1_the_model_is_echoed_by_another_name() {
+async fn the_model_is_echoed_by_another_name() {
     for kind in kinds() {
         let answer = ask(kind, Style::default(), &chat(kind, "Hello")).await;
         let same = answer.chunks()[0]["model"] == coder(kind);
@@ -32,9 +32,9 @@ async fn c1_the_model_is_echoed_by_another_name() {
     }
 }
 
-/// C1, C2: who thinks unasked, and how it is turned off.
+/// Who thinks unasked, and how it is turned off.
 #[tokio::test]
-async fn c2_thinking_is_turned_off() {
+async fn thinking_is_turned_off() {
     for kind in kinds().filter(|kind| *kind != Kind::Portal) {
         let off = match kind {
             Kind::Ollama => json!({"reasoning_effort": "none"}),
@@ -49,7 +49,7 @@ async fn c2_thinking_is_turned_off() {
             let named = !usual.joined("reasoning").is_empty();
             let expected =
                 kind == Kind::Ollama || (kind == Kind::Vllm && style == Style::Autumn2026);
-            assert_eq!(named, expected, "C2: the field of {kind}");
+            assert_eq!(named, expected, "the field of {kind}");
             let quiet = ask(kind, style, &with(body.clone(), off.clone())).await;
             assert_eq!(quiet.joined("reasoning") + &quiet.joined("reasoning_content"), "");
             let coder = ask(kind, style, &chat(kind, "Hello")).await;
@@ -58,9 +58,9 @@ async fn c2_thinking_is_turned_off() {
     }
 }
 
-/// B9, C2: where thinking can stand.
+/// Where thinking can stand.
 #[tokio::test]
-async fn b9_thinking_in_the_content() {
+async fn thinking_in_the_content() {
     let thought = "The user wrote something. I will say what it was.";
     for kind in kinds() {
         for (place, content) in [
@@ -82,9 +82,9 @@ async fn b9_thinking_in_the_content() {
     assert!(cut, "its tags are cut");
 }
 
-/// B9: cumulative deltas.
+/// The portal: cumulative deltas.
 #[tokio::test]
-async fn b9_cumulative_deltas() {
+async fn cumulative_deltas() {
     for kind in kinds() {
         let body = chat(kind, "emulate:cumulative emulate:say=one two three");
         let chunks = ask(kind, Style::default(), &body).await.chunks();
@@ -94,9 +94,9 @@ async fn b9_cumulative_deltas() {
     }
 }
 
-/// C2: when a stream says what it cost.
+/// Self-hosted servers: when a stream says what it cost.
 #[tokio::test]
-async fn c2_usage() {
+async fn where_usage_stands() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let usages = async |options: Value| -> Vec<bool> {
@@ -123,9 +123,9 @@ async fn c2_usage() {
     }
 }
 
-/// C1, C2: what ends an answer, and what may be missing.
+/// What ends an answer, and what may be missing.
 #[tokio::test]
-async fn c2_ends() {
+async fn how_streams_end() {
     for kind in kinds() {
         let ends = async |text: &str, fields: Value| {
             let answer = ask(kind, Style::Autumn2026, &with(chat(kind, text), fields)).await;
@@ -151,9 +151,9 @@ async fn c2_ends() {
     }
 }
 
-/// C2: errors in the stream; Ollama's is none, llama.cpp's of 2025 is in no `data` line.
+/// Errors in the stream; Ollama's is none, llama.cpp's of 2025 is in no `data` line.
 #[tokio::test]
-async fn c2_errors_in_the_stream() {
+async fn errors_in_the_stream() {
     for kind in kinds() {
         for (style, year) in STYLES {
             let body = chat(kind, "emulate:error_event=1 emulate:say=one two");
@@ -183,12 +183,13 @@ async fn c2_errors_in_the_stream() {
     }
     let native = chat(Kind::DashScope, "emulate:rate_event=1 emulate:flat");
     let native = ask(Kind::DashScope, Style::default(), &native).await;
-    assert_eq!(native.chunks().pop().expect("one")["code"], "Throttling.RateQuota", "C1");
+    assert_eq!(native.chunks().pop().expect("one")["code"], "Throttling.RateQuota");
 }
 
-/// C1: at its limit of time a whole answer is what there is, without a reason; elsewhere it breaks.
+/// DashScope: at its limit of time a whole answer is what there is, without a reason; elsewhere it
+/// breaks.
 #[tokio::test]
-async fn c1_a_whole_answer_that_is_cut() {
+async fn a_whole_answer_that_is_cut() {
     for kind in kinds() {
         let body = chat(kind, "emulate:cut=1 emulate:say=one two three");
         let body = with(body, json!({"stream": false}));
@@ -228,7 +229,7 @@ async fn directives_of_the_wire() {
             answer("emulate:tokens=1").await.chunks().len() - 1
         );
         let comment = answer("emulate:keep_alive").await.text().contains("\n\n:\n\n");
-        assert_eq!(comment, kind == Kind::LlamaCpp, "C2: a bare comment");
+        assert_eq!(comment, kind == Kind::LlamaCpp, "a bare comment");
         let roleless =
             answer("emulate:no_role emulate:say=Hi").await.text().contains("\"role\":\"");
         assert_eq!(roleless, kind == Kind::Ollama);

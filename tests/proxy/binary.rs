@@ -118,6 +118,11 @@ impl Running {
         Self { child, origin: format!("http://{origin}"), reader: Some(reader), log, banner }
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged, which it goes on with.
     pub(crate) fn log(&self) -> Arc<Mutex<String>> {
         Arc::clone(&self.log)

@@ -6,7 +6,17 @@ use std::{
     time::Duration,
 };
 
-use crate::binary::{Running, command};
+use axum::http::Request;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+use crate::{
+    binary::{Running, command},
+    proxied::start,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -79,6 +89,42 @@ fn a_refusal_of_a_large_body_reaches_the_client() {
         assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{kind}, {path}: {said}");
         assert!(said.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{kind}: {said}");
         assert!(said.ends_with("}}"), "{kind}, {path}: {said}");
+    }
+}
+
+/// Requests: the same over HTTP/2, where the stream is not reset before its answer is sent.
+#[tokio::test]
+async fn a_refusal_over_http2_reaches_the_client() {
+    let mut proxy = command();
+    proxy.args(["--upstream", "emulator"]).env("RUST_LOG", "warn").env("QWEN_PROXY_API_KEY", "sk");
+    let proxy = start(proxy).await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for (kind, path, key, mebibytes, status) in [
+        ("too large", "/v1/chat/completions", "sk", 34, 413),
+        ("a wrong key", "/v1/chat/completions", "no", 8, 401),
+        ("a wrong key", "/v1/chat/completions", "no", 34, 401),
+        ("an unknown path", "/nowhere", "sk", 8, 404),
+        ("not served", "/v1/embeddings", "sk", 8, 501),
+        ("small", "/nowhere", "sk", 0, 404),
+    ] {
+        for is_announced in [true, false] {
+            let body = Bytes::from(vec![b' '; mebibytes * MIB]);
+            let body = if is_announced {
+                Full::new(body).boxed()
+            } else {
+                let pieces: Vec<_> =
+                    body.chunks(MIB).map(|piece| Ok(Frame::data(body.slice_ref(piece)))).collect();
+                StreamBody::new(stream::iter(pieces)).boxed()
+            };
+            let request = Request::post(format!("{}{path}", proxy.origin));
+            let request = request.header("x-api-key", key).body(body).expect("a request");
+            let response = client.request(request).await;
+            let response = response.unwrap_or_else(|error| panic!("{kind}: {error:?}"));
+            assert_eq!(response.status(), status, "{kind}");
+            let said = response.into_body().collect().await;
+            let said = said.unwrap_or_else(|error| panic!("{kind}: {error:?}")).to_bytes();
+            assert!(said.ends_with(b"}}"), "{kind}: {said:?}");
+        }
     }
 }
 

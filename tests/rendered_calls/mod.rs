@@ -1,5 +1,5 @@
-//! Reads rendered calls back, whole text at once: tool-calls.md e.2 rules 12 to 20, written down a
-//! second time and without the crate's code, to judge `tool::history` by.
+//! Reads rendered calls back, whole text at once: the rules of docs/reference/tool-calls.md#e.2,
+//! written down a second time and without the crate's code, to judge `tool::history` by.
 
 mod scanner;
 
@@ -54,7 +54,8 @@ fn coder<'a>(text: &'a str, tools: &[Tool]) -> (Read, &'a str) {
         }
         let inside = rest.strip_prefix("<parameter=").expect("a parameter");
         let (key, value) = inside.split_once('>').expect("a key ends");
-        // Rule 14, of which all but the closer that is followed by markup is an error here.
+        // A closer ends the value where markup follows it; every other end of a value is an error
+        // here.
         let end = (0..value.len())
             .find(|&at| {
                 let follows = |tag: &str, next: &[&str]| {
@@ -97,7 +98,7 @@ fn tags<'a>(text: &'a str, tools: &[Tool]) -> (Read, &'a str) {
     }
 }
 
-/// Rule 13: one newline on either side is layout.
+/// One newline on either side is layout.
 fn margin(value: &str) -> &str {
     let value = value.strip_prefix("\r\n").or(value.strip_prefix('\n')).unwrap_or(value);
     value.strip_suffix("\r\n").or(value.strip_suffix('\n')).unwrap_or(value)
@@ -174,7 +175,7 @@ fn types<'a>(schema: &'a Value, root: &'a Value, nodes: &mut u32) -> Vec<&'a str
     all
 }
 
-/// Rules 17 to 19; `None` leaves the parameter out.
+/// What the text means as one of the types; `None` leaves the parameter out.
 fn convert(text: &str, types: &[&str]) -> Option<Value> {
     let has = |word: &str| types.contains(&word);
     let string = || Some(Value::String(text.to_owned()));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// How the model writes a call (tool-calls.md a.1).
+/// How the model writes a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
     /// Format 1.

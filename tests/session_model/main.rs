@@ -1,7 +1,5 @@
 //! Whatever clients do, upstream answers in exactly the context that they meant.
 
-#![cfg(all(feature = "dedup", feature = "session"))]
-
 mod model;
 
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
-//! What fails in the field, row by row of tool-calls.md (b), each with where it was reported,
-//! and the variations of the formats in (a).
+//! What fails in the field, row by row of docs/reference/tool-calls.md#b, each with where it was
+//! reported, and the variations of the formats.
 //!
 //! Every case is scanned whole, character by character, and cut in two at every place.
 
@@ -110,13 +110,13 @@ fn openers() {
             vec![],
         ),
         case(
-            "an undeclared name in the wrapper is passed on, arguments as strings (rule 8)",
+            "an undeclared name in the wrapper is passed on, arguments as strings",
             "<tool_call>\n<function=nobody>\n<parameter=n>\n1\n</parameter>\n</function>\n</tool_call>",
             "",
             vec![("nobody", json!({"n": "1"}))],
         ),
         case(
-            "quotes around names (rule 8)",
+            "quotes around names",
             "<tool_call>\n<function=\"read\">\n<parameter='path'>\nx\n</parameter>\n</function>\n</tool_call>",
             "",
             vec![("read", json!({"path": "x"}))],
@@ -195,7 +195,7 @@ fn closers() {
             vec![("write_file", json!({"mode": 3, "content": "half a \"line"}))],
         ),
         case(
-            "cut in a value that is held: converted as it stands (rule 22)",
+            "cut in a value that is held: converted as it stands",
             "<tool_call>\n<function=write_file>\n<parameter=mode>\n3",
             "",
             vec![("write_file", json!({"mode": 3}))],
@@ -207,7 +207,7 @@ fn closers() {
             vec![],
         ),
         case(
-            "cut before the first parameter is open (rule 10)",
+            "cut before the first parameter is open",
             "Now.\n<tool_call>\n<function=read>\n<parameter=pa",
             "Now.\n<tool_call>\n<function=read>\n<parameter=pa",
             vec![],
@@ -225,7 +225,7 @@ fn closers() {
             vec![],
         ),
         case(
-            "text after and between calls is content (rule 5)",
+            "text after and between calls is content",
             "<read><path>a</path></read>\nand\n<read><path>b</path></read>\n\nend\n",
             "andend\n",
             vec![("read", json!({"path": "a"})), ("read", json!({"path": "b"}))],
@@ -295,7 +295,7 @@ fn values() {
             vec![("write_file", json!({"content": "    indented\n\n"}))],
         ),
         case(
-            "carriage return and newline count as one newline (rule 13)",
+            "carriage return and newline count as one newline",
             "<tool_call>\r\n<function=write_file>\r\n<parameter=content>\r\na\r\nb\r\n</parameter>\r\n</function>\r\n</tool_call>",
             "",
             vec![("write_file", json!({"content": "a\r\nb"}))],
@@ -319,13 +319,13 @@ fn values() {
             vec![("read", json!({"path": "a"})), ("read", json!({"path": "a"}))],
         ),
         case(
-            "two functions in one wrapper (a.2), the second undeclared",
+            "two functions in one wrapper, the second undeclared",
             "<tool_call>\n<function=list>\n</function>\n<function=nobody>\n</function>\n</tool_call>",
             "",
             vec![("list", json!({})), ("nobody", json!({}))],
         ),
         case(
-            "a repeated parameter: the last value wins (rule 16)",
+            "a repeated parameter: the last value wins",
             "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n<parameter=path>\nb\n</parameter>\n</function>\n</tool_call>",
             "",
             vec![("read", json!({"path": "b"}))],
@@ -378,7 +378,7 @@ fn nested_tags() {
     check_with(
         &declared,
         vec![case(
-            "nested parameters (a.4), and tags in a string stay text",
+            "nested parameters, and tags in a string stay text",
             "<read_files>\n<args>\n<file>\n<path>a b</path>\n<lines><l>1</l><l>2</l></lines>\n</file>\n</args>\n<note><path>x</path></note>\n</read_files>",
             "",
             vec![(
@@ -400,13 +400,13 @@ fn json_calls() {
             vec![("read", json!({"path": "a</tool_call>b"}))],
         ),
         case(
-            "compact, pretty and turned round (a.3): SGLang qwen25",
+            "compact, pretty and turned round: SGLang qwen25",
             "<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"a\"}}</tool_call>\n<tool_call>\n{\n  \"arguments\": {\n    \"path\": \"b\"\n  },\n  \"name\": \"read\",\n  \"id\": [1, {}]\n}\n</tool_call>",
             "",
             vec![("read", json!({"path": "a"})), ("read", json!({"path": "b"}))],
         ),
         case(
-            "arguments as a string, `parameters`, none at all, null (a.3)",
+            "arguments as a string, `parameters`, none at all, null",
             "<tool_call>{\"name\":\"read\",\"arguments\":\"{\\\"path\\\": \\\"a\\\\n\\\"}\"}</tool_call><tool_call>{\"name\":\"read\",\"parameters\":{\"path\":\"b\"}}</tool_call><tool_call>{\"name\":\"list\",\"arguments\":null}</tool_call><tool_call>{\"arguments\":\"\",\"name\":\"list\"}</tool_call>",
             "",
             vec![
@@ -440,7 +440,7 @@ fn json_calls() {
             vec![("read", json!({"path": "a"}))],
         ),
         case(
-            "numbers keep their digits and types are not coerced (rule 20)",
+            "numbers keep their digits and types are not coerced",
             "<tool_call>{\"name\": \"read\", \"arguments\": {\"path\": 1.50}}</tool_call>",
             "",
             vec![("read", json!({"path": 1.5}))],
@@ -476,7 +476,7 @@ fn json_calls() {
             vec![("read", json!({"path": "a", "list": [1, {}]}))],
         ),
         case(
-            "cut before the arguments (rule 10)",
+            "cut before the arguments",
             "<tool_call>{\"name\": \"read\", \"argum",
             "<tool_call>{\"name\": \"read\", \"argum",
             vec![],

@@ -1,6 +1,5 @@
 //! The scanner against the field's failures, against a naive twin, and against itself with the
 //! text cut in other places.
-#![cfg(feature = "tool-call")]
 
 mod delay;
 mod field;

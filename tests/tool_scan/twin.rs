@@ -544,7 +544,16 @@ fn shielded(prose: &str) -> bool {
     if prose.ends_with('`') {
         return true;
     }
-    let mut rest = prose.trim_end_matches(' ');
+    // What a quoted wrapper holds is quoted, on the next line, too.
+    let trim = |text: &'_ str| -> usize {
+        let trimmed = text.trim_ascii_end();
+        if trimmed.ends_with("<tool_call>") {
+            trimmed.len()
+        } else {
+            text.trim_end_matches(' ').len()
+        }
+    };
+    let mut rest = &prose[..trim(prose)];
     while let Some(inner) = rest.strip_suffix('>') {
         let Some(start) = inner.rfind(['<', '>', '`', '\n']) else { return false };
         if !inner[start..].starts_with('<') {
@@ -553,7 +562,7 @@ fn shielded(prose: &str) -> bool {
         if inner[..start].ends_with('`') {
             return true;
         }
-        rest = inner[..start].trim_end_matches(' ');
+        rest = &inner[..trim(&inner[..start])];
     }
     false
 }

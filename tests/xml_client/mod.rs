@@ -1,5 +1,6 @@
-//! What the parsers of XML clients make of a reply: tool-calls.md d.2, written down a second time
-//! and as literally as can be, to judge `ToolWrapLayer` by. It shares no code with it.
+//! What the parsers of XML clients make of a reply: docs/reference/tool-calls.md#d.2, written down
+//! a second time and as literally as can be, to judge `ToolWrapLayer` by. It shares no code with
+//! it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `POST /embeddings` (C1, D9).
+//! `POST /embeddings`.
 
 use crate::json::{Value, json};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -34,7 +34,7 @@ pub(super) fn answer(
         return Err(Fault::new(Class::Unsupported));
     }
     let inputs = inputs(dialect, &body["input"])?;
-    // C1, D9.
+    // DashScope takes a few at a time, 10 or 25 by the model.
     let most = match dialect.kind {
         Kind::DashScope if model.ends_with("-v1") || model.ends_with("-v2") => 25,
         Kind::DashScope => 10,
@@ -50,7 +50,7 @@ pub(super) fn answer(
     let base64 = match given(&body, "encoding_format").map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => match dialect.kind {
-            // D9: it knows only floats; a gateway gives them without a word.
+            // It knows only floats; a gateway gives them without a word.
             Kind::DashScope if !dialect.old => {
                 return Err(Fault::bad(Some("encoding_format"), "only `float` is supported"));
             }
@@ -84,7 +84,7 @@ pub(super) fn answer(
         })
         .collect();
     if dialect.is(Kind::DashScope) {
-        // C1: not in the order of the inputs.
+        // DashScope: not in the order of the inputs.
         data.reverse();
     }
     let tokens: u64 = inputs.iter().map(|input| number_of_tokens(input.len()) - 23).sum();
@@ -104,7 +104,7 @@ pub(super) fn answer(
 fn inputs(dialect: Dialect, input: &Value) -> Result<Vec<Vec<u8>>, Fault> {
     let bad = || Fault::bad(Some("input"), "input is a text, a list of texts, or tokens");
     let tokens = |list: &[Value]| -> Option<Vec<u8>> {
-        // C1 says nothing of tokens, and DashScope takes none.
+        // DashScope documents no tokens, and takes none.
         if dialect.is(Kind::DashScope) {
             return None;
         }

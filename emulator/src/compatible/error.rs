@@ -1,4 +1,4 @@
-//! What these servers say when they refuse a request or fail (qwen-wire.md B8, C1, C2).
+//! What these servers say when they refuse a request or fail.
 
 use crate::json::{Value, json};
 use http::{HeaderValue, Response, StatusCode, header};
@@ -46,7 +46,7 @@ pub(super) struct Fault {
     param: Option<&'static str>,
     /// Seconds in `Retry-After`.
     pub(super) retry_after: Option<u64>,
-    /// DashScope's native shape, which gateways pass on (C1).
+    /// DashScope's native shape, which gateways pass on.
     pub(super) native: bool,
     /// Another status for the same thing.
     pub(super) status: Option<u16>,
@@ -95,7 +95,7 @@ impl Fault {
         let status = StatusCode::from_u16(self.status.unwrap_or(words.status))
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = if self.class == Class::Timeout && dialect.kind == Kind::Portal {
-            // B8: what the gateway before the portal says.
+            // What the gateway before the portal says.
             with_type(status, "text/plain", "stream timeout")
         } else if self.class == Class::Unauthorized
             && matches!(dialect.kind, Kind::Vllm | Kind::SgLang)
@@ -111,12 +111,12 @@ impl Fault {
         response
     }
 
-    /// The body of a refusal (C1, C2).
+    /// The body of a refusal.
     pub(super) fn body(&self, dialect: Dialect, id: &str) -> Value {
         let words = self.words(dialect);
         let status = self.status.unwrap_or(words.status);
         match dialect.kind {
-            // C2: flat; so was vLLM.
+            // Flat; so was vLLM.
             Kind::SgLang => self.flat(&words, status),
             Kind::Vllm if dialect.old => self.flat(&words, status),
             Kind::DashScope if self.native => {
@@ -137,12 +137,12 @@ impl Fault {
         })
     }
 
-    /// What stands under `error`; in a stream that of every dialect does (C2).
+    /// What stands under `error`; in a stream that of every dialect does.
     pub(super) fn object(&self, dialect: Dialect) -> Value {
         let Words { status, message, kind, code, .. } = self.words(dialect);
         let status = self.status.unwrap_or(status);
         match dialect.kind {
-            // C2: a numeric code.
+            // vLLM, SGLang and llama.cpp: a numeric code.
             Kind::Vllm | Kind::SgLang => {
                 json!({"message": message, "type": kind, "param": self.param, "code": status})
             }
@@ -268,7 +268,7 @@ fn llama_cpp(class: Class) -> Words {
     }
 }
 
-/// The table of C1.
+/// The statuses and codes of DashScope.
 fn dashscope(class: Class) -> Words {
     const REQUEST: &str = "invalid_request_error";
     let (status, native, code, kind, message) = match class {
@@ -357,7 +357,7 @@ fn dashscope(class: Class) -> Words {
     Words { status, message: message.to_owned(), kind, code, native }
 }
 
-/// B8.
+/// The statuses and codes of the portal.
 fn portal(class: Class) -> Words {
     const REQUEST: &str = "invalid_request_error";
     let (status, kind, code, message) = match class {

@@ -1,5 +1,5 @@
 //! The OpenAI-compatible servers: vLLM, SGLang, Ollama, llama.cpp, DashScope's compatible mode and
-//! the OAuth portal (qwen-wire.md B7 to B9, C1, C2).
+//! the OAuth portal.
 //!
 //! They are one server here, and a [`Dialect`] says in what each of them differs: `request` in
 //! what it refuses, `said` in what becomes of the model's words, `wire` and `whole` in how an
@@ -208,7 +208,7 @@ fn not_here(dialect: Dialect, path: bool) -> Response<Body> {
     }
 }
 
-/// B7: the portal's search, which always finds the same page.
+/// The portal's search, which always finds the same page.
 fn web_search(id: &str, body: &Bytes) -> Response<Body> {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let Some(query) = request["uq"].as_str() else {
@@ -260,7 +260,7 @@ fn complete(
     }
     let mut wait = directives.number("wait", 1_000).unwrap_or(0);
     if directives.has("loading") && dialect.is(Kind::Ollama) {
-        // C2: the first byte is slow.
+        // The first byte is slow.
         wait = wait.max(LOADING);
     }
     let delay = millis(wait);
@@ -277,7 +277,7 @@ fn complete(
         Err(fault) => return refuse(&fault, dialect, delay),
     };
     if directives.has("no_jinja") && dialect.is(Kind::LlamaCpp) && ask.has_tools() {
-        // C2: tools need a switch of the server.
+        // Tools need a switch of the server, `--jinja`.
         let mut fault = Fault::bad(None, "tools param requires --jinja flag");
         fault.status = Some(500);
         return refuse(&fault, dialect, delay);
@@ -352,7 +352,7 @@ fn imposed(directives: &Directives, dialect: Dialect) -> Option<Fault> {
     let (name, class) = refusals.into_iter().chain(FAULTS).find(|(name, class)| {
         let in_stream = FAULTS.iter().any(|(fault, _)| fault == name)
             && directives.count(name, 0).is_some_and(|after| after > 0);
-        // C2: Ollama is slow to answer while it loads, and used to cut a prompt that is too long.
+        // Ollama is slow to answer while it loads, and used to cut a prompt that is too long.
         let silent = dialect.is(Kind::Ollama)
             && (*class == Class::Loading || (*class == Class::ContextLength && dialect.old));
         directives.has(name) && !in_stream && !silent
@@ -362,7 +362,7 @@ fn imposed(directives: &Directives, dialect: Dialect) -> Option<Fault> {
         Class::RateLimited => {
             fault.retry_after = directives.number(name, 0).filter(|seconds| *seconds > 0);
         }
-        // B8: the portal says so with 403 or 429.
+        // The portal says so with 403 or 429.
         Class::Quota => {
             let status = directives.number(name, 0).filter(|status| *status > 0);
             fault.status = status.and_then(|status| u16::try_from(status).ok());

@@ -1,4 +1,4 @@
-//! `GET /models` (D7).
+//! `GET /models`.
 
 use crate::json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! The tool-call parser of a server, over the whole text that its model wrote.
 //!
-//! It reads the two formats that Qwen models were trained on and whose wrapper is whole, formats 1
-//! and 2 of tool-calls.md a.1. Everything else stays in the text, as it does in the field: a block
-//! without its opening tag, plain tags, bare JSON.
+//! It reads the two formats that Qwen models were trained on and whose wrapper is whole:
+//! Qwen3-Coder's tags, and JSON. Everything else stays in the text, as it does in the field: a
+//! block without its opening tag, plain tags, bare JSON.
 
 use crate::json::{Map, Value};
 
@@ -38,7 +38,7 @@ pub(super) fn split(
     (kept, calls)
 }
 
-/// What is left of the text before a call: vLLM and SGLang keep the white space (a.2).
+/// What is left of the text before a call: vLLM and SGLang keep the white space.
 pub(super) fn before_call(text: &str, dialect: Dialect) -> &str {
     match dialect.kind {
         Kind::Vllm | Kind::SgLang => text,
@@ -48,7 +48,7 @@ pub(super) fn before_call(text: &str, dialect: Dialect) -> &str {
 
 type Read<'a> = Option<((String, String), &'a str)>;
 
-/// `{"name": …, "arguments": …}` and the closing tag (a.3).
+/// `{"name": …, "arguments": …}` and the closing tag.
 fn hermes(text: &str) -> Read<'_> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let call = values.next()?.ok()?;
@@ -62,7 +62,7 @@ fn hermes(text: &str) -> Read<'_> {
     Some(((name, arguments), after))
 }
 
-/// `<function=NAME>` with its parameters, and the closing tags (a.2).
+/// `<function=NAME>` with its parameters, and the closing tags.
 fn coder<'a>(text: &'a str, offer: &Offer) -> Read<'a> {
     let (name, mut rest) = text.strip_prefix("<function=")?.split_once('>')?;
     let schema = offer.schema(name);
@@ -83,8 +83,7 @@ fn coder<'a>(text: &'a str, offer: &Offer) -> Read<'a> {
     }
 }
 
-/// Where the value at the start of `text` ends: at the first closer that markup follows (e.2,
-/// rule 14).
+/// Where the value at the start of `text` ends: at the first closer that markup follows.
 fn value_end(text: &str) -> Option<usize> {
     text.match_indices("</parameter>").map(|(at, _)| at).find(|at| {
         let after = text[at + "</parameter>".len()..].trim_start();

@@ -14,7 +14,7 @@ use crate::{
 /// The most thinking that the emulated DashScope models do, in tokens.
 const BUDGET: u64 = 81_920;
 
-/// JSON-Schema keywords that the portal refuses (B7).
+/// JSON-Schema keywords that the portal refuses.
 const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties"];
 
 /// A request for an answer.
@@ -79,7 +79,7 @@ impl Ask {
         Ok(ask)
     }
 
-    /// Reads `POST /completions` (D8).
+    /// Reads `POST /completions`.
     pub(super) fn legacy(body: &Bytes) -> Result<Self, Fault> {
         let body = object(body)?;
         let model = text(&body, "model")?;
@@ -123,7 +123,7 @@ impl Ask {
                 text
             }
         };
-        // As the chat template shows earlier calls to the model (tool-calls.md f.4).
+        // As the chat template shows earlier calls to the model.
         for call in calls.into_iter().flatten() {
             let function = &call["function"];
             let name = function["name"].as_str().unwrap_or_default();
@@ -158,7 +158,7 @@ impl Ask {
         self.tools().as_array().is_some_and(|tools| !tools.is_empty())
     }
 
-    /// B7: with an empty list of tools the portal's model calls what comes to its mind.
+    /// With an empty list of tools the portal's model calls what comes to its mind.
     pub(super) fn has_empty_tools(&self) -> bool {
         self.tools().as_array().is_some_and(Vec::is_empty)
     }
@@ -167,7 +167,7 @@ impl Ask {
     pub(super) fn choice(&self, dialect: Dialect) -> Choice<'_> {
         let choice = &self.body["tool_choice"];
         let only = choice["function"]["name"].as_str();
-        // C1: one call at a time, unless more are allowed.
+        // DashScope: one call at a time, unless more are allowed.
         let parallel = given(&self.body, "parallel_tool_calls")
             .map_or(!matches!(dialect.kind, Kind::DashScope), |parallel| *parallel != false);
         Choice {
@@ -201,12 +201,12 @@ impl Ask {
         }
     }
 
-    /// Whether the stream says what it cost, and whether in every chunk (C2).
+    /// Whether the stream says what it cost, and whether in every chunk.
     pub(super) fn usage(&self, dialect: Dialect) -> (bool, bool) {
         let options = &self.body["stream_options"];
         let Some(options) = options.as_object() else { return (false, false) };
         let is = |key: &str| options.get(key).is_some_and(|value| *value == true);
-        // C2: before March 2026 vLLM took any `stream_options` for a yes.
+        // Before March 2026 vLLM took any `stream_options` for a yes.
         let implied =
             dialect.is(Kind::Vllm) && dialect.old && !options.contains_key("include_usage");
         let continuous = match dialect.kind {
@@ -226,7 +226,7 @@ impl Ask {
     /// What the dialect refuses, except for thinking.
     pub(super) fn check(&self, dialect: Dialect, models: &[String]) -> Result<(), Fault> {
         if dialect.is(Kind::Portal) && matches!(&*self.model, "qwen3.5-plus" | "qwen3.6-plus") {
-            // B7: these go by another name there.
+            // These go by another name there.
             return Err(Fault::model_not_found(dialect, &self.model));
         }
         // One model is all that these two have; they do not look at its name.
@@ -241,7 +241,7 @@ impl Ask {
         }
     }
 
-    /// C1.
+    /// What DashScope refuses and other servers take.
     fn check_dashscope(&self) -> Result<(), Fault> {
         let model = self.model.to_ascii_lowercase();
         if !self.stream && ["qwq", "qvq", "omni"].iter().any(|name| model.contains(name)) {
@@ -279,7 +279,7 @@ impl Ask {
         Ok(())
     }
 
-    /// B7: what the portal does not forgive.
+    /// What the portal does not forgive.
     fn check_portal(&self) -> Result<(), Fault> {
         let messages = self.body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
         let bad = |message: &str| Err(Fault::bad(Some("messages"), message));
@@ -315,7 +315,7 @@ impl Ask {
         Ok(())
     }
 
-    /// Whether the model thinks, where `forced` says that it does (B7, C1, C2).
+    /// Whether the model thinks, where `forced` says that it does.
     pub(super) fn thinking(&self, dialect: Dialect, forced: bool) -> Result<bool, Fault> {
         let model = self.model.to_ascii_lowercase();
         let body = &self.body;
@@ -398,7 +398,7 @@ fn is_open(model: &str) -> bool {
     sized && !["coder", "instruct", "embedding"].iter().any(|name| rest.contains(name))
 }
 
-/// The format in which `model` was trained to write calls (tool-calls.md f.2).
+/// The format in which `model` was trained to write calls.
 pub(super) fn format(model: &str) -> Format {
     let model = model.to_ascii_lowercase();
     if model.contains("coder") {

@@ -131,7 +131,7 @@ impl Said {
             }
         }
         if ask.stream && ask.has_empty_tools() && dialect.is(Kind::Portal) {
-            // B7: an empty list of tools made the model call what nobody offered.
+            // An empty list of tools made the model call what nobody offered.
             let arguments = "{\"query\": \"qwen\"}".to_owned();
             said.calls.push(native(dialect, seed, ("web_search".to_owned(), arguments)));
         }
@@ -167,14 +167,14 @@ impl Said {
             calls.join("\n")
         };
         match form {
-            // The opening tag is missing, the most usual reason (tool-calls.md a.1, format 4).
+            // The opening tag is missing, the most usual reason.
             "bare" => {
                 text.push_str(&written(Format::Coder).replace("<tool_call>\n", ""));
             }
             "coder" => text.push_str(&written(Format::Coder)),
             "hermes" => text.push_str(&written(Format::Hermes)),
             "tags" => text.push_str(&written(Format::Tags)),
-            // The model never closed its thoughts (a.5).
+            // The model never closed its thoughts.
             "reasoning" => {
                 self.reasoning = Answer::text(format!("{THOUGHT}\n{}", written(format)));
             }
@@ -183,7 +183,7 @@ impl Said {
         self.text = Answer::text(text);
     }
 
-    /// What each server's parser has made of a call (tool-calls.md b).
+    /// What each server's parser has made of a call.
     fn break_calls(&mut self, dialect: Dialect) -> Result<(), Fault> {
         if self.calls.is_empty() {
             return Ok(());
@@ -234,7 +234,7 @@ impl Said {
         }
     }
 
-    /// Puts the thoughts into the content where no parser takes them out (B9, C2).
+    /// Puts the thoughts into the content where no parser takes them out.
     fn place_reasoning(&mut self, dialect: Dialect, directives: &Directives, legacy: bool) {
         let place = match directives.argument("reasoning") {
             Some(place) => place,

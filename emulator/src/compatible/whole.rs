@@ -49,7 +49,7 @@ pub(super) fn response(
     let Collected { reasoning, text, calls } = &collected;
     let Dialect { kind, .. } = wire.dialect;
     let ended = if broken && kind == Kind::DashScope {
-        // C1: at its limit of time it gives what there is, and no reason.
+        // DashScope: at its limit of time it gives what there is, and no reason.
         None
     } else {
         Some(ended(&said, cut))

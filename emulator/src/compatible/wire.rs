@@ -1,4 +1,4 @@
-//! The chunks of a stream, as each server writes them (qwen-wire.md B9, C1, C2).
+//! The chunks of a stream, as each server writes them.
 
 use crate::json::{Map, Value, json};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,7 +25,7 @@ pub(super) struct Spent {
 enum Field {
     Reasoning,
     ReasoningContent,
-    /// Both, with the same text (C2).
+    /// Both, with the same text.
     Both,
 }
 
@@ -71,7 +71,7 @@ impl Wire {
             Some("reasoning") => Field::Reasoning,
             Some("reasoning_content") => Field::ReasoningContent,
             Some("both") => Field::Both,
-            // C2: vLLM's was `reasoning_content`, Ollama's never.
+            // vLLM's was `reasoning_content`, Ollama's never.
             _ if dialect.is(Kind::Ollama) || (dialect.is(Kind::Vllm) && !dialect.old) => {
                 Field::Reasoning
             }
@@ -109,7 +109,7 @@ impl Wire {
         self.no_done
     }
 
-    /// Whether a call comes in one piece (C2).
+    /// Whether a call comes in one piece.
     pub(super) fn sends_whole_calls(&self) -> bool {
         self.dialect.is(Kind::Ollama)
     }
@@ -134,7 +134,7 @@ impl Wire {
         self.event(value.to_string().as_bytes())
     }
 
-    /// C2: the keep-alive of llama.cpp is a bare comment; the others have none.
+    /// The keep-alive of llama.cpp is a bare comment; the others have none.
     pub(super) fn keep_alive(&self) -> Option<Bytes> {
         self.dialect.is(Kind::LlamaCpp).then(|| Bytes::from_static(b":\n\n"))
     }
@@ -147,10 +147,10 @@ impl Wire {
         let delta = match self.dialect.kind {
             Kind::Vllm => json!({"role": "assistant", "content": ""}),
             Kind::SgLang => sglang(json!({"role": "assistant", "content": ""})),
-            // C2: the role stands in every chunk, beside the text.
+            // Ollama: the role stands in every chunk, beside the text.
             Kind::Ollama => return None,
             Kind::LlamaCpp => json!({"role": "assistant", "content": null}),
-            // C1: only the role.
+            // DashScope: only the role.
             Kind::DashScope if self.dialect.old => json!({"role": "assistant"}),
             Kind::DashScope => json!({"content": "", "role": "assistant"}),
             Kind::Portal | Kind::Web => json!({"role": "assistant", "content": ""}),
@@ -222,7 +222,7 @@ impl Wire {
                 "id": id, "index": index, "type": "function",
                 "function": {"name": name, "arguments": arguments},
             }]}),
-            // C1: explicit nulls, also in place of the arguments.
+            // DashScope: explicit nulls, also in place of the arguments.
             Kind::DashScope => json!({
                 "content": null, "role": null, "function_call": null, "refusal": null,
                 "tool_calls": [{
@@ -251,7 +251,7 @@ impl Wire {
                 "id": null, "index": index, "type": "function",
                 "function": {"name": null, "arguments": piece},
             }]})),
-            // C1: an id and a name that are empty or null.
+            // DashScope: an id and a name that are empty or null.
             Kind::DashScope => {
                 let none = if self.dialect.old { json!("") } else { Value::Null };
                 json!({"tool_calls": [{
@@ -267,7 +267,7 @@ impl Wire {
     fn reason(&self, ended: Ended<'_>) -> &'static str {
         match ended {
             Ended::Length => "length",
-            // C2: vLLM says `stop` behind a call that was demanded, Ollama said so behind any.
+            // vLLM says `stop` behind a call that was demanded, Ollama said so behind any.
             Ended::Called if self.dialect.is(Kind::Vllm) && self.demanded => "stop",
             Ended::Called if self.dialect.is(Kind::Ollama) && self.dialect.old => "stop",
             Ended::Called => "tool_calls",
@@ -289,7 +289,7 @@ impl Wire {
                 events.push(self.finish_chunk(reason, ended, spent));
             }
         }
-        // C2: before late 2025 llama.cpp put the usage on the finish chunk.
+        // Before late 2025 llama.cpp put the usage on the finish chunk.
         let apart = !(self.dialect.is(Kind::LlamaCpp) && self.dialect.old);
         if self.include_usage && apart {
             let mut chunk = self.envelope(Vec::new(), Some(self.usage(spent)));
@@ -307,7 +307,7 @@ impl Wire {
             _ => Value::Null,
         };
         let choice = match self.dialect.kind {
-            // C2: an extra field of its own.
+            // vLLM and SGLang: an extra field of its own.
             Kind::Vllm => json!({
                 "index": 0, "delta": {"content": ""}, "logprobs": null, "finish_reason": reason,
                 "stop_reason": stop,
@@ -316,7 +316,7 @@ impl Wire {
                 "index": 0, "delta": sglang(json!({})), "logprobs": null, "finish_reason": reason,
                 "matched_stop": matched_stop(ended),
             }),
-            // C1: the key order of its own, and hardly a field.
+            // DashScope: the key order of its own, and hardly a field.
             Kind::DashScope if reason == "tool_calls" => {
                 json!({"finish_reason": reason, "delta": {}, "index": 0})
             }
@@ -330,7 +330,7 @@ impl Wire {
             || (self.dialect.is(Kind::LlamaCpp) && self.dialect.old))
             .then(|| self.usage(spent));
         let mut chunk = self.envelope(vec![choice], usage);
-        // C2: always; on the usage chunk where there is one.
+        // Always; on the usage chunk where there is one.
         if self.dialect.is(Kind::LlamaCpp) && (self.dialect.old || !self.include_usage) {
             chunk["timings"] = self.timings(spent);
         }
@@ -343,20 +343,20 @@ impl Wire {
         let object = if bare { "Internal error!".into() } else { fault.object(self.dialect) };
         let wrapped = json!({"error": object});
         match self.dialect.kind {
-            // C2: wrapped, also where a refusal is flat.
+            // Wrapped, also where a refusal is flat.
             Kind::Vllm | Kind::SgLang => vec![self.value(&wrapped), done()],
-            // C2: no error, no finish, no `[DONE]`; an empty chunk without a model.
+            // Ollama: no error, no finish, no `[DONE]`; an empty chunk without a model.
             Kind::Ollama => {
                 let choice = json!({"index": 0, "delta": {}, "finish_reason": self.unfinished()});
                 let mut chunk = self.envelope(vec![choice], None);
                 chunk["model"] = "".into();
                 vec![self.value(&chunk)]
             }
-            // C2: before September 2025 in a field of its own.
+            // llama.cpp: before September 2025 in a field of its own.
             Kind::LlamaCpp if self.dialect.old => {
                 vec![self.named("error", fault.object(self.dialect).to_string().as_bytes()), done()]
             }
-            // C1: sometimes in the native shape.
+            // DashScope: sometimes in the native shape.
             Kind::DashScope if fault.native && !bare => {
                 vec![self.value(&fault.body(self.dialect, &self.id))]
             }
@@ -364,10 +364,10 @@ impl Wire {
         }
     }
 
-    /// A chunk of the text API (D8).
+    /// A chunk of the text API.
     fn legacy_chunk(&self, text: &str, reason: Option<&str>) -> Bytes {
         let choice = json!({"text": text, "index": 0, "logprobs": null, "finish_reason": reason});
-        // C2: Ollama puts a usage of zeros on each.
+        // Ollama puts a usage of zeros on each.
         let zeros = json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
         let usage = self.dialect.is(Kind::Ollama).then_some(zeros);
         self.value(&self.envelope(vec![choice], usage))
@@ -376,10 +376,10 @@ impl Wire {
     /// What stands for the finish reason of a chunk in the middle; `None` where nothing does.
     fn unfinished(&self) -> Option<Value> {
         match self.dialect.kind {
-            // C2: missing in one version of 2025.
+            // vLLM: missing in one version of 2025.
             Kind::Vllm if self.dialect.old => None,
             Kind::SgLang | Kind::Ollama if self.dialect.old => Some("".into()),
-            // C1: the word, in some gateways.
+            // DashScope: the word, in some gateways.
             Kind::DashScope if self.dialect.old => Some("null".into()),
             _ => Some(Value::Null),
         }
@@ -425,7 +425,7 @@ impl Wire {
                 "id": id, "object": object, "created": created, "model": model,
                 "system_fingerprint": "fp_ollama", "choices": choices,
             }),
-            // C2: the time is that of the chunk.
+            // The time is that of the chunk.
             Kind::LlamaCpp => json!({
                 "choices": choices, "created": self.clock.unix_seconds(), "id": id, "model": model,
                 "system_fingerprint": "b6900-emulated", "object": object,
@@ -452,7 +452,7 @@ impl Wire {
         chunk
     }
 
-    /// The counts (C1, C2, B9).
+    /// The counts.
     fn usage(&self, spent: Spent) -> Value {
         let (prompt, completion) = (self.prompt_tokens, spent.text + spent.reasoning);
         let mut usage = json!({
@@ -491,7 +491,7 @@ impl Wire {
         })
     }
 
-    /// An answer that is not streamed; the reason is null where it was cut (C1).
+    /// An answer that is not streamed; the reason is null where it was cut.
     pub(super) fn whole(
         &self,
         reasoning: &str,
@@ -536,7 +536,7 @@ impl Wire {
     fn message(&self, reasoning: &str, text: &str, calls: &[NativeCall]) -> Value {
         let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
         let mut message = json!({"role": "assistant", "content": content});
-        // C2: null where the server has the field and nothing for it.
+        // Null where the server has the field and nothing for it.
         let nulls = matches!(self.dialect.kind, Kind::Vllm | Kind::SgLang);
         let thought = if reasoning.is_empty() { Value::Null } else { reasoning.into() };
         if nulls || !reasoning.is_empty() {
@@ -577,7 +577,7 @@ pub(super) enum Ended<'a> {
     Length,
 }
 
-/// A delta with every field of SGLang's, null where there is nothing (C2).
+/// A delta with every field of SGLang's, null where there is nothing.
 fn sglang(fields: Value) -> Value {
     let mut delta =
         json!({"role": null, "content": null, "reasoning_content": null, "tool_calls": null});
@@ -598,7 +598,7 @@ fn matched_stop(ended: Ended<'_>) -> Value {
     }
 }
 
-/// The id of an answer (C1, C2).
+/// The id of an answer.
 fn id(dialect: Dialect, legacy: bool, seed: &mut Seed) -> String {
     let prefix = if legacy { "cmpl" } else { "chatcmpl" };
     match dialect.kind {
@@ -610,7 +610,7 @@ fn id(dialect: Dialect, legacy: bool, seed: &mut Seed) -> String {
     }
 }
 
-/// C1: the name that comes back is not the one that was asked for.
+/// DashScope: the name that comes back is not the one that was asked for.
 fn echoed(dialect: Dialect, model: &str) -> String {
     match (dialect.kind, model) {
         (Kind::DashScope, "qwen-plus") => "qwen-plus-2025-12-01".to_owned(),

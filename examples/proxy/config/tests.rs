@@ -538,7 +538,7 @@ fn a_file_names_credentials_beside_it() {
 
 #[test]
 fn a_compressed_token_is_a_session() {
-    // The vectors of qwen-wire.md F2, layouts a and b.
+    // The vectors in docs/reference/qwen-wire.md#f2, the first two layouts.
     for (token, bearer) in [
         (
             "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==",
@@ -555,15 +555,15 @@ fn a_compressed_token_is_a_session() {
     }
 }
 
-/// README.md; the tests run from the crate's folder.
-fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md")
+/// A page of `docs/`.
+fn page(name: &str) -> String {
+    fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a page")
 }
 
 #[test]
-fn the_file_in_the_readme_is_valid() {
-    let readme = readme();
-    let (_, section) = readme.split_once("## Configuration").expect("the section");
+fn the_file_in_the_documentation_is_valid() {
+    let page = page("configuration.md");
+    let (_, section) = page.split_once("## Several upstreams").expect("the section");
     let (_, example) = section.split_once("```toml\n").expect("an example");
     let (example, _) = example.split_once("```").expect("its end");
     let config = of_file(example, &[]).expect("valid");
@@ -573,9 +573,9 @@ fn the_file_in_the_readme_is_valid() {
 
 #[test]
 fn every_command_of_the_upstream_table_is_valid() {
-    let readme = readme();
-    let (_, table) = readme.split_once("## Upstreams").expect("the section");
-    let (table, _) = table.split_once("## The layers").expect("the next one");
+    let page = page("upstreams.md");
+    let (_, table) = page.split_once("## Commands").expect("the section");
+    let (table, _) = table.split_once("## What each").expect("the next one");
     let mut seen = 0;
     for row in table.lines().filter(|line| line.starts_with("| ")) {
         let Some(command) = row.split('`').find(|code| code.split(' ').any(|word| word == "P"))

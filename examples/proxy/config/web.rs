@@ -6,10 +6,10 @@ use tower_qwen::auth::Credential;
 
 use super::{ConfigError, error};
 
-/// How the web upstream knows the user (qwen-wire.md A2). `Debug` shows none of it.
+/// How the web upstream knows the user. `Debug` shows none of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WebCredentials {
-    /// A JWT, or a compressed token that holds one (F2).
+    /// A JWT, or a compressed token that holds one.
     pub(crate) token: Option<SecretString>,
     /// A device token.
     pub(crate) umid_token: Option<SecretString>,
@@ -40,7 +40,7 @@ impl WebCredentials {
     }
 }
 
-/// What the token and the cookies are (A2).
+/// What the token and the cookies are.
 pub(super) fn web_credentials(
     token: Option<SecretString>,
     cookies: Option<SecretString>,
@@ -49,7 +49,7 @@ pub(super) fn web_credentials(
     let trimmed = |secret: &SecretString| SecretString::from(secret.expose_secret().trim());
     if let Some(cookies) = cookies.as_ref().map(trimmed) {
         check_cookies(cookies.expose_secret())?;
-        // Bearer and cookie go together (A2.2); a jar that was copied whole has the JWT in it.
+        // Bearer and cookie go together; a jar that was copied whole has the JWT in it.
         let jwt = cookie(cookies.expose_secret(), "token").filter(|jwt| check_jwt(jwt).is_ok());
         credentials.token = jwt.map(Into::into);
         credentials.cookies = Some(cookies);
@@ -76,7 +76,7 @@ pub(super) fn web_credentials(
     Ok(credentials)
 }
 
-/// A JWT has three parts of base64url, the second of which is a JSON object (F1). Its signature
+/// A JWT has three parts of base64url, the second of which is a JSON object. Its signature
 /// is for the upstream to check.
 fn check_jwt(token: &str) -> Result<(), ConfigError> {
     let parts: Vec<_> = token.split('.').collect();

@@ -150,3 +150,75 @@ async fn what_fails_is_an_openai_error() {
     let response = route(upstream, "/x", BodyPace::new()).oneshot(get).await.expect("infallible");
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
+
+/// Fields over a compatible upstream: what the layers have not goes byte by byte, all else through
+/// them.
+#[tokio::test]
+async fn what_asks_for_more_passes_byte_by_byte() {
+    let said = |name: &'static str| {
+        Route::new(service_fn(async move |request: Request| {
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            Ok(Response::new(AxumBody::from([name.as_bytes(), &body].concat())))
+        }))
+    };
+    let route = or_bytes(said("typed "), said("bytes "), BodyPace::new());
+    let call = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
+    for (fields, name) in [
+        (r#""stream":true"#, "typed"),
+        (r#""n":1"#, "typed"),
+        (r#""n":null"#, "typed"),
+        (r#""n":2"#, "bytes"),
+        (r#""n": 2.0"#, "bytes"),
+        (r#""best_of":1"#, "typed"),
+        (r#""best_of":3"#, "bytes"),
+        (r#""logprobs":false"#, "typed"),
+        (r#""logprobs":null"#, "typed"),
+        (r#""logprobs":true"#, "bytes"),
+        (r#""logprobs":0"#, "bytes"),
+        (r#""logprobs":5"#, "bytes"),
+        (r#""top_logprobs":0"#, "typed"),
+        (r#""top_logprobs":2"#, "bytes"),
+        (r#""prompt_logprobs":1"#, "bytes"),
+        (r#""n_probs":0"#, "typed"),
+        (r#""n_probs":4"#, "bytes"),
+        (r#""return_token_ids":false"#, "typed"),
+        (r#""return_token_ids":true"#, "bytes"),
+        (r#""suffix":"""#, "typed"),
+        (r#""suffix":null"#, "typed"),
+        (r#""suffix":"}""#, "bytes"),
+        (r#""prompt":"Hi""#, "typed"),
+        (r#""prompt":["Hi"]"#, "typed"),
+        (r#""prompt":[]"#, "typed"),
+        (r#""prompt":["Hi","Ho"]"#, "bytes"),
+        (r#""prompt":[1,2]"#, "bytes"),
+        (r#""prompt":[[1,2]]"#, "bytes"),
+        (r#""prompt":7"#, "typed"),
+        (r#""modalities":["text"]"#, "typed"),
+        (r#""modalities":["text","audio"]"#, "bytes"),
+        (r#""n":2,"tools":[]"#, "bytes"),
+        (r#""n":2,"tools":null"#, "bytes"),
+        // Its edge refuses these with the field's name.
+        (&format!(r#""n":2,{call}"#), "typed"),
+        (&format!(r#""logprobs":true,{call}"#), "typed"),
+        (&format!(r#""functions":[{{"name":"f"}}],{call}"#), "typed"),
+        (r#""functions":[{"name":"f"}]"#, "bytes"),
+        (r#""functions":null,"function_call":null"#, "typed"),
+        (r#""function_call":"auto""#, "bytes"),
+        (r#""messages":[{"function_call":{"name":"f"}}]"#, "typed"),
+        (r#""n":2,"n":3"#, "typed"),
+        (r#""n":"two""#, "typed"),
+        (r#""messages":[{"content":"set \"n\": 2"}]"#, "typed"),
+        (r#""x":{"n":2,"logprobs":true}"#, "typed"),
+        (r#""n":2,"#, "typed"),
+    ] {
+        let body = format!(r#"{{"model":"m",{fields}}}"#);
+        let request = Request::post("/").body(AxumBody::from(body.clone())).expect("a request");
+        let response = route.clone().oneshot(request).await.expect("infallible");
+        let answer = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(answer, format!("{name} {body}"), "the body arrives as it was");
+    }
+    let get = Request::get("/").body(AxumBody::from(r#"{"n":2}"#)).expect("a request");
+    let response = route.oneshot(get).await.expect("infallible");
+    let answer = response.into_body().collect().await.expect("a body").to_bytes();
+    assert!(answer.starts_with(b"typed"));
+}

@@ -33,6 +33,7 @@ use tokio::{
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
+    super::unread::Rest,
     HEADER_TIMEOUT,
     drain::Watcher,
     linger::Lingering,
@@ -89,12 +90,13 @@ where
         let app = app.borrow().clone();
         let is_http2 = request.version() == Version::HTTP_2;
         let is_unread = Arc::clone(&is_unread);
-        app.oneshot(request.map(axum::body::Body::new)).map_ok(move |response| {
+        app.oneshot(request.map(axum::body::Body::new)).map_ok(move |mut response| {
             // Only over a body that was not read the app ends a connection.
             if response.headers().contains_key(CONNECTION) {
                 is_unread.store(true, Ordering::Relaxed);
             }
-            response.map(|body| Watched::new(body, is_http2))
+            let unread = response.extensions_mut().remove::<Rest>();
+            response.map(|body| Watched::new(body, is_http2, unread))
         })
     });
     let stream = TokioIo::new(Writing::new(stream, write_timeout));

@@ -24,6 +24,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::super::unread::Rest;
+
 /// The time in which somebody has to take something.
 #[derive(Debug)]
 struct Arrears {
@@ -204,12 +206,14 @@ pin_project! {
         #[pin]
         inner: B,
         is_watched: bool,
+        _unread: Option<Rest>,
     }
 }
 
 impl<B> Watched<B> {
-    pub(super) const fn new(inner: B, is_watched: bool) -> Self {
-        Self { inner, is_watched }
+    /// The body, which keeps what was not read of the request's.
+    pub(super) const fn new(inner: B, is_watched: bool, unread: Option<Rest>) -> Self {
+        Self { inner, is_watched, _unread: unread }
     }
 }
 

@@ -139,7 +139,7 @@ async fn api() -> String {
     let app = Router::new()
         .route("/v1/embeddings", axum::routing::post(async |body: axum::Json<Value>| {
             let inputs = body["input"].as_array().expect("a list").len();
-            assert!(inputs <= 10, "DashScope takes no more (C1)");
+            assert!(inputs <= 10, "DashScope takes no more");
             let data: Vec<_> = (0..inputs)
                 .rev()
                 .map(|index| json!({"index": index, "embedding": [0.5, -2.0]}))

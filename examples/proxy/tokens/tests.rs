@@ -14,9 +14,11 @@ use tower_qwen_emulator::{Emulator, OAuthAccount, RefreshFault};
 use super::*;
 use crate::proxy::{auth::ApiKeys, sign_in};
 
-/// Invented: the vector of qwen-wire.md F1; its signature reads "not-a-real-signature".
+/// Invented: the vector in docs/reference/qwen-wire.md#f1; its signature reads
+/// "not-a-real-signature".
 const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
-/// Invented: the vector of F2, layout b, with `aaa.bbb.ccc` for a JWT and a cookie.
+/// Invented: the vector of the second layout in docs/reference/qwen-wire.md#f2, with `aaa.bbb.ccc`
+/// for a JWT and a cookie.
 const COMPRESSED: &str = "H4sIAAAAAAACA0tMTNRLSkrSS05OrsksyUvUTUnNzQcAIdb0PRUAAAA=";
 
 struct Rig {

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What legacy clients send (D8): the fields of a chat, and some of their own.
+/// What legacy clients send: the fields of a chat, and some of their own.
 struct Wire<'a> {
     own: Own<'a>,
     chat: wire::Request<'a>,

@@ -1,8 +1,8 @@
 //! The edge for legacy clients: OpenAI's `POST /v1/completions` over a chat service.
 //!
-//! [`CompletionsLayer`] is the [`OpenAiLayer`](super::OpenAiLayer) of the API before chats: the
-//! prompt becomes the one user message of a chat, the answer a `text_completion`, streamed or
-//! whole (qwen-wire.md D8). Everything else is the same: the services below, what becomes of the
+//! [`CompletionsLayer`] serves the API that was there before chats. The prompt becomes the one user
+//! message of a chat, and the answer becomes a `text_completion`, streamed or whole. Everything
+//! else is as [`OpenAiLayer`](super::OpenAiLayer) does it: the services below, what becomes of the
 //! client's credentials, errors, keep-alives, `[DONE]`, how a broken answer ends, and the metrics.
 //!
 //! ```
@@ -48,8 +48,8 @@
 //! | `max_tokens`, `max_completion_tokens`, other sampling, `stop`, `stream`, `stream_options`, `user`, thinking | as in a chat |
 //! | any other | passed on, to upstreams that understand it |
 //!
-//! A model's thinking is not shown: the form has no field for it. A model answers a prompt, it
-//! does not go on writing it.
+//! A model's thinking is not shown, for the form has no field for it. The model answers the prompt:
+//! it does not go on writing it.
 
 mod decode;
 mod layer;

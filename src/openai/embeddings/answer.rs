@@ -2,37 +2,48 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::request::Encoding;
 use crate::{
     Error, ErrorKind,
-    json::{Str, string_into},
+    json::{
+        Str,
+        lenient::{Count, Object, lenient},
+        string_into,
+    },
 };
 
 /// What begins the answer.
 const HEAD: &[u8] = b"{\"object\":\"list\",\"data\":[";
 
+lenient! {
+    struct Wire<'a> {
+        data: Option<Vec<Item<'a>>> = "data",
+        usage: Object<Counts> = "usage",
+    }
+}
+
+lenient! {
+    struct Item<'a> {
+        index: Count = "index",
+        embedding: Option<&'a RawValue> = "embedding",
+    }
+}
+
+lenient! {
+    struct Counts {
+        prompt_tokens: Count = "prompt_tokens",
+        input_tokens: Count = "input_tokens",
+        total_tokens: Count = "total_tokens",
+    }
+}
+
 /// The answer to one batch.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Batch<'a> {
-    #[serde(borrow)]
     data: Vec<Item<'a>>,
-    usage: Option<Counts>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Item<'a> {
-    index: Option<u64>,
-    #[serde(borrow)]
-    embedding: &'a RawValue,
-}
-
-#[derive(Debug, Deserialize)]
-struct Counts {
-    prompt_tokens: Option<u64>,
-    total_tokens: Option<u64>,
+    usage: Counts,
 }
 
 /// A batch as the client is given it.
@@ -44,7 +55,18 @@ pub(super) struct Encoded {
     total_tokens: u64,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    /// Reads an answer; `None` where it is JSON and holds no embeddings.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no JSON.
+    pub(super) fn read(json: &'a str) -> Result<Option<Self>, serde_json::Error> {
+        let wire = serde_json::from_str::<Object<Wire<'_>>>(json)?.0.unwrap_or_default();
+        let usage = wire.usage.0.unwrap_or_default();
+        Ok(wire.data.map(|data| Self { data, usage }))
+    }
+
     /// The items of a batch of `len` inputs, the first of which is the client's number `first`.
     ///
     /// # Errors
@@ -63,7 +85,7 @@ impl Batch<'_> {
             ));
         }
         self.sort();
-        let size: usize = self.data.iter().map(|item| item.embedding.get().len()).sum();
+        let size: usize = self.data.iter().map(|item| item.json().len()).sum();
         let mut out = BytesMut::with_capacity(64 * len + size);
         let mut vector = Vec::new();
         for (at, item) in self.data.iter().enumerate() {
@@ -73,13 +95,12 @@ impl Batch<'_> {
             out.put_slice(b"{\"object\":\"embedding\",\"index\":");
             out.put_slice(itoa::Buffer::new().format(first + at).as_bytes());
             out.put_slice(b",\"embedding\":");
-            vector_into(&mut out, &mut vector, item.embedding, encoding)
+            vector_into(&mut out, &mut vector, item.json(), encoding)
                 .map_err(|error| error.into_error(first + at))?;
             out.put_u8(b'}');
         }
-        let counts = self.usage.as_ref();
-        let prompt = counts.and_then(|counts| counts.prompt_tokens);
-        let total = counts.and_then(|counts| counts.total_tokens);
+        let prompt = self.usage.prompt_tokens.0.or(self.usage.input_tokens.0);
+        let total = self.usage.total_tokens.0;
         Ok(Encoded {
             items: out.freeze(),
             prompt_tokens: prompt.or(total).unwrap_or(0),
@@ -87,19 +108,25 @@ impl Batch<'_> {
         })
     }
 
-    /// Puts the items in the order of their indexes, which may have gaps (C1). Where indexes are
+    /// Puts the items in the order of their indexes, which may have gaps. Where indexes are
     /// missing or the same, the order in which they came is all there is.
     fn sort(&mut self) {
-        let mut indexes: Vec<_> = self.data.iter().filter_map(|item| item.index).collect();
+        let mut indexes: Vec<_> = self.data.iter().filter_map(|item| item.index.0).collect();
         indexes.sort_unstable();
         indexes.dedup();
         if indexes.len() == self.data.len() {
-            self.data.sort_by_key(|item| item.index);
+            self.data.sort_by_key(|item| item.index.0);
         }
     }
 }
 
-/// The whole answer (D9).
+impl Item<'_> {
+    fn json(&self) -> &str {
+        self.embedding.map_or("null", RawValue::get)
+    }
+}
+
+/// The whole answer.
 pub(super) fn merge(model: &str, batches: &[Encoded]) -> Bytes {
     let size: usize = batches.iter().map(|batch| batch.items.len() + 1).sum();
     let mut out = BytesMut::with_capacity(128 + model.len() + size);
@@ -147,10 +174,9 @@ impl NoVector {
 fn vector_into(
     out: &mut BytesMut,
     scratch: &mut Vec<u8>,
-    embedding: &RawValue,
+    json: &str,
     encoding: Encoding,
 ) -> Result<(), NoVector> {
-    let json = embedding.get();
     if json.starts_with('"') {
         let Str(text) = serde_json::from_str(json).map_err(|_| NoVector::Malformed)?;
         scratch.clear();
@@ -165,7 +191,7 @@ fn vector_into(
         return Ok(());
     }
     match encoding {
-        // Digit by digit, so nothing is lost to rounding; that it is flat is all that is checked.
+        // Digit by digit, so nothing is lost to rounding.
         Encoding::Float if is_flat(json) => out.put_slice(json.as_bytes()),
         Encoding::Float => return Err(NoVector::Malformed),
         Encoding::Base64 => {
@@ -206,12 +232,13 @@ fn floats_into(out: &mut BytesMut, bytes: &[u8]) -> Result<(), NoVector> {
     Ok(())
 }
 
-/// Whether `json` is a list of numbers, judged by its first: some endpoints nest the vectors of
-/// single tokens.
+/// Whether `json` is a list of numbers, and no more: some endpoints nest the vectors of single tokens,
+/// and some give no numbers. It is known to be JSON.
 fn is_flat(json: &str) -> bool {
-    let Some(inside) = json.strip_prefix('[') else { return false };
-    let first = inside.trim_ascii_start().as_bytes().first();
-    first.is_some_and(|&first| first.is_ascii_digit() || matches!(first, b'-' | b']'))
+    let inside = json.strip_prefix('[').and_then(|json| json.strip_suffix(']'));
+    let is_of_number =
+        |b: u8| b.is_ascii_digit() || matches!(b, b',' | b'.' | b'-' | b'+' | b'e' | b'E');
+    inside.is_some_and(|inside| inside.bytes().all(|b| is_of_number(b) || b.is_ascii_whitespace()))
 }
 
 #[cfg(test)]
@@ -222,9 +249,8 @@ mod tests {
     use super::*;
 
     fn vector(json: &str, encoding: Encoding) -> Result<Value, NoVector> {
-        let raw = RawValue::from_string(json.to_owned()).expect("JSON");
         let mut out = BytesMut::new();
-        vector_into(&mut out, &mut vec![7], &raw, encoding)?;
+        vector_into(&mut out, &mut vec![7], json, encoding)?;
         Ok(serde_json::from_slice(&out).expect("JSON"))
     }
 
@@ -244,7 +270,17 @@ mod tests {
 
     #[test]
     fn what_is_no_vector_is_refused() {
-        for json in ["null", "7", "{}", "\"%%\"", "\"AAAA\"", "[[0.5]]", "[\"a\"]"] {
+        for json in [
+            "null",
+            "7",
+            "{}",
+            "[0.5,null]",
+            "[0.5,[1]]",
+            "\"%%\"",
+            "\"AAAA\"",
+            "[[0.5]]",
+            "[\"a\"]",
+        ] {
             for encoding in [Encoding::Float, Encoding::Base64] {
                 assert_eq!(vector(json, encoding), Err(NoVector::Malformed), "{json} {encoding:?}");
             }

@@ -19,8 +19,8 @@ use super::{
     request::EmbeddingsRequest,
 };
 use crate::{
-    BoxError, Error, ErrorKind, FullBody,
-    json::ReadError,
+    BoxError, Error, ErrorKind, FullBody, Text,
+    json::{ReadError, lenient},
     openai::{
         error,
         metrics::Outcome,
@@ -222,14 +222,17 @@ where
         if let Some(cut) = cut {
             return Err(cut.into_error());
         }
-        match serde_json::from_slice::<Batch<'_>>(&read.bytes) {
-            Ok(batch) => batch.encode(first, len, request.encoding),
+        let refused = || refusal(head.status, &head.headers, &read, config.server, &secrets);
+        let text = Text::from_utf8(read.bytes.clone()).map_err(|_| refused())?;
+        let encoded = lenient::read(&text, |text| {
+            let batch = Batch::read(text)?;
+            Ok(batch.map(|batch| batch.encode(first, len, request.encoding)))
+        });
+        match encoded {
+            Ok(Some(encoded)) => encoded,
             // An error with a good status, or something else altogether.
-            Err(error) => {
-                let error = ReadError::from(error);
-                Err(refusal(head.status, &head.headers, &read, config.server, &secrets)
-                    .with_source(error))
-            }
+            Ok(None) => Err(refused()),
+            Err(error) => Err(refused().with_source(ReadError::from(error))),
         }
     }
 }

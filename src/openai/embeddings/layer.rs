@@ -63,8 +63,8 @@ impl EmbeddingsLayer {
         self
     }
 
-    /// How many inputs are sent at once, at least one, in place of what is known of the server
-    /// (C1): a request with more goes out in several.
+    /// How many inputs are sent at once, at least one, in place of what is known of the server: a
+    /// request with more goes out in several.
     #[must_use]
     pub const fn max_batch(mut self, inputs: usize) -> Self {
         self.config.max_batch = Some(inputs);

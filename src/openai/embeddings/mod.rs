@@ -1,8 +1,8 @@
 //! The edge for embeddings: OpenAI's `POST /v1/embeddings` over an OpenAI-compatible server.
 //!
-//! [`EmbeddingsLayer`] makes an HTTP service (`Error = Infallible`) of the HTTP service that
-//! reaches the upstream. There is nothing of a chat in it, so no layer of the middle stands
-//! between; an `AuthRefreshLayer` may, since each request of a batch is an ordinary HTTP request.
+//! [`EmbeddingsLayer`] makes an HTTP service (`Error = Infallible`) of the HTTP service that reaches
+//! the upstream. No layer of the middle stands between, because there is no chat. An
+//! `AuthRefreshLayer` may stand between, because each batch is an ordinary HTTP request.
 //!
 #![cfg_attr(feature = "compatible", doc = "```")]
 #![cfg_attr(not(feature = "compatible"), doc = "```ignore")]
@@ -37,25 +37,25 @@
 //!
 //! # What it does
 //!
-//! - **Inputs** are a string, strings, tokens or lists of tokens (D9). More than the server takes
-//!   at once are sent in batches (10 for DashScope, 25 for its models v1 and v2, C1), a few at a
-//!   time, and the answers merged in order: `index` counts through, `usage` is the sum.
-//! - **Encoding**: floats or base64 of little-endian `f32`, whichever the client asks for,
-//!   whatever the server gives. Floats from a server that gives floats pass digit by digit.
+//! - **Inputs** are a string, strings, tokens or lists of tokens. If there are more than the server
+//!   takes at once (10 for DashScope, 25 for its models v1 and v2), they are sent in batches, a few
+//!   at a time. The answers are merged in order: `index` counts through, and `usage` is the sum.
+//! - **The encoding** is what the client asks for, floats or base64 of little-endian `f32`,
+//!   whatever the server gives. Where both are floats, they pass digit by digit.
 //! - **Repairs**: items that came out of order are put in order, and `index` counts from 0 without
-//!   gaps (C1); `usage` always has both counts; `model` is the name that the client asked for.
-//! - **Everything else** that the request says, `dimensions` and `user` included, is passed on.
-//! - **Errors** are OpenAI error objects. Those of the upstream keep their meaning (C1, C2). One
-//!   failed batch fails the request, and the others under way are given up. Where the upstream
-//!   has no embeddings, the error says who has; [`NoEmbeddings`] says so without asking.
+//!   gaps. `usage` always has both counts. `model` is the name that the client asked for.
+//! - **Everything else** that the request says is passed on, `dimensions` and `user` included.
+//! - **Errors** are OpenAI error objects. Those of the upstream keep their meaning. One failed
+//!   batch fails the request, and the others under way are given up. Where the upstream has no
+//!   embeddings, the error says who has; [`NoEmbeddings`] says so without asking.
 //!
-//! Of the client's headers the upstream gets those that [travel](crate::qwen#headers); its
-//! credentials end here, as those of a chat do. Nothing is retried and nothing is cached.
+//! The upstream gets those of the client's headers that [travel](crate::qwen#headers), and none of
+//! its credentials. Nothing is retried and nothing is cached.
 //!
 //! # Memory
 //!
-//! The request's body, the requests and answers under way, at most
-//! [`concurrency`](EmbeddingsLayer::concurrency) of each, and the answer as it is put together.
+//! A request takes its body, the batches and their answers under way, at most
+//! [`concurrency`](EmbeddingsLayer::concurrency) of each, and the answer that is put together.
 //!
 //! # Metrics
 //!

@@ -10,7 +10,7 @@ use tower_service::Service;
 use crate::{Error, ErrorKind, FullBody, openai::error_response};
 
 /// Answers every request for embeddings with an error that says who has them: for an upstream
-/// that is known to have none, such as chat.qwen.ai (D9).
+/// that is known to have none, such as chat.qwen.ai.
 ///
 /// The status is 501, with `x-should-retry: false`. The request's body is not read.
 ///

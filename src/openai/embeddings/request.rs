@@ -59,7 +59,7 @@ shape! {
 }
 
 impl<'a> EmbeddingsRequest<'a> {
-    /// Reads the body of a `POST /v1/embeddings` (D9).
+    /// Reads the body of a `POST /v1/embeddings`.
     pub(super) fn decode(body: &'a Text, config: &Config) -> Result<Self, Error> {
         let wire: Wire<'a> = parse::json(body)?;
         let model = wire.model.ok_or_else(|| missing("model"))?.0;

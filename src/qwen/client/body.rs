@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::future::{count, to_error};
+use super::error::{count, to_error};
 use crate::{Error, ErrorKind};
 
 pin_project! {

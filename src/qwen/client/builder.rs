@@ -7,16 +7,16 @@ use super::{
     service::{Config, QwenUpstream},
     tls,
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, qwen::refused::is_sign_in};
 
 /// chat.qwen.ai.
 const WEB: &str = "https://chat.qwen.ai";
 
-/// A desktop browser, as A3 wants one; the hints beside it say the same.
+/// A desktop browser, as chat.qwen.ai wants one; the hints beside it say the same.
 const USER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 \
      (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
 
-/// The headers of the web client that do not depend on anything (A3).
+/// The headers of the web client that do not depend on anything.
 const BROWSER: [(HeaderName, &str); 9] = [
     (header::USER_AGENT, USER_AGENT),
     (header::ACCEPT_LANGUAGE, "en-US,en;q=0.9"),
@@ -29,7 +29,7 @@ const BROWSER: [(HeaderName, &str); 9] = [
     (header::ACCEPT, "application/json"),
 ];
 
-/// What Chrome says of itself beside [`USER_AGENT`] (A3). It goes with that and no other: what the
+/// What Chrome says of itself beside [`USER_AGENT`]. It goes with that and no other: what the
 /// browser of another `user-agent` says of itself, if it says anything, nobody here knows.
 const HINTS: [(HeaderName, &str); 3] = [
     (
@@ -46,7 +46,7 @@ const REDIRECTS: usize = 5;
 /// Settings of a [`QwenUpstream`].
 ///
 /// Setters take anything; [`build`](QwenUpstreamBuilder::build) says what is wrong with it. Times
-/// are those of qwen-wire.md B8.
+/// are those that the portal was seen to keep.
 #[must_use = "nothing is made before `build`"]
 pub struct QwenUpstreamBuilder {
     base_url: String,
@@ -92,7 +92,7 @@ impl QwenUpstreamBuilder {
     }
 
     /// The access token, for chat.qwen.ai a JWT: it is sent as `Authorization: Bearer` and, to
-    /// chat.qwen.ai, as the cookie `token` (A2, E4).
+    /// chat.qwen.ai, as the cookie `token`.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
@@ -283,7 +283,7 @@ impl QwenUpstreamBuilder {
 }
 
 impl QwenUpstream {
-    /// A client for chat.qwen.ai, with the headers of a browser (A3).
+    /// A client for chat.qwen.ai, with the headers of a browser.
     pub fn web() -> QwenUpstreamBuilder {
         QwenUpstreamBuilder::new(WEB.to_owned(), true)
     }
@@ -352,9 +352,14 @@ fn header_value(name: &str, value: &str) -> Result<HeaderValue, Error> {
     })
 }
 
-/// Follows a redirect that stays where the credential belongs.
+/// Follows a redirect that stays where the credential belongs, and is none to a page for people: what
+/// that says is that the credential is not taken.
 fn same_place(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let stays =
         attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
-    if stays && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if stays && !is_sign_in(attempt.url().path()) && attempt.previous().len() <= REDIRECTS {
+        attempt.follow()
+    } else {
+        attempt.stop()
+    }
 }

@@ -11,7 +11,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-use super::UpstreamBody;
+use super::{
+    UpstreamBody,
+    error::{count, to_error},
+};
 use crate::{CredentialHeaders, Error, ErrorKind};
 
 type Pending = <reqwest::Client as Service<reqwest::Request>>::Future;
@@ -73,23 +76,4 @@ impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").field("limit", &self.limit).finish_non_exhaustive()
     }
-}
-
-/// An error of reqwest's, without the URL: its query is nobody's business.
-pub(super) fn to_error(error: reqwest::Error) -> Error {
-    let (kind, message) = match (error.is_timeout(), error.is_connect()) {
-        (true, true) => (ErrorKind::Timeout, "connecting to the upstream took too long"),
-        (true, false) => (ErrorKind::Timeout, "the upstream was too slow"),
-        (false, true) => (ErrorKind::Upstream, "the upstream could not be reached"),
-        (false, false) if error.is_decode() => {
-            (ErrorKind::Upstream, "the upstream's response could not be decompressed")
-        }
-        (false, false) => (ErrorKind::Upstream, "the connection to the upstream broke"),
-    };
-    Error::new(kind, message).with_source(error.without_url())
-}
-
-pub(super) fn count(error: &Error) {
-    let kind = if error.is_timeout() { "timeout" } else { "upstream" };
-    metrics::counter!("tower_qwen_client_errors_total", "kind" => kind).increment(1);
 }

@@ -37,7 +37,7 @@
 //!
 //! A header of the request wins over the configured one of that name. A request that brings
 //! `authorization` or `cookie` brings the whole credential: neither of the configured ones is
-//! sent with it, for a token and a cookie jar have to stem from the same login (A2).
+//! sent with it, for a token and a cookie jar have to stem from the same login.
 //! [`QwenUpstream::anonymous`] is the same client without the configured credential and `bx-*`.
 //!
 //! # Observability
@@ -48,6 +48,7 @@
 
 mod body;
 mod builder;
+mod error;
 mod future;
 mod service;
 mod tls;

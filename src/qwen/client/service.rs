@@ -62,7 +62,7 @@ impl QwenUpstream {
     /// The same client without the configured credential: no `authorization`, no `cookie`, no
     /// `bx-*`. It shares the pool of connections.
     ///
-    /// For calls that upstream answers better, or only, without one (E41). Headers of a request
+    /// For calls that upstream answers better, or only, without one. Headers of a request
     /// itself are sent as ever.
     #[must_use]
     pub fn anonymous(&self) -> Self {

@@ -1,15 +1,21 @@
-//! What the errors of these servers mean (qwen-wire.md B8, C1, C2).
+//! What the errors of these servers mean.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Server, repair::Repair};
+use super::{METRIC, server::Server};
 use crate::{
     Error, ErrorKind,
-    json::tree_within,
-    qwen::{redact::Secrets, transport::Read},
+    json::lenient::tree,
+    qwen::{
+        answer::Repair,
+        redact::Secrets,
+        refused::{is_account_fault, is_context_overflow, is_sent_to_sign_in},
+        transport::Read,
+    },
+    retry_after::retry_after,
 };
 
 /// The longest code of an upstream that is passed on, in bytes.
@@ -43,17 +49,15 @@ pub(crate) fn refusal(
         }
         None => StatusCode::BAD_GATEWAY,
     };
-    fault.into_error(status, retry_after(headers), server, secrets)
-}
-
-/// Seconds only: none of these servers sends a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    if is_sent_to_sign_in(status, headers) {
+        let message = "the upstream sends its clients to a page to sign in";
+        return Error::new(ErrorKind::Auth, message);
+    }
+    fault.into_error(status, retry_after(headers, SystemTime::now()), server, secrets)
 }
 
 /// Whether an upstream's code is one for clients: a word, and neither a status, which they do not
-/// take for one (D4), nor what looks like a credential.
+/// take for one, nor what looks like a credential.
 fn is_code(code: &str, secrets: &Secrets) -> bool {
     code.len() <= CODE_LEN
         && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
@@ -61,7 +65,7 @@ fn is_code(code: &str, secrets: &Secrets) -> bool {
         && secrets.redact(code) == code
 }
 
-/// What the portal says, with several statuses, where it does not take a credential (B8).
+/// What the portal says, with several statuses, where it does not take a credential.
 const PORTAL_AUTH: [&str; 7] = [
     "unauthorized",
     "forbidden",
@@ -87,39 +91,56 @@ pub(super) struct Fault {
 impl Fault {
     /// What an error's JSON is, unless that would take more than 1 MiB: errors are short.
     pub(super) fn tree(json: &str) -> Option<Value> {
-        tree_within(json, 1024 * 1024)
+        tree(json, 1024 * 1024)
     }
 
     /// Reads an error body, or an event that holds one; `None` where it holds none.
+    ///
+    /// It stands under `error`, or flat, or in `errors` or `detail` once more.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
-        let (object, flat) = match value.get("error") {
-            Some(Value::String(message)) => {
-                return Some(Self { message: message.clone(), flat: true, ..Self::default() });
+        let inside = |key: &str| {
+            let inside = value.get(key)?;
+            match inside.get(0).unwrap_or(inside) {
+                Value::String(message) if !message.trim_ascii().is_empty() => {
+                    Some(Self { message: message.clone(), ..Self::default() })
+                }
+                // What is wrong with a field of the request, as FastAPI has it, is read below.
+                inside @ Value::Object(fields) if !fields.contains_key("loc") => {
+                    Self::from_json(inside)
+                }
+                _ => None,
             }
-            Some(inner @ Value::Object(_)) => (inner, false),
-            _ => (value, true),
         };
-        let word = |key: &str| match object.get(key) {
+        if let Some(error) = value.get("error") {
+            let is_said = error.as_object().is_some_and(|fields| !fields.is_empty());
+            if let fault @ Some(_) = inside("error") {
+                return fault.map(|fault| Self { flat: !is_said, ..fault });
+            }
+            if is_said {
+                return None;
+            }
+        }
+        let word = |key: &str| match value.get(key) {
             Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
-            // vLLM, SGLang and llama.cpp write the status here (C2).
+            // vLLM, SGLang and llama.cpp write the status here.
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
         // FastAPI's own errors are lists (vLLM, SGLang).
-        let listed = || object.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
+        let listed = || value.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
         let message =
             word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
         let code = word("code");
+        if message.is_none()
+            && let Some(fault) = inside("errors").or_else(|| inside("detail"))
+        {
+            return Some(Self { flat: true, ..fault });
+        }
         if message.is_none() && code.is_none() {
             return None;
         }
-        Some(Self {
-            message: message.unwrap_or_default(),
-            code,
-            kind: word("type"),
-            param: word("param"),
-            flat,
-        })
+        let (kind, param) = (word("type"), word("param"));
+        Some(Self { message: message.unwrap_or_default(), code, kind, param, flat: true })
     }
 
     /// A body that is no JSON: a gateway's page or a line of text.
@@ -149,10 +170,10 @@ impl Fault {
         secrets: &Secrets,
     ) -> Error {
         if self.flat {
-            Repair::FlatError.count();
+            Repair::FlatError.count(METRIC);
         }
         if self.code.as_deref().is_some_and(|code| code.parse::<u16>().is_ok()) {
-            Repair::ErrorCode.count();
+            Repair::ErrorCode.count(METRIC);
         }
         let (kind, wait) = self.classify(status, server);
         let message = if self.message.is_empty() {
@@ -162,7 +183,10 @@ impl Fault {
         };
         let mut error = Error::new(kind, message);
         let mut words = [self.code, self.kind].into_iter().flatten();
-        if let Some(code) = words.find(|code| is_code(code, secrets)) {
+        // For this agents know one code only.
+        if kind != ErrorKind::ContextLength
+            && let Some(code) = words.find(|code| is_code(code, secrets))
+        {
             error = error.with_code(code);
         }
         if let Some(param) = self.param {
@@ -188,24 +212,19 @@ impl Fault {
         {
             return (ErrorKind::ContentFilter, None);
         }
-        if is(&["context_length_exceeded", "exceed_context_size_error"])
-            || says(&["range of input length should be", "maximum context length"])
-            || text.contains("context length") && says(&["longer than", "exceed"])
-        {
+        let words = format!("{code} {kind}");
+        if is_context_overflow(Some(status), &words, &text) {
             return (ErrorKind::ContextLength, None);
         }
-        // Quota before auth: some of these come as 401 or 403 (B8).
-        if is(&["arrearage", "commoditynotpurchased", "prepaidbilloverdue", "postpaidbilloverdue"])
-            || code == "allocationquota.freetieronly"
-            || says(&["free allocated quota exceeded"])
-        {
+        // Quota before auth: some of these come as 401 or 403.
+        if is_account_fault(Some(status), &words, &text) {
             return (ErrorKind::Quota, None);
         }
         if is(&["insufficient_quota", "quota_exceeded", "throttling.allocationquota"])
             || says(&["exceeded your current quota", "allocated quota exceeded"])
         {
             // On DashScope this is tokens per minute and passes by itself; elsewhere it is used
-            // up (E32).
+            // up.
             return match server {
                 Server::DashScope => (ErrorKind::RateLimited, Some(Duration::from_secs(60))),
                 _ => (ErrorKind::Quota, Some(Duration::from_secs(65))),
@@ -222,7 +241,7 @@ impl Fault {
         if is(&["requesttimeout"]) || says(&["stream timeout", "gateway timeout"]) {
             return (ErrorKind::Timeout, None);
         }
-        // The portal says so with several statuses (B8).
+        // The portal says so with several statuses.
         if is(&["invalidapikey", "invalid_api_key"])
             || server == Server::Portal && says(&PORTAL_AUTH)
         {

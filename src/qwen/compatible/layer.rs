@@ -2,14 +2,13 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Compatible, Server};
-use crate::{
-    Text,
-    sse::{
-        KeepAlive,
-        progress::{self, Limits},
-    },
+use super::{
+    config::{Config, DEFAULT_IDLE_EVENTS},
+    modes::{ContentMode, ThinkTags},
+    server::Server,
+    service::Compatible,
 };
+use crate::{Text, sse::KeepAlive};
 
 /// The adapter to OpenAI-compatible upstreams: DashScope, the OAuth portal, vLLM, SGLang,
 /// Ollama, llama.cpp, LM Studio and their like.
@@ -22,91 +21,10 @@ pub struct CompatibleLayer {
     config: Config,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) server: Server,
-    pub(super) think: ThinkTags,
-    pub(super) content: Option<ContentMode>,
-    pub(super) names: Arc<Names>,
-    pub(super) progress: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server: Server::default(),
-            think: ThinkTags::default(),
-            content: None,
-            names: Arc::default(),
-            progress: Limits {
-                idle: Some(KeepAlive::new(CompatibleLayer::DEFAULT_IDLE_EVENTS)),
-                bytes: progress::DEFAULT_MAX_BYTES,
-            },
-        }
-    }
-}
-
-/// What the upstream calls its models, and how much they give.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    /// Clients' names and the upstream's.
-    aliases: Vec<(Text, Text)>,
-    /// The upstream's names, and the most tokens that an answer may be asked to have.
-    limits: Vec<(Text, u64)>,
-}
-
-impl Config {
-    pub(super) fn content(&self) -> ContentMode {
-        self.content.unwrap_or(self.server.content())
-    }
-}
-
-impl Names {
-    /// The upstream's name of what a client calls `model`.
-    pub(super) fn resolve<'a>(&'a self, model: &'a str, server: Server) -> &'a str {
-        let known = self.aliases.iter().rfind(|(name, _)| *name == *model);
-        known.map_or_else(|| server.model_name(model), |(_, name)| name)
-    }
-
-    /// The most tokens that may be asked of the upstream's `model`.
-    pub(super) fn max_tokens(&self, model: &str, server: Server) -> Option<u64> {
-        let known = self.limits.iter().rfind(|(name, _)| *name == *model);
-        known.map(|&(_, limit)| limit).or_else(|| server.max_tokens(model))
-    }
-}
-
-/// How the pieces of content in a stream relate (qwen-wire.md B9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ContentMode {
-    /// Each holds what is new, as OpenAI has it.
-    Incremental,
-    /// Each holds the whole text so far. What does not go on from the last passes as it is.
-    Cumulative,
-    /// To be found out: cumulative where two pieces in a row each begin with the whole of the one
-    /// before, of more than 8 characters, and are longer. Until that is known such pieces are
-    /// held back; others are not.
-    Auto,
-}
-
-/// Where thinking may stand in the content.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ThinkTags {
-    /// A leading `<think>…</think>` is taken out of the content.
-    #[default]
-    Leading,
-    /// The same, and the content begins inside the block, because the chat template has written
-    /// the opening tag into the prompt.
-    Opened,
-    /// The content is left as it is.
-    Ignore,
-}
-
 impl CompatibleLayer {
     /// How long the upstream may bring no event by default: 10 minutes. A local server that reads
     /// a long prompt, or writes a whole call before it sends it, takes minutes.
-    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+    pub const DEFAULT_IDLE_EVENTS: Duration = DEFAULT_IDLE_EVENTS;
 
     /// An adapter for `server`.
     #[must_use]
@@ -122,7 +40,7 @@ impl CompatibleLayer {
     }
 
     /// How the pieces of content, and of reasoning, relate. Default: to be found out for the
-    /// portal, of which cumulative deployments are known; incremental for all others (B9).
+    /// portal, of which cumulative deployments are known; incremental for all others.
     #[must_use]
     pub fn content(mut self, mode: ContentMode) -> Self {
         self.config.content = Some(mode);
@@ -130,7 +48,7 @@ impl CompatibleLayer {
     }
 
     /// Sends requests for `name` as requests for `model`; of two with one name the later counts.
-    /// What the portal calls its models (B7) is known without.
+    /// What the portal calls its models is known without.
     ///
     /// The client sees the name that it asked for:
     /// [`OpenAiLayer`](crate::openai::OpenAiLayer) puts that into the answer.
@@ -141,7 +59,7 @@ impl CompatibleLayer {
     }
 
     /// Asks for at most `tokens` of the upstream's `model`, where a client wants more and the
-    /// upstream would refuse. The limits of the portal (B7) are known without.
+    /// upstream would refuse. The limits of the portal are known without.
     #[must_use]
     pub fn max_tokens(mut self, model: impl Into<Text>, tokens: u64) -> Self {
         Arc::make_mut(&mut self.config.names).limits.push((model.into(), tokens));
@@ -181,4 +99,8 @@ impl<S> Layer<S> for CompatibleLayer {
     fn layer(&self, inner: S) -> Compatible<S> {
         Compatible::with(inner, self.config.clone())
     }
+}
+
+impl<S> Compatible<S> {
+    service!(made by CompatibleLayer::new(server: Server));
 }

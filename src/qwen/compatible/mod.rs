@@ -3,7 +3,7 @@
 //! DashScope, the OAuth portal, vLLM, SGLang, Ollama, llama.cpp and LM Studio all speak almost
 //! the OpenAI API, each with deviations of its own. [`CompatibleLayer`] makes a chat service of
 //! any of them, so that the same layers serve them: it writes the request as that [`Server`]
-//! wants it and repairs the answer (qwen-wire.md B7 to B9, C1, C2).
+//! wants it and repairs the answer.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -40,35 +40,47 @@
 //!
 //! # What is repaired
 //!
-//! | deviation | reference | what becomes of it | `repair` |
-//! | --- | --- | --- | --- |
-//! | reasoning as `reasoning_content`, `reasoning`, or both | C2 | one stream of reasoning | |
-//! | a leading `<think>` block in the content | B9, C2 | reasoning | `think_tags` |
-//! | pieces that hold the whole text so far | B9 | what is new in them, see [`ContentMode`] | `cumulative` |
-//! | no id of a call, or that of another | C1 | one is made up | `call_id` |
-//! | id, name or type of a call again, or empty, or null | C1 | announced once | `call_repeated` |
-//! | `arguments` null or an object | C1 | `{}`, or its text | `arguments` |
-//! | `arguments` an object in a string or in a list; raw control characters in them; text behind them | | the object | `arguments` |
-//! | `arguments` that are cut or no JSON | | as much as is JSON; the answer ends with `length` | `arguments`, `finish_reason` |
-//! | all calls under index 0 | C2 | told apart by their ids | `call_index` |
-//! | arguments before the name; a call that is never named | C1 | they wait for it; it is none | `late_name`, `nameless` |
-//! | `finish_reason` `""` or `"null"` on middle chunks | C1, C2 | not the end | `empty_finish_reason` |
-//! | finish `stop` after calls, `tool_calls` without | C2 | `tool_calls`, `stop` | `finish_reason` |
-//! | a finish reason that nobody knows | | `stop` | `unknown_finish_reason` |
-//! | no finish reason before `[DONE]` | C1 | `stop`, or `tool_calls` | `missing_finish_reason` |
-//! | no finish reason of a whole answer, which was cut at 300 s | C1 | `length` | `missing_finish_reason` |
-//! | no `[DONE]` | C2 | not needed behind a finish reason | `missing_done` |
-//! | an end without either | C2 (Ollama) | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) | |
-//! | numeric error codes | C2 | no code | `error_code` |
-//! | flat error bodies, or a string | C1, C2 | errors with their meaning | `flat_error` |
-//! | an event without a choice that says `message`, `detail`, `msg` or `code` | C1, C2 | an error with its meaning | `flat_error` |
-//! | an answer without any choice | | [`ErrorKind::Upstream`](crate::ErrorKind::Upstream) | |
-//! | errors in the stream, in an `error:` line or an event of that type too | C1, C2 | errors with their meaning | `error_event` |
-//! | usage on every chunk, on the last, or in one of its own | C2 | the last one, once | |
-//! | usage that cannot be read | | left out | `usage` |
-//! | explicit nulls, missing deltas, unknown fields, comments | C1, C2 | nothing | |
-//! | a whole answer although a stream was asked for | C1 | read as one | `whole` |
-//! | an event stream under another media type | | read as one, known by its beginning | `media_type` |
+//! | deviation | what becomes of it | `repair` |
+//! | --- | --- | --- |
+//! | reasoning as `reasoning_content`, `reasoning`, or both | one stream of reasoning | |
+//! | a leading `<think>` block in the content | reasoning | `think_tags` |
+//! | pieces that hold the whole text so far | what is new in them, see [`ContentMode`] | `cumulative` |
+//! | no id of a call, or that of another | one is made up | `call_id` |
+//! | id, name or type of a call again, or empty, or null | announced once | `call_repeated` |
+//! | `arguments` null or an object | `{}`, or its text | `arguments` |
+//! | `arguments` an object in a string, in a list, in a fence or in the tags of a dialect; raw control characters in them; text behind them | the object | `arguments` |
+//! | `arguments` that are cut or no JSON | as much as is JSON; the answer ends with `length` | `arguments`, `finish_reason` |
+//! | all calls under index 0 | told apart by their ids | `call_index` |
+//! | a new id on a piece without a name | the call goes on that is open under its index | `call_repeated` |
+//! | white space before a call, closing tags behind it | left out | |
+//! | a key twice, numbers as strings, strings as numbers, values of other types where nothing depends on them | the last, the same, nothing | |
+//! | half a character at the end of a piece | joined with the other half, or U+FFFD | |
+//! | `NaN` and `Infinity` | nothing | |
+//! | content as a list of parts, or a number | its text | |
+//! | a choice whose index is not 0 | the answer, if it comes first | |
+//! | a connection that stays open behind the finish reason | the answer ends after 2 s at most | |
+//! | arguments before the name; a call that is never named | they wait for it; it is none | `late_name`, `nameless` |
+//! | `finish_reason` `""` or `"null"` on middle chunks | not the end | `empty_finish_reason` |
+//! | finish `stop` after calls, `tool_calls` without | `tool_calls`, `stop` | `finish_reason` |
+//! | a finish reason in another vendor's words | that of ours which means the same | `unknown_finish_reason` |
+//! | a finish reason that nobody knows | `length`, for the answer may not be whole | `unknown_finish_reason` |
+//! | a finish reason that says the server failed, such as `abort` | an error | `unknown_finish_reason` |
+//! | no finish reason before `[DONE]` | `stop`, or `tool_calls` | `missing_finish_reason` |
+//! | no finish reason of a whole answer, which was cut at 300 s | `length` | `missing_finish_reason` |
+//! | no `[DONE]` | not needed behind a finish reason | `missing_done` |
+//! | an end without either | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) | |
+//! | numeric error codes | no code | `error_code` |
+//! | flat error bodies, or a string | errors with their meaning | `flat_error` |
+//! | an event without a choice that says `message`, `detail`, `msg` or `code` | an error with its meaning | `flat_error` |
+//! | an answer without any choice | [`ErrorKind::Upstream`](crate::ErrorKind::Upstream) | |
+//! | errors in the stream, in an `error:` line or an event of that type too | errors with their meaning | `error_event` |
+//! | usage on every chunk, on the last, or in one of its own | the last one, once | |
+//! | usage that cannot be read | left out | `usage` |
+//! | explicit nulls, missing deltas, unknown fields, comments | nothing | |
+//! | a whole answer although a stream was asked for | read as one | `whole` |
+//! | an event stream under another media type | read as one, known by its beginning | `media_type` |
+//!
+//! Where each was seen says `docs/reference/qwen-wire.md`, in its parts B and C.
 //!
 //! What the answer is called and who speaks is put right by
 //! [`OpenAiLayer`](crate::openai::OpenAiLayer): one id, time and model for the whole stream, the
@@ -83,10 +95,10 @@
 //! | server | what is different |
 //! | --- | --- |
 //! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out |
-//! | DashScope (C1) | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
-//! | portal (B7) | the same; qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
-//! | vLLM, SGLang, llama.cpp (C2) | thinking is turned on and off with `chat_template_kwargs` |
-//! | Ollama (C2) | thinking is turned on and off with `reasoning_effort` |
+//! | DashScope | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
+//! | portal | the same; qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
+//! | vLLM, SGLang, llama.cpp | thinking is turned on and off with `chat_template_kwargs` |
+//! | Ollama | thinking is turned on and off with `reasoning_effort` |
 //!
 //! A request has the [headers](super#headers) that travel, and the envelope's extensions.
 //!
@@ -100,30 +112,31 @@
 //!
 //! An answer has at most 1,024 calls, and of their arguments 64 KiB may wait for a name. A whole
 //! answer has at most 16 MiB and may take 310 s from its head on, since those that cut it do so at
-//! 300 s (C1). What passes one of these is an error that names it.
+//! 300 s. What passes one of these is an error that names it.
 //!
 //! # Metrics
 //!
 //! `tower_qwen_compatible_repairs_total` with `repair` as in the table: answers in which it was
 //! needed, and errors.
 
-mod arguments;
-mod content;
+mod config;
 mod error;
-mod events;
 mod layer;
-mod places;
-mod repair;
+mod modes;
 mod request;
 mod schema;
 mod server;
 mod service;
 mod stream;
-mod think;
+mod translate;
+
+/// The metric of repairs.
+const METRIC: &str = "tower_qwen_compatible_repairs_total";
 
 pub(crate) use self::error::refusal;
 pub use self::{
-    layer::{CompatibleLayer, ContentMode, ThinkTags},
+    layer::CompatibleLayer,
+    modes::{ContentMode, ThinkTags},
     server::Server,
     service::Compatible,
     stream::AnswerStream,

@@ -1,43 +1,65 @@
 //! The request as an OpenAI-compatible server reads it.
 
-use std::io;
+mod arguments;
+mod arranged;
+
+use std::{borrow::Cow, io};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use super::{Server, layer::Names, schema::without_refused, server::Thinking};
+use self::arranged::arranged;
+use super::{
+    config::Names,
+    schema::without_refused,
+    server::{Server, Thinking},
+};
 use crate::{
     Text,
     chat::{
-        ChatRequest, Content, Extra, FunctionTool, History, Json, Message, Part, PartKind,
-        ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+        ChatRequest, Content, Extra, FunctionTool, Json, Message, Part, PartKind, ResponseFormat,
+        Role, Tool, ToolCall, ToolChoice,
     },
     json::{escaped_len, string_into},
 };
 
-/// Writes the body of `POST /chat/completions` (qwen-wire.md D1).
+/// Writes the body of `POST /chat/completions`.
 ///
 /// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
-/// what DashScope refuses or cuts in whole answers (C1). Unknown fields, schemas and other forms
+/// what DashScope refuses or cuts in whole answers. Unknown fields, schemas and other forms
 /// go out as they came, byte for byte.
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
 /// a long history there is one copy, however many escapes it needs.
 pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Bytes {
+    let model = names.resolve(&request.model, server);
+    let arranged =
+        server.wants_one_instruction(model).then(|| arranged(&request.history)).flatten();
+    let messages = arranged.unwrap_or_default();
     let mut size = Size(0);
-    body_into(&mut size, request, names, server);
+    body_into(&mut size, request, &messages, names, server);
     let mut out = BytesMut::with_capacity(size.0);
-    body_into(&mut out, request, names, server);
+    body_into(&mut out, request, &messages, names, server);
     debug_assert_eq!(out.len(), size.0);
     out.freeze()
 }
 
-fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server: Server) {
+/// Writes `arranged` in place of the history, unless it is empty.
+fn body_into<W: Sink>(
+    out: &mut W,
+    request: &ChatRequest,
+    arranged: &[Cow<'_, Message>],
+    names: &Names,
+    server: Server,
+) {
     let model = names.resolve(&request.model, server);
     let mut object = Object::open(out);
 
     object.text("model", model);
-    object.with("messages", |out| messages_into(out, &request.history, server));
+    object.with("messages", |out| match arranged {
+        [] => messages_into(out, request.history.iter(), server),
+        arranged => messages_into(out, arranged.iter().map(|message| &**message), server),
+    });
     object.value("stream", &true);
     object.with("stream_options", |out| {
         let mut options = Object::open(out);
@@ -47,7 +69,7 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
         }
         options.close();
     });
-    // An empty list made the portal's model call tools at random (B7).
+    // An empty list made the portal's model call tools at random.
     if !request.tools.is_empty() {
         object.with("tools", |out| {
             list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
@@ -66,7 +88,8 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     let limit = names
         .max_tokens(model, server)
         .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-    object.some("max_tokens", sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
+    let max_tokens = server.max_tokens_name(sampling.is_max_completion_tokens);
+    object.some(max_tokens, sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
     object.some("temperature", sampling.temperature.as_ref());
     object.some("top_p", sampling.top_p.as_ref());
     object.some("top_k", sampling.top_k.as_ref());
@@ -80,7 +103,7 @@ fn body_into<W: Sink>(out: &mut W, request: &ChatRequest, names: &Names, server:
     object.some("user", request.user.as_ref());
 
     let Thinking { enable_thinking, budget, effort, template } =
-        server.thinking(&request.reasoning);
+        server.thinking(&request.reasoning, model);
     object.some("enable_thinking", enable_thinking.as_ref());
     object.some("thinking_budget", budget.as_ref());
     object.some("reasoning_effort", effort.as_ref().map(|effort| effort.as_str()).as_ref());
@@ -159,16 +182,23 @@ impl io::Write for Size {
     }
 }
 
-fn messages_into<W: Sink>(out: &mut W, history: &History, server: Server) {
+fn messages_into<'a, W: Sink>(
+    out: &mut W,
+    messages: impl Iterator<Item = &'a Message> + Clone,
+    server: Server,
+) {
     if server != Server::Portal {
-        return list_into(out, history.iter(), |out, message| message_into(out, message, server));
+        return list_into(out, messages, |out, message| message_into(out, message, server));
     }
     // The portal wants a system message, its text as parts, and no two messages of one role in a
-    // row unless they call tools or answer a call (B7).
-    let introduction = (!history.iter().any(|message| message.role.is_instruction()))
+    // row unless they call tools or answer a call.
+    let introduction = (!messages.clone().any(|message| message.role.is_instruction()))
         .then(|| Message::new(Role::System, "You are a helpful assistant."));
-    let messages: Vec<&Message> = introduction.iter().chain(history.iter()).collect();
-    let groups = messages.chunk_by(|last, next| can_merge(last, next));
+    let mut all: Vec<&Message> = introduction.iter().collect();
+    for message in messages {
+        all.push(message);
+    }
+    let groups = all.chunk_by(|last, next| can_merge(last, next));
     list_into(out, groups, |out, group| match group {
         [alone] => message_into(out, alone, server),
         several => {
@@ -223,7 +253,9 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
         object.text("name", name);
     }
     if let Some(reasoning) = &message.reasoning {
-        object.text("reasoning_content", reasoning);
+        for name in server.reasoning_names() {
+            object.text(name, reasoning);
+        }
     }
     if !message.tool_calls.is_empty() {
         object.with("tool_calls", |out| list_into(out, message.tool_calls.iter(), call_into));
@@ -236,7 +268,7 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
 }
 
 /// Writes the content of a system message for the portal: as parts, of which the last ends what
-/// is worth keeping, unless the client has said so of one itself (B7).
+/// is worth keeping, unless the client has said so of one itself.
 fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
     let text;
     let parts = match content {
@@ -267,7 +299,7 @@ fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
     object.with("function", |out| {
         let mut function = Object::open(out);
         function.text("name", &call.name);
-        function.text("arguments", &call.arguments);
+        function.text("arguments", &arguments::object(&call.arguments));
         function.extra(&call.inner_extra, &[]);
         function.close();
     });

@@ -2,7 +2,7 @@
 
 use crate::json::{string_len, unquoted, value_len};
 
-/// Keywords that the portal refuses (B7).
+/// Keywords that the portal refuses.
 const REFUSED: [&str; 2] = ["additionalProperties", "patternProperties"];
 
 /// What a container of a schema holds.

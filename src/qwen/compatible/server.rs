@@ -5,10 +5,13 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::ContentMode;
-use crate::chat::{ReasoningEffort, ReasoningOptions};
+use super::modes::ContentMode;
+use crate::{
+    Text,
+    chat::{ReasoningEffort, ReasoningOptions},
+};
 
-/// What qwen-code calls itself, and the platform in the words of its runtime (B7).
+/// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
     let os = match OS {
         "macos" => "darwin",
@@ -28,25 +31,40 @@ static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// What kind of server an OpenAI-compatible upstream is.
 ///
 /// They all speak almost the same; the kind decides the few things in which they differ and
-/// which cannot be seen from the answer (qwen-wire.md B7, C1, C2). What can be seen is repaired
+/// which cannot be seen from the answer. What can be seen is repaired
 /// for every kind.
+///
+/// A history goes out in the form that this server reads; the arguments of calls are one JSON object
+/// for all of them.
+///
+/// | kind | old thinking | one system message, and first | `max_completion_tokens` |
+/// |---|---|---|---|
+/// | Generic | `reasoning_content` and `reasoning` | Qwen3.5 and later | as written |
+/// | DashScope | `reasoning_content` | Qwen3.5 and later | `max_tokens` |
+/// | Portal | `reasoning_content` | always | `max_tokens` |
+/// | vLLM | `reasoning_content` and `reasoning` | always | as written |
+/// | SGLang | `reasoning_content` | always | as written |
+/// | Ollama | `reasoning` | always | `max_tokens` |
+/// | llama.cpp | `reasoning_content` | always | `max_tokens` |
+/// | LM Studio | `reasoning_content` and `reasoning` | always | `max_tokens` |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Server {
-    /// Any other: the request goes out as the client wrote it.
+    /// Any other: the request goes out as the client wrote it, but for what the model's template
+    /// is known to refuse.
     #[default]
     Generic,
-    /// DashScope's compatible mode, a coding plan, or a gateway in front of it (C1).
+    /// DashScope's compatible mode, a coding plan, or a gateway in front of it.
     DashScope,
-    /// The portal that OAuth logins of qwen-code lead to (B7).
+    /// The portal that OAuth logins of qwen-code lead to.
     Portal,
-    /// vLLM (C2).
+    /// vLLM.
     Vllm,
-    /// SGLang (C2).
+    /// SGLang.
     SgLang,
-    /// Ollama's `/v1` (C2).
+    /// Ollama's `/v1`.
     Ollama,
-    /// llama.cpp's server (C2).
+    /// llama.cpp's server.
     LlamaCpp,
     /// LM Studio.
     LmStudio,
@@ -114,7 +132,7 @@ impl Server {
     }
 
     /// What the server itself calls the model that a client may know by another name: the
-    /// portal's models have two names, and it knows one (B7).
+    /// portal's models have two names, and it knows one.
     pub(super) fn model_name(self, model: &str) -> &str {
         match (self, model) {
             (Self::Portal, "qwen3.5-plus" | "qwen3.6-plus") => "coder-model",
@@ -122,7 +140,7 @@ impl Server {
         }
     }
 
-    /// The most tokens that may be asked of its `model`: the portal refuses more (B7).
+    /// The most tokens that may be asked of its `model`: the portal refuses more.
     pub(super) fn max_tokens(self, model: &str) -> Option<u64> {
         match (self, model) {
             (Self::Portal, "vision-model") => Some(32_768),
@@ -133,7 +151,37 @@ impl Server {
         }
     }
 
-    /// Adds the headers that it wants to see beside the token (B7).
+    /// Under which names it reads the thinking of earlier turns. Where that depends on its version,
+    /// or nothing is known, it gets both: the other one is ignored.
+    pub(super) const fn reasoning_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Generic | Self::Vllm | Self::LmStudio => &["reasoning_content", "reasoning"],
+            Self::DashScope | Self::Portal | Self::SgLang | Self::LlamaCpp => {
+                &["reasoning_content"]
+            }
+            Self::Ollama => &["reasoning"],
+        }
+    }
+
+    /// Whether a system message that is not the first may be refused. Servers of one's own may call
+    /// a model anything, so there the name does not count.
+    pub(super) fn wants_one_instruction(self, model: &str) -> bool {
+        match self {
+            Self::Generic | Self::DashScope => Family::of(model) >= Family::Qwen35,
+            _ => true,
+        }
+    }
+
+    /// What it calls the most tokens that an answer may have, where the client wrote
+    /// `max_completion_tokens` or the older name.
+    pub(super) const fn max_tokens_name(self, is_completion: bool) -> &'static str {
+        match self {
+            Self::Generic | Self::Vllm | Self::SgLang if is_completion => "max_completion_tokens",
+            _ => "max_tokens",
+        }
+    }
+
+    /// Adds the headers that it wants to see beside the token.
     ///
     /// The portal serves qwen-code, so that is what it is told; a `user-agent` that goes with the
     /// credential is used in its place. The one in `headers` is the credential's, for no client's
@@ -157,7 +205,7 @@ impl Server {
         }
     }
 
-    /// How many inputs one request for embeddings may hold (C1); `None` where nothing is known of
+    /// How many inputs one request for embeddings may hold; `None` where nothing is known of
     /// a limit.
     #[cfg(feature = "openai")]
     pub(crate) fn embedding_batch(self, model: &str) -> Option<usize> {
@@ -177,18 +225,47 @@ impl Server {
     }
 
     /// Whether embeddings are given in base64 to those who ask. DashScope knows only floats
-    /// (D9), and of others nothing is known.
+    ///, and of others nothing is known.
     #[cfg(feature = "openai")]
     pub(crate) const fn embeds_base64(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
     }
 
     /// How this kind is told to think or not.
-    pub(super) fn thinking(self, options: &ReasoningOptions) -> Thinking {
+    pub(super) fn thinking(self, options: &ReasoningOptions, model: &str) -> Thinking {
         let Some(wanted) = options.wanted() else { return Thinking::default() };
         let effort = options.effort.as_ref();
+        let family = Family::of(model);
+        // The least that it can think is still some.
+        let is_least = effort == Some(&ReasoningEffort::Minimal) && options.enabled.is_none();
+        let wanted = wanted || family == Family::Qwen38 && is_least;
+        // These answer 400 to whoever does not want them to think.
+        if !wanted && family.always_thinks(model) && self == Self::DashScope {
+            return Thinking::default();
+        }
         match self {
-            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other (B7),
+            // The effort stands alone here: with anything beside it the request is refused.
+            Self::DashScope if family == Family::Qwen38 && (effort.is_some() || !wanted) => {
+                Thinking {
+                    effort: if wanted {
+                        effort.and_then(tier)
+                    } else {
+                        Some(ReasoningEffort::None)
+                    },
+                    ..Thinking::default()
+                }
+            }
+            // The top tier is what it does unless it is told, under a name that builds differ in.
+            Self::Ollama if family == Family::Qwen38 && wanted => Thinking {
+                effort: effort.and_then(tier).filter(|tier| tier.as_str() != TOP_TIER),
+                ..Thinking::default()
+            },
+            Self::Vllm | Self::SgLang | Self::LlamaCpp if family == Family::Qwen38 => Thinking {
+                template: Some(wanted),
+                effort: effort.filter(|_| wanted).and_then(tier),
+                ..Thinking::default()
+            },
+            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other,
             // so the effort becomes a budget.
             Self::DashScope | Self::Portal => Thinking {
                 enable_thinking: Some(wanted),
@@ -213,7 +290,10 @@ impl Server {
             Self::Generic | Self::LmStudio => Thinking {
                 enable_thinking: options.enabled,
                 budget: options.budget,
-                effort: effort.cloned(),
+                effort: match effort {
+                    Some(effort) if family == Family::Qwen38 && wanted => tier(effort),
+                    effort => effort.cloned(),
+                },
                 template: None,
             },
         }
@@ -230,7 +310,58 @@ pub(super) struct Thinking {
     pub(super) template: Option<bool>,
 }
 
-/// The budget that stands for an effort (B7); none for the highest.
+/// What a model's name says of how its template reads a request, in the order of their coming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    /// Nothing is known.
+    Other,
+    /// Qwen3.5 to 3.7: one system message, and first.
+    Qwen35,
+    /// Qwen3.8: the same, and efforts of its own.
+    Qwen38,
+}
+
+impl Family {
+    /// The family of a model by its name, such as `Qwen/Qwen3.6-27B` or `qwen3.8-max`.
+    fn of(model: &str) -> Self {
+        let name = model.to_ascii_lowercase();
+        let Some((_, version)) = name.split_once("qwen3") else { return Self::Other };
+        let minor = version.strip_prefix(['.', '_', '-', 'p']).unwrap_or(version);
+        let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
+        // `qwen3-30b` has a size there, and `qwen3-8b` too.
+        let is_size = version.starts_with('-') || minor[digits..].starts_with('b');
+        match minor[..digits].parse() {
+            Ok(8_u8..=9) if !is_size => Self::Qwen38,
+            Ok(5..=7) if !is_size => Self::Qwen35,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the hosted model refuses not to think.
+    fn always_thinks(self, model: &str) -> bool {
+        let name = model.to_ascii_lowercase();
+        self == Self::Qwen38 && name.ends_with("-preview")
+            || ["kimi-k2.7-code", "kimi-k3"].iter().any(|start| name.starts_with(start))
+    }
+}
+
+/// Qwen3.8's word for as much thinking as it can.
+const TOP_TIER: &str = "xhigh";
+
+/// Qwen3.8's own word for an effort: its template raises on every other one.
+fn tier(effort: &ReasoningEffort) -> Option<ReasoningEffort> {
+    Some(match effort {
+        ReasoningEffort::Minimal | ReasoningEffort::Low => ReasoningEffort::Low,
+        ReasoningEffort::Medium => ReasoningEffort::Medium,
+        ReasoningEffort::High => ReasoningEffort::Other(Text::from_static(TOP_TIER)),
+        ReasoningEffort::Other(word) if ["xhigh", "max"].contains(&word.as_str()) => {
+            ReasoningEffort::Other(Text::from_static(TOP_TIER))
+        }
+        _ => return None,
+    })
+}
+
+/// The budget that stands for an effort; none for the highest.
 fn budget(effort: &ReasoningEffort) -> Option<i64> {
     match effort {
         ReasoningEffort::Low => Some(1024),

@@ -8,27 +8,22 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Body;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 use tower_service::Service;
 
-use super::{
-    AnswerStream, CompatibleLayer, Server,
-    error::refusal,
-    events::Translator,
-    layer::{Config, ThinkTags},
-    request,
-    think::ThinkSplitter,
-};
+use super::{config::Config, error::refusal, request, stream::AnswerStream, translate::Translator};
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::ChatRequest,
+    json::lenient::{self, Object, lenient},
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
+        answer::{Answer, Reader, Repair},
         redact::Secrets,
         transport::{self, Cut, Read},
     },
-    sse::progress::Limits,
+    sse::{Decoder, progress::Limits},
 };
 
 /// How much of an error body is read.
@@ -41,7 +36,7 @@ const WHOLE_LEN: usize = 16 * 1024 * 1024;
 const BEGINNING_LEN: usize = 256;
 
 /// How long the end of such an answer may take: servers write it when it is complete, and those
-/// that cut it do so at 300 s (C1). A little more, so that what they then send still counts.
+/// that cut it do so at 300 s. A little more, so that what they then send still counts.
 const WHOLE_DEADLINE: Duration = Duration::from_secs(310);
 
 /// How long the end of an error body may take.
@@ -59,7 +54,7 @@ pub struct Compatible<S> {
 }
 
 impl<S> Compatible<S> {
-    service!(CompatibleLayer::new(server: Server));
+    service!();
 
     pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }
@@ -141,18 +136,13 @@ where
     B::Error: Into<BoxError>,
 {
     let (head, body) = response.into_parts();
-    let think = match config.think {
-        ThinkTags::Leading => ThinkSplitter::new(),
-        ThinkTags::Opened => ThinkSplitter::inside(),
-        ThinkTags::Ignore => ThinkSplitter::off(),
-    };
     let secrets = Secrets::new(credential.as_ref(), &head.extensions);
-    let mut translator =
-        Translator::new(config.server, think, config.content()).secrets(secrets.clone());
+    let mut translator = Translator::new(config.server, secrets.clone());
+    let mut answer = config.answer();
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {
-        return stream(Bytes::new(), body, translator, config.progress).await;
+        return stream(Bytes::new(), body, answer, translator, config.progress).await;
     }
     // A page holds no answer, and may not end.
     let (limit, deadline) = if head.status.is_success() && media_type != "text/html" {
@@ -164,18 +154,21 @@ where
     let is_stream = |bytes: &[u8]| head.status.is_success() && begins_as_events(bytes);
     let (bytes, cut) = transport::read_until(body.as_mut(), limit, deadline, is_stream).await;
     if let Some(Cut::Enough) = cut {
-        translator.media_type();
-        return stream(bytes, body, translator, config.progress).await;
+        answer.repaired(Repair::MediaType);
+        return stream(bytes, body, answer, translator, config.progress).await;
     }
     let read = Read { bytes, complete: cut.is_none() };
     if head.status.is_success() {
-        match serde_json::from_slice::<Shape>(&read.bytes) {
-            Ok(Shape { choices: Some(_) }) => {
-                let text = Text::from_utf8(read.bytes).map_err(not_a_chat)?;
-                return AnswerStream::whole(translator, &text).map(Response::new);
+        match Text::from_utf8(read.bytes.clone()) {
+            Ok(text) if Shape::has_choices(&text) => {
+                translator.whole(&text, &mut answer)?;
+                return Ok(Response::new(AnswerStream::new(Reader::whole(answer, translator))));
             }
-            Ok(Shape { choices: None }) => {}
-            Err(_) => {
+            Err(error) if cut.is_none() && media_type != "text/html" => {
+                return Err(not_a_chat(error));
+            }
+            Ok(text) if Shape::is_whole(&text) => {}
+            _ => {
                 if let Some(cut) = cut {
                     return Err(cut.into_error());
                 }
@@ -188,6 +181,7 @@ where
 async fn stream<B>(
     start: Bytes,
     body: Pin<Box<B>>,
+    answer: Answer,
     translator: Translator,
     limits: Limits,
 ) -> Result<Response<AnswerStream<B>>, Error>
@@ -195,9 +189,11 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let mut stream = AnswerStream::new(start, body, translator, limits);
-    stream.commit().await?;
-    Ok(Response::new(stream))
+    let mut decoder = Decoder::new().error_field();
+    decoder.push(start);
+    let mut reader = Reader::new(decoder, body, answer, translator, limits);
+    reader.commit().await?;
+    Ok(Response::new(AnswerStream::new(reader)))
 }
 
 /// Whether a body is an event stream by its beginning, whatever its media type: no JSON and no
@@ -209,11 +205,27 @@ fn begins_as_events(bytes: &[u8]) -> bool {
     [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field))
 }
 
-/// What tells an answer from something else. What stands in it is not looked at: a number that
-/// is out of range must not cost the answer.
-#[derive(Deserialize)]
-struct Shape {
-    choices: Option<IgnoredAny>,
+lenient! {
+    /// What tells an answer from something else. What stands in it is not looked at: what is odd
+    /// there must not cost the answer.
+    struct Shape {
+        choices: Option<IgnoredAny> = "choices",
+    }
+}
+
+impl Shape {
+    fn of(text: &Text) -> Option<Self> {
+        let read = |text: &Text| serde_json::from_str::<Object<Self>>(text);
+        lenient::read(text, read).ok()?.0
+    }
+
+    fn has_choices(text: &Text) -> bool {
+        Self::of(text).is_some_and(|shape| shape.choices.is_some())
+    }
+
+    fn is_whole(text: &Text) -> bool {
+        Self::of(text).is_some()
+    }
 }
 
 fn not_a_chat(error: std::str::Utf8Error) -> Error {

@@ -22,7 +22,7 @@ use crate::{
 type Fetched = Pin<Box<dyn Future<Output = Result<Vec<Model>, Error>> + Send>>;
 type Fetch = Box<dyn Fn() -> Fetched + Send + Sync>;
 
-/// How long a list is fresh unless set (E18).
+/// How long a list is fresh unless set.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// How long the upstream may take unless set.

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Fetches the catalogue of an OpenAI-compatible server with `GET /models` (D7).
+/// Fetches the catalogue of an OpenAI-compatible server with `GET /models`.
 ///
 /// `service` is an HTTP service whose base URL includes `/v1`, as for
 /// [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer). The account is that of
@@ -25,7 +25,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The upstream's refusal with its meaning (C1, C2); [`ErrorKind::Unsupported`] where it has no
+/// The upstream's refusal with its meaning; [`ErrorKind::Unsupported`] where it has no
 /// such path, as some gateways; where it is out of reach, too slow, or answers what is no
 /// catalogue.
 ///

@@ -1,7 +1,7 @@
 //! The catalogues of models: what an upstream has, and a cache that asks it seldom.
 //!
-//! [`list_web`] reads the catalogue of chat.qwen.ai (A5), [`list_compatible`] that of an
-//! OpenAI-compatible server (D7); both give [`Model`]s, with everything that the upstream says
+//! [`list_web`] reads the catalogue of chat.qwen.ai, [`list_compatible`] that of an
+//! OpenAI-compatible server; both give [`Model`]s, with everything that the upstream says
 //! kept. A [`Catalogue`] keeps such a list for an hour and asks once, however many want it.
 //!
 //! ```
@@ -96,7 +96,7 @@ impl Model {
         Self { id: id.into(), created: 0, owned_by: owned_by.into(), extra: Extra::new() }
     }
 
-    /// OpenAI's model object (D7): `id`, `object`, `created` and `owned_by`, which strict clients
+    /// OpenAI's model object: `id`, `object`, `created` and `owned_by`, which strict clients
     /// demand, and beside them everything that OpenAI has no field for.
     ///
     /// ```

@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// Fetches the catalogue of chat.qwen.ai with `GET /api/models` (A5).
+/// Fetches the catalogue of chat.qwen.ai with `GET /api/models`.
 ///
 /// The account is that of `credential`, or else the one that `service` puts on. Whether upstream
-/// wants one changes (E41), so where it refuses, `anonymous` is asked once: a service of the same
+/// wants one changes, so where it refuses, `anonymous` is asked once: a service of the same
 /// upstream that puts none on, such as `QwenUpstream::anonymous` gives it.
 ///
 /// Nothing is cached; [`Catalogue::web`](super::Catalogue::web) does that.
@@ -65,7 +65,7 @@ where
     C::Error: Into<BoxError>,
 {
     match fetch(service, credential).await {
-        // Slowness and challenges are not about the account: asking again makes them worse (G6).
+        // Slowness and challenges are not about the account: asking again makes them worse.
         Err(error) if !error.is_timeout() && !error.is_challenge() => {
             tracing::debug!(%error, "no catalogue with the credential; asking without");
             fetch(anonymous, None).await.map_err(|_| error)

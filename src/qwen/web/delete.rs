@@ -1,4 +1,4 @@
-//! Deleting chats (A1, A20): the call, for whoever has a reason.
+//! Deleting chats: the call, for whoever has a reason.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, h
 use http_body::Body;
 use tower_service::Service;
 
-use super::error::{Call, envelope};
+use super::{envelope::envelope, error::Call};
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody,
     qwen::{redact::Secrets, transport},

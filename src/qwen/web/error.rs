@@ -1,34 +1,34 @@
-//! What chat.qwen.ai says when it refuses, as errors of ours (A4, A15, A16).
+//! What chat.qwen.ai says when it refuses, as errors of ours.
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::{
     Error, ErrorKind,
-    json::tree_within,
-    qwen::{redact::Secrets, transport::Read},
+    json::lenient::tree,
+    qwen::{
+        redact::Secrets,
+        refused::{is_account_fault, is_context_overflow},
+    },
 };
 
 /// How much memory what a failure says may take while it is read, in bytes; of what would take
 /// more nothing is known but that it failed.
 const MEMORY: usize = 1024 * 1024;
 
-/// How much memory an envelope may take while it is read, in bytes. The largest holds a catalogue.
-const ENVELOPE: usize = 32 * 1024 * 1024;
-
 /// How much of a body that is not an event stream is looked at for the marks of an anti-bot
-/// layer (A16).
+/// layer.
 const SCANNED: usize = 4096;
 
-/// How long to wait where another turn of the chat is still running (A15.2).
+/// How long to wait where another turn of the chat is still running.
 const BUSY: Duration = Duration::from_secs(3);
 
 /// How long to wait where too much was asked at once.
 const PARALLEL: Duration = Duration::from_secs(5);
 
-/// How long to wait where the tokens of this minute are used up (A15.2).
+/// How long to wait where the tokens of this minute are used up.
 const TOKENS_PER_MINUTE: Duration = Duration::from_secs(60);
 
 /// The longest wait that is believed: quotas are a day's, so a larger number is not in hours.
@@ -61,6 +61,11 @@ impl Failure {
         Self { challenge: true, ..Self::default() }
     }
 
+    /// A redirect to the page where people sign in.
+    pub(super) fn signed_out() -> Self {
+        Self { code: "unauthorized".to_owned(), ..Self::default() }
+    }
+
     /// A failure of which there are only words.
     pub(super) fn from_text(text: &str) -> Self {
         Self { text: text.to_owned(), ..Self::default() }
@@ -68,7 +73,7 @@ impl Failure {
 
     /// What the JSON of `error` or `data` says: a string, or an object with `code` and `details`.
     pub(super) fn from_value(json: &str) -> Self {
-        match tree_within(json, MEMORY) {
+        match tree(json, MEMORY) {
             Some(Value::String(text)) => Self { text, ..Self::default() },
             Some(Value::Object(object)) => Self::from_object(&object),
             // `true`, a number: it failed, and that is all that is known.
@@ -78,7 +83,7 @@ impl Failure {
 
     /// What the JSON of single fields says.
     pub(super) fn from_fields(code: Option<&str>, text: Option<&str>, num: Option<&str>) -> Self {
-        let value = |json: Option<&str>| json.and_then(|json| tree_within(json, MEMORY));
+        let value = |json: Option<&str>| json.and_then(|json| tree(json, MEMORY));
         Self {
             code: value(code).as_ref().map_or_else(String::new, word),
             text: value(text).as_ref().map_or_else(String::new, word),
@@ -99,8 +104,8 @@ impl Failure {
         }
     }
 
-    /// What an envelope says: under `error`, under `data`, or at its top (A4).
-    fn from_envelope(envelope: &Map<String, Value>) -> Self {
+    /// What an envelope says: under `error`, under `data`, or at its top.
+    pub(super) fn from_envelope(envelope: &Map<String, Value>) -> Self {
         match envelope.get("error") {
             Some(Value::Object(error)) => return Self::from_object(error),
             Some(Value::String(text)) => return Self::from_text(text),
@@ -119,12 +124,12 @@ impl Failure {
         self.code.is_empty() && self.text.is_empty()
     }
 
-    /// Whether the JSON of `ret` is a verdict of the anti-bot layer (A16, form 3).
+    /// Whether the JSON of `ret` is a verdict of the anti-bot layer.
     pub(super) fn is_challenge(ret: &str) -> bool {
         has_challenge_mark(ret.as_bytes())
     }
 
-    /// The error that this failure is, by the table of A15.2: by the code, then by the words,
+    /// The error that this failure is, by what it says: by the code, then by the words,
     /// then by the status.
     pub(super) fn into_error(
         self,
@@ -137,7 +142,10 @@ impl Failure {
             return challenge();
         }
         let text = self.text.to_lowercase();
-        let verdict = by_code(&self.code.to_ascii_lowercase(), &text, self.hours, call)
+        let code = self.code.to_ascii_lowercase();
+        let verdict = by_code(&code, &text, self.hours, call)
+            .or_else(|| is_context_overflow(status, &code, &text).then(too_long))
+            .or_else(|| is_account_fault(status, &code, &text).then(|| quota(self.hours)))
             .or_else(|| by_text(&text, call))
             .or_else(|| status.and_then(|status| by_status(status, call)))
             .unwrap_or_else(|| {
@@ -226,7 +234,7 @@ fn chat_lost() -> Verdict {
 }
 
 fn parent_lost() -> Verdict {
-    // The client named the message, if it named one at all; the chat itself may be there (A15.2).
+    // The client named the message, if it named one at all; the chat itself may be there.
     Verdict::new(ErrorKind::ConversationLost, "upstream does not know the message to go on from")
         .status(StatusCode::BAD_REQUEST)
 }
@@ -282,7 +290,7 @@ fn by_code(code: &str, text: &str, hours: Option<u64>, call: Call) -> Option<Ver
         "quotalimited" | "exceedlimit" | "quota_exhausted" => quota(hours),
         "quota_limit" => overloaded(),
         // Compressed tokens and the like are sent to the write endpoint as they are: no refresh
-        // of the same makes them one (A15.2).
+        // of the same makes them one.
         "unauthorized" if text.contains("invalid token") => not_a_token(),
         "unauthorized" => auth(),
         "forbidden" => Verdict::new(ErrorKind::Permission, "the account is not allowed to do this"),
@@ -298,7 +306,7 @@ fn by_code(code: &str, text: &str, hours: Option<u64>, call: Call) -> Option<Ver
         }
         "data_inspection_failed" | "datainspectionfailed" => content_filter(),
         _ if code.starts_with("internalerror.algo.invalidparameter") => {
-            if text.contains("input length") {
+            if is_context_overflow(None, code, text) {
                 too_long()
             } else {
                 Verdict::new(ErrorKind::InvalidRequest, "upstream does not take a parameter")
@@ -353,8 +361,6 @@ fn by_text(text: &str, call: Call) -> Option<Verdict> {
         not_found(text, call)
     } else if has("too many messages") {
         Verdict::defect("upstream takes one message and got several")
-    } else if has("input length") {
-        too_long()
     } else if has("allocated quota exceeded") || has("#token-limit") {
         Verdict::new(ErrorKind::RateLimited, "the tokens of this minute are used up")
             .wait(TOKENS_PER_MINUTE)
@@ -384,7 +390,7 @@ fn by_status(status: StatusCode, call: Call) -> Option<Verdict> {
         402 => quota(None),
         403 => Verdict::new(ErrorKind::Permission, "upstream forbids the request"),
         404 => not_found("", call),
-        // The method is right: this is how a blocked address is told (A15.1).
+        // The method is right: this is how a blocked address is told.
         405 => Verdict::new(ErrorKind::Challenge, CHALLENGE),
         408 | 504 => timeout(),
         413 => Verdict::new(ErrorKind::TooLarge, "the request is too large for upstream"),
@@ -422,8 +428,8 @@ fn whole(value: &Value) -> Option<u64> {
     (number >= 0.0).then_some(number.ceil() as u64)
 }
 
-/// Whether the head of a body bears the marks of the anti-bot layer (A16).
-fn has_challenge_mark(body: &[u8]) -> bool {
+/// Whether the head of a body bears the marks of the anti-bot layer.
+pub(super) fn has_challenge_mark(body: &[u8]) -> bool {
     let head = &body[..body.len().min(SCANNED)];
     let head = String::from_utf8_lossy(head);
     let lower = head.to_ascii_lowercase();
@@ -446,86 +452,6 @@ fn has_challenge_mark(body: &[u8]) -> bool {
     lower.trim_ascii_start().starts_with("<!doctypehtml>")
         || head.contains("AWSC")
         || MARKS.iter().any(|mark| lower.contains(mark))
-}
-
-/// The status that counts: `x-actual-status-code` where there is one, else HTTP's (A4).
-pub(in crate::qwen) fn effective_status(status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    headers
-        .get("x-actual-status-code")
-        .and_then(|value| StatusCode::from_bytes(value.as_bytes().trim_ascii()).ok())
-        .unwrap_or(status)
-}
-
-/// What `Retry-After` says, in seconds; its date form is not used by this upstream.
-pub(in crate::qwen) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// The JSON object that a response which is no event stream holds, if it is a good one.
-///
-/// # Errors
-///
-/// What the envelope, the page or the status says.
-pub(in crate::qwen) fn envelope(
-    call: Call,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &Read,
-    secrets: &Secrets,
-) -> Result<Map<String, Value>, Error> {
-    let status = effective_status(status, headers);
-    let retry_after = retry_after(headers);
-    let refuse =
-        |failure: Failure| Err(failure.into_error(call, Some(status), retry_after, secrets));
-    let json = str::from_utf8(&body.bytes).ok().and_then(|json| tree_within(json, ENVELOPE));
-    match json {
-        Some(Value::Object(envelope)) => {
-            let refused = envelope.get("success") == Some(&Value::Bool(false))
-                || !status.is_success()
-                || envelope.get("error").is_some_and(|error| !error.is_null())
-                || !envelope.contains_key("success")
-                    && !envelope.contains_key("choices")
-                    && envelope.contains_key("code");
-            if envelope.contains_key("ret") && has_challenge_mark(&body.bytes) {
-                return refuse(Failure::challenge());
-            }
-            if refused { refuse(Failure::from_envelope(&envelope)) } else { Ok(envelope) }
-        }
-        Some(other) => refuse(other.as_str().map_or_else(Failure::default, Failure::from_text)),
-        None if has_challenge_mark(&body.bytes) => refuse(Failure::challenge()),
-        None => {
-            let text = String::from_utf8_lossy(&body.bytes);
-            let text = text.trim_ascii();
-            if let Some(failure) = failure_of_events(text) {
-                return refuse(failure);
-            }
-            // A page says nothing that a client could use.
-            if !text.is_empty() && !text.starts_with('<') && !status.is_success() {
-                return refuse(Failure::from_text(text));
-            }
-            if !status.is_success() {
-                return refuse(Failure::default());
-            }
-            let what = if body.complete {
-                "the upstream answered with neither an event stream nor JSON"
-            } else {
-                "the upstream's answer broke off or did not end"
-            };
-            Err(Error::new(ErrorKind::Upstream, what))
-        }
-    }
-}
-
-/// The failure in the first events of a body whose status already said that it failed.
-fn failure_of_events(text: &str) -> Option<Failure> {
-    use super::wire::Event;
-    text.lines().filter_map(|line| line.strip_prefix("data:")).find_map(|data| {
-        match Event::parse(&data.trim_ascii().into()) {
-            Ok(Event::Failed { failure, .. }) => Some(failure),
-            _ => None,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::*;
+use crate::qwen::{transport::Read, web::envelope::envelope};
 
 const TURN: Call = Call::Turn { continued: true };
 const FIRST: Call = Call::Turn { continued: false };

@@ -1,7 +1,7 @@
 //! The usual delta event, read by hand.
 //!
 //! Nearly all events of an answer are alike to the byte but for their text and their counts:
-//! Python's `json.dumps` wrote them (A11.1). Those are matched against that template, in either
+//! Python's `json.dumps` wrote them. Those are matched against that template, in either
 //! spacing; whatever differs in the slightest is left to the general parser. A test holds that
 //! both always agree.
 

@@ -1,4 +1,4 @@
-//! A history in one message, as chat.qwen.ai takes it (A7: one message, no role but `user`).
+//! A history in one message, as chat.qwen.ai takes it (one message, and no role but `user`).
 
 use std::{
     collections::HashMap,

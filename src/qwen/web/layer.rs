@@ -2,11 +2,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{ChatType, QwenWeb, Thinking};
-use crate::sse::{
-    KeepAlive,
-    progress::{self, Limits},
+use super::{
+    ChatType, Thinking,
+    config::{Config, DEFAULT_IDLE_EVENTS},
+    service::QwenWeb,
 };
+use crate::sse::KeepAlive;
 
 /// Makes [`QwenWeb`]: chat over the wire of chat.qwen.ai.
 ///
@@ -23,50 +24,10 @@ pub struct QwenWebLayer {
     config: Arc<Config>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) title: Cow<'static, str>,
-    pub(super) chat_mode: Cow<'static, str>,
-    pub(super) project_id: Cow<'static, str>,
-    pub(super) chat_type: ChatType,
-    pub(super) thinking: Thinking,
-    pub(super) auto_search: bool,
-    pub(super) incremental: bool,
-    pub(super) stop_on_drop: bool,
-    pub(super) delete_orphans: bool,
-    pub(super) commit_bytes: usize,
-    pub(super) progress: Limits,
-    pub(super) answer_limit: usize,
-    pub(super) page_deadline: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            title: Cow::Borrowed("New Chat"),
-            chat_mode: Cow::Borrowed("normal"),
-            project_id: Cow::Borrowed(""),
-            chat_type: ChatType::Text,
-            thinking: Thinking::Fast,
-            auto_search: false,
-            incremental: true,
-            stop_on_drop: true,
-            delete_orphans: true,
-            commit_bytes: 256 * 1024,
-            progress: Limits {
-                idle: Some(KeepAlive::new(QwenWebLayer::DEFAULT_IDLE_EVENTS)),
-                bytes: progress::DEFAULT_MAX_BYTES,
-            },
-            answer_limit: 8 * 1024 * 1024,
-            page_deadline: Duration::from_secs(10),
-        }
-    }
-}
-
 impl QwenWebLayer {
     /// How long the upstream may bring no event by default: 5 minutes. A picture or the plan of a
     /// long report takes a while.
-    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(300);
+    pub const DEFAULT_IDLE_EVENTS: Duration = DEFAULT_IDLE_EVENTS;
 
     /// The settings of a signed-in browser.
     #[must_use]
@@ -86,14 +47,14 @@ impl QwenWebLayer {
     }
 
     /// `chat_mode`: `normal` for an account, `guest` without one, `local` for chats that do not
-    /// show up in the account's list (A6). Default: `normal`.
+    /// show up in the account's list. Default: `normal`.
     #[must_use]
     pub fn chat_mode(self, mode: impl Into<Cow<'static, str>>) -> Self {
         self.with(|config| config.chat_mode = mode.into())
     }
 
     /// The project that new chats belong to: its `custom_instruction` is the one real system
-    /// prompt (A7). Default: none.
+    /// prompt. Default: none.
     #[must_use]
     pub fn project(self, id: impl Into<Cow<'static, str>>) -> Self {
         self.with(|config| config.project_id = id.into())
@@ -120,7 +81,7 @@ impl QwenWebLayer {
     }
 
     /// Whether upstream sends only what is new in each event. Where it does not, each event
-    /// holds the whole text so far, and what was there before is taken off it (A13). Set it to
+    /// holds the whole text so far, and what was there before is taken off it. Set it to
     /// `false` only for deployments that ignore the flag: taking prefixes off a stream that *is*
     /// incremental would swallow repeated words. Default: `true`.
     #[must_use]
@@ -128,7 +89,7 @@ impl QwenWebLayer {
         self.with(|config| config.incremental = incremental)
     }
 
-    /// Whether upstream is told to stop when an answer is dropped before its end (A20); it would
+    /// Whether upstream is told to stop when an answer is dropped before its end; it would
     /// write on otherwise, and the chat be busy. Default: yes.
     #[must_use]
     pub fn stop_on_drop(self, stop: bool) -> Self {
@@ -182,7 +143,7 @@ impl QwenWebLayer {
     }
 
     /// How long a body that is not a stream is read for; what came until then is judged. Punish
-    /// pages may never end (A16). Default: 10 s.
+    /// pages may never end. Default: 10 s.
     #[must_use]
     pub fn page_deadline(self, deadline: Duration) -> Self {
         self.with(|config| config.page_deadline = deadline)
@@ -195,4 +156,8 @@ impl<S> Layer<S> for QwenWebLayer {
     fn layer(&self, inner: S) -> Self::Service {
         QwenWeb::over(inner, Arc::clone(&self.config))
     }
+}
+
+impl<S> QwenWeb<S> {
+    service!(made by QwenWebLayer::new());
 }

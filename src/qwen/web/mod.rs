@@ -46,12 +46,14 @@
 //! # }
 //! ```
 //!
+//! The wire, as far as it is known, is in part A of `docs/reference/qwen-wire.md`.
+//!
 //! # A turn
 //!
 //! 1. Without a [`conversation`](crate::chat::ChatRequest::conversation), or with one that names
-//!    no chat, a chat is opened (A6). With one the turn goes on from its `parent_id`, or from the
+//!    no chat, a chat is opened. With one the turn goes on from its `parent_id`, or from the
 //!    root where it has none.
-//! 2. The messages are folded into one, for upstream takes no more (A7): a single user message
+//! 2. The messages are folded into one, for upstream takes no more: a single user message
 //!    goes as it is; of several the instructions stand first, then the others in their order,
 //!    each under a line that says who speaks: `[system]`, `[user: ann]`, `[assistant]`,
 //!    `[calls get_weather, id call_1]`, `[tool result: get_weather, id call_1]`, `[thinks]`.
@@ -61,8 +63,8 @@
 //!
 //! Function tools, sampling fields and everything in
 //! [`extra`](crate::chat::ChatRequest::extra) mean nothing to this upstream and are not sent
-//! (A7, A14); [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
-//! reasoning options (A8), `web_search_options` and a tool of type `web_search`.
+//!; [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
+//! reasoning options, `web_search_options` and a tool of type `web_search`.
 //!
 //! A chat is opened for its first turn. Where that turn comes to nothing before the response future
 //! has resolved, because it was refused or because the client left, nobody knows of the chat:
@@ -73,7 +75,7 @@
 //!
 //! # The answer
 //!
-//! | upstream's phase (A11.3) | events |
+//! | upstream's phase | events |
 //! |---|---|
 //! | `answer`, or none named | [`Text`](crate::chat::ChatEvent::Text) |
 //! | `think`, `thinking_summary` | [`Reasoning`](crate::chat::ChatEvent::Reasoning); of cumulative lists only what is new |
@@ -89,20 +91,27 @@
 //! # Errors
 //!
 //! chat.qwen.ai reports nearly every failure with HTTP status 200: in a JSON envelope, in an
-//! event, or as a page of its anti-bot layer (A4, A15, A16). All become an
-//! [`Error`](crate::Error) of the kind that the table of A15.2 gives. Upstream's words in it are
+//! event, or as a page of its anti-bot layer. All become an
+//! [`Error`](crate::Error) of the kind that it stands for. Upstream's words in it are
 //! cut to 400 characters, and what looks like a credential is masked. An answer that ends
 //! without upstream's terminal event is [`Truncated`](crate::ErrorKind::Truncated).
+//!
+//! A field of another type than expected costs no answer, and events in OpenAI's own shape are read as
+//! [`compatible`](super::compatible) servers' are, with the same repairs. A redirect to the page where
+//! people sign in means that the credential is not taken.
 //!
 //! # Observability
 //!
 //! Counters: `tower_qwen_web_turns_total`, `tower_qwen_web_errors_total` (label `kind`; errors
-//! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_orphans_total`
+//! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_repairs_total`
+//! (label `repair`), `tower_qwen_web_orphans_total`
 //! (label `result`, `deleted` or `failed`: chats that nobody came to know of). Tracing: `DEBUG` for calls and
 //! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
 //! where upstream does not take the shape of a request.
 
+mod config;
 mod delete;
+mod envelope;
 mod error;
 mod fast;
 mod fold;
@@ -117,11 +126,12 @@ mod wire;
 
 pub(super) use self::{
     delete::{chat_uri, delete},
-    error::{Call, envelope},
+    envelope::envelope,
+    error::Call,
 };
 pub use self::{layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream};
 
-/// How much the model thinks: the gears of upstream's own page (A8).
+/// How much the model thinks: the gears of upstream's own page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Thinking {
@@ -144,7 +154,7 @@ impl Thinking {
     }
 }
 
-/// What kind of answer is made (A9). Video is not among them: it is no stream but a task to poll.
+/// What kind of answer is made. Video is not among them: it is no stream but a task to poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChatType {

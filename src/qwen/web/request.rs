@@ -1,4 +1,4 @@
-//! The bodies that chat.qwen.ai wants (A6, A7, A20).
+//! The bodies that chat.qwen.ai wants.
 
 use std::{
     fmt::Display,
@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::{
     Thinking,
+    config::Config,
     fold::{Folded, fold},
-    layer::Config,
 };
 use crate::{
     Error, Text,
@@ -25,7 +25,7 @@ const REST_LEN: usize = 2048;
 /// How long the record of an image is without its URL and name, in bytes; some more than that.
 const IMAGE_LEN: usize = 192;
 
-/// The largest thinking budget that upstream takes (A8).
+/// The largest thinking budget that upstream takes.
 const LARGEST_BUDGET: i64 = 81_920;
 
 #[derive(Serialize)]
@@ -34,12 +34,12 @@ struct NewChat<'a> {
     models: [&'a str; 1],
     chat_mode: &'a str,
     chat_type: &'a str,
-    /// Milliseconds here, seconds in a completion (E33).
+    /// Milliseconds here, seconds in a completion.
     timestamp: u64,
     project_id: &'a str,
 }
 
-/// The body of `POST /api/v2/chats/new` (A6).
+/// The body of `POST /api/v2/chats/new`.
 pub(super) fn new_chat(config: &Config, model: &str) -> Bytes {
     json(&NewChat {
         title: &config.title,
@@ -57,7 +57,7 @@ struct Stop<'a> {
     response_id: &'a str,
 }
 
-/// The body of `POST /api/v2/chat/completions/stop` (A20).
+/// The body of `POST /api/v2/chat/completions/stop`.
 pub(super) fn stop(chat_id: &str, response_id: &str) -> Bytes {
     json(&Stop { chat_id, response_id })
 }
@@ -83,7 +83,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// The body of `POST /api/v2/chat/completions` (A7).
+    /// The body of `POST /api/v2/chat/completions`.
     pub(super) fn body(&self, config: &Config, chat_id: &str, parent_id: Option<&str>) -> Bytes {
         let chat_type = match config.chat_type {
             super::ChatType::Text if self.search => super::ChatType::Search,
@@ -181,7 +181,7 @@ struct Meta<'a> {
     sub_chat_type: &'a str,
 }
 
-/// The short form of A17, enough for images.
+/// The short form of a file's entry, enough for images.
 #[derive(Serialize)]
 struct File<'a> {
     #[serde(rename = "type")]
@@ -220,7 +220,7 @@ impl<'a> File<'a> {
     }
 }
 
-/// `feature_config` (A8), in the captured gears.
+/// `feature_config`, in the captured gears.
 #[derive(Serialize)]
 struct Features {
     thinking_enabled: bool,
@@ -259,7 +259,7 @@ impl Features {
     }
 }
 
-/// The gear that a request asks for (A8).
+/// The gear that a request asks for.
 fn gear(reasoning: &ReasoningOptions, default: Thinking) -> Thinking {
     match reasoning.wanted() {
         Some(true) => Thinking::Thinking,

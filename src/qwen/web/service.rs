@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 use tower_service::Service;
 
 use super::{
+    config::Config,
     delete::{chat_uri, delete},
-    error::{Call, effective_status, envelope},
+    envelope::{effective_status, envelope},
+    error::Call,
     fresh::Fresh,
-    layer::{Config, QwenWebLayer},
     request,
     stop::Stop,
     stream::AnswerStream,
@@ -24,7 +25,8 @@ use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::{ChatRequest, Conversation, Destination},
     offload::{is_large, offload},
-    qwen::{ResponseFuture, redact::Secrets, transport},
+    qwen::{ResponseFuture, answer::Reader, redact::Secrets, transport},
+    sse::Decoder,
 };
 
 /// How much of a page that is not JSON is read.
@@ -41,7 +43,7 @@ pub struct QwenWeb<S> {
 }
 
 impl<S> QwenWeb<S> {
-    service!(QwenWebLayer::new());
+    service!();
 
     pub(super) fn over(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
@@ -172,22 +174,28 @@ where
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
             let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
-            let stream = AnswerStream::whole(conversation, &envelope)?;
+            let mut turn = Turn::new(conversation, call);
+            let mut answer = self.config.answer();
+            turn.whole(&envelope, &mut answer)?;
             if let Some(fresh) = fresh {
                 fresh.keep();
             }
-            return Ok(Response::new(stream));
+            return Ok(Response::new(AnswerStream::new(Reader::whole(answer, turn))));
         }
 
         let stop = self.stop(chat_id, fresh);
-        let turn = Turn::new(conversation, call, self.config.incremental).secrets(secrets);
-        let mut stream = AnswerStream::new(body, turn, self.config.progress, Some(stop));
-        stream.commit(self.config.commit_bytes).await?;
-        stream.keep_chat();
-        Ok(Response::new(stream))
+        let turn = Turn::new(conversation, call)
+            .secrets(secrets)
+            .commit_bytes(self.config.commit_bytes)
+            .stop(stop);
+        let (answer, limits) = (self.config.answer(), self.config.progress);
+        let mut reader = Reader::new(Decoder::lenient(), Box::pin(body), answer, turn, limits);
+        reader.commit().await?;
+        reader.wire_mut().keep_chat();
+        Ok(Response::new(AnswerStream::new(reader)))
     }
 
-    /// A chat to open (A6).
+    /// A chat to open.
     fn new_chat(&mut self, model: &str) -> Fresh {
         let body = request::new_chat(&self.config, model);
         let request = post("/api/v2/chats/new", &self.head, body);
@@ -235,7 +243,7 @@ where
         }
     }
 
-    /// What tells upstream to stop writing an answer (A20).
+    /// What tells upstream to stop writing an answer.
     fn stop(&self, chat_id: &Text, fresh: Option<Fresh>) -> Stop {
         let call = self.config.stop_on_drop.then(|| {
             let mut service = self.spare.clone();
@@ -270,7 +278,7 @@ fn post(path: &str, head: &Head, body: Bytes) -> Result<Request<FullBody>, Error
     Ok(request)
 }
 
-/// The id of a new chat, in the order of A6.
+/// The id of a new chat, in the first of the places where it has been seen.
 fn chat_id(envelope: &Map<String, Value>) -> Option<&str> {
     let data = envelope.get("data").and_then(Value::as_object);
     let in_data = |key: &str| data.and_then(|data| data.get(key)).and_then(Value::as_str);

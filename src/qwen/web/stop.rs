@@ -1,4 +1,4 @@
-//! Cancelling upstream's work when nobody wants the answer any more (A20, G9).
+//! Cancelling upstream's work when nobody wants the answer any more.
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 

@@ -1,24 +1,35 @@
 //! From the events of one answer to [`ChatEvent`]s: a plain state machine, no I/O.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
 
 use super::{
     error::{Call, Failure},
     fast::{self, Usual},
-    wire::{Delta, Event, Found, Phase, Status, Summary, slice},
+    stop::Stop,
+    wire::{Delta, Event, Found, Phase, Status, Summary, SummaryPart},
 };
 use crate::{
     Error, ErrorKind, Text,
-    chat::{
-        Attachment, AttachmentKind, ChatEvent, Citation, Conversation, FinishReason, Usage,
-        truncated,
+    chat::{Attachment, AttachmentKind, ChatEvent, Citation, Conversation, FinishReason},
+    json::{
+        ReadError,
+        lenient::{self, Object, slice},
+        object::{Checker, Found as Read},
     },
-    json::ReadError,
-    qwen::redact::Secrets,
+    qwen::{
+        answer::{Answer, Chunk, Ours, Wire},
+        redact::Secrets,
+    },
+    sse::{self, Decoder},
 };
 
 /// How many generated images of one turn are told apart; the rest is shown as it comes.
 const IMAGES: usize = 64;
+
+/// The longest event that may come in several `data` lines, in bytes; a whole one may have as many.
+const EVENT_LEN: usize = Decoder::DEFAULT_MAX_EVENT;
 
 /// One turn of a chat, while its answer arrives.
 #[derive(Debug)]
@@ -27,37 +38,45 @@ pub(super) struct Turn {
     conversation: Conversation,
     call: Call,
     /// The id of the answer: the first that the stream names. What bears another belongs to
-    /// another generation on the same socket (A11.2).
+    /// another generation on the same socket.
     response_id: Option<Text>,
-    /// The whole text so far of either kind, where the stream repeats it (A13).
-    cumulative: Option<Cumulative>,
     summary: SummaryState,
     images: Vec<Text>,
-    usage: Option<Usage>,
+    /// The beginning of an event whose lines have not all come.
+    lines: Option<Lines>,
+    /// In OpenAI's shape, the choice that is the answer; `None` where nothing came in it.
+    openai: Option<Ours>,
     is_over: bool,
+    /// How many bytes may come before the answer says something.
+    commit_bytes: usize,
     /// What must not be shown of what upstream says of a failure.
     secrets: Secrets,
+    stop: Option<Stop>,
 }
 
-#[derive(Debug, Default)]
-struct Cumulative {
-    answer: Text,
-    thinking: Text,
+/// The lines of one event so far.
+#[derive(Debug)]
+struct Lines {
+    text: String,
+    /// Knows when they are whole, so that they are parsed once.
+    checker: Checker,
 }
 
 impl Turn {
-    /// A turn in `conversation`. With `incremental` every delta holds only what is new.
-    pub(super) fn new(conversation: Conversation, call: Call, incremental: bool) -> Self {
+    /// A turn in `conversation`.
+    pub(super) fn new(conversation: Conversation, call: Call) -> Self {
         Self {
             conversation,
             call,
             response_id: None,
-            cumulative: (!incremental).then(Cumulative::default),
             summary: SummaryState::default(),
             images: Vec::new(),
-            usage: None,
+            lines: None,
+            openai: None,
             is_over: false,
+            commit_bytes: usize::MAX,
             secrets: Secrets::default(),
+            stop: None,
         }
     }
 
@@ -67,188 +86,211 @@ impl Turn {
         self
     }
 
-    /// A turn whose answer is there already.
-    pub(super) fn over(conversation: Conversation) -> Self {
-        let mut turn = Self::new(conversation, Call::Turn { continued: false }, true);
-        turn.is_over = true;
-        turn
+    /// The same, which waits for so many bytes until the answer says something.
+    pub(super) fn commit_bytes(mut self, bytes: usize) -> Self {
+        self.commit_bytes = bytes;
+        self
     }
 
-    /// The answer's id, once it is known.
-    pub(super) fn response_id(&self) -> Option<&Text> {
-        self.response_id.as_ref()
+    /// The same, which tells upstream to stop where it is dropped before the answer is over.
+    pub(super) fn stop(mut self, stop: Stop) -> Self {
+        self.stop = Some(stop);
+        self
     }
 
-    /// Whether the answer is complete, or failed.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
+    /// Whoever gets the answer knows of the chat that it is in.
+    pub(super) fn keep_chat(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            stop.keep_chat();
+        }
     }
 
-    /// Takes the `data` of one event in, and appends what it means to `out`.
+    /// Takes an answer that came in one piece of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no answer in it.
+    pub(super) fn whole(
+        &mut self,
+        envelope: &Map<String, Value>,
+        answer: &mut Answer,
+    ) -> Result<(), Error> {
+        let no_answer = || {
+            Error::new(ErrorKind::Upstream, "the upstream answered with JSON that holds no answer")
+        };
+        let data = envelope.get("data").and_then(Value::as_object).unwrap_or(envelope);
+        if let Some(id) = data.get("message_id").and_then(Value::as_str) {
+            self.is_ours(Some(id), answer);
+        }
+        // It is of OpenAI's shape, so it is read as such.
+        let json = serde_json::to_string(data).map_err(|_| no_answer())?;
+        if !self.openai(&json.into(), answer)? {
+            return Err(no_answer());
+        }
+        if !answer.is_finished() {
+            answer.finished(FinishReason::Stop)?;
+        }
+        answer.give_counts();
+        Ok(())
+    }
+
+    /// Takes the `data` of one event in.
     ///
     /// # Errors
     ///
     /// Where the event says that the answer failed, or cannot be read. The turn is over then.
-    pub(super) fn push(&mut self, data: &Text, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
+    fn data(&mut self, data: Text, answer: &mut Answer) -> Result<(), Error> {
         // The usual event goes the short way.
-        if let Some(usual) = fast::parse(data)
-            && let Some(content) = usual.content(data)
+        if self.lines.is_none()
+            && let Some(usual) = fast::parse(&data)
+            && let Some(content) = usual.content(&data)
         {
-            self.usual(&usual, content, out);
+            self.usual(&usual, content, answer);
             return Ok(());
         }
-        let event = Event::parse(data).map_err(|error| {
-            // The parser's own words may quote the answer.
-            let error = ReadError::from(error);
-            self.is_over = true;
-            tracing::debug!(%error, bytes = data.len(), "an event of the stream is not readable");
-            Error::new(ErrorKind::Upstream, "the upstream sent an event that is not readable")
-                .with_source(error)
-        })?;
+        let Some(data) = self.joined(data)? else { return Ok(()) };
+        let event = match Event::parse(&data) {
+            Ok(event) => event,
+            // More lines of it may follow.
+            Err(error) if error.is_eof() && self.lines.is_none() => {
+                self.lines = Some(Lines { text: String::new(), checker: Checker::default() });
+                return self.joined(data).map(drop);
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
         match event {
-            Event::Delta(delta) => self.delta(delta, out),
+            Event::Delta(delta) => self.delta(delta, answer),
             Event::Created { response_id } => {
-                self.is_ours(response_id.as_deref(), out);
+                self.is_ours(response_id.as_deref(), answer);
                 Ok(())
             }
             Event::Failed { failure, response_id } => {
-                if self.is_ours(response_id.as_deref(), out) {
-                    return Err(self.fail(failure));
+                if self.is_ours(response_id.as_deref(), answer) {
+                    return Err(failure.into_error(self.call, None, None, &self.secrets));
                 }
+                Ok(())
+            }
+            Event::OpenAi => self.openai(&data, answer).map(drop),
+            Event::Done => {
+                self.is_over = self.openai.is_some();
                 Ok(())
             }
             Event::Nothing => Ok(()),
         }
     }
 
-    /// [`push`](Self::push) for the last line of a stream that ended within it: what cannot be
-    /// read of it was cut.
+    /// The lines that came so far with this one behind them, once they are an object.
     ///
     /// # Errors
     ///
-    /// As [`push`](Self::push), and where the event is not whole.
-    pub(super) fn push_last(
-        &mut self,
-        data: &Text,
-        out: &mut VecDeque<ChatEvent>,
-    ) -> Result<(), Error> {
-        if Event::parse(data).is_err() {
-            return Err(self.cut());
+    /// Where they cannot become one.
+    fn joined(&mut self, line: Text) -> Result<Option<Text>, Error> {
+        let Some(lines) = &mut self.lines else { return Ok(Some(line)) };
+        let is_json = (lines.text.is_empty() || lines.checker.push("\n").is_ok())
+            && lines.checker.push(&line).is_ok();
+        if !is_json || lines.text.len() + line.len() > EVENT_LEN {
+            return Err(Error::new(ErrorKind::Upstream, UNREADABLE));
         }
-        self.push(data, out)
+        if !lines.text.is_empty() {
+            lines.text.push('\n');
+        }
+        lines.text.push_str(&line);
+        if lines.checker.found() == Read::Object {
+            return Ok(self.lines.take().map(|lines| lines.text.into()));
+        }
+        Ok(None)
     }
 
-    /// The error for a stream that ends now.
-    pub(super) fn cut(&mut self) -> Error {
-        self.is_over = true;
-        truncated()
-    }
-
-    fn fail(&mut self, failure: Failure) -> Error {
-        self.is_over = true;
-        failure.into_error(self.call, None, None, &self.secrets)
+    /// Takes an event of OpenAI's shape in; whether it says something of the answer.
+    fn openai(&mut self, data: &Text, answer: &mut Answer) -> Result<bool, Error> {
+        let ours = self.openai.get_or_insert_default();
+        let taken = lenient::read(data, |data| {
+            let chunk: Object<Chunk<'_>> = serde_json::from_str(data)?;
+            Ok(chunk.0.map_or(Ok(false), |chunk| chunk.take(data, ours, answer)))
+        });
+        taken.map_err(unreadable)?
     }
 
     /// Whether an event with this id belongs to the answer. The first id makes the answer known.
     #[inline]
-    fn is_ours(&mut self, response_id: Option<&str>, out: &mut VecDeque<ChatEvent>) -> bool {
+    fn is_ours(&mut self, response_id: Option<&str>, answer: &mut Answer) -> bool {
         match (response_id, &self.response_id) {
             (None, _) => true,
             (Some(id), Some(ours)) => *ours == *id,
             (Some(""), None) => true,
             (Some(id), None) => {
-                self.start(id, out);
+                self.start(id, answer);
                 true
             }
         }
     }
 
     #[cold]
-    fn start(&mut self, response_id: &str, out: &mut VecDeque<ChatEvent>) {
+    fn start(&mut self, response_id: &str, answer: &mut Answer) {
         let mut conversation = self.conversation.clone();
         // Copied, so that a few bytes do not keep the upstream's buffer for the life of a
         // session.
         let id = Text::from(response_id);
         conversation.parent_id = Some(id.clone());
+        if let Some(stop) = &mut self.stop {
+            stop.arm(&id);
+        }
         self.response_id = Some(id);
-        out.push_back(ChatEvent::Started(conversation.into()));
+        answer.started(conversation.into());
     }
 
     /// A [`delta`](Self::delta) of the usual shape.
     #[inline(always)]
-    fn usual(&mut self, usual: &Usual<'_>, content: Text, out: &mut VecDeque<ChatEvent>) {
-        if !self.is_ours(usual.response_id, out) {
+    fn usual(&mut self, usual: &Usual<'_>, content: Text, answer: &mut Answer) {
+        if !self.is_ours(usual.response_id, answer) {
             return;
         }
         if let Some(usage) = usual.usage {
-            self.usage = Some(usage);
+            answer.counts(usage);
         }
         if usual.is_thinking {
-            self.thought(content, out);
+            answer.reasoning(content);
         } else {
-            self.said(content, out);
+            answer.text(content);
         }
     }
 
-    #[inline]
-    fn said(&mut self, content: Text, out: &mut VecDeque<ChatEvent>) {
-        let text = match &mut self.cumulative {
-            None => content,
-            Some(whole) => tail(&mut whole.answer, content),
-        };
-        if !text.is_empty() {
-            out.push_back(ChatEvent::Text(text));
-        }
-    }
-
-    /// Whether there was something new.
-    #[inline]
-    fn thought(&mut self, content: Text, out: &mut VecDeque<ChatEvent>) -> bool {
-        let text = match &mut self.cumulative {
-            None => content,
-            Some(whole) => tail(&mut whole.thinking, content),
-        };
-        let is_new = !text.is_empty();
-        if is_new {
-            out.push_back(ChatEvent::Reasoning(text));
-        }
-        is_new
-    }
-
-    fn delta(&mut self, delta: Delta, out: &mut VecDeque<ChatEvent>) -> Result<(), Error> {
+    fn delta(&mut self, delta: Delta, answer: &mut Answer) -> Result<(), Error> {
         let Delta { phase, status, content, extra, usage, response_id } = delta;
-        if !self.is_ours(response_id.as_deref(), out) {
+        if !self.is_ours(response_id.as_deref(), answer) {
             return Ok(());
         }
-        if usage.is_some() {
-            self.usage = usage;
+        if let Some(usage) = usage {
+            answer.counts(usage);
         }
         if status == Status::Error {
             let failure = Failure::from_text(&content);
-            return Err(self.fail(failure));
+            return Err(failure.into_error(self.call, None, None, &self.secrets));
         }
         match phase {
-            Phase::Answer => self.said(content, out),
-            Phase::Think | Phase::ThinkingSummary => {
-                if !self.thought(content, out)
-                    && phase == Phase::ThinkingSummary
+            Phase::Answer => answer.text(content),
+            Phase::Think => answer.reasoning(content),
+            Phase::ThinkingSummary => {
+                let waiting = answer.waiting();
+                answer.reasoning(content);
+                if answer.waiting() == waiting
                     && let Some(text) = extra.and_then(|extra| self.summary.tail(&extra))
                 {
-                    out.push_back(ChatEvent::Reasoning(text));
+                    answer.other(ChatEvent::Reasoning(text));
                 }
             }
             Phase::Search => {
                 if let Some(extra) = extra {
-                    search_results(&extra, out);
+                    search_results(&extra, answer);
                 }
             }
-            Phase::ImageGen => self.image(content, out),
+            Phase::ImageGen => self.image(content, answer),
             Phase::ImageGenTool => {
                 if let Some(extra) = extra {
                     let found = serde_json::from_str::<Found<'_>>(&extra).unwrap_or_default();
-                    for image in found.image_list.0 {
+                    for image in found.image_list.items {
                         if let Some(url) = image.0.and_then(|image| image.image.0) {
-                            self.image(slice(&extra, url), out);
+                            self.image(slice(&extra, url), answer);
                         }
                     }
                 }
@@ -257,47 +299,77 @@ impl Turn {
         }
         if status == Status::Finished && phase.is_last() {
             self.is_over = true;
-            out.extend(self.usage.take().map(ChatEvent::Usage));
-            out.push_back(ChatEvent::Finished(FinishReason::Stop));
+            answer.give_counts();
+            answer.finished(FinishReason::Stop)?;
         }
         Ok(())
     }
 
     /// A generated image, once. How it is shown is the edge's to say.
-    fn image(&mut self, url: Text, out: &mut VecDeque<ChatEvent>) {
+    fn image(&mut self, url: Text, answer: &mut Answer) {
         if url.is_empty() || self.images.contains(&url) {
             return;
         }
         if self.images.len() < IMAGES {
             self.images.push(url.clone());
         }
-        out.push_back(ChatEvent::Attachment(Attachment::new(AttachmentKind::Image, url)));
+        answer.other(ChatEvent::Attachment(Attachment::new(AttachmentKind::Image, url)));
     }
 }
 
-/// What of `now`, the whole text, has not been there in `before`, the whole text of earlier.
-///
-/// Where the text was changed instead of grown, what was said cannot be taken back; what comes
-/// after the part that both share is new.
-fn tail(before: &mut Text, now: Text) -> Text {
-    if before.starts_with(now.as_str()) {
-        // Nothing new, or an earlier state once more.
-        return Text::new();
+impl Wire for Turn {
+    fn event(&mut self, event: sse::Event, answer: &mut Answer) -> Result<(), Error> {
+        let taken = self.data(event.data, answer);
+        self.is_over |= taken.is_err();
+        if (self.is_over || answer.is_finished())
+            && let Some(stop) = &mut self.stop
+        {
+            stop.disarm();
+        }
+        taken
     }
-    let mut shared = before.bytes().zip(now.bytes()).take_while(|(a, b)| a == b).count();
-    // They may part within a character.
-    while !now.is_char_boundary(shared) {
-        shared -= 1;
+
+    fn end(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        if !answer.is_finished() {
+            if !self.is_over {
+                return Err(answer.cut());
+            }
+            answer.finished_somehow(FinishReason::Stop)?;
+        }
+        answer.give_counts();
+        Ok(())
     }
-    let new = now.slice(shared..);
-    *before = now;
-    new
+
+    fn is_done(&self) -> bool {
+        self.is_over
+    }
+
+    fn is_enough(&self, bytes: usize) -> Option<Result<(), Error>> {
+        if bytes <= self.commit_bytes {
+            return None;
+        }
+        let message = "the upstream sent much and no answer in it";
+        Some(match self.response_id {
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorKind::Upstream, message)),
+        })
+    }
 }
 
-fn search_results(extra: &Text, out: &mut VecDeque<ChatEvent>) {
+const UNREADABLE: &str = "the upstream sent an event that is not readable";
+
+/// The error of an event that cannot be read.
+fn unreadable(error: serde_json::Error) -> Error {
+    // The parser's own words may quote the answer.
+    let error = ReadError::from(error);
+    tracing::debug!(%error, "an event of the stream is not readable");
+    Error::new(ErrorKind::Upstream, UNREADABLE).with_source(error)
+}
+
+fn search_results(extra: &Text, answer: &mut Answer) {
     // `extra` is JSON, checked with the event; of another shape it holds no results.
     let found = serde_json::from_str::<Found<'_>>(extra).unwrap_or_default();
-    for page in found.web_search_info.0 {
+    for page in found.web_search_info.items {
         let Some(page) = page.0 else { continue };
         let Some(url) = page.url.0.filter(|url| !url.is_empty()) else { continue };
         let mut source = Citation::new(slice(extra, url));
@@ -306,7 +378,7 @@ fn search_results(extra: &Text, out: &mut VecDeque<ChatEvent>) {
         };
         source.title = part(page.title.0);
         source.snippet = part(page.snippet.0);
-        out.push_back(ChatEvent::Citation(source.into()));
+        answer.other(ChatEvent::Citation(source.into()));
     }
 }
 
@@ -323,8 +395,8 @@ impl SummaryState {
     /// stand apart by an empty line.
     fn tail(&mut self, extra: &Text) -> Option<Text> {
         let summary = serde_json::from_str::<Summary<'_>>(extra).ok()?;
-        let mut titles = summary.title.strings();
-        let mut thoughts = summary.thought.strings();
+        let mut titles = SummaryPart::strings(&summary.title);
+        let mut thoughts = SummaryPart::strings(&summary.thought);
         let len = titles.len().max(thoughts.len());
         if self.entries.len() < len {
             self.entries.resize(len, [0; 2]);

@@ -2,20 +2,40 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::{
+    chat::Usage,
+    qwen::answer::{Pieces, Repairs, ThinkSplitter},
+};
 
-fn turn(incremental: bool) -> Turn {
-    Turn::new(Conversation::new("c-1"), Call::Turn { continued: false }, incremental)
+fn turn() -> Turn {
+    Turn::new(Conversation::new("c-1"), Call::Turn { continued: false })
+}
+
+fn new_answer(pieces: fn() -> Pieces) -> Answer {
+    Answer::new(pieces, ThinkSplitter::off(), Repairs::new("tests"))
+}
+
+fn push(turn: &mut Turn, data: &str, answer: &mut Answer) -> Result<(), Error> {
+    turn.event(sse::Event { event: None, data: data.into(), id: None, retry: None }, answer)
 }
 
 /// Pushes the events one by one until one fails.
+fn run_as(
+    turn: &mut Turn,
+    pieces: fn() -> Pieces,
+    events: &[&str],
+) -> (Vec<ChatEvent>, Option<Error>) {
+    let mut answer = new_answer(pieces);
+    let error = events.iter().find_map(|data| push(turn, data, &mut answer).err());
+    (std::iter::from_fn(|| answer.pop()).collect(), error)
+}
+
 fn run(turn: &mut Turn, events: &[&str]) -> (Vec<ChatEvent>, Option<Error>) {
-    let mut out = VecDeque::new();
-    let error = events.iter().find_map(|data| turn.push(&Text::from(*data), &mut out).err());
-    (out.into(), error)
+    run_as(turn, Pieces::incremental, events)
 }
 
 fn good(events: &[&str]) -> Vec<ChatEvent> {
-    let (out, error) = run(&mut turn(true), events);
+    let (out, error) = run(&mut turn(), events);
     assert!(error.is_none(), "{error:?}");
     out
 }
@@ -105,7 +125,7 @@ fn thinking_search_and_keep_alive_of_2026() {
 
 #[test]
 fn a_failure_after_the_stream_opened() {
-    let mut turn = turn(true);
+    let mut turn = turn();
     let (out, error) = run(
         &mut turn,
         &[
@@ -116,7 +136,7 @@ fn a_failure_after_the_stream_opened() {
     assert_eq!(out, [started()]);
     let error = error.expect("failed");
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
-    assert!(turn.is_over());
+    assert!(turn.is_over);
 }
 
 #[test]
@@ -141,7 +161,7 @@ fn errors_have_many_shapes() {
             ErrorKind::Upstream,
         ),
     ] {
-        let (out, error) = run(&mut turn(true), &[event]);
+        let (out, error) = run(&mut turn(), &[event]);
         assert_eq!(out, []);
         assert_eq!(error.map(|error| error.kind()), Some(kind), "{event}");
     }
@@ -149,11 +169,11 @@ fn errors_have_many_shapes() {
 
 #[test]
 fn what_is_not_readable_ends_the_turn() {
-    for event in ["{", "{\"choices\":[{\"delta\":{\"content\":{\"a\":1}}}]}", "nonsense", "{}x"] {
-        let mut turn = turn(true);
+    for event in ["nonsense", "{}x", "{\"a\":}", "[1}"] {
+        let mut turn = turn();
         let (_, error) = run(&mut turn, &[event]);
         assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Upstream), "{event}");
-        assert!(turn.is_over());
+        assert!(turn.is_over);
     }
 }
 
@@ -181,11 +201,11 @@ fn what_says_nothing_is_passed_over() {
         r#"{"choices":[{"delta":{"phase":"image_gen_tool","status":"finished","extra":null}}]}"#,
         r#"{"choices":[{"delta":{"phase":"web_search","extra":{"web_search_info":"x"}}}]}"#,
         r#"{"choices":[{"delta":{"phase":"web_search","extra":[1]}}]}"#,
-        r#"{"choices":[{"delta":{"phase":"thinking_summary","extra":{"summary_title":{"content":[1,null]}}}}]}"#,
+        r#"{"choices":[{"delta":{"phase":"thinking_summary","extra":{"summary_title":{"content":[{},null]}}}}]}"#,
     ] {
-        let mut turn = turn(true);
+        let mut turn = turn();
         assert_eq!(run(&mut turn, &[event]).0, [], "{event}");
-        assert!(!turn.is_over(), "{event}");
+        assert!(!turn.is_over, "{event}");
     }
 }
 
@@ -211,8 +231,9 @@ fn repeated_words_stay_in_an_incremental_stream() {
 fn of_a_cumulative_stream_only_the_new_is_handed_on() {
     let think =
         |content: &str| delta(json!({"content": content, "phase": "think", "status": "typing"}));
-    let (out, error) = run(
-        &mut turn(false),
+    let (out, error) = run_as(
+        &mut turn(),
+        Pieces::cumulative,
         &[
             &think("Hm"),
             &think("Hm."),
@@ -258,7 +279,7 @@ fn a_delta_may_name_the_answer_first() {
 #[test]
 fn the_account_of_the_request_stays() {
     let conversation = Conversation::new("c-1").with_account("ann").with_parent("r-0");
-    let mut turn = Turn::new(conversation, Call::Turn { continued: true }, true);
+    let mut turn = Turn::new(conversation, Call::Turn { continued: true });
     let want = Conversation::new("c-1").with_account("ann").with_parent("r-1");
     assert_eq!(run(&mut turn, &[CREATED]).0, [ChatEvent::Started(want.into())]);
 }
@@ -311,7 +332,8 @@ fn odd_counts_do_not_stand_in_the_way() {
     for (usage, want) in [
         (json!({"input_tokens": 1, "output_tokens": 2}), Some((1, 2, 3))),
         (json!({"input_tokens": 1, "output_tokens": 2, "total_tokens": 9}), Some((1, 2, 9))),
-        (json!({"input_tokens": "1", "output_tokens": 2.5}), None),
+        (json!({"input_tokens": "1", "output_tokens": 2.5}), Some((1, 2, 3))),
+        (json!({"input_tokens": "one", "output_tokens": [2]}), None),
         (
             json!({"input_tokens": -1, "output_tokens": 2, "output_tokens_details": []}),
             Some((0, 2, 2)),
@@ -333,40 +355,47 @@ fn odd_counts_do_not_stand_in_the_way() {
 #[test]
 fn content_shares_the_buffer_of_the_event() {
     let data = Text::from(answer("hello"));
-    let mut out = VecDeque::new();
-    turn(true).push(&data, &mut out).unwrap();
-    let Some(ChatEvent::Text(text)) = out.pop_back() else { panic!("{out:?}") };
+    let event = sse::Event { event: None, data: data.clone(), id: None, retry: None };
+    let mut answer = new_answer(Pieces::incremental);
+    turn().event(event, &mut answer).unwrap();
+    assert_eq!(answer.pop(), Some(started()));
+    let Some(ChatEvent::Text(text)) = answer.pop() else { panic!("{answer:?}") };
     assert!(data.as_bytes().as_ptr_range().contains(&text.as_ptr()));
 }
 
 #[test]
 fn a_cut_last_line_is_a_cut_stream() {
-    let mut out = VecDeque::new();
-    let error = turn(true).push_last(&r#"{"choices": [{"del"#.into(), &mut out).expect_err("cut");
-    assert_eq!(error.kind(), ErrorKind::Truncated);
-    assert!(turn(true).push_last(&FINISHED.into(), &mut out).is_ok());
+    let mut answer = new_answer(Pieces::incremental);
+    let mut turn = turn();
+    push(&mut turn, r#"{"choices": [{"del"#, &mut answer).expect("more may follow");
+    assert_eq!(turn.end(&mut answer).expect_err("cut").kind(), ErrorKind::Truncated);
+}
+
+#[test]
+fn an_event_may_come_in_several_lines() {
+    let lines = ["{", "  \"choices\": [{\"delta\":", "{\"content\": \"x\"}", "}]", "}"];
+    assert_eq!(good(&lines), [text("x")]);
+    // One that cannot become an object any more, and one that is too long.
+    for lines in [&["{", "7"][..], &["{", "}", "}"], &["[", "]"]] {
+        let (_, error) = run(&mut turn(), lines);
+        assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Upstream), "{lines:?}");
+    }
+    let long = " ".repeat(EVENT_LEN);
+    let (_, error) = run(&mut turn(), &["{", &long, "}"]);
+    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Upstream));
 }
 
 proptest! {
-    /// Whatever grows by pieces is handed on in those pieces.
-    #[test]
-    fn tails_join_to_the_whole(pieces in proptest::collection::vec("[aé🌌]{0,4}", 0..20)) {
-        let (mut before, mut whole, mut joined) = (Text::new(), String::new(), String::new());
-        for piece in pieces {
-            whole.push_str(&piece);
-            joined.push_str(&tail(&mut before, whole.as_str().into()));
-        }
-        prop_assert_eq!(joined, whole);
-    }
-
     /// No JSON and no text breaks the machine.
     #[test]
     fn nothing_panics(events in proptest::collection::vec(any_event(), 0..8), incremental: bool) {
-        let mut turn = turn(incremental);
-        let mut out = VecDeque::new();
+        let mut turn = turn();
+        let pieces = if incremental { Pieces::incremental } else { Pieces::cumulative };
+        let mut answer = new_answer(pieces);
         for event in events {
-            let _ = turn.push(&event.into(), &mut out);
+            let _ = push(&mut turn, &event, &mut answer);
         }
+        let _ = turn.end(&mut answer);
     }
 }
 

@@ -1,19 +1,17 @@
-//! The events of a streamed answer, as chat.qwen.ai writes them (A11).
+//! The events of a streamed answer, as chat.qwen.ai writes them.
 //!
-//! Parsing is by type and borrows from the event's text. What the reference names is read
-//! strictly where a wrong reading would lose text, and leniently elsewhere: a field of an
-//! unexpected type counts as missing.
+//! Parsing is by type and borrows from the event's text. A field of an unexpected type counts as
+//! missing.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
-};
 use serde_json::value::RawValue;
 
 use super::error::Failure;
-use crate::{Text, chat::Usage};
+use crate::{
+    Text,
+    chat::Usage,
+    json::lenient::{self, List, Object, Said, Something, Word, lenient, slice, without_halves},
+    qwen::answer::Counts,
+};
 
 /// How many items of a list are looked at: sources, pictures, titles of a summary.
 const ITEMS: usize = 4096;
@@ -23,14 +21,18 @@ const ITEMS: usize = 4096;
 pub(super) enum Event {
     /// `response.created`: the answer has an id.
     Created {
-        /// The id of the answer (Y in A10).
+        /// The id of the answer.
         response_id: Option<Text>,
     },
     /// A piece of the answer.
     Delta(Delta),
-    /// The answer failed (A11.2), in any of its shapes.
+    /// The answer failed, in any of its shapes.
     Failed { failure: Failure, response_id: Option<Text> },
-    /// Nothing that concerns the answer: a keep-alive, `[DONE]`, or an event of a later day.
+    /// A piece of the answer in OpenAI's shape, of which nothing else is read here.
+    OpenAi,
+    /// `[DONE]`, which belongs to OpenAI's shape.
+    Done,
+    /// Nothing that concerns the answer: a keep-alive, or an event of a later day.
     Nothing,
 }
 
@@ -39,7 +41,7 @@ pub(super) enum Event {
 pub(super) struct Delta {
     pub(super) phase: Phase,
     pub(super) status: Status,
-    /// The new text, or the whole text so far where the stream is not incremental (A13).
+    /// The new text, or the whole text so far where the stream is not incremental.
     pub(super) content: Text,
     /// `delta.extra`, unparsed.
     pub(super) extra: Option<Text>,
@@ -47,7 +49,7 @@ pub(super) struct Delta {
     pub(super) response_id: Option<Text>,
 }
 
-/// What part of its work the model is at (A11.3).
+/// What part of its work the model is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The visible answer; also where no phase is named (`output_schema` not sent).
@@ -75,7 +77,7 @@ impl Phase {
         }
     }
 
-    /// Whether `finished` in this phase ends the turn (A11.2).
+    /// Whether `finished` in this phase ends the turn.
     pub(super) const fn is_last(self) -> bool {
         matches!(self, Self::Answer | Self::ImageGen)
     }
@@ -105,82 +107,78 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Where it is not JSON, or the text of a delta is not a string.
+    /// Where it is not JSON.
     pub(super) fn parse(data: &Text) -> Result<Self, serde_json::Error> {
-        if data.trim_ascii().is_empty() || data.starts_with("[DONE]") {
+        if data.starts_with("[DONE]") {
+            return Ok(Self::Done);
+        }
+        if data.trim_ascii().is_empty() {
             return Ok(Self::Nothing);
         }
+        lenient::read(data, Self::read)
+    }
+
+    fn read(data: &Text) -> Result<Self, serde_json::Error> {
         // JSON of another type than an object says nothing.
         let Object(Some(raw)) = serde_json::from_str::<Object<RawEvent<'_>>>(data)? else {
             return Ok(Self::Nothing);
         };
-        let owned = |text: Option<Cow<'_, str>>| text.map(|text| slice(data, text));
+        let id = |id: Word<'_>| id.0.map(|id| without_halves(slice(data, id)));
         if let Some(failure) = raw.failure() {
-            return Ok(Self::Failed { failure, response_id: owned(raw.response_id.0) });
+            return Ok(Self::Failed { failure, response_id: id(raw.response_id) });
         }
         if let Some(created) = raw.created.0 {
-            return Ok(Self::Created { response_id: owned(created.response_id.0) });
+            return Ok(Self::Created { response_id: id(created.response_id) });
         }
-        let usage = raw.usage.0.and_then(RawUsage::counts);
-        let Some(delta) = raw.choices.0.and_then(|choice| choice.delta.0).or_else(|| {
+        let usage = raw.usage.0.and_then(|counts| counts.usage());
+        let choice = raw.choices.items.into_iter().find_map(|choice| choice.0);
+        if choice.as_ref().is_some_and(RawChoice::is_openai) {
+            return Ok(Self::OpenAi);
+        }
+        let Some(delta) = choice.and_then(|choice| choice.delta.0).or_else(|| {
             // Counts may come in an event of their own.
-            usage.map(|_| RawDelta { phase: Str(Some("usage".into())), ..RawDelta::default() })
+            usage.map(|_| RawDelta { phase: Word(Some("usage".into())), ..RawDelta::default() })
         }) else {
             return Ok(Self::Nothing);
         };
         Ok(Self::Delta(Delta {
             phase: delta.phase.0.as_deref().map_or(Phase::Answer, Phase::from_wire),
             status: delta.status.0.as_deref().map_or(Status::Typing, Status::from_wire),
-            content: owned(delta.content.0).unwrap_or_default(),
+            content: delta.content.text.map(|text| slice(data, text)).unwrap_or_default(),
             extra: delta.extra.map(|extra| data.slice_ref(extra.get())),
             usage,
-            response_id: owned(raw.response_id.0),
+            response_id: id(raw.response_id),
         }))
     }
 }
 
-/// `part` as a text: a slice of `whole` where it was cut from it.
-pub(super) fn slice(whole: &Text, part: Cow<'_, str>) -> Text {
-    match part {
-        Cow::Borrowed(part) => whole.slice_ref(part),
-        Cow::Owned(part) => part.into(),
+lenient! {
+    struct RawEvent<'a> {
+        created: Object<RawCreated<'a>> = "response.created",
+        /// There is one, and nothing else beside it, as a rule.
+        choices: List<Object<RawChoice<'a>>, 8> = "choices",
+        response_id: Word<'a> = "response_id",
+        usage: Object<Counts> = "usage",
+        error: Option<&'a RawValue> = "error",
+        success: Option<&'a RawValue> = "success",
+        data: Option<&'a RawValue> = "data",
+        code: Option<&'a RawValue> = "code",
+        details: Option<&'a RawValue> = "details",
+        detail: Option<&'a RawValue> = "detail",
+        message: Option<&'a RawValue> = "message",
+        num: Option<&'a RawValue> = "num",
+        ret: Option<&'a RawValue> = "ret",
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawEvent<'a> {
-    #[serde(rename = "response.created", borrow)]
-    created: Object<RawCreated<'a>>,
-    #[serde(borrow)]
-    choices: First<RawChoice<'a>>,
-    #[serde(borrow)]
-    response_id: Str<'a>,
-    usage: Object<RawUsage>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    success: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    #[serde(borrow)]
-    details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    detail: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    num: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ret: Option<&'a RawValue>,
 }
 
 impl RawEvent<'_> {
     /// What failed, if the event says that something did.
     fn failure(&self) -> Option<Failure> {
-        if let Some(error) = self.error {
+        // `null`, `false`, `""` and the like are no error.
+        let is_error = |error: &&RawValue| {
+            serde_json::from_str::<Something>(error.get()).is_ok_and(|error| error.0)
+        };
+        if let Some(error) = self.error.filter(is_error) {
             return Some(Failure::from_value(error.get()));
         }
         let outer = || {
@@ -199,347 +197,98 @@ impl RawEvent<'_> {
         }
         let bare = self.code.is_some()
             && (self.details.is_some() || self.detail.is_some())
-            && self.choices.0.is_none()
+            && self.choices.items.is_empty()
             && self.created.0.is_none();
         bare.then(outer)
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawCreated<'a> {
-    #[serde(borrow)]
-    response_id: Str<'a>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawChoice<'a> {
-    #[serde(borrow)]
-    delta: Object<RawDelta<'a>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawDelta<'a> {
-    #[serde(borrow)]
-    content: StrictStr<'a>,
-    #[serde(borrow)]
-    phase: Str<'a>,
-    #[serde(borrow)]
-    status: Str<'a>,
-    #[serde(borrow)]
-    extra: Option<&'a RawValue>,
-}
-
-/// Token counts (A11.4).
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawUsage {
-    input_tokens: Count,
-    output_tokens: Count,
-    total_tokens: Count,
-    cached_tokens: Count,
-    output_tokens_details: Object<RawOutputDetails>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawOutputDetails {
-    reasoning_tokens: Count,
-}
-
-impl RawUsage {
-    fn counts(self) -> Option<Usage> {
-        if self.input_tokens.0.is_none() && self.output_tokens.0.is_none() {
-            return None;
-        }
-        let mut usage =
-            Usage::new(self.input_tokens.0.unwrap_or(0), self.output_tokens.0.unwrap_or(0));
-        if let Some(total) = self.total_tokens.0 {
-            usage.total_tokens = total;
-        }
-        usage.cached_tokens = self.cached_tokens.0;
-        usage.reasoning_tokens =
-            self.output_tokens_details.0.and_then(|details| details.reasoning_tokens.0);
-        Some(usage)
+lenient! {
+    struct RawCreated<'a> {
+        response_id: Word<'a> = "response_id",
     }
 }
 
-/// `extra` of a `thinking_summary` delta: cumulative lists (A11.3).
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Summary<'a> {
-    #[serde(borrow, rename = "summary_title")]
-    pub(super) title: Object<SummaryPart<'a>>,
-    #[serde(borrow, rename = "summary_thought")]
-    pub(super) thought: Object<SummaryPart<'a>>,
+lenient! {
+    struct RawChoice<'a> {
+        delta: Object<RawDelta<'a>> = "delta",
+        message: Something = "message",
+        finish_reason: Word<'a> = "finish_reason",
+    }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct SummaryPart<'a> {
-    #[serde(borrow)]
-    pub(super) content: List<Str<'a>>,
+lenient! {
+    struct RawDelta<'a> {
+        content: Said<'a> = "content",
+        phase: Word<'a> = "phase",
+        status: Word<'a> = "status",
+        extra: Option<&'a RawValue> = "extra",
+        reasoning_content: Something = "reasoning_content",
+        reasoning: Something = "reasoning",
+        refusal: Something = "refusal",
+        tool_calls: Something = "tool_calls",
+        function_call: Something = "function_call",
+    }
 }
 
-impl<'a> Object<SummaryPart<'a>> {
-    pub(super) fn strings(&self) -> impl ExactSizeIterator<Item = &str> {
-        let list: &[Str<'a>] = self.0.as_ref().map_or(&[], |part| &part.content.0);
+impl RawChoice<'_> {
+    /// Whether it is of OpenAI's shape, and says something there that this wire has no place for.
+    fn is_openai(&self) -> bool {
+        let Some(delta) = &self.delta.0 else {
+            return self.message.0 || self.finish_reason.is_something();
+        };
+        delta.phase.0.is_none()
+            && delta.status.0.is_none()
+            && (self.finish_reason.is_something()
+                || self.message.0
+                || delta.reasoning_content.0
+                || delta.reasoning.0
+                || delta.refusal.0
+                || delta.tool_calls.0
+                || delta.function_call.0
+                || delta.content.thinking.is_some())
+    }
+}
+
+lenient! {
+    /// `extra` of a `thinking_summary` delta: cumulative lists.
+    pub(super) struct Summary<'a> {
+        pub(super) title: Object<SummaryPart<'a>> = "summary_title",
+        pub(super) thought: Object<SummaryPart<'a>> = "summary_thought",
+    }
+}
+
+lenient! {
+    pub(super) struct SummaryPart<'a> {
+        pub(super) content: List<Word<'a>, ITEMS> = "content",
+    }
+}
+
+impl SummaryPart<'_> {
+    pub(super) fn strings(part: &Object<Self>) -> impl ExactSizeIterator<Item = &str> {
+        let list = part.0.as_ref().map_or(&[][..], |part| &part.content.items);
         list.iter().map(|text| text.0.as_deref().unwrap_or(""))
     }
 }
 
-/// `extra` of a delta that shows what a built-in tool found or made.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Found<'a> {
-    #[serde(borrow)]
-    pub(super) web_search_info: List<Object<Page<'a>>>,
-    #[serde(borrow)]
-    pub(super) image_list: List<Object<Image<'a>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Page<'a> {
-    #[serde(borrow)]
-    pub(super) url: Str<'a>,
-    #[serde(borrow)]
-    pub(super) title: Str<'a>,
-    #[serde(borrow)]
-    pub(super) snippet: Str<'a>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Image<'a> {
-    #[serde(borrow)]
-    pub(super) image: Str<'a>,
-}
-
-/// The methods of a visitor to which the scalars given by name mean nothing.
-macro_rules! ignore {
-    ($($scalar:ident),*) => { $(ignore!(@ $scalar);)* };
-    (@ bool) => { ignore!(@ visit_bool, bool); };
-    (@ number) => {
-        ignore!(@ visit_i64, i64);
-        ignore!(@ visit_u64, u64);
-        ignore!(@ visit_f64, f64);
-    };
-    (@ string) => { ignore!(@ visit_str, &str); };
-    (@ null) => {
-        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-            Ok(Self::Value::default())
-        }
-    };
-    (@ list) => {
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(Self::Value::default())
-        }
-    };
-    (@ object) => {
-        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-            while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            Ok(Self::Value::default())
-        }
-    };
-    (@ $method:ident, $type:ty) => {
-        fn $method<E: de::Error>(self, _: $type) -> Result<Self::Value, E> {
-            Ok(Self::Value::default())
-        }
-    };
-}
-
-/// A string, borrowed where it has no escapes; `None` for anything else.
-#[derive(Default)]
-pub(super) struct Str<'a>(pub(super) Option<Cow<'a, str>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Str<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Str<'de>, E> {
-                Ok(Str(Some(Cow::Borrowed(text))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Str<'de>, E> {
-                Ok(Str(Some(Cow::Owned(text.to_owned()))))
-            }
-
-            ignore!(bool, number, null, list, object);
-        }
-
-        deserializer.deserialize_any(Any)
+lenient! {
+    /// `extra` of a delta that shows what a built-in tool found or made.
+    pub(super) struct Found<'a> {
+        pub(super) web_search_info: List<Object<Page<'a>>, ITEMS> = "web_search_info",
+        pub(super) image_list: List<Object<Image<'a>>, ITEMS> = "image_list",
     }
 }
 
-/// A string or `null`; anything else is an error, for it would be lost.
-#[derive(Default)]
-struct StrictStr<'a>(Option<Cow<'a, str>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for StrictStr<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl<'de> Visitor<'de> for Text {
-            type Value = StrictStr<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or null")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<StrictStr<'de>, E> {
-                Ok(StrictStr(Some(Cow::Borrowed(text))))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<StrictStr<'de>, E> {
-                Ok(StrictStr(Some(Cow::Owned(text.to_owned()))))
-            }
-
-            ignore!(null);
-        }
-
-        deserializer.deserialize_any(Text)
+lenient! {
+    pub(super) struct Page<'a> {
+        pub(super) url: Word<'a> = "url",
+        pub(super) title: Word<'a> = "title",
+        pub(super) snippet: Word<'a> = "snippet",
     }
 }
 
-/// A count of tokens; `None` for anything that is not a whole number.
-#[derive(Default)]
-struct Count(Option<u64>);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Count;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Count, E> {
-                Ok(Count(Some(count)))
-            }
-
-            ignore!(@ visit_i64, i64);
-            ignore!(@ visit_f64, f64);
-            ignore!(bool, string, null, list, object);
-        }
-
-        deserializer.deserialize_any(Any)
-    }
-}
-
-/// An object; `None` for anything else. (Serde would also read a struct out of a list.)
-#[derive(Debug)]
-pub(super) struct Object<T>(pub(super) Option<T>);
-
-impl<T> Default for Object<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(object)).map(|value| Object(Some(value)))
-            }
-
-            ignore!(bool, number, string, null, list);
-        }
-
-        deserializer.deserialize_any(Any(PhantomData))
-    }
-}
-
-/// The first [`ITEMS`] of a list; an empty one for anything else. An item takes many times the room
-/// of its text.
-#[derive(Debug)]
-pub(super) struct List<T>(pub(super) Vec<T>);
-
-impl<T> Default for List<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
-            type Value = List<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<T>, A::Error> {
-                let mut items = Vec::new();
-                while items.len() < ITEMS {
-                    let Some(item) = list.next_element()? else { return Ok(List(items)) };
-                    items.push(item);
-                }
-                while let Some(IgnoredAny) = list.next_element()? {}
-                Ok(List(items))
-            }
-
-            ignore!(bool, number, string, null, object);
-        }
-
-        deserializer.deserialize_any(Any(PhantomData))
-    }
-}
-
-/// The first item of a list, if it is an object; `None` for anything else. There is one choice.
-struct First<T>(Option<T>);
-
-impl<T> Default for First<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
-            type Value = First<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<First<T>, A::Error> {
-                let first = list.next_element::<Object<T>>()?.and_then(|object| object.0);
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(First(first))
-            }
-
-            ignore!(bool, number, string, null, object);
-        }
-
-        deserializer.deserialize_any(Any(PhantomData))
+lenient! {
+    pub(super) struct Image<'a> {
+        pub(super) image: Word<'a> = "image",
     }
 }

@@ -309,7 +309,7 @@ fn has_data(frame: &[u8]) -> bool {
     false
 }
 
-/// The last events of a stream that broke off (D5).
+/// The last events of a stream that broke off.
 fn in_band(error: &(dyn StdError + Send + Sync + 'static)) -> Bytes {
     // The text of foreign errors may hold what clients must not see, such as internal addresses.
     let message = match (error.downcast_ref::<crate::Error>(), error.downcast_ref::<StreamError>())

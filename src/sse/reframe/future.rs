@@ -60,7 +60,7 @@ fn is_plain_event_stream(headers: &HeaderMap) -> bool {
             .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// The headers that keep caches and proxies from holding events back (D6).
+/// The headers that keep caches and proxies from holding events back.
 fn prepare_for_streaming(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     let forbids_caching = headers.get_all(CACHE_CONTROL).iter().any(|value| {

@@ -40,8 +40,10 @@ pub enum OnError {
     /// or a client behind the layer wants, and the default.
     #[default]
     Propagate,
-    /// The body ends in good order with two more events, the safest form for OpenAI clients
-    /// (qwen-wire.md D5): `data: {"error":{…}}` and `data: [DONE]`.
+    /// The body ends in good order with two more events, `data: {"error":{…}}` and
+    /// `data: [DONE]`. It is what the [OpenAI SDKs raise as an error][in-band].
+    ///
+    /// [in-band]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#d5
     InBand,
 }
 
@@ -84,7 +86,7 @@ impl SseReframeLayer {
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), as [`on_error`](Self::on_error) wants it.
     /// Comments, blank lines and events without data do not count, and only waiting does. What the
     /// data says is not read: that is the adapters' to judge. `None` is for ever. Default:
-    /// [10 minutes](Self::DEFAULT_IDLE_EVENTS).
+    /// [10 minutes](Self::DEFAULT_IDLE_EVENTS). Outside of a tokio runtime there is no such limit.
     ///
     /// # Panics
     ///
@@ -109,7 +111,7 @@ impl SseReframeLayer {
     }
 
     /// Takes each `data` line for a whole event, and adds the blank line where it is missing:
-    /// for streams as chat.qwen.ai sends them (qwen-wire.md A11.1).
+    /// for streams as chat.qwen.ai sends them.
     #[must_use]
     pub const fn lenient(mut self, lenient: bool) -> Self {
         self.config.lenient = lenient;
@@ -130,8 +132,8 @@ impl SseReframeLayer {
         self
     }
 
-    /// Whether the debug view, which is there at level TRACE with the feature `tracing`, shows what the events say. Only
-    /// for debugging: it is what users wrote and what they were answered.
+    /// Whether the debug view, which is there at level TRACE with the feature `tracing`, shows what
+    /// the events say. Only for debugging: it is what users wrote and what they were answered.
     #[must_use]
     pub const fn trace_content(mut self, trace: bool) -> Self {
         self.config.trace_content = trace;

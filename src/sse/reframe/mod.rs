@@ -1,9 +1,9 @@
 //! A layer that makes event streams well formed, over any HTTP service.
 //!
-//! Upstreams and the proxies between cut streams as they like: half events, many events, a
-//! character's bytes in two pieces, CRLF, a last event without its blank line. Many clients are
-//! not up to that. Behind [`SseReframeLayer`] each data frame holds whole events and ends with
-//! one, lines end in LF, and a stream that breaks off says so.
+//! Upstreams, and the proxies before them, cut streams anywhere: they send half events, many events
+//! at once, a character's bytes in two pieces, CRLF, and a last event without its blank line. Many
+//! clients cannot read that. Behind [`SseReframeLayer`] each data frame holds whole events, lines
+//! end in LF, and a stream that breaks off says so.
 //!
 //! ```
 //! use http::{Request, Response, header::CONTENT_TYPE};
@@ -44,32 +44,35 @@
 //!
 //! # What it touches
 //!
-//! Only responses whose `content-type` is `text/event-stream`. One that is compressed
-//! (`content-encoding`) is left alone: decompress it further in, or ask upstream for `identity`.
+//! The layer touches only responses whose `content-type` is `text/event-stream`. It leaves one that
+//! is compressed (`content-encoding`) alone: decompress it further in, or ask the upstream for
+//! `identity`.
 //!
-//! - **Framing.** What arrived together leaves together, in one frame, without waiting for more.
-//!   A frame that holds whole events already is passed on as the same `Bytes`. Comments between
-//!   events leave at once.
+//! - **Framing.** What arrived together leaves together, in one frame. Nothing waits for more. A
+//!   frame that holds whole events already is passed on as the same `Bytes`. A comment between
+//!   events leaves at once.
 //! - **Form.** CR and CRLF become LF. Nothing is dropped: fields, comments and bytes that are no
-//!   UTF-8 stay as they are, and so does a byte order mark, unless a keep-alive went before it.
-//! - **The end.** A last block with data that lacks only its blank line gets it, and so does a
-//!   `data: [DONE]` that lacks its newlines. Where the stream ends in the middle of an event,
-//!   or the body fails, or an event is larger than [may be](SseReframeLayer::max_event), the
-//!   unfinished event is dropped, as the standard wants it, and [`OnError`] says what follows.
-//! - **Silence.** With a [`KeepAlive`](crate::sse::KeepAlive) (feature `keep-alive`), a comment line keeps the connection
-//!   busy, also before the first event. Comments never stand within an event.
-//! - **Headers.** `content-length` goes; `x-accel-buffering: no` comes, and `cache-control:
-//!   no-cache` where nothing forbids caching yet.
+//!   UTF-8 stay as they are. So does a byte order mark, unless a keep-alive went before it.
+//! - **The end.** A last event that lacks only its blank line gets it, and so does a `data: [DONE]`
+//!   that lacks its newlines. An event is dropped, as the standard wants it, where the stream ends
+//!   in the middle of it, where the body fails, and where it is larger than
+//!   [may be](SseReframeLayer::max_event). [`OnError`] says what follows then.
+//! - **Silence.** With a [`KeepAlive`](crate::sse::KeepAlive) (feature `keep-alive`) a comment line
+//!   is sent in a silence, also before the first event. It never stands within an event.
+//! - **Headers.** `content-length` is removed. `x-accel-buffering: no` is added, and so is
+//!   `cache-control: no-cache` where nothing forbids caching yet.
 //!
-//! Backpressure and cancellation pass through, as do trailers. A frame is asked of the upstream
-//! only when one is asked of the body, and at most one event is held.
+//! Backpressure, cancellation and trailers pass through. The layer asks the upstream for a frame
+//! only when it is asked for one, and it holds one event at most.
 //!
 //! # Observability
 //!
-//! With the feature `metrics`, counters: `tower_qwen_sse_streams_total`, `tower_qwen_sse_keep_alives_total`, and
-//! `tower_qwen_sse_errors_total` by `kind` (`body`, `unfinished`, `too_long`). With `tracing`, at level TRACE
-//! each piece in and each event out is told with its size and timing, and with its content only
-//! if [asked for](SseReframeLayer::trace_content).
+//! With the feature `metrics` the layer counts `tower_qwen_sse_streams_total`,
+//! `tower_qwen_sse_keep_alives_total`, and `tower_qwen_sse_errors_total` by `kind` (`body`, `idle`,
+//! `bytes`, `unfinished`, `too_long`), and `tower_qwen_sse_stalls_total` by `kind` (`idle`,
+//! `bytes`): streams that went on and said nothing. With the feature `tracing` it tells at level
+//! TRACE the size and the time of each piece that comes in and of each event that goes out. It
+//! tells their content only where it is [asked for](SseReframeLayer::trace_content).
 
 mod body;
 #[cfg_attr(not(feature = "tracing"), path = "no_view.rs")]

@@ -43,7 +43,7 @@ fn object(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize)
     let mut first = true;
     elements(text, |name, inner| {
         let Some(property) = parameter.property(name) else { return false };
-        // As at the top: what is blank and no string is left out (rule 19).
+        // As at the top: what is blank and no string is left out.
         if !inner.trim().is_empty() || property.types().contains(Types::STRING) {
             if !first {
                 out.push(',');

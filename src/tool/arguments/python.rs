@@ -1,7 +1,8 @@
 //! Python literals, which templates that print values by plain string conversion have taught
 //! models to write.
 
-use super::{DEPTH_LIMIT, is_null, is_number, string};
+use super::is_null;
+use crate::tool::markup::json::{DEPTH_LIMIT, is_number, string};
 
 pub(super) enum Literal {
     /// A dictionary, list or tuple, as compact JSON.

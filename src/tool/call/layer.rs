@@ -1,12 +1,7 @@
-use tower_layer::Layer;
-
-use super::{reader::Reader, service::ToolCall};
+use super::reader::Reader;
 use crate::{
     chat::{ChatRequest, Message, Role},
-    tool::{
-        prompt::{self, Format},
-        schema::Toolset,
-    },
+    tool::{Dialect, prompt, schema::Toolset},
 };
 
 /// Gives OpenAI tool calls to a chat service; see the [module](super).
@@ -17,8 +12,8 @@ pub struct ToolCallLayer {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
-    /// The upstream has no tools. The format is the model's own, unless one is given.
-    Prompted(Option<Format>),
+    /// The upstream has no tools. The dialect is the model's own, unless one is given.
+    Prompted(Option<Dialect>),
     /// It has, and calls are only repaired.
     Native,
     /// It has, and its text is scanned as well.
@@ -33,12 +28,12 @@ impl ToolCallLayer {
         Self { mode: Mode::Prompted(None) }
     }
 
-    /// Like [`prompted`](ToolCallLayer::prompted), with the format that the prompt asks for and
-    /// that the history is shown in, in place of the one that [`Format::for_model`] finds. What is
+    /// Like [`prompted`](ToolCallLayer::prompted), with the dialect that the prompt asks for and
+    /// that the history is shown in, in place of the one that [`Dialect::for_model`] finds. What is
     /// read from answers does not depend on it.
     #[must_use]
-    pub const fn prompted_in(format: Format) -> Self {
-        Self { mode: Mode::Prompted(Some(format)) }
+    pub const fn prompted_in(dialect: Dialect) -> Self {
+        Self { mode: Mode::Prompted(Some(dialect)) }
     }
 
     /// For an upstream with tools of its own: requests pass as they are, the form of calls is
@@ -67,13 +62,13 @@ impl ToolCallLayer {
         let callable = tools.for_choice(choice);
         let reader = (!callable.is_empty())
             .then(|| Box::new(Reader::new(callable, choice, self.mode != Mode::Native)));
-        if let Mode::Prompted(format) = self.mode
+        if let Mode::Prompted(dialect) = self.mode
             && self.rewrites(request)
         {
-            let format = format.unwrap_or_else(|| Format::for_model(&request.model));
+            let dialect = dialect.unwrap_or_else(|| Dialect::for_model(&request.model));
             // The first of a chat: a new one, or one that the client has just opened.
             let first_turn = request.conversation().is_none_or(|place| place.parent_id.is_none());
-            prompt::rewrite_with(request, &tools, format, first_turn);
+            prompt::rewrite_with(request, &tools, dialect, first_turn);
         }
         reader
     }
@@ -83,14 +78,6 @@ impl ToolCallLayer {
         let declares = || request.tools.iter().any(|tool| tool.as_function().is_some());
         matches!(self.mode, Mode::Prompted(_))
             && (declares() || request.history.iter().any(is_of_tools))
-    }
-}
-
-impl<S> Layer<S> for ToolCallLayer {
-    type Service = ToolCall<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ToolCall::over(inner, self.clone())
     }
 }
 

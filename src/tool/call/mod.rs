@@ -4,7 +4,7 @@
 //!
 //! - [`prompted`](ToolCallLayer::prompted): the upstream knows no tools, as chat.qwen.ai. The request's
 //!   tools, earlier calls and their results become text in the form that the model was trained
-//!   on, in the [`Format`] that the model was trained on; calls that the model writes in its answer become
+//!   on, in the [`Dialect`] that the model was trained on; calls that the model writes in its answer become
 //!   [`ChatEvent::ToolCall`]s and [`ChatEvent::ToolArguments`] while they stream (see
 //!   [`scan`](super::scan)).
 //! - [`native`](ToolCallLayer::native): the upstream has tools. Requests pass as they are, and of
@@ -12,19 +12,19 @@
 //! - [`native_with_rescue`](ToolCallLayer::native_with_rescue): also calls that the upstream's
 //!   own parser left in the text are found.
 //!
-//! What goes out follows tool-calls.md e.2 (rules 1, 9 to 11, 22 and 23) in all of them:
+//! What goes out follows the same [rules] in all of them:
 //!
 //! - calls are numbered from 0 without gaps, whatever the upstream's numbers were; each begins
 //!   with one `ToolCall` that has an id and a name, and the pieces of its arguments make one JSON
 //!   object that parses;
 //! - there is one `Finished`: `Length` and `ContentFilter` as upstream says, `Length` also where the
-//!   text ends inside of a call's arguments (beyond rule 22: chat.qwen.ai says `stop` there, and a
+//!   text ends inside of a call's arguments (chat.qwen.ai says `stop` there, and a
 //!   client would run the half call), else `ToolCalls` if there was a call, else `Stop`;
 //! - where the upstream fails or is cut, the open calls are closed first, then the error passes
 //!   on; a stream that ends without `Finished` is given an error of
 //!   [`ErrorKind::Truncated`](crate::ErrorKind::Truncated);
 //! - reasoning passes as it is. Only if the answer ends without text and without a call, and its
-//!   reasoning ends with complete calls to declared tools, are these sent at the end (rule 9). A
+//!   reasoning ends with complete calls to declared tools, are these sent at the end. A
 //!   think block at the start of the text becomes reasoning.
 //!
 //! Where the request declares no function, or `tool_choice` is `none`, answers pass untouched.
@@ -73,11 +73,13 @@
 //!
 //! | name | labels | counts |
 //! |---|---|---|
-//! | `tower_qwen_tool_calls_total` | `form`: `coder`, `json`, `tags`, `native`, `reasoning` | calls sent |
+//! | `tower_qwen_tool_calls_total` | `form`: the dialect (`coder`, `hermes`, `xml`), or `native`, `reasoning` | calls sent |
 //! | `tower_qwen_tool_text_released_total` | | markup that looked like a call and was text |
 //! | `tower_qwen_tool_repairs_total` | `repair`: `id`, `name`, `nameless`, `repeated`, `arguments`, `finish_reason` | what an upstream with native tools got wrong |
 //!
 //! Repairs are logged at `DEBUG`, without content.
+//!
+//! [rules]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md#e.2
 
 #[cfg(doc)]
 use crate::chat::ChatEvent;
@@ -86,6 +88,7 @@ mod future;
 mod layer;
 mod native;
 mod reader;
+mod repair;
 mod rescue;
 mod service;
 mod stream;
@@ -93,4 +96,3 @@ mod stream;
 pub use self::{
     future::ResponseFuture, layer::ToolCallLayer, service::ToolCall, stream::ToolCallStream,
 };
-pub use super::prompt::Format;

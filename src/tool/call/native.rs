@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::reader::{new_id, repaired};
+use super::repair::{new_id, repaired};
 use crate::{
     Text,
     chat::ChatEvent,
-    tool::scan::object::{Arguments, Fed},
+    tool::markup::{Arguments, Fed},
 };
 
 /// The calls that the upstream has begun.

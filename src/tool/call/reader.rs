@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use metrics::counter;
 use tracing::debug;
 
-use super::{native::Natives, rescue::Rescue};
+use super::{
+    native::Natives,
+    repair::{new_id, repaired},
+    rescue::Rescue,
+};
 use crate::{
     Error, Text,
     chat::{ChatEvent, FinishReason, ToolChoice},
@@ -189,7 +193,7 @@ impl Reader {
     }
 
     /// Sends the calls that stand at the end of the reasoning, if there is nothing else; whether
-    /// there were any (rule 9).
+    /// there were any.
     fn rescued(&mut self, reason: FinishReason) -> bool {
         if self.text || self.next > 0 {
             return false;
@@ -210,7 +214,7 @@ impl Reader {
         self.next > 0
     }
 
-    /// The reason that the client is given (rule 22; where the text was cut, the upstream need not
+    /// The reason that the client is given (where the text was cut, the upstream need not
     /// have noticed).
     fn reason(&self, upstream: FinishReason) -> FinishReason {
         let reason = match upstream {
@@ -239,8 +243,8 @@ fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option
             scan.rescue.push(piece.clone());
             Some(ChatEvent::Reasoning(piece))
         }
-        Item::Call { name, form } => {
-            counter!("tower_qwen_tool_calls_total", "form" => form.as_str()).increment(1);
+        Item::Call { name, dialect } => {
+            counter!("tower_qwen_tool_calls_total", "form" => dialect.as_str()).increment(1);
             scan.open = *next;
             *next += 1;
             Some(ChatEvent::ToolCall { index: scan.open, id: new_id(), name })
@@ -260,17 +264,4 @@ fn count_native(calls: u32) {
     if calls > 0 {
         counter!("tower_qwen_tool_calls_total", "form" => "native").increment(calls.into());
     }
-}
-
-/// Notes a repair of what an upstream sent.
-pub(super) fn repaired(repair: &'static str) {
-    debug!(repair, "a native tool call was repaired");
-    counter!("tower_qwen_tool_repairs_total", "repair" => repair).increment(1);
-}
-
-/// An id as OpenAI's look.
-pub(super) fn new_id() -> Text {
-    let mut buffer = [0; uuid::fmt::Simple::LENGTH];
-    let id = uuid::Uuid::new_v4();
-    ["call_", id.simple().encode_lower(&mut buffer)].concat().into()
 }

@@ -1,4 +1,5 @@
-//! Calls at the end of reasoning (rule 9 of tool-calls.md e.2).
+//! Calls at the end of reasoning. A model may never close its think block and mean the call, or only
+//! show in it how one is written; so calls count if nothing follows them.
 
 use crate::{
     Text,

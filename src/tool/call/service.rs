@@ -4,6 +4,7 @@ use std::{
 };
 
 use http::{Request, Response};
+use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{future::ResponseFuture, layer::ToolCallLayer, stream::ToolCallStream};
@@ -33,9 +34,13 @@ pub struct ToolCall<S> {
 
 impl<S> ToolCall<S> {
     service!(ToolCallLayer);
+}
 
-    pub(super) const fn over(inner: S, layer: ToolCallLayer) -> Self {
-        Self { inner, layer }
+impl<S> Layer<S> for ToolCallLayer {
+    type Service = ToolCall<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ToolCall { inner, layer: self.clone() }
     }
 }
 

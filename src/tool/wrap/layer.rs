@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use tower_layer::Layer;
-
-use super::{ToolWrap, Vocabulary, automaton::Automaton};
+use super::{Vocabulary, automaton::Automaton};
 use crate::{Text, chat::ChatRequest};
 
 /// Makes every reply one XML tool call (see the [module](super)).
@@ -10,7 +8,7 @@ use crate::{Text, chat::ChatRequest};
 /// Use it for clients of the XML protocol only; to any other client the completion is noise.
 #[derive(Clone, Debug)]
 pub struct ToolWrapLayer {
-    config: Config,
+    pub(super) config: Config,
 }
 
 /// What the service needs to begin a reply. Cheap to clone.
@@ -51,14 +49,6 @@ impl ToolWrapLayer {
 impl Default for ToolWrapLayer {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<S> Layer<S> for ToolWrapLayer {
-    type Service = ToolWrap<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ToolWrap::over(inner, self.config.clone())
     }
 }
 

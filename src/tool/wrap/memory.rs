@@ -1,6 +1,7 @@
+use crate::tool::markup::is_blank;
+
 /// How much of a reply's text is remembered for its completion, in bytes; so a result, with what
-/// is escaped in it, stays below the 102,400 characters at which Roo Code gives up a parameter
-/// (tool-calls.md d.2).
+/// is escaped in it, stays below the 102,400 characters at which Roo Code gives up a parameter.
 pub(super) const REMEMBERED: usize = 64 * 1024;
 
 /// The end of the visible text so far.
@@ -37,7 +38,7 @@ impl Memory {
         self.forgotten.1 |= forget(&mut self.blanks);
     }
 
-    /// The result of a completion (rule 6): the text without the blanks around it, or its last
+    /// The result of a completion: the text without the blanks around it, or its last
     /// paragraphs where it is longer than what is remembered; every closer of the result escaped.
     pub(super) fn result(&self) -> String {
         let text = if self.forgotten.0 || self.text.len() > REMEMBERED {
@@ -70,9 +71,4 @@ fn last_paragraphs(text: &str) -> &str {
     let room = &text[room(text)..];
     let paragraph = room.find("\n\n").map(|at| at + 2);
     paragraph.or_else(|| room.find('\n').map(|at| at + 1)).map_or(room, |at| &room[at..])
-}
-
-/// What `trim` of JavaScript, in which the clients are written, removes.
-pub(super) fn is_blank(c: char) -> bool {
-    c.is_whitespace() || c == '\u{feff}'
 }

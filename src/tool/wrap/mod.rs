@@ -4,14 +4,14 @@
 //! tags, and finds the calls in the reply's text by exact names. It demands one call in every
 //! reply: without one it sends an error back, asks again, and stops after a few rounds; of
 //! several it runs the first. [`ToolWrapLayer`] changes the reply as it streams so that this
-//! demand is met (tool-calls.md e.1):
+//! demand is met (the [rules] and what they are made of have a text of their own):
 //!
 //! - A reply without a call is completed: what it says is repeated as the result of an
 //!   `attempt_completion` at its end, so the client shows it and is content. Nothing is held back
 //!   for that.
 //! - A call in the client's tags passes unchanged, byte for byte and without delay. If the model
 //!   stops in the middle of one, the missing closers are added; if it is cut, they are not.
-//! - A call in one of Qwen's own forms (`<function=…>` with or without `<tool_call>`, JSON in
+//! - A call in one of Qwen's own dialects (`<function=…>` with or without `<tool_call>`, JSON in
 //!   `<tool_call>`) is rewritten to the client's tags as it streams, if the client has the tool.
 //!   In a Markdown fence or behind a backtick it is an example, and stays.
 //! - What follows the first call is left out; the client would answer it with an error.
@@ -70,25 +70,28 @@
 //! # Limits
 //!
 //! A parameter of more than 102,400 characters is given up by Roo Code, which then looks for tags
-//! in the rest of it (d.2); this layer goes on taking it for one value, as Cline does.
+//! in the rest of it; this layer goes on taking it for one value, as Cline does.
 //!
-//! Deviations from tool-calls.md e.1: native forms do not count where Markdown quotes them
-//! (rule 8 is silent on that; an example must not be run). A null argument is left out rather than
-//! written as JSON, since the client would take the word for the value. In rewritten values the
+//! The models' own dialects do not count where Markdown quotes them, since an example must not be run.
+//! A null argument is left out rather than written as JSON, since the client would take the word
+//! for the value. In rewritten values the
 //! parameter's own closer is escaped, since the client would end the value there. Blanks inside
-//! tags are not normalised (rule 8 allows it): inside a call that would alter values.
+//! tags are not normalised: inside a call that would alter values.
+//!
+//! [rules]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/tool-calls.md#e.1
 
 pub(super) mod automaton;
-mod coder;
-mod fence;
 mod future;
-mod held;
-mod json;
 mod layer;
+mod members;
 mod memory;
+pub(super) mod outcome;
 pub(super) mod output;
+mod passing;
 mod service;
+mod sink;
 mod stream;
+mod value;
 mod vocabulary;
 
 pub use self::{

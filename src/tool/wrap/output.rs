@@ -1,6 +1,9 @@
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
-use crate::Text;
+use crate::{
+    Text,
+    tool::markup::{GROWTH, Window},
+};
 
 /// A piece of what the [`Automaton`](super::automaton::Automaton) lets out; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,135 +15,93 @@ pub enum Piece {
     Reasoning(Text),
 }
 
-/// Where output goes while one piece of input is read: neighbouring parts of the input leave as
-/// one slice of it, neighbouring insertions as one text.
-pub(super) struct Output<'a> {
-    input: &'a Text,
-    queue: &'a mut VecDeque<Piece>,
+/// Where output goes: neighbouring short parts of it leave as one, long ones as the slices that
+/// they are.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) queue: VecDeque<Piece>,
     part: Part,
-    reasoning: bool,
 }
 
+#[derive(Debug, Default)]
 enum Part {
+    #[default]
     None,
-    Slice { start: usize, end: usize },
-    Static(&'static str),
+    Slice(Text),
     Owned(String),
 }
 
-impl<'a> Output<'a> {
-    pub(super) fn new(input: &'a Text, queue: &'a mut VecDeque<Piece>) -> Self {
-        Self { input, queue, part: Part::None, reasoning: false }
-    }
-
-    /// The input that is being read. It outlives the borrow of the output.
-    pub(super) fn input(&self) -> &'a Text {
-        self.input
-    }
-
-    /// The same queue, for another input.
-    pub(super) fn queue(&mut self) -> &mut VecDeque<Piece> {
-        self.flush();
-        self.queue
-    }
-
+impl Output {
     /// Lets out a part of the input.
-    pub(super) fn slice(&mut self, start: usize, end: usize) {
-        if start == end {
-            return;
-        }
-        self.channel(false);
-        self.add_slice(start, end);
+    pub(super) fn slice(&mut self, window: Window<'_>, range: Range<usize>) {
+        window.each(range, |text| match &mut self.part {
+            Part::None => self.part = Part::Slice(text),
+            part => {
+                if text.len() <= GROWTH && part.join(&text) {
+                    return;
+                }
+                self.flush();
+                self.part = Part::Slice(text);
+            }
+        });
     }
 
     /// Lets out something that is not in the input.
     pub(super) fn text(&mut self, text: &str) {
-        if text.is_empty() {
+        if text.is_empty() || self.part.join(text) {
             return;
         }
-        self.channel(false);
-        self.add_text(text);
-    }
-
-    /// Lets out a constant.
-    pub(super) fn constant(&mut self, text: &'static str) {
-        self.channel(false);
-        match self.part {
-            Part::None => self.part = Part::Static(text),
-            _ => self.add_text(text),
-        }
-    }
-
-    /// Lets out one character that is not in the input.
-    pub(super) fn character(&mut self, c: char) {
-        self.text(c.encode_utf8(&mut [0; 4]));
+        self.flush();
+        self.part = Part::Owned(text.to_owned());
     }
 
     /// Lets out a part of the input as reasoning.
-    pub(super) fn reasoning_slice(&mut self, start: usize, end: usize) {
-        if start == end {
-            return;
-        }
-        self.channel(true);
-        self.add_slice(start, end);
+    pub(super) fn reasoning(&mut self, window: Window<'_>, range: Range<usize>) {
+        self.flush();
+        window.each(range, |text| self.queue.push_back(Piece::Reasoning(text)));
     }
 
-    /// Lets out reasoning that is not in the input.
-    pub(super) fn reasoning_text(&mut self, text: &str) {
-        if text.is_empty() {
-            return;
+    /// What is joined is a piece of its own.
+    pub(super) fn flush(&mut self) {
+        match std::mem::take(&mut self.part) {
+            Part::None => {}
+            Part::Slice(text) => self.queue.push_back(Piece::Text(text)),
+            Part::Owned(text) => self.queue.push_back(Piece::Text(text.into())),
         }
-        self.channel(true);
-        self.add_text(text);
-    }
-
-    fn channel(&mut self, reasoning: bool) {
-        if self.reasoning != reasoning {
-            self.flush();
-            self.reasoning = reasoning;
-        }
-    }
-
-    fn add_slice(&mut self, start: usize, end: usize) {
-        match &mut self.part {
-            Part::Slice { end: last, .. } if *last == start => *last = end,
-            // Beside an insertion a short part is not worth an event of its own.
-            Part::Owned(text) if end - start <= 64 => text.push_str(&self.input[start..end]),
-            _ => {
-                self.flush();
-                self.part = Part::Slice { start, end };
-            }
-        }
-    }
-
-    fn add_text(&mut self, text: &str) {
-        match &mut self.part {
-            Part::Owned(own) => own.push_str(text),
-            Part::Static(first) => self.part = Part::Owned(format!("{first}{text}")),
-            _ => {
-                self.flush();
-                self.part = Part::Owned(text.to_owned());
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        let text = match std::mem::replace(&mut self.part, Part::None) {
-            Part::None => return,
-            Part::Slice { start, end } => self.input.slice(start..end),
-            Part::Static(text) => Text::from_static(text),
-            Part::Owned(text) => text.into(),
-        };
-        self.queue.push_back(if self.reasoning {
-            Piece::Reasoning(text)
-        } else {
-            Piece::Text(text)
-        });
     }
 }
 
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        self.flush();
+impl Part {
+    /// Adds `text` where that costs no long copy; whether it did.
+    fn join(&mut self, text: &str) -> bool {
+        match self {
+            Self::Owned(own) => own.push_str(text),
+            Self::Slice(first) if first.len() <= GROWTH => {
+                *self = Self::Owned([first.as_str(), text].concat());
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_parts_leave_as_one_and_long_ones_as_slices() {
+        let mut output = Output::default();
+        let (short, long) = (Text::from("<read"), Text::from(" and more".repeat(20)));
+        output.slice(Window::of(&short), 0..5);
+        output.text(">");
+        output.slice(Window::of(&long), 0..long.len());
+        output.text("\n");
+        output.slice(Window::of(&short), 1..3);
+        output.flush();
+        let text = |text: &str| Piece::Text(text.into());
+        assert_eq!(output.queue, [text("<read>"), text(&long), text("\nre")]);
+        let Piece::Text(slice) = &output.queue[1] else { panic!("text") };
+        assert_eq!(slice.as_ptr(), long.as_ptr());
     }
 }

@@ -1,6 +1,7 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{ResponseFuture, ToolWrapLayer, ToolWrapStream, layer::Config};
@@ -15,9 +16,13 @@ pub struct ToolWrap<S> {
 
 impl<S> ToolWrap<S> {
     service!(ToolWrapLayer::new());
+}
 
-    pub(super) fn over(inner: S, config: Config) -> Self {
-        Self { inner, config }
+impl<S> Layer<S> for ToolWrapLayer {
+    type Service = ToolWrap<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ToolWrap { inner, config: self.config.clone() }
     }
 }
 

@@ -8,7 +8,8 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{
-    automaton::{Automaton, End, Outcome},
+    automaton::Automaton,
+    outcome::{End, Outcome},
     output::Piece,
 };
 use crate::{
@@ -22,7 +23,7 @@ pin_project! {
     ///
     /// Events other than text pass at once. After the call is complete the inner stream is still
     /// read to its end, for its usage and its last event, and its text dropped. The finish reason
-    /// is the inner stream's, but never `tool_calls` (rule 9).
+    /// is the inner stream's, but never `tool_calls`, of which the client knows nothing.
     ///
     /// # Errors
     ///

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 /// The tool and parameter names that a client's parser knows.
 ///
 /// An XML client finds calls by exact names and by nothing else, so the wrapper must know the
-/// same ones (tool-calls.md d.1). They are taken from the client's system prompt, which has one
+/// same ones. They are taken from the client's system prompt, which has one
 /// section a tool: a level-two heading with the name and a usage example with the tag.
 ///
 /// The parsers of Roo Code and Cline accept more than their prompts show: tools that the current
@@ -68,13 +68,19 @@ impl Vocabulary {
     /// The names of Roo Code.
     #[must_use]
     pub fn roo_code() -> Self {
-        Self::new(ROO_TOOLS, ROO_PARAMETERS)
+        Self::built_in(true, false)
     }
 
     /// The names of Cline.
     #[must_use]
     pub fn cline() -> Self {
-        Self::new(CLINE_TOOLS, CLINE_PARAMETERS)
+        Self::built_in(false, true)
+    }
+
+    fn built_in(roo: bool, cline: bool) -> Self {
+        let mut names = Names::default();
+        names.built_in(roo, cline);
+        names.into()
     }
 
     /// The names of the client that sent this system prompt; those of Roo Code and Cline
@@ -87,25 +93,20 @@ impl Vocabulary {
             names.section(&section);
         }
         let (roo, cline) = names.clients(prompt);
-        if roo {
-            names.all(&ROO_TOOLS, &ROO_PARAMETERS);
-        }
-        if cline {
-            names.all(&CLINE_TOOLS, &CLINE_PARAMETERS);
-        }
+        names.built_in(roo, cline);
         names.into()
     }
 
     /// Whether the client has this tool.
     #[must_use]
     pub fn has_tool(&self, name: &str) -> bool {
-        self.tool(name).is_some()
+        self.find_tool(name).is_some()
     }
 
     /// Whether the client has this parameter, of whatever tool.
     #[must_use]
     pub fn has_parameter(&self, name: &str) -> bool {
-        self.parameter(name).is_some()
+        find(&self.parameters, name).is_some()
     }
 
     /// The tools, in alphabetical order.
@@ -125,30 +126,24 @@ impl Vocabulary {
         self.longest
     }
 
-    pub(super) fn tool(&self, name: &str) -> Option<usize> {
-        self.tools.binary_search_by(|own| own.as_ref().cmp(name)).ok()
-    }
-
-    pub(super) fn tool_name(&self, tool: usize) -> &str {
-        &self.tools[tool]
-    }
-
-    pub(super) fn parameter(&self, name: &str) -> Option<usize> {
-        self.parameters.binary_search_by(|own| own.as_ref().cmp(name)).ok()
-    }
-
-    pub(super) fn parameter_name(&self, parameter: usize) -> &str {
-        &self.parameters[parameter]
+    /// The tool of this name.
+    pub(super) fn find_tool(&self, name: &str) -> Option<&str> {
+        find(&self.tools, name)
     }
 
     /// Whether a tool's name begins with `start`.
     pub(super) fn begins_tool(&self, start: &str) -> bool {
-        begins(&self.tools, start)
+        from(&self.tools, start).next().is_some()
     }
 
     /// Whether a parameter's name begins with `start`.
     pub(super) fn begins_parameter(&self, start: &str) -> bool {
-        begins(&self.parameters, start)
+        self.parameters_from(start).next().is_some()
+    }
+
+    /// The parameters whose names begin with `start`.
+    pub(super) fn parameters_from(&self, start: &str) -> impl Iterator<Item = &str> {
+        from(&self.parameters, start)
     }
 }
 
@@ -159,9 +154,15 @@ impl Default for Vocabulary {
     }
 }
 
-fn begins(names: &[Box<str>], start: &str) -> bool {
+/// The name among `names`, which are sorted.
+fn find<'a>(names: &'a [Box<str>], name: &str) -> Option<&'a str> {
+    names.binary_search_by(|own| own.as_ref().cmp(name)).ok().map(|at| names[at].as_ref())
+}
+
+/// Those of `names`, which are sorted, that begin with `start`.
+fn from<'a>(names: &'a [Box<str>], start: &str) -> impl Iterator<Item = &'a str> {
     let at = names.partition_point(|name| name.as_ref() < start);
-    names.get(at).is_some_and(|name| name.starts_with(start))
+    names[at..].iter().map(AsRef::as_ref).take_while(move |name: &&str| name.starts_with(start))
 }
 
 #[derive(Default)]
@@ -195,9 +196,17 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn all(&mut self, tools: &[&'static str], parameters: &[&'static str]) {
-        self.tools.extend(tools);
-        self.parameters.extend(parameters);
+    /// Takes the names of Roo Code, of Cline, or of both.
+    fn built_in(&mut self, roo: bool, cline: bool) {
+        let lists: [(bool, &[&str], &[&str]); 3] = [
+            (roo || cline, &TOOLS, &PARAMETERS),
+            (roo, &ROO_TOOLS, &ROO_PARAMETERS),
+            (cline, &CLINE_TOOLS, &CLINE_PARAMETERS),
+        ];
+        for (_, tools, parameters) in lists.into_iter().filter(|(takes, ..)| *takes) {
+            self.tools.extend(tools);
+            self.parameters.extend(parameters);
+        }
     }
 
     /// Takes the names of one tool's section, if its body shows the tool's tag.
@@ -313,14 +322,11 @@ const CLINE_ONLY: [&str; 5] = [
     "focus_chain",
 ];
 
-const ROO_TOOLS: [&str; 25] = [
+/// Tools of both clients, those of older versions included.
+const TOOLS: [&str; 13] = [
     "execute_command",
     "read_file",
     "write_to_file",
-    "apply_diff",
-    "search_and_replace",
-    "search_replace",
-    "edit_file",
     "apply_patch",
     "search_files",
     "list_files",
@@ -329,20 +335,46 @@ const ROO_TOOLS: [&str; 25] = [
     "access_mcp_resource",
     "ask_followup_question",
     "attempt_completion",
-    "switch_mode",
     "new_task",
+    "list_code_definition_names",
+];
+
+/// Tools of Roo Code alone.
+const ROO_TOOLS: [&str; 12] = [
+    "apply_diff",
+    "search_and_replace",
+    "search_replace",
+    "edit_file",
+    "switch_mode",
     "fetch_instructions",
     "codebase_search",
     "update_todo_list",
     "run_slash_command",
     "generate_image",
     "custom_tool",
-    // Of older versions.
     "insert_content",
-    "list_code_definition_names",
 ];
 
-const ROO_PARAMETERS: [&str; 40] = [
+/// Tools of Cline alone.
+const CLINE_TOOLS: [&str; 14] = [
+    "replace_in_file",
+    "load_mcp_documentation",
+    "plan_mode_respond",
+    "act_mode_respond",
+    "focus_chain",
+    "web_fetch",
+    "web_search",
+    "condense",
+    "summarize_task",
+    "report_bug",
+    "new_rule",
+    "generate_explanation",
+    "use_skill",
+    "use_subagents",
+];
+
+/// Parameters of both clients.
+const PARAMETERS: [&str; 21] = [
     "command",
     "path",
     "content",
@@ -360,6 +392,14 @@ const ROO_PARAMETERS: [&str; 40] = [
     "question",
     "result",
     "diff",
+    "query",
+    "start_line",
+    "end_line",
+    "prompt",
+];
+
+/// Parameters of Roo Code alone.
+const ROO_PARAMETERS: [&str; 19] = [
     "mode_slug",
     "reason",
     "line",
@@ -369,12 +409,8 @@ const ROO_PARAMETERS: [&str; 40] = [
     "follow_up",
     "task",
     "size",
-    "query",
     "args",
-    "start_line",
-    "end_line",
     "todos",
-    "prompt",
     "image",
     "files",
     "operations",
@@ -385,62 +421,14 @@ const ROO_PARAMETERS: [&str; 40] = [
     "expected_replacements",
 ];
 
-const CLINE_TOOLS: [&str; 27] = [
-    "ask_followup_question",
-    "attempt_completion",
-    "execute_command",
-    "replace_in_file",
-    "read_file",
-    "write_to_file",
-    "search_files",
-    "list_files",
-    "list_code_definition_names",
-    "browser_action",
-    "use_mcp_tool",
-    "access_mcp_resource",
-    "load_mcp_documentation",
-    "new_task",
-    "plan_mode_respond",
-    "act_mode_respond",
-    "focus_chain",
-    "web_fetch",
-    "web_search",
-    "condense",
-    "summarize_task",
-    "report_bug",
-    "new_rule",
-    "apply_patch",
-    "generate_explanation",
-    "use_skill",
-    "use_subagents",
-];
-
-const CLINE_PARAMETERS: [&str; 45] = [
-    "command",
+/// Parameters of Cline alone.
+const CLINE_PARAMETERS: [&str; 24] = [
     "requires_approval",
-    "path",
     "absolutePath",
-    "content",
-    "diff",
-    "regex",
-    "file_pattern",
-    "recursive",
-    "action",
-    "url",
-    "coordinate",
-    "text",
-    "query",
     "allowed_domains",
     "blocked_domains",
-    "prompt",
-    "server_name",
-    "tool_name",
-    "arguments",
-    "uri",
-    "question",
     "options",
     "response",
-    "result",
     "context",
     "title",
     "what_happened",
@@ -459,6 +447,4 @@ const CLINE_PARAMETERS: [&str; 45] = [
     "prompt_3",
     "prompt_4",
     "prompt_5",
-    "start_line",
-    "end_line",
 ];

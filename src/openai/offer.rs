@@ -1,0 +1,315 @@
+//! What becomes of fields that an upstream has not got.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, HeaderValue};
+
+use super::{parse::unsupported, shaped::Wishes};
+use crate::{
+    Error, Text,
+    chat::{ChatRequest, Json, ResponseFormat},
+};
+
+/// Names the fields of a request that its upstream has not got and that were left out.
+pub(super) const X_QWEN_LEFT_OUT: HeaderName = HeaderName::from_static("x-qwen-left-out");
+
+/// How long its value may be; names that do not fit are not there.
+const NAMES_LEN: usize = 512;
+
+/// What the upstream below an edge has of the fields of a request.
+///
+/// Nothing is ignored without a word. Values that ask for nothing (`n: 1`, `logprobs: false`,
+/// `stop: []`, the format `text`) always pass. For the rest this decides, field by field:
+///
+/// | field | [`Everything`](Offer::Everything) | [`Web`](Offer::Web) |
+/// |---|---|---|
+/// | `n`, `best_of`, `logprobs`, `top_logprobs`, `suffix`, `functions`, `function_call` | refused | refused |
+/// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
+/// | `stop` | passed on | seen to: the answer ends before it |
+/// | `response_format`, `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
+/// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
+/// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured |
+///
+/// A refusal has the status 400, the code `unsupported_parameter` and the field as its `param`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Offer {
+    /// All that a chat can ask for: an OpenAI-compatible server, which says itself what it has not.
+    #[default]
+    Everything,
+    /// What chat.qwen.ai has: a text goes in, and the account's page sets the rest.
+    Web,
+}
+
+/// Fields of [`ChatRequest::extra`] that mean something over chat.qwen.ai; what they ask for is
+/// read elsewhere.
+const READ: [&str; 4] =
+    ["web_search_options", "chat_template_kwargs", "stream_options", "reasoning"];
+
+/// Fields that change what an answer is, and not only how it is found.
+const MEANING: [&str; 11] = [
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+    "regex",
+    "ebnf",
+    "audio",
+    "modalities",
+];
+
+/// Values that ask for nothing, of the fields that are known to have one.
+const NEUTRAL: [(&str, &str); 6] = [
+    ("modalities", r#"["text"]"#),
+    ("logit_bias", "{}"),
+    ("metadata", "{}"),
+    ("service_tier", r#""auto""#),
+    ("service_tier", r#""default""#),
+    ("store", "false"),
+];
+
+/// What was decided about a request.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// What the edge sees to itself.
+    pub(super) wishes: Wishes,
+    /// The value of [`X_QWEN_LEFT_OUT`].
+    pub(super) left_out: Option<HeaderValue>,
+}
+
+impl Offer {
+    /// Takes off `request` what the upstream has not got.
+    ///
+    /// # Errors
+    ///
+    /// Names a field without which the answer would be another.
+    pub(super) fn decide(self, request: &mut ChatRequest) -> Result<Decided, Error> {
+        let one_call = request.parallel_tool_calls == Some(false);
+        match self {
+            Self::Everything => {
+                Ok(Decided { wishes: Wishes { one_call, ..Wishes::default() }, left_out: None })
+            }
+            Self::Web => {
+                if request.response_format.as_ref().is_some_and(|format| !is_text(format)) {
+                    return Err(not_offered("response_format"));
+                }
+                let left_out = left_out(request)?;
+                let stop = std::mem::take(&mut request.sampling.stop);
+                Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
+            }
+        }
+    }
+}
+
+fn is_text(format: &ResponseFormat) -> bool {
+    match format {
+        ResponseFormat::Text => true,
+        ResponseFormat::Other(whole) => {
+            whole.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"))
+        }
+        _ => false,
+    }
+}
+
+fn not_offered(field: &'static str) -> Error {
+    let message =
+        format!("`{field}`: this upstream (chat.qwen.ai) has no such thing; leave it out");
+    unsupported(field, message)
+}
+
+/// The names of the fields that chat.qwen.ai is not given.
+fn left_out(request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
+    let sampling = &request.sampling;
+    let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
+    let max_tokens =
+        if sampling.is_max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+    let mut names: Vec<Cow<'_, str>> = [
+        // Below 0 there is no limit.
+        (max_tokens, sampling.max_tokens.is_some_and(|tokens| tokens >= 0)),
+        ("temperature", is_not(sampling.temperature, 1.0)),
+        ("top_p", is_not(sampling.top_p, 1.0)),
+        ("top_k", sampling.top_k.is_some_and(|top_k| top_k > 0)),
+        ("presence_penalty", is_not(sampling.presence_penalty, 0.0)),
+        ("frequency_penalty", is_not(sampling.frequency_penalty, 0.0)),
+        ("repetition_penalty", is_not(sampling.repetition_penalty, 1.0)),
+        ("seed", sampling.seed.is_some()),
+        ("user", request.user.as_ref().is_some_and(|user| !user.is_empty())),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_there)| is_there.then_some(name.into()))
+    .collect();
+    for (name, value) in request.extra.iter() {
+        if value.is_null() || READ.contains(&&*name) || is_neutral(&name, &value) {
+            continue;
+        }
+        if let Some(field) = MEANING.into_iter().find(|field| *field == name) {
+            return Err(not_offered(field));
+        }
+        names.push(name);
+    }
+    Ok(header(&names))
+}
+
+fn is_neutral(name: &str, value: &Json) -> bool {
+    let plain: Text = value.as_str().split_ascii_whitespace().collect::<String>().into();
+    NEUTRAL.iter().any(|(field, neutral)| *field == name && plain == *neutral)
+}
+
+/// A list of names (RFC 9110 5.6.1). One that could not be read there is `other`.
+fn header(names: &[Cow<'_, str>]) -> Option<HeaderValue> {
+    let mut value = String::new();
+    for name in names {
+        let is_token = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let name = if is_token && !name.is_empty() { name } else { "other" };
+        if value.len() + ", ".len() + name.len() > NAMES_LEN {
+            break;
+        }
+        if !value.is_empty() {
+            value.push_str(", ");
+        }
+        value.push_str(name);
+    }
+    if value.is_empty() { None } else { HeaderValue::try_from(value).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::openai::decode;
+
+    /// What becomes of one field: `Err` with the field that is named.
+    fn decided(offer: Offer, field: &str, value: &Value) -> Result<Decided, String> {
+        let body =
+            json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], field: value});
+        let named = |error: Error| {
+            assert_eq!(error.status(), 400, "{error}");
+            assert!(error.message().contains(field), "{error}");
+            error.param().unwrap_or_default().to_owned()
+        };
+        let mut chat = decode(&body.to_string().into()).map_err(named)?.chat;
+        offer.decide(&mut chat).map_err(named)
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Then {
+        Passes,
+        Refused,
+        /// Not given, and named.
+        Named,
+        /// The edge sees to it.
+        SeenTo,
+    }
+    use Then::{Named, Passes, Refused, SeenTo};
+
+    /// Fields: each with a value that asks for nothing, and one that does not, over each upstream.
+    #[test]
+    fn nothing_is_ignored_without_a_word() {
+        let schema = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {}}});
+        for (field, value, everything, web) in [
+            ("n", json!(1), Passes, Passes),
+            ("n", json!(null), Passes, Passes),
+            ("n", json!(2), Refused, Refused),
+            ("logprobs", json!(false), Passes, Passes),
+            ("logprobs", json!(null), Passes, Passes),
+            ("logprobs", json!(true), Refused, Refused),
+            ("top_logprobs", json!(0), Passes, Passes),
+            ("top_logprobs", json!(5), Refused, Refused),
+            ("functions", json!([{"name": "f"}]), Refused, Refused),
+            ("function_call", json!("auto"), Refused, Refused),
+            ("stop", json!([]), Passes, Passes),
+            ("stop", json!(null), Passes, Passes),
+            ("stop", json!("END"), Passes, SeenTo),
+            ("stop", json!(["a", "b"]), Passes, SeenTo),
+            ("response_format", json!(null), Passes, Passes),
+            ("response_format", json!({"type": "text"}), Passes, Passes),
+            ("response_format", json!({"type": "text", "x": 1}), Passes, Passes),
+            ("response_format", json!({"type": "json_object"}), Passes, Refused),
+            ("response_format", schema, Passes, Refused),
+            ("response_format", json!({"type": "structural_tag"}), Passes, Refused),
+            ("parallel_tool_calls", json!(true), Passes, Passes),
+            ("parallel_tool_calls", json!(false), SeenTo, SeenTo),
+            ("seed", json!(null), Passes, Passes),
+            ("seed", json!(7), Passes, Named),
+            ("temperature", json!(1), Passes, Passes),
+            ("temperature", json!(0), Passes, Named),
+            ("top_p", json!(1.0), Passes, Passes),
+            ("top_p", json!(0.5), Passes, Named),
+            ("top_k", json!(-1), Passes, Passes),
+            ("top_k", json!(0), Passes, Passes),
+            ("top_k", json!(20), Passes, Named),
+            ("presence_penalty", json!(0), Passes, Passes),
+            ("presence_penalty", json!(1.5), Passes, Named),
+            ("frequency_penalty", json!(0.0), Passes, Passes),
+            ("frequency_penalty", json!(-1), Passes, Named),
+            ("repetition_penalty", json!(1), Passes, Passes),
+            ("repetition_penalty", json!(1.1), Passes, Named),
+            ("max_tokens", json!(-1), Passes, Passes),
+            ("max_tokens", json!(100), Passes, Named),
+            ("max_completion_tokens", json!(100), Passes, Named),
+            ("user", json!("ann"), Passes, Named),
+            ("logit_bias", json!({}), Passes, Passes),
+            ("logit_bias", json!({"5": -100}), Passes, Named),
+            ("metadata", json!({}), Passes, Passes),
+            ("metadata", json!({"a": "b"}), Passes, Named),
+            ("service_tier", json!("auto"), Passes, Passes),
+            ("service_tier", json!("flex"), Passes, Named),
+            ("store", json!(false), Passes, Passes),
+            ("store", json!(true), Passes, Named),
+            ("min_p", json!(0.1), Passes, Named),
+            ("prediction", json!({"type": "content", "content": "x"}), Passes, Named),
+            ("verbosity", json!("low"), Passes, Named),
+            ("newer_than_this", json!([1]), Passes, Named),
+            ("newer_than_this", json!(null), Passes, Passes),
+            ("modalities", json!(["text"]), Passes, Passes),
+            ("modalities", json!(["text", "audio"]), Passes, Refused),
+            ("audio", json!({"voice": "x"}), Passes, Refused),
+            ("guided_json", json!({}), Passes, Refused),
+            ("guided_regex", json!("a+"), Passes, Refused),
+            ("guided_choice", json!(["a"]), Passes, Refused),
+            ("guided_grammar", json!("root"), Passes, Refused),
+            ("structured_outputs", json!({"json": {}}), Passes, Refused),
+            ("grammar", json!("root"), Passes, Refused),
+            ("json_schema", json!({}), Passes, Refused),
+            ("regex", json!("a"), Passes, Refused),
+            ("ebnf", json!("a"), Passes, Refused),
+            ("reasoning_effort", json!("high"), Passes, Passes),
+            ("enable_thinking", json!(true), Passes, Passes),
+            ("reasoning", json!({"effort": "low"}), Passes, Passes),
+            ("chat_template_kwargs", json!({"enable_thinking": true}), Passes, Passes),
+            ("web_search_options", json!({}), Passes, Passes),
+            ("stream_options", json!({"include_usage": true}), Passes, Passes),
+        ] {
+            for (offer, then) in [(Offer::Everything, everything), (Offer::Web, web)] {
+                let found = match decided(offer, field, &value) {
+                    Err(named) => {
+                        assert_eq!(named, field, "{offer:?}");
+                        Refused
+                    }
+                    Ok(Decided { left_out: Some(names), .. }) => {
+                        assert_eq!(names, field, "{offer:?}");
+                        Named
+                    }
+                    Ok(Decided { wishes, .. }) if wishes.one_call || !wishes.stop.is_empty() => {
+                        SeenTo
+                    }
+                    Ok(_) => Passes,
+                };
+                assert_eq!(found, then, "{offer:?}: {field} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_listed_as_a_header_can_hold_them() {
+        assert_eq!(header(&[]), None);
+        let list = header(&["seed".into(), "a b\r\nx: y".into(), "über".into()]);
+        assert_eq!(list.expect("a list"), "seed, other, other");
+        let many: Vec<_> = (0..10_000).map(|n| format!("field_{n}").into()).collect();
+        assert!(header(&many).expect("a list").len() <= NAMES_LEN);
+    }
+}

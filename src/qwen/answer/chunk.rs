@@ -1,0 +1,240 @@
+//! The chunks of OpenAI's wire, streamed and whole, with all that is odd in them.
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
+
+use super::{
+    calls::{self, CALLS, Given, Piece},
+    repair::Repair,
+    state::Answer,
+};
+use crate::{
+    Error, Text,
+    chat::{Started, Usage},
+    json::lenient::{Count, List, Object, Said, Something, Word, lenient, slice, without_halves},
+};
+
+/// How many choices of an event are looked at. One was asked for.
+const CHOICES: usize = 128;
+
+lenient! {
+    /// One event of a stream, or a whole answer.
+    pub(crate) struct Chunk<'a> {
+        id: Word<'a> = "id",
+        choices: List<Object<Choice<'a>>, CHOICES> = "choices",
+        usage: Object<Counts> = "usage",
+        /// Where there is one, it is read apart: what is wrong in it must not hide it.
+        pub(crate) error: Something = "error",
+        object: Word<'a> = "object",
+        message: Something = "message",
+        code: Something = "code",
+    }
+}
+
+lenient! {
+    struct Choice<'a> {
+        index: Count = "index",
+        delta: Object<Delta<'a>> = "delta",
+        /// A server that ignores `stream` sends this one.
+        message: Object<Delta<'a>> = "message",
+        finish_reason: Word<'a> = "finish_reason",
+    }
+}
+
+lenient! {
+    struct Delta<'a> {
+        content: Said<'a> = "content",
+        reasoning_content: Said<'a> = "reasoning_content",
+        reasoning: Said<'a> = "reasoning",
+        refusal: Said<'a> = "refusal",
+        tool_calls: List<Object<CallDelta<'a>>, CALLS> = "tool_calls",
+        function_call: Object<FunctionDelta<'a>> = "function_call",
+    }
+}
+
+lenient! {
+    struct CallDelta<'a> {
+        index: Count = "index",
+        id: Word<'a> = "id",
+        function: Object<FunctionDelta<'a>> = "function",
+    }
+}
+
+lenient! {
+    struct FunctionDelta<'a> {
+        name: Word<'a> = "name",
+        arguments: Arguments<'a> = "arguments",
+    }
+}
+
+/// The arguments of a call, as they stand.
+#[derive(Debug, Default)]
+enum Arguments<'a> {
+    #[default]
+    Missing,
+    Text(Word<'a>),
+    Bare(&'a str),
+    Null,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(json).map(Self::Text).map_err(de::Error::custom),
+            Some(b'n' | b'f') => Ok(Self::Null),
+            _ => Ok(Self::Bare(json)),
+        }
+    }
+}
+
+lenient! {
+    /// Token counts, under the names of either wire.
+    pub(crate) struct Counts {
+        prompt_tokens: Count = "prompt_tokens",
+        completion_tokens: Count = "completion_tokens",
+        input_tokens: Count = "input_tokens",
+        output_tokens: Count = "output_tokens",
+        total_tokens: Count = "total_tokens",
+        cached_tokens: Count = "cached_tokens",
+        prompt_details: Object<Details> = "prompt_tokens_details",
+        completion_details: Object<Details> = "completion_tokens_details",
+        output_details: Object<Details> = "output_tokens_details",
+    }
+}
+
+lenient! {
+    struct Details {
+        cached_tokens: Count = "cached_tokens",
+        reasoning_tokens: Count = "reasoning_tokens",
+    }
+}
+
+impl Counts {
+    /// The counts, if there are any.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let prompt = self.prompt_tokens.0.or(self.input_tokens.0);
+        let completion = self.completion_tokens.0.or(self.output_tokens.0);
+        if prompt.is_none() && completion.is_none() && self.total_tokens.0.is_none() {
+            return None;
+        }
+        let mut usage = Usage::new(prompt.unwrap_or(0), completion.unwrap_or(0));
+        usage.total_tokens = self.total_tokens.0.unwrap_or(usage.total_tokens);
+        let cached = self.prompt_details.0.as_ref().and_then(|d| d.cached_tokens.0);
+        usage.cached_tokens = cached.or(self.cached_tokens.0);
+        let details = self.completion_details.0.as_ref().or(self.output_details.0.as_ref());
+        usage.reasoning_tokens = details.and_then(|d| d.reasoning_tokens.0);
+        Some(usage)
+    }
+}
+
+/// Which of the choices of the events is the answer's: the first that says something. One was asked
+/// for, and some servers do not count it from 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ours(Option<u64>);
+
+impl Chunk<'_> {
+    /// Whether it is a piece of an answer, as nearly all are, and says nothing of an error.
+    pub(crate) fn is_usual(&self) -> bool {
+        !self.error.0 && (!self.choices.items.is_empty() || self.usage.0.is_some())
+    }
+
+    /// Whether it says that it is an error.
+    pub(crate) fn is_error(&self) -> bool {
+        self.error.0
+            || self.object.0.as_deref() == Some("error")
+            || self.choices.items.is_empty() && (self.message.0 || self.code.0)
+    }
+
+    /// Whether the answer said something.
+    ///
+    /// The rest of the chunk is told to the answer.
+    ///
+    /// # Errors
+    ///
+    /// Where the answer cannot go on.
+    pub(crate) fn take(
+        self,
+        data: &Text,
+        ours: &mut Ours,
+        answer: &mut Answer,
+    ) -> Result<bool, Error> {
+        if let Some(usage) = self.usage.0 {
+            match usage.usage() {
+                Some(usage) => answer.counts(usage),
+                None => answer.repaired(Repair::Usage),
+            }
+        }
+        let mut answered = false;
+        for choice in self.choices.items.into_iter().filter_map(|choice| choice.0) {
+            let index = choice.index.0.unwrap_or(0);
+            if *ours.0.get_or_insert(index) != index || answer.is_finished() {
+                continue;
+            }
+            if let Some(delta) = choice.delta.0.or(choice.message.0) {
+                answered = true;
+                delta.take(data, answer)?;
+            }
+            let Some(word) = choice.finish_reason.0 else { continue };
+            answered = true;
+            answer.ends(&word)?;
+        }
+        Ok(answered)
+    }
+
+    /// The name that the answer has in its first chunk.
+    pub(crate) fn started(&mut self, data: &Text) -> Option<Box<Started>> {
+        let id = std::mem::take(&mut self.id).non_empty()?;
+        // A slice would keep its event as long as the answer lasts.
+        let id = without_halves(slice(data, id));
+        Some(Started::new().with_response_id(id.as_str()).into())
+    }
+}
+
+impl Delta<'_> {
+    fn take(self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
+        // Some servers send both names with the same text.
+        let is_said = |said: &Said<'_>| said.text.as_deref().is_some_and(|text| !text.is_empty());
+        let reasoning =
+            if is_said(&self.reasoning_content) { self.reasoning_content } else { self.reasoning };
+        let thoughts = [reasoning.text, reasoning.thinking, self.content.thinking];
+        for thought in thoughts.into_iter().flatten() {
+            answer.reasoning(slice(data, thought));
+        }
+        for text in [self.content.text, self.refusal.text].into_iter().flatten() {
+            answer.text(slice(data, text));
+        }
+        for call in self.tool_calls.items.into_iter().filter_map(|call| call.0) {
+            answer.call(call.piece(data))?;
+        }
+        if self.tool_calls.more {
+            return Err(calls::too_many());
+        }
+        if let Some(function) = self.function_call.0.filter(FunctionDelta::is_something) {
+            let index = Count(Some(0));
+            let call = CallDelta { index, id: Word(None), function: Object(Some(function)) };
+            answer.call(call.piece(data))?;
+        }
+        Ok(())
+    }
+}
+
+impl FunctionDelta<'_> {
+    fn is_something(&self) -> bool {
+        self.name.is_something() || !matches!(self.arguments, Arguments::Missing | Arguments::Null)
+    }
+}
+
+impl CallDelta<'_> {
+    fn piece(self, data: &Text) -> Piece {
+        let word = |word: Word<'_>| word.0.map(|word| without_halves(slice(data, word)));
+        let function = self.function.0.unwrap_or_default();
+        let arguments = match function.arguments {
+            Arguments::Missing => Given::Nothing,
+            Arguments::Text(json) => Given::Text(slice(data, json.0.unwrap_or_default())),
+            Arguments::Bare(json) => Given::Bare(data.slice_ref(json)),
+            Arguments::Null => Given::Null,
+        };
+        Piece { index: self.index.0, id: word(self.id), name: word(function.name), arguments }
+    }
+}

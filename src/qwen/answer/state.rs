@@ -1,0 +1,248 @@
+//! An answer while it arrives.
+
+use std::collections::VecDeque;
+
+use super::{
+    calls::{Calls, Closed, Piece},
+    leftovers::Leftovers,
+    pieces::Pieces,
+    repair::{Repair, Repairs},
+    think::ThinkSplitter,
+    word::{Ending, ending, is_usual},
+};
+use crate::{
+    Error, ErrorKind, Text,
+    chat::{ChatEvent, FinishReason, Started, Usage, truncated},
+};
+
+/// What came of an answer so far.
+///
+/// When the model has finished, nothing is taken any more but token counts.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    content: Pieces,
+    reasoning: Pieces,
+    think: ThinkSplitter,
+    leftovers: Leftovers,
+    calls: Calls,
+    usage: Option<Usage>,
+    finish: Option<FinishReason>,
+    repairs: Repairs,
+    ready: VecDeque<ChatEvent>,
+}
+
+impl Answer {
+    /// An answer whose pieces are such, and whose repairs are counted under this name.
+    pub(crate) fn new(pieces: fn() -> Pieces, think: ThinkSplitter, repairs: Repairs) -> Self {
+        Self {
+            content: pieces(),
+            reasoning: pieces(),
+            think,
+            leftovers: Leftovers::default(),
+            calls: Calls::default(),
+            usage: None,
+            finish: None,
+            repairs,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next event that is ready.
+    pub(crate) fn pop(&mut self) -> Option<ChatEvent> {
+        self.ready.pop_front()
+    }
+
+    /// How many events are ready.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Whether something is ready that the client will see, of what came behind the first `seen`.
+    pub(crate) fn has_content_behind(&self, seen: usize) -> bool {
+        self.ready.range(seen..).any(ChatEvent::is_content)
+    }
+
+    /// Whether the model finished: then the answer is complete, whatever comes now.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    pub(crate) fn repaired(&mut self, repair: Repair) {
+        self.repairs.note(repair);
+    }
+
+    /// The upstream has opened the answer.
+    pub(crate) fn started(&mut self, started: Box<Started>) {
+        self.ready.push_back(ChatEvent::Started(started));
+    }
+
+    /// A piece of what is visible.
+    #[inline]
+    pub(crate) fn text(&mut self, piece: Text) {
+        if piece.is_empty() || self.is_finished() {
+            return;
+        }
+        self.settle_reasoning();
+        let Self { content, think, leftovers, ready, .. } = self;
+        content.push(piece, |new| {
+            think.push(new, |event| leftovers.push(event, ready));
+        });
+        if self.content.is_repeating() {
+            self.repairs.note(Repair::Cumulative);
+        }
+        if self.think.found() {
+            self.repairs.note(Repair::ThinkTags);
+        }
+    }
+
+    /// A piece of the model's thinking.
+    #[inline]
+    pub(crate) fn reasoning(&mut self, piece: Text) {
+        if piece.is_empty() || self.is_finished() {
+            return;
+        }
+        self.settle_content();
+        let Self { reasoning, ready, .. } = self;
+        reasoning.push(piece, |new| ready.push_back(ChatEvent::Reasoning(new)));
+        if self.reasoning.is_repeating() {
+            self.repairs.note(Repair::Cumulative);
+        }
+    }
+
+    /// What is neither text nor a call.
+    pub(crate) fn other(&mut self, event: ChatEvent) {
+        if !self.is_finished() {
+            self.ready.push_back(event);
+        }
+    }
+
+    /// A piece of a call.
+    ///
+    /// # Errors
+    ///
+    /// Where there are too many calls, or too much of them waits for a name.
+    pub(crate) fn call(&mut self, piece: Piece) -> Result<(), Error> {
+        self.settle_reasoning();
+        self.settle_content();
+        let Self { think, leftovers, calls, repairs, ready, .. } = self;
+        think.settle(|event| leftovers.push(event, ready));
+        leftovers.call();
+        calls.push(piece, repairs, ready)
+    }
+
+    /// Token counts; the last ones stand.
+    pub(crate) fn counts(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// Gives the token counts that are known.
+    pub(crate) fn give_counts(&mut self) {
+        self.ready.extend(self.usage.take().map(ChatEvent::Usage));
+    }
+
+    /// The upstream says why the answer ends, if it does.
+    ///
+    /// # Errors
+    ///
+    /// Where it says that the answer failed, or the arguments of a call before the last are broken.
+    pub(crate) fn ends(&mut self, word: &str) -> Result<(), Error> {
+        if !is_usual(word) && ending(word) != Ending::GoesOn {
+            self.repairs.note(Repair::UnknownFinishReason);
+        }
+        match ending(word) {
+            Ending::GoesOn => {
+                self.repairs.note(Repair::EmptyFinishReason);
+                Ok(())
+            }
+            Ending::Finished(reason) => self.finished(reason),
+            Ending::Failed(kind) => {
+                // It is a known word, so none of the model's.
+                Err(Error::new(kind, format!("the upstream ended its answer with `{word}`")))
+            }
+        }
+    }
+
+    /// The model finished.
+    ///
+    /// # Errors
+    ///
+    /// Where the arguments of a call before the last are no JSON: a client would run that call.
+    pub(crate) fn finished(&mut self, reason: FinishReason) -> Result<(), Error> {
+        self.settle();
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
+        let closed = self.calls.close(is_cut, &mut self.repairs, &mut self.ready);
+        if self.calls.is_any_nameless() {
+            self.repairs.note(Repair::Nameless);
+        }
+        if let Closed::Cut(name) = closed {
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the arguments of the upstream's call of `{name}` are not one JSON object"),
+            ));
+        }
+        let called = self.calls.is_any_announced();
+        let told = match reason {
+            // A client that is told of calls runs them, and half a file would be written.
+            FinishReason::Stop | FinishReason::ToolCalls if closed == Closed::LastCut => {
+                FinishReason::Length
+            }
+            FinishReason::Stop if called => FinishReason::ToolCalls,
+            // A call that was never named cannot be answered.
+            FinishReason::ToolCalls if !called => FinishReason::Stop,
+            reason => reason,
+        };
+        if told != reason {
+            self.repairs.note(Repair::FinishReason);
+        }
+        self.finish = Some(told);
+        self.ready.push_back(ChatEvent::Finished(told));
+        Ok(())
+    }
+
+    /// The upstream said that its answer is over and did not say why; `reason` is why, where there
+    /// are no calls that say so.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`finished`](Self::finished).
+    pub(crate) fn finished_somehow(&mut self, reason: FinishReason) -> Result<(), Error> {
+        self.repairs.note(Repair::MissingFinishReason);
+        self.finished(match self.calls.is_any_announced() {
+            true => FinishReason::ToolCalls,
+            false => reason,
+        })
+    }
+
+    /// The error of an answer that ended before the model finished: closes what is open.
+    pub(crate) fn cut(&mut self) -> Error {
+        self.settle();
+        self.fail();
+        truncated()
+    }
+
+    /// The answer failed: closes what must be closed before that is told.
+    pub(crate) fn fail(&mut self) {
+        self.calls.close(true, &mut self.repairs, &mut self.ready);
+    }
+
+    /// Gives what is held of the content, since something else follows.
+    fn settle_content(&mut self) {
+        let Self { content, think, leftovers, ready, .. } = self;
+        content.settle(|new| think.push(new, |event| leftovers.push(event, ready)));
+    }
+
+    /// Gives what is held of the reasoning, since something else follows.
+    fn settle_reasoning(&mut self) {
+        let Self { reasoning, ready, .. } = self;
+        reasoning.settle(|new| ready.push_back(ChatEvent::Reasoning(new)));
+    }
+
+    /// Gives all that is held, since the end follows.
+    fn settle(&mut self) {
+        self.settle_reasoning();
+        self.settle_content();
+        let Self { think, leftovers, ready, .. } = self;
+        think.finish(|event| leftovers.push(event, ready));
+        leftovers.settle(ready);
+    }
+}

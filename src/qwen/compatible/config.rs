@@ -1,0 +1,84 @@
+//! What an adapter is set to.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    METRIC,
+    modes::{ContentMode, ThinkTags},
+    server::Server,
+};
+use crate::{
+    Text,
+    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
+    sse::{
+        KeepAlive,
+        progress::{self, Limits},
+    },
+};
+
+/// How long the upstream may bring no event by default.
+pub(super) const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) server: Server,
+    pub(super) think: ThinkTags,
+    pub(super) content: Option<ContentMode>,
+    pub(super) names: Arc<Names>,
+    pub(super) progress: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            think: ThinkTags::default(),
+            content: None,
+            names: Arc::default(),
+            progress: Limits {
+                idle: Some(KeepAlive::new(DEFAULT_IDLE_EVENTS)),
+                bytes: progress::DEFAULT_MAX_BYTES,
+            },
+        }
+    }
+}
+
+/// What the upstream calls its models, and how much they give.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Clients' names and the upstream's.
+    pub(super) aliases: Vec<(Text, Text)>,
+    /// The upstream's names, and the most tokens that an answer may be asked to have.
+    pub(super) limits: Vec<(Text, u64)>,
+}
+
+impl Config {
+    /// What is known of an answer before it begins.
+    pub(super) fn answer(&self) -> Answer {
+        let pieces = match self.content.unwrap_or(self.server.content()) {
+            ContentMode::Incremental => Pieces::incremental,
+            ContentMode::Cumulative => Pieces::cumulative,
+            ContentMode::Auto => Pieces::undecided,
+        };
+        let think = match self.think {
+            ThinkTags::Leading => ThinkSplitter::new(),
+            ThinkTags::Opened => ThinkSplitter::inside(),
+            ThinkTags::Ignore => ThinkSplitter::off(),
+        };
+        Answer::new(pieces, think, Repairs::new(METRIC))
+    }
+}
+
+impl Names {
+    /// The upstream's name of what a client calls `model`.
+    pub(super) fn resolve<'a>(&'a self, model: &'a str, server: Server) -> &'a str {
+        let known = self.aliases.iter().rfind(|(name, _)| *name == *model);
+        known.map_or_else(|| server.model_name(model), |(_, name)| name)
+    }
+
+    /// The most tokens that may be asked of the upstream's `model`.
+    pub(super) fn max_tokens(&self, model: &str, server: Server) -> Option<u64> {
+        let known = self.limits.iter().rfind(|(name, _)| *name == *model);
+        known.map(|&(_, limit)| limit).or_else(|| server.max_tokens(model))
+    }
+}

@@ -1,0 +1,117 @@
+//! A history as the templates of models take it.
+//!
+//! Those of newer Qwen models raise on a system message that is not the first and only one, and
+//! agents send others. So those at the start become one, and each later one goes, marked as what it
+//! is, into the turn of the user that it stands beside. What stood before it does not change, so
+//! that a server's cache of it holds.
+
+use std::borrow::Cow;
+
+use crate::{
+    Text,
+    chat::{Content, History, Message, Part, PartKind, Role},
+};
+
+/// The messages with one instruction, and that first; `None` where they are so already.
+pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
+    let is_instruction = |message: &&Message| message.role.is_instruction();
+    let leading = history.iter().take_while(is_instruction).count();
+    if leading <= 1 && !history.iter().skip(leading).any(|message| message.role.is_instruction()) {
+        return None;
+    }
+    let mut messages = Vec::new();
+    let instructions: Vec<_> = history.iter().take(leading).collect();
+    match &*instructions {
+        [] => {}
+        [only] => messages.push(Cow::Borrowed(*only)),
+        [first, ..] => {
+            let contents = instructions.iter().filter_map(|message| message.content.clone());
+            let mut first = Message::clone(first);
+            first.content = joined(contents.collect());
+            messages.push(Cow::Owned(first));
+        }
+    }
+    // Joined once, however many they are.
+    let mut late = Vec::new();
+    for message in history.iter().skip(leading) {
+        match message.role {
+            role if role.is_instruction() => {
+                late.extend(message.content.as_ref().and_then(marked));
+            }
+            Role::User if !late.is_empty() => {
+                let mut message = message.clone();
+                late.extend(message.content.take());
+                message.content = joined(std::mem::take(&mut late));
+                messages.push(Cow::Owned(message));
+            }
+            // Nothing stands between a call and its results.
+            Role::Tool | Role::Function => messages.push(Cow::Borrowed(message)),
+            _ => {
+                put_behind(&mut messages, std::mem::take(&mut late));
+                messages.push(Cow::Borrowed(message));
+            }
+        }
+    }
+    put_behind(&mut messages, late);
+    Some(messages)
+}
+
+/// Puts what the system said late into the user's turn that was the last, or one of its own.
+fn put_behind(messages: &mut Vec<Cow<'_, Message>>, late: Vec<Content>) {
+    if late.is_empty() {
+        return;
+    }
+    match messages.last_mut() {
+        Some(last) if last.role == Role::User => {
+            let last = last.to_mut();
+            last.content = joined(last.content.take().into_iter().chain(late).collect());
+        }
+        _ => {
+            let mut message = Message::empty(Role::User);
+            message.content = joined(late);
+            messages.push(Cow::Owned(message));
+        }
+    }
+}
+
+/// What the system says, in a turn of the user; nothing where it says nothing.
+fn marked(content: &Content) -> Option<Content> {
+    const OPEN: &str = "<system-reminder>\n";
+    const CLOSE: &str = "\n</system-reminder>";
+    match content {
+        Content::Text(text) if text.trim().is_empty() => None,
+        Content::Text(text) => Some(Content::Text(format!("{OPEN}{text}{CLOSE}").into())),
+        Content::Parts(parts) if parts.is_empty() => None,
+        Content::Parts(parts) => {
+            let mark = |mark: &'static str| Part::new(PartKind::Text(Text::from_static(mark)));
+            let parts = [mark(OPEN)].into_iter().chain(parts.iter().cloned());
+            Some(Content::Parts(parts.chain([mark(CLOSE)]).collect()))
+        }
+    }
+}
+
+/// One content behind the other.
+fn joined(contents: Vec<Content>) -> Option<Content> {
+    if contents.len() < 2 {
+        return contents.into_iter().next();
+    }
+    let texts = contents.iter().map(|content| match content {
+        Content::Text(text) => Some(text.as_str()),
+        Content::Parts(_) => None,
+    });
+    Some(match texts.collect::<Option<Vec<_>>>() {
+        Some(mut texts) => {
+            texts.retain(|text| !text.is_empty());
+            Content::Text(texts.join("\n\n").into())
+        }
+        None => Content::Parts(contents.into_iter().flat_map(parts).collect()),
+    })
+}
+
+fn parts(content: Content) -> impl Iterator<Item = Part> {
+    match content {
+        Content::Text(text) => vec![Part::new(PartKind::Text(text))],
+        Content::Parts(parts) => parts,
+    }
+    .into_iter()
+}

@@ -1,0 +1,164 @@
+//! What the events of an OpenAI-compatible stream mean.
+
+use super::{error::Fault, server::Server};
+use crate::{
+    Error, ErrorKind, Text,
+    chat::FinishReason,
+    json::{ReadError, lenient},
+    qwen::{
+        answer::{Answer, Chunk, Ours, Repair, Wire},
+        redact::Secrets,
+    },
+    sse::Event,
+};
+
+/// Reads the events of these servers, and their whole answers.
+#[derive(Debug)]
+pub(super) struct Translator {
+    server: Server,
+    ours: Ours,
+    done: bool,
+    /// There was a choice, and something in it.
+    answered: bool,
+    /// The first chunk was read, which names the answer.
+    started: bool,
+    /// The answer did not come as a stream.
+    whole: bool,
+    /// What must not be shown of what upstream says of a failure.
+    secrets: Secrets,
+}
+
+impl Translator {
+    /// A reader of `server`'s events that shows none of `secrets` in an error.
+    pub(super) fn new(server: Server, secrets: Secrets) -> Self {
+        Self {
+            server,
+            ours: Ours::default(),
+            done: false,
+            answered: false,
+            started: false,
+            whole: false,
+            secrets,
+        }
+    }
+
+    /// Takes a whole answer, from a server that sent one although it was asked to stream.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no answer, or says that it failed.
+    pub(super) fn whole(&mut self, body: &Text, answer: &mut Answer) -> Result<(), Error> {
+        answer.repaired(Repair::Whole);
+        self.whole = true;
+        self.data(body, answer)?;
+        self.done = true;
+        self.end(answer)
+    }
+
+    fn data(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
+        let taken = lenient::read(data, |data| {
+            // What is no object says nothing.
+            let chunk: lenient::Object<Chunk<'_>> = serde_json::from_str(data)?;
+            Ok(chunk.0.map_or(Ok(()), |chunk| self.chunk(data, chunk, answer)))
+        });
+        taken.map_err(|error| {
+            Error::new(ErrorKind::Upstream, "the upstream sent an event that is not a chunk")
+                .with_source(ReadError::from(error))
+        })?
+    }
+
+    fn chunk(
+        &mut self,
+        data: &Text,
+        mut chunk: Chunk<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), Error> {
+        if !chunk.is_usual()
+            && let Some(error) = self.fault(&chunk, data)
+        {
+            return Err(error);
+        }
+        if !self.started {
+            self.started = true;
+            if let Some(started) = chunk.started(data) {
+                answer.started(started);
+            }
+        }
+        self.answered |= chunk.take(data, &mut self.ours, answer)?;
+        Ok(())
+    }
+
+    /// The error that an event holds, in its own field, flat, or in place of the answer.
+    fn fault(&self, chunk: &Chunk<'_>, data: &Text) -> Option<Error> {
+        let whole = Fault::tree(data.trim());
+        match whole.as_ref().and_then(Fault::from_json) {
+            // Some gateways write beside every event that all is well.
+            Some(fault) if fault.is_success() && !chunk.error.0 => None,
+            Some(fault) if !fault.is_success() => Some(self.in_stream(fault)),
+            // Events without choices that say nothing of what Fault knows are harmless: pings, what
+            // a filter found in the prompt.
+            _ => chunk.is_error().then(|| self.in_stream(Fault::default())),
+        }
+    }
+
+    /// The error that a fault is where the status was a good one.
+    fn in_stream(&self, fault: Fault) -> Error {
+        let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
+        fault.into_error(status, None, self.server, &self.secrets)
+    }
+}
+
+impl Wire for Translator {
+    fn event(&mut self, event: Event, answer: &mut Answer) -> Result<(), Error> {
+        let data = event.data;
+        if event.event.as_deref() == Some("error") {
+            let json = Fault::tree(&data);
+            let fault = json.as_ref().and_then(Fault::from_json);
+            answer.repaired(Repair::ErrorEvent);
+            return Err(self.in_stream(fault.unwrap_or_else(|| Fault::from_text(&data))));
+        }
+        let json = data.trim_ascii_start();
+        if json.starts_with("[DONE]") {
+            self.done = true;
+            return Ok(());
+        }
+        if json.is_empty() {
+            return Ok(());
+        }
+        self.data(&data, answer)
+    }
+
+    /// A server that says `[DONE]` has said that the answer is complete, whether or not it
+    /// remembered to say why; one that says neither has broken off.
+    fn end(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        if !answer.is_finished() {
+            if !self.done {
+                return Err(answer.cut());
+            }
+            if !self.answered {
+                return Err(Error::new(
+                    ErrorKind::Upstream,
+                    "the upstream ended its answer without having begun it",
+                ));
+            }
+            // Of a whole answer it says that it was cut, at 300 s; calls in it that are whole were
+            // its end all the same.
+            answer.finished_somehow(match self.whole {
+                true => FinishReason::Length,
+                false => FinishReason::Stop,
+            })?;
+        } else if !self.done {
+            answer.repaired(Repair::MissingDone);
+        }
+        answer.give_counts();
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+
+    fn is_enough(&self, _: usize) -> Option<Result<(), Error>> {
+        None
+    }
+}

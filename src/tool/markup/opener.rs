@@ -1,0 +1,145 @@
+//! What opens a call, and what confirms that it does.
+
+use super::{
+    sink::{Dialect, Names},
+    tag::{
+        Look, bare, blanks, declared_function, declared_key, declared_tag, followed, literal, name,
+    },
+};
+
+/// How many opening wrappers in a row count as one.
+const WRAPPERS: u8 = 4;
+
+/// A confirmed opener, `length` bytes long, in so many wrappers.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Opening {
+    pub(super) call: Opened,
+    pub(super) length: usize,
+    pub(super) wrappers: u8,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Opened {
+    /// A call in tags: its name is known, and a parameter or the end follows, blanks aside.
+    Tags { dialect: Dialect, name: String },
+    /// The `{` of a JSON object follows, perhaps of the first of several.
+    Json { array: bool },
+}
+
+impl Opening {
+    fn tags(dialect: Dialect, name: &str, length: usize) -> Self {
+        Self { call: Opened::Tags { dialect, name: name.to_owned() }, length, wrappers: 0 }
+    }
+
+    const fn json(array: bool, length: usize) -> Self {
+        Self { call: Opened::Json { array }, length, wrappers: 0 }
+    }
+
+    /// The same, behind `length` bytes that are a wrapper.
+    fn wrapped(self, length: usize) -> Self {
+        Self { length: self.length + length, wrappers: self.wrappers + 1, ..self }
+    }
+}
+
+/// Looks for openers at the `<` that a text begins with.
+pub(super) struct Openers<'n, N> {
+    pub(super) names: &'n N,
+    /// Whether only a tool's own tag may open a call.
+    pub(super) only_xml: bool,
+    /// Whether `<tool_call>` may hold a call of a name that nobody declared.
+    pub(super) any_name: bool,
+    /// Whether the end of the text confirms a tool's own tag.
+    pub(super) end_confirms: bool,
+}
+
+impl<N: Names> Openers<'_, N> {
+    /// A call at the start of `text`: in a wrapper, or in tags of either kind without one.
+    pub(super) fn at(&self, text: &str) -> Look<Opening> {
+        if self.only_xml {
+            return self.tag(text);
+        }
+        let bare = || self.function(text, false).or(|| self.tag(text));
+        self.wrapper(text, WRAPPERS).or(bare)
+    }
+
+    /// A call inside a `<tool_call>` that was opened before; blanks have been passed.
+    pub(super) fn wrapped(&self, text: &str) -> Look<Opening> {
+        self.inside(text, 0)
+    }
+
+    /// `<tool_call>`, confirmed by what follows.
+    fn wrapper(&self, text: &str, left: u8) -> Look<Opening> {
+        literal(text, &["<tool_call>"]).and_then(|start| {
+            blanks(&text[start..]).and_then(|gap| {
+                let at = start + gap;
+                self.inside(&text[at..], left - 1).map(|opening| opening.wrapped(at))
+            })
+        })
+    }
+
+    fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
+        match text.as_bytes().first() {
+            None => Look::More,
+            Some(b'{') => Look::Yes(Opening::json(false, 0)),
+            Some(b'[') => blanks(&text[1..]).and_then(|gap| match text.as_bytes()[1 + gap] {
+                b'{' => Look::Yes(Opening::json(true, 1 + gap)),
+                _ => Look::No,
+            }),
+            Some(b'<') => {
+                let again = || match wrappers_left {
+                    0 => Look::No,
+                    left => self.wrapper(text, left),
+                };
+                self.function(text, self.any_name).or(|| self.tag(text)).or(again)
+            }
+            Some(_) => Look::No,
+        }
+    }
+
+    /// `<function=NAME>` with a declared name, or with any name where `any`; confirmed by a whole
+    /// parameter opener or a closer.
+    fn function(&self, text: &str, any: bool) -> Look<Opening> {
+        let free = || {
+            if !any {
+                return Look::No;
+            }
+            let plain = |name: &str| !name.contains(['\n', '<']);
+            literal(text, &["<function="]).and_then(|start| {
+                name(&text[start..], plain).and_then(|name| {
+                    // A name of blanks and quotes alone is none.
+                    if plain(name) && !bare(name).is_empty() {
+                        Look::Yes((start + name.len() + 1, name))
+                    } else {
+                        Look::No
+                    }
+                })
+            })
+        };
+        declared_function(text, self.names).or(free).and_then(|(start, name)| {
+            let confirmed = |rest: &str| {
+                let parameter = literal(rest, &["<parameter="]).and_then(|start| {
+                    self::name(&rest[start..], |_| true).map(|key| start + key.len() + 1)
+                });
+                parameter
+                    .or(|| literal(rest, &["</function>"]))
+                    .or(|| literal(rest, &["</tool_call>"]))
+            };
+            blanks(&text[start..])
+                .and_then(|gap| confirmed(&text[start + gap..]))
+                .map(|_| Opening::tags(Dialect::Coder, name, start))
+        })
+    }
+
+    /// `<NAME>` with a declared name, confirmed by a declared parameter's tag or its closer.
+    fn tag(&self, text: &str) -> Look<Opening> {
+        declared_tag(text, self.names).and_then(|(length, name)| {
+            let accept = |rest: &str| {
+                literal(rest, &["</", name, ">"]).or(|| {
+                    declared_key(rest, "<", name, self.names, |_| true).map(|(length, _)| length)
+                })
+            };
+            followed(&text[length..], self.end_confirms, accept)
+                .map(|()| Opening::tags(Dialect::Xml, name, length))
+        })
+    }
+}

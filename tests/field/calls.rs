@@ -1,0 +1,301 @@
+//! Native streams lose nothing, and leftovers are not content.
+
+use crate::wires::{Row, streams};
+
+/// A piece of one call.
+macro_rules! call {
+    ($call:literal) => {
+        concat!(r#"{"choices":[{"index":0,"delta":{"tool_calls":["#, $call, "]}}]}")
+    };
+}
+
+macro_rules! say {
+    ($text:literal) => {
+        concat!(r#"{"choices":[{"index":0,"delta":{"content":""#, $text, r#""}}]}"#)
+    };
+}
+
+const END: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#;
+
+const STREAMS: &[Row] = &[
+    (
+        "as OpenAI has it",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a new id and no name",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a new id and an empty name",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"","arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a new id for every piece",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":null,"arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"id":"c","function":{"arguments":":1"}}"#),
+            call!(r#"{"index":0,"id":"d","function":{"arguments":"}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a new id and the name again",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"f","arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a new id without a number",
+        &[
+            call!(r#"{"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"id":"b","function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "another number for every piece, ids tell",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":1,"id":"a","function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "id and name on every piece",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"1"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "the name on every piece, no id",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "every call is number 0",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "every call is number 0 and of one function",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"f","arguments":"{\"x\":2}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "every call is number 0, in pieces",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"g","arguments":"{"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "no numbers, ids tell",
+        &[
+            call!(r#"{"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"id":"b","function":{"name":"g","arguments":"{}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "numbers as strings, ids as numbers",
+        &[
+            call!(r#"{"index":"0","id":1,"function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":"0","id":1,"function":{"arguments":"1}"}}"#),
+            call!(r#"{"index":"1","id":2,"function":{"name":"g","arguments":"{}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "calls are counted from 1",
+        &[
+            call!(r#"{"index":1,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":2,"id":"b","function":{"name":"g","arguments":"{}"}}"#),
+            END,
+        ],
+        "f{} g{} tool_calls",
+    ),
+    (
+        "pieces of two calls are mixed",
+        &[
+            call!(
+                r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}},{"index":1,"id":"b","function":{"name":"g","arguments":"{"}}"#
+            ),
+            call!(
+                r#"{"index":1,"function":{"arguments":"}"}},{"index":0,"function":{"arguments":":1}"}}"#
+            ),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "null in all that follows",
+        &[
+            call!(
+                r#"{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\":"}}"#
+            ),
+            call!(r#"{"index":0,"id":null,"type":null,"function":{"name":null,"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a piece without a function",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":null}"#),
+            call!(r#"{"index":0}"#),
+            END,
+        ],
+        "f{} tool_calls",
+    ),
+    (
+        "a call in place of a list of calls",
+        &[
+            r#"{"choices":[{"delta":{"tool_calls":{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}}}]}"#,
+            END,
+        ],
+        "f{} tool_calls",
+    ),
+    (
+        "the old field",
+        &[
+            r#"{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{\"x\":"}}}]}"#,
+            r#"{"choices":[{"delta":{"function_call":{"arguments":"1}"}}}]}"#,
+            r#"{"choices":[{"delta":{},"finish_reason":"function_call"}]}"#,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "text between the pieces",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            say!(""),
+            call!(r#"{"index":0,"function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "the call and the finish reason in one event",
+        &[
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"stop"}]}"#,
+        ],
+        "f{} tool_calls",
+    ),
+];
+
+#[tokio::test]
+async fn native_streams_lose_nothing() {
+    streams(STREAMS).await;
+}
+
+macro_rules! f {
+    () => {
+        call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#)
+    };
+}
+
+const LEFTOVERS: &[Row] = &[
+    ("white space before a call", &[say!("\\n\\n"), f!(), END], "f{} tool_calls"),
+    (
+        "white space in pieces before a call",
+        &[say!("\\n"), say!(" "), say!("\\n"), f!(), END],
+        "f{} tool_calls",
+    ),
+    (
+        "white space between text and a call",
+        &[say!("Hi"), say!("\\n\\n"), f!(), END],
+        "Hi f{} tool_calls",
+    ),
+    ("white space behind a call", &[f!(), say!("\\n"), END], "f{} tool_calls"),
+    ("a closer behind a call", &[f!(), say!("\\n</tool_call>"), END], "f{} tool_calls"),
+    (
+        "a closer in pieces",
+        &[f!(), say!("</"), say!("tool"), say!("_call>"), END],
+        "f{} tool_calls",
+    ),
+    ("two closers", &[f!(), say!("</tool_call>\\n</tool_call>"), END], "f{} tool_calls"),
+    ("a mis-spelt closer", &[f!(), say!("</tool_cal>"), END], "f{} tool_calls"),
+    ("a closer without its underscore", &[f!(), say!("</toolcall>"), END], "f{} tool_calls"),
+    (
+        "closers of a function",
+        &[f!(), say!("</parameter>\\n</function>\\n</tool_call>"), END],
+        "f{} tool_calls",
+    ),
+    ("a closer with a vendor's name", &[f!(), say!("</minimax:tool_call>"), END], "f{} tool_calls"),
+    ("a token", &[f!(), say!("<|im_end|>"), END], "f{} tool_calls"),
+    (
+        "a token of DeepSeek's",
+        &[f!(), say!("<\u{ff5c}tool\u{2581}calls\u{2581}end\u{ff5c}>"), END],
+        "f{} tool_calls",
+    ),
+    ("a closer in brackets", &[f!(), say!("[/TOOL_CALLS]"), END], "f{} tool_calls"),
+    (
+        "white space is text without a call",
+        &[
+            say!("Hi"),
+            say!("\\n\\n"),
+            say!("you"),
+            r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+        ],
+        "Hi\n\nyou stop",
+    ),
+    ("text behind a call", &[f!(), say!("\\nDone."), END], "\nDone. f{} tool_calls"),
+    ("other markup behind a call", &[f!(), say!("</div>"), END], "</div> f{} tool_calls"),
+    (
+        "a closer without a call",
+        &[say!("</tool_call>"), r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#],
+        "</tool_call> stop",
+    ),
+];
+
+#[tokio::test]
+async fn leftovers_are_not_content() {
+    streams(LEFTOVERS).await;
+}

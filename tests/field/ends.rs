@@ -1,0 +1,210 @@
+//! What is incomplete is never told as complete.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_qwen::qwen::compatible::Server;
+
+use crate::wires::{Given, compatible, shown, streams, web, wholes};
+
+/// The words in the place of a finish reason, and what becomes of each.
+const WORDS: &[(&str, &str)] = &[
+    ("stop", "Hi stop"),
+    ("STOP", "Hi stop"),
+    ("end_turn", "Hi stop"),
+    ("eos", "Hi stop"),
+    ("stop_sequence", "Hi stop"),
+    ("complete", "Hi stop"),
+    ("length", "Hi length"),
+    ("max_tokens", "Hi length"),
+    ("MAX_TOKENS", "Hi length"),
+    ("max_output_tokens", "Hi length"),
+    ("model_length", "Hi length"),
+    ("model_context_window_exceeded", "Hi length"),
+    ("content_filter", "Hi content_filter"),
+    ("content-filter", "Hi content_filter"),
+    ("SAFETY", "Hi content_filter"),
+    ("sensitive", "Hi content_filter"),
+    ("refusal", "Hi content_filter"),
+    ("RECITATION", "Hi content_filter"),
+    ("repetition", "Hi length"),
+    ("pause_turn", "Hi length"),
+    ("incomplete", "Hi length"),
+    ("a word of tomorrow", "Hi length"),
+    ("7", "Hi length"),
+    ("abort", "Upstream: the upstream ended its answer with `abort`"),
+    ("error", "Upstream: the upstream ended its answer with `error`"),
+    ("cancelled", "Upstream: the upstream ended its answer with `cancelled`"),
+    ("network_error", "Upstream: the upstream ended its answer with `network_error`"),
+    (
+        "insufficient_system_resource",
+        "Overloaded: the upstream ended its answer with `insufficient_system_resource`",
+    ),
+    ("load", "Overloaded: the upstream ended its answer with `load`"),
+    ("timeout", "Timeout: the upstream ended its answer with `timeout`"),
+];
+
+#[tokio::test]
+async fn words_that_are_not_success() {
+    const HI: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    for (word, expected) in WORDS {
+        let word = format!("{word:?}");
+        let end = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":{word}}}]}}"#);
+        for events in [&[HI, &end, "[DONE]"][..], &[HI, &end]] {
+            let answer = compatible(Server::Generic, Given::events(events)).await;
+            assert_eq!(shown(answer), *expected, "{word}, compatible");
+            assert_eq!(shown(web(Given::events(events)).await), *expected, "{word}, web");
+        }
+        let body =
+            format!(r#"{{"choices":[{{"message":{{"content":"Hi"}},"finish_reason":{word}}}]}}"#);
+        wholes(&[(&word, &body, expected)]).await;
+    }
+}
+
+/// Arguments as they come, the words that the answer ends with, and what a client is given.
+const ARGUMENTS: &[(&str, &str, &str)] = &[
+    ("whole", r#""{\"a\":1}""#, "f{\"a\":1} tool_calls"),
+    ("none", r#""""#, "f{} tool_calls"),
+    ("a list around one object", r#""[{\"a\":1}]""#, "f{\"a\":1} tool_calls"),
+    ("a bare list around one object", r#"[{"a":1}]"#, "f{\"a\":1} tool_calls"),
+    ("a bare object", r#"{"a":1}"#, "f{\"a\":1} tool_calls"),
+    ("doubly encoded", r#""\"{\\\"a\\\":1}\"""#, "f{\"a\":1} tool_calls"),
+    ("fenced", r#""```json\n{\"a\":1}\n```""#, "f{\"a\":1} tool_calls"),
+    ("fenced without a word", r#""```\n{\"a\":1}\n```\n""#, "f{\"a\":1} tool_calls"),
+    (
+        "doubly encoded and fenced",
+        r#""\"```json\\n{\\\"a\\\":1}\\n```\"""#,
+        "f{\"a\":1} tool_calls",
+    ),
+    (
+        "in the tags of a call",
+        r#""<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>""#,
+        "f{\"a\":1} tool_calls",
+    ),
+    ("in tags of arguments", r#""<arguments>{\"a\":1}</arguments>""#, "f{\"a\":1} tool_calls"),
+    ("as tagged parameters", r#""<parameter=a>\n1\n</parameter>""#, "f{\"a\":1} tool_calls"),
+    (
+        "as a tagged function",
+        r#""<function=f>\n<parameter=a>\nx\n</parameter>\n</function>""#,
+        "f{\"a\":\"x\"} tool_calls",
+    ),
+    (
+        "as keys and values in tags",
+        r#""<arg_key>a</arg_key><arg_value>1</arg_value>""#,
+        "f{\"a\":1} tool_calls",
+    ),
+    ("something behind the object", r#""{\"a\":1}</tool_call>""#, "f{\"a\":1} tool_calls"),
+    ("control characters", r#""{\"a\":\"x\ny\"}""#, "f{\"a\":\"x\\u000ay\"} tool_calls"),
+    ("cut in a string", r#""{\"a\":\"x""#, "f{\"a\":\"x length"),
+    ("cut behind a name", r#""{\"a\":""#, "f{\"a\": length"),
+    ("broken", r#""{\"a\":1,,}""#, "f{\"a\":1, length"),
+    ("Python", r#""{'a': True}""#, "f{ length"),
+    ("words", r#""as you like""#, "f length"),
+    ("a list of two", r#""[{},{}]""#, "f length"),
+    ("a number", "7", "f length"),
+    ("a fence that is cut", r#""```json\n{\"a\":""#, "f length"),
+    ("a tag that is cut", r#""<parameter=a>\n1""#, "f length"),
+];
+
+#[tokio::test]
+async fn arguments_that_are_cut_or_wrapped() {
+    for (kind, arguments, expected) in ARGUMENTS {
+        for word in ["tool_calls", "stop"] {
+            let call = format!(
+                r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{arguments}}}}}]}}"#
+            );
+            let piece = format!(r#"{{"choices":[{{"delta":{call}}}]}}"#);
+            let end = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"{word}"}}]}}"#);
+            let events = [&*piece, &end, "[DONE]"];
+            let answer = compatible(Server::Generic, Given::events(&events)).await;
+            assert_eq!(shown(answer), *expected, "{kind}, compatible");
+            assert_eq!(shown(web(Given::events(&events)).await), *expected, "{kind}, web");
+            let body = format!(r#"{{"choices":[{{"message":{call},"finish_reason":"{word}"}}]}}"#);
+            wholes(&[(kind, &body, expected)]).await;
+        }
+    }
+}
+
+/// A call whose arguments are broken and that is not the last: a client would run what it is closed to.
+#[tokio::test]
+async fn a_broken_call_before_another() {
+    streams(&[(
+        "broken arguments before another call",
+        &[
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}},{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}}]}"#,
+            r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
+        ],
+        "Upstream: the arguments of the upstream's call of `f` are not one JSON object",
+    )])
+    .await;
+}
+
+/// After the finish reason the answer ends, though the connection stays open and sends comments.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_open() {
+    const HI: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    const STOP: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    let moment = Duration::from_millis(10);
+    let grace = Duration::from_secs(2);
+    for (kind, events, at_least, at_most) in [
+        ("no last word", &[HI, STOP][..], grace, grace + moment),
+        ("token counts and no last word", &[HI, STOP, USAGE], grace, grace + moment),
+        ("the last word", &[HI, STOP, USAGE, "[DONE]"], Duration::ZERO, moment),
+    ] {
+        for comments in [Duration::from_millis(300), Duration::from_secs(3600)] {
+            let given = || Given { comments: Some(comments), ..Given::events(events) };
+            let start = Instant::now();
+            let answer = compatible(Server::Generic, given()).await.expect(kind);
+            assert_eq!(answer.usage.is_some(), events.contains(&USAGE), "{kind}");
+            assert_eq!(shown(Ok(answer)), "Hi stop", "{kind}, compatible");
+            assert!(
+                (at_least..=at_most).contains(&start.elapsed()),
+                "{kind} {:?}",
+                start.elapsed()
+            );
+            let start = Instant::now();
+            let answer = web(given()).await.expect(kind);
+            assert_eq!(answer.usage.is_some(), events.contains(&USAGE), "{kind}");
+            assert_eq!(shown(Ok(answer)), "Hi stop", "{kind}, web");
+            assert!(
+                (at_least..=at_most).contains(&start.elapsed()),
+                "{kind} {:?}",
+                start.elapsed()
+            );
+        }
+    }
+    // The web wire's own end says that nothing more comes.
+    let own = r#"{"choices":[{"delta":{"content":"Hi","phase":"answer","status":"finished"}}]}"#;
+    let given = Given { comments: Some(moment), ..Given::events(&[own]) };
+    let start = Instant::now();
+    assert_eq!(shown(web(given).await), "Hi stop");
+    assert!(start.elapsed() <= moment);
+}
+
+/// What goes wrong behind the finish reason does not make the answer less complete.
+#[tokio::test]
+async fn trouble_behind_the_end() {
+    const HI: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    const STOP: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    streams(&[
+        ("an error", &[HI, STOP, r#"{"error":{"message":"boom"}}"#], "Hi stop"),
+        ("no JSON", &[HI, STOP, "{nonsense"], "Hi stop"),
+        ("more text", &[HI, STOP, HI], "Hi stop"),
+        (
+            "another finish reason",
+            &[HI, STOP, r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#],
+            "Hi stop",
+        ),
+    ])
+    .await;
+    for events in [
+        &[HI][..],
+        &[HI, r#"{"choices":[{"delta":{},"finish_reason":null}]}"#],
+        &[HI, r#"{"choices":[{"delta":{},"finish_reason":""}]}"#],
+    ] {
+        let answer = compatible(Server::Generic, Given::events(events)).await;
+        assert!(shown(answer).starts_with("Truncated: "), "{events:?}");
+        assert!(shown(web(Given::events(events)).await).starts_with("Truncated: "), "{events:?}");
+    }
+}

@@ -1,0 +1,222 @@
+//! Errors keep their meaning.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower_qwen::{Error, ErrorKind, openai::error_response, qwen::compatible::Server};
+
+use crate::wires::{Given, compatible, web};
+
+/// The kind, and the status and code that a client is given.
+async fn told(error: &Error) -> (ErrorKind, u16, Value) {
+    let response = error_response(error);
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("infallible").to_bytes();
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    (error.kind(), status, body["error"]["code"].clone())
+}
+
+async fn refused(server: Server, given: Given) -> Error {
+    compatible(server, given).await.expect_err("refused")
+}
+
+/// Of whom, the status, the body, all as they were seen.
+#[rustfmt::skip]
+const TOO_LONG: &[(&str, Server, u16, &str)] = &[
+    ("vLLM", Server::Vllm, 400, r#"{"object":"error","message":"This model's maximum context length is 8192 tokens. However, you requested 9000 tokens in the messages, Please reduce the length of the messages.","type":"BadRequestError","param":null,"code":400}"#),
+    ("vLLM, wrapped", Server::Vllm, 400, r#"{"error":{"message":"You passed 9001 input tokens and requested 1 output tokens. However, the model's context length is only 8192 tokens, resulting in a maximum input length of 8191 tokens.","type":"BadRequestError","param":"input_tokens","code":400}}"#),
+    ("vLLM, the engine's words", Server::Vllm, 400, r#"{"error":{"message":"The decoder prompt (length 9000) is longer than the maximum model length of 8192. Make sure that `max_model_len` is no smaller than the number of text tokens.","type":"BadRequestError","code":400}}"#),
+    ("vLLM, with max_tokens", Server::Vllm, 400, r#"{"error":{"message":"'max_tokens' or 'max_completion_tokens' is too large: 4096. This model's maximum context length is 8192 tokens and your request has 5000 input tokens (4096 > 8192 - 5000).","code":400}}"#),
+    ("vLLM, behind a gateway", Server::Generic, 500, r#"{"error":{"message":"litellm.ContextWindowExceededError: BadRequestError: This model's maximum context length is 8192 tokens.","code":"500"}}"#),
+    ("SGLang", Server::SgLang, 400, r#"{"object":"error","message":"The input (9000 tokens) is longer than the model's context length (8192 tokens).","type":"BadRequestError","code":400}"#),
+    ("SGLang, with max_tokens", Server::SgLang, 400, r#"{"object":"error","message":"Requested token count exceeds the model's maximum context length of 8192 tokens. You requested a total of 9100 tokens: 9000 tokens from the input messages and 100 tokens for the completion.","code":400}"#),
+    ("SGLang, allowed length", Server::SgLang, 400, r#"{"object":"error","message":"Input length (9000 tokens) exceeds the maximum allowed length (8186 tokens). Use a shorter input or enable --allow-auto-truncate.","code":400}"#),
+    ("SGLang, images", Server::SgLang, 400, r#"{"error":{"message":"Multimodal prompt is too long after expanding multimodal tokens. After expanding len(req.origin_input_ids_unpadded)=9000 => 9000 >= 8186.","code":400}}"#),
+    ("llama.cpp", Server::LlamaCpp, 400, r#"{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":8192}}"#),
+    ("llama.cpp, with numbers", Server::LlamaCpp, 400, r#"{"error":{"code":400,"message":"request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it","type":"exceed_context_size_error"}}"#),
+    ("llama.cpp, old", Server::LlamaCpp, 500, r#"{"error":{"code":500,"message":"the request exceeds the available context size. try increasing the context size or enable context shift","type":"invalid_request_error"}}"#),
+    ("llama.cpp, batch", Server::LlamaCpp, 500, r#"{"error":{"code":500,"message":"input is too large to process. increase the physical batch size (current batch size: 512, tokens: 9000)","type":"server_error"}}"#),
+    ("llama.cpp, while it writes", Server::LlamaCpp, 500, r#"{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}"#),
+    ("Ollama", Server::Ollama, 400, r#"{"error":{"message":"the input length exceeds the context length","type":"invalid_request_error","param":null,"code":null}}"#),
+    ("Ollama, prompt", Server::Ollama, 400, r#"{"error":"prompt too long; exceeded max context length by 808 tokens"}"#),
+    ("LM Studio", Server::Generic, 400, r#"{"error":"Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens, which is not enough. Try to load the model with a larger context length, or provide a shorter input"}"#),
+    ("LM Studio, kept tokens", Server::Generic, 400, r#"{"error":{"message":"The number of tokens to keep from the initial prompt is greater than the context length. Try to load the model with a larger context length, or provide a shorter input"}}"#),
+    ("LM Studio, full", Server::Generic, 400, r#"{"error":"Reached context length of 4096 tokens with this model, which does not currently support mid-generation context overflow."}"#),
+    ("DashScope", Server::DashScope, 400, r#"{"error":{"code":"invalid_parameter_error","param":null,"message":"Range of input length should be [1, 129024]","type":"invalid_request_error"}}"#),
+    ("DashScope, algorithm", Server::DashScope, 400, r#"{"error":{"code":"invalid_parameter_error","message":"<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 258048]"}}"#),
+    ("DashScope, native", Server::DashScope, 400, r#"{"code":"InvalidParameter","message":"Input length exceeds the maximum number of tokens 30720","request_id":"r"}"#),
+    ("MLX", Server::Generic, 400, r#"{"error":"Prompt length 9000 exceeds max_kv_size 8192"}"#),
+    ("MLX, a server on it", Server::Generic, 413, r#"{"detail":"Prompt too long: 9000 tokens exceeds maximum of 8192 tokens"}"#),
+    ("MLX, memory", Server::Generic, 400, r#"{"error":{"message":"Prompt has 90000 tokens which exceeds the model context window of 40960","type":"invalid_request_error"}}"#),
+    ("TGI", Server::Generic, 422, r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`","error_type":"validation"}"#),
+    ("TGI, less than", Server::Generic, 422, r#"{"error":"Input validation error: `inputs` must have less than 1024 tokens. Given: 5000","error_type":"validation"}"#),
+    ("OpenAI", Server::Generic, 400, r#"{"error":{"message":"This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#),
+    ("OpenAI, Responses", Server::Generic, 400, r#"{"error":{"message":"Your input exceeds the context window of this model. Please adjust your input and try again.","code":"context_length_exceeded"}}"#),
+    ("OpenAI, limit", Server::Generic, 400, r#"{"error":{"message":"Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.","code":null}}"#),
+    ("Anthropic, through a gateway", Server::Generic, 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 262462 tokens > 262144 maximum"}}"#),
+    ("Bedrock", Server::Generic, 400, r#"{"message":"Input is too long for requested model."}"#),
+    ("Vertex", Server::Generic, 400, r#"{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#),
+    ("OpenRouter", Server::Generic, 400, r#"{"error":{"message":"This endpoint's maximum context length is 32768 tokens. However, you requested about 40000 tokens","code":400}}"#),
+    ("Copilot", Server::Generic, 400, r#"{"error":{"message":"prompt token count of 140000 exceeds the limit of 128000","code":"model_max_prompt_tokens_exceeded"}}"#),
+    ("GitHub Models", Server::Generic, 413, r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for model. Max size: 8000 tokens."}}"#),
+    ("a code alone", Server::Generic, 400, r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#),
+    ("Together", Server::Generic, 422, r#"{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: 40000 `inputs` tokens","type":"invalid_request_error"}}"#),
+    ("Cerebras", Server::Generic, 400, r#"{"message":"Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}"#),
+    ("Groq", Server::Generic, 400, r#"{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error"}}"#),
+    ("in a list", Server::Generic, 400, r#"{"errors":[{"message":"prompt is too long: 9000 tokens exceed 8192"}]}"#),
+    ("in a detail", Server::Generic, 400, r#"{"detail":{"error":{"message":"The prompt exceeds the context window"}}}"#),
+    ("JSON in the words of a gateway", Server::Generic, 400, r#"{"error":{"message":"upstream: {\"error\":{\"message\":\"the request exceeds the available context size\"}}"}}"#),
+    ("text of a gateway", Server::Generic, 400, "the conversation is too long: it does not fit into the context window"),
+];
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_in_every_wording() {
+    let expected = (ErrorKind::ContextLength, 400, json!("context_length_exceeded"));
+    for &(kind, server, status, body) in TOO_LONG {
+        let error = refused(server, Given::new(status, "application/json", body)).await;
+        assert_eq!(told(&error).await, expected, "{kind}, with its status: {error}");
+        if !body.starts_with('{') {
+            continue;
+        }
+        // In the stream, in the place of the first event.
+        let error = refused(server, Given::events(&[body, "[DONE]"])).await;
+        assert_eq!(told(&error).await, expected, "{kind}, streamed: {error}");
+        // The same with a good status, from a gateway.
+        let error = refused(server, Given::new(200, "application/json", body)).await;
+        assert_eq!(told(&error).await, expected, "{kind}, with status 200: {error}");
+    }
+    // chat.qwen.ai says it in an event, and in an envelope.
+    for (kind, code, text) in [
+        (
+            "an event of the model's",
+            "InternalError.Algo.InvalidParameter",
+            "Range of input length should be [1, 258048]",
+        ),
+        ("words alone", "", "Range of input length should be [1, 258048]"),
+        (
+            "other words",
+            "invalid_parameter_error",
+            "The prompt is too long: 300000 tokens exceed the context window",
+        ),
+    ] {
+        let event = json!({"error": {"code": code, "details": text}}).to_string();
+        let error = web(Given::events(&[&event])).await.expect_err(kind);
+        assert_eq!(told(&error).await, expected, "{kind}, streamed");
+        let envelope = json!({"success": false, "data": {"code": code, "details": text}});
+        let given = Given::new(200, "application/json", envelope.to_string());
+        assert_eq!(told(&web(given).await.expect_err(kind)).await, expected, "{kind}, whole");
+    }
+}
+
+/// What sounds alike and is something else.
+#[tokio::test]
+async fn limits_that_are_not_of_the_context() {
+    #[rustfmt::skip]
+    let rows = [
+        ("tokens per minute", 429, r#"{"error":{"message":"Rate limit reached for model in organization on tokens per min (TPM): Limit 30000, Requested 40000.","code":"rate_limit_exceeded"}}"#, ErrorKind::RateLimited),
+        ("a request beyond the tokens of a minute", 413, r#"{"error":{"message":"Request too large for model on tokens per minute (TPM): Limit 6000, Requested 9000","type":"tokens","code":"rate_limit_exceeded"}}"#, ErrorKind::RateLimited),
+        ("a body that is too large", 413, r#"{"error":{"message":"Request Entity Too Large"}}"#, ErrorKind::TooLarge),
+        ("max_tokens beyond the model's", 400, r#"{"error":{"message":"Range of max_tokens should be [1, 8192]","code":"invalid_parameter_error"}}"#, ErrorKind::InvalidRequest),
+        ("max_tokens, other words", 400, r#"{"error":{"message":"max_tokens is too large: 99999. This model supports at most 16384 completion tokens"}}"#, ErrorKind::InvalidRequest),
+        ("a name that is too long", 400, r#"{"error":{"message":"Invalid 'messages[0].name': string too long. Expected a string with maximum length 64, but got a string with length 70 instead."}}"#, ErrorKind::InvalidRequest),
+        ("too many images", 400, r#"{"error":{"message":"At most 5 image(s) may be provided in one request."}}"#, ErrorKind::InvalidRequest),
+        ("a model that is not there", 404, r#"{"error":{"message":"The model `x` with context length of only 8 tokens does not exist"}}"#, ErrorKind::ModelNotFound),
+    ];
+    for (kind, status, body, expected) in rows {
+        let error = refused(Server::Generic, Given::new(status, "application/json", body)).await;
+        assert_eq!(error.kind(), expected, "{kind}: {error}");
+    }
+}
+
+/// Faults of the account are no fault of the request.
+#[tokio::test]
+async fn faults_of_the_account() {
+    #[rustfmt::skip]
+    let rows = [
+        ("402", 402, r#"{"error":{"message":"x"}}"#),
+        ("402 without words", 402, ""),
+        ("402 with a page", 402, "<html>pay</html>"),
+        ("DeepSeek", 402, r#"{"error":{"message":"Insufficient Balance","type":"unknown_error","param":null,"code":"invalid_request_error"}}"#),
+        ("OpenRouter", 402, r#"{"error":{"code":402,"message":"Insufficient credits. Add more using https://openrouter.ai/credits"}}"#),
+        ("Anthropic, through a gateway", 400, r#"{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API. Please go to Plans & Billing to upgrade or purchase credits."}}"#),
+        ("DashScope, arrears", 400, r#"{"error":{"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."}}"#),
+        ("DashScope, an overdue bill", 429, r#"{"error":{"code":"PrepaidBillOverdue","message":"The prepaid bill is overdue."}}"#),
+        ("DashScope, the free tier", 403, r#"{"error":{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted."}}"#),
+        ("OpenAI, billing", 400, r#"{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached"}}"#),
+        ("OpenAI, an account that is closed", 403, r#"{"error":{"code":"account_deactivated","message":"x"}}"#),
+        ("SiliconFlow", 403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient balance","data":null}"#),
+        ("Moonshot", 429, r#"{"error":{"type":"exceeded_current_quota_error","message":"Your account is suspended, please check your plan: insufficient balance"}}"#),
+    ];
+    for (kind, status, body) in rows {
+        let given = || Given::new(status, "application/json", body);
+        let error = refused(Server::Generic, given()).await;
+        assert_eq!(
+            (error.kind(), error.status()),
+            (ErrorKind::Quota, StatusCode::TOO_MANY_REQUESTS),
+            "{kind}: {error}"
+        );
+        if status == 402 {
+            assert_eq!(web(given()).await.expect_err(kind).kind(), ErrorKind::Quota, "{kind}, web");
+        }
+    }
+}
+
+/// The wait in each of its forms, over either wire.
+#[tokio::test]
+async fn the_wait_is_read_in_every_form() {
+    let ms = Duration::from_millis;
+    #[rustfmt::skip]
+    let rows = [
+        ("seconds", &[("retry-after", "7")][..], Some(ms(7000))),
+        ("a fraction", &[("retry-after", "0.25")], Some(ms(250))),
+        ("milliseconds", &[("retry-after-ms", "1250")], Some(ms(1250))),
+        ("milliseconds before seconds", &[("retry-after", "7"), ("retry-after-ms", "1250")], Some(ms(1250))),
+        ("a date, by the server's clock", &[("date", "Wed, 21 Oct 2026 07:28:00 GMT"), ("retry-after", "Wed, 21 Oct 2026 07:28:09 GMT")], Some(ms(9000))),
+        ("a date in the past", &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], Some(ms(0))),
+        ("words", &[("retry-after", "soon")], None),
+        ("a number below zero", &[("retry-after", "-7")], None),
+    ];
+    for (kind, headers, wait) in rows {
+        let given = || {
+            let mut given = Given::new(
+                429,
+                "application/json",
+                r#"{"error":{"message":"slow","code":"rate"}}"#,
+            );
+            given.headers.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            given
+        };
+        assert_eq!(refused(Server::Generic, given()).await.retry_after(), wait, "{kind}");
+        let error = web(given()).await.expect_err(kind);
+        // Where nothing is said, there is a wait of our own.
+        assert_eq!(error.retry_after(), Some(wait.unwrap_or(ms(5000))), "{kind}, web");
+    }
+}
+
+/// Whoever is sent to a page to sign in is not known.
+#[tokio::test]
+async fn a_redirect_to_the_sign_in_page() {
+    for (status, target, kind) in [
+        (302, "/auth?redirect=%2Fapi%2Fv2", ErrorKind::Auth),
+        (301, "https://chat.qwen.ai/login", ErrorKind::Auth),
+        (303, "https://chat.qwen.ai/auth", ErrorKind::Auth),
+        (307, "https://passport.example.com/x?next=/", ErrorKind::Auth),
+        (302, "https://login.example.com/", ErrorKind::Auth),
+        (302, "/user/signin", ErrorKind::Auth),
+        (302, "https://chat.qwen.ai/elsewhere", ErrorKind::Upstream),
+    ] {
+        let given = || {
+            let mut given = Given::new(status, "text/html", "<html>Moved</html>");
+            given.headers.push(("location", target.to_owned()));
+            given
+        };
+        assert_eq!(web(given()).await.expect_err(target).kind(), kind, "{target}, web");
+        assert_eq!(refused(Server::Generic, given()).await.kind(), kind, "{target}");
+    }
+    let mut given = Given::new(302, "text/html", "");
+    let target = "https://chat.qwen.ai/api/_____tmd_____/punish?x5secdata=DEMO";
+    given.headers.push(("location", target.to_owned()));
+    assert_eq!(web(given).await.expect_err("a challenge").kind(), ErrorKind::Challenge);
+}
