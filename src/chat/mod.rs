@@ -37,6 +37,7 @@
 //! [`ChatEvent`] says what a stream of events must look like. In the tests of a layer of your own
 //! [`ChatStreamExt::checked`] holds it to that.
 
+mod answer;
 mod contract;
 mod ending;
 mod event;
@@ -53,6 +54,7 @@ pub(crate) use self::json::Fields;
 #[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
 pub(crate) use self::stream::truncated;
 pub use self::{
+    answer::{ANSWER_LIMIT, Answer, Collect},
     contract::{ChatStreamExt, Checked, Contract, Violation},
     event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
     history::{History, Messages},
@@ -63,5 +65,5 @@ pub use self::{
         Sampling, Tenant,
     },
     service::ChatService,
-    stream::{ANSWER_LIMIT, Answer, ChatStream, Collect},
+    stream::ChatStream,
 };

@@ -18,10 +18,11 @@ use tower_service::Service;
 
 use super::{
     Limits, Offer, OpenAiBody, completions,
+    config::{Api, Config},
     decode::{Decoded, decode_within},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
     error,
-    layer::{Api, Config},
+    head::{acceptable, strip_credentials},
     metrics::Outcome,
     offer::{Decided, X_QWEN_LEFT_OUT},
     read::ReadBody,
@@ -109,21 +110,28 @@ where
     S: Service<Request<ChatRequest>>,
     B: Body,
 {
-    pub(super) fn refuse(error: Error) -> Self {
-        Self { state: State::Refuse { error: Some(error) } }
-    }
-
-    pub(super) fn read(
-        service: S,
-        parts: request::Parts,
-        tenant: Option<Tenant>,
-        body: ReadBody<B>,
-        config: &Config,
-    ) -> Self {
-        let Config { api, limits, offer, max_answer, keep_alive, .. } = *config;
-        let call = Some((service, parts));
-        let reading = Reading { api, limits, offer, max_answer, keep_alive };
-        Self { state: State::Read { body, decoding: None, call, tenant, reading } }
+    /// What an edge does with a request: what can be checked before the body is read is checked at
+    /// once.
+    pub(super) fn new(inner: &S, config: &Config, request: Request<B>) -> Self
+    where
+        S: Clone,
+    {
+        let (mut parts, body) = request.into_parts();
+        if let Err(error) = acceptable(&parts) {
+            return Self { state: State::Refuse { error: Some(error) } };
+        }
+        let tenant = config.tenant(&parts);
+        strip_credentials(&mut parts.headers);
+        let Config { api, max_body, body_pace, limits, offer, max_answer, keep_alive, .. } =
+            *config;
+        let state = State::Read {
+            body: ReadBody::new(body, max_body, body_pace),
+            decoding: None,
+            call: Some((inner.clone(), parts)),
+            tenant,
+            reading: Reading { api, limits, offer, max_answer, keep_alive },
+        };
+        Self { state }
     }
 }
 

@@ -81,11 +81,14 @@
 mod body;
 mod budget;
 pub mod completions;
+mod config;
 mod decode;
+mod edge;
 pub mod embeddings;
 mod encode;
 mod error;
 mod future;
+mod head;
 mod layer;
 mod limits;
 mod metrics;
@@ -94,7 +97,6 @@ mod offer;
 mod pace;
 mod parse;
 mod read;
-mod service;
 mod shaped;
 mod wire;
 
@@ -104,11 +106,11 @@ pub use self::{
     decode::{Decoded, decode, decode_within},
     error::error_response,
     future::ResponseFuture,
-    layer::OpenAiLayer,
+    head::tenant,
+    layer::{OpenAi, OpenAiLayer},
     limits::Limits,
     model::{MAX_MODEL_LEN, model},
     offer::Offer,
     pace::BodyPace,
     read::read_body,
-    service::{OpenAi, tenant},
 };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use sha2::{Digest as _, Sha256};
 
-use super::meaning::{self, Meaning};
+use super::meaning::{self, Digest, Meaning};
 use crate::{
     Text,
     chat::{
@@ -18,8 +18,6 @@ use crate::{
 ///
 /// It is what an [`AnswerChain`] buffers at most.
 pub const ARGUMENTS_LIMIT: usize = 256 * 1024;
-
-pub(super) type Digest = [u8; 32];
 
 /// What stands for "there is none" where a digest is expected; no known text has this SHA-256.
 const NOTHING: Digest = [0; 32];

@@ -11,7 +11,8 @@ use serde::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::key::Digest;
+/// A SHA-256.
+pub(super) type Digest = [u8; 32];
 
 /// How many fields may be kept at once, of all objects that stand in each other.
 const FIELDS: usize = 4096;

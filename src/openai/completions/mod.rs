@@ -53,7 +53,6 @@
 
 mod decode;
 mod layer;
-mod service;
 
 pub(super) use self::decode::decode;
-pub use self::{layer::CompletionsLayer, service::Completions};
+pub use self::layer::{Completions, CompletionsLayer};

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     answer::{Batch, Encoded, merge},
-    layer::Config,
+    config::Config,
     none::no_embeddings,
     request::EmbeddingsRequest,
 };
@@ -23,10 +23,10 @@ use crate::{
     json::{ReadError, lenient},
     openai::{
         error,
+        head::{acceptable, strip_credentials},
         metrics::Outcome,
         parse,
         read::ReadBody,
-        service::{acceptable, strip_credentials},
     },
     qwen::{
         compatible::refusal,

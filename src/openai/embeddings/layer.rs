@@ -1,6 +1,6 @@
 use tower_layer::Layer;
 
-use super::Embeddings;
+use super::{Embeddings, config::Config};
 use crate::{openai::BodyPace, qwen::compatible::Server};
 
 /// The edge for embeddings: an OpenAI `POST /v1/embeddings` over an HTTP service that reaches an
@@ -12,33 +12,12 @@ pub struct EmbeddingsLayer {
     config: Config,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) server: Server,
-    pub(super) max_body: usize,
-    pub(super) body_pace: Option<BodyPace>,
-    pub(super) max_inputs: usize,
-    pub(super) max_batch: Option<usize>,
-    pub(super) concurrency: usize,
-    pub(super) max_answer: usize,
-}
-
 impl EmbeddingsLayer {
     /// An edge over a server of this kind: bodies of up to 32 MiB with up to 2,048 inputs, four
     /// batches at once, answers of up to 64 MiB a batch.
     #[must_use]
     pub const fn new(server: Server) -> Self {
-        Self {
-            config: Config {
-                server,
-                max_body: 32 * 1024 * 1024,
-                body_pace: Some(BodyPace::new()),
-                max_inputs: 2048,
-                max_batch: None,
-                concurrency: 4,
-                max_answer: 64 * 1024 * 1024,
-            },
-        }
+        Self { config: Config::new(server) }
     }
 
     /// The largest body to read, in bytes; a larger one is answered with 413.
@@ -93,4 +72,8 @@ impl<S> Layer<S> for EmbeddingsLayer {
     fn layer(&self, inner: S) -> Embeddings<S> {
         Embeddings::with(inner, self.config)
     }
+}
+
+impl<S> Embeddings<S> {
+    service!(made by EmbeddingsLayer::new(server: Server));
 }

@@ -65,6 +65,8 @@
 #[cfg(feature = "compatible")]
 mod answer;
 #[cfg(feature = "compatible")]
+mod config;
+#[cfg(feature = "compatible")]
 mod future;
 #[cfg(feature = "compatible")]
 mod layer;

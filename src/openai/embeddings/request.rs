@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::layer::Config;
+use super::config::Config;
 use crate::{
     Error, ErrorKind, Text,
     chat::Extra,

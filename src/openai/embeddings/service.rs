@@ -8,8 +8,8 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{EmbeddingsLayer, ResponseFuture, future::answer, layer::Config};
-use crate::{BoxError, FullBody, qwen::compatible::Server};
+use super::{ResponseFuture, config::Config, future::answer};
+use crate::{BoxError, FullBody};
 
 /// The service of [`EmbeddingsLayer`](super::EmbeddingsLayer).
 ///
@@ -26,7 +26,7 @@ pub struct Embeddings<S> {
 }
 
 impl<S> Embeddings<S> {
-    service!(EmbeddingsLayer::new(server: Server));
+    service!();
 
     pub(super) const fn with(inner: S, config: Config) -> Self {
         Self { inner, config }

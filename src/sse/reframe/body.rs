@@ -12,9 +12,8 @@ use memchr::memchr;
 use pin_project_lite::pin_project;
 
 use super::{
-    OnError,
+    config::{Config, OnError},
     debug_view::DebugView,
-    layer::Config,
     reframer::{Reframer, Tail},
 };
 use crate::{

@@ -10,7 +10,7 @@ use http::{
 };
 use pin_project_lite::pin_project;
 
-use super::{ReframeBody, layer::Config};
+use super::{ReframeBody, config::Config};
 
 pin_project! {
     /// The response of an [`SseReframe`](super::SseReframe).

@@ -3,17 +3,11 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::SseReframe;
-use crate::sse::{
-    Decoder,
-    keep_alive::KeepAlive,
-    progress::{self, Limits},
-};
-
 #[cfg(feature = "keep-alive")]
-const IDLE: Option<KeepAlive> = Some(KeepAlive::new(SseReframeLayer::DEFAULT_IDLE_EVENTS));
-#[cfg(not(feature = "keep-alive"))]
-const IDLE: Option<KeepAlive> = None;
+use super::config::DEFAULT_IDLE;
+use super::{OnError, SseReframe, config::Config};
+#[cfg(feature = "keep-alive")]
+use crate::sse::KeepAlive;
 
 /// Makes event streams well formed: see the [module documentation](super).
 #[derive(Clone, Copy, Debug)]
@@ -21,53 +15,19 @@ pub struct SseReframeLayer {
     config: Config,
 }
 
-/// What each body needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) keep_alive: Option<KeepAlive>,
-    pub(super) lenient: bool,
-    pub(super) max_event: usize,
-    pub(super) on_error: OnError,
-    pub(super) progress: Limits,
-    pub(super) trace_content: bool,
-}
-
-/// What becomes of an error in the middle of a stream, when the status is long sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnError {
-    /// The body fails: a server breaks the connection or the HTTP/2 stream off. What an adapter
-    /// or a client behind the layer wants, and the default.
-    #[default]
-    Propagate,
-    /// The body ends in good order with two more events, `data: {"error":{…}}` and
-    /// `data: [DONE]`. It is what the [OpenAI SDKs raise as an error][in-band].
-    ///
-    /// [in-band]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#d5
-    InBand,
-}
-
 impl SseReframeLayer {
     /// How long a stream may bring no event by default, where the clock of the feature `keep-alive`
     /// is there: 10 minutes.
     #[cfg(feature = "keep-alive")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
-    pub const DEFAULT_IDLE_EVENTS: Duration = Duration::from_secs(600);
+    pub const DEFAULT_IDLE_EVENTS: Duration = DEFAULT_IDLE;
 
-    /// A layer without keep-alive that takes [`Decoder::DEFAULT_MAX_EVENT`] bytes an event and
+    /// A layer without keep-alive that takes
+    /// [`Decoder::DEFAULT_MAX_EVENT`](crate::sse::Decoder::DEFAULT_MAX_EVENT) bytes an event and
     /// passes errors on.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            config: Config {
-                keep_alive: None,
-                lenient: false,
-                max_event: Decoder::DEFAULT_MAX_EVENT,
-                on_error: OnError::Propagate,
-                progress: Limits { idle: IDLE, bytes: progress::DEFAULT_MAX_BYTES },
-                trace_content: false,
-            },
-        }
+        Self { config: Config::new() }
     }
 
     /// Sends [`KEEP_ALIVE`](crate::sse::KEEP_ALIVE) after each such silence.
@@ -153,4 +113,8 @@ impl<S> Layer<S> for SseReframeLayer {
     fn layer(&self, inner: S) -> Self::Service {
         SseReframe::over(inner, self.config)
     }
+}
+
+impl<S> SseReframe<S> {
+    service!(made by SseReframeLayer::new());
 }

@@ -75,6 +75,7 @@
 //! tells their content only where it is [asked for](SseReframeLayer::trace_content).
 
 mod body;
+mod config;
 #[cfg_attr(not(feature = "tracing"), path = "no_view.rs")]
 mod debug_view;
 mod future;
@@ -83,8 +84,6 @@ mod reframer;
 mod service;
 
 pub use self::{
-    body::ReframeBody,
-    future::ResponseFuture,
-    layer::{OnError, SseReframeLayer},
+    body::ReframeBody, config::OnError, future::ResponseFuture, layer::SseReframeLayer,
     service::SseReframe,
 };

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{ReframeBody, ResponseFuture, SseReframeLayer, layer::Config};
+use super::{ReframeBody, ResponseFuture, config::Config};
 
 /// Makes the event streams of the inner service well formed: see the
 /// [module documentation](super). Made by [`SseReframeLayer`](super::SseReframeLayer).
@@ -14,7 +14,7 @@ pub struct SseReframe<S> {
 }
 
 impl<S> SseReframe<S> {
-    service!(SseReframeLayer::new());
+    service!();
 
     pub(super) const fn over(inner: S, config: Config) -> Self {
         Self { inner, config }

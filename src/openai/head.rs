@@ -1,20 +1,11 @@
-use std::{
-    borrow::Cow,
-    convert::Infallible,
-    task::{Context, Poll},
-};
+//! What the edges make of the head of a request: whether it can be served, and whose it is.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, header};
-use http_body::Body;
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use sha2::{Digest, Sha256};
-use tower_service::Service;
 
-use super::{OpenAiBody, OpenAiLayer, ResponseFuture, layer::Config, read::ReadBody};
-use crate::{
-    BoxError, Error, ErrorKind,
-    chat::{ChatRequest, ChatStream, Tenant},
-};
+use crate::{Error, ErrorKind, chat::Tenant};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -24,69 +15,6 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// session's cookies it would only give that one away.
 const CREDENTIALS: [HeaderName; 5] =
     [header::AUTHORIZATION, X_API_KEY, API_KEY, header::PROXY_AUTHORIZATION, header::COOKIE];
-
-/// The service of [`OpenAiLayer`](super::OpenAiLayer).
-///
-/// It is always ready. It waits for the inner service to be ready only when the request was read
-/// and found valid. So a malformed request is answered even when the inner service is at its limit,
-/// and a slow upload does not hold a place in it.
-#[derive(Clone, Debug)]
-pub struct OpenAi<S> {
-    inner: S,
-    config: Config,
-}
-
-impl<S> OpenAi<S> {
-    service!(OpenAiLayer::new());
-
-    pub(super) const fn with(inner: S, config: Config) -> Self {
-        Self { inner, config }
-    }
-}
-
-impl<S, B, C> Service<Request<B>> for OpenAi<S>
-where
-    S: Service<Request<ChatRequest>, Response = Response<C>> + Clone,
-    S::Error: Into<Error>,
-    C: ChatStream,
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Response = Response<OpenAiBody<C>>;
-    type Error = Infallible;
-    type Future = ResponseFuture<S, B, C>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        answer(&self.inner, &self.config, request)
-    }
-}
-
-/// What the edges of all bodies do with a request.
-pub(super) fn answer<S, B, C>(
-    inner: &S,
-    config: &Config,
-    request: Request<B>,
-) -> ResponseFuture<S, B, C>
-where
-    S: Service<Request<ChatRequest>, Response = Response<C>> + Clone,
-    S::Error: Into<Error>,
-    C: ChatStream,
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let (mut parts, body) = request.into_parts();
-    if let Err(error) = acceptable(&parts) {
-        return ResponseFuture::refuse(error);
-    }
-    let tenant = config.tenant(&parts);
-    strip_credentials(&mut parts.headers);
-    let body = ReadBody::new(body, config.max_body, config.body_pace);
-    ResponseFuture::read(inner.clone(), parts, tenant, body, config)
-}
 
 /// Takes off what was for this edge.
 pub(super) fn strip_credentials(headers: &mut HeaderMap) {
@@ -101,7 +29,7 @@ pub(super) fn strip_credentials(headers: &mut HeaderMap) {
 }
 
 /// Checks what can be checked before the body is read.
-pub(super) fn acceptable(parts: &http::request::Parts) -> Result<(), Error> {
+pub(super) fn acceptable(parts: &Parts) -> Result<(), Error> {
     if parts.method != Method::POST {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,
@@ -142,7 +70,7 @@ fn coding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 /// Says whose request has these headers: the digest of the key, wherever the client put it
 /// (`authorization`, `x-api-key`, `api-key`). `None` where there is no key.
 ///
-/// [`OpenAi`] does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise. The
+/// [`OpenAi`](super::OpenAi) does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise. The
 /// function is for the routes around it that must mean the same tenant.
 ///
 /// [`OpenAiLayer::tenant`]: super::OpenAiLayer::tenant
