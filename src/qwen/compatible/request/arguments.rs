@@ -46,7 +46,7 @@ pub(super) fn object(arguments: &str) -> Cow<'_, str> {
     drop(inside);
     let trimmed = arguments.trim();
     match serde_json::from_str::<IgnoredAny>(trimmed) {
-        Ok(_) => format!("{{\"input\":{trimmed}}}").into(),
+        Ok(_) => ["{\"input\":", trimmed, "}"].concat().into(),
         Err(_) => {
             let mut string = BytesMut::new();
             string_into(&mut string, arguments);
