@@ -48,9 +48,14 @@ pub(super) fn object(arguments: &str) -> Cow<'_, str> {
     match serde_json::from_str::<IgnoredAny>(trimmed) {
         Ok(_) => ["{\"input\":", trimmed, "}"].concat().into(),
         Err(_) => {
-            let mut string = BytesMut::new();
-            string_into(&mut string, arguments);
-            format!("{{\"input\":{}}}", String::from_utf8_lossy(&string)).into()
+            const AROUND: &str = "{\"input\":\"\"}";
+            // A buffer that doubles is half empty, and this may be long and all quotes.
+            let escaped = arguments.bytes().filter(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+            let mut out = BytesMut::with_capacity(AROUND.len() + arguments.len() + escaped.count());
+            out.extend_from_slice(b"{\"input\":");
+            string_into(&mut out, arguments);
+            out.extend_from_slice(b"}");
+            String::from_utf8(out.into()).expect("UTF-8 in, UTF-8 out").into()
         }
     }
 }
