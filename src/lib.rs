@@ -134,17 +134,17 @@
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
-//! | `auth` | credentials, providers, `AuthRefreshLayer` | 52 | yes |
-//! | `web` | `QwenWebLayer` | 33 | yes |
-//! | `compatible` | `CompatibleLayer` | 33 | yes |
+//! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
+//! | `web` | `QwenWebLayer` | 34 | yes |
+//! | `compatible` | `CompatibleLayer` | 34 | yes |
 //! | `client` | `QwenUpstream`, which decompresses but has no TLS and refuses `https:` | 99 | no |
 //! | `client-rustls` | TLS for it: rustls with aws-lc | 112 | no |
 //! | `client-rustls-ring` | TLS for it: rustls with ring | 112 | no |
 //! | `client-native-tls` | TLS for it: OpenSSL, or what the platform has | 111 | no |
-//! | `full` | `default` and `client-rustls` | 139 | no |
+//! | `full` | `default` and `client-rustls` | 140 | no |
 //! | `redis` | the store for several proxies | 101 | no |
 //!
-//! All that is on by default comes to 67 crates: no HTTP client, no server, no TLS, no Redis.
+//! All that is on by default comes to 68 crates: no HTTP client, no server, no TLS, no Redis.
 //! The numbers are of crates that somebody gets with that feature alone, this one included, on
 //! Linux; this prints them:
 //!
@@ -235,7 +235,7 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
-#[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]
 pub mod session;

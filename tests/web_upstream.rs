@@ -311,6 +311,25 @@ async fn a_redirect_elsewhere_is_not_followed() {
     assert_eq!(text(response).await, "arrived");
 }
 
+/// The page where people sign in is no answer: that the credential is not taken is in the redirect.
+#[tokio::test]
+async fn a_redirect_to_sign_in_is_not_followed() {
+    let server = Server::start(|got| match got.target.as_str() {
+        "/auth" | "/login?next=%2F" => Response::new(body("<html>Sign in</html>")),
+        target => {
+            let to = if target == "/a" { "/auth" } else { "/login?next=%2F" };
+            Response::builder().status(302).header("location", to).body(body("")).unwrap()
+        }
+    })
+    .await;
+    let upstream = server.web().build().unwrap();
+    for path in ["/a", "/b"] {
+        let response = upstream.clone().oneshot(get(path)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::FOUND, "{path}");
+    }
+    assert_eq!(server.got().len(), 2);
+}
+
 #[tokio::test]
 async fn redirects_in_a_circle_end() {
     let server = Server::start(|_| {

@@ -63,7 +63,8 @@ impl Said<'_> {
                 .take(8)
                 .map(|(which, members)| {
                     let name = if *which { "f" } else { "g" };
-                    let members = members.iter().map(|(key, value)| ((*key).to_owned(), json!(value)));
+                    let members =
+                        members.iter().map(|(key, value)| ((*key).to_owned(), json!(value)));
                     (name.to_owned(), Value::Object(members.collect()))
                 })
                 .collect(),
@@ -91,7 +92,11 @@ async fn answer(wire: Wire, json: bool, body: Bytes, cut: usize) -> Result<Answe
             };
             let frames: Vec<_> = (0..body.len())
                 .step_by(cut)
-                .map(|at| Ok::<_, Infallible>(Frame::data(body.slice(at..body.len().min(at.saturating_add(cut))))))
+                .map(|at| {
+                    Ok::<_, Infallible>(Frame::data(
+                        body.slice(at..body.len().min(at.saturating_add(cut))),
+                    ))
+                })
                 .collect();
             let response = Response::builder().header("content-type", kind);
             Ok::<_, Infallible>(

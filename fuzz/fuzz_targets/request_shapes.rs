@@ -30,11 +30,7 @@ use tower_qwen::{
         web::QwenWebLayer,
     },
     session::{MemoryStore, SessionLayer},
-    tool::{
-        Dialect,
-        call::ToolCallLayer,
-        wrap::ToolWrapLayer,
-    },
+    tool::{Dialect, call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 use tower_qwen_emulator::{Emulator, Kind};
 

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::{Credential, JwtClaims, RefreshError, RefreshErrorKind};
-use crate::head::{effective_status, retry_after};
+use crate::{head::effective_status, retry_after::retry_after};
 
 /// How long an access token is taken to live where nothing says so.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(3600);

@@ -6,11 +6,7 @@ use std::{
 
 use http::{Response, StatusCode, header};
 
-use crate::{
-    Error,
-    error::causes,
-    head::{effective_status, retry_after},
-};
+use crate::{Error, error::causes, head::effective_status, retry_after::retry_after};
 
 /// What a request's outcome means for its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

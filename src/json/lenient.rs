@@ -13,25 +13,25 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-
 use serde_json::Value;
 
 use super::tree_within;
 use crate::Text;
 
-/// What stands before the half of a pair of surrogates in a [`mended`] string. It is no character
-/// of any text that is meant for others.
+/// What stands before half a pair of surrogates in a [`mended`] string. Unicode has it as no
+/// character, so it is in no text that is meant for others.
 const HALF: char = '\u{ffff}';
 
-/// The characters in which a half is kept: a half is 11 bits behind 0xD800.
+/// The first of the characters in which a half is kept: of the 2,048 surrogates the first is this
+/// one, and so on.
 const KEPT: u32 = 0xf_0000;
 
-/// Reads `data` as a `T`, and once more as what was meant where it is no JSON for one of the reasons
-/// that [`mended`] knows. The text that was read comes back, for what was read may borrow from it.
+/// What `take` reads of `data`. Where that is no JSON for a reason that [`mended`] knows, `take` is asked
+/// once more, for what was meant; so it may do nothing before it has read all.
 ///
 /// # Errors
 ///
-/// Where it is no JSON.
+/// Those of `take`.
 pub(crate) fn read<R>(
     data: &Text,
     mut take: impl FnMut(&Text) -> Result<R, serde_json::Error>,
@@ -45,9 +45,10 @@ pub(crate) fn read<R>(
     }
 }
 
-/// What is meant by JSON that Python wrote and that is none: `NaN`, `Infinity`, `-Infinity` and
-/// numbers that no double holds are `null`, and the half of a pair of surrogates at the beginning or the end of a string is kept, for
-/// the [`Half`] of the next piece; elsewhere it is U+FFFD. `None` where there is nothing of that.
+/// What is meant by JSON that Python wrote and that is none. `NaN`, `Infinity`, `-Infinity` and numbers
+/// that no double holds are `null`. Half a pair of surrogates at the beginning or the end of a string
+/// is marked, for the [`Half`] of the field; anywhere else it is U+FFFD. `None` where there is nothing
+/// of that.
 ///
 /// It is one pass, and only taken where the parser has failed.
 fn mended(json: &str) -> Option<String> {
@@ -60,6 +61,7 @@ pub(crate) fn tree(json: &str, memory: usize) -> Option<Value> {
         .or_else(|| mend(json, false).and_then(|mended| tree_within(&mended, memory)))
 }
 
+/// [`mended`]; without `keeps_halves` every half is U+FFFD.
 #[cold]
 fn mend(json: &str, keeps_halves: bool) -> Option<String> {
     let bytes = json.as_bytes();

@@ -41,19 +41,4 @@ impl Model {
         chunks.push(chunk(json!({}), json!(reason)));
         chunks
     }
-
-    /// The answer in a line, as a table shows it.
-    pub(crate) fn shown(&self) -> String {
-        let mut shown = Vec::new();
-        let thinking = self.thinking.concat();
-        if !thinking.is_empty() {
-            shown.push(format!("({thinking})"));
-        }
-        if !self.text.is_empty() {
-            shown.push(self.text.concat());
-        }
-        shown.extend(self.calls.iter().map(|(name, arguments)| format!("{name}{arguments}")));
-        shown.push(if self.calls.is_empty() { "stop" } else { "tool_calls" }.to_owned());
-        shown.join(" ")
-    }
 }

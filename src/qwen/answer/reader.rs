@@ -47,8 +47,8 @@ pub(crate) trait Wire {
     /// Whether the upstream said that nothing more comes.
     fn is_done(&self) -> bool;
 
-    /// Whether an answer that has said nothing in `bytes` bytes is waited for no longer; what is then
-    /// the matter, or nothing where it is given on as it is.
+    /// What becomes of an answer that has said nothing in `bytes` bytes: `None` to read on, `Ok` to
+    /// hand it on as it is, or the error that it is.
     fn is_enough(&self, bytes: usize) -> Option<Result<(), Error>>;
 }
 

@@ -20,7 +20,7 @@ fn refused_by(call: Call, status: u16, headers: &[(&'static str, &str)], body: R
         .expect_err("a refusal")
 }
 
-/// An error by its envelope (shape 1 of A15.1).
+/// An error by its envelope, as it comes with status 200.
 fn enveloped(code: &str, details: &str) -> Error {
     let body = serde_json::json!({
         "success": false,
@@ -37,7 +37,7 @@ fn in_stream(code: &str, details: &str) -> Error {
     Failure::from_value(&error).into_error(TURN, None, None, &Secrets::default())
 }
 
-/// The rows of A15.2: code, details, kind, the client's status, seconds to wait.
+/// What was seen: code, details, kind, the client's status, seconds to wait.
 const TABLE: [(&str, &str, ErrorKind, u16, Option<u64>); 32] = [
     // A word of this crate's own: from an upstream it means nothing.
     ("account_unavailable", "", ErrorKind::Upstream, 502, None),

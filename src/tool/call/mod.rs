@@ -4,7 +4,7 @@
 //!
 //! - [`prompted`](ToolCallLayer::prompted): the upstream knows no tools, as chat.qwen.ai. The request's
 //!   tools, earlier calls and their results become text in the form that the model was trained
-//!   on, in the [`Dialect`] that the model was trained on; calls that the model writes in its answer become
+//!   on, in the [`Dialect`](super::Dialect) that the model was trained on; calls that the model writes in its answer become
 //!   [`ChatEvent::ToolCall`]s and [`ChatEvent::ToolArguments`] while they stream (see
 //!   [`scan`](super::scan)).
 //! - [`native`](ToolCallLayer::native): the upstream has tools. Requests pass as they are, and of

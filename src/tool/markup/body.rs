@@ -65,6 +65,7 @@ impl Body {
     }
 
     /// Looks at the text from `at` on, which is not empty.
+    #[inline]
     pub(super) fn step<S: Sink>(
         &mut self,
         window: Window<'_>,
@@ -118,6 +119,7 @@ impl Body {
         }
     }
 
+    #[inline]
     fn value<S: Sink>(&mut self, window: Window<'_>, at: usize, end: bool, sink: &mut S) -> Step {
         let text = &window.text()[at..];
         let bytes = text.as_bytes();

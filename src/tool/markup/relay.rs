@@ -79,6 +79,7 @@ impl Relay {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
+                State::Done => return Fed::Done(at),
                 State::String => {
                     let rest = &bytes[at..];
                     let run = rest
@@ -117,9 +118,6 @@ impl Relay {
                         at += 1;
                     } else if self.ends_string(byte) {
                         self.end_string(out);
-                        if self.state == State::Done {
-                            return Fed::Done(at);
-                        }
                     } else {
                         let target = if self.in_key { &mut self.key } else { &mut *out };
                         escape(if self.quote == b'"' { "\"" } else { "'" }, target);
@@ -130,9 +128,6 @@ impl Relay {
                 State::Word => {
                     if matches!(byte, b',' | b'}' | b']' | b':') || is_blank(byte) {
                         self.end_word(out);
-                        if self.state == State::Done {
-                            return Fed::Done(at);
-                        }
                     } else if is_word(byte) && self.word.len() < WORD_LIMIT {
                         self.word.push(byte.into());
                         at += 1;
@@ -166,9 +161,6 @@ impl Relay {
                         _ => return Fed::Broken(at),
                     }
                     at += 1;
-                    if self.state == State::Done {
-                        return Fed::Done(at);
-                    }
                 }
                 State::Key => {
                     match byte {
@@ -181,9 +173,6 @@ impl Relay {
                         _ => return Fed::Broken(at),
                     }
                     at += 1;
-                    if self.state == State::Done {
-                        return Fed::Done(at);
-                    }
                 }
                 State::Colon => {
                     if byte != b':' {
@@ -202,14 +191,10 @@ impl Relay {
                         _ => return Fed::Broken(at),
                     }
                     at += 1;
-                    if self.state == State::Done {
-                        return Fed::Done(at);
-                    }
                 }
-                State::Done => return Fed::Done(at),
             }
         }
-        Fed::More
+        if self.state == State::Done { Fed::Done(at) } else { Fed::More }
     }
 
     /// Closes what is open. What has no value yet is left out: a key alone, half a number.

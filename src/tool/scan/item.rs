@@ -1,6 +1,6 @@
 use crate::{Text, tool::Dialect};
 
-/// What a [`Scanner`] found.
+/// What a [`Scanner`](super::Scanner) found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {

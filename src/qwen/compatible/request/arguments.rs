@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
@@ -30,21 +31,31 @@ pub(super) fn object(arguments: &str) -> Cow<'_, str> {
         {
             return escaped.into();
         }
-        inside = match unwrapped(&inside) {
-            Some(unwrapped) => unwrapped.trim().to_owned().into(),
-            None => break,
+        let next = match &inside {
+            Cow::Borrowed(text) => unwrapped(text),
+            Cow::Owned(text) => unwrapped(text).map(|text| text.into_owned().into()),
         };
+        match next {
+            Some(next) => inside = next,
+            None => break,
+        }
     }
-    match &*inside {
-        "" | "null" | "[]" => Cow::Borrowed("{}"),
-        _ => {
-            let mut out = bytes::BytesMut::from(&b"{\"input\":"[..]);
-            match serde_json::from_str::<IgnoredAny>(arguments) {
-                Ok(_) => out.extend_from_slice(arguments.trim().as_bytes()),
-                Err(_) => string_into(&mut out, arguments),
-            }
+    if ["", "null", "[]"].contains(&&*inside) {
+        return Cow::Borrowed("{}");
+    }
+    drop(inside);
+    let trimmed = arguments.trim();
+    match serde_json::from_str::<IgnoredAny>(trimmed) {
+        Ok(_) => ["{\"input\":", trimmed, "}"].concat().into(),
+        Err(_) => {
+            const AROUND: &str = "{\"input\":\"\"}";
+            // A buffer that doubles is half empty, and this may be long and all quotes.
+            let escaped = arguments.bytes().filter(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+            let mut out = BytesMut::with_capacity(AROUND.len() + arguments.len() + escaped.count());
+            out.extend_from_slice(b"{\"input\":");
+            string_into(&mut out, arguments);
             out.extend_from_slice(b"}");
-            String::from_utf8_lossy(&out).into_owned().into()
+            String::from_utf8(out.into()).expect("UTF-8 in, UTF-8 out").into()
         }
     }
 }
@@ -76,20 +87,21 @@ fn escaped(json: &str) -> Option<String> {
     any.then_some(out)
 }
 
-/// What `text` wraps.
-fn unwrapped(text: &str) -> Option<String> {
+/// What `text` wraps, without blanks around it.
+fn unwrapped(text: &str) -> Option<Cow<'_, str>> {
     if text.starts_with('"') {
-        return serde_json::from_str(text).ok();
+        let inside: String = serde_json::from_str(text).ok()?;
+        return Some(inside.trim().to_owned().into());
     }
     if text.starts_with('[') {
         let list: Vec<&RawValue> = serde_json::from_str(text).ok()?;
         let [only] = &*list else { return None };
-        return Some(only.get().to_owned());
+        return Some(only.get().trim().into());
     }
     let fenced = text.strip_prefix("```")?.strip_suffix("```")?;
     let (language, inside) = fenced.split_once('\n')?;
     let is_language = language.trim().bytes().all(|b| b.is_ascii_alphanumeric());
-    is_language.then(|| inside.to_owned())
+    is_language.then(|| inside.trim().into())
 }
 
 #[cfg(test)]
