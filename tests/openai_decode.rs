@@ -456,7 +456,9 @@ fn options_are_read_in_every_spelling() {
     let read = read.expect("valid");
     assert!(read.stream && read.include_usage);
     let chat = read.chat;
-    assert_eq!(chat.sampling.max_tokens, Some(7));
+    assert_eq!(chat.sampling.max_tokens, Some(5));
+    assert_eq!(chat.sampling.max_completion_tokens, Some(7));
+    assert_eq!(chat.sampling.token_limit(), Some(7));
     assert_eq!(chat.sampling.stop, ["END"]);
     assert_eq!(chat.sampling.seed, Some(-3));
     assert_eq!(chat.parallel_tool_calls, Some(false));

@@ -27,7 +27,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{
+    Stream, StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use http_body::Body as _;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -44,6 +47,8 @@ const ACCEPTED: &str = "gzip, deflate, br, zstd";
 const MAX_RATIO: u64 = 256;
 /// Up to this size a body may grow by anything.
 const ANY_RATIO_LEN: u64 = 4 * 1024 * 1024;
+/// How many codings may be applied one after the other. Each has a window of its own.
+const MAX_CODINGS: usize = 3;
 /// No window is larger than 8 MiB, as RFC 9659 says for HTTP.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 /// How much is decoded at a time.
@@ -58,27 +63,33 @@ enum Coding {
 }
 
 impl Coding {
-    /// What `headers` say of the body; `None` where it is as it is.
+    /// What `headers` say of the body, in the order in which it was done; nothing where the body is
+    /// as it is.
     ///
     /// # Errors
     ///
-    /// What is not read here, as the client wrote it: an unknown coding, or more than one.
-    fn of(headers: &HeaderMap) -> Result<Option<Self>, String> {
-        let lines = headers.get_all(CONTENT_ENCODING).iter();
-        let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-        let names = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
-        let mut names =
-            names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
-        let Some(name) = names.next() else { return Ok(None) };
-        let coding = match name.to_ascii_lowercase().as_str() {
-            // The second is its old name (RFC 9110 8.4.1).
-            "gzip" | "x-gzip" => Self::Gzip,
-            "deflate" => Self::Deflate,
-            "br" => Self::Brotli,
-            "zstd" => Self::Zstd,
-            _ => return Err(lines.join(", ")),
-        };
-        if names.next().is_some() { Err(lines.join(", ")) } else { Ok(Some(coding)) }
+    /// What is not read here: an unknown coding, or too many.
+    fn all_of(headers: &HeaderMap) -> Result<Vec<Self>, String> {
+        let mut codings = Vec::new();
+        for line in headers.get_all(CONTENT_ENCODING) {
+            let line = String::from_utf8_lossy(line.as_bytes());
+            for name in line.split(',').map(str::trim) {
+                let coding = match name.to_ascii_lowercase().as_str() {
+                    "" | "identity" => continue,
+                    // The second is its old name (RFC 9110 8.4.1).
+                    "gzip" | "x-gzip" => Self::Gzip,
+                    "deflate" => Self::Deflate,
+                    "br" => Self::Brotli,
+                    "zstd" => Self::Zstd,
+                    _ => return Err(format!("the content coding `{name}` is")),
+                };
+                if codings.len() == MAX_CODINGS {
+                    return Err(format!("more than {MAX_CODINGS} content codings are"));
+                }
+                codings.push(coding);
+            }
+        }
+        Ok(codings)
     }
 
     const fn name(self) -> &'static str {
@@ -120,21 +131,19 @@ impl Coding {
 
 /// Lets through what can be read, with its body decoded.
 pub(crate) async fn decode(mut request: Request, next: Next) -> Response {
-    match Coding::of(request.headers()) {
-        Ok(coding) => {
+    match Coding::all_of(request.headers()) {
+        Ok(codings) => {
             request.headers_mut().remove(CONTENT_ENCODING);
             // A body that is empty is not worth decoding, and is not valid in any of them.
-            if let Some(coding) = coding.filter(|_| !request.body().is_end_stream()) {
+            if !codings.is_empty() && !request.body().is_end_stream() {
                 request.headers_mut().remove(CONTENT_LENGTH);
-                request = request.map(|body| Body::from_stream(decoded(body, coding)));
+                request = request.map(|body| decoded(body, codings));
             }
             next.run(request).await
         }
-        Err(unknown) => {
-            let message = format!(
-                "the content coding `{unknown}` is not read here; send one of {ACCEPTED}, or the \
-                 body as it is"
-            );
+        Err(unread) => {
+            let message =
+                format!("{unread} not read here; send one of {ACCEPTED}, or the body as it is");
             let error = Error::new(ErrorKind::UnsupportedMediaType, message);
             let mut response = error_response(&error).into_response();
             let accepted = HeaderValue::from_static(ACCEPTED);
@@ -144,20 +153,39 @@ pub(crate) async fn decode(mut request: Request, next: Next) -> Response {
     }
 }
 
-/// The bytes that `body` stands for, until there are too many.
-fn decoded(body: Body, coding: Coding) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
+/// The bytes that `body` stands for, until there are too many. The coding that was applied last is
+/// undone first.
+fn decoded(body: Body, codings: Vec<Coding>) -> Body {
     let came = Arc::new(AtomicU64::new(0));
-    let encoded = body.into_data_stream().map_err(io::Error::other).map({
+    let sent = body.into_data_stream().inspect_ok({
         let came = Arc::clone(&came);
         move |piece| {
-            let piece = piece?;
-            let len = piece.len() as u64;
-            if came.fetch_add(len, Ordering::Relaxed) + len > MAX_BODY as u64 {
-                let message = format!("the body is larger than the limit of {MAX_BODY} bytes");
-                return Err(io::Error::other(Error::new(ErrorKind::TooLarge, message)));
-            }
-            Ok(piece)
+            came.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
+    });
+    let mut pieces = sent.map_err(BoxError::from).boxed();
+    for coding in codings.into_iter().rev() {
+        pieces = undone(pieces, coding, Arc::clone(&came)).boxed();
+    }
+    Body::from_stream(pieces)
+}
+
+/// What `coding` made `encoded` of, where `came` bytes of the body have come. What lies between two
+/// codings has the limits of a body too: it may be large and stand for nothing.
+fn undone(
+    encoded: BoxStream<'static, Result<Bytes, BoxError>>,
+    coding: Coding,
+    came: Arc<AtomicU64>,
+) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
+    let mut taken = 0;
+    let encoded = encoded.map(move |piece| {
+        let piece = piece.map_err(io::Error::other)?;
+        taken += piece.len() as u64;
+        if taken > MAX_BODY as u64 {
+            let message = format!("the body is larger than the limit of {MAX_BODY} bytes");
+            return Err(io::Error::other(Error::new(ErrorKind::TooLarge, message)));
+        }
+        Ok(piece)
     });
     let encoded = StreamReader::new(encoded);
     // The first bytes are waited for when the body is read, not before.
@@ -253,6 +281,9 @@ mod tests {
         let text = r#"{"model":"m","messages":[{"role":"user","content":"Grüße"}]}"#.repeat(5000);
         let text = text.as_bytes();
         let gzip = encode!(GzipEncoder, text);
+        let zstd = encode!(ZstdEncoder, text);
+        let brotli = encode!(BrotliEncoder, text);
+        let in_two = encode!(ZlibEncoder, &brotli);
         let members = [encode!(GzipEncoder, &text[..99]), encode!(GzipEncoder, &text[99..])];
         let frames = [encode!(ZstdEncoder, &text[..99]), encode!(ZstdEncoder, &text[99..])];
         for (kind, coding, body) in [
@@ -263,13 +294,17 @@ mod tests {
             ("another case", &[" GZip "], gzip.clone()),
             ("an old name", &["x-gzip"], gzip.clone()),
             ("identity beside it", &["identity, gzip"], gzip.clone()),
-            ("over two lines", &["gzip", "identity"], gzip),
+            ("over two lines", &["gzip", "identity"], gzip.clone()),
             ("several members", &["gzip"], members.concat()),
             ("deflate", &["deflate"], encode!(ZlibEncoder, text)),
             ("deflate without zlib", &["deflate"], encode!(DeflateEncoder, text)),
-            ("br", &["br"], encode!(BrotliEncoder, text)),
-            ("zstd", &["zstd"], encode!(ZstdEncoder, text)),
+            ("br", &["br"], brotli.clone()),
+            ("zstd", &["zstd"], zstd.clone()),
             ("several frames", &["zstd"], frames.concat()),
+            ("one in another", &["gzip, zstd"], encode!(ZstdEncoder, &gzip)),
+            ("over two lines", &["zstd", "x-gzip"], encode!(GzipEncoder, &zstd)),
+            ("twice", &["br,identity, ,BR"], encode!(BrotliEncoder, &brotli)),
+            ("three", &["br", "deflate, gzip"], encode!(GzipEncoder, &in_two)),
         ] {
             let read = sent(coding, body).await;
             assert!(read.as_ref().is_ok_and(|read| read == text), "{kind}: {:?}", read.err());
@@ -285,17 +320,32 @@ mod tests {
         let text = b"{}".repeat(5000);
         let gzip = encode!(GzipEncoder, &text);
         let zstd = encode!(ZstdEncoder, &text);
+        let twice = encode!(GzipEncoder, &gzip);
+        let turned = encode!(GzipEncoder, &zstd);
+        let cut = encode!(GzipEncoder, &gzip[..gzip.len() - 9]);
         let bomb = vec![b' '; MAX_BODY + 1];
         let garbage = [&gzip[..], b"garbage"].concat();
+        let bomb_in_two = encode!(ZstdEncoder, &encode!(GzipEncoder, &bomb));
+        // Members that are empty stand for nothing, however many there are.
+        let nothing = encode!(ZstdEncoder, &encode!(GzipEncoder, b"").repeat(1_000_000));
         // Digits do not compress by much, so the limit comes before the ratio.
         let long: Vec<_> = (0_u32..5_000_000).flat_map(|n| n.to_le_bytes()).collect();
         let long = long.repeat(2);
         for (kind, coding, body, status, says) in [
             ("unknown", &["snappy"][..], gzip.clone(), 415, "`snappy`"),
             ("unknown", &["aws-chunked"], gzip.clone(), 415, "`aws-chunked`"),
-            ("two of them", &["gzip, br"], gzip.clone(), 415, "`gzip, br`"),
-            ("two of them", &["gzip", "gzip"], gzip.clone(), 415, "`gzip, gzip`"),
-            ("an unknown one too", &["identity, x"], gzip.clone(), 415, "`identity, x`"),
+            ("an unknown one too", &["identity, x"], gzip.clone(), 415, "coding `x` is"),
+            ("an unknown one last", &["gzip, snappy"], gzip.clone(), 415, "coding `snappy` is"),
+            ("an unknown one first", &["lz4", "gzip, zstd"], gzip.clone(), 415, "coding `lz4` is"),
+            ("too many", &["gzip, br, gzip, gzip"], gzip.clone(), 415, "more than 3 content"),
+            ("too many lines", &["gzip"; 9], gzip.clone(), 415, "more than 3 content"),
+            ("not the last of two", &["gzip, br"], gzip.clone(), 400, "coding `br`"),
+            ("not the first of two", &["br, gzip"], twice.clone(), 400, "coding `br`"),
+            ("the wrong order", &["gzip, zstd"], turned, 400, "coding `zstd`"),
+            ("once, and not twice", &["gzip", "gzip"], gzip.clone(), 400, "coding `gzip`"),
+            ("cut inside", &["gzip, gzip"], cut, 400, "coding `gzip`"),
+            ("a bomb in another", &["gzip, zstd"], bomb_in_two, 413, "256 times"),
+            ("a bomb that is nothing", &["gzip, zstd"], nothing, 413, "256 times"),
             ("not that coding", &["gzip"], text.clone(), 400, "coding `gzip`"),
             ("not that coding", &["br"], gzip.clone(), 400, "coding `br`"),
             ("not that coding", &["zstd"], text.clone(), 400, "coding `zstd`"),

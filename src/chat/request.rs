@@ -294,12 +294,10 @@ impl From<Text> for ReasoningEffort {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// `max_completion_tokens`, or else `max_tokens`; below 0, as some servers have it, there is
-    /// no limit.
+    /// `max_tokens`; below 0, as some servers have it, there is no limit.
     pub max_tokens: Option<i64>,
-    /// Whether the client wrote `max_completion_tokens`: some servers take one of the two names
-    /// alone.
-    pub is_max_completion_tokens: bool,
+    /// `max_completion_tokens`, its newer name; where both are given, it is the one that counts.
+    pub max_completion_tokens: Option<i64>,
     /// `temperature`.
     pub temperature: Option<f64>,
     /// `top_p`.
@@ -317,6 +315,15 @@ pub struct Sampling {
     pub seed: Option<i128>,
     /// `stop`: one string or several.
     pub stop: Vec<Text>,
+}
+
+impl Sampling {
+    /// How many tokens the answer may have, under whichever name; `None` where the client said
+    /// nothing.
+    #[must_use]
+    pub fn token_limit(&self) -> Option<i64> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,10 @@ use crate::Error;
 /// /// Asks for short answers where the client says nothing about their length.
 /// fn brief(inner: impl ChatService) -> impl ChatService {
 ///     service_fn(move |mut request: Request<ChatRequest>| {
-///         request.body_mut().sampling.max_tokens.get_or_insert(200);
+///         let sampling = &mut request.body_mut().sampling;
+///         if sampling.token_limit().is_none() {
+///             sampling.max_tokens = Some(200);
+///         }
 ///         inner.clone().oneshot(request)
 ///     })
 /// }

@@ -207,8 +207,8 @@ impl Decoder<'_> {
         request.reasoning = reasoning;
 
         request.sampling = Sampling {
-            max_tokens: wire.max_completion_tokens.or(wire.max_tokens),
-            is_max_completion_tokens: wire.max_completion_tokens.is_some(),
+            max_tokens: wire.max_tokens,
+            max_completion_tokens: wire.max_completion_tokens,
             temperature: wire.temperature,
             top_p: wire.top_p,
             top_k: wire.top_k,

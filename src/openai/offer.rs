@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{parse::unsupported, shaped::Wishes};
 use crate::{
     Error, Text,
-    chat::{ChatRequest, Json, ResponseFormat},
+    chat::{ChatRequest, Json, ResponseFormat, Tool, ToolChoice},
 };
 
 /// Names the fields of a request that its upstream has not got and that were left out.
@@ -25,6 +25,7 @@ const NAMES_LEN: usize = 512;
 /// |---|---|---|
 /// | `n`, `best_of`, `logprobs`, `top_logprobs`, `suffix`, `functions`, `function_call` | refused | refused |
 /// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
+/// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused |
 /// | `stop` | passed on | seen to: the answer ends before it |
 /// | `response_format`, `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
 /// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
@@ -96,10 +97,36 @@ impl Offer {
                 if request.response_format.as_ref().is_some_and(|format| !is_text(format)) {
                     return Err(not_offered("response_format"));
                 }
+                if wants_a_call(request) && !request.tools.iter().any(is_function) {
+                    return Err(unsupported(
+                        "tool_choice",
+                        "`tool_choice` wants a call, and no function is among `tools`",
+                    ));
+                }
                 let left_out = left_out(request)?;
                 let stop = std::mem::take(&mut request.sampling.stop);
                 Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
             }
+        }
+    }
+}
+
+fn is_function(tool: &Tool) -> bool {
+    tool.as_function().is_some()
+}
+
+/// Whether an answer without a call would not be what was asked for.
+fn wants_a_call(request: &ChatRequest) -> bool {
+    match &request.tool_choice {
+        None | Some(ToolChoice::Auto | ToolChoice::None) => false,
+        Some(ToolChoice::Required | ToolChoice::Function(_)) => true,
+        Some(choice @ ToolChoice::Other(whole)) => {
+            let is_required = |json: &Json| {
+                json.get("mode").is_some_and(|mode| mode.as_string().as_deref() == Some("required"))
+            };
+            choice.function().is_some()
+                || is_required(whole)
+                || whole.get("allowed_tools").as_ref().is_some_and(is_required)
         }
     }
 }
@@ -124,11 +151,15 @@ fn not_offered(field: &'static str) -> Error {
 fn left_out(request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
     let sampling = &request.sampling;
     let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
-    let max_tokens =
-        if sampling.is_max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+    // Below 0 there is no limit.
+    let is_limit = |tokens: Option<i64>| tokens.is_some_and(|tokens| tokens >= 0);
+    // What to choose from it says in vain where there is nothing.
+    let is_choice = matches!(request.tool_choice, Some(ToolChoice::Other(_)))
+        && !request.tools.iter().any(is_function);
     let mut names: Vec<Cow<'_, str>> = [
-        // Below 0 there is no limit.
-        (max_tokens, sampling.max_tokens.is_some_and(|tokens| tokens >= 0)),
+        ("tool_choice", is_choice),
+        ("max_tokens", is_limit(sampling.max_tokens)),
+        ("max_completion_tokens", is_limit(sampling.max_completion_tokens)),
         ("temperature", is_not(sampling.temperature, 1.0)),
         ("top_p", is_not(sampling.top_p, 1.0)),
         ("top_k", sampling.top_k.is_some_and(|top_k| top_k > 0)),
@@ -233,6 +264,31 @@ mod tests {
             ("response_format", json!({"type": "structural_tag"}), Passes, Refused),
             ("parallel_tool_calls", json!(true), Passes, Passes),
             ("parallel_tool_calls", json!(false), SeenTo, SeenTo),
+            ("tool_choice", json!(null), Passes, Passes),
+            ("tool_choice", json!("auto"), Passes, Passes),
+            ("tool_choice", json!("none"), Passes, Passes),
+            ("tool_choice", json!("required"), Passes, Refused),
+            ("tool_choice", json!("any"), Passes, Refused),
+            (
+                "tool_choice",
+                json!({"type": "function", "function": {"name": "f"}}),
+                Refused,
+                Refused,
+            ),
+            ("tool_choice", json!({"type": "web_search"}), Passes, Named),
+            ("tool_choice", json!({"type": "allowed_tools", "mode": "required"}), Passes, Refused),
+            (
+                "tool_choice",
+                json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}),
+                Passes,
+                Refused,
+            ),
+            (
+                "tool_choice",
+                json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}),
+                Passes,
+                Named,
+            ),
             ("seed", json!(null), Passes, Passes),
             ("seed", json!(7), Passes, Named),
             ("temperature", json!(1), Passes, Passes),
@@ -302,6 +358,37 @@ mod tests {
                 assert_eq!(found, then, "{offer:?}: {field} {value}");
             }
         }
+    }
+
+    /// Fields: with a function there is something to choose, and without one, whatever else is
+    /// among the tools, there is not.
+    #[test]
+    fn a_call_that_is_wanted_needs_a_function() {
+        let function = json!({"type": "function", "function": {"name": "f"}});
+        let search = json!({"type": "web_search"});
+        for (tools, is_refused) in [
+            (json!([function]), false),
+            (json!([search, function]), false),
+            (json!([search]), true),
+            (json!([]), true),
+        ] {
+            let body = json!({"model": "m", "tools": tools, "tool_choice": "required",
+                "messages": [{"role": "user", "content": "Hi"}]});
+            let mut chat = decode(&body.to_string().into()).expect("valid").chat;
+            let decided = Offer::Web.decide(&mut chat);
+            let param = decided.as_ref().err().and_then(Error::param);
+            assert_eq!(param, is_refused.then_some("tool_choice"), "{tools}");
+            assert!(Offer::Everything.decide(&mut chat).is_ok(), "{tools}");
+        }
+    }
+
+    #[test]
+    fn both_names_of_the_limit_are_named() {
+        let body = json!({"model": "m", "max_tokens": 9, "max_completion_tokens": 7,
+            "messages": [{"role": "user", "content": "Hi"}]});
+        let mut chat = decode(&body.to_string().into()).expect("valid").chat;
+        let decided = Offer::Web.decide(&mut chat).expect("left out");
+        assert_eq!(decided.left_out.expect("names"), "max_tokens, max_completion_tokens");
     }
 
     #[test]

@@ -647,3 +647,69 @@ async fn each_call_gets_an_id_of_its_own() {
     assert_eq!(calls[0].id, "c");
     assert!(calls[1].id.starts_with("call_"), "{}", calls[1].id);
 }
+
+/// Fields: what a server says of an answer beside it comes before the end, streamed and whole, within
+/// bounds; what is read of it, and what is null, does not.
+#[tokio::test]
+async fn the_servers_own_fields_are_given() {
+    let chunk = |choices: Value, more: Value| {
+        let mut chunk = json!({"id": "r", "object": "chat.completion.chunk", "created": 1,
+            "model": "m", "choices": choices, "usage": null, "system_fingerprint": null});
+        for (name, value) in more.as_object().expect("fields") {
+            chunk[name] = value.clone();
+        }
+        chunk
+    };
+    let text = json!([{"index": 0, "delta": {"content": "Hi"}, "finish_reason": null}]);
+    let quote = json!([{"index": 0, "delta": {"content": "\"finish_reason\":\"stop\""}}]);
+    let end = json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]);
+    let large = "x".repeat(10_000);
+    for (kind, first, last, given) in [
+        ("none", json!({}), json!({}), json!({})),
+        (
+            "OpenAI",
+            json!({"system_fingerprint": "fp", "service_tier": "default"}),
+            json!({"system_fingerprint": "fp"}),
+            json!({"system_fingerprint": "fp", "service_tier": "default"}),
+        ),
+        (
+            "vLLM",
+            json!({"prompt_token_ids": null}),
+            json!({"kv_transfer_params": {"a": [1]}}),
+            json!({"kv_transfer_params": {"a": [1]}}),
+        ),
+        (
+            "SGLang",
+            json!({"metadata": {"weight_version": "1"}}),
+            json!({"matched_stop": 7}),
+            json!({"metadata": {"weight_version": "1"}, "matched_stop": 7}),
+        ),
+        (
+            "llama.cpp",
+            json!({"system_fingerprint": "b1"}),
+            json!({"timings": {"predicted_ms": 1.5}, "n_ctx": 4096}),
+            json!({"system_fingerprint": "b1", "timings": {"predicted_ms": 1.5}, "n_ctx": 4096}),
+        ),
+        (
+            "LM Studio",
+            json!({"stats": {}}),
+            json!({"stats": {"tokens": 2}}),
+            json!({"stats": {"tokens": 2}}),
+        ),
+        ("the last counts", json!({"x": 1}), json!({"x": 2}), json!({"x": 2})),
+        ("no room", json!({"x": 1, "large": large}), json!({"y": 2}), json!({"x": 1, "y": 2})),
+    ] {
+        let chunks =
+            [chunk(text.clone(), first), chunk(quote.clone(), json!({})), chunk(end.clone(), last)];
+        let answer = generic(&(events(&chunks) + DONE)).await.expect(kind);
+        let fields = answer.server_fields.to_map().expect("fields");
+        assert_eq!(Value::Object(fields), given, "{kind}");
+        assert_eq!(answer.text, "Hi\"finish_reason\":\"stop\"", "{kind}");
+
+        let whole = json!([{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}]);
+        let upstream = Upstream::json(200, &chunk(whole, given.clone()));
+        let answer = upstream.answer(CompatibleLayer::new(Server::Generic), request()).await;
+        let fields = answer.expect(kind).server_fields.to_map().expect("fields");
+        assert_eq!(Value::Object(fields), given, "{kind}, whole");
+    }
+}

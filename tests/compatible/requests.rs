@@ -669,6 +669,69 @@ async fn each_kind_gets_the_names_that_it_reads() {
     }
 }
 
+/// Fields: both names of one limit, as the client wrote them where the server knows both, each within
+/// what the model can give.
+#[tokio::test]
+async fn both_limits_reach_a_server_that_knows_both() {
+    for (server, takes_both) in [
+        (Server::Generic, true),
+        (Server::DashScope, false),
+        (Server::Portal, false),
+        (Server::Vllm, true),
+        (Server::SgLang, true),
+        (Server::Ollama, false),
+        (Server::LlamaCpp, false),
+        (Server::LmStudio, false),
+    ] {
+        for (completion, older) in [(7, 9), (9, 7), (-1, 9), (9, -1)] {
+            let body =
+                through(server, json!({"max_completion_tokens": completion, "max_tokens": older}))
+                    .await;
+            let sent = (body.get("max_completion_tokens").cloned(), body["max_tokens"].clone());
+            let wanted = match takes_both {
+                true => (Some(json!(completion)), json!(older)),
+                false => (None, json!(completion)),
+            };
+            assert_eq!(sent, wanted, "{server:?}");
+        }
+    }
+}
+
+/// Fields: what is said of calls goes to the server as the client wrote it, with tools and without.
+#[tokio::test]
+async fn what_is_said_of_calls_reaches_the_server_without_tools() {
+    for server in [
+        Server::Generic,
+        Server::DashScope,
+        Server::Portal,
+        Server::Vllm,
+        Server::SgLang,
+        Server::Ollama,
+        Server::LlamaCpp,
+        Server::LmStudio,
+    ] {
+        for tools in [json!([]), json!([{"type": "function", "function": {"name": "f"}}])] {
+            for (field, value) in [
+                ("tool_choice", json!("auto")),
+                ("tool_choice", json!("none")),
+                ("tool_choice", json!("required")),
+                ("tool_choice", json!({"type": "vendor", "x": 1})),
+                ("parallel_tool_calls", json!(true)),
+                ("parallel_tool_calls", json!(false)),
+            ] {
+                let body = through(server, json!({"tools": tools, field: value})).await;
+                assert_eq!(body[field], value, "{server:?}, {tools}: {field}");
+                let has_tools = tools.as_array().is_some_and(|tools| !tools.is_empty());
+                assert_eq!(body.get("tools").is_some(), has_tools, "{server:?}");
+            }
+            let body = through(server, json!({"tools": tools})).await;
+            for field in ["tool_choice", "parallel_tool_calls"] {
+                assert!(body.get(field).is_none(), "{server:?}, {tools}: {field}");
+            }
+        }
+    }
+}
+
 /// History: one system message, and that first, where a template may refuse another; no word is
 /// lost, and what stood before a later one stays as it was.
 #[tokio::test]

@@ -114,6 +114,11 @@ fn the_logins_of_a_folder_are_used_and_the_rest_is_named() {
         ("half of one", &[("a.json", &OAUTH[..40]), ("b.json", OAUTH)], &["b"], &["a.json"]),
         ("a large one", &[("a.json", &*large), ("b.json", OAUTH)], &["b"], &["a.json"]),
         ("a null", &[("a.json", "null"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a number", &[("a.json", "5"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a long one", &[("a.json", "1234567890"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a word", &[("a.json", "secret"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("no ASCII", &[("a.json", "Schlüssel"), ("b.json", OAUTH)], &["b"], &["a.json"]),
+        ("a key", &[("a.json", "sk-secret"), ("b.json", OAUTH)], &["a", "b"], &[]),
         ("a copy", &[("a copy.json", OAUTH), ("b.json", OAUTH)], &["a copy"], &["b.json"]),
         (
             "no name",

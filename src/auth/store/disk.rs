@@ -95,9 +95,11 @@ fn take_after(file: &fs::File, path: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     let mode = old.mode() & 0o777;
-    // What everybody can read of one's own is closed.
+    // What everybody can read of one's own is closed, and becomes no more writable by that.
     let is_kept = !is_own || mode & 0o007 == 0;
-    Ok(!is_kept || file.set_permissions(fs::Permissions::from_mode(mode)).is_ok())
+    let mode = if is_kept { mode } else { mode & 0o700 | 0o400 };
+    // The new file is closed already.
+    Ok(file.set_permissions(fs::Permissions::from_mode(mode)).is_ok() || !is_kept)
 }
 
 #[cfg(not(unix))]

@@ -31,8 +31,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// credential file (`….lock`; stale after 10 s without a sign of life), reads the file again, and
 /// asks the token endpoint only if nobody else has put a newer login there. The answer is on disk
 /// (temporary file of mode 0600, fsync, rename, fsync of the directory) before anybody gets it.
-/// A file that another user owns, as where root renews a user's login, keeps its owner and mode; of
-/// one's own a mode that lets everybody read becomes 0600, and another one stays.
+/// A file that another user owns, as where root renews a user's login, keeps its owner and mode; one
+/// of one's own that everybody can read is closed to others (0644 becomes 0600, 0444 becomes 0400),
+/// and another mode stays.
 ///
 /// Where the file cannot be replaced, it is written in place: a file that is mounted by itself into
 /// a container, or whose owner cannot be given to another. The new login is on disk beside it until
@@ -567,10 +568,17 @@ mod tests {
             ("own", own, 0o600, 0o600),
             ("own, of the group", own, 0o640, 0o640),
             ("own, shared with the group", own, 0o660, 0o660),
+            ("own, only read", own, 0o400, 0o400),
+            ("own, only read, of the group", own, 0o440, 0o440),
             ("own, open to all", own, 0o644, 0o600),
+            ("own, only read, open to all", own, 0o444, 0o400),
+            ("own, open to others alone", own, 0o604, 0o600),
             ("a user's", (1234, 5678), 0o600, 0o600),
             ("a user's, of the group", (1234, 5678), 0o640, 0o640),
             ("a user's, open to all", (1234, 5678), 0o644, 0o644),
+            ("a user's, only read", (1234, 5678), 0o400, 0o400),
+            ("a user's, only read, open to all", (1234, 5678), 0o444, 0o444),
+            ("a user's, only read, of one's own group", (1234, own.1), 0o444, 0o444),
             ("a user's, of one's own group", (1234, own.1), 0o600, 0o600),
         ] {
             drop(fs::remove_file(&path));

@@ -3,6 +3,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
@@ -15,7 +16,8 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 /// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339;
 /// - an account of a credential store: `kind`, `jwt`, `cookies`, `headers`, `access_token`,
 ///   `refresh_token`, `expiry_ms`, `resource_url`, `api_key`;
-/// - the objects inside [compressed tokens][tokens], a compressed token itself, a JWT, or a key.
+/// - the objects inside [compressed tokens][tokens], a compressed token itself, a JWT, or a key: a
+///   word of at least 8 printable characters of ASCII, one of them a letter, that is no JSON.
 ///
 /// Fields that are not known are written back with the rest. `Debug` shows no value.
 ///
@@ -99,16 +101,12 @@ impl StoredCredential {
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-            // A JSON text that is no object would make a strange key. Digits alone may well be one.
-            return match text.trim() {
-                "null" | "true" | "false" => Err(InvalidToken(())),
-                token if !token.is_empty() && !token.contains(['{', '[', '"', '\n']) => Ok(Self {
-                    credential: Credential::parse(token)?,
-                    format: Format::ReadOnly,
-                    fields: Map::new(),
-                }),
-                _ => Err(InvalidToken(())),
-            };
+            let token = text.trim();
+            if !looks_like_a_token(token) {
+                return Err(InvalidToken(()));
+            }
+            let credential = Credential::parse(token)?;
+            return Ok(Self { credential, format: Format::ReadOnly, fields: Map::new() });
         };
         let (credential, format) = read(&fields)?;
         Ok(Self { credential, format, fields })
@@ -196,6 +194,17 @@ impl StoredCredential {
         }
         self.credential = credential;
     }
+}
+
+/// Whether a file that holds this word may be meant as a credential, and is not something else that
+/// stands in a folder of logins: every key and token is of this form.
+fn looks_like_a_token(word: &str) -> bool {
+    const SHORTEST: usize = 8;
+    word.len() >= SHORTEST
+        && word.bytes().all(|byte| byte.is_ascii_graphic() && !b"{[\"".contains(&byte))
+        && word.bytes().any(|byte| byte.is_ascii_alphabetic())
+        // A number may have a letter, as `1.25e+100`.
+        && serde_json::from_str::<IgnoredAny>(word).is_err()
 }
 
 fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToken> {
@@ -393,6 +402,11 @@ mod tests {
             ("no text", b"\xc3\x28"),
             ("a mark alone", b"\xef\xbb\xbf"),
             ("two marks", b"\xef\xbb\xbf\xef\xbb\xbf{}"),
+            ("two marks before a key", b"\xef\xbb\xbf\xef\xbb\xbfsk-of-a-file"),
+            ("a mark of UTF-16 before other text", b"\xff\xfe\x00garbage"),
+            ("the other mark", b"\xfe\xff\x00garbage!"),
+            ("the wrong mark", b"\xfe\xffs\0k\0-\0o\0f\0-\0a\0-\0f\0"),
+            ("UTF-16 without a mark", b"s\0k\0-\0o\0f\0-\0a\0-\0f\0i\0l\0e\0"),
         ] {
             assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
         }
@@ -400,9 +414,50 @@ mod tests {
 
     #[test]
     fn what_holds_no_credential_is_refused() {
-        for text in ["", "  ", "{", "[]", "\"sk-1\"", "{}", r#"{"access_token":""}"#, "a\nb", "7 {"]
-        {
+        for text in [
+            "",
+            "  ",
+            "{",
+            "[]",
+            "{}",
+            r#"{"access_token":""}"#,
+            "7 {",
+            "\"sk-of-a-file\"",
+            "null",
+            "true",
+            "false",
+            "5",
+            "-17",
+            "0.5",
+            "1.25e+100",
+            "1E10000000",
+            "123456789012",
+            "12345678.90",
+            "2026-11-30",
+            "sk-1",
+            "sk-1234",
+            "--------",
+            "sk-of a-file",
+            "sk-of-a\tfile",
+            "sk-of-a\nfile",
+            "sk-of-a-\u{7f}file",
+            "sk-of-a\u{0}file",
+            "sk-of-a-f\u{ef}le",
+            "\u{6700}\u{7262}\u{6162}\u{6567}abc",
+            "[sk-of-a-file",
+            "sk-of-a-{file}",
+        ] {
             assert!(StoredCredential::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_the_form_of_a_key_is_one() {
+        for text in ["sk-12345", "sk-of-a-file\n", " 0a1b2c3d ", "nullnull", "1234567e", "a/b+c=d%"]
+        {
+            let stored = StoredCredential::parse(text).expect(text);
+            assert_eq!(stored.credential().kind(), CredentialKind::ApiKey, "{text}");
+            assert_eq!(stored.credential().access_token().expose(), text.trim());
         }
     }
 

@@ -74,11 +74,12 @@ fn body_into<W: Sink>(
         object.with("tools", |out| {
             list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
         });
-        if let Some(choice) = &request.tool_choice {
-            object.with("tool_choice", |out| tool_choice_into(out, choice));
-        }
-        object.some("parallel_tool_calls", request.parallel_tool_calls.as_ref());
     }
+    // Without tools too: the server says itself what it makes of that.
+    if let Some(choice) = &request.tool_choice {
+        object.with("tool_choice", |out| tool_choice_into(out, choice));
+    }
+    object.some("parallel_tool_calls", request.parallel_tool_calls.as_ref());
     if let Some(format) = &request.response_format {
         object.with("response_format", |out| response_format_into(out, format));
     }
@@ -88,8 +89,13 @@ fn body_into<W: Sink>(
     let limit = names
         .max_tokens(model, server)
         .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-    let max_tokens = server.max_tokens_name(sampling.is_max_completion_tokens);
-    object.some(max_tokens, sampling.max_tokens.map(|wanted| wanted.min(limit)).as_ref());
+    let within = |wanted: Option<i64>| wanted.map(|wanted| wanted.min(limit));
+    if server.takes_max_completion_tokens() {
+        object.some("max_completion_tokens", within(sampling.max_completion_tokens).as_ref());
+        object.some("max_tokens", within(sampling.max_tokens).as_ref());
+    } else {
+        object.some("max_tokens", within(sampling.token_limit()).as_ref());
+    }
     object.some("temperature", sampling.temperature.as_ref());
     object.some("top_p", sampling.top_p.as_ref());
     object.some("top_k", sampling.top_k.as_ref());

@@ -172,13 +172,9 @@ impl Server {
         }
     }
 
-    /// What it calls the most tokens that an answer may have, where the client wrote
-    /// `max_completion_tokens` or the older name.
-    pub(super) const fn max_tokens_name(self, is_completion: bool) -> &'static str {
-        match self {
-            Self::Generic | Self::Vllm | Self::SgLang if is_completion => "max_completion_tokens",
-            _ => "max_tokens",
-        }
+    /// Whether it knows the newer name of `max_tokens`, and the older one beside it.
+    pub(super) const fn takes_max_completion_tokens(self) -> bool {
+        matches!(self, Self::Generic | Self::Vllm | Self::SgLang)
     }
 
     /// Adds the headers that it wants to see beside the token.

@@ -1,16 +1,25 @@
 //! What the events of an OpenAI-compatible stream mean.
 
+use memchr::memmem;
+
 use super::{error::Fault, server::Server};
 use crate::{
     Error, ErrorKind, Text,
-    chat::FinishReason,
-    json::{ReadError, lenient},
+    chat::{ChatEvent, Extra, FinishReason, Json},
+    json::{self, ReadError, lenient},
     qwen::{
         answer::{Answer, Chunk, Ours, Repair, Wire},
         redact::Secrets,
     },
     sse::Event,
 };
+
+/// How many bytes of fields of its own a server may give with one answer.
+const SERVER_FIELDS_LEN: usize = 8 * 1024;
+
+/// Fields of an event that are read, or that the edge writes itself.
+const READ: [&str; 9] =
+    ["id", "object", "created", "model", "choices", "usage", "error", "message", "code"];
 
 /// Reads the events of these servers, and their whole answers.
 #[derive(Debug)]
@@ -22,6 +31,8 @@ pub(super) struct Translator {
     answered: bool,
     /// The first chunk was read, which names the answer.
     started: bool,
+    /// How many bytes of [`ChatEvent::ServerFields`] were given.
+    fields_len: usize,
     /// The answer did not come as a stream.
     whole: bool,
     /// What must not be shown of what upstream says of a failure.
@@ -37,6 +48,7 @@ impl Translator {
             done: false,
             answered: false,
             started: false,
+            fields_len: 0,
             whole: false,
             secrets,
         }
@@ -78,14 +90,37 @@ impl Translator {
         {
             return Err(error);
         }
-        if !self.started {
-            self.started = true;
-            if let Some(started) = chunk.started(data) {
-                answer.started(started);
+        let is_first = !std::mem::replace(&mut self.started, true);
+        if is_first && let Some(started) = chunk.started(data) {
+            answer.started(started);
+        }
+        // Servers say of the whole answer in its first event what made it, and in the one that ends
+        // it how it was made. The others are not looked through for that.
+        if is_first || says_why(data) {
+            let fields = self.server_fields(data);
+            if !fields.is_empty() {
+                answer.other(ChatEvent::ServerFields(fields));
             }
         }
         self.answered |= chunk.take(data, &mut self.ours, answer)?;
         Ok(())
+    }
+
+    /// What an event says that nothing here has a name for, as far as there is room.
+    fn server_fields(&mut self, data: &Text) -> Extra {
+        json::members(data)
+            .filter(|(name, value)| !READ.contains(&&**name) && *value != "null")
+            .filter_map(|(name, value)| {
+                let len = self.fields_len + name.len() + value.len();
+                if len > SERVER_FIELDS_LEN {
+                    return None;
+                }
+                self.fields_len = len;
+                // A slice would keep its event as long as the answer lasts.
+                let json = Json::parse(lenient::without_halves(value.into())).ok()?;
+                Some((name, json))
+            })
+            .collect()
     }
 
     /// The error that an event holds, in its own field, flat, or in place of the answer.
@@ -106,6 +141,16 @@ impl Translator {
         let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
         fault.into_error(status, None, self.server, &self.secrets)
     }
+}
+
+/// Whether an event has a reason for the end of the answer. Of a text that quotes one it may say so
+/// too, which costs a look and no more.
+fn says_why(data: &str) -> bool {
+    const NAME: &str = "\"finish_reason\"";
+    memmem::find(data.as_bytes(), NAME.as_bytes()).is_some_and(|at| {
+        let rest = data[at + NAME.len()..].trim_ascii_start();
+        rest.strip_prefix(':').is_some_and(|value| value.trim_ascii_start().starts_with('"'))
+    })
 }
 
 impl Wire for Translator {
