@@ -26,10 +26,13 @@ pub(crate) fn is_context_overflow(status: Option<StatusCode>, code: &str, text: 
         return true;
     }
     // The status says of these what they are about, whatever their words.
-    if matches!(status.map(|status| status.as_u16()), Some(401..=404 | 429)) {
-        return false;
-    }
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match status.map(|status| status.as_u16()) {
+        Some(401..=403 | 429) => return false,
+        // MLX's server answers with it to all that goes wrong.
+        Some(404) if says(&["not exist", "not found", "no such", "unknown model"]) => return false,
+        _ => {}
+    }
     if is_per_time(text) || says(&["quota", "credits", "billing", "afford"]) {
         return false;
     }
@@ -209,6 +212,7 @@ pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &st
             "credits_exhausted",
             "out_of_credits",
             "billing_error",
+            "subscription_expired",
         ])
         || says(&[
             "free allocated quota exceeded",
@@ -226,6 +230,9 @@ pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &st
             "account is in arrears",
             "account has been suspended",
             "account is suspended",
+            "account suspended",
+            "subscription has expired",
+            "subscription expired",
             "account has been deactivated",
         ])
         || !is_passing(code, text) && (is_out_of_money(text) || is_out_of_quota(status, text))
