@@ -26,12 +26,18 @@ pub(crate) fn is_context_overflow(status: Option<StatusCode>, code: &str, text: 
         return true;
     }
     // The status says of these what they are about, whatever their words.
-    if matches!(status.map(|status| status.as_u16()), Some(401..=404 | 429)) {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match status.map(|status| status.as_u16()) {
+        Some(401..=403 | 429) => return false,
+        // MLX's server answers with it to all that goes wrong.
+        Some(404) if says(&["not exist", "not found", "no such", "unknown model"]) => return false,
+        _ => {}
+    }
+    if is_per_time(text) || says(&["quota", "credits", "billing", "afford"]) {
         return false;
     }
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if says(&["per min", "per day", "per hour", "per second", "rate limit", "throttl", "quota"]) {
-        return false;
+    if is_overflow_in_chinese(text) {
+        return true;
     }
     // Other fields of the request are named after tokens too.
     let without_fields;
@@ -107,12 +113,87 @@ pub(crate) fn is_context_overflow(status: Option<StatusCode>, code: &str, text: 
     is_too_much && (of_context || of_prompt || of_tokens)
 }
 
+/// Whether it is a limit on how much is asked for within some time.
+fn is_per_time(text: &str) -> bool {
+    const WORDS: [&str; 22] = [
+        "per min",
+        "per day",
+        "per hour",
+        "per second",
+        "rate limit",
+        "throttl",
+        "每分钟",
+        "每秒",
+        "每小时",
+        "每天",
+        "每日",
+        "每月",
+        "分钟内",
+        "秒内",
+        "限流",
+        "频率",
+        "频次",
+        "频繁",
+        "速率",
+        "并发",
+        "tpm",
+        "rpm",
+    ];
+    WORDS.iter().any(|word| text.contains(word))
+}
+
+/// Whether it is said in Chinese that the prompt does not fit into the context: of what, how it is
+/// measured, and that it is too much.
+fn is_overflow_in_chinese(text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let is_too_much = says(&[
+        "超过", "超出", "超长", "超限", "过长", "太长", "过多", "太多", "过大", "大于", "小于",
+        "上限", "最大", "限制", "溢出", "范围", "不足", "已满",
+    ]);
+    // Of what has a length too, what is used up, and what runs out.
+    if !is_too_much
+        || says(&[
+            "余额",
+            "额度",
+            "配额",
+            "用量",
+            "欠费",
+            "有效期",
+            "过期",
+            "缓存",
+            "请求体",
+            "报文",
+        ])
+    {
+        return false;
+    }
+    if says(&["上下文"]) {
+        return true;
+    }
+    let is_measured =
+        says(&["长度", "超长", "过长", "太长", "token", "令牌", "字数", "字符", "窗口", "输入超"]);
+    if says(&["提示词", "prompt"]) {
+        return is_measured;
+    }
+    let is_of_other = says(&[
+        "名称", "函数", "工具", "字段", "描述", "图片", "图像", "文件", "音频", "视频", "url",
+        "标题", "停止", "stop",
+    ]) || says(&["输出", "生成"]) && !says(&["输入"]);
+    is_measured
+        && !is_of_other
+        && says(&[
+            "输入", "对话", "会话", "历史", "消息", "messages", "文本", "内容", "问题", "模型",
+        ])
+}
+
 /// Whether an upstream says that the account must be paid for, or is closed: no other request of it
 /// will do better. `code` and `text` are in lower case.
 pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &str) -> bool {
     let in_code = |words: &[&str]| words.iter().any(|word| code.contains(word));
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // Gateways write the status that they mean into the body, under another of their own.
     status == Some(StatusCode::PAYMENT_REQUIRED)
+        || code.split_ascii_whitespace().any(|word| word == "402")
         || in_code(&[
             "arrearage",
             "commoditynotpurchased",
@@ -129,6 +210,9 @@ pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &st
             "account_suspended",
             "account_overdue",
             "credits_exhausted",
+            "out_of_credits",
+            "billing_error",
+            "subscription_expired",
         ])
         || says(&[
             "free allocated quota exceeded",
@@ -146,7 +230,127 @@ pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &st
             "account is in arrears",
             "account has been suspended",
             "account is suspended",
+            "account suspended",
+            "subscription has expired",
+            "subscription expired",
             "account has been deactivated",
+        ])
+        || !is_passing(code, text) && (is_out_of_money(text) || is_out_of_quota(status, text))
+}
+
+/// Whether what is used up comes back by itself, or may: these are told apart by the server.
+fn is_passing(code: &str, text: &str) -> bool {
+    is_per_time(text)
+        || ["throttl", "rate_limit", "limit_requests"].iter().any(|word| code.contains(word))
+        || ["exceeded your current quota", "allocated quota exceeded"]
+            .iter()
+            .any(|words| text.contains(words))
+}
+
+/// Whether there is no money left, in English or Chinese.
+fn is_out_of_money(text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&[
+        "余额不足",
+        "余额已",
+        "余额为",
+        "欠费",
+        "欠款",
+        "充值",
+        "未支付",
+        "未付款",
+        "未缴费",
+        "账单逾期",
+        "额度不足",
+        "额度已",
+        "额度用",
+        "额度耗",
+        "配额不足",
+        "配额已用",
+        "配额用",
+        "配额耗",
+        "资源包已",
+        "资源包余量不足",
+    ]) {
+        return true;
+    }
+    // The client may have functions, and fields, of these names.
+    if says(&["schema", "function", "tool", "parameter", "field", "messages["]) {
+        return false;
+    }
+    let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let is_of_money = words.any(|word| {
+        matches!(
+            word,
+            "credit"
+                | "credits"
+                | "balance"
+                | "billing"
+                | "payment"
+                | "payments"
+                | "funds"
+                | "bill"
+        )
+    });
+    is_of_money
+        && says(&[
+            "insufficient",
+            "not enough",
+            "too low",
+            "more credits",
+            "exhaust",
+            "ran out",
+            "run out",
+            "out of",
+            "no credits",
+            "no remaining",
+            "depleted",
+            "exceed",
+            "overdue",
+            "unpaid",
+            "past due",
+            "method is required",
+            "add a payment",
+            "add a credit card",
+            "add more",
+            "add credits",
+            "add funds",
+            "purchase",
+            "buy ",
+            "top up",
+            "recharge",
+            "negative",
+            "declined",
+            "inactive",
+            "not active",
+            "disabled",
+            "hard limit",
+            "used up",
+            "enable billing",
+            "afford",
+            "set up",
+            "no payment",
+            "is zero",
+        ])
+}
+
+/// Whether a quota is used up. With 429 it is the server's to say which: it may be one of a minute.
+fn is_out_of_quota(status: Option<StatusCode>, text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    status.is_some_and(|status| status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS)
+        && says(&["quota"])
+        && says(&[
+            "exceed",
+            "exhaust",
+            "insufficient",
+            "used up",
+            "run out",
+            "ran out",
+            "out of",
+            "reached",
+            "not enough",
+            "no remaining",
+            "depleted",
         ])
 }
 

@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget, clock};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget, clock, sse::BOM};
 
 /// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
 /// not be reached.
@@ -142,6 +142,9 @@ where
 /// Reads as [`read`] does, or until `enough` says of all that came so far that it is; says why
 /// not to the end, where it is not.
 ///
+/// A byte order mark at the beginning is left out: JSON has no place for it, and some servers write
+/// one.
+///
 /// `enough` is asked for every frame, so it must not look at all of them again.
 pub(crate) async fn read_until<B>(
     body: B,
@@ -197,7 +200,11 @@ where
     };
     // What was read is what counts, whether or not the deadline passed.
     let cut = clock::within(deadline, reading).await.unwrap_or(Some(Cut::TooSlow(deadline)));
-    (if joined.is_empty() { first } else { joined.freeze() }, cut)
+    let mut bytes = if joined.is_empty() { first } else { joined.freeze() };
+    if bytes.starts_with(BOM) {
+        bytes.advance(BOM.len());
+    }
+    (bytes, cut)
 }
 
 #[cfg(test)]

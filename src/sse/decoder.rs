@@ -12,7 +12,7 @@ use super::{
 use crate::Text;
 
 /// The byte order mark in UTF-8.
-pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What the check for UTF-8 looks at in one step on x86-64, if it is ASCII. Behind the last of
 /// them it looks at each byte alone, which can take longer than all of an event before.

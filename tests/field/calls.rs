@@ -1,6 +1,8 @@
 //! Native streams lose nothing, and leftovers are not content.
 
-use crate::wires::{Row, streams};
+use tower_qwen::qwen::compatible::Server;
+
+use crate::wires::{Given, Row, compatible, shown, streams, web};
 
 /// A piece of one call.
 macro_rules! call {
@@ -298,4 +300,165 @@ const LEFTOVERS: &[Row] = &[
 #[tokio::test]
 async fn leftovers_are_not_content() {
     streams(LEFTOVERS).await;
+}
+
+/// The ids that a client is given; `-` is one that was made for it.
+const IDS: &[(&str, &[&str], &str, &str)] = &[
+    (
+        "with the name",
+        &[call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#), END],
+        "a",
+        "f{} tool_calls",
+    ),
+    (
+        "a piece behind the name, with arguments",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":""}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "a",
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a piece behind the name, alone",
+        &[
+            call!(r#"{"index":0,"id":null,"function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"id":"a"}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "a",
+        "f{} tool_calls",
+    ),
+    (
+        "two pieces behind the name, before the arguments",
+        &[
+            call!(r#"{"index":0,"id":"","function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":""}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "a",
+        "f{} tool_calls",
+    ),
+    (
+        "behind the name and the first arguments",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "a",
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "with the name once more, without numbers",
+        &[
+            call!(r#"{"function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"id":"a","function":{"name":"f","arguments":"1}"}}"#),
+            END,
+        ],
+        "a",
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "of two calls, each a piece late",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"{}"}}"#),
+            call!(r#"{"index":1,"function":{"name":"g"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "a b",
+        "f{} g{} tool_calls",
+    ),
+    (
+        "in the name's event, which comes behind the arguments",
+        &[
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"1}"}}"#),
+            END,
+        ],
+        "a",
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "none",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"1}"}}"#),
+            END,
+        ],
+        "-",
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "none, of whole calls",
+        &[
+            call!(
+                r#"{"index":0,"function":{"name":"f","arguments":"{}"}},{"index":1,"function":{"name":"g","arguments":"{}"}}"#
+            ),
+            END,
+        ],
+        "- -",
+        "f{} g{} tool_calls",
+    ),
+    (
+        "none, of a call without arguments, and text behind it",
+        &[call!(r#"{"index":0,"function":{"name":"f"}}"#), say!("Done."), END],
+        "-",
+        "Done. f{} tool_calls",
+    ),
+    (
+        "none, and no finish reason",
+        &[call!(r#"{"index":0,"function":{"name":"f","arguments":"{}"}}"#)],
+        "-",
+        "f{} tool_calls",
+    ),
+    (
+        "when the client was told of the call",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"}"}}"#),
+            END,
+        ],
+        "-",
+        "f{} tool_calls",
+    ),
+    (
+        "the same for two calls",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":"{}"}}"#),
+            call!(r#"{"index":1,"function":{"name":"g"}}"#),
+            call!(r#"{"index":1,"id":"a","function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "a -",
+        "f{} g{} tool_calls",
+    ),
+];
+
+/// An id counts as long as the client has not been told of the call.
+#[tokio::test]
+async fn ids_that_come_late() {
+    for (kind, events, ids, expected) in IDS {
+        let events: Vec<&str> = events.iter().copied().chain(["[DONE]"]).collect();
+        for (wire, answer) in [
+            ("compatible", compatible(Server::Generic, Given::events(&events)).await),
+            ("web", web(Given::events(&events)).await),
+        ] {
+            let answer = answer.expect(kind);
+            let given: Vec<&str> = answer
+                .tool_calls
+                .iter()
+                .map(|call| if call.id.starts_with("call_") { "-" } else { &*call.id })
+                .collect();
+            assert_eq!(given.join(" "), *ids, "{kind}, {wire}");
+            assert_eq!(shown(Ok(answer)), *expected, "{kind}, {wire}");
+        }
+    }
 }

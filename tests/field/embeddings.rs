@@ -35,6 +35,11 @@ async fn odd_fields_beside_good_vectors() {
             3,
         ),
         (
+            "a byte order mark",
+            "\u{feff}{\"data\":[{\"index\":0,\"embedding\":[1.0]},{\"index\":1,\"embedding\":[2.0]}],\"usage\":{\"prompt_tokens\":3}}",
+            3,
+        ),
+        (
             "usage: null",
             r#"{"data":[{"index":0,"embedding":[1.0]},{"index":1,"embedding":[2.0]}],"usage":null}"#,
             0,

@@ -94,6 +94,16 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
         "f{\"a\":1} tool_calls",
     ),
     ("something behind the object", r#""{\"a\":1}</tool_call>""#, "f{\"a\":1} tool_calls"),
+    ("two objects", r#""{\"a\":1}{\"a\":2}""#, "f{\"a\":1} length"),
+    ("two objects and a blank", r#""{\"a\":1}\n {\"b\":2}""#, "f{\"a\":1}\n  length"),
+    ("two objects and a comma", r#""{\"a\":1},{\"a\":2}""#, "f{\"a\":1} length"),
+    ("three objects", r#""{\"a\":1}{\"a\":2}{\"a\":3}""#, "f{\"a\":1} length"),
+    ("the second of two objects is cut", r#""{\"a\":1}{\"a\":""#, "f{\"a\":1} length"),
+    ("two objects in tags", r#""{\"a\":1}</tool_call><tool_call>{}""#, "f{\"a\":1} length"),
+    ("two objects, doubly encoded", r#""\"{}{}\"""#, "f length"),
+    ("two strings", r#""\"{}\"\"{}\"""#, "f length"),
+    ("two lists", r#""[{}][{}]""#, "f length"),
+    ("a brace too many", r#""{\"a\":1}}""#, "f{\"a\":1} tool_calls"),
     ("control characters", r#""{\"a\":\"x\ny\"}""#, "f{\"a\":\"x\\u000ay\"} tool_calls"),
     ("cut in a string", r#""{\"a\":\"x""#, "f{\"a\":\"x length"),
     ("cut behind a name", r#""{\"a\":""#, "f{\"a\": length"),
@@ -128,14 +138,37 @@ async fn arguments_that_are_cut_or_wrapped() {
 /// A call whose arguments are broken and that is not the last: a client would run what it is closed to.
 #[tokio::test]
 async fn a_broken_call_before_another() {
-    streams(&[(
-        "broken arguments before another call",
-        &[
-            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}},{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}}]}"#,
-            r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
-        ],
-        "Upstream: the arguments of the upstream's call of `f` are not one JSON object",
-    )])
+    const END: &str = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+    const REFUSED: &str =
+        "Upstream: the arguments of the upstream's call of `f` are not one JSON object";
+    streams(&[
+        (
+            "broken arguments before another call",
+            &[
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}},{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}}]}"#,
+                END,
+            ],
+            REFUSED,
+        ),
+        (
+            "two objects before another call",
+            &[
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":1}{\"a\":2}"}},{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}}]}"#,
+                END,
+            ],
+            REFUSED,
+        ),
+        (
+            "two objects in pieces, and the first number for both",
+            &[
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}"#,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}}]}"#,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"a\":2}"}}]}}]}"#,
+                END,
+            ],
+            "f{\"a\":1} length",
+        ),
+    ])
     .await;
 }
 
@@ -206,5 +239,36 @@ async fn trouble_behind_the_end() {
         let answer = compatible(Server::Generic, Given::events(events)).await;
         assert!(shown(answer).starts_with("Truncated: "), "{events:?}");
         assert!(shown(web(Given::events(events)).await).starts_with("Truncated: "), "{events:?}");
+    }
+}
+
+/// The web wire's own end says that nothing more comes, and a word beside it says why.
+#[tokio::test]
+async fn a_word_beside_the_web_wires_own_end() {
+    for (word, expected) in [
+        ("null", "Hi stop"),
+        ("\"\"", "Hi stop"),
+        ("\"null\"", "Hi stop"),
+        ("\"stop\"", "Hi stop"),
+        ("\"length\"", "Hi length"),
+        ("\"MAX_TOKENS\"", "Hi length"),
+        ("\"content_filter\"", "Hi content_filter"),
+        ("\"sensitive\"", "Hi content_filter"),
+        ("\"abort\"", "Upstream: the upstream ended its answer with `abort`"),
+        ("\"timeout\"", "Timeout: the upstream ended its answer with `timeout`"),
+    ] {
+        let piece = |content: &str, status: &str, word: &str| {
+            format!(
+                r#"{{"choices":[{{"delta":{{"content":"{content}","phase":"answer","status":"{status}"}},"finish_reason":{word}}}]}}"#
+            )
+        };
+        for (kind, events) in [
+            ("beside", vec![piece("Hi", "typing", "null"), piece("", "finished", word)]),
+            ("before", vec![piece("Hi", "typing", word), piece("", "finished", "null")]),
+            ("in one", vec![piece("Hi", "finished", word)]),
+        ] {
+            let events: Vec<&str> = events.iter().map(String::as_str).collect();
+            assert_eq!(shown(web(Given::events(&events)).await), expected, "{word}, {kind}");
+        }
     }
 }

@@ -49,6 +49,8 @@ const TOO_LONG: &[(&str, Server, u16, &str)] = &[
     ("DashScope, native", Server::DashScope, 400, r#"{"code":"InvalidParameter","message":"Input length exceeds the maximum number of tokens 30720","request_id":"r"}"#),
     ("MLX", Server::Generic, 400, r#"{"error":"Prompt length 9000 exceeds max_kv_size 8192"}"#),
     ("MLX, a server on it", Server::Generic, 413, r#"{"detail":"Prompt too long: 9000 tokens exceeds maximum of 8192 tokens"}"#),
+    ("MLX, which answers everything with 404", Server::Generic, 404, r#"{"error":"Prompt of 9000 tokens exceeds the model's max context of 8192"}"#),
+    ("another server with 404", Server::Generic, 404, r#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, your prompt has 9000."}}"#),
     ("MLX, memory", Server::Generic, 400, r#"{"error":{"message":"Prompt has 90000 tokens which exceeds the model context window of 40960","type":"invalid_request_error"}}"#),
     ("TGI", Server::Generic, 422, r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 100 `max_new_tokens`","error_type":"validation"}"#),
     ("TGI, less than", Server::Generic, 422, r#"{"error":"Input validation error: `inputs` must have less than 1024 tokens. Given: 5000","error_type":"validation"}"#),
@@ -66,8 +68,27 @@ const TOO_LONG: &[(&str, Server, u16, &str)] = &[
     ("Cerebras", Server::Generic, 400, r#"{"message":"Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}"#),
     ("Groq", Server::Generic, 400, r#"{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error"}}"#),
     ("in a list", Server::Generic, 400, r#"{"errors":[{"message":"prompt is too long: 9000 tokens exceed 8192"}]}"#),
+    ("a list of one", Server::Generic, 400, r#"[{"error":{"message":"The input token count (9000) exceeds the maximum number of tokens allowed (8192).","status":"INVALID_ARGUMENT","code":400}}]"#),
     ("in a detail", Server::Generic, 400, r#"{"detail":{"error":{"message":"The prompt exceeds the context window"}}}"#),
     ("JSON in the words of a gateway", Server::Generic, 400, r#"{"error":{"message":"upstream: {\"error\":{\"message\":\"the request exceeds the available context size\"}}"}}"#),
+    ("Zhipu", Server::Generic, 400, r#"{"error":{"code":"1261","message":"Prompt 超长"}}"#),
+    ("Zhipu, other words", Server::Generic, 400, r#"{"error":{"code":"1261","message":"输入的prompt超长，请缩短后重试"}}"#),
+    ("ModelScope", Server::Generic, 400, r#"{"error":{"message":"上下文长度超过模型最大限制"}}"#),
+    ("ModelScope, the input", Server::Generic, 422, r#"{"error":{"message":"输入长度超出最大长度限制"}}"#),
+    ("ModelScope, with status 500", Server::Generic, 500, r#"{"error":{"message":"上下文长度超过模型最大限制"}}"#),
+    ("SiliconFlow", Server::Generic, 413, r#"{"code":20015,"message":"输入的 token 数量超过了模型支持的最大上下文长度","data":null}"#),
+    ("SiliconFlow, length", Server::Generic, 400, r#"{"code":20015,"message":"length of prompt_tokens (40000) must be less than max_seq_len (32768).","data":null}"#),
+    ("DashScope, in Chinese", Server::DashScope, 400, r#"{"error":{"code":"invalid_parameter_error","message":"输入长度范围应为[1, 30720]"}}"#),
+    ("DashScope, tokens in Chinese", Server::DashScope, 400, r#"{"code":"InvalidParameter","message":"输入tokens数量超过模型上限，请缩短输入"}"#),
+    ("DashScope, the conversation", Server::DashScope, 400, r#"{"code":"InvalidParameter","message":"对话历史过长，请精简后重试"}"#),
+    ("Spark", Server::Generic, 400, r#"{"code":10907,"message":"token数量超过上限。对话历史+问题的字数太多，需要精简输入"}"#),
+    ("Qianfan", Server::Generic, 400, r#"{"error":{"message":"上下文总长度超限"}}"#),
+    ("Hunyuan", Server::Generic, 400, r#"{"error":{"message":"输入内容过长，请减少后重试"}}"#),
+    ("a gateway in Chinese", Server::Generic, 400, r#"{"error":{"message":"请求的 tokens 总数超过模型最大长度"}}"#),
+    ("a gateway, the window", Server::Generic, 400, r#"{"error":{"message":"已超出模型的上下文窗口"}}"#),
+    ("a gateway, input and output", Server::Generic, 400, r#"{"error":{"message":"输入与输出的token总和大于模型最大长度"}}"#),
+    ("a gateway, the messages", Server::Generic, 400, r#"{"error":{"message":"messages 内容总字数超出限制"}}"#),
+    ("a gateway, the system prompt", Server::Generic, 400, r#"{"error":{"message":"提示词过长"}}"#),
     ("text of a gateway", Server::Generic, 400, "the conversation is too long: it does not fit into the context window"),
 ];
 
@@ -83,6 +104,9 @@ async fn a_prompt_that_is_too_long_in_every_wording() {
         // In the stream, in the place of the first event.
         let error = refused(server, Given::events(&[body, "[DONE]"])).await;
         assert_eq!(told(&error).await, expected, "{kind}, streamed: {error}");
+        let marked = Given::new(status, "application/json", format!("\u{feff}{body}"));
+        let error = refused(server, marked).await;
+        assert_eq!(told(&error).await, expected, "{kind}, with a byte order mark: {error}");
         // The same with a good status, from a gateway.
         let error = refused(server, Given::new(200, "application/json", body)).await;
         assert_eq!(told(&error).await, expected, "{kind}, with status 200: {error}");
@@ -100,6 +124,8 @@ async fn a_prompt_that_is_too_long_in_every_wording() {
             "invalid_parameter_error",
             "The prompt is too long: 300000 tokens exceed the context window",
         ),
+        ("words in Chinese", "", "输入长度超出最大长度限制"),
+        ("other words in Chinese", "bad_request", "上下文长度超过模型最大限制"),
     ] {
         let event = json!({"error": {"code": code, "details": text}}).to_string();
         let error = web(Given::events(&[&event])).await.expect_err(kind);
@@ -122,6 +148,18 @@ async fn limits_that_are_not_of_the_context() {
         ("max_tokens, other words", 400, r#"{"error":{"message":"max_tokens is too large: 99999. This model supports at most 16384 completion tokens"}}"#, ErrorKind::InvalidRequest),
         ("a name that is too long", 400, r#"{"error":{"message":"Invalid 'messages[0].name': string too long. Expected a string with maximum length 64, but got a string with length 70 instead."}}"#, ErrorKind::InvalidRequest),
         ("too many images", 400, r#"{"error":{"message":"At most 5 image(s) may be provided in one request."}}"#, ErrorKind::InvalidRequest),
+        ("tokens per minute, in Chinese", 429, r#"{"error":{"message":"输入token数超过每分钟上限"}}"#, ErrorKind::RateLimited),
+        ("tokens per minute, in Chinese, with 400", 400, r#"{"error":{"message":"模型每分钟token数超过限制"}}"#, ErrorKind::InvalidRequest),
+        ("max_tokens, in Chinese", 400, r#"{"error":{"message":"max_tokens 超过最大限制"}}"#, ErrorKind::InvalidRequest),
+        ("the length of the output, in Chinese", 400, r#"{"error":{"message":"模型输出长度超过最大限制"}}"#, ErrorKind::InvalidRequest),
+        ("a name, in Chinese", 400, r#"{"error":{"message":"输入的函数名称长度超过64个字符"}}"#, ErrorKind::InvalidRequest),
+        ("a description, in Chinese", 400, r#"{"error":{"message":"工具描述过长"}}"#, ErrorKind::InvalidRequest),
+        ("images, in Chinese", 400, r#"{"error":{"message":"输入图片数量超过上限"}}"#, ErrorKind::InvalidRequest),
+        ("how many messages, in Chinese", 400, r#"{"error":{"message":"消息数量超过上限"}}"#, ErrorKind::InvalidRequest),
+        ("a body that is too large, in Chinese", 413, r#"{"error":{"message":"请求体长度超过限制"}}"#, ErrorKind::TooLarge),
+        ("a token that is too old, in Chinese", 401, r#"{"error":{"message":"输入的token已超过有效期"}}"#, ErrorKind::Auth),
+        ("a cache, in Chinese", 400, r#"{"error":{"message":"上下文缓存数量超过上限"}}"#, ErrorKind::InvalidRequest),
+        ("a parameter, in Chinese", 400, r#"{"error":{"message":"输入参数超出范围"}}"#, ErrorKind::InvalidRequest),
         ("a model that is not there", 404, r#"{"error":{"message":"The model `x` with context length of only 8 tokens does not exist"}}"#, ErrorKind::ModelNotFound),
     ];
     for (kind, status, body, expected) in rows {
@@ -147,6 +185,23 @@ async fn faults_of_the_account() {
         ("OpenAI, billing", 400, r#"{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached"}}"#),
         ("OpenAI, an account that is closed", 403, r#"{"error":{"code":"account_deactivated","message":"x"}}"#),
         ("SiliconFlow", 403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient balance","data":null}"#),
+        ("OpenRouter, through a gateway", 400, r#"{"error":{"message":"This request requires more credits, or fewer max_tokens.","code":402}}"#),
+        ("OpenRouter, all its words", 400, r#"{"error":{"message":"This request requires more credits, or fewer max_tokens. You requested up to 65535 tokens, but can only afford 5083."}}"#),
+        ("402 in the body, as text", 400, r#"{"error":{"message":"no","code":"402"}}"#),
+        ("402 in the body, flat", 403, r#"{"code":402,"message":"no"}"#),
+        ("402 in the body, 422", 422, r#"{"error":{"message":"the request exceeds the limit","code":402}}"#),
+        ("a balance", 403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient","data":null}"#),
+        ("no credits", 403, r#"{"error":{"message":"Your team has used up all available credits."}}"#),
+        ("a payment", 400, r#"{"error":{"message":"Payment method is required to use this model."}}"#),
+        ("billing", 403, r#"{"error":{"message":"Billing is not active for this account."}}"#),
+        ("a quota", 403, r#"{"error":{"message":"User quota is not enough"}}"#),
+        ("a quota, 400", 400, r#"{"error":{"message":"The quota of this key has been exhausted."}}"#),
+        ("a closed account", 412, r#"{"error":{"message":"account suspended"}}"#),
+        ("a subscription", 409, r#"{"error":{"message":"no","code":"subscription_expired"}}"#),
+        ("Zhipu, 429", 429, r#"{"error":{"code":"1113","message":"余额不足或无可用资源包,请充值。"}}"#),
+        ("Zhipu, arrears", 400, r#"{"error":{"code":"1113","message":"您的账户已欠费，请充值后重试"}}"#),
+        ("New API", 403, r#"{"error":{"message":"用户额度不足, 剩余额度: ¥0.00","type":"new_api_error"}}"#),
+        ("New API, a key", 401, r#"{"error":{"message":"该令牌额度已用尽","type":"new_api_error"}}"#),
         ("Moonshot", 429, r#"{"error":{"type":"exceeded_current_quota_error","message":"Your account is suspended, please check your plan: insufficient balance"}}"#),
     ];
     for (kind, status, body) in rows {
@@ -160,6 +215,36 @@ async fn faults_of_the_account() {
         if status == 402 {
             assert_eq!(web(given()).await.expect_err(kind).kind(), ErrorKind::Quota, "{kind}, web");
         }
+    }
+}
+
+/// What sounds like a fault of the account and is something else.
+#[tokio::test]
+async fn faults_that_are_not_of_the_account() {
+    #[rustfmt::skip]
+    let rows = [
+        ("a function of that name", 400, r#"{"error":{"message":"Invalid schema for function 'payment': not enough members"}}"#, ErrorKind::InvalidRequest),
+        ("a function with such a name", 400, r#"{"error":{"message":"get_balance is required"}}"#, ErrorKind::InvalidRequest),
+        ("brackets", 400, r#"{"error":{"message":"unbalanced brackets: a closing one is required"}}"#, ErrorKind::InvalidRequest),
+        ("a load balancer", 503, r#"{"error":{"message":"the load balancer has not enough backends"}}"#, ErrorKind::Overloaded),
+        ("a quota of a minute", 429, r#"{"error":{"message":"Quota exceeded: too many requests per minute"}}"#, ErrorKind::RateLimited),
+        ("a limit of a minute, in Chinese", 429, r#"{"error":{"message":"请求额度用尽：每分钟请求数超过限制"}}"#, ErrorKind::RateLimited),
+        ("another code", 400, r#"{"error":{"message":"no","code":4020}}"#, ErrorKind::InvalidRequest),
+        ("a key that has expired", 400, r#"{"error":{"message":"API key expired. Please renew the API key."}}"#, ErrorKind::Auth),
+        ("Anthropic's status", 529, r#"{"error":{"message":"overloaded"}}"#, ErrorKind::Overloaded),
+        ("a credential", 401, r#"{"error":{"message":"credentials required"}}"#, ErrorKind::Auth),
+    ];
+    for (kind, status, body, expected) in rows {
+        let error = refused(Server::Generic, Given::new(status, "application/json", body)).await;
+        assert_eq!(error.kind(), expected, "{kind}: {error}");
+    }
+    // Of DashScope these are tokens of a minute.
+    for body in [
+        r#"{"error":{"code":"insufficient_quota","message":"You exceeded your current quota, please check your plan and billing details."}}"#,
+        r#"{"code":"Throttling.AllocationQuota","message":"Allocated quota exceeded, please increase your quota limit."}"#,
+    ] {
+        let error = refused(Server::DashScope, Given::new(429, "application/json", body)).await;
+        assert_eq!(error.kind(), ErrorKind::RateLimited, "{error}");
     }
 }
 

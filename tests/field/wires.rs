@@ -132,14 +132,16 @@ pub(crate) async fn streams(rows: &[Row]) {
     }
 }
 
-/// Goes through a table of whole answers, over either wire.
+/// Goes through a table of whole answers, over either wire, with a byte order mark and without.
 pub(crate) async fn wholes(rows: &[(&str, &str, &str)]) {
     for (kind, body, expected) in rows {
-        let given = Given::new(200, "application/json", *body);
-        let answer = compatible(Server::Generic, given).await;
-        assert_eq!(shown(answer), *expected, "{kind}, compatible");
-        let envelope = format!(r#"{{"success":true,"data":{body}}}"#);
-        let answer = web(Given::new(200, "application/json", envelope)).await;
-        assert_eq!(shown(answer), *expected, "{kind}, web");
+        for mark in ["", "\u{feff}"] {
+            let given = Given::new(200, "application/json", format!("{mark}{body}"));
+            let answer = compatible(Server::Generic, given).await;
+            assert_eq!(shown(answer), *expected, "{kind}, compatible {mark:?}");
+            let envelope = format!(r#"{mark}{{"success":true,"data":{body}}}"#);
+            let answer = web(Given::new(200, "application/json", envelope)).await;
+            assert_eq!(shown(answer), *expected, "{kind}, web {mark:?}");
+        }
     }
 }

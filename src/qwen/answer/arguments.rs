@@ -14,7 +14,8 @@ const HELD_LEN: usize = 64 * 1024;
 /// What is JSON passes as it is and at once. Raw control characters in strings are escaped. What
 /// does not begin as an object waits for its end: it may be an object that something is wrapped
 /// around, or null. Nothing passes of what stands behind an object, or behind a place that is no
-/// JSON.
+/// JSON. Where that is another object, these are the arguments of several calls in one, and they
+/// count as cut: the call would be one of those that the model meant.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
     checker: Checker,
@@ -30,9 +31,32 @@ enum State {
     /// It did not begin as an object.
     Held(String),
     /// An object, and something behind it.
-    Whole,
+    Whole(Behind),
     /// No JSON from here on.
     Broken,
+}
+
+/// What stands behind an object, as far as it was read.
+#[derive(Debug, Default)]
+enum Behind {
+    /// Leftovers.
+    #[default]
+    Rest,
+    /// A brace that may open another object.
+    Brace,
+    Object,
+}
+
+impl Behind {
+    fn read(&mut self, piece: &str) {
+        for byte in piece.bytes() {
+            *self = match (&self, byte) {
+                (Self::Object, _) | (Self::Brace, b'"' | b'\'' | b'}') => Self::Object,
+                (Self::Brace, b' ' | b'\t' | b'\r' | b'\n') | (_, b'{') => Self::Brace,
+                _ => Self::Rest,
+            };
+        }
+    }
 }
 
 /// What the arguments came to.
@@ -42,7 +66,7 @@ pub(super) enum End {
     Whole(String),
     /// There were none.
     Empty,
-    /// No object, or half of one. This would close what has passed.
+    /// No object, half of one, or several. This would close what has passed.
     Cut(String),
 }
 
@@ -59,7 +83,11 @@ impl Arguments {
                 }
                 return None;
             }
-            State::Whole | State::Broken => return None,
+            State::Whole(behind) => {
+                behind.read(&piece);
+                return None;
+            }
+            State::Broken => return None,
         }
         let Err(bad) = self.checker.push(&piece) else {
             return (!piece.is_empty()).then_some(piece);
@@ -82,7 +110,11 @@ impl Arguments {
         if !rest.is_empty() {
             self.state = match self.checker.found() {
                 Found::Nothing if rest.len() <= HELD_LEN => State::Held(rest.to_owned()),
-                Found::Object => State::Whole,
+                Found::Object => {
+                    let mut behind = Behind::default();
+                    behind.read(rest);
+                    State::Whole(behind)
+                }
                 _ => State::Broken,
             };
         }
@@ -101,16 +133,18 @@ impl Arguments {
 
     /// The arguments have ended.
     pub(super) fn finish(&mut self) -> End {
-        let state = std::mem::replace(&mut self.state, State::Whole);
+        let state = std::mem::replace(&mut self.state, State::Whole(Behind::Rest));
         match (state, self.checker.found()) {
             (State::Held(held), _) => match meant(&held) {
                 Meant::Object(json) => End::Whole(json),
                 Meant::Nothing => End::Empty,
                 Meant::Unknown => End::Cut("{}".to_owned()),
             },
+            // A brace at the end is where another one was cut.
+            (State::Whole(Behind::Brace | Behind::Object), _) => End::Cut(String::new()),
             (_, Found::Object | Found::Unknown) => End::Whole(String::new()),
             (State::Broken, _) | (_, Found::Beginning) => End::Cut(self.checker.closing()),
-            (State::Open | State::Whole, Found::Nothing) => End::Empty,
+            (State::Open | State::Whole(_), Found::Nothing) => End::Empty,
         }
     }
 }
@@ -163,7 +197,24 @@ mod tests {
     #[test]
     fn what_stands_behind_the_object_is_left_out() {
         assert_eq!(read(&["{\"a\":1}}", "x"]), whole("{\"a\":1}"));
-        assert_eq!(read(&["{}", "{}"]), whole("{}"));
+        assert_eq!(read(&["{\"a\":1}</tool_call> {x", "}"]), whole("{\"a\":1}"));
+    }
+
+    #[test]
+    fn several_objects_are_not_one() {
+        let cut = |json: &str| (json.to_owned(), End::Cut(String::new()));
+        assert_eq!(read(&["{}", "{}"]), cut("{}"));
+        for behind in
+            ["{\"b\":2}", " {\"b\":2}", ",{ \"b\":2}", "\n{'b': 2}", "</call><call>{}", "{", "x{ "]
+        {
+            let all = format!("{{\"a\":1}}{behind}");
+            // Blanks behind the object are JSON.
+            let passed = &all[..all.len() - behind.trim_start().len()];
+            assert_eq!(read(&[&all]), cut(passed), "{behind}");
+            let pieces: Vec<String> = all.chars().map(String::from).collect();
+            let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+            assert_eq!(read(&pieces), cut(passed), "{behind}, in pieces");
+        }
     }
 
     #[test]

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Text, chat::ChatEvent, json::lenient::Half};
 
-/// How much of the arguments of an answer's calls may wait for names, in bytes. Servers send the
-/// name first; those that do not send it with the next delta.
+/// How much of the arguments of an answer's calls may wait for names, in bytes, and how much of one
+/// for an id. Servers send the name first, and the id with it; those that do not send it with the
+/// next delta.
 const NAMELESS_LEN: usize = 64 * 1024;
 
 /// How many calls an answer may have, and as many pieces of calls an event.
@@ -48,6 +49,9 @@ pub(crate) struct Calls {
     announced: u32,
     /// How much of their arguments waits for a name.
     waiting: usize,
+    /// The place of the call that has a name and waits for its id. It is the one that the last piece
+    /// belongs to.
+    held: Option<usize>,
     /// They ended with the answer.
     closed: bool,
 }
@@ -61,20 +65,49 @@ struct Call {
     /// Our index, once it was announced; until then the arguments wait. A call that is never
     /// named leaves no gap.
     announced: Option<u32>,
+    /// The arguments as they came, while the name is missing; once it is known, what passed of them.
     waiting: String,
     arguments: Arguments,
     half: Half,
 }
 
 impl Calls {
-    /// Whether the client was told of a call.
-    pub(crate) const fn is_any_announced(&self) -> bool {
-        self.announced > 0
+    /// Whether the client was told of a call, or will be.
+    pub(crate) const fn is_any_named(&self) -> bool {
+        self.announced > 0 || self.held.is_some()
     }
 
     /// Whether there is a call that was never named.
     pub(crate) fn is_any_nameless(&self) -> bool {
-        self.calls.iter().any(|call| call.announced.is_none())
+        self.calls.iter().any(|call| call.name.is_none())
+    }
+
+    /// Something else follows: the call that waits for its id is told without one.
+    #[inline]
+    pub(crate) fn settle(&mut self, repairs: &mut Repairs, out: &mut VecDeque<ChatEvent>) {
+        if let Some(held) = self.held {
+            self.announce(held, repairs, out);
+        }
+    }
+
+    /// Tells the client of the call at `place`, if it has a name.
+    fn announce(&mut self, place: usize, repairs: &mut Repairs, out: &mut VecDeque<ChatEvent>) {
+        self.held = None;
+        let call = &mut self.calls[place];
+        let Some(name) = call.name.clone() else { return };
+        let index = self.announced;
+        self.announced += 1;
+        call.announced = Some(index);
+        // Some servers give every call the same id.
+        let id = call.id.clone().filter(|id| self.places.announce(id)).unwrap_or_else(|| {
+            repairs.note(Repair::CallId);
+            format!("call_{}", Uuid::new_v4().simple()).into()
+        });
+        out.push_back(ChatEvent::ToolCall { index, id, name });
+        let json = std::mem::take(&mut call.waiting);
+        if !json.is_empty() {
+            out.push_back(ChatEvent::ToolArguments { index, json: json.into() });
+        }
     }
 
     /// Takes what an event says of a call.
@@ -97,15 +130,16 @@ impl Calls {
             &arguments,
             repairs,
         )?;
+        if let Some(held) = self.held.filter(|held| *held != place) {
+            self.announce(held, repairs, out);
+        }
         let call = &mut self.calls[place];
-        // Some servers give every call the same id.
-        let own = call.id.as_ref().or(id.as_ref());
-        let taken = call.announced.is_none() && own.is_some_and(|id| self.places.is_announced(id));
-        let is_empty_or_repeated = |word: Option<&Text>| {
-            word.is_some_and(|word| word.is_empty() || call.announced.is_some())
-        };
+        let is_empty = |word: Option<&Text>| word.is_some_and(|word| word.is_empty());
         // A name that is empty was left out above, and costs nothing.
-        if is_empty_or_repeated(id.as_ref()) || is_empty_or_repeated(named.as_ref()) {
+        if is_empty(id.as_ref())
+            || id.is_some() && call.announced.is_some()
+            || named.is_some() && call.name.is_some()
+        {
             repairs.note(Repair::CallRepeated);
         }
         if call.id.is_none()
@@ -119,31 +153,18 @@ impl Calls {
             }
         }
         // After the first piece names are empty, null, or repeated.
-        if let Some(name) = named
-            && call.announced.is_none()
-        {
-            let index = self.announced;
-            self.announced += 1;
-            call.announced = Some(index);
+        let is_first = call.name.is_none();
+        if let Some(name) = named.filter(|_| is_first) {
             call.name = Some(name.as_str().into());
-            if let Some(id) = &call.id {
-                self.places.announce(id);
-            }
-            let id = call.id.clone().filter(|_| !taken).unwrap_or_else(|| {
-                repairs.note(Repair::CallId);
-                format!("call_{}", Uuid::new_v4().simple()).into()
-            });
-            out.push_back(ChatEvent::ToolCall { index, id, name });
             if !call.waiting.is_empty() {
                 repairs.note(Repair::LateName);
                 self.waiting -= call.waiting.len();
-                if let Some(json) = call.arguments.push(std::mem::take(&mut call.waiting).into()) {
-                    out.push_back(ChatEvent::ToolArguments { index, json });
-                }
+                let passed = call.arguments.push(std::mem::take(&mut call.waiting).into());
+                call.waiting = passed.map_or_else(String::new, |json| json.as_str().to_owned());
             }
         }
         let json = match arguments {
-            Given::Nothing => return Ok(()),
+            Given::Nothing => Text::default(),
             Given::Text(json) => json,
             Given::Bare(json) => {
                 repairs.note(Repair::Arguments);
@@ -151,15 +172,11 @@ impl Calls {
             }
             Given::Null => {
                 repairs.note(Repair::Arguments);
-                return Ok(());
+                Text::default()
             }
         };
         let json = call.half.join(json);
-        if let Some(index) = call.announced {
-            if let Some(json) = call.arguments.push(json) {
-                out.push_back(ChatEvent::ToolArguments { index, json });
-            }
-        } else {
+        if call.name.is_none() {
             self.waiting += json.len();
             if self.waiting > NAMELESS_LEN {
                 return Err(Error::new(
@@ -171,6 +188,26 @@ impl Calls {
                 ));
             }
             call.waiting.push_str(&json);
+            return Ok(());
+        }
+        if call.announced.is_none() {
+            // The id may come one piece behind the name. Arguments of a second piece that still
+            // has none say that none will come.
+            let is_due = call.id.is_some()
+                || !is_first && !json.is_empty()
+                || call.waiting.len() + json.len() > NAMELESS_LEN;
+            if is_due {
+                self.announce(place, repairs, out);
+            } else {
+                self.held = Some(place);
+            }
+        }
+        let call = &mut self.calls[place];
+        if let Some(json) = call.arguments.push(json) {
+            match call.announced {
+                Some(index) => out.push_back(ChatEvent::ToolArguments { index, json }),
+                None => call.waiting.push_str(&json),
+            }
         }
         Ok(())
     }
@@ -205,7 +242,7 @@ impl Calls {
         if let Some(open) = open {
             let call = &self.calls[open];
             let goes_on = match name {
-                None => !matches!(arguments, Given::Nothing) || call.announced.is_some(),
+                None => !matches!(arguments, Given::Nothing) || call.name.is_some(),
                 Some(name) => call.name.as_ref() == Some(name) && call.arguments.is_half(),
             };
             if goes_on {
@@ -248,6 +285,7 @@ impl Calls {
         if std::mem::replace(&mut self.closed, true) {
             return closed;
         }
+        self.settle(repairs, out);
         for call in &mut self.calls {
             let Some(index) = call.announced else { continue };
             let is_last = index + 1 == self.announced;

@@ -57,14 +57,9 @@ impl Places {
         latest(self.by_id.entry(id.clone()).or_default(), place);
     }
 
-    /// The client is told of a call with this id.
-    pub(super) fn announce(&mut self, id: &Text) {
-        self.announced.insert(id.clone());
-    }
-
-    /// Whether the client was told of a call with this id.
-    pub(super) fn is_announced(&self, id: &Text) -> bool {
-        self.announced.contains(id)
+    /// The client is told of a call with this id; whether it is the first with it.
+    pub(super) fn announce(&mut self, id: &Text) -> bool {
+        self.announced.insert(id.clone())
     }
 }
 

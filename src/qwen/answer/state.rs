@@ -83,6 +83,7 @@ impl Answer {
             return;
         }
         self.settle_reasoning();
+        self.settle_calls();
         let Self { content, think, leftovers, ready, .. } = self;
         content.push(piece, |new| {
             think.push(new, |event| leftovers.push(event, ready));
@@ -102,6 +103,7 @@ impl Answer {
             return;
         }
         self.settle_content();
+        self.settle_calls();
         let Self { reasoning, ready, .. } = self;
         reasoning.push(piece, |new| ready.push_back(ChatEvent::Reasoning(new)));
         if self.reasoning.is_repeating() {
@@ -112,6 +114,7 @@ impl Answer {
     /// What is neither text nor a call.
     pub(crate) fn other(&mut self, event: ChatEvent) {
         if !self.is_finished() {
+            self.settle_calls();
             self.ready.push_back(event);
         }
     }
@@ -180,7 +183,7 @@ impl Answer {
                 format!("the arguments of the upstream's call of `{name}` are not one JSON object"),
             ));
         }
-        let called = self.calls.is_any_announced();
+        let called = self.calls.is_any_named();
         let told = match reason {
             // A client that is told of calls runs them, and half a file would be written.
             FinishReason::Stop | FinishReason::ToolCalls if closed == Closed::LastCut => {
@@ -207,7 +210,7 @@ impl Answer {
     /// As those of [`finished`](Self::finished).
     pub(crate) fn finished_somehow(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.repairs.note(Repair::MissingFinishReason);
-        self.finished(match self.calls.is_any_announced() {
+        self.finished(match self.calls.is_any_named() {
             true => FinishReason::ToolCalls,
             false => reason,
         })
@@ -235,6 +238,12 @@ impl Answer {
     fn settle_reasoning(&mut self) {
         let Self { reasoning, ready, .. } = self;
         reasoning.settle(|new| ready.push_back(ChatEvent::Reasoning(new)));
+    }
+
+    /// Gives a call that waits for its id, since something else follows.
+    #[inline]
+    fn settle_calls(&mut self) {
+        self.calls.settle(&mut self.repairs, &mut self.ready);
     }
 
     /// Gives all that is held, since the end follows.

@@ -98,6 +98,10 @@ impl Fault {
     ///
     /// It stands under `error`, or flat, or in `errors` or `detail` once more.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
+        // Google's compatible endpoint writes a list of one.
+        if let Value::Array(list) = value {
+            return list.first().and_then(Self::from_json);
+        }
         let inside = |key: &str| {
             let inside = value.get(key)?;
             match inside.get(0).unwrap_or(inside) {
@@ -243,6 +247,7 @@ impl Fault {
         }
         // The portal says so with several statuses.
         if is(&["invalidapikey", "invalid_api_key"])
+            || says(&["api key expired", "api key has expired", "api key not valid"])
             || server == Server::Portal && says(&PORTAL_AUTH)
         {
             return (ErrorKind::Auth, None);
@@ -267,7 +272,7 @@ impl Fault {
             413 => ErrorKind::TooLarge,
             429 => ErrorKind::RateLimited,
             501 => ErrorKind::Unsupported,
-            503 => ErrorKind::Overloaded,
+            503 | 529 => ErrorKind::Overloaded,
             400..=499 => ErrorKind::InvalidRequest,
             _ if says(&["throttling", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
             // Within a stream, or from a gateway with a good status, the code is all there is.

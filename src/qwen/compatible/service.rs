@@ -23,7 +23,7 @@ use crate::{
         redact::Secrets,
         transport::{self, Cut, Read},
     },
-    sse::{Decoder, progress::Limits},
+    sse::{BOM, Decoder, progress::Limits},
 };
 
 /// How much of an error body is read.
@@ -201,7 +201,7 @@ where
 fn begins_as_events(bytes: &[u8]) -> bool {
     // It is asked with every frame, so blank lines without end are not looked at to their end.
     let start = &bytes[..bytes.len().min(BEGINNING_LEN)];
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let start = start.strip_prefix(BOM).unwrap_or(start).trim_ascii_start();
     [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field))
 }
 

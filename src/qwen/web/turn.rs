@@ -46,6 +46,8 @@ pub(super) struct Turn {
     lines: Option<Lines>,
     /// In OpenAI's shape, the choice that is the answer; `None` where nothing came in it.
     openai: Option<Ours>,
+    /// OpenAI's word for why the answer ends, where one stood beside a phase.
+    finish_reason: Option<Text>,
     is_over: bool,
     /// How many bytes may come before the answer says something.
     commit_bytes: usize,
@@ -73,6 +75,7 @@ impl Turn {
             images: Vec::new(),
             lines: None,
             openai: None,
+            finish_reason: None,
             is_over: false,
             commit_bytes: usize::MAX,
             secrets: Secrets::default(),
@@ -256,7 +259,7 @@ impl Turn {
     }
 
     fn delta(&mut self, delta: Delta, answer: &mut Answer) -> Result<(), Error> {
-        let Delta { phase, status, content, extra, usage, response_id } = delta;
+        let Delta { phase, status, content, extra, finish_reason, usage, response_id } = delta;
         if !self.is_ours(response_id.as_deref(), answer) {
             return Ok(());
         }
@@ -297,10 +300,20 @@ impl Turn {
             }
             Phase::Other => {}
         }
+        if let Some(word) = finish_reason {
+            // A slice would keep its event.
+            self.finish_reason = Some(word.as_str().into());
+        }
         if status == Status::Finished && phase.is_last() {
             self.is_over = true;
             answer.give_counts();
-            answer.finished(FinishReason::Stop)?;
+            // `finished` says that nothing more comes, and not that the answer is whole.
+            if let Some(word) = self.finish_reason.take() {
+                answer.ends(&word)?;
+            }
+            if !answer.is_finished() {
+                answer.finished(FinishReason::Stop)?;
+            }
         }
         Ok(())
     }

@@ -45,6 +45,8 @@ pub(super) struct Delta {
     pub(super) content: Text,
     /// `delta.extra`, unparsed.
     pub(super) extra: Option<Text>,
+    /// OpenAI's word for why the answer ends, where it stands beside the phase.
+    pub(super) finish_reason: Option<Text>,
     pub(super) usage: Option<Usage>,
     pub(super) response_id: Option<Text>,
 }
@@ -135,7 +137,9 @@ impl Event {
         if choice.as_ref().is_some_and(RawChoice::is_openai) {
             return Ok(Self::OpenAi);
         }
-        let Some(delta) = choice.and_then(|choice| choice.delta.0).or_else(|| {
+        let (delta, finish_reason) =
+            choice.map_or((None, Word(None)), |choice| (choice.delta.0, choice.finish_reason));
+        let Some(delta) = delta.or_else(|| {
             // Counts may come in an event of their own.
             usage.map(|_| RawDelta { phase: Word(Some("usage".into())), ..RawDelta::default() })
         }) else {
@@ -146,6 +150,7 @@ impl Event {
             status: delta.status.0.as_deref().map_or(Status::Typing, Status::from_wire),
             content: delta.content.text.map(|text| slice(data, text)).unwrap_or_default(),
             extra: delta.extra.map(|extra| data.slice_ref(extra.get())),
+            finish_reason: finish_reason.non_empty().map(|word| slice(data, word)),
             usage,
             response_id: id(raw.response_id),
         }))
