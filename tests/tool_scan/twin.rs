@@ -444,9 +444,7 @@ impl Twin<'_> {
             loop {
                 at += blanks(&self.text[at..]);
                 let rest = &self.text[at..];
-                if array && rest.starts_with(',') {
-                    at += 1;
-                } else if rest.starts_with('}') {
+                if rest.starts_with('}') || array && rest.starts_with(',') {
                     at += 1;
                 } else if array && rest.starts_with(']') {
                     array = false;
