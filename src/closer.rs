@@ -9,8 +9,7 @@ pub(crate) enum Closer {
     /// A closer of `len` bytes.
     Whole {
         len: usize,
-        /// Whether it closes what is around a call, not the call or a part of it.
-        is_wrapper: bool,
+        part: Part,
     },
     /// What may become one.
     Half,
@@ -33,10 +32,7 @@ impl Closer {
             let Some(inside) = text.strip_prefix(open) else { continue };
             return match inside.find(close) {
                 Some(end) if end <= NAME_LEN => match part(&inside[..end]) {
-                    Some(part) => Self::Whole {
-                        len: open.len() + end + close.len(),
-                        is_wrapper: part == Part::Wrapper,
-                    },
+                    Some(part) => Self::Whole { len: open.len() + end + close.len(), part },
                     None => Self::None,
                 },
                 None if inside.len() < NAME_LEN + close.len()
@@ -51,10 +47,14 @@ impl Closer {
     }
 }
 
+/// What a closer closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
+    /// What is around calls, or the whole answer.
     Wrapper,
-    Inside,
+    Call,
+    /// An argument, or all of them.
+    Argument,
 }
 
 /// The name in a tag, which may go on with a value (`function=read`); none, if it holds what no
@@ -68,13 +68,13 @@ fn name(inside: &str) -> Option<&str> {
 /// What a tag of nearly this name closes.
 fn part(inside: &str) -> Option<Part> {
     const NAMES: [(&str, Part); 16] = [
-        ("function", Part::Inside),
-        ("func", Part::Inside),
-        ("parameter", Part::Inside),
-        ("parameters", Part::Inside),
-        ("param", Part::Inside),
-        ("arguments", Part::Inside),
-        ("invoke", Part::Inside),
+        ("function", Part::Call),
+        ("func", Part::Call),
+        ("parameter", Part::Argument),
+        ("parameters", Part::Argument),
+        ("param", Part::Argument),
+        ("arguments", Part::Argument),
+        ("invoke", Part::Call),
         ("toolcall", Part::Wrapper),
         ("toolcalls", Part::Wrapper),
         ("toolcallend", Part::Wrapper),
@@ -122,30 +122,30 @@ mod tests {
 
     #[test]
     fn closers_are_told_from_other_tags() {
-        for (text, is_wrapper) in [
-            ("</tool_call>", true),
-            ("</tool_calls>", true),
-            ("</toolcall>", true),
-            ("</tool-call>", true),
-            ("</TOOL_CALL>", true),
-            ("</tool_cal>", true),
-            ("</tool call>", true),
-            ("</minimax:tool_call>", true),
-            ("</function_calls>", true),
-            ("<|im_end|>", true),
-            ("<|tool_call_end|>", true),
-            ("<\u{ff5c}tool\u{2581}call\u{2581}end\u{ff5c}>", true),
-            ("[/TOOL_CALLS]", true),
-            ("</function>", false),
-            ("</func>", false),
-            ("</Function>", false),
-            ("</function=read>", false),
-            ("</parameter>", false),
-            ("</param>", false),
-            ("</arguments>", false),
-            ("</invoke>", false),
+        for (text, part) in [
+            ("</tool_call>", Part::Wrapper),
+            ("</tool_calls>", Part::Wrapper),
+            ("</toolcall>", Part::Wrapper),
+            ("</tool-call>", Part::Wrapper),
+            ("</TOOL_CALL>", Part::Wrapper),
+            ("</tool_cal>", Part::Wrapper),
+            ("</tool call>", Part::Wrapper),
+            ("</minimax:tool_call>", Part::Wrapper),
+            ("</function_calls>", Part::Wrapper),
+            ("<|im_end|>", Part::Wrapper),
+            ("<|tool_call_end|>", Part::Wrapper),
+            ("<\u{ff5c}tool\u{2581}call\u{2581}end\u{ff5c}>", Part::Wrapper),
+            ("[/TOOL_CALLS]", Part::Wrapper),
+            ("</function>", Part::Call),
+            ("</func>", Part::Call),
+            ("</Function>", Part::Call),
+            ("</function=read>", Part::Call),
+            ("</parameter>", Part::Argument),
+            ("</param>", Part::Argument),
+            ("</arguments>", Part::Argument),
+            ("</invoke>", Part::Call),
         ] {
-            let whole = Closer::Whole { len: text.len(), is_wrapper };
+            let whole = Closer::Whole { len: text.len(), part };
             assert_eq!(Closer::at(text), whole, "{text}");
             for behind in ["x", ">", "</", "\n", "\u{a0}", "|>"] {
                 assert_eq!(Closer::at(&format!("{text}{behind}")), whole, "{text}{behind}");

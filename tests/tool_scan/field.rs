@@ -394,6 +394,30 @@ fn closers_behind_a_call() {
     }
     check(vec![
         case(
+            "a call whose own closer is mis-spelt",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</func>\n</tool_call>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "a wrapper whose closer is mis-spelt, and no closer of the call",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</toolcall>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "no closer of the value, and that of the wrapper mis-spelt",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</function>\n</tool_calls>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "a value that quotes closers, mis-spelt ones too",
+            "<tool_call>\n<function=read>\n<parameter=path>\n</func> </parameter> </param> </toolcall> a\n</parameter>\n</function>\n</tool_call>",
+            "",
+            vec![("read", json!({"path": "</func> </parameter> </param> </toolcall> a"}))],
+        ),
+        case(
             "one brace too many",
             "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>\nok",
             "ok",

@@ -40,7 +40,7 @@ pub(crate) fn outcome(tools: &[Declared], text: &str) -> Option<Outcome> {
 
 /// The closers that the generated texts hold, right and wrong ones.
 const WRAPPER_CLOSERS: [&str; 3] = ["</tool_call>", "</Tool-Calls>", "<|im_end|>"];
-const INNER_CLOSERS: [&str; 3] = ["</function>", "</func>", "</parameter>"];
+const CALL_CLOSERS: [&str; 2] = ["</function>", "</func>"];
 
 enum Header {
     Coder(String, usize),
@@ -209,7 +209,11 @@ impl Twin<'_> {
                 wrapped = wrapped && closers > 0;
                 continue;
             }
-            if let Some(closer) = INNER_CLOSERS.iter().find(|closer| rest.starts_with(**closer)) {
+            if let Some(closer) = CALL_CLOSERS
+                .iter()
+                .chain(&["</parameter>"])
+                .find(|closer| rest.starts_with(**closer))
+            {
                 at += closer.len();
                 continue;
             }
@@ -361,13 +365,18 @@ impl Twin<'_> {
                     || tag_or_cut(&whole, rest)
                     || tag_or_cut("</tool_call>", rest)
                     || self.opens(rest, coder)
+                    || WRAPPER_CLOSERS.iter().any(|closer| rest.starts_with(closer))
+                    || CALL_CLOSERS.iter().any(|closer| rest.starts_with(closer))
             }) {
                 return Some(at + own.len());
             }
         }
         if let Some(after) = rest.strip_prefix(&whole)
-            && self
-                .follows(after, |rest| tag_or_cut("</tool_call>", rest) || self.opens(rest, coder))
+            && self.follows(after, |rest| {
+                tag_or_cut("</tool_call>", rest)
+                    || self.opens(rest, coder)
+                    || WRAPPER_CLOSERS.iter().any(|closer| rest.starts_with(closer))
+            })
         {
             return Some(at);
         }

@@ -13,7 +13,10 @@ use super::{
     tag::{self, BLANK_LIMIT, Look, declared_tag, is_blank, literal},
     window::{GROWTH, Held, Window, floor},
 };
-use crate::{Text, closer::Closer};
+use crate::{
+    Text,
+    closer::{Closer, Part},
+};
 
 /// Finds calls in text that comes in pieces, and tells a [`Sink`] of them.
 ///
@@ -300,8 +303,8 @@ impl<S: Sink> Reader<S> {
                     return Some(at + gap);
                 }
                 match Closer::at(text) {
-                    Closer::Whole { len, is_wrapper } => {
-                        let closed = u8::from(is_wrapper);
+                    Closer::Whole { len, part } => {
+                        let closed = u8::from(part == Part::Wrapper);
                         self.after_call(
                             closers.saturating_sub(closed),
                             wrapped && closers > closed,

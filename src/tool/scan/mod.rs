@@ -75,6 +75,8 @@
 //!   four letters, two at most. White space there and before a call is Unicode's.
 //! - `</parameter>` is also structural before a bare `<function=NAME>` with a declared name, and
 //!   `</tool_call>` ends an open value if an opener or the end follows.
+//! - Behind a closer that is spelt right a mis-spelt one of what is around it counts as well, so
+//!   that `</parameter>` before `</func>` ends a value.
 //! - A run of more than 256 blanks is content, also before an opener, and an opener whose next
 //!   character is further away is text.
 //! - A call's own closer cut by the end of the text is dropped with the call.
