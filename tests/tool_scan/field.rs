@@ -394,6 +394,12 @@ fn closers_behind_a_call() {
     }
     check(vec![
         case(
+            "the closer of a call in plain tags once more",
+            "<read>\n<path>a</path>\n</read>\n</read></tool_call>\n</read>\nok </read>",
+            "ok </read>",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
             "a call whose own closer is mis-spelt",
             "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</func>\n</tool_call>\nok",
             "ok",

@@ -220,6 +220,12 @@ impl Twin<'_> {
             if rest.len() > 1 && "</tool_call>".starts_with(rest) {
                 return Some(self.text.len());
             }
+            if let Some(name) = rest.strip_prefix("</").and_then(short_name)
+                && self.tool(name).is_some()
+            {
+                at += name.len() + "</>".len();
+                continue;
+            }
             if wrapped && let Some(header) = self.inside(at) {
                 return self.call(header, closers);
             }

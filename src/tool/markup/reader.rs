@@ -320,6 +320,12 @@ impl<S: Sink> Reader<S> {
                     }
                     _ => {}
                 }
+                // That of a call in tags of its own, once more.
+                match declared_tag(text, "</", self.sink.names()) {
+                    Look::Yes((length, _)) => return Some(at + length),
+                    Look::More if !end => return None,
+                    _ => {}
+                }
                 if wrapped {
                     match self.openers(false).wrapped(text) {
                         Look::Yes(opening) => {
@@ -395,7 +401,7 @@ impl<S: Sink> Reader<S> {
                 }
                 Look::More | Look::No => {
                     if S::RULES.passes_xml
-                        && let Look::Yes(_) = declared_tag(rest, self.sink.names())
+                        && let Look::Yes(_) = declared_tag(rest, "<", self.sink.names())
                     {
                         self.leave(window, at, tag, lines);
                         lines.advance("<");

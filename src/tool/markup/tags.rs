@@ -75,7 +75,7 @@ impl Body {
     fn opener(&self, text: &str, names: &impl Names) -> Look<usize> {
         let tag = || match self.dialect {
             Dialect::Coder => Look::No,
-            _ => declared_tag(text, names).map(|(length, _)| length),
+            _ => declared_tag(text, "<", names).map(|(length, _)| length),
         };
         literal(text, &["<tool_call>"])
             .or(|| declared_function(text, names).map(|(length, _)| length))
