@@ -212,6 +212,8 @@ mod budget;
 pub mod chat;
 #[cfg(any(feature = "keep-alive", feature = "session"))]
 mod clock;
+#[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
+mod closer;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 mod credential;
 #[cfg(feature = "dedup")]

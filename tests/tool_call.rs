@@ -378,6 +378,13 @@ async fn reasoning_is_not_scanned_live_but_rescued_at_the_end() {
         run(vec![text(&format!("<think>\nI must.\n{CALL}")), finished(FinishReason::Stop)]).await;
     assert_eq!((calls(&got).len(), got.text.as_str()), (1, ""));
 
+    // What closes it once more is nothing that follows it.
+    let doubled = format!("{CALL}\u{a0}\n</function>\n</toolcall>\n<|im_end|>");
+    let got = run(vec![reasoning(&doubled), finished(FinishReason::Stop)]).await;
+    assert_eq!(calls(&got), [("read", "{\"path\":\"a.rs\"}")]);
+    let got = run(vec![text(&doubled), text("\nDone."), finished(FinishReason::Stop)]).await;
+    assert_eq!((calls(&got).len(), got.text.as_str()), (1, "Done."));
+
     // Closers alone may be missing, as in the text.
     let whole = CALL.strip_suffix("\n</function>\n</tool_call>").expect("its closers");
     let got = run(vec![reasoning(whole), finished(FinishReason::Stop)]).await;

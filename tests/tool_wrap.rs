@@ -229,8 +229,20 @@ fn a_completion_is_not_completed() {
 #[test]
 fn nothing_follows_the_first_call() {
     let call = "<read_file>\n<path>a</path>\n</read_file>";
-    for behind in ["\nDone.", "\n<read_file><path>b</path></read_file>", "</tool_call>", "\n```"] {
+    for behind in [
+        "\nDone.",
+        "\n<read_file><path>b</path></read_file>",
+        "</tool_call>",
+        "</toolcall>\n</tool_calls>",
+        "\u{a0}</func>\n</tool_call><|im_end|>",
+        "\n```",
+    ] {
         becomes(&format!("{call}{behind}"), call, Outcome::Call);
+    }
+    let json = "<tool_call>{\"name\": \"read_file\", \"arguments\": {\"path\": \"a\"}}";
+    for behind in ["}\n</tool_call>", "}", "</tool_calls>\nDone.", "\n</function>\n</tool_call>"] {
+        let text = format!("{json}{behind}");
+        rewritten(&text, "read_file", &[("path", "a")]);
     }
 }
 

@@ -270,6 +270,50 @@ const LEFTOVERS: &[Row] = &[
         &[f!(), say!("</parameter>\\n</function>\\n</tool_call>"), END],
         "f{} tool_calls",
     ),
+    (
+        "closers of a function, shortened",
+        &[f!(), say!("</func>\\n</tool_call>"), END],
+        "f{} tool_calls",
+    ),
+    (
+        "closers of other spellings",
+        &[
+            f!(),
+            say!("</tool_calls>"),
+            say!("\\n</tool-call>\\u00a0</TOOL"),
+            say!("_CALL>\\n</param></function=f>"),
+            END,
+        ],
+        "f{} tool_calls",
+    ),
+    (
+        "a closer, and text behind it",
+        &[f!(), say!("</tool_call>\\n\\nThat is all."), END],
+        "That is all. f{} tool_calls",
+    ),
+    (
+        "a closer and text in pieces",
+        &[
+            f!(),
+            say!("\\n</tool_"),
+            say!("call>\\n"),
+            say!("\\n"),
+            say!("That"),
+            say!(" is all.\\n"),
+            END,
+        ],
+        "That is all.\n f{} tool_calls",
+    ),
+    (
+        "a closer that text mentions",
+        &[f!(), say!("</tool_call>The </tool_call> is"), say!(" </func>."), END],
+        "The </tool_call> is </func>. f{} tool_calls",
+    ),
+    (
+        "white space of other kinds before a call",
+        &[say!("\\u00a0\\n"), say!("\\u3000"), f!(), END],
+        "f{} tool_calls",
+    ),
     ("a closer with a vendor's name", &[f!(), say!("</minimax:tool_call>"), END], "f{} tool_calls"),
     ("a token", &[f!(), say!("<|im_end|>"), END], "f{} tool_calls"),
     (

@@ -333,6 +333,129 @@ fn values() {
     ]);
 }
 
+/// Whatever closes a call once more, and however it is spelt, goes with the call, as does the white
+/// space around it; the first other text ends that.
+#[test]
+fn closers_behind_a_call() {
+    let tools = toolset(&declared());
+    let calls = [
+        "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</function>",
+        "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}",
+        "<tool_call>\n<read>\n<path>a</path>\n</read>",
+    ];
+    let closers = [
+        "</tool_call>\n</tool_call>",
+        "</tool_call></tool_call>\n\n</tool_call>\n",
+        "</tool_call>\u{a0}\u{2003}</tool_call>",
+        "</tool_calls>",
+        "</toolcall>",
+        "</tool-call>",
+        "</TOOL_CALL>",
+        "</tool_cal>\n</tool_call>",
+        "</func>\n</tool_call>",
+        "</function>\n</tool_call>",
+        "</tool_call>\n</function>\n</tool_call>",
+        "</parameter>\n</function>\n</tool_call>",
+        "</parameter></parameter></func></tool_call>",
+        "</tool_call><|im_end|>",
+        "<|im_end|>\n",
+        "</function_calls>",
+        "[/TOOL_CALLS]",
+    ];
+    let behind = [
+        ("", ""),
+        ("That is all.", "That is all."),
+        ("The </tool_call> of `<|im_end|>`.", "The </tool_call> of `<|im_end|>`."),
+        (". </tool_call>", ". </tool_call>"),
+        ("}", "}"),
+        ("</div>", "</div>"),
+        ("<b>", "<b>"),
+        ("{\"a\": 1}", "{\"a\": 1}"),
+        ("```\n</tool_call>\n```", "```\n</tool_call>\n```"),
+    ];
+    for call in calls {
+        for closers in closers {
+            for (text, expected) in behind {
+                let input = format!("Hi.\n\n{call}\n{closers}\n{text}");
+                // What is open yet takes an object or a brace.
+                if text.starts_with(['{', '}']) && !closers.contains("tool") {
+                    continue;
+                }
+                let outcome = scan_every_way(&tools, &input).outcome();
+                assert_eq!(outcome.text, format!("Hi.{expected}"), "{input:?}");
+                let call = ("read".to_owned(), json!({"path": "a"}));
+                assert_eq!(outcome.calls, [call], "{input:?}");
+            }
+            // Another call may follow.
+            let input = format!("{call}\n{closers}\n{call}\n{closers}");
+            let outcome = scan_every_way(&tools, &input).outcome();
+            assert_eq!((outcome.text.as_str(), outcome.calls.len()), ("", 2), "{input:?}");
+        }
+    }
+    check(vec![
+        case(
+            "the closer of a call in plain tags once more",
+            "<read>\n<path>a</path>\n</read>\n</read></tool_call>\n</read>\nok </read>",
+            "ok </read>",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "a call whose own closer is mis-spelt",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</func>\n</tool_call>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "a wrapper whose closer is mis-spelt, and no closer of the call",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</toolcall>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "no closer of the value, and that of the wrapper mis-spelt",
+            "<tool_call>\n<function=read>\n<parameter=path>\na\n</function>\n</tool_calls>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "a value that quotes closers, mis-spelt ones too",
+            "<tool_call>\n<function=read>\n<parameter=path>\n</func> </parameter> </param> </toolcall> a\n</parameter>\n</function>\n</tool_call>",
+            "",
+            vec![("read", json!({"path": "</func> </parameter> </param> </toolcall> a"}))],
+        ),
+        case(
+            "one brace too many",
+            "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}\n</tool_call>\nok",
+            "ok",
+            vec![("read", json!({"path": "a"}))],
+        ),
+        case(
+            "braces too many before another object, and at the end",
+            "<tool_call>{\"name\": \"list\"}} }\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}}",
+            "",
+            vec![("list", json!({})), ("read", json!({"path": "a"}))],
+        ),
+        case(
+            "white space of every kind before a call is no content",
+            "Hi.\u{a0}\n\u{3000}<tool_call>\n<function=list>\n</function>\n</tool_call>",
+            "Hi.",
+            vec![("list", json!({}))],
+        ),
+        case(
+            "white space of every kind that no call follows is content",
+            "Hi.\u{a0}\n\u{3000}",
+            "Hi.\u{a0}\n\u{3000}",
+            vec![],
+        ),
+        case(
+            "closers without a call are text",
+            "</tool_call>\n</func>",
+            "</tool_call>\n</func>",
+            vec![],
+        ),
+    ]);
+}
+
 #[test]
 fn types() {
     let value = |key: &str, text: &str| {

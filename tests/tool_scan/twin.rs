@@ -38,6 +38,10 @@ pub(crate) fn outcome(tools: &[Declared], text: &str) -> Option<Outcome> {
     (!twin.unknown).then_some(twin.out)
 }
 
+/// The closers that the generated texts hold, right and wrong ones.
+const WRAPPER_CLOSERS: [&str; 3] = ["</tool_call>", "</Tool-Calls>", "<|im_end|>"];
+const CALL_CLOSERS: [&str; 2] = ["</function>", "</func>"];
+
 enum Header {
     Coder(String, usize),
     Tags(String, usize),
@@ -68,7 +72,7 @@ impl Twin<'_> {
 
     /// Blanks directly before an opener are not content, unless there are too many.
     fn drop_blanks(&mut self) {
-        let blanks = self.prose.len() - self.prose.trim_ascii_end().len();
+        let blanks = self.prose.len() - self.prose.trim_end().len();
         if blanks <= 256 {
             self.out.text.truncate(self.out.text.len() - blanks);
         }
@@ -197,18 +201,30 @@ impl Twin<'_> {
             }
         };
         loop {
-            at += blanks(&self.text[at..]);
+            at = self.text.len() - self.text[at..].trim_start().len();
             let rest = &self.text[at..];
-            if closers > 0 {
-                if rest.starts_with("</tool_call>") {
-                    at += "</tool_call>".len();
-                    closers -= 1;
-                    wrapped = wrapped && closers > 0;
-                    continue;
-                }
-                if rest.len() > 1 && "</tool_call>".starts_with(rest) {
-                    return Some(self.text.len());
-                }
+            if let Some(closer) = WRAPPER_CLOSERS.iter().find(|closer| rest.starts_with(**closer)) {
+                at += closer.len();
+                closers = closers.saturating_sub(1);
+                wrapped = wrapped && closers > 0;
+                continue;
+            }
+            if let Some(closer) = CALL_CLOSERS
+                .iter()
+                .chain(&["</parameter>"])
+                .find(|closer| rest.starts_with(**closer))
+            {
+                at += closer.len();
+                continue;
+            }
+            if rest.len() > 1 && "</tool_call>".starts_with(rest) {
+                return Some(self.text.len());
+            }
+            if let Some(name) = rest.strip_prefix("</").and_then(short_name)
+                && self.tool(name).is_some()
+            {
+                at += name.len() + "</>".len();
+                continue;
             }
             if wrapped && let Some(header) = self.inside(at) {
                 return self.call(header, closers);
@@ -355,13 +371,18 @@ impl Twin<'_> {
                     || tag_or_cut(&whole, rest)
                     || tag_or_cut("</tool_call>", rest)
                     || self.opens(rest, coder)
+                    || WRAPPER_CLOSERS.iter().any(|closer| rest.starts_with(closer))
+                    || CALL_CLOSERS.iter().any(|closer| rest.starts_with(closer))
             }) {
                 return Some(at + own.len());
             }
         }
         if let Some(after) = rest.strip_prefix(&whole)
-            && self
-                .follows(after, |rest| tag_or_cut("</tool_call>", rest) || self.opens(rest, coder))
+            && self.follows(after, |rest| {
+                tag_or_cut("</tool_call>", rest)
+                    || self.opens(rest, coder)
+                    || WRAPPER_CLOSERS.iter().any(|closer| rest.starts_with(closer))
+            })
         {
             return Some(at);
         }
@@ -438,7 +459,7 @@ impl Twin<'_> {
             loop {
                 at += blanks(&self.text[at..]);
                 let rest = &self.text[at..];
-                if array && rest.starts_with(',') {
+                if rest.starts_with('}') || array && rest.starts_with(',') {
                     at += 1;
                 } else if array && rest.starts_with(']') {
                     array = false;

@@ -2,20 +2,18 @@
 
 use std::collections::VecDeque;
 
-use crate::{Text, chat::ChatEvent};
+use crate::{Text, chat::ChatEvent, closer::Closer};
 
-/// How much may be held, in bytes. Templates write a few line ends, and a closing tag is short.
+/// How much white space may be held behind a call, in bytes: templates write a few line ends, and a
+/// longer run is the answer.
 const HELD_LEN: usize = 256;
 
 /// How much white space may be left out before a call, in bytes: a longer run is the answer.
 const LAYOUT_LEN: usize = 64;
 
-/// The longest closing tag.
-const CLOSER_LEN: usize = 40;
-
 /// Holds text that may turn out to be no text: pieces of white space, which a call may follow, and
 /// behind a call what a server's reader of calls did not take: closing tags, doubled or mis-spelt
-/// ones too.
+/// ones too, with the white space around them.
 ///
 /// What is held and is text after all is given as it came.
 #[derive(Debug, Default)]
@@ -30,8 +28,10 @@ enum State {
     /// Text is the answer's.
     #[default]
     Text,
-    /// Nothing but white space and closers has come since a call.
+    /// Nothing but white space has come since a call.
     BehindCall,
+    /// Closers have come since a call, and the white space behind them is theirs.
+    BehindCloser,
 }
 
 impl Leftovers {
@@ -40,7 +40,7 @@ impl Leftovers {
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {
         match event {
             ChatEvent::Text(text)
-                if self.state == State::BehindCall || !self.held.is_empty() || is_blank(&text) =>
+                if self.state != State::Text || !self.held.is_empty() || is_blank(&text) =>
             {
                 self.text(text, ready);
             }
@@ -51,19 +51,53 @@ impl Leftovers {
     #[inline(never)]
     fn text(&mut self, text: Text, ready: &mut VecDeque<ChatEvent>) {
         self.len += text.len();
-        let is_held = match self.state {
-            State::Text => self.len <= LAYOUT_LEN && is_blank(&text),
-            State::BehindCall => {
-                let mut all: String = self.held.iter().map(Text::as_str).collect();
-                all.push_str(&text);
-                self.len <= HELD_LEN && is_leftover(&all)
-            }
-        };
+        let is_blank = is_blank(&text);
         self.held.push(text);
+        let is_held = match self.state {
+            State::Text => self.len <= LAYOUT_LEN && is_blank,
+            State::BehindCall | State::BehindCloser => self.swallow(),
+        };
         if !is_held {
             self.state = State::Text;
             self.settle_text(ready);
         }
+    }
+
+    /// Lets go of the closers that are held; whether what is left may be white space and a closer.
+    fn swallow(&mut self) -> bool {
+        let all: String = self.held.iter().map(Text::as_str).collect();
+        let mut rest = all.as_str();
+        let is_held = loop {
+            let closer = rest.trim_start();
+            let gap = rest.len() - closer.len();
+            if self.state == State::BehindCloser {
+                rest = closer;
+            } else if gap > HELD_LEN {
+                break false;
+            }
+            match Closer::at(closer) {
+                Closer::Whole { len, .. } => {
+                    self.state = State::BehindCloser;
+                    rest = &closer[len..];
+                }
+                Closer::Half => break true,
+                Closer::None => break false,
+            }
+        };
+        let mut left = all.len() - rest.len();
+        self.len -= left;
+        self.held.retain_mut(|text| {
+            let cut = left.min(text.len());
+            left -= cut;
+            if cut == text.len() {
+                return false;
+            }
+            if cut > 0 {
+                *text = text.slice(cut..);
+            }
+            true
+        });
+        is_held
     }
 
     /// A call, or a piece of one: what was held before it is nothing.
@@ -73,19 +107,12 @@ impl Leftovers {
         self.len = 0;
     }
 
-    /// The end: what is held is text, unless it stands behind a call.
+    /// The end: what is held is text, unless it is white space behind a call.
     pub(super) fn settle(&mut self, ready: &mut VecDeque<ChatEvent>) {
-        match self.state {
-            State::Text => self.settle_text(ready),
-            State::BehindCall => {
-                let all: String = self.held.iter().map(Text::as_str).collect();
-                if all.contains('<') && !is_whole(&all) {
-                    self.settle_text(ready);
-                }
-                self.held.clear();
-                self.len = 0;
-            }
+        if self.state != State::Text && self.held.iter().all(|text| is_blank(text)) {
+            self.held.clear();
         }
+        self.settle_text(ready);
     }
 
     fn settle_text(&mut self, ready: &mut VecDeque<ChatEvent>) {
@@ -94,123 +121,25 @@ impl Leftovers {
     }
 }
 
-/// Whether `text` is white space; nearly all pieces show with their first bytes that they are not.
+/// Whether `text` is white space; nearly all pieces show with their first character that they are
+/// not.
 #[inline]
 fn is_blank(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_whitespace())
-}
-
-/// Whether `text` is white space and closers, of which the last may be half there.
-fn is_leftover(text: &str) -> bool {
-    let mut rest = text.trim_ascii_start();
-    while !rest.is_empty() {
-        match closer(rest) {
-            Closer::Whole(len) => rest = rest[len..].trim_ascii_start(),
-            Closer::Half => return true,
-            Closer::None => return false,
-        }
-    }
-    true
-}
-
-/// Whether `text` is white space and whole closers.
-fn is_whole(text: &str) -> bool {
-    let mut rest = text.trim_ascii_start();
-    while let Closer::Whole(len) = closer(rest) {
-        rest = rest[len..].trim_ascii_start();
-    }
-    rest.is_empty()
-}
-
-enum Closer {
-    /// A closer of so many bytes.
-    Whole(usize),
-    /// What may become one.
-    Half,
-    None,
-}
-
-/// The closer that `text` begins with: `</…>`, `<|…|>` or `[/…]` whose name is nearly one that
-/// dialects have for calls.
-fn closer(text: &str) -> Closer {
-    let kinds = [("</", ">"), ("<|", "|>"), ("<\u{ff5c}", "\u{ff5c}>"), ("[/", "]")];
-    for (open, close) in kinds {
-        if text.len() < open.len() {
-            if open.starts_with(text) {
-                return Closer::Half;
-            }
-            continue;
-        }
-        let Some(inside) = text.strip_prefix(open) else { continue };
-        return match inside.find(close) {
-            Some(end) if end <= CLOSER_LEN && is_name(&inside[..end]) => {
-                Closer::Whole(open.len() + end + close.len())
-            }
-            None if inside.len() <= CLOSER_LEN && !inside.contains(['<', '\n']) => Closer::Half,
-            _ => Closer::None,
-        };
-    }
-    Closer::None
-}
-
-/// Whether the name of a tag is nearly one that dialects have for calls.
-fn is_name(name: &str) -> bool {
-    const NAMES: [&str; 14] = [
-        "toolcall",
-        "toolcalls",
-        "toolcallend",
-        "toolcallsend",
-        "tool",
-        "tooluse",
-        "function",
-        "functioncall",
-        "functioncalls",
-        "parameter",
-        "parameters",
-        "arguments",
-        "invoke",
-        "imend",
-    ];
-    let plain: String =
-        name.chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect();
-    // Names with a vendor before them, such as `minimax:tool_call`.
-    let behind = name.rsplit(':').next().unwrap_or(name);
-    let behind: String =
-        behind.chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect();
-    NAMES.iter().any(|known| {
-        // One slip in a short name makes another word.
-        let slips = known.len() / 4;
-        [&plain, &behind].into_iter().any(|name| distance(name, known) <= slips.min(2))
-    })
-}
-
-/// How many letters must be put in, taken out or changed to make the one of the other. Both are
-/// short.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let same = before + usize::from(x != *y);
-            before = row[j + 1];
-            row[j + 1] = same.min(before + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    text.chars().all(char::is_whitespace)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `|` stands for a call.
+    /// Stands for a call.
+    const CALL: &str = "call";
+
     fn read(pieces: &[&str]) -> String {
         let (mut leftovers, mut ready) = (Leftovers::default(), VecDeque::new());
         for piece in pieces {
             match *piece {
-                "|" => leftovers.call(),
+                CALL => leftovers.call(),
                 text => leftovers.push(ChatEvent::Text(text.into()), &mut ready),
             }
         }
@@ -228,30 +157,65 @@ mod tests {
     fn leftovers_around_calls_are_left_out() {
         let long = " ".repeat(LAYOUT_LEN + 1);
         for (pieces, expected) in [
-            (&["\n\n", "|"][..], ""),
-            (&["Hi", "\n", " \n", "|"], "Hi"),
+            (&["\n\n", CALL][..], ""),
+            (&["Hi", "\n", " \n", CALL], "Hi"),
             (&["\n\n", "Hi"], "\n\nHi"),
             (&["Hi", "\n\n"], "Hi\n\n"),
-            (&[&long, "|"], &long),
-            (&["|", "\n</tool_call>"], ""),
-            (&["|", "\n</tool", "_call>", "\n", "</tool_call>\n"], ""),
-            (&["|", "</tool_cal>", "</tool_call>"], ""),
-            (&["|", "</toolcall>"], ""),
-            (&["|", "</function>\n</tool_call>", "<|im_end|>"], ""),
-            (&["|", "</minimax:tool_call>"], ""),
-            (&["|", "<\u{ff5c}tool\u{2581}call\u{2581}end\u{ff5c}>"], ""),
-            (&["|", "[/TOOL_CALLS]"], ""),
-            (&["|", "\n", "|", "</parameter>"], ""),
+            (&[&long, CALL], &long),
+            (&[CALL, "\n</tool_call>"], ""),
+            (&[CALL, "\n</tool", "_call>", "\n", "</tool_call>\n"], ""),
+            (&[CALL, "</tool_cal>", "</tool_call>"], ""),
+            (&[CALL, "</toolcall>"], ""),
+            (&[CALL, "</function>\n</tool_call>", "<|im_end|>"], ""),
+            (&[CALL, "</minimax:tool_call>"], ""),
+            (&[CALL, "<\u{ff5c}tool\u{2581}call\u{2581}end\u{ff5c}>"], ""),
+            (&[CALL, "[/TOOL_CALLS]"], ""),
+            (&[CALL, "\n", CALL, "</parameter>"], ""),
+            (&[CALL, "</func>\n</tool_call>"], ""),
+            (&["\u{a0}\n", CALL], ""),
+            (&[CALL, "\u{a0}</tool_call>\u{2003}", "</tool_call>"], ""),
+            // The text behind closers begins behind their white space.
+            (&[CALL, "\n</tool_call>\n\nDone.\n"], "Done.\n"),
+            (&[CALL, "</tool_call>", "\n", "\n", "Do", "ne."], "Done."),
+            (&[CALL, "</tool_call>", "The </tool_call> ends it."], "The </tool_call> ends it."),
+            (&[CALL, "</tool_call>\n<b>"], "<b>"),
+            (&[CALL, "</tool_call>\n</tool"], "</tool"),
             // Text, and markup of another kind.
-            (&["|", "\nDone."], "\nDone."),
-            (&["|", "</div>"], "</div>"),
-            (&["|", "</tool_call>", "Done."], "</tool_call>Done."),
-            (&["|", "<", "b>"], "<b>"),
-            (&["|", "</tool"], "</tool"),
+            (&[CALL, "\nDone."], "\nDone."),
+            (&[CALL, "</div>"], "</div>"),
+            (&[CALL, "</tool_call>", "Done."], "Done."),
+            (&[CALL, "["], "["),
+            (&[CALL, "<", "b>"], "<b>"),
+            (&[CALL, "</tool"], "</tool"),
             (&["</tool_call>"], "</tool_call>"),
-            (&["|", "a < b"], "a < b"),
+            (&[CALL, "a < b"], "a < b"),
         ] {
             assert_eq!(read(pieces), expected, "{pieces:?}");
+            if let [CALL, text @ ..] = pieces
+                && !text.contains(&CALL)
+            {
+                let text = text.concat();
+                let mut characters: Vec<&str> = text.split("").filter(|c| !c.is_empty()).collect();
+                characters.insert(0, CALL);
+                assert_eq!(read(&characters), expected, "{characters:?}");
+                assert_eq!(read(&[CALL, &text]), expected, "{text:?}");
+            }
         }
+    }
+
+    #[test]
+    fn closers_are_not_kept() {
+        let (mut leftovers, mut ready) = (Leftovers::default(), VecDeque::new());
+        leftovers.call();
+        for _ in 0..10_000 {
+            for piece in ["\n", "</tool", "_call>", " ", "</func", "tion>"] {
+                leftovers.push(ChatEvent::Text(piece.into()), &mut ready);
+                assert!(leftovers.len < 16 && leftovers.held.len() < 4 && ready.is_empty());
+            }
+        }
+        let long = " ".repeat(HELD_LEN);
+        assert_eq!(read(&[CALL, &long, "</tool_call>", "x"]), "x");
+        assert_eq!(read(&[CALL, &long, "\n", "x"]), format!("{long}\nx"));
+        assert_eq!(read(&[CALL, "</func>", &long, "\n</tool_call>x"]), "x");
     }
 }

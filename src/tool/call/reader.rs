@@ -236,7 +236,7 @@ impl Reader {
 fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option<ChatEvent> {
     match item {
         Item::Text(piece) => {
-            *text = *text || !piece.trim_ascii().is_empty();
+            *text = *text || !piece.trim().is_empty();
             Some(ChatEvent::Text(piece))
         }
         Item::Reasoning(piece) => {

@@ -58,7 +58,7 @@ impl Rescue {
     fn read(&mut self) {
         while let Some(item) = self.scanner.pop() {
             match item {
-                Item::Text(text) if text.trim_ascii().is_empty() => {}
+                Item::Text(text) if text.trim().is_empty() => {}
                 Item::Call { name, .. } => {
                     self.ignores = self.tools.get(&name).is_none();
                     if self.ignores {

@@ -206,6 +206,8 @@ impl Hermes {
                         self.array = false;
                         at += 1;
                     }
+                    // One brace too many.
+                    b'}' if self.call == Call::Closed => at += 1,
                     _ if self.call == Call::Closed => return Read::Leave(at),
                     _ => return Read::Reject(at),
                 },

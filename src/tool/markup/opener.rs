@@ -132,7 +132,7 @@ impl<N: Names> Openers<'_, N> {
 
     /// `<NAME>` with a declared name, confirmed by a declared parameter's tag or its closer.
     fn tag(&self, text: &str) -> Look<Opening> {
-        declared_tag(text, self.names).and_then(|(length, name)| {
+        declared_tag(text, "<", self.names).and_then(|(length, name)| {
             let accept = |rest: &str| {
                 literal(rest, &["</", name, ">"]).or(|| {
                     declared_key(rest, "<", name, self.names, |_| true).map(|(length, _)| length)

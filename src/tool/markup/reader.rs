@@ -13,7 +13,10 @@ use super::{
     tag::{self, BLANK_LIMIT, Look, declared_tag, is_blank, literal},
     window::{GROWTH, Held, Window, floor},
 };
-use crate::Text;
+use crate::{
+    Text,
+    closer::{Closer, Part},
+};
 
 /// Finds calls in text that comes in pieces, and tells a [`Sink`] of them.
 ///
@@ -51,7 +54,8 @@ enum State {
     Hermes(Box<Hermes>),
     /// In a call that passes.
     Pass,
-    /// After a call: blanks are dropped, and so are some closing wrappers.
+    /// After a call: blanks are dropped, and so are closers, of which `closers` wrappers are
+    /// expected.
     AfterCall {
         closers: u8,
         wrapped: bool,
@@ -153,11 +157,12 @@ impl<S: Sink> Reader<S> {
     /// then the sink is not told of it.
     #[inline]
     pub(in crate::tool) fn passes(&mut self, piece: &Text) -> bool {
-        let waits = |last: &u8| S::RULES.trims_before_calls && last.is_ascii_whitespace();
+        let waits = || S::RULES.trims_before_calls && piece.ends_with(char::is_whitespace);
         let passes = matches!(self.state, State::Prose)
             && self.held.is_empty()
             && memchr(b'<', piece.as_bytes()).is_none()
-            && piece.as_bytes().last().is_some_and(|last| !waits(last));
+            && !piece.is_empty()
+            && !waits();
         if passes {
             self.lines.advance(piece);
             self.in_blanks = false;
@@ -293,21 +298,33 @@ impl<S: Sink> Reader<S> {
                 Some(closed.unwrap_or(window.text().len()))
             }
             &mut State::AfterCall { closers, wrapped } => {
-                let gap = text.len() - text.trim_ascii_start().len();
+                let gap = text.len() - text.trim_start().len();
                 if gap > 0 {
                     return Some(at + gap);
                 }
-                if closers > 0 {
-                    match literal(text, &["</tool_call>"]) {
-                        Look::Yes(length) => {
-                            self.after_call(closers - 1, wrapped && closers > 1);
-                            return Some(at + length);
-                        }
-                        Look::More if !end => return None,
-                        // A closer that was cut.
-                        Look::More if text.len() > 1 => return Some(at + text.len()),
-                        _ => {}
+                match Closer::at(text) {
+                    Closer::Whole { len, part } => {
+                        let closed = u8::from(part == Part::Wrapper);
+                        self.after_call(
+                            closers.saturating_sub(closed),
+                            wrapped && closers > closed,
+                        );
+                        return Some(at + len);
                     }
+                    Closer::Half if !end => return None,
+                    // A closer that was cut.
+                    Closer::Half
+                        if text.len() > 1 && literal(text, &["</tool_call>"]) == Look::More =>
+                    {
+                        return Some(at + text.len());
+                    }
+                    _ => {}
+                }
+                // That of a call in tags of its own, once more.
+                match declared_tag(text, "</", self.sink.names()) {
+                    Look::Yes((length, _)) => return Some(at + length),
+                    Look::More if !end => return None,
+                    _ => {}
                 }
                 if wrapped {
                     match self.openers(false).wrapped(text) {
@@ -384,7 +401,7 @@ impl<S: Sink> Reader<S> {
                 }
                 Look::More | Look::No => {
                     if S::RULES.passes_xml
-                        && let Look::Yes(_) = declared_tag(rest, self.sink.names())
+                        && let Look::Yes(_) = declared_tag(rest, "<", self.sink.names())
                     {
                         self.leave(window, at, tag, lines);
                         lines.advance("<");
@@ -416,7 +433,7 @@ impl<S: Sink> Reader<S> {
     /// Where the blanks at the end of `text` begin, as far as they may have to wait: before an
     /// opener they are no content.
     fn blanks_before(&self, text: &str) -> usize {
-        let start = text.trim_ascii_end().len();
+        let start = text.trim_end().len();
         let content = !S::RULES.trims_before_calls
             || (start == 0 && self.in_blanks)
             || text.len() - start > BLANK_LIMIT;
@@ -426,8 +443,7 @@ impl<S: Sink> Reader<S> {
     /// Lets the first `stop` bytes after `at` go as prose.
     fn leave(&mut self, window: Window<'_>, at: usize, stop: usize, lines: Lines) {
         if stop > 0 {
-            let last = window.text().as_bytes()[at + stop - 1];
-            self.in_blanks = last.is_ascii_whitespace();
+            self.in_blanks = window.text()[..at + stop].ends_with(char::is_whitespace);
             self.lines = lines;
             self.sink.text(window, at..at + stop);
         }

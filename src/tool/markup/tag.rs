@@ -121,9 +121,14 @@ pub(super) fn declared_function<'n>(text: &str, names: &'n impl Names) -> Look<(
     })
 }
 
-/// `<NAME>` with a declared name; yes carries the tag's length and the name.
-pub(super) fn declared_tag<'n>(text: &str, names: &'n impl Names) -> Look<(usize, &'n str)> {
-    literal(text, &["<"]).and_then(|start| {
+/// `<NAME>`, or what else `prefix` begins, with a declared name; yes carries the tag's length and
+/// the name.
+pub(super) fn declared_tag<'n>(
+    text: &str,
+    prefix: &str,
+    names: &'n impl Names,
+) -> Look<(usize, &'n str)> {
+    literal(text, &[prefix]).and_then(|start| {
         name(&text[start..], |part| names.begins_tool(part)).and_then(|name| {
             match names.tool(name) {
                 Some(tool) => Look::Yes((start + name.len() + 1, tool)),

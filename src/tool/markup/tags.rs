@@ -5,6 +5,7 @@ use super::{
     sink::{Dialect, Names},
     tag::{Look, bare, declared_function, declared_key, declared_tag, followed, literal, name},
 };
+use crate::closer::{Closer, Part};
 
 impl Body {
     /// What `text` begins with, where no value is open.
@@ -74,7 +75,7 @@ impl Body {
     fn opener(&self, text: &str, names: &impl Names) -> Look<usize> {
         let tag = || match self.dialect {
             Dialect::Coder => Look::No,
-            _ => declared_tag(text, names).map(|(length, _)| length),
+            _ => declared_tag(text, "<", names).map(|(length, _)| length),
         };
         literal(text, &["<tool_call>"])
             .or(|| declared_function(text, names).map(|(length, _)| length))
@@ -92,15 +93,21 @@ impl Body {
         names: &impl Names,
     ) -> Look<usize> {
         // Nearly every `<` of a value is followed by something else.
-        let near = match text.as_bytes() {
+        let may_end = match text.as_bytes() {
             [_] | [_, b'/', ..] => true,
             [_, b'p', ..] => self.dialect == Dialect::Coder || line_start,
             _ => self.dialect != Dialect::Coder && line_start,
         };
-        if !near {
+        if !may_end {
             return Look::No;
         }
         let wrapper_closer = |rest: &str| literal(rest, &["</tool_call>"]);
+        // Behind a closer that is spelt right, one may be mis-spelt, if it is there whole.
+        let near = |rest: &str, parts: &[Part]| match Closer::at(rest) {
+            Closer::Whole { len, part } if parts.contains(&part) => Look::Yes(len),
+            Closer::Half if !end => Look::More,
+            _ => Look::No,
+        };
         let opener = |rest: &str| self.opener(rest, names);
         self.value_closer(text)
             .and_then(|length| {
@@ -108,12 +115,16 @@ impl Body {
                     (self.key(rest, names).or(|| self.closer(rest)))
                         .or(|| wrapper_closer(rest))
                         .or(|| opener(rest))
+                        .or(|| near(rest, &[Part::Call, Part::Wrapper]))
                 };
                 followed(&text[length..], end, accept).map(|()| length)
             })
             .or(|| {
                 self.closer(text).and_then(|length| {
-                    let accept = |rest: &str| wrapper_closer(rest).or(|| opener(rest));
+                    let accept = |rest: &str| {
+                        (wrapper_closer(rest).or(|| opener(rest)))
+                            .or(|| near(rest, &[Part::Wrapper]))
+                    };
                     followed(&text[length..], end, accept).map(|()| 0)
                 })
             })

@@ -70,9 +70,13 @@
 //!   later line.
 //! - A line that begins with three backticks and has more of them later is inline code, not a
 //!   fence, as in CommonMark.
-//! - `<tool_call>` may be doubled, up to four times; as many closers are swallowed.
+//! - `<tool_call>` may be doubled, up to four times.
+//! - A closer behind a call is swallowed if its name is nearly one that dialects have: one slip in
+//!   four letters, two at most. White space there and before a call is Unicode's.
 //! - `</parameter>` is also structural before a bare `<function=NAME>` with a declared name, and
 //!   `</tool_call>` ends an open value if an opener or the end follows.
+//! - Behind a closer that is spelt right a mis-spelt one of what is around it counts as well, so
+//!   that `</parameter>` before `</func>` ends a value.
 //! - A run of more than 256 blanks is content, also before an opener, and an opener whose next
 //!   character is further away is text.
 //! - A call's own closer cut by the end of the text is dropped with the call.
