@@ -480,7 +480,7 @@ fn names(args: &[&str]) -> Vec<String> {
 
 #[test]
 fn credential_files_choose_the_upstream_and_its_address() {
-    let folder = files(&[("login.json", LOGIN), ("web.json", SESSION), ("key.json", "sk-demo")]);
+    let folder = files(&[("login.json", LOGIN), ("web.json", SESSION), ("key.json", "sk-demo1")]);
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (login, web, key) = (path("login.json"), path("web.json"), path("key.json"));
 
