@@ -148,7 +148,7 @@ async fn limits_of_calls() {
     let bare = |index: usize, len: usize| json!({"index": index, "id": "c", "function": {"arguments": "x".repeat(len)}});
     let filled = |index: usize| {
         let arguments = json!({"a": "x".repeat(60_000)}).to_string();
-        json!({"index": index, "id": "c", "function": {"arguments": arguments}})
+        json!({"index": index, "id": index.to_string(), "function": {"arguments": arguments}})
     };
     let many = |count: usize, call: &dyn Fn(usize) -> Value| (0..count).map(call).collect();
     let each = |count: usize, call: &dyn Fn(usize) -> Value| -> Vec<Value> {
