@@ -173,10 +173,12 @@ where
         if !(status.is_success() && is_event_stream(&head.headers)) {
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
-            let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
+            // What it says besides is the answer, which is read where it lies.
+            drop(envelope(call, head.status, &head.headers, &read, &secrets)?);
+            let json = Text::from_utf8(read.bytes).map_err(transport::error)?;
             let mut turn = Turn::new(conversation, call);
             let mut answer = self.config.answer();
-            turn.whole(&envelope, &mut answer)?;
+            turn.whole(&json, &mut answer)?;
             if let Some(fresh) = fresh {
                 fresh.keep();
             }

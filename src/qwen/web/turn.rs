@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
-
 use super::{
     error::{Call, Failure},
     fast::{self, Usual},
@@ -16,7 +14,9 @@ use crate::{
     json::{
         ReadError,
         lenient::{self, Object, slice},
+        members,
         object::{Checker, Found as Read},
+        unquoted,
     },
     qwen::{
         answer::{Answer, Chunk, Ours, Wire},
@@ -108,26 +108,28 @@ impl Turn {
         }
     }
 
-    /// Takes an answer that came in one piece of JSON.
+    /// Takes an answer that came in one piece of JSON, an object.
     ///
     /// # Errors
     ///
     /// Where there is no answer in it.
-    pub(super) fn whole(
-        &mut self,
-        envelope: &Map<String, Value>,
-        answer: &mut Answer,
-    ) -> Result<(), Error> {
+    pub(super) fn whole(&mut self, envelope: &Text, answer: &mut Answer) -> Result<(), Error> {
         let no_answer = || {
             Error::new(ErrorKind::Upstream, "the upstream answered with JSON that holds no answer")
         };
-        let data = envelope.get("data").and_then(Value::as_object).unwrap_or(envelope);
-        if let Some(id) = data.get("message_id").and_then(Value::as_str) {
-            self.is_ours(Some(id), answer);
+        let member = |json: &Text, name: &str| {
+            members(json)
+                .filter(|member| member.0 == name)
+                .last()
+                .map(|member| json.slice_ref(member.1))
+        };
+        let data = member(envelope, "data").filter(|data| data.starts_with('{'));
+        let data = data.unwrap_or_else(|| envelope.clone());
+        if let Some(id) = member(&data, "message_id").filter(|id| id.starts_with('"')) {
+            self.is_ours(Some(&unquoted(&id)), answer);
         }
         // It is of OpenAI's shape, so it is read as such.
-        let json = serde_json::to_string(data).map_err(|_| no_answer())?;
-        if !self.openai(&json.into(), answer)? {
+        if !self.openai(&data, answer)? {
             return Err(no_answer());
         }
         if !answer.is_finished() {
