@@ -22,6 +22,7 @@ pub(crate) mod progress;
 pub mod reframe;
 mod stream;
 
+#[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::decoder::BOM;
 #[cfg(feature = "keep-alive")]
 #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
