@@ -219,7 +219,7 @@ mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 mod error;
-#[cfg(feature = "auth")]
+#[cfg(any(feature = "auth", feature = "web"))]
 mod head;
 #[cfg(feature = "chat")]
 mod json;

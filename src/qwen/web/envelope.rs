@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
+    head::effective_status,
     json::lenient::tree,
     qwen::{redact::Secrets, refused::is_sent_to_sign_in, transport::Read},
     retry_after::retry_after,
@@ -18,14 +19,6 @@ use crate::{
 
 /// How much memory an envelope may take while it is read, in bytes. The largest holds a catalogue.
 const ENVELOPE: usize = 32 * 1024 * 1024;
-
-/// The status that counts: `x-actual-status-code` where there is one, else HTTP's.
-pub(in crate::qwen) fn effective_status(status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    headers
-        .get("x-actual-status-code")
-        .and_then(|value| StatusCode::from_bytes(value.as_bytes().trim_ascii()).ok())
-        .unwrap_or(status)
-}
 
 /// The JSON object that a response which is no event stream holds, if it is a good one.
 ///
@@ -39,7 +32,7 @@ pub(in crate::qwen) fn envelope(
     body: &Read,
     secrets: &Secrets,
 ) -> Result<Map<String, Value>, Error> {
-    let status = effective_status(status, headers);
+    let status = effective_status(headers, status);
     let retry_after = retry_after(headers, SystemTime::now());
     let refuse =
         |failure: Failure| Err(failure.into_error(call, Some(status), retry_after, secrets));

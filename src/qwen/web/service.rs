@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::{
     config::Config,
     delete::{chat_uri, delete},
-    envelope::{effective_status, envelope},
+    envelope::envelope,
     error::Call,
     fresh::Fresh,
     request,
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
     chat::{ChatRequest, Conversation, Destination},
+    head::effective_status,
     offload::{is_large, offload},
     qwen::{ResponseFuture, answer::Reader, redact::Secrets, transport},
     sse::Decoder,
@@ -169,7 +170,7 @@ where
         let (head, body) = self.post(&path, body).await?.into_parts();
 
         let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
-        let status = effective_status(head.status, &head.headers);
+        let status = effective_status(&head.headers, head.status);
         if !(status.is_success() && is_event_stream(&head.headers)) {
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
             let read = transport::read(body, limit, self.config.page_deadline).await;
@@ -255,7 +256,7 @@ where
                 let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
                 let request = post(&path, &head, request::stop(&chat_id, &response_id))?;
                 let response = transport::send(&mut service, request).await?;
-                let status = effective_status(response.status(), response.headers());
+                let status = effective_status(response.headers(), response.status());
                 tracing::debug!(%chat_id, %status, "told upstream to stop");
                 Ok(())
             }
