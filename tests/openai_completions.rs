@@ -101,7 +101,9 @@ async fn there_is_one_limit_of_tokens() {
     let more = json!({"max_tokens": 9, "max_completion_tokens": 7});
     let (_, request) = answered(ask(more), stream::iter([STOP])).await;
     let chat = request.expect("called").into_body();
-    assert_eq!(chat.sampling.max_tokens, Some(7));
+    assert_eq!(chat.sampling.token_limit(), Some(7));
+    // Servers that take both get both as they were written.
+    assert_eq!((chat.sampling.max_tokens, chat.sampling.max_completion_tokens), (Some(9), Some(7)));
     assert!(chat.extra.is_empty(), "{:?}", chat.extra);
 }
 
