@@ -13,7 +13,11 @@ use crate::Error;
 /// ```
 /// use http::Request;
 /// use tower::{ServiceBuilder, layer::layer_fn, service_fn, util::ServiceExt};
-/// use tower_qwen::chat::{ChatRequest, ChatService};
+/// use tower_qwen::{
+///     chat::{ChatRequest, ChatService},
+///     qwen::web::QwenWebLayer,
+/// };
+/// use tower_qwen_emulator::Emulator;
 ///
 /// /// Asks for short answers where the client says nothing about their length.
 /// fn brief(inner: impl ChatService) -> impl ChatService {
@@ -26,8 +30,11 @@ use crate::Error;
 ///     })
 /// }
 ///
-/// let layers = ServiceBuilder::new().layer(layer_fn(brief));
-/// # let _ = layers;
+/// let chat = ServiceBuilder::new()
+///     .layer(layer_fn(brief))
+///     .layer(QwenWebLayer::new())
+///     .service(Emulator::new());
+/// # let _ = chat;
 /// ```
 ///
 /// A layer that others are to use is better a type of its own with its bounds on the `impl`: it
