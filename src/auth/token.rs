@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    // Invented: the vectors of the reference; the signature reads "not-a-real-signature".
+    // Invented: the vectors of docs/reference/qwen-wire.md; the signature reads "not-a-real-signature".
     const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpZCI6IjAwMDAwMDAwLTAwMDAtNDAwMC04MDAwLTAwMDAwMDAwYWJjZCIsImxhc3RfcGFzc3dvcmRfY2hhbmdlIjoxNzAwMDAwMDAwLCJleHAiOjE4OTM0NTYwMDB9.bm90LWEtcmVhbC1zaWduYXR1cmU";
     const LAYOUT_A: &str =
         "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==";
