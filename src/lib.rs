@@ -159,7 +159,7 @@
 //! # What is promised
 //!
 //! - Memory is bounded, and time is linear in the input, whatever upstream or client send. A request
-//!   takes at most four times the size of its body beside it, and what [`openai::Limits`] says of its
+//!   takes at most four times the size of its body beside it, and what [`edge::Limits`] says of its
 //!   counts.
 //! - Nobody holds a thread for long. Requests from 256 KiB on are decoded, hashed, rewritten and
 //!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
@@ -204,7 +204,7 @@ mod macros;
 mod account;
 #[cfg(feature = "auth")]
 pub mod auth;
-#[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web"))]
 mod body;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod budget;
@@ -218,6 +218,8 @@ mod closer;
 mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
+#[cfg(feature = "edge")]
+pub mod edge;
 mod error;
 #[cfg(any(feature = "auth", feature = "web"))]
 mod head;
@@ -227,7 +229,7 @@ mod json;
 mod observe;
 #[cfg(any(
     feature = "compatible",
-    feature = "openai",
+    feature = "edge",
     feature = "session",
     feature = "tool-call",
     feature = "web"
@@ -259,10 +261,10 @@ pub mod tool;
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::account::AccountName;
-#[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web"))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web")))
+    doc(cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web")))
 )]
 pub use self::body::FullBody;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]

@@ -79,7 +79,7 @@ fn size(content: &Content) -> usize {
 ///
 /// Dropping it waits for nothing: work that has not begun is not done, and what has begun goes on
 /// to its end, keeps its place until then, and is thrown away.
-#[cfg(any(feature = "compatible", feature = "openai", feature = "session", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "edge", feature = "session", feature = "web"))]
 pub(crate) async fn offload<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -135,7 +135,7 @@ pub(crate) async fn offload<T: Send + 'static>(
 }
 
 /// As above, where no feature brings tokio.
-#[cfg(not(any(feature = "compatible", feature = "openai", feature = "session", feature = "web")))]
+#[cfg(not(any(feature = "compatible", feature = "edge", feature = "session", feature = "web")))]
 pub(crate) async fn offload<T: Send + 'static>(
     _: &'static str,
     work: impl FnOnce() -> T + Send + 'static,

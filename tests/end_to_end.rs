@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ async fn scripted(
     pieces: mpsc::UnboundedReceiver<Bytes>,
     content_type: &'static str,
     request: Request<FullBody>,
-) -> Response<tower_qwen::openai::OpenAiBody<impl tower_qwen::chat::ChatStream>> {
+) -> Response<impl Body<Data = Bytes, Error = Infallible>> {
     traced::on();
     let pieces = Arc::new(Mutex::new(Some(pieces)));
     let upstream = service_fn(move |request: Request<FullBody>| {

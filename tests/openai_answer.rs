@@ -4,6 +4,7 @@
 mod traced;
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use tower_qwen::{
         Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
         Tenant, Usage,
     },
-    openai::{OpenAiBody, OpenAiLayer},
+    openai::OpenAiLayer,
 };
 
 type Events = stream::BoxStream<'static, Result<ChatEvent, Error>>;
@@ -43,7 +44,7 @@ fn ask(more: Value) -> Request<FullBody> {
 async fn answered(
     request: Request<FullBody>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
-) -> Response<OpenAiBody<Events>> {
+) -> Response<impl Body<Data = Bytes, Error = Infallible>> {
     traced::on();
     let events = Arc::new(Mutex::new(Some(events.boxed())));
     let inner = service_fn(move |_: Request<ChatRequest>| {
@@ -55,7 +56,10 @@ async fn answered(
 }
 
 /// The edge over a service that fails before the commit point.
-async fn refused(request: Request<FullBody>, error: fn() -> Error) -> Response<OpenAiBody<Events>> {
+async fn refused(
+    request: Request<FullBody>,
+    error: fn() -> Error,
+) -> Response<impl Body<Data = Bytes, Error = Infallible>> {
     traced::on();
     let inner =
         service_fn(
@@ -74,12 +78,12 @@ impl LayerOver for OpenAiLayer {
     }
 }
 
-async fn text(response: Response<OpenAiBody<Events>>) -> String {
+async fn text(response: Response<impl Body<Data = Bytes, Error = Infallible>>) -> String {
     let body = response.into_body().collect().await.expect("infallible").to_bytes();
     String::from_utf8(body.to_vec()).expect("UTF-8")
 }
 
-async fn json_of(response: Response<OpenAiBody<Events>>) -> Value {
+async fn json_of(response: Response<impl Body<Data = Bytes, Error = Infallible>>) -> Value {
     serde_json::from_str(&text(response).await).expect("JSON")
 }
 
@@ -413,7 +417,7 @@ async fn the_tenant_is_the_key() {
         }
         let headers = request.headers().clone();
         let tenant = passed(OpenAiLayer::new(), request).await.into_body().tenant;
-        assert_eq!(tenant, tower_qwen::openai::tenant(&headers));
+        assert_eq!(tenant, tower_qwen::edge::tenant(&headers));
         tenant
     };
     assert_eq!(tenant(None).await, None, "nobody knows whose it is");
@@ -502,6 +506,45 @@ async fn quiet_streams_get_a_comment_line_and_busy_ones_do_not() {
     assert!(next().await.0.starts_with(b"data: "));
     // The interval counts from the piece, not from the last comment.
     assert_eq!(next().await, (Bytes::from(": keep-alive\n"), 55));
+}
+
+/// Before the first event the response is not there, for what goes wrong shall have a status of its
+/// own. A client that wants a stream is kept waiting no longer than the keep-alive says.
+#[tokio::test(start_paused = true)]
+async fn a_response_begins_in_time_when_the_upstream_does_not() {
+    traced::on();
+    let start = tokio::time::Instant::now();
+    let ask_slow = |stream: bool, answer: fn() -> Result<Events, Error>| {
+        let inner = service_fn(move |_: Request<ChatRequest>| async move {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            answer().map(|events| {
+                Response::builder().header("x-inner", "1").body(events).expect("a response")
+            })
+        });
+        OpenAiLayer::new().layer_over(inner).oneshot(ask(json!({"stream": stream, "seed": 1})))
+    };
+    let good = || Ok(stream::iter([piece("x"), STOP]).boxed());
+    let bad = || Err(Error::new(ErrorKind::RateLimited, "slow down"));
+
+    let response = ask_slow(true, good).await.expect("infallible");
+    assert_eq!((start.elapsed().as_secs(), response.status()), (15, StatusCode::OK));
+    assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+    let body = text(response).await;
+    assert_eq!(start.elapsed().as_secs(), 40);
+    let answer = body.strip_prefix(": keep-alive\n: keep-alive\n").expect("two signs of life");
+    assert_eq!(chunks(answer).len(), 3, "{answer}");
+
+    let response = ask_slow(true, bad).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = text(response).await;
+    let answer = body.strip_prefix(": keep-alive\n: keep-alive\n").expect("two signs of life");
+    assert!(answer.contains("rate_limit_error") && answer.ends_with("[DONE]\n\n"), "{answer}");
+
+    // Nobody waits for a byte of a whole answer, and it keeps its status.
+    let response = ask_slow(false, bad).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let response = ask_slow(false, good).await.expect("infallible");
+    assert_eq!(response.headers()["x-inner"], "1");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod traced;
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind, FullBody,
     chat::{ChatEvent, ChatRequest, Citation, Conversation, FinishReason, Role, Tenant, Usage},
-    openai::{OpenAiBody, completions::CompletionsLayer},
+    openai::completions::CompletionsLayer,
 };
 
 type Events = stream::BoxStream<'static, Result<ChatEvent, Error>>;
@@ -37,7 +39,7 @@ fn ask(more: Value) -> Request<FullBody> {
 async fn answered(
     request: Request<FullBody>,
     events: impl Stream<Item = Result<ChatEvent, Error>> + Send + 'static,
-) -> (Response<OpenAiBody<Events>>, Option<Request<ChatRequest>>) {
+) -> (Response<impl Body<Data = Bytes, Error = Infallible>>, Option<Request<ChatRequest>>) {
     traced::on();
     let events = Arc::new(Mutex::new(Some(events.boxed())));
     let seen = Arc::new(Mutex::new(None));
@@ -52,7 +54,7 @@ async fn answered(
     (response, seen)
 }
 
-async fn text(response: Response<OpenAiBody<Events>>) -> String {
+async fn text(response: Response<impl Body<Data = Bytes, Error = Infallible>>) -> String {
     let body = response.into_body().collect().await.expect("infallible").to_bytes();
     String::from_utf8(body.to_vec()).expect("UTF-8")
 }

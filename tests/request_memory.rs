@@ -20,7 +20,8 @@ use tower_qwen::{
     Error, FullBody,
     chat::{ChatEvent, ChatRequest, FinishReason},
     dedup::DedupLayer,
-    openai::{Limits, OpenAiBody, OpenAiLayer, decode, decode_within},
+    edge::Limits,
+    openai::{OpenAiLayer, decode, decode_within},
     qwen::{
         compatible::{CompatibleLayer, Server},
         web::QwenWebLayer,
@@ -95,10 +96,10 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ask<S, C>(stack: S, body: Bytes) -> u16
+fn ask<S, A>(stack: S, body: Bytes) -> u16
 where
-    S: Service<Request<FullBody>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
-    C: tower_qwen::chat::ChatStream,
+    S: Service<Request<FullBody>, Response = Response<A>, Error = Infallible>,
+    A: http_body::Body<Data = Bytes, Error = Infallible>,
 {
     let request = Request::post("/v1/chat/completions")
         .header("authorization", "Bearer k")

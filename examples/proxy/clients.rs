@@ -9,11 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use tower_qwen::{
-    Error,
-    chat::Tenant,
-    openai::{self, error_response},
-};
+use tower_qwen::{Error, chat::Tenant, edge, openai::error_response};
 
 use super::{auth::ApiKeys, trace};
 
@@ -66,7 +62,7 @@ impl Clients {
         if let Some((at, key)) = self.keys.check(headers)? {
             return Ok(Client { tenant: Some(tenant_of("key", key)), who: Who::Key(at + 1) });
         }
-        let (tenant, who) = match openai::tenant(headers) {
+        let (tenant, who) = match edge::tenant(headers) {
             Some(tenant) => (Some(tenant), Who::Presented),
             None => match self.local_tenant() {
                 Some(tenant) => (Some(tenant), Who::Local),

@@ -234,7 +234,7 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::io::AsyncWriteExt;
     use tower::ServiceExt;
-    use tower_qwen::openai::read_body;
+    use tower_qwen::edge::read_body;
 
     use super::*;
 

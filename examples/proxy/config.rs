@@ -20,7 +20,7 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use tower_qwen::{openai::BodyPace, session::OwnChats};
+use tower_qwen::{edge::BodyPace, session::OwnChats};
 use tracing_subscriber::EnvFilter;
 
 use self::{

@@ -13,7 +13,8 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
     chat::Json,
-    openai::{self, BodyPace, error_response, read_body},
+    edge::{self, BodyPace, read_body},
+    openai::error_response,
     qwen::models::{Catalogue, Listing, Model},
 };
 
@@ -185,7 +186,7 @@ impl Lanes {
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
         let refuse = |error| error_response(&error).into_response();
         let body = body.map_err(refuse)?;
-        let asked = openai::model(&body).and_then(|model| match model {
+        let asked = edge::model(&body).and_then(|model| match model {
             Some(model) => self.find(&model),
             None => Ok(&self.lanes[0]),
         });
@@ -195,8 +196,8 @@ impl Lanes {
 }
 
 fn no_model(id: &str) -> Error {
-    let message = if id.len() > openai::MAX_MODEL_LEN {
-        format!("no model has a name of more than {} bytes", openai::MAX_MODEL_LEN)
+    let message = if id.len() > edge::MAX_MODEL_LEN {
+        format!("no model has a name of more than {} bytes", edge::MAX_MODEL_LEN)
     } else {
         format!("the model `{id}` does not exist")
     };

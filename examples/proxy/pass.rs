@@ -23,7 +23,8 @@ use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
     CredentialHeaders, Error, ErrorKind, FullBody,
-    openai::{BodyPace, error_response, read_body},
+    edge::{BodyPace, read_body},
+    openai::error_response,
 };
 
 use super::lanes::{MAX_BODY, Route};

@@ -26,10 +26,7 @@ use tower_http::{
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, SetRequestId},
 };
-use tower_qwen::{
-    Error, ErrorKind,
-    openai::{BodyBudget, error_response},
-};
+use tower_qwen::{Error, ErrorKind, edge::BodyBudget, openai::error_response};
 
 use super::{
     chats::Chats,

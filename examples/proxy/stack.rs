@@ -17,8 +17,9 @@ use tower_qwen::{
     Error, FullBody,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
+    edge::{BodyBudget, Offer},
     openai::{
-        BodyBudget, Offer, OpenAiLayer,
+        OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
     },

@@ -23,7 +23,8 @@ use tower_qwen::{
         Credential, CredentialKind, CredentialPool, RefreshError, RefreshErrorKind, TokenClient,
         Validation,
     },
-    openai::{BodyPace, error_response, read_body},
+    edge::{BodyPace, read_body},
+    openai::error_response,
 };
 
 use super::{

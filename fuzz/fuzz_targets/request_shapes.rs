@@ -24,7 +24,8 @@ use tower_qwen::{
     FullBody,
     chat::ChatStream,
     dedup::DedupLayer,
-    openai::{Limits, OpenAiBody, OpenAiLayer},
+    edge::Limits,
+    openai::OpenAiLayer,
     qwen::{
         compatible::{CompatibleLayer, Server},
         web::QwenWebLayer,
@@ -306,10 +307,10 @@ impl Grammar<'_> {
     }
 }
 
-fn ask<S, C>(stack: S, body: Bytes)
+fn ask<S, A>(stack: S, body: Bytes)
 where
-    S: Service<Request<FullBody>, Response = Response<OpenAiBody<C>>, Error = Infallible>,
-    C: ChatStream,
+    S: Service<Request<FullBody>, Response = Response<A>, Error = Infallible>,
+    A: http_body::Body<Data = Bytes, Error = Infallible>,
 {
     let request = Request::post("/v1/chat/completions")
         .header("authorization", "Bearer k")

@@ -48,14 +48,14 @@ impl Json {
     }
 
     /// The value that `text` is, which is known to be one.
-    #[cfg(feature = "openai")]
+    #[cfg(feature = "edge")]
     pub(crate) fn from_checked(text: Text) -> Self {
         debug_assert!(serde_json::from_str::<&RawValue>(&text).is_ok(), "known to be JSON");
         Self(text)
     }
 
     /// The text, to put an equal one in its place.
-    #[cfg(feature = "openai")]
+    #[cfg(feature = "edge")]
     pub(crate) fn text_mut(&mut self) -> &mut Text {
         &mut self.0
     }
@@ -206,7 +206,7 @@ impl Extra {
     }
 
     /// The fields of the object that `text` is, which is known to be one.
-    #[cfg(feature = "openai")]
+    #[cfg(feature = "edge")]
     pub(crate) fn from_checked(text: Text) -> Self {
         debug_assert!(serde_json::from_str::<Extra>(&text).is_ok(), "known to be an object");
         Self::of_object(text)
@@ -217,7 +217,7 @@ impl Extra {
     }
 
     /// The text, to put an equal one in its place.
-    #[cfg(feature = "openai")]
+    #[cfg(feature = "edge")]
     pub(crate) fn text_mut(&mut self) -> &mut Text {
         &mut self.0
     }

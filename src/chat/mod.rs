@@ -49,9 +49,9 @@ mod service;
 mod stream;
 
 pub(crate) use self::ending::Ending;
-#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
 pub(crate) use self::json::Fields;
-#[cfg(any(feature = "compatible", feature = "openai", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
 pub(crate) use self::stream::truncated;
 pub use self::{
     answer::{ANSWER_LIMIT, Answer, Collect},

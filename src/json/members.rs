@@ -82,7 +82,7 @@ pub(crate) fn unquoted(json: &str) -> Cow<'_, str> {
 }
 
 /// `json` without the white space between its tokens; the same where there is none.
-#[cfg(any(test, feature = "openai", feature = "tool-call"))]
+#[cfg(any(test, feature = "edge", feature = "tool-call"))]
 pub(crate) fn compact(json: &str) -> Cow<'_, str> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let mut out = String::new();
@@ -109,7 +109,7 @@ pub(crate) fn compact(json: &str) -> Cow<'_, str> {
 /// Whether more than `limit` lists and objects of `json` stand in each other.
 ///
 /// One pass over the text; of what is no JSON it says something, but never panics.
-#[cfg(any(feature = "openai", feature = "tool-call"))]
+#[cfg(any(feature = "edge", feature = "tool-call"))]
 pub(crate) fn nests_deeper_than(json: &str, limit: usize) -> bool {
     let bytes = json.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);

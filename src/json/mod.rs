@@ -18,21 +18,21 @@ mod write;
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
-#[cfg(any(test, feature = "openai", feature = "tool-call"))]
+#[cfg(any(test, feature = "edge", feature = "tool-call"))]
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;
-#[cfg(any(feature = "openai", feature = "tool-call"))]
+#[cfg(any(feature = "edge", feature = "tool-call"))]
 pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "tool-call")]
 pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 pub(crate) use self::write::escape_into;
 pub(crate) use self::{
     members::{Members, members, unquoted},

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 use memchr::memchr_iter;
 use serde::{Deserialize, Deserializer, de};
 
@@ -45,7 +45,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
 ///
 /// The result is written once, into a buffer that need not grow and is kept if it is nearly full:
 /// a parser's own grows with the string by doubling, and is copied then.
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 pub(crate) fn unescape(inside: &str) -> Option<String> {
     let mut out = String::with_capacity(inside.len());
     // What was read so far.
@@ -69,7 +69,7 @@ pub(crate) fn unescape(inside: &str) -> Option<String> {
 }
 
 /// The escape that `bytes` begin with.
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let short = match *bytes.get(1)? {
         b'u' => return unicode_escape(bytes),
@@ -84,7 +84,7 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
 }
 
 /// The `\uXXXX`, or pair of such, that `bytes` begin with.
-#[cfg(feature = "openai")]
+#[cfg(feature = "edge")]
 fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let escape = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -100,7 +100,7 @@ fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
     Some((character, 6 * character.len_utf16()))
 }
 
-#[cfg(all(test, feature = "openai"))]
+#[cfg(all(test, feature = "edge"))]
 mod tests {
     use proptest::prelude::*;
 

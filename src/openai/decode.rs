@@ -1,9 +1,7 @@
 //! The request body: JSON in, [`ChatRequest`] out, every error with the field at fault.
 
-mod decoder;
 mod messages;
 mod options;
-mod own;
 mod tools;
 
 use std::{fmt, sync::Arc};
@@ -14,17 +12,15 @@ use serde::{
     de::{self, DeserializeSeed, MapAccess},
 };
 
-pub(super) use self::decoder::Decoder;
-use self::{options::not_offered, own::own};
-use super::{
-    Limits,
-    model::check_model,
-    parse::{self, Each, invalid_value, missing, too_many},
-    wire,
-};
+use self::options::not_offered;
+use super::wire;
 use crate::{
     Error,
     chat::{ChatRequest, Json, Message, ReasoningEffort, ReasoningOptions, Sampling, ToolChoice},
+    edge::{
+        Decoder, Limits, check_model, own,
+        parse::{self, Each, invalid_value, missing, too_many},
+    },
     json::Str,
 };
 

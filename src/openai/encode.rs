@@ -11,8 +11,9 @@ use crate::{
     chat::{
         Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, ToolCall, Usage, truncated,
     },
+    edge::Writer,
     json::{self, escape_into, string_into},
-    sse::DONE,
+    sse::{DONE, KEEP_ALIVE},
 };
 
 /// Which of OpenAI's objects the answer becomes.
@@ -38,11 +39,13 @@ pub(super) struct Envelope {
     created: u64,
     /// The name that the client asked for, whatever the upstream calls it.
     model: Text,
+    /// Whether the last chunk of a stream says what the answer has used.
+    include_usage: bool,
 }
 
 impl Envelope {
     /// An answer that begins now, under a new id.
-    pub(super) fn new(form: Form, model: &str) -> Self {
+    pub(super) fn new(form: Form, model: &str, include_usage: bool) -> Self {
         let prefix = match form {
             Form::Chat => "chatcmpl",
             Form::Text { .. } => "cmpl",
@@ -55,6 +58,7 @@ impl Envelope {
                 .map_or(0, |since| since.as_secs()),
             // A copy: the request's own may be a slice, which would keep its body.
             model: model.into(),
+            include_usage,
         }
     }
 
@@ -105,7 +109,7 @@ enum State {
 }
 
 impl ChunkEncoder {
-    pub(super) fn new(envelope: &Envelope, include_usage: bool) -> Self {
+    pub(super) fn new(envelope: &Envelope) -> Self {
         let mut head = BytesMut::with_capacity(160 + envelope.model.len());
         head.put_slice(b"data: ");
         let (object, open): (_, &[u8]) = match envelope.form {
@@ -119,7 +123,7 @@ impl ChunkEncoder {
             form: envelope.form.clone(),
             head: head.freeze(),
             choices,
-            include_usage,
+            include_usage: envelope.include_usage,
             usage: None,
             conversation: None,
             server_fields: Vec::new(),
@@ -127,108 +131,9 @@ impl ChunkEncoder {
         }
     }
 
-    /// Whether the stream is complete.
-    pub(super) fn is_done(&self) -> bool {
-        self.state == State::Done
-    }
-
     /// Whether the finish reason was sent: the answer is whole, whatever comes now.
-    pub(super) fn is_finished(&self) -> bool {
+    fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished | State::Done)
-    }
-
-    /// Appends the chunk of one event, if it makes one.
-    pub(super) fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
-        match event {
-            ChatEvent::Usage(usage) => return self.usage = Some(usage),
-            ChatEvent::Started(started) => return self.conversation = started.conversation,
-            ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
-            // Chat completions have no place for it.
-            ChatEvent::ReasoningSignature(_) => return,
-            // Text by now, see `images`.
-            ChatEvent::Attachment(_) => return,
-            _ if self.is_finished() => return,
-            _ => {}
-        }
-        if matches!(self.form, Form::Text { .. }) {
-            return self.text_event(out, event);
-        }
-        if self.state == State::Start {
-            self.role(out);
-        }
-        match event {
-            ChatEvent::Text(text) => self.text(out, b"\"content\":\"", &text),
-            ChatEvent::Reasoning(text) => self.text(out, b"\"reasoning_content\":\"", &text),
-            ChatEvent::ToolCall { index, id, name } => {
-                out.put_slice(&self.head);
-                out.put_slice(b"\"tool_calls\":[{\"index\":");
-                number_into(out, index.into());
-                out.put_slice(b",\"id\":");
-                string_into(out, &id);
-                out.put_slice(b",\"type\":\"function\",\"function\":{\"name\":");
-                string_into(out, &name);
-                out.put_slice(b",\"arguments\":\"\"}}]");
-                self.tail(out, None);
-            }
-            ChatEvent::ToolArguments { index, json } => {
-                out.put_slice(&self.head);
-                out.put_slice(b"\"tool_calls\":[{\"index\":");
-                number_into(out, index.into());
-                out.put_slice(b",\"function\":{\"arguments\":");
-                string_into(out, &json);
-                out.put_slice(b"}}]");
-                self.tail(out, None);
-            }
-            ChatEvent::Citation(citation) => {
-                out.put_slice(&self.head);
-                out.put_slice(b"\"annotations\":[");
-                citation_into(out, &citation);
-                out.put_slice(b"]");
-                self.tail(out, None);
-            }
-            ChatEvent::Finished(reason) => {
-                out.put_slice(&self.head);
-                self.tail(out, Some(reason));
-                self.state = State::Finished;
-            }
-            ChatEvent::Usage(_)
-            | ChatEvent::Started(_)
-            | ChatEvent::ServerFields(_)
-            | ChatEvent::ReasoningSignature(_)
-            | ChatEvent::Attachment(_) => unreachable!("returned above"),
-        }
-    }
-
-    /// Appends what ends the stream: usage if asked for, `[DONE]`; or, where the answer is not
-    /// complete, the error that says so.
-    pub(super) fn end(&mut self, out: &mut BytesMut) {
-        match self.state {
-            State::Done => {}
-            State::Start | State::Open => self.error(out, &truncated()),
-            State::Finished => {
-                if let Some(usage) = self.usage.filter(|_| self.include_usage) {
-                    out.put_slice(&self.head[..self.choices]);
-                    out.put_slice(b"],\"usage\":");
-                    usage_into(out, &usage);
-                    out.put_slice(b"}\n\n");
-                }
-                out.put_slice(DONE);
-                self.state = State::Done;
-            }
-        }
-    }
-
-    /// Appends the error and ends the stream. After the finish reason the answer is whole, so the
-    /// error is not the client's concern any more.
-    pub(super) fn error(&mut self, out: &mut BytesMut, error: &Error) {
-        if self.is_finished() {
-            return self.end(out);
-        }
-        out.put_slice(b"data: ");
-        error_into(out, error);
-        out.put_slice(b"\n\n");
-        out.put_slice(DONE);
-        self.state = State::Done;
     }
 
     /// [`event`](Self::event) for [`Form::Text`].
@@ -304,6 +209,110 @@ impl ChunkEncoder {
 
     fn end_chunk(&self, out: &mut BytesMut) {
         out.put_slice(if self.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
+    }
+}
+
+impl Writer for ChunkEncoder {
+    /// Appends the chunk of one event, if it makes one.
+    fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
+        match event {
+            ChatEvent::Usage(usage) => return self.usage = Some(usage),
+            ChatEvent::Started(started) => return self.conversation = started.conversation,
+            ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
+            // Chat completions have no place for it.
+            ChatEvent::ReasoningSignature(_) => return,
+            // Text by now, see `images`.
+            ChatEvent::Attachment(_) => return,
+            _ if self.is_finished() => return,
+            _ => {}
+        }
+        if matches!(self.form, Form::Text { .. }) {
+            return self.text_event(out, event);
+        }
+        if self.state == State::Start {
+            self.role(out);
+        }
+        match event {
+            ChatEvent::Text(text) => self.text(out, b"\"content\":\"", &text),
+            ChatEvent::Reasoning(text) => self.text(out, b"\"reasoning_content\":\"", &text),
+            ChatEvent::ToolCall { index, id, name } => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"tool_calls\":[{\"index\":");
+                number_into(out, index.into());
+                out.put_slice(b",\"id\":");
+                string_into(out, &id);
+                out.put_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+                string_into(out, &name);
+                out.put_slice(b",\"arguments\":\"\"}}]");
+                self.tail(out, None);
+            }
+            ChatEvent::ToolArguments { index, json } => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"tool_calls\":[{\"index\":");
+                number_into(out, index.into());
+                out.put_slice(b",\"function\":{\"arguments\":");
+                string_into(out, &json);
+                out.put_slice(b"}}]");
+                self.tail(out, None);
+            }
+            ChatEvent::Citation(citation) => {
+                out.put_slice(&self.head);
+                out.put_slice(b"\"annotations\":[");
+                citation_into(out, &citation);
+                out.put_slice(b"]");
+                self.tail(out, None);
+            }
+            ChatEvent::Finished(reason) => {
+                out.put_slice(&self.head);
+                self.tail(out, Some(reason));
+                self.state = State::Finished;
+            }
+            ChatEvent::Usage(_)
+            | ChatEvent::Started(_)
+            | ChatEvent::ServerFields(_)
+            | ChatEvent::ReasoningSignature(_)
+            | ChatEvent::Attachment(_) => unreachable!("returned above"),
+        }
+    }
+
+    /// Appends what ends the stream: usage if asked for, `[DONE]`; or, where the answer is not
+    /// complete, the error that says so.
+    fn end(&mut self, out: &mut BytesMut) {
+        match self.state {
+            State::Done => {}
+            State::Start | State::Open => self.error(out, &truncated()),
+            State::Finished => {
+                if let Some(usage) = self.usage.filter(|_| self.include_usage) {
+                    out.put_slice(&self.head[..self.choices]);
+                    out.put_slice(b"],\"usage\":");
+                    usage_into(out, &usage);
+                    out.put_slice(b"}\n\n");
+                }
+                out.put_slice(DONE);
+                self.state = State::Done;
+            }
+        }
+    }
+
+    /// Appends the error and ends the stream. After the finish reason the answer is whole, so the
+    /// error is not the client's concern any more.
+    fn error(&mut self, out: &mut BytesMut, error: &Error) {
+        if self.is_finished() {
+            return self.end(out);
+        }
+        out.put_slice(b"data: ");
+        error_into(out, error);
+        out.put_slice(b"\n\n");
+        out.put_slice(DONE);
+        self.state = State::Done;
+    }
+
+    fn keep_alive(&mut self, out: &mut BytesMut) {
+        out.put_slice(KEEP_ALIVE);
+    }
+
+    fn is_done(&self) -> bool {
+        self.state == State::Done
     }
 }
 

@@ -1,16 +1,9 @@
 //! Errors as OpenAI clients read them.
 
-use std::time::Duration;
+use bytes::{BufMut, BytesMut};
+use http::Response;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
-};
-
-use crate::{Error, ErrorKind, FullBody, json};
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+use crate::{Error, ErrorKind, FullBody, edge::refuse, json};
 
 /// The response that tells a client of `error` before anything else was sent.
 ///
@@ -28,33 +21,7 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// assert_eq!(error_response(&error).status(), 404);
 /// ```
 pub fn error_response(error: &Error) -> Response<FullBody> {
-    response(error).map(FullBody::new)
-}
-
-pub(super) fn response(error: &Error) -> Response<Bytes> {
-    let mut body = BytesMut::new();
-    error_into(&mut body, error);
-    let mut response = Response::new(body.freeze());
-    let status = error.status();
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(wait) = error.retry_after() {
-        headers.insert(RETRY_AFTER, seconds(wait).into());
-    }
-    if repeated_by_sdks(status) && !error.is_retryable() {
-        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    response
-}
-
-/// The same from an edge, which serves POST alone, as a 405 has to say (RFC 9110 15.5.6).
-pub(super) fn of_edge(error: &Error) -> Response<Bytes> {
-    let mut response = response(error);
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-    }
-    response
+    refuse(error, error_into).map(FullBody::new)
 }
 
 /// Appends the error object: `{"error":{…}}`.
@@ -84,19 +51,6 @@ fn nullable_into(out: &mut BytesMut, text: Option<&str>) {
         Some(text) => json::string_into(out, text),
         None => out.put_slice(b"null"),
     }
-}
-
-/// `retry-after` has whole seconds; never less than the wait.
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
-}
-
-/// What openai-python and openai-node repeat without being told to.
-fn repeated_by_sdks(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
-    ) || status.is_server_error()
 }
 
 /// `type` and default `code` of the error object.
@@ -130,6 +84,8 @@ const fn type_and_code(kind: ErrorKind) -> (&'static str, Option<&'static str>) 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
 
@@ -183,7 +139,7 @@ mod tests {
 
     #[test]
     fn sdks_are_kept_from_repeating_what_cannot_help() {
-        for kind in [ErrorKind::Quota, ErrorKind::Challenge, ErrorKind::Internal] {
+        for kind in [ErrorKind::Auth, ErrorKind::Quota, ErrorKind::Challenge, ErrorKind::Internal] {
             let response = error_response(&Error::new(kind, "no"));
             assert_eq!(response.headers()["x-should-retry"], "false", "{kind:?}");
         }

@@ -1,7 +1,5 @@
-use super::{
-    config::{Api, Config},
-    edge::edge,
-};
+use super::protocol::{Api, OpenAiBody, ResponseFuture};
+use crate::edge::{Config, edge};
 
 /// The edge of the stack: an OpenAI `POST /v1/chat/completions` over a chat service.
 ///
@@ -13,7 +11,7 @@ use super::{
 /// See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct OpenAiLayer {
-    config: Config,
+    config: Config<Api>,
 }
 
 /// The service of [`OpenAiLayer`].
@@ -24,7 +22,7 @@ pub struct OpenAiLayer {
 #[derive(Clone, Debug)]
 pub struct OpenAi<S> {
     inner: S,
-    config: Config,
+    config: Config<Api>,
 }
 
-edge!("openai", OpenAiLayer, OpenAi, Api::Chat);
+edge!("openai", OpenAiLayer, OpenAi, Api::Chat, ResponseFuture, OpenAiBody);

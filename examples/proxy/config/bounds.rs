@@ -1,6 +1,6 @@
 //! How much memory requests and answers may take.
 
-use tower_qwen::{chat::ANSWER_LIMIT, openai::Limits};
+use tower_qwen::{chat::ANSWER_LIMIT, edge::Limits};
 
 use super::options::Settings;
 

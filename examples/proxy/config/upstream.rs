@@ -7,7 +7,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{
     auth::{Credential, CredentialKind},
-    openai::BodyPace,
+    edge::BodyPace,
     qwen::compatible::Server,
 };
 use tower_qwen_emulator as emulator;

@@ -16,7 +16,8 @@ use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     FullBody,
     chat::{ChatEvent, ChatRequest, Conversation, FinishReason},
-    openai::{BodyBudget, OpenAiLayer},
+    edge::BodyBudget,
+    openai::OpenAiLayer,
     qwen::models::Catalogue,
     session::{Key, MemoryStore, Record, SessionStore},
 };

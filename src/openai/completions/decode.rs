@@ -12,13 +12,12 @@ use serde_json::value::RawValue;
 use crate::{
     Error, Text,
     chat::Role,
-    json::{self, Str},
-    openai::{
-        Limits,
-        decode::{Decoded, Decoder},
+    edge::{
+        Decoder, Limits,
         parse::{self, invalid_value, missing, unsupported},
-        wire,
     },
+    json::{self, Str},
+    openai::{decode::Decoded, wire},
 };
 
 /// What legacy clients send: the fields of a chat, and some of their own.

@@ -1,6 +1,6 @@
-use crate::openai::{
-    config::{Api, Config},
-    edge::edge,
+use crate::{
+    edge::{Config, edge},
+    openai::protocol::{Api, OpenAiBody, ResponseFuture},
 };
 
 /// The edge for legacy clients: an OpenAI `POST /v1/completions` over a chat service.
@@ -8,7 +8,7 @@ use crate::openai::{
 /// Put it outermost, on the route. See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct CompletionsLayer {
-    config: Config,
+    config: Config<Api>,
 }
 
 /// The service of [`CompletionsLayer`].
@@ -18,7 +18,14 @@ pub struct CompletionsLayer {
 #[derive(Clone, Debug)]
 pub struct Completions<S> {
     inner: S,
-    config: Config,
+    config: Config<Api>,
 }
 
-edge!("openai::completions", CompletionsLayer, Completions, Api::Completions);
+edge!(
+    "openai::completions",
+    CompletionsLayer,
+    Completions,
+    Api::Completions,
+    ResponseFuture,
+    OpenAiBody
+);

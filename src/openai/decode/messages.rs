@@ -2,15 +2,16 @@
 
 use serde_json::{Value, value::RawValue};
 
-use super::decoder::{Decoder, string_field};
 use crate::{
     Error, Text,
     chat::{Content, Extra, Fields, Json, Message, Part, PartKind, Role, ToolCall},
-    json::Str,
-    openai::{
+    edge::{
+        Decoder,
         parse::{self, clip, invalid_value, missing, too_many},
-        wire,
+        string_field,
     },
+    json::Str,
+    openai::wire,
 };
 
 impl Decoder<'_> {

@@ -2,15 +2,15 @@
 
 use serde_json::value::RawValue;
 
-use super::decoder::Decoder;
 use crate::{
     Error, Text,
     chat::{Conversation, Destination, ResponseFormat},
-    json::{self, Str},
-    openai::{
+    edge::{
+        Decoder,
         parse::{self, invalid_value, missing, too_many, unsupported},
-        wire,
     },
+    json::{self, Str},
+    openai::wire,
 };
 
 /// Refuses what could not be answered.

@@ -2,15 +2,16 @@
 
 use serde_json::value::RawValue;
 
-use super::decoder::{Decoder, string_field};
 use crate::{
     Error,
     chat::{FunctionTool, Tool, ToolChoice},
-    json,
-    openai::{
+    edge::{
+        Decoder,
         parse::{self, clip, invalid_value, missing, too_many},
-        wire,
+        string_field,
     },
+    json,
+    openai::wire,
 };
 
 impl Decoder<'_> {

@@ -1,4 +1,4 @@
-use crate::{openai::BodyPace, qwen::compatible::Server};
+use crate::{edge::BodyPace, qwen::compatible::Server};
 
 /// How the edge reads requests, asks for their batches and answers.
 #[derive(Clone, Copy, Debug)]

@@ -20,14 +20,9 @@ use super::{
 };
 use crate::{
     BoxError, Error, ErrorKind, FullBody, Text,
+    edge::{Outcome, ReadBody, acceptable, of_edge, parse, refuse, strip_credentials},
     json::{ReadError, lenient},
-    openai::{
-        error,
-        head::{acceptable, strip_credentials},
-        metrics::Outcome,
-        parse,
-        read::ReadBody,
-    },
+    openai::error::error_into,
     qwen::{
         compatible::refusal,
         redact::Secrets,
@@ -61,7 +56,7 @@ impl ResponseFuture {
                     response.headers_mut().insert(header::CONTENT_TYPE, json);
                     response
                 }
-                Err(error) => error::of_edge(&error).map(FullBody::new),
+                Err(error) => of_edge(refuse(&error, error_into)).map(FullBody::new),
             })
         });
         Self { inner }
@@ -101,7 +96,7 @@ where
     strip_credentials(&mut parts.headers);
     let body = parse::text(&ReadBody::new(body, config.max_body, config.body_pace).await?)?;
     let request = EmbeddingsRequest::decode(&body, &config)?;
-    let mut outcome = Outcome::embeddings();
+    let mut outcome = Outcome::new("embeddings", false);
     let exchange = Exchange {
         upstream,
         headers: headers(&parts.headers),
@@ -198,7 +193,7 @@ where
         *wire.uri_mut() = Uri::from_static("/embeddings");
         *wire.headers_mut() = self.headers.clone();
         *wire.extensions_mut() = self.extensions.clone();
-        metrics::counter!("tower_qwen_openai_embedding_batches_total").increment(1);
+        metrics::counter!("tower_qwen_embedding_batches_total").increment(1);
         tracing::debug!(first, len, "asking for embeddings");
         let response = transport::send(&mut self.upstream.clone(), wire).await?;
         let (head, body) = response.into_parts();

@@ -1,7 +1,7 @@
 use tower_layer::Layer;
 
 use super::{Embeddings, config::Config};
-use crate::{openai::BodyPace, qwen::compatible::Server};
+use crate::{edge::BodyPace, qwen::compatible::Server};
 
 /// The edge for embeddings: an OpenAI `POST /v1/embeddings` over an HTTP service that reaches an
 /// OpenAI-compatible server.

@@ -59,8 +59,8 @@
 //!
 //! # Metrics
 //!
-//! `tower_qwen_openai_answers_total` with `mode` `embeddings` and the outcomes of the
-//! [chat edge](super); `tower_qwen_openai_embedding_batches_total`, requests to the upstream.
+//! `tower_qwen_answers_total` with `edge` `embeddings` and the outcomes of the
+//! [chat edge](super); `tower_qwen_embedding_batches_total`, requests to the upstream.
 
 #[cfg(feature = "compatible")]
 mod answer;

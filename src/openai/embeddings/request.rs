@@ -9,12 +9,12 @@ use super::config::Config;
 use crate::{
     Error, ErrorKind, Text,
     chat::Extra,
-    json::{Str, string_into},
-    openai::{
-        model::check_model,
+    edge::{
+        check_model,
         parse::{self, clip, invalid_value, missing},
-        wire::{key, shape},
+        shape,
     },
+    json::{Str, string_into},
 };
 
 /// The form in which the client wants its vectors.

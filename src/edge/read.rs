@@ -19,7 +19,7 @@ pin_project! {
     ///
     /// A body of one frame, which is what most are, is taken as it is. (`http_body_util`'s
     /// `Limited` and `Collect` would do, but put bounds on every type that holds them.)
-    pub(super) struct ReadBody<B> {
+    pub(crate) struct ReadBody<B> {
         #[pin]
         body: B,
         first: Bytes,
@@ -31,7 +31,7 @@ pin_project! {
 }
 
 impl<B: Body> ReadBody<B> {
-    pub(super) fn new(body: B, limit: usize, pace: Option<BodyPace>) -> Self {
+    pub(crate) fn new(body: B, limit: usize, pace: Option<BodyPace>) -> Self {
         Self {
             body,
             first: Bytes::new(),

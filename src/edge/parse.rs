@@ -16,26 +16,26 @@ use crate::{Error, ErrorKind, Text, json};
 const MESSAGE_LEN: usize = 300;
 
 /// What is wrong with a string that is none: clients that cut text by UTF-16 units send such.
-pub(super) const LONE_SURROGATE: &str = "half of a surrogate pair stands alone in it";
+pub(crate) const LONE_SURROGATE: &str = "half of a surrogate pair stands alone in it";
 
 /// What is wrong with a number that no `f64` can hold.
 const OUT_OF_RANGE: &str = "number out of range";
 
 /// The body as text.
-pub(super) fn text(body: &Bytes) -> Result<Text, Error> {
+pub(crate) fn text(body: &Bytes) -> Result<Text, Error> {
     Text::from_utf8(body.clone()).map_err(|error| {
         invalid_json(format!("the body is not UTF-8: byte {} is wrong", error.valid_up_to()))
     })
 }
 
 /// Reads the JSON object that `body` is.
-pub(super) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a Text) -> Result<T, Error> {
     json_with(body, || PhantomData::<T>)
 }
 
 /// Reads the JSON object that `body` is by the seed that `seed` makes; where it cannot be read,
 /// that is tried twice.
-pub(super) fn json_with<'a, S: DeserializeSeed<'a>>(
+pub(crate) fn json_with<'a, S: DeserializeSeed<'a>>(
     body: &'a Text,
     seed: impl Fn() -> S,
 ) -> Result<S::Value, Error> {
@@ -61,7 +61,7 @@ pub(super) fn json_with<'a, S: DeserializeSeed<'a>>(
 }
 
 /// Reads a part of a body whose form was put off, and which is known to be JSON.
-pub(super) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> Result<T, Error> {
+pub(crate) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue, param: &str) -> Result<T, Error> {
     nested_with(raw, param, PhantomData::<T>)
 }
 
@@ -98,10 +98,10 @@ fn with_path<'de, S: DeserializeSeed<'de>, D: Deserializer<'de>>(
 /// many times the room of their text.
 ///
 /// When `take` fails, what follows is read as JSON and no more. `null` is no list, and no error.
-pub(super) struct Each<T, F>(F, PhantomData<T>);
+pub(crate) struct Each<T, F>(F, PhantomData<T>);
 
 impl<T, F> Each<T, F> {
-    pub(super) const fn new(take: F) -> Self {
+    pub(crate) const fn new(take: F) -> Self {
         Self(take, PhantomData)
     }
 }
@@ -148,7 +148,7 @@ where
 }
 
 /// Hands each item of the list that `raw` is to `take`.
-pub(super) fn each<'a, T: Deserialize<'a>>(
+pub(crate) fn each<'a, T: Deserialize<'a>>(
     raw: &'a RawValue,
     param: &str,
     take: impl FnMut(usize, T) -> Result<(), Error>,
@@ -157,7 +157,7 @@ pub(super) fn each<'a, T: Deserialize<'a>>(
 }
 
 /// The same where it is likely that all goes well: if not, nobody says where.
-pub(super) fn each_quickly<'a, T: Deserialize<'a>, E>(
+pub(crate) fn each_quickly<'a, T: Deserialize<'a>, E>(
     raw: &'a RawValue,
     take: impl FnMut(usize, T) -> Result<(), E>,
 ) -> Option<Result<(), E>> {
@@ -166,7 +166,7 @@ pub(super) fn each_quickly<'a, T: Deserialize<'a>, E>(
 }
 
 /// The inside of the string that `raw` is.
-pub(super) fn string<'a>(
+pub(crate) fn string<'a>(
     raw: &'a RawValue,
     param: impl FnOnce() -> String,
     expected: &str,
@@ -178,12 +178,12 @@ pub(super) fn string<'a>(
 }
 
 /// The error for a value that is not of the type that was expected.
-pub(super) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Error {
+pub(crate) fn not_expected(raw: &RawValue, param: String, expected: &str) -> Error {
     wrong_type(param, &format!("expected {expected}, found {}", kind(raw)))
 }
 
 /// Of which kind a value is.
-pub(super) fn kind(raw: &RawValue) -> &'static str {
+pub(crate) fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'"') => "a string",
         Some(b'[') => "an array",
@@ -194,7 +194,7 @@ pub(super) fn kind(raw: &RawValue) -> &'static str {
     }
 }
 
-pub(super) fn wrong_type(param: String, message: &str) -> Error {
+pub(crate) fn wrong_type(param: String, message: &str) -> Error {
     Error::invalid(param.clone(), format!("invalid type for `{param}`: {message}"))
         .with_code("invalid_type")
 }
@@ -243,7 +243,7 @@ fn invalid_json(message: String) -> Error {
     Error::new(ErrorKind::InvalidRequest, message).with_code("invalid_json")
 }
 
-pub(super) fn clip(message: &str) -> Cow<'_, str> {
+pub(crate) fn clip(message: &str) -> Cow<'_, str> {
     if message.len() <= MESSAGE_LEN {
         return message.into();
     }
@@ -254,13 +254,13 @@ pub(super) fn clip(message: &str) -> Cow<'_, str> {
     format!("{}…", &message[..end]).into()
 }
 
-pub(super) fn missing(param: impl Into<Cow<'static, str>>) -> Error {
+pub(crate) fn missing(param: impl Into<Cow<'static, str>>) -> Error {
     let param = param.into();
     Error::invalid(param.clone(), format!("missing required parameter: `{param}`"))
         .with_code("missing_required_parameter")
 }
 
-pub(super) fn invalid_value(
+pub(crate) fn invalid_value(
     param: impl Into<Cow<'static, str>>,
     message: impl std::fmt::Display,
 ) -> Error {
@@ -270,7 +270,7 @@ pub(super) fn invalid_value(
 }
 
 /// The error for more of something than is allowed.
-pub(super) fn too_many(
+pub(crate) fn too_many(
     param: impl Into<Cow<'static, str>>,
     limit: usize,
     what: &str,
@@ -282,7 +282,7 @@ pub(super) fn too_many(
 }
 
 /// Refuses what nests deeper than `limit`.
-pub(super) fn not_too_deep(body: &str, limit: usize) -> Result<(), Error> {
+pub(crate) fn not_too_deep(body: &str, limit: usize) -> Result<(), Error> {
     if json::nests_deeper_than(body, limit) {
         let message = format!(
             "the body nests deeper than the limit of {limit} levels of lists and objects; flatten it"
@@ -292,6 +292,6 @@ pub(super) fn not_too_deep(body: &str, limit: usize) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn unsupported(param: &'static str, message: impl Into<Cow<'static, str>>) -> Error {
+pub(crate) fn unsupported(param: &'static str, message: impl Into<Cow<'static, str>>) -> Error {
     Error::invalid(param, message).with_code("unsupported_parameter")
 }

@@ -89,7 +89,7 @@ impl BodyBudget {
     }
 
     fn full(&self) -> Error {
-        metrics::counter!("tower_qwen_openai_bodies_refused_total").increment(1);
+        metrics::counter!("tower_qwen_bodies_refused_total").increment(1);
         let message = format!(
             "the requests in work take all of the {} bytes that bodies may; try again in a moment",
             self.total
@@ -214,7 +214,7 @@ where
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-                    metrics::counter!("tower_qwen_openai_bodies_waited_total").increment(1);
+                    metrics::counter!("tower_qwen_bodies_waited_total").increment(1);
                     let room = Arc::clone(&this.budget.room).acquire_many_owned(needs);
                     let room = tokio::time::timeout(this.budget.wait, room);
                     *this.held = Some(data);

@@ -1,39 +1,40 @@
-//! What an operator sees of the edge.
+//! What an operator sees of the edges.
 
 use metrics::counter;
 
 use crate::{Error, ErrorKind};
 
-const ANSWERS: &str = "tower_qwen_openai_answers_total";
+const ANSWERS: &str = "tower_qwen_answers_total";
 
 /// Counts an answer when it is over, also when that is because the client went away.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
+    edge: &'static str,
     mode: &'static str,
     outcome: &'static str,
 }
 
 impl Outcome {
-    /// An answer that has begun and was not yet seen to end.
-    pub(super) fn new(stream: bool) -> Self {
-        Self { mode: if stream { "stream" } else { "whole" }, outcome: "abandoned" }
+    /// An answer that was asked for and not yet seen to end.
+    pub(crate) fn new(edge: &'static str, stream: bool) -> Self {
+        Self { edge, mode: if stream { "stream" } else { "whole" }, outcome: "abandoned" }
     }
 
-    /// A request for embeddings.
-    #[cfg(feature = "compatible")]
-    pub(super) fn embeddings() -> Self {
-        Self { mode: "embeddings", outcome: "abandoned" }
+    /// The label `edge`.
+    pub(super) fn edge(&self) -> &'static str {
+        self.edge
     }
 
-    pub(super) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.outcome = "complete";
     }
 
-    pub(super) fn failed(&mut self, error: &Error) {
+    pub(crate) fn failed(&mut self, error: &Error) {
         self.outcome = label(error.kind());
         tracing::warn!(
             kind = ?error.kind(),
             code = error.code(),
+            edge = self.edge,
             mode = self.mode,
             error = error as &dyn std::error::Error,
             "an answer failed"
@@ -43,7 +44,8 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        counter!(ANSWERS, "mode" => self.mode, "outcome" => self.outcome).increment(1);
+        counter!(ANSWERS, "edge" => self.edge, "mode" => self.mode, "outcome" => self.outcome)
+            .increment(1);
     }
 }
 

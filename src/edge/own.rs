@@ -12,7 +12,7 @@ use crate::{
 
 /// Copies what of `request` is a slice of `body`, so that the body is let go: much memory is not
 /// kept for the sake of little text.
-pub(super) fn own(request: &mut ChatRequest, body: &Text) {
+pub(crate) fn own(request: &mut ChatRequest, body: &Text) {
     let range = body.as_bytes().as_ptr_range();
     let own = |text: &mut Text| {
         if range.contains(&text.as_ptr()) {

@@ -5,58 +5,58 @@ use std::{borrow::Cow, cell::Cell};
 use memchr::memchr;
 use serde_json::value::RawValue;
 
+use super::{
+    Limits,
+    parse::{self, invalid_value},
+};
 use crate::{
     Error, Text,
     chat::Json,
     json::{self, Str},
-    openai::{
-        Limits,
-        parse::{self, invalid_value},
-    },
 };
 
 /// From which size on it matters that a body is let go, in bytes.
 const LARGE: usize = 64 * 1024;
 
 /// Gives the borrowed shapes a meaning; holds the body that their strings are cut from.
-pub(in crate::openai) struct Decoder<'a> {
-    pub(super) body: &'a Text,
+pub(crate) struct Decoder<'a> {
+    pub(crate) body: &'a Text,
     /// How many bytes of the body the request holds as slices.
     sliced: Cell<usize>,
-    pub(super) limits: &'a Limits,
+    pub(crate) limits: &'a Limits,
     /// How many parts and calls there were so far.
-    pub(super) parts: Cell<usize>,
-    pub(super) calls: Cell<usize>,
+    pub(crate) parts: Cell<usize>,
+    pub(crate) calls: Cell<usize>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(in crate::openai) fn new(body: &'a Text, limits: &'a Limits) -> Result<Self, Error> {
+    pub(crate) fn new(body: &'a Text, limits: &'a Limits) -> Result<Self, Error> {
         parse::not_too_deep(body, limits.nesting)?;
         let (sliced, parts, calls) = <(Cell<_>, Cell<_>, Cell<_>)>::default();
         Ok(Self { body, sliced, limits, parts, calls })
     }
 
     /// Counts from nothing: a body that cannot be read is read twice.
-    pub(super) fn start(&self) {
+    pub(crate) fn start(&self) {
         for count in [&self.sliced, &self.parts, &self.calls] {
             count.set(0);
         }
     }
 
-    pub(super) fn text(&self, text: Str<'_>) -> Text {
+    pub(crate) fn text(&self, text: Str<'_>) -> Text {
         match text.0 {
             Cow::Borrowed(text) => self.slice(text),
             Cow::Owned(text) => text.into(),
         }
     }
 
-    pub(super) fn slice(&self, part: &str) -> Text {
+    pub(crate) fn slice(&self, part: &str) -> Text {
         self.sliced.set(self.sliced.get() + part.len());
         self.body.slice_ref(part)
     }
 
     /// A string that may be long: unless it is a slice, it is copied once.
-    pub(super) fn long(&self, raw: &RawValue, param: impl Fn() -> String) -> Result<Text, Error> {
+    pub(crate) fn long(&self, raw: &RawValue, param: impl Fn() -> String) -> Result<Text, Error> {
         let inside = parse::string(raw, &param, "a string")?;
         if memchr(b'\\', inside.as_bytes()).is_none() {
             return Ok(self.slice(inside));
@@ -66,23 +66,23 @@ impl<'a> Decoder<'a> {
             .ok_or_else(|| invalid_value(param(), parse::LONE_SURROGATE))
     }
 
-    pub(super) fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
+    pub(crate) fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
         text.map(|text| self.text(text))
     }
 
     /// JSON as it stands.
-    pub(super) fn json(&self, raw: &RawValue) -> Json {
+    pub(crate) fn json(&self, raw: &RawValue) -> Json {
         Json::from_checked(self.slice(raw.get()))
     }
 
     /// Whether a body is kept for the sake of little of it.
-    pub(super) fn is_mostly_unused(&self) -> bool {
+    pub(crate) fn is_mostly_unused(&self) -> bool {
         self.body.len() >= LARGE && self.sliced.get() < self.body.len() / 8
     }
 }
 
 /// The field `name` of an object, if that is a string; of several the last.
-pub(super) fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
     let (_, value) = json::members(raw.get()).filter(|(own, _)| own == name).last()?;
     value.starts_with('"').then(|| json::unquoted(value))
 }

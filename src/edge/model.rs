@@ -26,11 +26,11 @@ pub const MAX_MODEL_LEN: usize = 256;
 /// that is no string, is there twice, or is longer than [`MAX_MODEL_LEN`].
 ///
 /// ```
-/// use tower_qwen::openai;
+/// use tower_qwen::edge;
 ///
 /// let body = "\u{feff}{\"messages\":[],\"model\":\"qwen3-max\"}".into();
-/// assert_eq!(openai::model(&body)?.as_deref(), Some("qwen3-max"));
-/// assert!(openai::model(&r#"{"model":"a","model":"b"}"#.into()).is_err());
+/// assert_eq!(edge::model(&body)?.as_deref(), Some("qwen3-max"));
+/// assert!(edge::model(&r#"{"model":"a","model":"b"}"#.into()).is_err());
 /// # Ok::<_, tower_qwen::Error>(())
 /// ```
 pub fn model(body: &Bytes) -> Result<Option<String>, Error> {
@@ -44,7 +44,7 @@ pub fn model(body: &Bytes) -> Result<Option<String>, Error> {
 /// # Errors
 ///
 /// For what is no name of a model.
-pub(super) fn check_model(name: &str) -> Result<(), Error> {
+pub(crate) fn check_model(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() {
         return Err(invalid_value("model", "the name is empty"));
     }

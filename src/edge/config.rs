@@ -10,25 +10,26 @@ use crate::{
 
 /// How an edge reads requests and answers them.
 #[derive(Clone)]
-pub(super) struct Config {
-    pub(super) api: Api,
-    pub(super) max_body: usize,
-    pub(super) body_pace: Option<BodyPace>,
-    pub(super) limits: Limits,
-    pub(super) offer: Offer,
-    pub(super) max_answer: usize,
-    pub(super) keep_alive: Option<KeepAlive>,
+pub(crate) struct Config<O> {
+    /// What only the protocol knows of.
+    pub(crate) options: O,
+    pub(crate) max_body: usize,
+    pub(crate) body_pace: Option<BodyPace>,
+    pub(crate) limits: Limits,
+    pub(crate) offer: Offer,
+    pub(crate) max_answer: usize,
+    pub(crate) keep_alive: Option<KeepAlive>,
     /// Whose a request is, where it is not what [`tenant`] says.
-    pub(super) tenant: Option<Arc<TenantOf>>,
+    pub(crate) tenant: Option<Arc<TenantOf>>,
 }
 
 /// Tells whose a request is.
 type TenantOf = dyn Fn(&Parts) -> Option<Tenant> + Send + Sync;
 
-impl fmt::Debug for Config {
+impl<O: fmt::Debug> fmt::Debug for Config<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("api", &self.api)
+            .field("options", &self.options)
             .field("max_body", &self.max_body)
             .field("body_pace", &self.body_pace)
             .field("limits", &self.limits)
@@ -39,19 +40,10 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Which of OpenAI's APIs the edge speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
-    /// `POST /v1/chat/completions`.
-    Chat,
-    /// `POST /v1/completions`.
-    Completions,
-}
-
-impl Config {
-    pub(super) const fn new(api: Api) -> Self {
+impl<O> Config<O> {
+    pub(crate) const fn new(options: O) -> Self {
         Self {
-            api,
+            options,
             max_body: 32 * 1024 * 1024,
             body_pace: Some(BodyPace::new()),
             limits: Limits::new(),

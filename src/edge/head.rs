@@ -17,7 +17,7 @@ const CREDENTIALS: [HeaderName; 5] =
     [header::AUTHORIZATION, X_API_KEY, API_KEY, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// Takes off what was for this edge.
-pub(super) fn strip_credentials(headers: &mut HeaderMap) {
+pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
     for name in CREDENTIALS {
         headers.remove(name);
     }
@@ -29,7 +29,7 @@ pub(super) fn strip_credentials(headers: &mut HeaderMap) {
 }
 
 /// Checks what can be checked before the body is read.
-pub(super) fn acceptable(parts: &Parts) -> Result<(), Error> {
+pub(crate) fn acceptable(parts: &Parts) -> Result<(), Error> {
     if parts.method != Method::POST {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,
@@ -70,10 +70,8 @@ fn coding(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 /// Says whose request has these headers: the digest of the key, wherever the client put it
 /// (`authorization`, `x-api-key`, `api-key`). `None` where there is no key.
 ///
-/// [`OpenAi`](super::OpenAi) does this for its own requests, unless [`OpenAiLayer::tenant`] says otherwise. The
-/// function is for the routes around it that must mean the same tenant.
-///
-/// [`OpenAiLayer::tenant`]: super::OpenAiLayer::tenant
+/// The edges do this for their own requests, unless their layers' `tenant` says otherwise. The
+/// function is for the routes around them that must mean the same tenant.
 #[must_use]
 pub fn tenant(headers: &HeaderMap) -> Option<Tenant> {
     let key = headers

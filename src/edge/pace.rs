@@ -124,7 +124,7 @@ impl Stopwatch {
 
 #[cold]
 fn late(why: String) -> Error {
-    metrics::counter!("tower_qwen_openai_slow_bodies_total").increment(1);
+    metrics::counter!("tower_qwen_slow_bodies_total").increment(1);
     Error::new(ErrorKind::InvalidRequest, format!("the body came too slowly: {why}"))
         .with_status(StatusCode::REQUEST_TIMEOUT)
         .with_code("request_timeout")

@@ -1,0 +1,94 @@
+//! What every edge is made with, whatever protocol it speaks.
+//!
+//! An edge turns an HTTP request into a [`ChatRequest`](crate::chat::ChatRequest) and the stream of
+//! [`ChatEvent`](crate::chat::ChatEvent)s that comes back into an HTTP response. The edges differ
+//! in what they read and write. How fast a body must come, how large it may be, whose it is, what
+//! its upstream has, and how silence and failure are told, is the same for all of them, and has its
+//! types here. [`OpenAiLayer`](crate::openai::OpenAiLayer) speaks OpenAI's chat completions.
+#![cfg_attr(
+    feature = "anthropic",
+    doc = "[`AnthropicLayer`](crate::anthropic::AnthropicLayer) speaks Anthropic's Messages."
+)]
+//!
+//! # What becomes of the client's credentials
+//!
+//! `authorization`, `x-api-key`, `api-key`, `proxy-authorization` and `cookie` are for the edge:
+//! the layers below never see them. They learn whose request it is from its
+//! [`tenant`](crate::chat::ChatRequest::tenant). By default that is a digest of the key that the
+//! client presents, and `None` where it presents none; each layer's `tenant` sets another. The
+//! edge does not check the key: that is for a layer outside of it.
+//!
+//! All other headers, and the extensions of the [`http::Request`], go on to the layers below.
+//!
+//! # Silence
+//!
+//! A response begins when the service below has the first event of its answer. Until then the
+//! client can be told of an error with a status of its own. A client that wants a stream is not
+//! left without a byte for longer than the keep-alive's interval, though: then the response begins
+//! with the protocol's own sign of life, and what goes wrong from there on is told in the stream.
+//!
+//! # Large requests
+//!
+//! A body of 256 KiB or more is decoded by tokio's `spawn_blocking`, so that others are served
+//! meanwhile. So is the work of those layers below that look at whole histories: the session, the
+//! tools and the adapters. Half of the cores work on large requests at a time, and at least one. A
+//! smaller body is decoded where it was read, and so is a large one outside of a runtime of tokio.
+//!
+//! # Metrics
+//!
+//! | name | labels | what is counted |
+//! | --- | --- | --- |
+//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `messages`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
+//! | `tower_qwen_early_responses_total` | `edge` | responses that began before their answer did, for the sake of the keep-alive |
+//! | `tower_qwen_slow_bodies_total` | | bodies that came [too slowly](BodyPace) |
+//! | `tower_qwen_bodies_waited_total` | | bodies that had to wait for room in a [`BodyBudget`] |
+//! | `tower_qwen_bodies_refused_total` | | bodies for which there was no room in time |
+//! | `tower_qwen_large_requests_total` | `work`: `decode`, and in the layers below `session`, `tools`, `encode` | pieces of work that were done off the runtime's threads |
+
+mod body;
+mod budget;
+mod config;
+mod decoder;
+mod future;
+mod head;
+mod limits;
+mod macros;
+mod metrics;
+mod model;
+mod offer;
+mod own;
+mod pace;
+pub(crate) mod parse;
+mod protocol;
+mod read;
+mod refusal;
+mod shape;
+mod shaped;
+
+pub(crate) use self::{
+    body::EdgeBody,
+    config::Config,
+    decoder::{Decoder, string_field},
+    future::EdgeFuture,
+    macros::{edge, edge_types},
+    model::check_model,
+    own::own,
+    protocol::{Asked, Protocol, Writer},
+    refusal::{of_edge, refuse},
+    shape::{key, shape},
+};
+pub use self::{
+    budget::{BodyBudget, Budgeted, BudgetedBody},
+    head::tenant,
+    limits::Limits,
+    model::{MAX_MODEL_LEN, model},
+    offer::Offer,
+    pace::BodyPace,
+    read::read_body,
+};
+#[cfg(feature = "compatible")]
+pub(crate) use self::{
+    head::{acceptable, strip_credentials},
+    metrics::Outcome,
+    read::ReadBody,
+};

@@ -1,0 +1,93 @@
+//! The JSON of requests, borrowed from their bodies.
+
+/// An object: the fields that are named, each `None` where it is not there or `null`, and all
+/// others in `extra`, as they stand.
+///
+/// A visitor rather than `#[serde(flatten)]`: that one would buffer every value of the object as
+/// a tree, which takes many times the body, reads numbers as what they are not, and loses the
+/// place of an error. A named field that is there twice is of no certain meaning and an error; of
+/// the others all are kept.
+macro_rules! shape {
+    (
+        $(#[$meta:meta])*
+        $name:ident<$lt:lifetime> {
+            $($(#[$field_meta:meta])* $field:ident $(as $key:literal)?: $ty:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $name<$lt> {
+            $($(#[$field_meta])* pub(crate) $field: Option<$ty>,)*
+            /// All other fields.
+            pub(crate) extra: $crate::chat::Fields,
+            /// Some shapes borrow nothing.
+            pub(crate) body: ::std::marker::PhantomData<&$lt str>,
+        }
+
+        impl<$lt> $name<$lt> {
+            /// Reads the value of the field `name`.
+            pub(crate) fn read<A: ::serde::de::MapAccess<$lt>>(
+                &mut self,
+                name: &str,
+                map: &mut A,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $($crate::edge::key!($field $($key)?) => {
+                        if self.$field.is_some() {
+                            return Err(::serde::de::Error::duplicate_field(
+                                $crate::edge::key!($field $($key)?),
+                            ));
+                        }
+                        self.$field = map.next_value()?;
+                    })*
+                    other => {
+                        let value: &::serde_json::value::RawValue = map.next_value()?;
+                        self.extra.push(other, value.get());
+                    }
+                }
+                Ok(())
+            }
+        }
+
+        impl<'de: $lt, $lt> ::serde::Deserialize<'de> for $name<$lt> {
+            fn deserialize<D: ::serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                struct Visitor;
+
+                impl<'de> ::serde::de::Visitor<'de> for Visitor {
+                    type Value = $name<'de>;
+
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: ::serde::de::MapAccess<'de>>(
+                        self,
+                        mut map: A,
+                    ) -> Result<Self::Value, A::Error> {
+                        let mut shape = $name::default();
+                        while let Some($crate::json::Str(name)) = map.next_key()? {
+                            shape.read(&name, &mut map)?;
+                        }
+                        Ok(shape)
+                    }
+                }
+
+                deserializer.deserialize_map(Visitor)
+            }
+        }
+    };
+}
+
+/// The name that a field has in JSON.
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+pub(crate) use {key, shape};
