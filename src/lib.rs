@@ -202,6 +202,8 @@ mod macros;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 mod account;
+#[cfg(feature = "anthropic")]
+pub mod anthropic;
 #[cfg(feature = "auth")]
 pub mod auth;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web"))]

@@ -139,7 +139,12 @@ where
                     return Poll::Ready(Some(Ok(Frame::data(buffer.split().freeze()))));
                 }
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(event))) => writer.event(buffer, event),
+                Poll::Ready(Some(Ok(event))) => {
+                    writer.event(buffer, event);
+                    if writer.is_done() {
+                        source.set(Source::Over);
+                    }
+                }
                 Poll::Ready(Some(Err(error))) => {
                     outcome.failed(&error);
                     writer.error(buffer, &error);

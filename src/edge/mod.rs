@@ -75,7 +75,7 @@ pub(crate) use self::{
     own::own,
     protocol::{Asked, Protocol, Writer},
     refusal::{of_edge, refuse},
-    shape::{key, shape},
+    shape::{key, others, shape},
 };
 pub use self::{
     budget::{BodyBudget, Budgeted, BudgetedBody},

@@ -6,11 +6,11 @@
 /// A visitor rather than `#[serde(flatten)]`: that one would buffer every value of the object as
 /// a tree, which takes many times the body, reads numbers as what they are not, and loses the
 /// place of an error. A named field that is there twice is of no certain meaning and an error; of
-/// the others all are kept.
+/// the others all are kept, or none where the shape says `alone`.
 macro_rules! shape {
     (
         $(#[$meta:meta])*
-        $name:ident<$lt:lifetime> {
+        $name:ident<$lt:lifetime> $($alone:ident)? {
             $($(#[$field_meta:meta])* $field:ident $(as $key:literal)?: $ty:ty,)*
         }
     ) => {
@@ -18,7 +18,8 @@ macro_rules! shape {
         #[derive(Debug, Default)]
         pub(crate) struct $name<$lt> {
             $($(#[$field_meta])* pub(crate) $field: Option<$ty>,)*
-            /// All other fields.
+            /// All other fields; nothing of a shape that stands alone.
+            #[allow(dead_code, reason = "a shape that stands alone has none")]
             pub(crate) extra: $crate::chat::Fields,
             /// Some shapes borrow nothing.
             pub(crate) body: ::std::marker::PhantomData<&$lt str>,
@@ -40,10 +41,7 @@ macro_rules! shape {
                         }
                         self.$field = map.next_value()?;
                     })*
-                    other => {
-                        let value: &::serde_json::value::RawValue = map.next_value()?;
-                        self.extra.push(other, value.get());
-                    }
+                    other => $crate::edge::others!(self, other, map $(, $alone)?),
                 }
                 Ok(())
             }
@@ -80,6 +78,18 @@ macro_rules! shape {
     };
 }
 
+/// What becomes of a field that a shape does not name.
+macro_rules! others {
+    ($shape:ident, $name:ident, $map:ident) => {{
+        let value: &::serde_json::value::RawValue = $map.next_value()?;
+        $shape.extra.push($name, value.get());
+    }};
+    ($shape:ident, $name:ident, $map:ident, alone) => {{
+        let _ = $name;
+        $map.next_value::<::serde::de::IgnoredAny>()?;
+    }};
+}
+
 /// The name that a field has in JSON.
 macro_rules! key {
     ($field:ident) => {
@@ -90,4 +100,4 @@ macro_rules! key {
     };
 }
 
-pub(crate) use {key, shape};
+pub(crate) use {key, others, shape};

@@ -33,7 +33,7 @@ pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;
 #[cfg(feature = "edge")]
-pub(crate) use self::write::escape_into;
+pub(crate) use self::write::{escape_into, number_into};
 pub(crate) use self::{
     members::{Members, members, unquoted},
     read::Str,

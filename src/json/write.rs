@@ -44,6 +44,12 @@ pub(crate) fn string_into(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
 }
 
+/// Appends `number`.
+#[cfg(feature = "edge")]
+pub(crate) fn number_into(out: &mut BytesMut, number: u64) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// How many bytes at the start of `bytes` stand in JSON as they are.
 ///
 /// Eight at a time: most pieces of an answer are short, so this beats a vectorised search that

@@ -12,7 +12,7 @@ use crate::{
         Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, ToolCall, Usage, truncated,
     },
     edge::Writer,
-    json::{self, escape_into, string_into},
+    json::{self, escape_into, number_into, string_into},
     sse::{DONE, KEEP_ALIVE},
 };
 
@@ -483,8 +483,4 @@ fn usage_into(out: &mut BytesMut, usage: &Usage) {
         out.put_slice(b"}");
     }
     out.put_slice(b"}");
-}
-
-fn number_into(out: &mut BytesMut, number: u64) {
-    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -1,0 +1,632 @@
+//! The answer: events in, the blocks of a message out, as a stream or whole.
+
+use std::{collections::VecDeque, mem};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{error::error_into, signature::Signer};
+use crate::{
+    Error, ErrorKind, Text,
+    chat::{Answer, ChatEvent, Extra, FinishReason, Usage, truncated},
+    edge::Writer,
+    json::{
+        escape_into, number_into,
+        object::{Checker, Found},
+        string_into,
+    },
+};
+
+/// How much may be held back while another block is open, in bytes. Calls whose arguments are
+/// mixed further than that end the answer with an error.
+const HELD_LEN: usize = 8 * 1024 * 1024;
+
+/// About how many bytes of text are a token, where the upstream counts none.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What all pieces of one answer have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    /// `msg_…`, unlike any other: clients take two answers with one id for one.
+    id: String,
+    /// The name that the client asked for, whatever the upstream calls it.
+    model: Text,
+    shows_thinking: bool,
+    /// The sequences that end the answer.
+    stops: Vec<Text>,
+    /// About how many tokens the request has, until the upstream says how many.
+    input_tokens: u64,
+}
+
+impl Envelope {
+    /// An answer that begins now, under a new id.
+    pub(super) fn new(model: &str, shows_thinking: bool, stops: Vec<Text>) -> Self {
+        Self {
+            id: format!("msg_{}", Uuid::new_v4().simple()),
+            // A copy: the request's own may be a slice, which would keep its body.
+            model: model.into(),
+            shows_thinking,
+            stops,
+            input_tokens: 0,
+        }
+    }
+
+    /// Says about how many tokens the request has.
+    pub(super) const fn input_tokens(mut self, tokens: u64) -> Self {
+        self.input_tokens = tokens;
+        self
+    }
+
+    /// Everything up to the value of `content`.
+    fn head_into(&self, out: &mut BytesMut) {
+        out.put_slice(b"{\"id\":");
+        string_into(out, &self.id);
+        out.put_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
+        string_into(out, &self.model);
+        out.put_slice(b",\"content\":");
+    }
+
+    /// The id of a call, as clients of this API know it: always the same for the same answer.
+    ///
+    /// A long id of the upstream's is unlike any other. A short one, such as `call_0`, comes again
+    /// in the next answer, where clients would take it for the same call.
+    fn call_id(&self, id: &str) -> String {
+        const PREFIX: &str = "toolu_";
+        const UNLIKE_OTHERS: usize = 16;
+        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let is_plain = |id: &str| id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if id.len() >= PREFIX.len() + UNLIKE_OTHERS && id.strip_prefix(PREFIX).is_some_and(is_plain)
+        {
+            return id.to_owned();
+        }
+        let mut hash = Sha256::new();
+        if id.len() < UNLIKE_OTHERS {
+            hash.update(&self.id);
+        }
+        hash.update(id);
+        let digest = hash.finalize();
+        let digits = digest[..24].iter().map(|byte| DIGITS[usize::from(*byte) % DIGITS.len()]);
+        PREFIX.chars().chain(digits.map(char::from)).collect()
+    }
+}
+
+/// Writes the events of a streamed answer.
+///
+/// It keeps the rules that the official clients rely on, for any events that keep the contract of
+/// [`ChatEvent`]: `message_start` first and once; blocks numbered from 0 without gaps, one open at
+/// a time; a signature before a thinking block ends; at least one piece of every call's arguments;
+/// then `message_delta` with the usage and `message_stop`. What comes for a block while a call's
+/// arguments are not complete is held back until they are.
+#[derive(Debug)]
+pub(super) struct MessageWriter {
+    envelope: Envelope,
+    state: State,
+    /// The number of the next block.
+    next: u64,
+    open: Option<Open>,
+    /// From `event:` up to the piece of the open block, and behind it.
+    head: BytesMut,
+    held: VecDeque<Held>,
+    held_len: usize,
+    /// Whether a call was given whole.
+    has_whole_call: bool,
+    usage: Option<Usage>,
+    /// How many bytes of an answer there were.
+    written: u64,
+    stop_sequence: Option<Text>,
+    finish_reason: Option<FinishReason>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was sent.
+    Start,
+    /// `message_start` was sent.
+    Open,
+    /// The last event was sent.
+    Done,
+}
+
+/// The block that is open.
+#[derive(Debug)]
+enum Open {
+    Text,
+    Thinking { signer: Signer, signature: Option<Text> },
+    Call { index: u32, arguments: Checker, is_empty: bool },
+}
+
+/// A block that comes behind the one that is open.
+#[derive(Debug)]
+enum Held {
+    Text(String),
+    Thinking { text: String, signature: Option<Text> },
+    Call { index: u32, id: Text, name: Text, arguments: String },
+}
+
+impl Held {
+    /// What it takes beside its text, in bytes.
+    const ITEM: usize = 128;
+}
+
+impl MessageWriter {
+    pub(super) fn new(envelope: Envelope) -> Self {
+        Self {
+            envelope,
+            state: State::Start,
+            next: 0,
+            open: None,
+            head: BytesMut::new(),
+            held: VecDeque::new(),
+            held_len: 0,
+            has_whole_call: false,
+            usage: None,
+            written: 0,
+            stop_sequence: None,
+            finish_reason: None,
+        }
+    }
+
+    fn start(&mut self, out: &mut BytesMut) {
+        if self.state != State::Start {
+            return;
+        }
+        self.state = State::Open;
+        out.put_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":");
+        self.envelope.head_into(out);
+        out.put_slice(b"[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
+        let usage = Usage { completion_tokens: 0, ..self.counts() };
+        usage_into(out, &usage);
+        out.put_slice(b"}}\n\n");
+    }
+
+    /// The counts so far: the upstream's, or about what they will be.
+    fn counts(&self) -> Usage {
+        self.usage.unwrap_or_else(|| {
+            Usage::new(self.envelope.input_tokens, self.written.div_ceil(BYTES_PER_TOKEN))
+        })
+    }
+
+    /// Whether the open block is a call whose arguments are not complete.
+    fn is_busy(&self) -> bool {
+        match &self.open {
+            Some(Open::Call { arguments, .. }) => arguments.found() != Found::Object,
+            _ => false,
+        }
+    }
+
+    /// Whether what comes now has to wait; `index` is the call that it belongs to.
+    fn has_to_wait(&self, index: Option<u32>) -> bool {
+        match &self.open {
+            Some(Open::Call { index: open, .. }) if Some(*open) == index => false,
+            _ => self.is_busy(),
+        }
+    }
+
+    fn open_text(&mut self, out: &mut BytesMut) {
+        if !matches!(self.open, Some(Open::Text)) {
+            self.begin(out, Open::Text, |out| out.put_slice(b"{\"type\":\"text\",\"text\":\"\"}"));
+            self.pieces(b"text_delta\",\"text\":\"");
+        }
+    }
+
+    fn text(&mut self, out: &mut BytesMut, text: &str) {
+        self.open_text(out);
+        self.piece(out, text);
+    }
+
+    fn thinking(&mut self, out: &mut BytesMut, text: &str) {
+        let is_shown = self.envelope.shows_thinking;
+        if !matches!(self.open, Some(Open::Thinking { .. })) {
+            let open = Open::Thinking { signer: Signer::new(is_shown), signature: None };
+            self.begin(out, open, |out| {
+                out.put_slice(b"{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}");
+            });
+            self.pieces(b"thinking_delta\",\"thinking\":\"");
+        }
+        if let Some(Open::Thinking { signer, .. }) = &mut self.open {
+            signer.push(text);
+        }
+        if is_shown {
+            self.piece(out, text);
+        }
+    }
+
+    fn signature(&mut self, text: Text) {
+        if let Some(Open::Thinking { signature, .. }) = &mut self.open {
+            *signature = Some(text);
+        }
+    }
+
+    fn call(&mut self, out: &mut BytesMut, index: u32, id: &str, name: &str) {
+        let id = self.envelope.call_id(id);
+        let open = Open::Call { index, arguments: Checker::default(), is_empty: true };
+        self.begin(out, open, |out| {
+            out.put_slice(b"{\"type\":\"tool_use\",\"id\":");
+            string_into(out, &id);
+            out.put_slice(b",\"name\":");
+            string_into(out, name);
+            out.put_slice(b",\"input\":{}}");
+        });
+        self.pieces(b"input_json_delta\",\"partial_json\":\"");
+    }
+
+    fn arguments(&mut self, out: &mut BytesMut, of: u32, json: &str) {
+        // Behind a whole object only blanks may come, which nobody misses.
+        if let Some(Open::Call { index, arguments, is_empty }) = &mut self.open
+            && *index == of
+            && arguments.push(json).is_ok()
+        {
+            *is_empty = false;
+            if arguments.found() == Found::Object {
+                self.has_whole_call = true;
+            }
+            self.piece(out, json);
+        }
+    }
+
+    /// Closes the open block and opens one.
+    fn begin(&mut self, out: &mut BytesMut, open: Open, write: impl FnOnce(&mut BytesMut)) {
+        self.close(out);
+        out.put_slice(
+            b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
+        );
+        number_into(out, self.next);
+        out.put_slice(b",\"content_block\":");
+        write(out);
+        out.put_slice(b"}\n\n");
+        self.open = Some(open);
+    }
+
+    /// What every piece of the open block begins with is written once and copied.
+    fn pieces(&mut self, kind: &[u8]) {
+        self.head.clear();
+        let head = &mut self.head;
+        head.put_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
+        number_into(head, self.next);
+        head.put_slice(b",\"delta\":{\"type\":\"");
+        head.put_slice(kind);
+    }
+
+    fn piece(&mut self, out: &mut BytesMut, text: &str) {
+        self.written = self.written.saturating_add(text.len() as u64);
+        out.reserve(self.head.len() + text.len() + 16);
+        out.put_slice(&self.head);
+        escape_into(out, text);
+        out.put_slice(b"\"}}\n\n");
+    }
+
+    fn close(&mut self, out: &mut BytesMut) {
+        match self.open.take() {
+            None => return,
+            Some(Open::Text) => {}
+            Some(Open::Thinking { signer, signature }) => {
+                let own;
+                let signature = match &signature {
+                    Some(upstreams) => upstreams.as_str(),
+                    None => {
+                        own = signer.finish();
+                        &own
+                    }
+                };
+                self.pieces(b"signature_delta\",\"signature\":\"");
+                let written = self.written;
+                self.piece(out, signature);
+                // It is no token of the model's.
+                self.written = written;
+            }
+            Some(Open::Call { is_empty, .. }) => {
+                if is_empty {
+                    self.piece(out, "{}");
+                }
+            }
+        }
+        out.put_slice(
+            b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
+        );
+        number_into(out, self.next);
+        out.put_slice(b"}\n\n");
+        self.next += 1;
+    }
+
+    /// Keeps what cannot be written yet.
+    fn hold(&mut self, out: &mut BytesMut, event: ChatEvent) {
+        let len = match &event {
+            ChatEvent::Text(text) | ChatEvent::Reasoning(text) => text.len(),
+            ChatEvent::ToolArguments { json, .. } => json.len(),
+            ChatEvent::ToolCall { id, name, .. } => id.len() + name.len() + Held::ITEM,
+            _ => 0,
+        };
+        self.held_len += len;
+        if self.held_len > HELD_LEN {
+            let message = "the calls of the answer are mixed further than can be held back";
+            return self.fail(out, &Error::new(ErrorKind::Upstream, message));
+        }
+        match (event, self.held.back_mut()) {
+            (ChatEvent::Text(text), Some(Held::Text(before))) => before.push_str(&text),
+            (ChatEvent::Text(text), _) => self.held.push_back(Held::Text(text.to_string())),
+            (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
+                before.push_str(&text);
+            }
+            (ChatEvent::Reasoning(text), _) => {
+                let held = Held::Thinking { text: text.to_string(), signature: None };
+                self.held.push_back(held);
+            }
+            (ChatEvent::ReasoningSignature(text), Some(Held::Thinking { signature, .. })) => {
+                *signature = Some(text);
+            }
+            (ChatEvent::ToolCall { index, id, name }, _) => {
+                self.held.push_back(Held::Call { index, id, name, arguments: String::new() });
+            }
+            (ChatEvent::ToolArguments { index, json }, _) => {
+                // Calls are few, and nearly always it is the last.
+                let call = self.held.iter_mut().rev().find_map(|held| match held {
+                    Held::Call { index: own, arguments, .. } if *own == index => Some(arguments),
+                    _ => None,
+                });
+                if let Some(arguments) = call {
+                    arguments.push_str(&json);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what was held back, up to a call whose arguments are not complete.
+    fn release(&mut self, out: &mut BytesMut, is_over: bool) {
+        while is_over || !self.is_busy() {
+            let Some(held) = self.held.pop_front() else { return };
+            match held {
+                Held::Text(text) => {
+                    self.held_len -= text.len();
+                    self.text(out, &text);
+                }
+                Held::Thinking { text, signature } => {
+                    self.held_len -= text.len();
+                    self.thinking(out, &text);
+                    if let Some(signature) = signature {
+                        self.signature(signature);
+                    }
+                }
+                Held::Call { index, id, name, arguments } => {
+                    self.held_len -= id.len() + name.len() + arguments.len() + Held::ITEM;
+                    self.call(out, index, &id, &name);
+                    if !arguments.is_empty() {
+                        self.arguments(out, index, &arguments);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut BytesMut, reason: FinishReason) {
+        self.start(out);
+        self.release(out, true);
+        let is_cut = self.is_busy();
+        self.close(out);
+        self.finish_reason = Some(match reason {
+            FinishReason::Length | FinishReason::ContentFilter if is_cut => reason,
+            FinishReason::ContentFilter => reason,
+            _ if self.has_whole_call => FinishReason::ToolCalls,
+            reason => reason,
+        });
+    }
+
+    fn fail(&mut self, out: &mut BytesMut, error: &Error) {
+        if self.finish_reason.is_some() {
+            return self.end(out);
+        }
+        if error.kind() == ErrorKind::ContentFilter && self.state == State::Open {
+            self.finish(out, FinishReason::ContentFilter);
+            return self.end(out);
+        }
+        out.put_slice(b"event: error\ndata: ");
+        error_into(out, error);
+        out.put_slice(b"\n\n");
+        self.done();
+    }
+
+    fn done(&mut self) {
+        self.state = State::Done;
+        self.held = VecDeque::new();
+        self.open = None;
+    }
+
+    /// What a server says beside its answer of why it ends.
+    fn server_fields(&mut self, fields: &Extra) {
+        for name in ["stop_reason", "matched_stop"] {
+            let said = fields.get(name);
+            let Some(said) = said.as_ref().and_then(|said| said.as_string()) else { continue };
+            if let Some(stop) = self.envelope.stops.iter().find(|stop| **stop == *said) {
+                self.stop_sequence = Some(stop.clone());
+            }
+        }
+    }
+}
+
+impl Writer for MessageWriter {
+    fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
+        if self.state == State::Done {
+            return;
+        }
+        match &event {
+            ChatEvent::Usage(usage) => return self.usage = Some(*usage),
+            ChatEvent::ServerFields(fields) => return self.server_fields(fields),
+            // The form has no place for them: its citations point into the client's documents.
+            // Attachments are text by now.
+            ChatEvent::Started(_) | ChatEvent::Citation(_) | ChatEvent::Attachment(_) => return,
+            _ if self.finish_reason.is_some() => return,
+            _ => {}
+        }
+        let index = match &event {
+            ChatEvent::ToolCall { index, .. } | ChatEvent::ToolArguments { index, .. } => {
+                Some(*index)
+            }
+            _ => None,
+        };
+        let is_end = matches!(event, ChatEvent::Finished(_));
+        if !is_end && self.has_to_wait(index) {
+            return self.hold(out, event);
+        }
+        self.start(out);
+        match event {
+            ChatEvent::Text(text) => self.text(out, &text),
+            ChatEvent::Reasoning(text) => self.thinking(out, &text),
+            ChatEvent::ReasoningSignature(signature) => self.signature(signature),
+            ChatEvent::ToolCall { index, id, name } => self.call(out, index, &id, &name),
+            ChatEvent::ToolArguments { index, json } => {
+                self.arguments(out, index, &json);
+                if !self.held.is_empty() {
+                    self.release(out, false);
+                }
+            }
+            ChatEvent::Finished(reason) => self.finish(out, reason),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        if self.state == State::Done {
+            return;
+        }
+        let Some(reason) = self.finish_reason else { return self.fail(out, &truncated()) };
+        out.put_slice(
+            b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":",
+        );
+        stop_into(out, reason, self.stop_sequence.as_deref());
+        out.put_slice(b"},\"usage\":");
+        usage_into(out, &self.counts());
+        out.put_slice(b"}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+        self.done();
+    }
+
+    fn error(&mut self, out: &mut BytesMut, error: &Error) {
+        if self.state != State::Done {
+            self.fail(out, error);
+        }
+    }
+
+    fn keep_alive(&mut self, out: &mut BytesMut) {
+        if self.state == State::Done {
+            return;
+        }
+        self.start(out);
+        out.put_slice(b"event: ping\ndata: {\"type\":\"ping\"}\n\n");
+    }
+
+    fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+}
+
+/// The whole answer as one object.
+pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
+    let size = 512 + answer.text.len() + answer.reasoning.len();
+    let mut out = BytesMut::with_capacity(size + size / 8);
+    let mut writer = MessageWriter::new(envelope.clone());
+    writer.server_fields(&answer.server_fields);
+    envelope.head_into(&mut out);
+    let mut blocks = 0;
+    let mut block = |out: &mut BytesMut| {
+        out.put_slice(if mem::replace(&mut blocks, 1) == 0 { b"[" } else { b"," });
+    };
+    if !answer.reasoning.is_empty() {
+        let mut signer = Signer::new(envelope.shows_thinking);
+        signer.push(&answer.reasoning);
+        let signature = match &answer.reasoning_signature {
+            Some(upstreams) => upstreams.as_str().into(),
+            None => signer.finish(),
+        };
+        block(&mut out);
+        out.put_slice(b"{\"type\":\"thinking\",\"thinking\":");
+        string_into(&mut out, if envelope.shows_thinking { &answer.reasoning } else { "" });
+        out.put_slice(b",\"signature\":");
+        string_into(&mut out, &signature);
+        out.put_slice(b"}");
+    }
+    if !answer.text.is_empty() {
+        block(&mut out);
+        out.put_slice(b"{\"type\":\"text\",\"text\":");
+        string_into(&mut out, &answer.text);
+        out.put_slice(b"}");
+    }
+    let mut reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
+    let mut is_whole = false;
+    for call in &answer.tool_calls {
+        // What is cut is no call: the reason says why it is not there.
+        let Ok(arguments) = serde_json::from_str::<&RawValue>(call.arguments.trim()) else {
+            continue;
+        };
+        if !arguments.get().starts_with('{') {
+            continue;
+        }
+        is_whole = true;
+        block(&mut out);
+        out.put_slice(b"{\"type\":\"tool_use\",\"id\":");
+        string_into(&mut out, &envelope.call_id(&call.id));
+        out.put_slice(b",\"name\":");
+        string_into(&mut out, &call.name);
+        out.put_slice(b",\"input\":");
+        out.put_slice(arguments.get().as_bytes());
+        out.put_slice(b"}");
+    }
+    let is_cut = answer
+        .tool_calls
+        .last()
+        .is_some_and(|last| serde_json::from_str::<&RawValue>(last.arguments.trim()).is_err());
+    if is_whole && !is_cut && reason != FinishReason::ContentFilter {
+        reason = FinishReason::ToolCalls;
+    }
+    out.put_slice(if blocks == 0 { b"[]" } else { b"]" });
+    out.put_slice(b",\"stop_reason\":");
+    stop_into(&mut out, reason, writer.stop_sequence.as_deref());
+    out.put_slice(b",\"usage\":");
+    writer.usage = answer.usage;
+    writer.written = (answer.text.len() + answer.reasoning.len()) as u64;
+    usage_into(&mut out, &writer.counts());
+    out.put_slice(b"}");
+    out.freeze()
+}
+
+/// The word for why a message ends.
+const fn stop_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "end_turn",
+        FinishReason::Length => "max_tokens",
+        FinishReason::ToolCalls => "tool_use",
+        FinishReason::ContentFilter => "refusal",
+    }
+}
+
+/// The value of `stop_reason`, and `stop_sequence` behind it.
+fn stop_into(out: &mut BytesMut, reason: FinishReason, sequence: Option<&str>) {
+    let sequence = sequence.filter(|_| reason == FinishReason::Stop);
+    string_into(out, if sequence.is_some() { "stop_sequence" } else { stop_reason(reason) });
+    out.put_slice(b",\"stop_sequence\":");
+    match sequence {
+        Some(sequence) => string_into(out, sequence),
+        None => out.put_slice(b"null"),
+    }
+}
+
+/// The counts: integers all, since clients add them up.
+///
+/// The three counts of what went in are apart here: their sum is the prompt.
+fn usage_into(out: &mut BytesMut, usage: &Usage) {
+    let cached = usage.cached_tokens.unwrap_or(0).min(usage.prompt_tokens);
+    out.put_slice(b"{\"input_tokens\":");
+    number_into(out, usage.prompt_tokens - cached);
+    out.put_slice(b",\"output_tokens\":");
+    number_into(out, usage.completion_tokens);
+    out.put_slice(b",\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":");
+    number_into(out, cached);
+    if let Some(thinking) = usage.reasoning_tokens {
+        out.put_slice(b",\"output_tokens_details\":{\"thinking_tokens\":");
+        number_into(out, thinking);
+        out.put_slice(b"}");
+    }
+    out.put_slice(b"}");
+}

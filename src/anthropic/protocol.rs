@@ -1,0 +1,56 @@
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    decode::{Decoded, Options, Purpose, decode_within},
+    encode::{Envelope, MessageWriter, whole_answer},
+    error::error_into,
+};
+use crate::{
+    Error,
+    chat::{Answer, FinishReason},
+    edge::{Asked, Limits, Protocol, edge_types},
+};
+
+/// The Messages API.
+#[derive(Debug)]
+pub(super) struct Messages;
+
+impl Protocol for Messages {
+    type Options = Options;
+    type Envelope = Envelope;
+    type Writer = MessageWriter;
+
+    fn name(_options: &Options) -> &'static str {
+        "messages"
+    }
+
+    fn decode(options: &Options, body: &Bytes, limits: &Limits) -> Result<Asked<Envelope>, Error> {
+        let Decoded { chat, stream, shows_thinking } =
+            decode_within(body, limits, *options, Purpose::Answer)?;
+        let stops = chat.sampling.stop.clone();
+        let envelope = Envelope::new(&chat.model, shows_thinking, stops);
+        // A client that wants no token only wants the history to be in the vendor's cache.
+        let at_once = (chat.sampling.max_tokens == Some(0)).then_some(FinishReason::Length);
+        Ok(Asked { chat, stream, envelope, at_once })
+    }
+
+    fn writer(envelope: Envelope) -> MessageWriter {
+        MessageWriter::new(envelope)
+    }
+
+    fn whole(envelope: &Envelope, answer: &Answer) -> Bytes {
+        whole_answer(envelope, answer)
+    }
+
+    fn error_into(out: &mut BytesMut, error: &Error) {
+        error_into(out, error);
+    }
+}
+
+edge_types!(
+    Messages,
+    MessageWriter,
+    "[`Anthropic`](super::Anthropic)",
+    /// The body of every response of [`Anthropic`](super::Anthropic).
+    AnthropicBody
+);
