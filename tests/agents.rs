@@ -1,4 +1,4 @@
-//! Two coding agents, unmodified, complete a task of two tool calls through the proxy's program,
+//! Three coding agents, unmodified, complete a task of two tool calls through the proxy's program,
 //! with the model upstream writing its calls as text in each form that models use: at
 //! chat.qwen.ai, and behind APIs with their own tools, with tools in the prompt, and with rescue.
 //!
@@ -59,6 +59,12 @@ const OPENCODE: Agent = Agent {
     read: ("read", "filePath"),
 };
 
+const CLAUDE_CODE: Agent = Agent {
+    program: "claude",
+    write: ("Write", ["file_path", "content"]),
+    read: ("Read", "file_path"),
+};
+
 #[expect(clippy::print_stdout, reason = "whoever runs the tests shall know")]
 fn installed(program: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -78,6 +84,9 @@ const KEY: &str = "sk-demo-key";
 
 /// What the model says when the task is done.
 const END: &str = "All done.";
+
+/// What the person says then.
+const AGAIN: &str = "Thank you. Is there more to do?";
 
 /// What it says before each call.
 const LEAD: &str = "I call it.";
@@ -236,6 +245,36 @@ impl Served {
     }
 }
 
+impl Served {
+    /// The next turn went to the same chat with nothing but what is new.
+    fn check_again(&self, before: usize, output: &Output) {
+        let said = String::from_utf8_lossy(&output.stdout);
+        let told =
+            format!("{:?}\n{said}\n{}", self.upstream, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains(END), "{told}");
+        let requests = self.emulator.requests();
+        let bodies: Vec<_> = requests[before..]
+            .iter()
+            .map(|request| request.body.to_string())
+            .filter(|body| body.contains(AGAIN))
+            .collect();
+        let [body] = &bodies[..] else { panic!("{} requests: {told}", bodies.len()) };
+        match self.upstream {
+            Upstream::Web(_) => {
+                assert!(!body.contains(&self.marker) && !body.contains(LEAD), "{body}: {told}");
+                let chats = self.emulator.chats();
+                let ends = chats.iter().filter(|chat| {
+                    chat.messages.iter().any(|message| message.text.contains(AGAIN))
+                });
+                let [chat] = &ends.collect::<Vec<_>>()[..] else { panic!("{told}") };
+                assert!(chat.messages[0].text.contains(&self.marker), "{told}");
+            }
+            // It keeps no chats, so it gets everything.
+            Upstream::Api(..) => assert!(body.contains(&self.marker), "{body}: {told}"),
+        }
+    }
+}
+
 async fn run(mut command: Command, home: &Path) -> Output {
     command
         .current_dir(home)
@@ -309,6 +348,52 @@ async fn opencode(upstreams: impl IntoIterator<Item = Upstream>) {
         let output = run(command, home.path()).await;
         check(&OPENCODE, &file, &output, &served);
     }
+}
+
+/// Claude Code speaks the Messages API. It does the task, and a second turn of the conversation.
+async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
+    let Some(program) = installed(CLAUDE_CODE.program) else { return };
+    for upstream in upstreams {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("note.txt");
+        let served = serve(&CLAUDE_CODE, upstream, &file.display().to_string()).await;
+        let command = |prompt: &str, more: &[&str]| {
+            let mut command = Command::new(&program);
+            command.args(["-p", prompt, "--allowedTools", "Write,Read"]).args(more);
+            command
+                .env("ANTHROPIC_BASE_URL", &served.proxy.origin)
+                .env("ANTHROPIC_AUTH_TOKEN", KEY)
+                .env("ANTHROPIC_MODEL", MODEL)
+                .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", MODEL)
+                .env_remove("ANTHROPIC_API_KEY");
+            for switch in [
+                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+                "DISABLE_AUTOUPDATER",
+                "DISABLE_TELEMETRY",
+                "DISABLE_ERROR_REPORTING",
+            ] {
+                command.env(switch, "1");
+            }
+            command
+        };
+        let task = command(&format!("Do the {}.", served.marker), &[]);
+        let output = run(task, home.path()).await;
+        check(&CLAUDE_CODE, &file, &output, &served);
+
+        let asked = served.emulator.requests().len();
+        let output = run(command(AGAIN, &["--continue"]), home.path()).await;
+        served.check_again(asked, &output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claude_code_completes_a_task_in_every_form() {
+    claude_code(Form::ALL.map(Upstream::Web)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claude_code_completes_a_task_over_an_api() {
+    claude_code(APIS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-u
 /// The largest body that is read to see which model it asks for; the edges take no larger one.
 pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
 
-/// A stack of layers over one upstream, with an OpenAI edge.
+/// A stack of layers over one upstream, with an edge.
 pub(crate) type Route = BoxCloneSyncService<Request, Response, Infallible>;
 
 /// One upstream with its layers.
@@ -38,6 +38,8 @@ pub(crate) struct Lane {
     pub(crate) chat: Route,
     /// The same for clients of the XML protocol.
     pub(crate) xml: Route,
+    /// Chats of the Messages API.
+    pub(crate) messages: Route,
     /// Legacy completions.
     pub(crate) completions: Route,
     /// Embeddings.

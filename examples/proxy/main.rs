@@ -13,6 +13,7 @@ mod coding;
 mod config;
 mod credentials;
 mod files;
+mod forms;
 mod hosts;
 mod lanes;
 mod login;

@@ -8,7 +8,14 @@ use axum::{extract::Request, http::uri::PathAndQuery};
 use tower_qwen::{Error, ErrorKind};
 
 /// What stands behind `/v1` of the APIs that clients speak.
-const ENDPOINTS: [&str; 4] = ["chat/completions", "completions", "embeddings", "models"];
+const ENDPOINTS: [&str; 6] = [
+    "chat/completions",
+    "messages",
+    "messages/count_tokens",
+    "completions",
+    "embeddings",
+    "models",
+];
 
 /// What stands before the paths of the XML protocol.
 const XML: &str = "xml";
@@ -59,7 +66,7 @@ pub(crate) fn unknown(request: &Request) -> Error {
     let right = match ENDPOINTS.iter().find(ends_in) {
         Some(endpoint) => format!("use /v1/{endpoint}; the base URL of a client ends in /v1"),
         None => "the base URL of a client ends in /v1, where chat/completions, completions, \
-                 embeddings and models are served"
+                 embeddings, messages and models are served"
             .to_owned(),
     };
     let message = format!("there is no {method} {path} here: {right}");

@@ -14,7 +14,7 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, delete, get, post},
+    routing::{any, delete, get, head, post},
 };
 use serde_json::json;
 use tower::{
@@ -31,7 +31,7 @@ use tower_qwen::{Error, ErrorKind, edge::BodyBudget, openai::error_response};
 use super::{
     chats::Chats,
     clients::{Client, Clients, identify},
-    coding, credentials,
+    coding, credentials, forms,
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, paths,
@@ -84,6 +84,7 @@ pub(crate) fn app(site: Site) -> App {
         // Their edges say themselves what they think of other methods than POST.
         .route("/v1/chat/completions", any(chat))
         .route("/xml/v1/chat/completions", any(chat_in_xml))
+        .route("/v1/messages", any(messages))
         .route("/v1/completions", any(completions))
         .route("/v1/embeddings", any(embeddings))
         .with_state(lanes)
@@ -102,6 +103,7 @@ pub(crate) fn app(site: Site) -> App {
     let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
+        .layer(middleware::from_fn(forms::speak))
         .propagate_x_request_id()
         .map_response(move |mut response: Response| {
             if let Some(name) = &only {
@@ -115,6 +117,8 @@ pub(crate) fn app(site: Site) -> App {
         .layer(option_layer(open.then(|| middleware::from_fn_with_state(hosts, own_names_only))));
 
     let router = Router::new()
+        // Claude Code asks whether anybody is there.
+        .route("/", head(async || ()).fallback(unknown_path))
         .route("/health", get(move || std::future::ready(health.report())))
         .merge(api)
         .fallback(unknown_path)
@@ -163,6 +167,10 @@ async fn chat(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn chat_in_xml(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.xml).await
+}
+
+async fn messages(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.messages).await
 }
 
 async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {

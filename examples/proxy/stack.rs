@@ -15,6 +15,7 @@ use tower::{
 };
 use tower_qwen::{
     Error, FullBody,
+    anthropic::AnthropicLayer,
     auth::{AuthRefreshLayer, TokenClient},
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
@@ -212,6 +213,10 @@ where
     let edge = ServiceBuilder::new()
         .layer(chat_edge(config, bounds).offer(Offer::Web))
         .layer(sessions.clone());
+    let messages = ServiceBuilder::new()
+        .layer(messages_edge(config, bounds).offer(Offer::Web))
+        .layer(sessions.clone())
+        .layer(DedupLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -231,6 +236,14 @@ where
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
+    // Its clients have a form for calls, whatever those of the chat API want.
+    let messages = match config.tools {
+        Tools::Off => route(messages.layer(web.clone()).service(upstream.clone())),
+        _ => {
+            let tools = messages.layer(ToolCallLayer::prompted()).layer(web.clone());
+            route(tools.service(upstream.clone()))
+        }
+    };
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
             route(edge.layer(ToolCallLayer::prompted()).layer(web).service(upstream.clone()))
@@ -243,6 +256,7 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
+        messages,
         completions: route(completions),
         embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
         models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
@@ -277,6 +291,18 @@ where
     let completions =
         ServiceBuilder::new().layer(completions_edge(config, bounds)).layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
+    // DashScope keeps a cache by the client's marks, and bills by it.
+    let is_marked = matches!(server, Server::DashScope | Server::Portal);
+    let messages =
+        ServiceBuilder::new().layer(messages_edge(config, bounds).cache_control(is_marked));
+    let messages = messages
+        .layer(match config.tools {
+            Tools::Prompt => ToolCallLayer::prompted(),
+            Tools::Native | Tools::Off => ToolCallLayer::native(),
+            Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
+        })
+        .layer(adapter.clone());
+    let messages = route(messages.service(upstream.clone()));
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
@@ -307,6 +333,7 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
+        messages,
         completions,
         embeddings: route(embeddings),
         models: Catalogue::compatible(signed, server),
@@ -318,6 +345,16 @@ where
 /// The edge of chats.
 fn chat_edge(config: &UpstreamConfig, bounds: &Bounds) -> OpenAiLayer {
     OpenAiLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of the Messages API.
+fn messages_edge(config: &UpstreamConfig, bounds: &Bounds) -> AnthropicLayer {
+    AnthropicLayer::new()
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
         .limits(bounds.limits)

@@ -30,6 +30,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         patterns: Patterns::parse(patterns).expect("valid"),
         chat: echo("chat"),
         xml: echo("xml"),
+        messages: echo("messages"),
         completions: echo("completions"),
         embeddings: echo("embeddings"),
         models: Catalogue::web(catalogue, catalogue),

@@ -75,6 +75,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         patterns: Patterns::default(),
         chat: chat.clone(),
         xml: chat.clone(),
+        messages: chat.clone(),
         completions: chat.clone(),
         embeddings: chat,
         models: Catalogue::web(catalogue, catalogue),
