@@ -33,6 +33,9 @@ pub struct ChatRequest {
     pub destination: Destination,
     /// The tools on offer.
     pub tools: Arc<Vec<Tool>>,
+    /// Whether the chat that the turn goes on in was told of other tools than these. Set by the
+    /// session layer; whoever tells an upstream of the tools then tells it of them anew.
+    pub tools_changed: bool,
     /// `tool_choice`; `None` where the client said nothing.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several calls in one answer are wanted.
@@ -68,6 +71,7 @@ impl ChatRequest {
             history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
             tools: Arc::default(),
+            tools_changed: false,
             tool_choice: None,
             parallel_tool_calls: None,
             response_format: None,
