@@ -16,6 +16,7 @@ use tower::{
 use tower_qwen::{
     Error, FullBody,
     auth::{AuthRefreshLayer, TokenClient},
+    chat::ReasoningEffort,
     dedup::DedupLayer,
     openai::{
         BodyBudget, Offer, OpenAiLayer,
@@ -269,8 +270,11 @@ where
 {
     let edge = ServiceBuilder::new().layer(chat_edge(config, bounds));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    let adapter =
-        ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
+    let mut adapter = CompatibleLayer::new(server);
+    if let Some(meant) = &config.high_effort {
+        adapter = adapter.effort(ReasoningEffort::High, meant.clone());
+    }
+    let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let completions =

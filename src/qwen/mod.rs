@@ -66,6 +66,14 @@ pub mod client;
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
 pub mod compatible;
 #[cfg(any(feature = "compatible", feature = "web"))]
+mod effort;
+#[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(feature = "compatible"),
+    allow(dead_code, reason = "the web adapter asks one question of it")
+)]
+mod family;
+#[cfg(any(feature = "compatible", feature = "web"))]
 mod future;
 #[cfg(any(feature = "compatible", feature = "web"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]
