@@ -6,7 +6,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, header};
 
 use super::modes::ContentMode;
-use crate::qwen::family::Family;
+use crate::family::Family;
 
 /// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {

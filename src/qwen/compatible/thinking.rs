@@ -3,10 +3,8 @@
 use super::server::Server;
 use crate::{
     chat::{ReasoningEffort, ReasoningOptions},
-    qwen::{
-        effort::{Effort, LARGEST_BUDGET},
-        family::{Family, always_thinks},
-    },
+    family::{Family, always_thinks},
+    qwen::effort::{Effort, LARGEST_BUDGET},
 };
 
 /// The budget of who wants as little thinking as there can be: a few sentences.

@@ -17,10 +17,8 @@ use super::{
 use crate::{
     Error, Text,
     chat::{ChatRequest, ReasoningEffort, ReasoningOptions, Tool},
-    qwen::{
-        effort::{Effort, LARGEST_BUDGET},
-        family::always_thinks,
-    },
+    family::always_thinks,
+    qwen::effort::{Effort, LARGEST_BUDGET},
 };
 
 /// How long a body is without the model's name, text and images, in bytes; some more than that.

@@ -2,7 +2,7 @@
 
 /// A family of models whose templates read a request alike, in the order of their coming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// Nothing is known: models of others, or of a name that an operator made up.
     Unknown,
     /// Qwen before 3.5: thinking is on or off.
@@ -17,7 +17,7 @@ pub(super) enum Family {
 
 impl Family {
     /// The family of a model by its name, such as `Qwen/Qwen3.6-27B` or `qwen3.8-max`.
-    pub(super) fn of(model: &str) -> Self {
+    pub(crate) fn of(model: &str) -> Self {
         let name = model.to_ascii_lowercase();
         let Some((_, version)) = name.split_once("qwen3") else {
             let is_qwen = ["qwen", "qwq", "qvq"].iter().any(|word| name.contains(word));
@@ -37,7 +37,7 @@ impl Family {
 }
 
 /// Whether the hosted `model` refuses not to think.
-pub(super) fn always_thinks(model: &str) -> bool {
+pub(crate) fn always_thinks(model: &str) -> bool {
     let name = model.to_ascii_lowercase();
     Family::of(&name) == Family::Qwen38 && name.ends_with("-preview")
         || ["kimi-k2.7-code", "kimi-k3", "qwq", "qvq"].iter().any(|start| name.starts_with(start))
