@@ -223,6 +223,12 @@ pub mod dedup;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+#[cfg(feature = "chat")]
+#[cfg_attr(
+    not(feature = "compatible"),
+    allow(dead_code, reason = "only this adapter asks all of it")
+)]
+mod family;
 #[cfg(any(feature = "auth", feature = "web"))]
 mod head;
 #[cfg(feature = "chat")]
@@ -257,6 +263,9 @@ mod steps;
 pub mod steps;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod text;
+#[cfg(feature = "chat")]
+#[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
+pub mod tokens;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 

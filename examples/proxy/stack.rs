@@ -17,6 +17,7 @@ use tower_qwen::{
     Error, FullBody,
     anthropic::AnthropicLayer,
     auth::{AuthRefreshLayer, TokenClient},
+    chat::ReasoningEffort,
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
     openai::{
@@ -284,8 +285,11 @@ where
 {
     let edge = ServiceBuilder::new().layer(chat_edge(config, bounds));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    let adapter =
-        ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
+    let mut adapter = CompatibleLayer::new(server);
+    if let Some(meant) = &config.high_effort {
+        adapter = adapter.effort(ReasoningEffort::High, meant.clone());
+    }
+    let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let completions =

@@ -256,7 +256,11 @@ pub enum ReasoningEffort {
     Medium,
     /// A lot.
     High,
-    /// A word that is newer than this crate, such as `xhigh`.
+    /// More than a lot.
+    XHigh,
+    /// As much as it can.
+    Max,
+    /// A word that is newer than this crate.
     Other(Text),
 }
 
@@ -270,14 +274,17 @@ impl ReasoningEffort {
             Self::Low => "low",
             Self::Medium => "medium",
             Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
             Self::Other(word) => word,
         }
     }
 
-    /// Whether it turns thinking off: `none` and `minimal`.
+    /// Whether it turns thinking off, which only `none` does: the least that a model can think is
+    /// still some.
     #[must_use]
     pub const fn is_off(&self) -> bool {
-        matches!(self, Self::None | Self::Minimal)
+        matches!(self, Self::None)
     }
 }
 
@@ -289,6 +296,8 @@ impl From<Text> for ReasoningEffort {
             "low" => Self::Low,
             "medium" => Self::Medium,
             "high" => Self::High,
+            "xhigh" => Self::XHigh,
+            "max" => Self::Max,
             _ => Self::Other(word),
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     chat::{ChatRequest, Conversation, Destination},
     head::effective_status,
     offload::{is_large, offload},
-    qwen::{ResponseFuture, answer::Reader, redact::Secrets, transport},
+    qwen::{ResponseFuture, answer::Reader, effort::telling, redact::Secrets, transport},
     sse::Decoder,
 };
 
@@ -114,12 +114,13 @@ where
 
     async fn run(mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
         metrics::counter!("tower_qwen_web_turns_total").increment(1);
+        let told = request::effort(&self.config, &request).in_place_of(&request.reasoning);
         let result = self.turn(request).await;
         if let Err(error) = &result {
             let kind = format!("{:?}", error.kind());
             metrics::counter!("tower_qwen_web_errors_total", "kind" => kind).increment(1);
         }
-        result
+        result.map(|response| telling(response, told))
     }
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
