@@ -110,8 +110,10 @@ pub(super) struct MessageWriter {
     head: BytesMut,
     held: VecDeque<Held>,
     held_len: usize,
-    /// Whether a call was given whole.
-    has_whole_call: bool,
+    /// Whether a call was given.
+    has_call: bool,
+    /// Whether the arguments of one ended before they were complete.
+    has_cut_call: bool,
     usage: Option<Usage>,
     /// How many bytes of an answer there were.
     written: u64,
@@ -146,8 +148,31 @@ enum Held {
 }
 
 impl Held {
-    /// What it takes beside its text, in bytes.
-    const ITEM: usize = 128;
+    /// The block that `event` begins.
+    fn new(event: ChatEvent) -> Option<Self> {
+        Some(match event {
+            ChatEvent::Text(text) => Self::Text(text.to_string()),
+            ChatEvent::Reasoning(text) => {
+                Self::Thinking { text: text.to_string(), signature: None }
+            }
+            ChatEvent::ToolCall { index, id, name } => {
+                Self::Call { index, id, name, arguments: String::new() }
+            }
+            _ => return None,
+        })
+    }
+
+    /// About what it takes, in bytes: a block of a few letters takes more than these.
+    fn len(&self) -> usize {
+        const ITEM: usize = 128;
+        ITEM + match self {
+            Self::Text(text) => text.len(),
+            Self::Thinking { text, signature } => {
+                text.len() + signature.as_ref().map_or(0, |signature| signature.len())
+            }
+            Self::Call { id, name, arguments, .. } => id.len() + name.len() + arguments.len(),
+        }
+    }
 }
 
 impl MessageWriter {
@@ -160,7 +185,8 @@ impl MessageWriter {
             head: BytesMut::new(),
             held: VecDeque::new(),
             held_len: 0,
-            has_whole_call: false,
+            has_call: false,
+            has_cut_call: false,
             usage: None,
             written: 0,
             stop_sequence: None,
@@ -240,6 +266,7 @@ impl MessageWriter {
     }
 
     fn call(&mut self, out: &mut BytesMut, index: u32, id: &str, name: &str) {
+        self.has_call = true;
         let id = self.envelope.call_id(id);
         let open = Open::Call { index, arguments: Checker::default(), is_empty: true };
         self.begin(out, open, |out| {
@@ -259,9 +286,6 @@ impl MessageWriter {
             && arguments.push(json).is_ok()
         {
             *is_empty = false;
-            if arguments.found() == Found::Object {
-                self.has_whole_call = true;
-            }
             self.piece(out, json);
         }
     }
@@ -318,7 +342,8 @@ impl MessageWriter {
                 // It is no token of the model's.
                 self.written = written;
             }
-            Some(Open::Call { is_empty, .. }) => {
+            Some(Open::Call { arguments, is_empty, .. }) => {
+                self.has_cut_call |= arguments.found() != Found::Object;
                 if is_empty {
                     self.piece(out, "{}");
                 }
@@ -334,32 +359,17 @@ impl MessageWriter {
 
     /// Keeps what cannot be written yet.
     fn hold(&mut self, out: &mut BytesMut, event: ChatEvent) {
-        let len = match &event {
-            ChatEvent::Text(text) | ChatEvent::Reasoning(text) => text.len(),
-            ChatEvent::ToolArguments { json, .. } => json.len(),
-            ChatEvent::ToolCall { id, name, .. } => id.len() + name.len() + Held::ITEM,
-            _ => 0,
-        };
-        self.held_len += len;
-        if self.held_len > HELD_LEN {
-            let message = "the calls of the answer are mixed further than can be held back";
-            return self.fail(out, &Error::new(ErrorKind::Upstream, message));
-        }
-        match (event, self.held.back_mut()) {
-            (ChatEvent::Text(text), Some(Held::Text(before))) => before.push_str(&text),
-            (ChatEvent::Text(text), _) => self.held.push_back(Held::Text(text.to_string())),
-            (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
+        self.held_len += match (event, self.held.back_mut()) {
+            (ChatEvent::Text(text), Some(Held::Text(before)))
+            | (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
                 before.push_str(&text);
-            }
-            (ChatEvent::Reasoning(text), _) => {
-                let held = Held::Thinking { text: text.to_string(), signature: None };
-                self.held.push_back(held);
+                text.len()
             }
             (ChatEvent::ReasoningSignature(text), Some(Held::Thinking { signature, .. })) => {
+                let before = signature.as_ref().map_or(0, |before| before.len());
+                let more = text.len().saturating_sub(before);
                 *signature = Some(text);
-            }
-            (ChatEvent::ToolCall { index, id, name }, _) => {
-                self.held.push_back(Held::Call { index, id, name, arguments: String::new() });
+                more
             }
             (ChatEvent::ToolArguments { index, json }, _) => {
                 // Calls are few, and nearly always it is the last.
@@ -367,11 +377,21 @@ impl MessageWriter {
                     Held::Call { index: own, arguments, .. } if *own == index => Some(arguments),
                     _ => None,
                 });
-                if let Some(arguments) = call {
+                call.map_or(0, |arguments| {
                     arguments.push_str(&json);
-                }
+                    json.len()
+                })
             }
-            _ => {}
+            (event, _) => {
+                let Some(held) = Held::new(event) else { return };
+                let len = held.len();
+                self.held.push_back(held);
+                len
+            }
+        };
+        if self.held_len > HELD_LEN {
+            let message = "the calls of the answer are mixed further than can be held back";
+            self.fail(out, &Error::new(ErrorKind::Upstream, message));
         }
     }
 
@@ -379,20 +399,16 @@ impl MessageWriter {
     fn release(&mut self, out: &mut BytesMut, is_over: bool) {
         while is_over || !self.is_busy() {
             let Some(held) = self.held.pop_front() else { return };
+            self.held_len = self.held_len.saturating_sub(held.len());
             match held {
-                Held::Text(text) => {
-                    self.held_len -= text.len();
-                    self.text(out, &text);
-                }
+                Held::Text(text) => self.text(out, &text),
                 Held::Thinking { text, signature } => {
-                    self.held_len -= text.len();
                     self.thinking(out, &text);
                     if let Some(signature) = signature {
                         self.signature(signature);
                     }
                 }
                 Held::Call { index, id, name, arguments } => {
-                    self.held_len -= id.len() + name.len() + arguments.len() + Held::ITEM;
                     self.call(out, index, &id, &name);
                     if !arguments.is_empty() {
                         self.arguments(out, index, &arguments);
@@ -405,14 +421,8 @@ impl MessageWriter {
     fn finish(&mut self, out: &mut BytesMut, reason: FinishReason) {
         self.start(out);
         self.release(out, true);
-        let is_cut = self.is_busy();
         self.close(out);
-        self.finish_reason = Some(match reason {
-            FinishReason::Length | FinishReason::ContentFilter if is_cut => reason,
-            FinishReason::ContentFilter => reason,
-            _ if self.has_whole_call => FinishReason::ToolCalls,
-            reason => reason,
-        });
+        self.finish_reason = Some(told(reason, self.has_call, self.has_cut_call));
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &Error) {
@@ -553,33 +563,33 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
         string_into(&mut out, &answer.text);
         out.put_slice(b"}");
     }
-    let mut reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
-    let mut is_whole = false;
-    for call in &answer.tool_calls {
-        // What is cut is no call: the reason says why it is not there.
-        let Ok(arguments) = serde_json::from_str::<&RawValue>(call.arguments.trim()) else {
-            continue;
+    let reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
+    let (mut has_call, mut has_cut_call) = (false, false);
+    for (index, call) in answer.tool_calls.iter().enumerate() {
+        let is_last = index + 1 == answer.tool_calls.len();
+        let arguments = call.arguments.trim();
+        let input = match serde_json::from_str::<&RawValue>(arguments) {
+            Ok(object) if arguments.starts_with('{') => object.get(),
+            // Of no arguments some servers say nothing, and some `null`.
+            Ok(_) => "{}",
+            Err(_) if arguments.is_empty() && !(is_last && may_be_cut(reason)) => "{}",
+            // What is cut is no call: the reason says why it is not there.
+            Err(_) => {
+                has_cut_call = true;
+                continue;
+            }
         };
-        if !arguments.get().starts_with('{') {
-            continue;
-        }
-        is_whole = true;
+        has_call = true;
         block(&mut out);
         out.put_slice(b"{\"type\":\"tool_use\",\"id\":");
         string_into(&mut out, &envelope.call_id(&call.id));
         out.put_slice(b",\"name\":");
         string_into(&mut out, &call.name);
         out.put_slice(b",\"input\":");
-        out.put_slice(arguments.get().as_bytes());
+        out.put_slice(input.as_bytes());
         out.put_slice(b"}");
     }
-    let is_cut = answer
-        .tool_calls
-        .last()
-        .is_some_and(|last| serde_json::from_str::<&RawValue>(last.arguments.trim()).is_err());
-    if is_whole && !is_cut && reason != FinishReason::ContentFilter {
-        reason = FinishReason::ToolCalls;
-    }
+    let reason = told(reason, has_call, has_cut_call);
     out.put_slice(if blocks == 0 { b"[]" } else { b"]" });
     out.put_slice(b",\"stop_reason\":");
     stop_into(&mut out, reason, writer.stop_sequence.as_deref());
@@ -589,6 +599,23 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     usage_into(&mut out, &writer.counts());
     out.put_slice(b"}");
     out.freeze()
+}
+
+/// Whether an answer that ends so may end in the middle of a call.
+const fn may_be_cut(reason: FinishReason) -> bool {
+    matches!(reason, FinishReason::Length | FinishReason::ContentFilter)
+}
+
+/// Why an answer ends, as its client shall know it: with a call it ends for the call, whatever the
+/// upstream says, unless that is cut; and without one it does not.
+const fn told(reason: FinishReason, has_call: bool, has_cut_call: bool) -> FinishReason {
+    match reason {
+        FinishReason::ContentFilter => reason,
+        FinishReason::Length if has_cut_call => reason,
+        _ if has_call => FinishReason::ToolCalls,
+        FinishReason::ToolCalls => FinishReason::Stop,
+        _ => reason,
+    }
 }
 
 /// The word for why a message ends.
