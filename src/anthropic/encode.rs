@@ -1,6 +1,6 @@
 //! The answer: events in, the blocks of a message out, as a stream or whole.
 
-use std::{collections::VecDeque, mem};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -10,13 +10,14 @@ use uuid::Uuid;
 use super::{error::error_into, signature::Signer};
 use crate::{
     Error, ErrorKind, Text,
-    chat::{Answer, ChatEvent, Extra, FinishReason, Usage, truncated},
+    chat::{Answer, ChatEvent, ChatRequest, Extra, FinishReason, Usage, truncated},
     edge::Writer,
     json::{
         escape_into, number_into,
         object::{Checker, Found},
         string_into,
     },
+    tokens::{self, TokenEstimator},
 };
 
 /// How much may be held back while another block is open, in bytes. Calls whose arguments are
@@ -36,8 +37,22 @@ pub(super) struct Envelope {
     shows_thinking: bool,
     /// The sequences that end the answer.
     stops: Vec<Text>,
-    /// About how many tokens the request has, until the upstream says how many.
-    input_tokens: u64,
+    /// About how many tokens the request has, where somebody has an idea of it.
+    estimate: Option<Estimate>,
+}
+
+/// About how many tokens a request has, until the upstream says how many.
+#[derive(Clone, Debug)]
+pub(super) struct Estimate {
+    estimator: Arc<TokenEstimator>,
+    /// What was estimated before anything was learnt.
+    tokens: u64,
+}
+
+impl Estimate {
+    pub(super) fn new(estimator: Arc<TokenEstimator>, request: &ChatRequest) -> Self {
+        Self { estimator, tokens: tokens::of_request(request) }
+    }
 }
 
 impl Envelope {
@@ -49,14 +64,27 @@ impl Envelope {
             model: model.into(),
             shows_thinking,
             stops,
-            input_tokens: 0,
+            estimate: None,
         }
     }
 
     /// Says about how many tokens the request has.
-    pub(super) const fn input_tokens(mut self, tokens: u64) -> Self {
-        self.input_tokens = tokens;
+    pub(super) fn estimate(mut self, estimate: Option<Estimate>) -> Self {
+        self.estimate = estimate;
         self
+    }
+
+    /// About how many tokens the request has; 0 where nobody knows.
+    fn input_tokens(&self) -> u64 {
+        let estimate = self.estimate.as_ref();
+        estimate.map_or(0, |estimate| estimate.estimator.corrected(&self.model, estimate.tokens))
+    }
+
+    /// Takes in how many there were.
+    fn learn(&self, usage: Option<&Usage>) {
+        if let (Some(estimate), Some(usage)) = (&self.estimate, usage) {
+            estimate.estimator.learn(&self.model, estimate.tokens, usage.prompt_tokens);
+        }
     }
 
     /// Everything up to the value of `content`.
@@ -210,7 +238,7 @@ impl MessageWriter {
     /// The counts so far: the upstream's, or about what they will be.
     fn counts(&self) -> Usage {
         self.usage.unwrap_or_else(|| {
-            Usage::new(self.envelope.input_tokens, self.written.div_ceil(BYTES_PER_TOKEN))
+            Usage::new(self.envelope.input_tokens(), self.written.div_ceil(BYTES_PER_TOKEN))
         })
     }
 
@@ -503,6 +531,7 @@ impl Writer for MessageWriter {
             return;
         }
         let Some(reason) = self.finish_reason else { return self.fail(out, &truncated()) };
+        self.envelope.learn(self.usage.as_ref());
         out.put_slice(
             b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":",
         );
@@ -594,6 +623,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     out.put_slice(b",\"stop_reason\":");
     stop_into(&mut out, reason, writer.stop_sequence.as_deref());
     out.put_slice(b",\"usage\":");
+    envelope.learn(answer.usage.as_ref());
     writer.usage = answer.usage;
     writer.written = (answer.text.len() + answer.reasoning.len()) as u64;
     usage_into(&mut out, &writer.counts());

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 21] = [
+const ROUTES: [(&str, &str, &str); 22] = [
     ("HEAD", "/", ""),
     ("GET", "/health", ""),
     ("GET", "/metrics", ""),
@@ -19,6 +19,7 @@ const ROUTES: [(&str, &str, &str); 21] = [
     ("POST", "/xml/v1/chat/completions", CHAT),
     ("GET", "/v1/chat/completions", ""),
     ("POST", "/v1/messages", MESSAGE),
+    ("POST", "/v1/messages/count_tokens", MESSAGE),
     ("POST", "/v1/completions", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
     ("GET", "/v1/validate", ""),
@@ -79,15 +80,8 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
-    let sessions = sessions(&config, &store);
-    let lanes = Lanes::new(vec![web(
-        emulator.clone(),
-        emulator.clone(),
-        upstream,
-        &config.bounds,
-        desk,
-        &sessions,
-    )]);
+    let shared = Shared::new(&config, &store);
+    let lanes = Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &shared)]);
     over(lanes, &config, &store).0
 }
 
