@@ -20,6 +20,7 @@ use tower_qwen::{
     chat::ReasoningEffort,
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
+    format::FormatLayer,
     openai::{
         OpenAiLayer,
         completions::CompletionsLayer,
@@ -235,7 +236,8 @@ where
     let messages = ServiceBuilder::new()
         .layer(messages_edge(config, shared).offer(Offer::Web))
         .layer(shared.sessions.clone())
-        .layer(DedupLayer::new());
+        .layer(DedupLayer::new())
+        .layer(FormatLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -252,9 +254,10 @@ where
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
         .layer(completions_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(FormatLayer::new())
         .layer(web.clone())
         .service(upstream.clone());
-    let edge = edge.layer(DedupLayer::new());
+    let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
     // Its clients have a form for calls, whatever those of the chat API want.
     let messages = match config.tools {
         Tools::Off => route(messages.layer(web.clone()).service(upstream.clone())),

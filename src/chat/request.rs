@@ -218,6 +218,20 @@ pub enum ResponseFormat {
     Other(Json),
 }
 
+impl ResponseFormat {
+    /// Whether any text will do, in whichever spelling.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Other(whole) => {
+                whole.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"))
+            }
+            Self::JsonObject | Self::JsonSchema(_) => false,
+        }
+    }
+}
+
 /// How much the model shall think, in every spelling that clients use.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -124,6 +124,12 @@ where
     }
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
+        if request.response_format.as_ref().is_some_and(|format| !format.is_text()) {
+            let message = "`response_format`: this upstream (chat.qwen.ai) has no such thing; leave \
+                           it out, or put a FormatLayer over the adapter";
+            let error = Error::invalid("response_format", message);
+            return Err(error.with_code("unsupported_parameter"));
+        }
         let large = is_large(&request);
         // Checked before a chat is opened for it.
         let turn = match large {
