@@ -19,7 +19,7 @@ use crate::{
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
-        answer::{Answer, Reader, Repair},
+        answer::{Answer, Names, Reader, Repair},
         redact::Secrets,
         transport::{self, Cut, Read},
     },
@@ -83,11 +83,12 @@ where
         let config = self.config.clone();
         let credential = request.body().credential.clone();
         let (envelope, chat) = request.into_parts();
+        let names = Names::of(&chat.tools);
         if !is_large(&chat) {
             let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
             return ResponseFuture::new(async move {
                 let response = exchange.await.map_err(transport::error)?;
-                answer(response, config, credential).await
+                answer(response, config, credential, names).await
             });
         }
         ResponseFuture::new(async move {
@@ -99,7 +100,7 @@ where
             // A long history is kept no longer than it is needed.
             drop(chat);
             let response = exchange.await.map_err(transport::error)?;
-            answer(response, config, credential).await
+            answer(response, config, credential, names).await
         })
     }
 }
@@ -130,6 +131,7 @@ async fn answer<B>(
     response: Response<B>,
     config: Config,
     credential: Option<CredentialHeaders>,
+    names: Names,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     B: Body<Data = Bytes>,
@@ -138,7 +140,7 @@ where
     let (head, body) = response.into_parts();
     let secrets = Secrets::new(credential.as_ref(), &head.extensions);
     let mut translator = Translator::new(config.server, secrets.clone());
-    let mut answer = config.answer();
+    let mut answer = config.answer().offering(names);
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {

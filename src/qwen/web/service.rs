@@ -26,7 +26,12 @@ use crate::{
     chat::{ChatRequest, Conversation, Destination},
     head::effective_status,
     offload::{is_large, offload},
-    qwen::{ResponseFuture, answer::Reader, redact::Secrets, transport},
+    qwen::{
+        ResponseFuture,
+        answer::{Names, Reader},
+        redact::Secrets,
+        transport,
+    },
     sse::Decoder,
 };
 
@@ -164,6 +169,7 @@ where
             }
         };
         // A long history is kept no longer than it is needed.
+        let names = Names::of(&request.tools);
         drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
@@ -178,7 +184,7 @@ where
             drop(envelope(call, head.status, &head.headers, &read, &secrets)?);
             let json = Text::from_utf8(read.bytes).map_err(transport::error)?;
             let mut turn = Turn::new(conversation, call);
-            let mut answer = self.config.answer();
+            let mut answer = self.config.answer().offering(names);
             turn.whole(&json, &mut answer)?;
             if let Some(fresh) = fresh {
                 fresh.keep();
@@ -191,7 +197,7 @@ where
             .secrets(secrets)
             .commit_bytes(self.config.commit_bytes)
             .stop(stop);
-        let (answer, limits) = (self.config.answer(), self.config.progress);
+        let (answer, limits) = (self.config.answer().offering(names), self.config.progress);
         let mut reader = Reader::new(Decoder::lenient(), Box::pin(body), answer, turn, limits);
         reader.commit().await?;
         reader.wire_mut().keep_chat();
