@@ -219,7 +219,11 @@ mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 mod error;
-#[cfg(any(feature = "auth", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "client", feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(any(feature = "auth", feature = "web")),
+    allow(dead_code, reason = "each reader looks for some of what a head says")
+)]
 mod head;
 #[cfg(feature = "chat")]
 mod json;

@@ -8,11 +8,12 @@ use serde_json::Value;
 use super::{METRIC, server::Server};
 use crate::{
     Error, ErrorKind,
+    head::is_sent_to_sign_in,
     json::lenient::tree,
     qwen::{
         answer::Repair,
         redact::Secrets,
-        refused::{is_account_fault, is_context_overflow, is_sent_to_sign_in},
+        refused::{is_account_fault, is_context_overflow, is_of_one_model, is_template_error},
         transport::Read,
     },
     retry_after::retry_after,
@@ -106,7 +107,7 @@ impl Fault {
             let inside = value.get(key)?;
             match inside.get(0).unwrap_or(inside) {
                 Value::String(message) if !message.trim_ascii().is_empty() => {
-                    Some(Self { message: message.clone(), ..Self::default() })
+                    Some(Self { message: message.clone(), ..Self::default() }.lifted())
                 }
                 // What is wrong with a field of the request, as FastAPI has it, is read below.
                 inside @ Value::Object(fields) if !fields.contains_key("loc") => {
@@ -144,7 +145,30 @@ impl Fault {
             return None;
         }
         let (kind, param) = (word("type"), word("param"));
-        Some(Self { message: message.unwrap_or_default(), code, kind, param, flat: true })
+        let fault = Self { message: message.unwrap_or_default(), code, kind, param, flat: true };
+        Some(fault.lifted())
+    }
+
+    /// What a gateway wrote into the message as JSON, in the place of the message; the same fault
+    /// where it did not. The JSON may stand behind words of the gateway's.
+    fn lifted(self) -> Self {
+        let Some(at) = self.message.find('{') else { return self };
+        let (words, json) = self.message.split_at(at);
+        let Some(json) = Self::tree(json.trim_end()) else { return self };
+        // What a server quotes of the request is JSON as well.
+        if !words.trim_ascii().is_empty() && json.get("error").is_none() {
+            return self;
+        }
+        match Self::from_json(&json) {
+            Some(inner) if !inner.message.is_empty() => Self {
+                message: inner.message,
+                code: inner.code.or(self.code),
+                kind: inner.kind.or(self.kind),
+                param: inner.param.or(self.param),
+                flat: self.flat,
+            },
+            _ => self,
+        }
     }
 
     /// A body that is no JSON: a gateway's page or a line of text.
@@ -221,8 +245,12 @@ impl Fault {
             return (ErrorKind::ContextLength, None);
         }
         // Quota before auth: some of these come as 401 or 403.
+        let quota = match is_of_one_model(&words, &text) {
+            true => ErrorKind::ModelQuota,
+            false => ErrorKind::Quota,
+        };
         if is_account_fault(Some(status), &words, &text) {
-            return (ErrorKind::Quota, None);
+            return (quota, None);
         }
         if is(&["insufficient_quota", "quota_exceeded", "throttling.allocationquota"])
             || says(&["exceeded your current quota", "allocated quota exceeded"])
@@ -231,7 +259,7 @@ impl Fault {
             // up.
             return match server {
                 Server::DashScope => (ErrorKind::RateLimited, Some(Duration::from_secs(60))),
-                _ => (ErrorKind::Quota, Some(Duration::from_secs(65))),
+                _ => (quota, Some(Duration::from_secs(65))),
             };
         }
         if code.starts_with("throttling")
@@ -261,6 +289,10 @@ impl Fault {
         }
         if is(&["modelservingerror", "modelunavailable", "unavailable_error"]) {
             return (ErrorKind::Overloaded, None);
+        }
+        // The model's template, which the server ran, takes the request for wrong.
+        if status.is_server_error() && is_template_error(&text) {
+            return (ErrorKind::InvalidRequest, None);
         }
         let kind = match status.as_u16() {
             401 => ErrorKind::Auth,

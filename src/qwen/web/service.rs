@@ -112,7 +112,7 @@ where
         let head = Head {
             credential: request.body().credential.clone(),
             extensions: mem::take(request.extensions_mut()),
-            headers: transport::headers(request.headers(), request.body().credential.as_ref()),
+            headers: transport::page_headers(request.headers(), request.body().credential.as_ref()),
         };
         Self { ready: Some(ready), spare, config, head }
     }
