@@ -263,35 +263,50 @@ pub(crate) fn is_of_one_model(code: &str, text: &str) -> bool {
             && says(&["免费额度", "额度", "配额", "用量"])
 }
 
-/// Whether a server says that the model's chat template takes the request for wrong: it raises where a
-/// role, an order or an effort is not one it knows. `text` is in lower case.
-pub(crate) fn is_template_error(text: &str) -> bool {
+/// Whether what a server says as if it had failed is about the request: the model's chat template raises
+/// where a role, an order or an effort is not one it knows, and some servers say so of what the model
+/// cannot take. `text` is in lower case.
+pub(crate) fn is_about_the_request(text: &str) -> bool {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    says(&[
-        "chat template",
-        "chat_template",
-        "chattemplate",
-        "jinja",
-        "raise_exception",
-        "templateerror",
-        "template error",
-        "error rendering template",
-        "failed to apply template",
-        "failed to parse messages",
-        "failed to parse tools",
-        "system message must be at the beginning",
-        "system role not supported",
-        "unexpected reasoning effort",
-        "unexpected message role",
-        "unexpected role",
-        "unknown role",
-        "unexpected item type in content",
-        "unexpected content type",
-        "no user query found in messages",
-        "no messages provided",
-        "roles must alternate",
-        "value is not callable",
-    ]) || text.starts_with("template: ")
+    let is_not_taken =
+        says(&["image", "audio", "video", "multimodal", "vision", "tools", "thinking"])
+            && says(&[
+                "input is not supported",
+                "does not support",
+                "not a multimodal",
+                "at most 0 ",
+            ]);
+    is_not_taken
+        || says(&[
+            "chat template",
+            "chat_template",
+            "chattemplate",
+            "jinja",
+            "raise_exception",
+            "templateerror",
+            "template error",
+            "error rendering template",
+            "failed to apply template",
+            "failed to parse messages",
+            "failed to parse tools",
+            "system message must be at the beginning",
+            "system role not supported",
+            "unexpected reasoning effort",
+            "unexpected message role",
+            "unexpected role",
+            "unknown role",
+            "unexpected item type in content",
+            "unexpected content type",
+            "no user query found in messages",
+            "no messages provided",
+            "roles must alternate",
+            "value is not callable",
+            "failed to parse grammar",
+            "failed to initialize samplers",
+            "failed to load image",
+            "cannot identify image",
+        ])
+        || text.starts_with("template: ")
 }
 
 /// Whether what is used up comes back by itself, or may: these are told apart by the server.

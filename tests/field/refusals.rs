@@ -248,7 +248,8 @@ async fn quotas_of_one_model() {
     }
 }
 
-/// What a model's chat template says of a request is the client's to mend, whatever the status.
+/// What a model's chat template says of a request is the client's to mend, whatever the status, and so
+/// is what a server says that a model cannot take.
 #[tokio::test]
 async fn errors_of_chat_templates() {
     #[rustfmt::skip]
@@ -263,6 +264,11 @@ async fn errors_of_chat_templates() {
         ("LM Studio", Server::Generic, r#"{"error":"Error rendering prompt with jinja template: \"Unexpected message role.\""}"#),
         ("vLLM", Server::Vllm, r#"{"error":{"message":"Conversation roles must alternate user/assistant/user/assistant/...","type":"InternalServerError","code":500}}"#),
         ("SGLang", Server::SgLang, r#"{"object":"error","message":"Internal server error: jinja2.exceptions.TemplateError: After the optional system message, conversation roles must alternate","code":500}"#),
+        ("an image", Server::LlamaCpp, r#"{"error":{"code":500,"message":"image input is not supported - hint: if this is unexpected, you may need to provide the mmproj","type":"server_error"}}"#),
+        ("images", Server::Vllm, r#"{"error":{"message":"At most 0 image(s) may be provided in one prompt.","code":500}}"#),
+        ("tools", Server::Ollama, r#"{"error":{"message":"registry.ollama.ai/library/x does not support tools","type":"api_error"}}"#),
+        ("a model for texts", Server::Generic, r#"{"error":{"message":"x is not a multimodal model"}}"#),
+        ("a grammar", Server::LlamaCpp, r#"{"error":{"code":500,"message":"Failed to initialize samplers: failed to parse grammar","type":"server_error"}}"#),
         ("MLX", Server::Generic, r#"{"error":"Failed to apply the chat template: 'dict object' has no attribute 'content'"}"#),
     ];
     for (kind, server, body) in rows {
@@ -271,6 +277,7 @@ async fn errors_of_chat_templates() {
             let error = refused(server, given).await;
             assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{kind}, {status}: {error}");
             assert!(!error.is_retryable(), "{kind}");
+            assert!(status == 400 || error.code().is_none(), "{kind}: {error:?}");
         }
         let error = refused(server, Given::events(&[body, "[DONE]"])).await;
         assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{kind}, streamed: {error}");

@@ -13,7 +13,7 @@ use crate::{
     qwen::{
         answer::Repair,
         redact::Secrets,
-        refused::{is_account_fault, is_context_overflow, is_of_one_model, is_template_error},
+        refused::{is_about_the_request, is_account_fault, is_context_overflow, is_of_one_model},
         transport::Read,
     },
     retry_after::retry_after,
@@ -210,7 +210,9 @@ impl Fault {
             secrets.redact(&self.message)
         };
         let mut error = Error::new(kind, message);
-        let mut words = [self.code, self.kind].into_iter().flatten();
+        // A server that took the fault upon itself named the wrong class.
+        let is_wrong = status.is_server_error() && kind == ErrorKind::InvalidRequest;
+        let mut words = [self.code, self.kind.filter(|_| !is_wrong)].into_iter().flatten();
         // For this agents know one code only.
         if kind != ErrorKind::ContextLength
             && let Some(code) = words.find(|code| is_code(code, secrets))
@@ -290,8 +292,7 @@ impl Fault {
         if is(&["modelservingerror", "modelunavailable", "unavailable_error"]) {
             return (ErrorKind::Overloaded, None);
         }
-        // The model's template, which the server ran, takes the request for wrong.
-        if status.is_server_error() && is_template_error(&text) {
+        if status.is_server_error() && is_about_the_request(&text) {
             return (ErrorKind::InvalidRequest, None);
         }
         let kind = match status.as_u16() {
