@@ -305,6 +305,53 @@ const STREAMS: &[Row] = &[
         "f{\"x\":1} tool_calls",
     ),
     (
+        "a call in pieces, and all of it once more",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a call in pieces, and all of it once more in a whole message",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}]},"finish_reason":"tool_calls"}]}"#,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "text in pieces of messages",
+        &[
+            r#"{"choices":[{"delta":null,"message":{"content":"He"}}]}"#,
+            r#"{"choices":[{"message":{"content":"y"}}]}"#,
+            r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#,
+        ],
+        "Hey stop",
+    ),
+    (
+        "a call in either form",
+        &[
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}],"function_call":{"name":"f","arguments":"{\"x\""}}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}],"function_call":{"arguments":":1}"}}}]}"#,
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "all of a name so far in each piece",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_weather"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "get_weather{} tool_calls",
+    ),
+    (
         "an empty object in the place of arguments that follow",
         &[
             call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
@@ -392,6 +439,25 @@ const STREAMS: &[Row] = &[
 #[tokio::test]
 async fn native_streams_lose_nothing() {
     streams(STREAMS).await;
+}
+
+/// A whole message behind the deltas says nothing new, as OpenAI's own package has it.
+#[tokio::test]
+async fn a_message_behind_the_deltas() {
+    let whole = r#"{"choices":[{"message":{"content":"Hey"},"finish_reason":"stop"}]}"#;
+    for (kind, events, expected) in [
+        ("text", &[say!("He"), say!("y"), whole, "[DONE]"][..], "Hey stop"),
+        ("empty deltas before it", &[say!(""), whole, "[DONE]"], "Hey stop"),
+        ("nothing before it", &[whole, "[DONE]"], "Hey stop"),
+        (
+            "thinking",
+            &[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, say!("Hey"), whole],
+            "(hm) Hey stop",
+        ),
+    ] {
+        let answer = compatible(Server::Generic, Given::events(events)).await;
+        assert_eq!(shown(answer), expected, "{kind}");
+    }
 }
 
 macro_rules! f {

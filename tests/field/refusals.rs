@@ -62,6 +62,10 @@ const TOO_LONG: &[(&str, Server, u16, &str)] = &[
     ("Vertex", Server::Generic, 400, r#"{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#),
     ("OpenRouter", Server::Generic, 400, r#"{"error":{"message":"This endpoint's maximum context length is 32768 tokens. However, you requested about 40000 tokens","code":400}}"#),
     ("Copilot", Server::Generic, 400, r#"{"error":{"message":"prompt token count of 140000 exceeds the limit of 128000","code":"model_max_prompt_tokens_exceeded"}}"#),
+    ("Baidu", Server::Generic, 400, r#"{"error_code":336007,"error_msg":"the max input characters is 20000 tokens; input too long"}"#),
+    ("in a list of messages", Server::Generic, 400, r#"{"error":{"message":["prompt is too long: 9000 tokens exceed 8192"]}}"#),
+    ("in upper case", Server::Generic, 400, r#"{"Error":{"Code":"InvalidParameter","Message":"Input length exceeds the maximum number of tokens 30720"}}"#),
+    ("in Python's form", Server::Generic, 400, r#"{"error":{"message":"Error code: 400 - {'error': {'message': \"This model's maximum context length is 8192 tokens\", 'code': 400}}"}}"#),
     ("GitHub Models", Server::Generic, 413, r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for model. Max size: 8000 tokens."}}"#),
     ("a code alone", Server::Generic, 400, r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#),
     ("Together", Server::Generic, 422, r#"{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: 40000 `inputs` tokens","type":"invalid_request_error"}}"#),
@@ -291,6 +295,34 @@ async fn errors_of_chat_templates() {
     ] {
         let given = Given::new(500, "application/json", body);
         assert_eq!(refused(Server::LlamaCpp, given).await.kind(), ErrorKind::Upstream, "{kind}");
+    }
+}
+
+/// Errors in the forms of vendors and gateways: what is said, and what it means.
+#[tokio::test]
+async fn errors_in_other_forms() {
+    #[rustfmt::skip]
+    let rows = [
+        ("a problem (RFC 9457)", 400, r#"{"type":"about:blank","title":"Bad Request","detail":"no","status":400}"#, ErrorKind::InvalidRequest, "no"),
+        ("Cloudflare", 400, r#"{"success":false,"errors":[{"code":7003,"message":"no"}],"messages":[],"result":null}"#, ErrorKind::InvalidRequest, "no"),
+        ("Apigee", 429, r#"{"fault":{"faultstring":"no","detail":{"errorcode":"policies.ratelimit.QuotaViolation"}}}"#, ErrorKind::RateLimited, "no"),
+        ("Azure", 400, r#"{"Error":{"Code":"InvalidParameter","Message":"no"}}"#, ErrorKind::InvalidRequest, "no"),
+        ("Baidu", 400, r#"{"error_code":336003,"error_msg":"no"}"#, ErrorKind::InvalidRequest, "no"),
+        ("MiniMax", 200, r#"{"base_resp":{"status_code":1004,"status_msg":"login fail: Please carry the API secret key"}}"#, ErrorKind::Auth, "login fail: Please carry the API secret key"),
+        ("MiniMax, a balance", 200, r#"{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#, ErrorKind::Quota, "insufficient balance"),
+        ("a reason", 400, r#"{"reason":"no"}"#, ErrorKind::InvalidRequest, "no"),
+        ("a number beside it", 500, r#"{"err_msg":"no","err_no":5}"#, ErrorKind::Upstream, "no"),
+        ("several messages", 400, r#"{"error":{"message":["no","nor"]}}"#, ErrorKind::InvalidRequest, "no"),
+        ("a message that is an object", 400, r#"{"error":{"message":{"text":"no"}}}"#, ErrorKind::InvalidRequest, "no"),
+        ("too many requests", 400, r#"{"error":{"message":"Too many requests, please slow down","code":"rate_limit"}}"#, ErrorKind::RateLimited, "Too many requests, please slow down"),
+        ("a model", 400, r#"{"error":{"message":"Model Not Exist"}}"#, ErrorKind::ModelNotFound, "Model Not Exist"),
+        ("a model, OpenRouter", 400, r#"{"error":{"message":"x is not a valid model ID: invalid model ID"}}"#, ErrorKind::ModelNotFound, "x is not a valid model ID: invalid model ID"),
+        ("a page of Cloudflare's", 524, "<html>A timeout occurred</html>", ErrorKind::Timeout, "the upstream answered with status 524"),
+        ("nothing in a list", 400, r#"{"error":{"message":[]}}"#, ErrorKind::InvalidRequest, "the upstream answered with status 400"),
+    ];
+    for (kind, status, body, expected, message) in rows {
+        let error = refused(Server::Generic, Given::new(status, "application/json", body)).await;
+        assert_eq!((error.kind(), error.message()), (expected, message), "{kind}");
     }
 }
 

@@ -163,11 +163,6 @@ impl Arguments {
                 && self.checker.found() == Found::Object
     }
 
-    /// Whether nothing but blanks has come.
-    pub(super) fn is_fresh(&self) -> bool {
-        matches!(self.state, State::Open) && self.checker.found() == Found::Nothing
-    }
-
     /// Whether half an object is there.
     pub(super) fn is_half(&self) -> bool {
         matches!(self.state, State::Open) && self.checker.found() == Found::Beginning

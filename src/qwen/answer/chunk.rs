@@ -145,7 +145,11 @@ impl Counts {
 /// Which of the choices of the events is the answer's: the first that says something. One was asked
 /// for, and some servers do not count it from 0.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ours(Option<u64>);
+pub(crate) struct Ours {
+    index: Option<u64>,
+    /// Deltas of it said something, so that a whole message behind them says it once more.
+    streams: bool,
+}
 
 impl Chunk<'_> {
     /// Whether it is a piece of an answer, as nearly all are, and says nothing of an error.
@@ -182,16 +186,19 @@ impl Chunk<'_> {
         let mut answered = false;
         for choice in self.choices.items.into_iter().filter_map(|choice| choice.0) {
             let index = choice.index.0.unwrap_or(0);
-            if *ours.0.get_or_insert(index) != index || answer.is_finished() {
+            if *ours.index.get_or_insert(index) != index || answer.is_finished() {
                 continue;
             }
             if let Some(delta) = choice.delta.0 {
                 answered = true;
+                ours.streams |= delta.says_something();
                 delta.take(data, answer)?;
             } else if let Some(mut message) = choice.message.0 {
                 answered = true;
-                message.count_calls();
-                message.take(data, answer)?;
+                if !ours.streams {
+                    message.count_calls();
+                    message.take(data, answer)?;
+                }
             }
             let Some(word) = choice.finish_reason.0 else { continue };
             answered = true;
@@ -210,6 +217,15 @@ impl Chunk<'_> {
 }
 
 impl Delta<'_> {
+    #[inline]
+    fn says_something(&self) -> bool {
+        let is_said = |said: &Said<'_>| said.text.as_deref().is_some_and(|text| !text.is_empty());
+        is_said(&self.content)
+            || !self.tool_calls.items.is_empty()
+            || is_said(&self.reasoning_content)
+            || is_said(&self.reasoning)
+    }
+
     /// Gives the calls of a whole message their numbers, which none has there. One that has neither
     /// name nor id is the rest of the one before it.
     fn count_calls(&mut self) {
@@ -238,13 +254,16 @@ impl Delta<'_> {
         for text in [self.content.text, self.refusal.text].into_iter().flatten() {
             answer.text(slice(data, text));
         }
+        // Some servers send one call in either form.
+        let has_calls = !self.tool_calls.items.is_empty();
         for call in self.tool_calls.items.into_iter().filter_map(|call| call.0) {
             answer.call(call.piece(data))?;
         }
         if self.tool_calls.more {
             return Err(calls::too_many());
         }
-        if let Some(function) = self.function_call.0.filter(FunctionDelta::is_something) {
+        let function = self.function_call.0.filter(FunctionDelta::is_something);
+        if let Some(function) = function.filter(|_| !has_calls) {
             let index = Count(Some(0));
             let function = Object(Some(function));
             let call = CallDelta { index, function, ..CallDelta::default() };

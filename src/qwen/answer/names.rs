@@ -25,8 +25,15 @@ impl Names {
         self.0.lines().any(|known| known.len() > name.len() && known.starts_with(name))
     }
 
-    /// What `begun` and `more` are together, if a name begins so, and `more` is no name by itself.
+    /// What `begun` and `more` are together, if a name begins so: `more` goes on from `begun`, or is all
+    /// of the name so far. It is no other name.
     pub(super) fn joined(&self, begun: &str, more: &str) -> Option<Text> {
+        if more.len() > begun.len()
+            && more.starts_with(begun)
+            && (self.has(more) || self.go_on(more))
+        {
+            return Some(more.into());
+        }
         if more == begun || self.has(more) || !self.go_on(begun) {
             return None;
         }
@@ -53,6 +60,9 @@ mod tests {
             ("get", "_weather", Some("get_weather")),
             ("write", "_", Some("write_")),
             ("write_", "file", Some("write_file")),
+            ("get_", "get_weather", Some("get_weather")),
+            ("get", "get_weather", Some("get_weather")),
+            ("get_", "get_w", Some("get_w")),
             ("get_weather", "get_weather", None),
             ("get", "get", None),
             ("get", "write_file", None),

@@ -77,6 +77,29 @@ const PORTAL_AUTH: [&str; 7] = [
     "access denied",
 ];
 
+/// Where the message of an error stands, of one vendor or another.
+const MESSAGES: [&str; 13] = [
+    "message",
+    "detail",
+    "msg",
+    "text",
+    "error_msg",
+    "err_msg",
+    "errmsg",
+    "error_message",
+    "errorMessage",
+    "status_msg",
+    "faultstring",
+    "Message",
+    "reason",
+];
+
+/// Where its code stands.
+const CODES: [&str; 6] = ["code", "error_code", "errorCode", "status_code", "err_no", "Code"];
+
+/// What it may stand in, beside `error`.
+const WRAPPERS: [&str; 5] = ["errors", "detail", "base_resp", "fault", "Error"];
+
 /// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
 /// DashScope), or a bare string.
 #[derive(Debug, Default)]
@@ -129,15 +152,22 @@ impl Fault {
             Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
             // vLLM, SGLang and llama.cpp write the status here.
             Some(Value::Number(number)) => Some(number.to_string()),
+            // One of several, or with something beside it.
+            Some(Value::Array(words)) if key != "detail" => {
+                words.iter().find_map(Value::as_str).map(str::to_owned)
+            }
+            Some(Value::Object(_)) if key == "message" => {
+                value.get(key).and_then(Self::from_json).map(|fault| fault.message)
+            }
             _ => None,
         };
+        let one_of = |keys: &[&str]| keys.iter().find_map(|key| word(key));
         // FastAPI's own errors are lists (vLLM, SGLang).
         let listed = || value.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
-        let message =
-            word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
-        let code = word("code");
+        let message = one_of(&MESSAGES).or_else(listed);
+        let code = one_of(&CODES);
         if message.is_none()
-            && let Some(fault) = inside("errors").or_else(|| inside("detail"))
+            && let Some(fault) = WRAPPERS.iter().find_map(|key| inside(key))
         {
             return Some(Self { flat: true, ..fault });
         }
@@ -272,12 +302,23 @@ impl Fault {
         if is(&["model_not_found", "modelnotfound", "model_not_supported"]) {
             return (ErrorKind::ModelNotFound, None);
         }
+        if says(&[
+            "model not exist",
+            "model does not exist",
+            "model not found",
+            "invalid model id",
+            "invalid model name",
+            "unknown model",
+            "no such model",
+        ]) {
+            return (ErrorKind::ModelNotFound, None);
+        }
         if is(&["requesttimeout"]) || says(&["stream timeout", "gateway timeout"]) {
             return (ErrorKind::Timeout, None);
         }
         // The portal says so with several statuses.
         if is(&["invalidapikey", "invalid_api_key"])
-            || says(&["api key expired", "api key has expired", "api key not valid"])
+            || says(&["api key expired", "api key has expired", "api key not valid", "login fail"])
             || server == Server::Portal && says(&PORTAL_AUTH)
         {
             return (ErrorKind::Auth, None);
@@ -301,13 +342,14 @@ impl Fault {
             403 => ErrorKind::Permission,
             404 if says(&["model"]) => ErrorKind::ModelNotFound,
             404 => ErrorKind::NotFound,
-            408 | 504 => ErrorKind::Timeout,
+            // The last is Cloudflare's.
+            408 | 504 | 524 => ErrorKind::Timeout,
             413 => ErrorKind::TooLarge,
             429 => ErrorKind::RateLimited,
             501 => ErrorKind::Unsupported,
             503 | 529 => ErrorKind::Overloaded,
-            400..=499 => ErrorKind::InvalidRequest,
             _ if says(&["throttling", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
+            400..=499 => ErrorKind::InvalidRequest,
             // Within a stream, or from a gateway with a good status, the code is all there is.
             _ if code.starts_with("invalidparameter")
                 || matches!(&*code, "invalid_parameter_error" | "invalid_request_error") =>
