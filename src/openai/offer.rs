@@ -26,12 +26,13 @@ const NAMES_LEN: usize = 512;
 ///
 /// | field | [`Everything`](Offer::Everything) | [`Web`](Offer::Web) |
 /// |---|---|---|
-/// | `n`, `best_of`, `logprobs`, `top_logprobs`, `suffix`, `functions`, `function_call` | refused | refused |
+/// | `n`, `logprobs`, `top_logprobs`, `functions`, `function_call` | refused | refused |
 /// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
 /// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused |
 /// | a tool that is neither a function nor a web search | passed on | refused |
 /// | `tool_choice` in a form that is not known, where a function is among `tools` | passed on | refused |
 /// | `stop` | passed on | seen to: the answer ends before it |
+/// | `best_of`, `suffix`, `echo`, `prompt_logprobs`, `n_probs`, `return_token_ids`, `continue_final_message` | passed on | refused |
 /// | `response_format`, `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
 /// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
 /// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured |
@@ -53,7 +54,15 @@ const READ: [&str; 4] =
     ["web_search_options", "chat_template_kwargs", "stream_options", "reasoning"];
 
 /// Fields that change what an answer is, and not only how it is found.
-const MEANING: [&str; 11] = [
+const MEANING: [&str; 19] = [
+    "suffix",
+    "best_of",
+    "echo",
+    "prompt_logprobs",
+    "n_probs",
+    "return_token_ids",
+    "return_tokens_as_token_ids",
+    "continue_final_message",
     "guided_json",
     "guided_regex",
     "guided_choice",
@@ -68,8 +77,18 @@ const MEANING: [&str; 11] = [
 ];
 
 /// Values that ask for nothing, of the fields that are known to have one.
-const NEUTRAL: [(&str, &str); 6] = [
+const NEUTRAL: [(&str, &str); 16] = [
     ("modalities", r#"["text"]"#),
+    ("modalities", "[]"),
+    ("suffix", r#""""#),
+    ("best_of", "1"),
+    ("echo", "false"),
+    ("prompt_logprobs", "false"),
+    ("prompt_logprobs", "0"),
+    ("n_probs", "0"),
+    ("return_token_ids", "false"),
+    ("return_tokens_as_token_ids", "false"),
+    ("continue_final_message", "false"),
     ("logit_bias", "{}"),
     ("metadata", "{}"),
     ("service_tier", r#""auto""#),
@@ -361,6 +380,25 @@ mod tests {
             ("newer_than_this", json!([1]), Passes, Named),
             ("newer_than_this", json!(null), Passes, Passes),
             ("modalities", json!(["text"]), Passes, Passes),
+            ("modalities", json!([]), Passes, Passes),
+            ("suffix", json!(""), Passes, Passes),
+            ("suffix", json!("x"), Passes, Refused),
+            ("best_of", json!(1), Passes, Passes),
+            ("best_of", json!(2), Passes, Refused),
+            ("echo", json!(false), Passes, Passes),
+            ("echo", json!(true), Passes, Refused),
+            ("prompt_logprobs", json!(0), Passes, Passes),
+            ("prompt_logprobs", json!(3), Passes, Refused),
+            ("n_probs", json!(0), Passes, Passes),
+            ("n_probs", json!(5), Passes, Refused),
+            ("return_token_ids", json!(false), Passes, Passes),
+            ("return_token_ids", json!(true), Passes, Refused),
+            ("return_tokens_as_token_ids", json!(true), Passes, Refused),
+            ("continue_final_message", json!(false), Passes, Passes),
+            ("continue_final_message", json!(true), Passes, Refused),
+            ("functions", json!([]), Passes, Passes),
+            ("functions", json!(null), Passes, Passes),
+            ("function_call", json!("none"), Passes, Passes),
             ("modalities", json!(["text", "audio"]), Passes, Refused),
             ("audio", json!({"voice": "x"}), Passes, Refused),
             ("guided_json", json!({}), Passes, Refused),

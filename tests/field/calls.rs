@@ -427,6 +427,12 @@ const STREAMS: &[Row] = &[
         "Upstream: the upstream ended its answer for calls that it did not send",
     ),
     ("text, and calls that were not sent", &[say!("Hi"), END], "Hi stop"),
+    // The call may stand in the thinking.
+    (
+        "thinking, and calls that were not sent",
+        &[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, END],
+        "(hm) stop",
+    ),
     (
         "the call and the finish reason in one event",
         &[

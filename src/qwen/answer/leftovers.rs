@@ -51,11 +51,6 @@ impl Leftovers {
         self.calls_may_come = true;
     }
 
-    /// Whether there was any text.
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
-    }
-
     /// Takes an event of the text or of thinking.
     #[inline]
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {

@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     think: ThinkSplitter,
     leftovers: Leftovers,
     calls: Calls,
+    /// There was text, or thinking.
+    is_begun: bool,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     repairs: Repairs,
@@ -41,6 +43,7 @@ impl Answer {
             think,
             leftovers: Leftovers::default(),
             calls: Calls::default(),
+            is_begun: false,
             usage: None,
             finish: None,
             repairs,
@@ -92,6 +95,7 @@ impl Answer {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
         self.settle_reasoning();
         self.settle_calls();
         let Self { content, think, leftovers, ready, .. } = self;
@@ -112,6 +116,7 @@ impl Answer {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
         self.settle_content();
         self.settle_calls();
         let Self { reasoning, ready, .. } = self;
@@ -221,7 +226,7 @@ impl Answer {
             ));
         }
         let called = self.calls.is_any_named();
-        if reason == FinishReason::ToolCalls && !called && !self.leftovers.has_begun() {
+        if reason == FinishReason::ToolCalls && !called && !self.is_begun {
             return Err(Error::new(
                 ErrorKind::Upstream,
                 "the upstream ended its answer for calls that it did not send",
