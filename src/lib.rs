@@ -235,7 +235,11 @@ mod family;
 #[cfg(feature = "format")]
 #[cfg_attr(docsrs, doc(cfg(feature = "format")))]
 pub mod format;
-#[cfg(any(feature = "auth", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "client", feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(any(feature = "auth", feature = "web")),
+    allow(dead_code, reason = "each reader looks for some of what a head says")
+)]
 mod head;
 #[cfg(feature = "chat")]
 mod json;

@@ -492,7 +492,9 @@ impl Writer for MessageWriter {
         }
         match &event {
             ChatEvent::Usage(usage) => return self.usage = Some(*usage),
-            ChatEvent::ServerFields(fields) => return self.server_fields(fields),
+            ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields) => {
+                return self.server_fields(fields);
+            }
             // The form has no place for them: its citations point into the client's documents.
             // Attachments are text by now.
             ChatEvent::Started(_) | ChatEvent::Citation(_) | ChatEvent::Attachment(_) => return,
@@ -567,6 +569,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     let mut out = BytesMut::with_capacity(size + size / 8);
     let mut writer = MessageWriter::new(envelope.clone());
     writer.server_fields(&answer.server_fields);
+    writer.server_fields(&answer.choice_fields);
     envelope.head_into(&mut out);
     let mut blocks = 0;
     let mut block = |out: &mut BytesMut| {

@@ -86,7 +86,7 @@ impl Ending {
         let passes = match self.state {
             State::Fresh => true,
             State::Open => !matches!(event, ChatEvent::Started(_)),
-            State::Finished => return matches!(event, ChatEvent::Usage(_)),
+            State::Finished => return event.may_follow_the_end(),
             State::Over => return false,
         };
         self.state = match event {

@@ -86,6 +86,7 @@ impl<S: ChatStream> Stream for Shaped<S> {
                     ChatEvent::Started(_)
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::ServerFields(_)
+                    | ChatEvent::ChoiceFields(_)
                     | ChatEvent::Usage(_),
                 )) => return Poll::Ready(item),
                 _ => stops.finish(),

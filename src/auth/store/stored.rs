@@ -39,6 +39,7 @@ pub struct StoredCredential {
     credential: Credential,
     format: Format,
     fields: Map<String, Value>,
+    headers_left_out: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl StoredCredential {
             _ => Format::Store,
         };
         let fields = Map::new();
-        let mut stored = Self { credential: credential.clone(), format, fields };
+        let headers_left_out = Vec::new();
+        let mut stored = Self { credential: credential.clone(), format, fields, headers_left_out };
         if format == Format::Store {
             stored.fields.insert("kind".into(), credential.kind().as_str().into());
         }
@@ -106,16 +108,41 @@ impl StoredCredential {
                 return Err(InvalidToken(()));
             }
             let credential = Credential::parse(token)?;
-            return Ok(Self { credential, format: Format::ReadOnly, fields: Map::new() });
+            return Ok(Self {
+                credential,
+                format: Format::ReadOnly,
+                fields: Map::new(),
+                headers_left_out: Vec::new(),
+            });
         };
-        let (credential, format) = read(&fields)?;
-        Ok(Self { credential, format, fields })
+        let (mut credential, format) = read(&fields)?;
+        let mut headers_left_out = Vec::new();
+        if let Some(Value::Object(headers)) = fields.get("headers") {
+            for (name, value) in headers {
+                let with = value
+                    .as_str()
+                    .and_then(|value| credential.clone().with_header(name, value.trim()).ok());
+                match with {
+                    Some(with) => credential = with,
+                    None => headers_left_out.push(name.clone()),
+                }
+            }
+        }
+        Ok(Self { credential, format, fields, headers_left_out })
     }
 
     /// The credential.
     #[must_use]
     pub fn credential(&self) -> &Credential {
         &self.credential
+    }
+
+    /// The names of headers that stand in the file and do not go with the credential: those of one
+    /// connection or message (`host`, `content-length`), and what can be no header. They come along where
+    /// somebody has copied all headers of a request.
+    #[must_use]
+    pub fn headers_left_out(&self) -> &[String] {
+        &self.headers_left_out
     }
 
     /// Takes `credential` in place of the own, and keeps every field that it says nothing about.
@@ -243,12 +270,6 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
     }
     if let Some(cookies) = fields.get("cookies") {
         credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
-    }
-    if let Some(Value::Object(headers)) = fields.get("headers") {
-        for (name, value) in headers {
-            let value = value.as_str().ok_or(InvalidToken(()))?;
-            credential = credential.with_header(name, value)?;
-        }
     }
     let format = if kind.is_some() || credential.kind() != CredentialKind::OAuth {
         Format::Store
@@ -409,6 +430,70 @@ mod tests {
             ("UTF-16 without a mark", b"s\0k\0-\0o\0f\0-\0a\0-\0f\0i\0l\0e\0"),
         ] {
             assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
+        }
+    }
+
+    /// A file whose headers were copied from a browser.
+    #[test]
+    fn headers_of_a_connection_are_left_out() {
+        for (kind, headers, kept, left_out) in [
+            ("none", "{}", &[][..], &[][..]),
+            ("of the session", r#"{"bx-v":"2.5","user-agent":"x"}"#, &["bx-v", "user-agent"], &[]),
+            (
+                "all of a request",
+                r#"{"Host":"chat.qwen.ai","Content-Length":"5","connection":"keep-alive","bx-v":"2"}"#,
+                &["bx-v"],
+                &["Host", "Content-Length", "connection"],
+            ),
+            (
+                "of HTTP/2",
+                r#"{":authority":"chat.qwen.ai",":method":"POST",":path":"/","bx-v":"2"}"#,
+                &["bx-v"],
+                &[":authority", ":method", ":path"],
+            ),
+            (
+                "of a coding",
+                r#"{"accept-encoding":"gzip, br, zstd","content-encoding":"gzip","te":"trailers"}"#,
+                &[],
+                &["accept-encoding", "content-encoding", "te"],
+            ),
+            (
+                "of the transport",
+                r#"{"transfer-encoding":"chunked","upgrade":"h2c","keep-alive":"5","expect":"100-continue",
+                "trailer":"x","proxy-connection":"close","content-type":"application/json"}"#,
+                &[],
+                &[
+                    "transfer-encoding",
+                    "upgrade",
+                    "keep-alive",
+                    "expect",
+                    "trailer",
+                    "proxy-connection",
+                    "content-type",
+                ],
+            ),
+            ("no text", r#"{"a":5,"b":null,"c":["x"],"bx-v":"2"}"#, &["bx-v"], &["a", "b", "c"]),
+            ("no name", r#"{"":"x","a b":"x","ü":"x"}"#, &[], &["", "a b", "ü"]),
+            ("no value", r#"{"a":"x\ny","bx-v":" 2\n"}"#, &["bx-v"], &["a"]),
+            ("no object", r#"["host"]"#, &[], &[]),
+        ] {
+            let file = format!(r#"{{"kind":"web","jwt":"session","headers":{headers}}}"#);
+            let stored = StoredCredential::parse(&file).expect(kind);
+            let names = stored.credential().headers().names();
+            let mut names: Vec<&str> = names.map(|name| name.as_str()).collect();
+            names.retain(|name| !matches!(*name, "authorization" | "cookie"));
+            names.sort_unstable();
+            assert_eq!(names, kept, "{kind}");
+            let mut given = stored.headers_left_out().to_vec();
+            let mut expected = left_out.to_vec();
+            given.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(given, expected, "{kind}");
+            // What the file says is written back.
+            let json = stored.to_json().expect("an object");
+            let fields: Value = serde_json::from_str(json.expose()).expect("JSON");
+            let read: Value = serde_json::from_str(headers).expect("JSON");
+            assert_eq!(fields["headers"], read, "{kind}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{
     calls::{Calls, Closed, Piece},
     leftovers::Leftovers,
+    names::Names,
     pieces::Pieces,
     repair::{Repair, Repairs},
     think::ThinkSplitter,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Text,
-    chat::{ChatEvent, FinishReason, Started, Usage, truncated},
+    chat::{ChatEvent, Extra, FinishReason, Started, Usage, truncated},
 };
 
 /// What came of an answer so far.
@@ -25,6 +26,8 @@ pub(crate) struct Answer {
     think: ThinkSplitter,
     leftovers: Leftovers,
     calls: Calls,
+    /// There was text, or thinking.
+    is_begun: bool,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     repairs: Repairs,
@@ -40,11 +43,21 @@ impl Answer {
             think,
             leftovers: Leftovers::default(),
             calls: Calls::default(),
+            is_begun: false,
             usage: None,
             finish: None,
             repairs,
             ready: VecDeque::new(),
         }
+    }
+
+    /// The same, to a request that offers functions of these names.
+    pub(crate) fn offering(mut self, names: Names) -> Self {
+        if !names.is_empty() {
+            self.leftovers.calls_may_come();
+            self.calls.offer(names);
+        }
+        self
     }
 
     /// The next event that is ready.
@@ -82,6 +95,7 @@ impl Answer {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
         self.settle_reasoning();
         self.settle_calls();
         let Self { content, think, leftovers, ready, .. } = self;
@@ -102,6 +116,7 @@ impl Answer {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
         self.settle_content();
         self.settle_calls();
         let Self { reasoning, ready, .. } = self;
@@ -119,6 +134,26 @@ impl Answer {
         }
     }
 
+    /// The text that follows stands in one event with calls.
+    pub(crate) fn beside_calls(&mut self) {
+        self.settle_content();
+        self.leftovers.beside_calls();
+    }
+
+    /// What the upstream says of its answer, which may come behind the end.
+    pub(crate) fn server_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() {
+            self.ready.push_back(ChatEvent::ServerFields(fields));
+        }
+    }
+
+    /// What it says of the one choice.
+    pub(crate) fn choice_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() && !self.is_finished() {
+            self.ready.push_back(ChatEvent::ChoiceFields(fields));
+        }
+    }
+
     /// A piece of a call.
     ///
     /// # Errors
@@ -129,7 +164,7 @@ impl Answer {
         self.settle_content();
         let Self { think, leftovers, calls, repairs, ready, .. } = self;
         think.settle(|event| leftovers.push(event, ready));
-        leftovers.call();
+        leftovers.call(ready);
         calls.push(piece, repairs, ready)
     }
 
@@ -169,13 +204,20 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// Where the arguments of a call before the last are no JSON: a client would run that call.
+    /// Where the arguments of a call before the last are no JSON: a client would run that call. Where
+    /// a call has arguments and no name, or calls were announced and nothing at all was sent.
     pub(crate) fn finished(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.settle();
         let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
         let closed = self.calls.close(is_cut, &mut self.repairs, &mut self.ready);
         if self.calls.is_any_nameless() {
             self.repairs.note(Repair::Nameless);
+        }
+        if let Some(number) = self.calls.lost() {
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the upstream did not name the function of call {number} of its answer"),
+            ));
         }
         if let Closed::Cut(name) = closed {
             return Err(Error::new(
@@ -184,6 +226,12 @@ impl Answer {
             ));
         }
         let called = self.calls.is_any_named();
+        if reason == FinishReason::ToolCalls && !called && !self.is_begun {
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                "the upstream ended its answer for calls that it did not send",
+            ));
+        }
         let told = match reason {
             // A client that is told of calls runs them, and half a file would be written.
             FinishReason::Stop | FinishReason::ToolCalls if closed == Closed::LastCut => {

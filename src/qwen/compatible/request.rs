@@ -1,5 +1,6 @@
 //! The request as an OpenAI-compatible server reads it.
 
+mod answered;
 mod arguments;
 mod arranged;
 
@@ -8,7 +9,7 @@ use std::{borrow::Cow, io};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use self::arranged::arranged;
+use self::{answered::answered, arranged::arranged};
 use super::{config::Names, schema::without_refused, server::Server, thinking::Thinking};
 use crate::{
     Text,
@@ -35,14 +36,18 @@ pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Byte
     let thinking = thinking(request, names, server);
     let preserves = server.preserves_thinking(model)
         && request.history.iter().any(|message| message.reasoning.is_some());
-    let arranged =
-        server.wants_one_instruction(model).then(|| arranged(&request.history)).flatten();
-    let messages = arranged.unwrap_or_default();
+    let answered = answered(&request.history);
+    let arranged = server.wants_one_instruction(model).then(|| match &answered {
+        Some(messages) => arranged(messages.iter().map(|message| &**message)),
+        None => arranged(request.history.iter()),
+    });
+    let arranged = arranged.flatten();
+    let messages = arranged.as_deref().or(answered.as_deref()).unwrap_or_default();
     let mut size = Size(0);
     let thinking = (&thinking, preserves);
-    body_into(&mut size, request, &messages, thinking, names, server);
+    body_into(&mut size, request, messages, thinking, names, server);
     let mut out = BytesMut::with_capacity(size.0);
-    body_into(&mut out, request, &messages, thinking, names, server);
+    body_into(&mut out, request, messages, thinking, names, server);
     debug_assert_eq!(out.len(), size.0);
     out.freeze()
 }
