@@ -104,7 +104,7 @@ fn shown(message: &Message) -> String {
 }
 
 fn history(request: &ChatRequest) -> Vec<String> {
-    request.history.iter().map(|message| shown(message)).collect()
+    request.history.iter().map(shown).collect()
 }
 
 fn user(blocks: Value) -> Value {

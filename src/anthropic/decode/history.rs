@@ -81,7 +81,7 @@ impl Turn {
         let calls = &out[results - 1].tool_calls;
         let missing: Vec<Text> = calls
             .iter()
-            .filter(|call| open.get_mut(&call.id).is_some_and(|left| take_one(left)))
+            .filter(|call| open.get_mut(&call.id).is_some_and(take_one))
             .map(|call| call.id.clone())
             .collect();
         out.extend(missing.into_iter().map(|id| {
