@@ -308,13 +308,16 @@ impl MessageWriter {
     }
 
     fn arguments(&mut self, out: &mut BytesMut, of: u32, json: &str) {
-        // Behind a whole object only blanks may come, which nobody misses.
+        // Behind a whole object only blanks may come, which nobody misses. Before it Anthropic's SDK
+        // for Python fails at them: it parses what there is with each piece.
         if let Some(Open::Call { index, arguments, is_empty }) = &mut self.open
             && *index == of
-            && arguments.push(json).is_ok()
         {
-            *is_empty = false;
-            self.piece(out, json);
+            let json = if *is_empty { json.trim_ascii_start() } else { json };
+            if !json.is_empty() && arguments.push(json).is_ok() {
+                *is_empty = false;
+                self.piece(out, json);
+            }
         }
     }
 

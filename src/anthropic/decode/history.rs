@@ -1,6 +1,6 @@
 //! The history, put in the form that it has however the client writes it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Text,
@@ -58,7 +58,7 @@ impl Turn {
     }
 
     /// The message, and what follows it.
-    fn finish(self, is_last: bool, out: &mut Vec<Message>) {
+    fn finish(self, is_last: bool, out: &mut Vec<Arc<Message>>) {
         if self.is_empty() {
             return;
         }
@@ -71,9 +71,9 @@ impl Turn {
         message.reasoning_signature = self.reasoning_signature;
         message.tool_calls = self.calls;
         let results = out.len() + 1;
-        out.push(message);
+        out.push(Arc::new(message));
         let is_waiting = is_last && self.results.is_empty();
-        out.extend(self.results);
+        out.extend(self.results.into_iter().map(Arc::new));
         if is_waiting || self.open.is_empty() {
             return;
         }
@@ -81,15 +81,23 @@ impl Turn {
         let calls = &out[results - 1].tool_calls;
         let missing: Vec<Text> = calls
             .iter()
-            .filter(|call| open.get_mut(&call.id).is_some_and(|left| take_one(left)))
+            .filter(|call| open.get_mut(&call.id).is_some_and(take_one))
             .map(|call| call.id.clone())
             .collect();
         out.extend(missing.into_iter().map(|id| {
             let mut result = Message::new(Role::Tool, NO_RESULT);
             result.tool_call_id = Some(id);
-            result
+            Arc::new(result)
         }));
     }
+}
+
+/// Adds to what is nearly always alone: otherwise there would be room for four at once.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 fn take_one(left: &mut u32) -> bool {
@@ -112,13 +120,13 @@ impl History {
         if part.as_text().is_some_and(|text| text.is_empty()) {
             return;
         }
-        self.turn(role).parts.push(part);
+        push(&mut self.turn(role).parts, part);
     }
 
     pub(super) fn call(&mut self, call: ToolCall) {
         let turn = self.turn(Role::Assistant);
         *turn.open.entry(call.id.clone()).or_default() += 1;
-        turn.calls.push(call);
+        push(&mut turn.calls, call);
         self.calling = Some(self.turns.len() - 1);
     }
 
@@ -152,7 +160,7 @@ impl History {
         let mut message = Message::empty(Role::Tool);
         message.tool_call_id = Some(id.clone());
         message.content = self::content(content, "\n").or(Some(Content::Text(Text::new())));
-        turn.results.push(message);
+        push(&mut turn.results, message);
         Ok(())
     }
 
@@ -176,7 +184,7 @@ impl History {
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<Message>, Vec<Change>) {
+    pub(super) fn finish(self) -> (Vec<Arc<Message>>, Vec<Change>) {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
         for (at, turn) in self.turns.into_iter().enumerate() {
