@@ -202,6 +202,9 @@ mod macros;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 mod account;
+#[cfg(feature = "chat")]
+#[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
+pub mod alias;
 #[cfg(feature = "auth")]
 pub mod auth;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "openai", feature = "web"))]

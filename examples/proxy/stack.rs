@@ -15,6 +15,7 @@ use tower::{
 };
 use tower_qwen::{
     Error, FullBody,
+    alias::AliasLayer,
     auth::{AuthRefreshLayer, TokenClient},
     chat::ReasoningEffort,
     dedup::DedupLayer,
@@ -38,7 +39,9 @@ use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 use super::{
     chats::{self, Chats},
     clients::Client,
-    config::{Bounds, Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
+    config::{
+        Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
+    },
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
     routes::{self, App, Site},
@@ -77,20 +80,35 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
 ///
 /// Those of [`app`].
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
-    let sessions = sessions(config, store);
+    let around = Around::new(config, store);
     let lanes = config.upstreams.iter().map(|upstream| {
-        lane(upstream, &config.bounds, &sessions).map_err(|error| match &config.upstreams[..] {
+        lane(upstream, &around).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
     let lanes = lanes.collect::<Result<_, _>>()?;
-    Ok(Lanes::new(lanes).body_pace(config.body_pace()))
+    Ok(Lanes::new(lanes).names(config.names.clone()).body_pace(config.body_pace()))
 }
 
-/// What finds the chat that a history goes on in.
-fn sessions(config: &Config, store: &Arc<dyn SessionStore>) -> SessionLayer {
-    SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats())
+/// What all stacks have alike.
+struct Around<'a> {
+    bounds: &'a Bounds,
+    /// What finds the chat that a history goes on in.
+    sessions: SessionLayer,
+    names: &'a ModelNames,
+}
+
+impl<'a> Around<'a> {
+    fn new(config: &'a Config, store: &Arc<dyn SessionStore>) -> Self {
+        let sessions = SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats());
+        Self { bounds: &config.bounds, sessions, names: &config.names }
+    }
+
+    /// Right below every edge: it has kept the client's word, and answers with it.
+    fn aliases(&self) -> AliasLayer {
+        AliasLayer::new(self.names.aliases.clone())
+    }
 }
 
 /// Where conversations are remembered.
@@ -118,7 +136,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
-fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Result<Lane, String> {
+fn lane(config: &UpstreamConfig, around: &Around<'_>) -> Result<Lane, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
         Upstream::Emulator { emulated, recording } => {
@@ -127,8 +145,8 @@ fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Re
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
-                None => web(emulator.clone(), emulator, config, bounds, desk, sessions),
-                Some(server) => compatible(emulator, server, config, bounds, desk),
+                None => web(emulator.clone(), emulator, config, around, desk),
+                Some(server) => compatible(emulator, server, config, around, desk),
             })
         }
         Upstream::Web { base_url, credentials } => {
@@ -136,13 +154,13 @@ fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Re
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client.clone(), client.anonymous(), config, bounds, desk, sessions))
+            Ok(web(client.clone(), client.anonymous(), config, around, desk))
         }
         Upstream::Compatible { base_url, server } => {
             let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
             let models_url = sign_in::at(base_url, "/models")?;
             let desk = desk(config, token_client(config)?, Some(models_url));
-            Ok(compatible(client, *server, config, bounds, desk))
+            Ok(compatible(client, *server, config, around, desk))
         }
     }
 }
@@ -197,9 +215,8 @@ fn web<U, B>(
     upstream: U,
     anonymous: U,
     config: &UpstreamConfig,
-    bounds: &Bounds,
+    around: &Around<'_>,
     desk: Desk,
-    sessions: &SessionLayer,
 ) -> Lane
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -210,8 +227,9 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let edge = ServiceBuilder::new()
-        .layer(chat_edge(config, bounds).offer(Offer::Web))
-        .layer(sessions.clone());
+        .layer(chat_edge(config, around.bounds).offer(Offer::Web))
+        .layer(around.aliases())
+        .layer(around.sessions.clone());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -227,7 +245,8 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, bounds).offer(Offer::Web))
+        .layer(completions_edge(config, around.bounds).offer(Offer::Web))
+        .layer(around.aliases())
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
@@ -257,7 +276,7 @@ fn compatible<U, B>(
     upstream: U,
     server: Server,
     config: &UpstreamConfig,
-    bounds: &Bounds,
+    around: &Around<'_>,
     desk: Desk,
 ) -> Lane
 where
@@ -268,7 +287,8 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds));
+    let edge =
+        ServiceBuilder::new().layer(chat_edge(config, around.bounds)).layer(around.aliases());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server);
     if let Some(meant) = &config.high_effort {
@@ -277,13 +297,17 @@ where
     let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
-    let completions =
-        ServiceBuilder::new().layer(completions_edge(config, bounds)).layer(adapter.clone());
+    let completions = ServiceBuilder::new()
+        .layer(completions_edge(config, around.bounds))
+        .layer(around.aliases())
+        .layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
-    let lane = SseReframeLayer::new().layer(signed.clone());
+    let names = around.names.clone();
+    let renaming = signed.clone().map_request(move |request| names.rename(request));
+    let lane = SseReframeLayer::new().layer(renaming.clone());
     let bytes = |path| pass::route(lane.clone(), path, config.body_pace);
     let (chats, texts) = (bytes("/chat/completions"), bytes("/completions"));
     // What a server can be asked for and the layers have not, it is asked for byte by byte.
@@ -304,7 +328,7 @@ where
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
-        .layer(signed.clone());
+        .layer(renaming);
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),

@@ -84,7 +84,7 @@ where
         let config = self.config.clone();
         let (envelope, chat) = chat.into_parts();
         let credential = chat.credential.clone();
-        let thinking = request::thinking(&chat, &config.names, config.server);
+        let thinking = request::thinking(&chat, &config.overrides, config.server);
         let told = thinking.effort().in_place_of(&chat.reasoning);
         if !is_large(&chat) {
             let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
@@ -108,7 +108,7 @@ where
 }
 
 fn body(chat: &ChatRequest, config: &Config) -> Bytes {
-    request::body(chat, &config.names, config.server)
+    request::body(chat, &config.overrides, config.server)
 }
 
 fn wire_request(

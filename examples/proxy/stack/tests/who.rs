@@ -75,15 +75,9 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
-    let sessions = sessions(&config, &store);
-    let lanes = Lanes::new(vec![web(
-        emulator.clone(),
-        emulator.clone(),
-        upstream,
-        &config.bounds,
-        desk,
-        &sessions,
-    )]);
+    let around = Around::new(&config, &store);
+    let lane = web(emulator.clone(), emulator.clone(), upstream, &around, desk);
+    let lanes = Lanes::new(vec![lane]);
     over(lanes, &config, &store).0
 }
 
