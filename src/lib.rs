@@ -205,6 +205,9 @@ mod macros;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 mod account;
+#[cfg(feature = "chat")]
+#[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
+pub mod alias;
 #[cfg(feature = "anthropic")]
 pub mod anthropic;
 #[cfg(feature = "auth")]

@@ -85,7 +85,7 @@ where
         let credential = request.body().credential.clone();
         let (envelope, chat) = request.into_parts();
         let names = Names::of(&chat.tools);
-        let thinking = super::request::thinking(&chat, &config.names, config.server);
+        let thinking = super::request::thinking(&chat, &config.overrides, config.server);
         let told = thinking.effort().in_place_of(&chat.reasoning);
         if !is_large(&chat) {
             let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
@@ -109,7 +109,7 @@ where
 }
 
 fn body(chat: &ChatRequest, config: &Config) -> Bytes {
-    request::body(chat, &config.names, config.server)
+    request::body(chat, &config.overrides, config.server)
 }
 
 fn wire_request(
