@@ -741,6 +741,15 @@ async fn the_old_form_of_calls_goes_up_in_the_new_one() {
             vec![("f", "-"), ("g", "-")],
         ),
         (
+            "new calls, and results without",
+            vec![
+                calls(json!([call("a", "f"), call("b", "g")])),
+                json!({"role": "tool", "content": "sunny"}),
+                json!({"role": "tool", "tool_call_id": "", "content": "sunny"}),
+            ],
+            vec![("f", "-"), ("g", "-")],
+        ),
+        (
             "new calls, and results in the old form",
             vec![calls(json!([call("a", "f"), call("b", "f")])), result("f"), result("f")],
             vec![("f", "f"), ("f", "f")],

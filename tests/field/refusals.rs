@@ -243,6 +243,10 @@ async fn quotas_of_one_model() {
             assert!(error.is_quota(), "{kind}");
         }
     }
+    let free =
+        r#"{"error":{"message":"Free allocated quota exceeded.","code":"insufficient_quota"}}"#;
+    let error = refused(Server::Portal, Given::new(429, "application/json", free)).await;
+    assert_eq!(error.kind(), ErrorKind::Quota, "the portal counts all models together");
     for body in [
         r#"{"error":{"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."}}"#,
         r#"{"error":{"message":"User quota is not enough for model calls"}}"#,

@@ -102,18 +102,30 @@ impl StoredCredential {
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-            let token = text.trim();
-            if !looks_like_a_token(token) {
-                return Err(InvalidToken(()));
+        let read_only = |credential| Self {
+            credential,
+            format: Format::ReadOnly,
+            fields: Map::new(),
+            headers_left_out: Vec::new(),
+        };
+        let fields = match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => fields,
+            // As extensions of browsers export them.
+            Ok(cookies @ Value::Array(_)) => {
+                let fields = Map::from_iter([("cookies".to_owned(), cookies)]);
+                return Ok(read_only(read(&fields)?.0));
             }
-            let credential = Credential::parse(token)?;
-            return Ok(Self {
-                credential,
-                format: Format::ReadOnly,
-                fields: Map::new(),
-                headers_left_out: Vec::new(),
-            });
+            Ok(Value::String(token)) if is_jwt(token.trim()) => {
+                return Ok(read_only(Credential::parse(token.trim())?));
+            }
+            _ => {
+                let token = text.trim();
+                let token = token.strip_prefix("Bearer ").unwrap_or(token).trim_start();
+                if !looks_like_a_token(token) {
+                    return Err(InvalidToken(()));
+                }
+                return Ok(read_only(Credential::parse(token)?));
+            }
         };
         let (mut credential, format) = read(&fields)?;
         let mut headers_left_out = Vec::new();
@@ -234,15 +246,23 @@ fn looks_like_a_token(word: &str) -> bool {
         && serde_json::from_str::<IgnoredAny>(word).is_err()
 }
 
+/// Whether a word is a JWT (RFC 7519), by its look.
+fn is_jwt(word: &str) -> bool {
+    word.starts_with("eyJ") && word.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
 fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToken> {
     let text = |name: &str| {
         fields.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
     };
-    let kind = text("kind");
+    let kind = text("kind").map(str::to_ascii_lowercase);
+    let kind = kind.as_deref().filter(|kind| matches!(*kind, "web" | "apikey" | "oauth"));
+    let jwt = text("jwt").or_else(|| text("token").filter(|token| is_jwt(token)));
+    let cookies = fields.get("cookies").or_else(|| fields.get("cookie"));
     let key = text("api_key").filter(|_| kind.is_none_or(|kind| kind == "apikey"));
     let mut credential = if let Some(key) = key {
         Credential::api_key(key)?
-    } else if let Some(jwt) = text("jwt").filter(|_| kind.is_none_or(|kind| kind == "web")) {
+    } else if let Some(jwt) = jwt.filter(|_| kind.is_none_or(|kind| kind == "web")) {
         let session = Credential::web(jwt)?;
         match text("access_token") {
             Some(access) => session.with_access_token(access, moment(fields), false)?,
@@ -258,7 +278,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
         let object = Value::Object(fields.clone());
         return Ok((Credential::from_expanded(token::expand_object(&object)?)?, Format::ReadOnly));
     } else {
-        let jar = fields.get("cookies").map(token::read_cookies).unwrap_or_default();
+        let jar = cookies.map(token::read_cookies).unwrap_or_default();
         let session = jar.iter().find(|(name, _)| name == "token").ok_or(InvalidToken(()))?;
         Credential::web(&session.1)?
     };
@@ -268,7 +288,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
     if let Some(url) = text("resource_url") {
         credential = credential.with_resource_url(url);
     }
-    if let Some(cookies) = fields.get("cookies") {
+    if let Some(cookies) = cookies {
         credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
     }
     let format = if kind.is_some() || credential.kind() != CredentialKind::OAuth {
@@ -430,6 +450,56 @@ mod tests {
             ("UTF-16 without a mark", b"s\0k\0-\0o\0f\0-\0a\0-\0f\0i\0l\0e\0"),
         ] {
             assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
+        }
+    }
+
+    /// Sessions in the forms in which people and programs have put them into files.
+    #[test]
+    fn sessions_as_they_are_found() {
+        const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6IngifQ.c2ln";
+        for (kind, file) in [
+            ("a JWT", "{JWT}\n"),
+            ("in quotes", "\"{JWT}\"\n"),
+            ("with its scheme", "Bearer {JWT}"),
+            ("under the name of the page", r#"{"token":"{JWT}"}"#),
+            ("in a kind in upper case", r#"{"kind":"WEB","jwt":"{JWT}"}"#),
+            ("in a kind that nobody knows", r#"{"kind":"qwen","jwt":"{JWT}"}"#),
+            ("among cookies", r#"{"cookies":{"token":"{JWT}","cna":"1"}}"#),
+            ("in a header's text", r#"{"cookie":"token={JWT}; cna=1"}"#),
+            (
+                "in an export of cookies",
+                r#"[{"domain":"chat.qwen.ai","name":"token","value":"{JWT}"},{"name":"cna","value":"1"}]"#,
+            ),
+            (
+                "in the state of a browser",
+                r#"{"cookies":[{"name":"token","value":"{JWT}","domain":".qwen.ai"}],"origins":[]}"#,
+            ),
+            (
+                "beside what is null",
+                r#"{"kind":"web","jwt":"{JWT}","cookies":null,"headers":null,"refresh_token":null,"expiry_ms":null}"#,
+            ),
+        ] {
+            let stored = StoredCredential::parse(&file.replace("{JWT}", JWT)).expect(kind);
+            let credential = stored.credential().clone();
+            assert_eq!(credential.kind(), CredentialKind::Web, "{kind}");
+            assert_eq!(credential.access_token().expose(), JWT, "{kind}");
+            let cookies = secret(credential.cookies()).unwrap_or_default();
+            assert_eq!(cookies.contains("cna=1"), file.contains("cna"), "{kind}: {cookies}");
+            if let Some(json) = stored.with(credential).to_json() {
+                let again = StoredCredential::parse(json.expose()).expect(kind);
+                assert_eq!(again.credential().access_token().expose(), JWT, "{kind}, written");
+            }
+        }
+        // What a tool of another kind keeps is no session.
+        for file in [
+            r#"{"token":"ghp_0123456789"}"#,
+            r#""production""#,
+            r#"[{"name":"theme","value":"dark"}]"#,
+            r#"["token"]"#,
+            r#"[{"serverName":"x","token":{"accessToken":"secret"}}]"#,
+            "Bearer",
+        ] {
+            assert!(StoredCredential::parse(file).is_err(), "{file}");
         }
     }
 

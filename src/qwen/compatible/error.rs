@@ -277,7 +277,8 @@ impl Fault {
             return (ErrorKind::ContextLength, None);
         }
         // Quota before auth: some of these come as 401 or 403.
-        let quota = match is_of_one_model(&words, &text) {
+        // What the portal gives for free is one quota for all its models.
+        let quota = match server != Server::Portal && is_of_one_model(&words, &text) {
             true => ErrorKind::ModelQuota,
             false => ErrorKind::Quota,
         };

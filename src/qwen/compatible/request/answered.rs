@@ -13,8 +13,12 @@ use crate::{
 
 /// The messages with ids on all calls and results; `None` where they have them already.
 pub(super) fn answered(history: &History) -> Option<Vec<Cow<'_, Message>>> {
-    let is_old = |message: &Message| {
-        message.role == Role::Function || message.tool_calls.iter().any(|call| call.id.is_empty())
+    let has_no_id =
+        |message: &Message| message.tool_call_id.as_ref().is_none_or(|id| id.is_empty());
+    let is_old = |message: &Message| match message.role {
+        Role::Function => true,
+        Role::Tool => has_no_id(message),
+        _ => message.tool_calls.iter().any(|call| call.id.is_empty()),
     };
     if !history.iter().any(is_old) {
         return None;
