@@ -13,7 +13,7 @@ use crate::{Error, budget::Budget};
 ///
 /// Every wrapper reads what it wraps through one of these: so a missing end, an item behind the
 /// end and a second [`Started`](ChatEvent::Started) mean the same everywhere, and no wrapper
-/// looks for them itself. Most events cost two comparisons and stay where they lie.
+/// looks for them itself. Most events cost a few comparisons and stay where they lie.
 ///
 /// It also keeps a wrapper from reading a stream that always has more for ever: see [`Budget`].
 #[derive(Clone, Copy, Debug)]
@@ -46,59 +46,66 @@ impl Ending {
         mut stream: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<ChatEvent, Error>>> {
+        if self.state == State::Over {
+            return Poll::Ready(None);
+        }
+        ready!(self.budget.poll_left(cx));
+        self.budget.spend_item();
+        let polled = stream.as_mut().poll_next(cx);
+        // Looked at where it lies, for it is large.
+        match &polled {
+            Poll::Ready(Some(Ok(event))) if self.state == State::Open && !is_turn(event) => polled,
+            Poll::Pending => {
+                self.budget.renew();
+                Poll::Pending
+            }
+            Poll::Ready(None) => Poll::Ready(self.ends()),
+            Poll::Ready(Some(item)) if self.passes(item) => polled,
+            Poll::Ready(Some(_)) => self.poll_behind(stream, cx),
+        }
+    }
+
+    /// [`poll_next`](Self::poll_next) behind an item that is left out.
+    #[cold]
+    #[inline(never)]
+    fn poll_behind<S: ChatStream>(
+        &mut self,
+        mut stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<ChatEvent, Error>>> {
         loop {
+            #[cfg(feature = "tracing")]
+            tracing::debug!("an item that must not come where it came in a stream is left out");
             if self.state == State::Over {
                 return Poll::Ready(None);
             }
             ready!(self.budget.poll_left(cx));
-            self.budget.spend(0);
+            self.budget.spend_item();
             let polled = stream.as_mut().poll_next(cx);
-            // Looked at where it lies, for it is large.
-            let passes = match &polled {
-                Poll::Pending => {
-                    self.budget.renew();
-                    true
-                }
-                Poll::Ready(Some(Ok(event))) => self.passes(event),
-                Poll::Ready(Some(Err(_))) => self.fails(),
+            match &polled {
+                Poll::Pending => self.budget.renew(),
                 Poll::Ready(None) => return Poll::Ready(self.ends()),
-            };
-            if passes {
-                return polled;
+                Poll::Ready(Some(item)) if self.passes(item) => {}
+                Poll::Ready(Some(_)) => continue,
             }
-            #[cfg(feature = "tracing")]
-            tracing::debug!("an item that must not come where it came in a stream is left out");
+            return polled;
         }
     }
 
-    /// Whether `event` is allowed where it came.
-    #[inline]
-    fn passes(&mut self, event: &ChatEvent) -> bool {
-        if self.state == State::Open
-            && !matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_))
-        {
-            return true;
-        }
-        self.passes_rare(event)
-    }
-
-    fn passes_rare(&mut self, event: &ChatEvent) -> bool {
-        let passes = match self.state {
-            State::Fresh => true,
-            State::Open => !matches!(event, ChatEvent::Started(_)),
-            State::Finished => return matches!(event, ChatEvent::Usage(_)),
-            State::Over => return false,
+    /// Whether `item` is allowed where it came. An `Err` is where the answer was not complete
+    /// before it.
+    fn passes(&mut self, item: &Result<ChatEvent, Error>) -> bool {
+        let (passes, next) = match (self.state, item) {
+            (State::Over, _) => (false, State::Over),
+            (state, Err(_)) => (state != State::Finished, State::Over),
+            (State::Finished, Ok(event)) => (matches!(event, ChatEvent::Usage(_)), State::Finished),
+            (_, Ok(ChatEvent::Finished(_))) => (true, State::Finished),
+            (state, Ok(event)) => {
+                (state == State::Fresh || !matches!(event, ChatEvent::Started(_)), State::Open)
+            }
         };
-        self.state = match event {
-            ChatEvent::Finished(_) => State::Finished,
-            _ => State::Open,
-        };
+        self.state = next;
         passes
-    }
-
-    /// Whether an `Err` is told: the answer was not complete before it.
-    fn fails(&mut self) -> bool {
-        std::mem::replace(&mut self.state, State::Over) != State::Finished
     }
 
     #[cold]
@@ -119,6 +126,12 @@ impl Ending {
             State::Fresh | State::Open => (1, inner.1.and_then(|most| most.checked_add(1))),
         }
     }
+}
+
+/// Whether `event` may come at one place of a stream only.
+#[inline]
+fn is_turn(event: &ChatEvent) -> bool {
+    matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_))
 }
 
 #[cfg(test)]

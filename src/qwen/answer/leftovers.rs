@@ -35,13 +35,16 @@ enum State {
 }
 
 impl Leftovers {
+    /// Whether text that is not blank passes as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == State::Text && self.held.is_empty()
+    }
+
     /// Takes an event of the text or of thinking.
     #[inline]
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {
         match event {
-            ChatEvent::Text(text)
-                if self.state != State::Text || !self.held.is_empty() || is_blank(&text) =>
-            {
+            ChatEvent::Text(text) if !self.is_plain() || is_blank(&text) => {
                 self.text(text, ready);
             }
             event => ready.push_back(event),
@@ -124,7 +127,7 @@ impl Leftovers {
 /// Whether `text` is white space; nearly all pieces show with their first character that they are
 /// not.
 #[inline]
-fn is_blank(text: &str) -> bool {
+pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }
 

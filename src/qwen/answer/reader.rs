@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -14,7 +15,7 @@ use http_body::Body;
 
 use super::state::Answer;
 use crate::{
-    BoxError, Error, ErrorKind,
+    BoxError, Error, ErrorKind, Text,
     budget::Budget,
     chat::ChatEvent,
     qwen::transport,
@@ -30,12 +31,12 @@ const GRACE: KeepAlive = KeepAlive::new(Duration::from_secs(2));
 
 /// What the events of one wire mean.
 pub(crate) trait Wire {
-    /// Takes one event, and tells the answer what it means.
+    /// Takes the `data` of one event, which may have a `name`, and tells the answer what it means.
     ///
     /// # Errors
     ///
     /// Where the event says that the answer failed, or cannot be read.
-    fn event(&mut self, event: Event, answer: &mut Answer) -> Result<(), Error>;
+    fn event(&mut self, name: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error>;
 
     /// The stream is over: brings the answer to its end.
     ///
@@ -155,33 +156,14 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(events) = &mut self.events else { return Poll::Ready(false) };
         ready!(self.budget.poll_left(cx));
-        let Poll::Ready(event) = Pin::new(&mut *events).poll_next(cx) else {
-            self.budget.renew();
-            if self.answer.is_finished() {
-                ready!(Pin::new(&mut self.grace).poll_quiet(cx));
-                tracing::debug!("the upstream keeps the connection open behind the answer's end");
-                self.end();
-                return Poll::Ready(true);
-            }
-            return Poll::Pending;
-        };
-        self.budget.spend(0);
-        let event = match event {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
-                self.fail(stream_error(error));
-                return Poll::Ready(true);
-            }
-            None => {
-                self.end();
-                return Poll::Ready(true);
-            }
-        };
+        // An event is large, so all but its data stays where it lies.
+        let mut polled = Pin::new(&mut *events).poll_next(cx);
+        let Poll::Ready(Some(Ok(event))) = &mut polled else { return self.poll_end(polled, cx) };
+        self.budget.spend_item();
+        let data = mem::take(&mut event.data);
         let waiting = self.answer.waiting();
-        let read = self.wire.event(event, &mut self.answer);
-        if self.answer.has_content_behind(waiting)
-            && let Some(events) = &mut self.events
-        {
+        let read = self.wire.event(event.event.as_deref(), data, &mut self.answer);
+        if self.answer.has_content_behind(waiting) {
             events.body_mut().event();
         }
         match read {
@@ -190,6 +172,28 @@ where
             // no concern.
             Ok(()) if self.wire.is_done() => self.end(),
             Ok(()) => {}
+        }
+        Poll::Ready(true)
+    }
+
+    /// [`poll_read`](Self::poll_read) where there is no event, but a wait or an end.
+    fn poll_end(
+        &mut self,
+        polled: Poll<Option<Result<Event, StreamError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        match polled {
+            Poll::Pending => {
+                self.budget.renew();
+                if !self.answer.is_finished() {
+                    return Poll::Pending;
+                }
+                ready!(Pin::new(&mut self.grace).poll_quiet(cx));
+                tracing::debug!("the upstream keeps the connection open behind the answer's end");
+                self.end();
+            }
+            Poll::Ready(Some(Err(error))) => self.fail(stream_error(error)),
+            Poll::Ready(None | Some(Ok(_))) => self.end(),
         }
         Poll::Ready(true)
     }

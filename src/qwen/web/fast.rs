@@ -2,8 +2,10 @@
 //!
 //! Nearly all events of an answer are alike to the byte but for their text and their counts:
 //! Python's `json.dumps` wrote them. Those are matched against that template, in either
-//! spacing; whatever differs in the slightest is left to the general parser. A test holds that
-//! both always agree.
+//! spacing. Where the order is another, the same fields are read one by one; whatever else differs
+//! in the slightest is left to the general parser. A test holds that all always agree.
+
+mod any_order;
 
 use crate::{Text, chat::Usage};
 
@@ -44,11 +46,12 @@ impl Usual<'_> {
 #[inline]
 pub(super) fn parse(data: &Text) -> Option<Usual<'_>> {
     // The byte after `{"choices":` tells the spacing.
-    match data.as_bytes().get(11)? {
+    let usual = match data.as_bytes().get(11)? {
         b' ' => spaced(data),
         b'[' => compact(data),
         _ => None,
-    }
+    };
+    usual.or_else(|| any_order::parse(data))
 }
 
 /// A parser for the template whose colons and commas are followed by `$s`.
@@ -223,11 +226,12 @@ mod tests {
         })
     }
 
-    const CAPTURED: [&str; 4] = [
+    const CAPTURED: [&str; 5] = [
         r#"{"choices": [{"delta": {"role": "assistant", "content": "Hel", "phase": "answer", "status": "typing"}}], "usage": {"input_tokens": 12, "output_tokens": 1, "characters": 0, "total_tokens": 13, "input_tokens_details": {"text_tokens": 12}, "output_tokens_details": {"text_tokens": 1}, "cached_tokens": 0}}"#,
         r#"{"choices":[{"delta":{"role":"assistant","content":"Answer [[1]]","phase":"answer","status":"typing"}}],"response_id":"r-1","usage":{"input_tokens":2400,"output_tokens":60,"characters":0,"total_tokens":2460,"output_tokens_details":{"text_tokens":6,"reasoning_tokens":54}},"timestamp":1790000012}"#,
         r#"{"choices": [{"delta": {"role": "assistant", "content": "\n\u00e9\\\"🌌", "phase": "think", "status": "typing"}}], "response_id": "r-1", "timestamp": 1790000012}"#,
         r#"{"choices":[{"delta":{"role":"assistant","content":"","phase":"answer","status":"typing"}}]}"#,
+        r#"{"usage": {"output_tokens": 1, "input_tokens": 12, "total_tokens": 13}, "choices": [{"index": 0, "delta": {"content": "Hel", "phase": "answer"}, "finish_reason": null}]}"#,
     ];
 
     fn agree(data: &str) -> Result<bool, TestCaseError> {
@@ -314,10 +318,48 @@ mod tests {
             prop_assert!(agree(&data)?, "{}", data);
         }
 
-        /// Whatever a slip makes of the template, it is left alone or read as in general.
+        /// In whatever order the members of each object stand.
+        #[test]
+        fn any_order_agrees(
+            event in Just(vec!["choices", "response_id", "usage", "timestamp"]).prop_shuffle(),
+            choice in Just(vec!["delta", "index", "finish_reason"]).prop_shuffle(),
+            delta in Just(vec!["role", "content", "phase", "status"]).prop_shuffle(),
+            usage in Just(vec![
+                "input_tokens", "output_tokens", "characters", "total_tokens",
+                "input_tokens_details", "output_tokens_details", "cached_tokens",
+            ]).prop_shuffle(),
+            details in Just(vec!["text_tokens", "reasoning_tokens"]).prop_shuffle(),
+        ) {
+            let object = |names: &[&str], value: &dyn Fn(&str) -> String| {
+                let members = names.iter().map(|name| format!("\"{name}\": {}", value(name)));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(", "))
+            };
+            let data = object(&event, &|name| match name {
+                "choices" => format!("[{}]", object(&choice, &|name| match name {
+                    "delta" => object(&delta, &|name| match name {
+                        "role" => "\"assistant\"",
+                        "content" => "\" quick\\n\"",
+                        "phase" => "\"think\"",
+                        _ => "\"typing\"",
+                    }.to_owned()),
+                    "index" => "0".to_owned(),
+                    _ => "null".to_owned(),
+                })),
+                "usage" => object(&usage, &|name| match name {
+                    "input_tokens_details" => "{\"text_tokens\": 7}".to_owned(),
+                    "output_tokens_details" => object(&details, &|name| name.len().to_string()),
+                    name => name.len().to_string(),
+                }),
+                "response_id" => "\"r-1\"".to_owned(),
+                _ => "1790000012".to_owned(),
+            });
+            prop_assert!(agree(&data)?, "{}", data);
+        }
+
+        /// Whatever a slip makes of such an event, it is left alone or read as in general.
         #[test]
         fn slips_agree(
-            which in 0..4_usize,
+            which in 0..CAPTURED.len(),
             slips in proptest::collection::vec((any::<prop::sample::Index>(), any::<Slip>()), 1..3),
         ) {
             let mut data: Vec<char> = CAPTURED[which].chars().collect();

@@ -22,7 +22,7 @@ use crate::{
         answer::{Answer, Chunk, Ours, Wire},
         redact::Secrets,
     },
-    sse::{self, Decoder},
+    sse::Decoder,
 };
 
 /// How many generated images of one turn are told apart; the rest is shown as it comes.
@@ -333,8 +333,8 @@ impl Turn {
 }
 
 impl Wire for Turn {
-    fn event(&mut self, event: sse::Event, answer: &mut Answer) -> Result<(), Error> {
-        let taken = self.data(event.data, answer);
+    fn event(&mut self, _: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error> {
+        let taken = self.data(data, answer);
         self.is_over |= taken.is_err();
         if (self.is_over || answer.is_finished())
             && let Some(stop) = &mut self.stop
