@@ -46,69 +46,67 @@ impl Ending {
         mut stream: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<ChatEvent, Error>>> {
+        while ready!(self.poll_goes_on(cx)) {
+            let mut polled = stream.as_mut().poll_next(cx);
+            if self.passes(&mut polled) {
+                return polled;
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The first half of [`poll_next`](Self::poll_next), for who would not have the item moved once
+    /// more: whether the stream is to be polled. `false` is its end.
+    #[inline]
+    pub(crate) fn poll_goes_on(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.state == State::Over {
-            return Poll::Ready(None);
+            return Poll::Ready(false);
         }
         ready!(self.budget.poll_left(cx));
         self.budget.spend_item();
-        let polled = stream.as_mut().poll_next(cx);
-        // Looked at where it lies, for it is large.
-        match &polled {
-            Poll::Ready(Some(Ok(event))) if self.state == State::Open && !is_turn(event) => polled,
+        Poll::Ready(true)
+    }
+
+    /// The second half: whether what the stream gave is to be handed on. Otherwise it is to be
+    /// polled again, by way of the first half.
+    #[inline]
+    pub(crate) fn passes(&mut self, polled: &mut Poll<Option<Result<ChatEvent, Error>>>) -> bool {
+        match polled {
+            Poll::Ready(Some(Ok(event))) if self.state == State::Open && !is_turn(event) => true,
             Poll::Pending => {
                 self.budget.renew();
-                Poll::Pending
+                true
             }
-            Poll::Ready(None) => Poll::Ready(self.ends()),
-            Poll::Ready(Some(item)) if self.passes(item) => polled,
-            Poll::Ready(Some(_)) => self.poll_behind(stream, cx),
+            Poll::Ready(item) => self.turns(item),
         }
     }
 
-    /// [`poll_next`](Self::poll_next) behind an item that is left out.
-    #[cold]
+    /// [`passes`](Self::passes) where the stream begins, ends or errs.
     #[inline(never)]
-    fn poll_behind<S: ChatStream>(
-        &mut self,
-        mut stream: Pin<&mut S>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<ChatEvent, Error>>> {
-        loop {
-            #[cfg(feature = "tracing")]
-            tracing::debug!("an item that must not come where it came in a stream is left out");
-            if self.state == State::Over {
-                return Poll::Ready(None);
+    fn turns(&mut self, item: &mut Option<Result<ChatEvent, Error>>) -> bool {
+        let (passes, next) = match (self.state, &*item) {
+            (_, None) => {
+                *item = self.ends();
+                return true;
             }
-            ready!(self.budget.poll_left(cx));
-            self.budget.spend_item();
-            let polled = stream.as_mut().poll_next(cx);
-            match &polled {
-                Poll::Pending => self.budget.renew(),
-                Poll::Ready(None) => return Poll::Ready(self.ends()),
-                Poll::Ready(Some(item)) if self.passes(item) => {}
-                Poll::Ready(Some(_)) => continue,
-            }
-            return polled;
-        }
-    }
-
-    /// Whether `item` is allowed where it came. An `Err` is where the answer was not complete
-    /// before it.
-    fn passes(&mut self, item: &Result<ChatEvent, Error>) -> bool {
-        let (passes, next) = match (self.state, item) {
             (State::Over, _) => (false, State::Over),
-            (state, Err(_)) => (state != State::Finished, State::Over),
-            (State::Finished, Ok(event)) => (matches!(event, ChatEvent::Usage(_)), State::Finished),
-            (_, Ok(ChatEvent::Finished(_))) => (true, State::Finished),
-            (state, Ok(event)) => {
+            (state, Some(Err(_))) => (state != State::Finished, State::Over),
+            (State::Finished, Some(Ok(event))) => {
+                (matches!(event, ChatEvent::Usage(_)), State::Finished)
+            }
+            (_, Some(Ok(ChatEvent::Finished(_)))) => (true, State::Finished),
+            (state, Some(Ok(event))) => {
                 (state == State::Fresh || !matches!(event, ChatEvent::Started(_)), State::Open)
             }
         };
         self.state = next;
+        #[cfg(feature = "tracing")]
+        if !passes {
+            tracing::debug!("an item that must not come where it came in a stream is left out");
+        }
         passes
     }
 
-    #[cold]
     fn ends(&mut self) -> Option<Result<ChatEvent, Error>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Fresh | State::Open => Some(Err(truncated())),

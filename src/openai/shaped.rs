@@ -58,7 +58,13 @@ impl<S: ChatStream> Stream for Shaped<S> {
         }
         loop {
             let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-            let polled = this.ending.poll_next(stream, cx);
+            if !ready!(this.ending.poll_goes_on(cx)) {
+                return Poll::Ready(None);
+            }
+            let mut polled = stream.poll_next(cx);
+            if !this.ending.passes(&mut polled) {
+                continue;
+            }
             // Most events pass, and are handed on where they lie.
             if let Poll::Ready(Some(Ok(ChatEvent::Text(_) | ChatEvent::Reasoning(_)))) = &polled
                 && this.stops.is_none()

@@ -153,6 +153,7 @@ mod body {
         type Data = Bytes;
         type Error = BoxError;
 
+        #[inline]
         fn poll_frame(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,

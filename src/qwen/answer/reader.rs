@@ -158,7 +158,18 @@ where
         ready!(self.budget.poll_left(cx));
         // An event is large, so all but its data stays where it lies.
         let mut polled = Pin::new(&mut *events).poll_next(cx);
-        let Poll::Ready(Some(Ok(event))) = &mut polled else { return self.poll_end(polled, cx) };
+        let event = match &mut polled {
+            Poll::Ready(Some(Ok(event))) => event,
+            Poll::Ready(Some(Err(_)) | None) => {
+                self.over(polled);
+                return Poll::Ready(true);
+            }
+            Poll::Pending => {
+                self.budget.renew();
+                let is_finished = self.answer.is_finished();
+                return if is_finished { self.poll_grace(cx) } else { Poll::Pending };
+            }
+        };
         self.budget.spend_item();
         let data = mem::take(&mut event.data);
         let waiting = self.answer.waiting();
@@ -176,25 +187,21 @@ where
         Poll::Ready(true)
     }
 
-    /// [`poll_read`](Self::poll_read) where there is no event, but a wait or an end.
-    fn poll_end(
-        &mut self,
-        polled: Poll<Option<Result<Event, StreamError>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<bool> {
+    /// There are no more events.
+    #[cold]
+    fn over(&mut self, polled: Poll<Option<Result<Event, StreamError>>>) {
         match polled {
-            Poll::Pending => {
-                self.budget.renew();
-                if !self.answer.is_finished() {
-                    return Poll::Pending;
-                }
-                ready!(Pin::new(&mut self.grace).poll_quiet(cx));
-                tracing::debug!("the upstream keeps the connection open behind the answer's end");
-                self.end();
-            }
             Poll::Ready(Some(Err(error))) => self.fail(stream_error(error)),
-            Poll::Ready(None | Some(Ok(_))) => self.end(),
+            _ => self.end(),
         }
+    }
+
+    /// Waits for what may follow the answer's end, but not for long.
+    #[cold]
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        ready!(Pin::new(&mut self.grace).poll_quiet(cx));
+        tracing::debug!("the upstream keeps the connection open behind the answer's end");
+        self.end();
         Poll::Ready(true)
     }
 

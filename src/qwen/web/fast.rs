@@ -7,6 +7,8 @@
 
 mod any_order;
 
+use std::ops::Range;
+
 use crate::{Text, chat::Usage};
 
 /// What the usual event says, in slices of it: nothing is counted, copied or kept before all of
@@ -26,19 +28,37 @@ struct Literal<'a> {
     is_escaped: bool,
 }
 
-impl Usual<'_> {
-    /// The text of the event with this `data`, as a slice of it where it has no escapes; `None`
-    /// where its escapes are no JSON.
+/// The text of an event.
+pub(super) enum Content {
+    /// It stands there in the event's data.
+    Part(Range<usize>),
+    Unescaped(Text),
+}
+
+impl Content {
+    /// The text, where this is the event's `data`.
     #[inline]
-    pub(super) fn content(&self, data: &Text) -> Option<Text> {
+    pub(super) fn of(self, data: Text) -> Text {
+        match self {
+            Self::Part(range) => data.into_part(range),
+            Self::Unescaped(text) => text,
+        }
+    }
+}
+
+impl Usual<'_> {
+    /// The text of the event with this `data`; `None` where its escapes are no JSON.
+    #[inline]
+    pub(super) fn content(&self, data: &Text) -> Option<Content> {
         let Literal { text, is_escaped } = self.content;
+        let start = text.as_ptr().addr() - data.as_ptr().addr();
+        let end = start + text.len();
         if !is_escaped {
-            return Some(data.slice_ref(text));
+            return Some(Content::Part(start..end));
         }
         // With its quotes.
-        let start = text.as_ptr().addr() - data.as_ptr().addr();
-        let literal = data.get(start - 1..=start + text.len())?;
-        serde_json::from_str::<String>(literal).ok().map(Text::from)
+        let literal = data.get(start - 1..=end)?;
+        serde_json::from_str(literal).ok().map(|text: String| Content::Unescaped(text.into()))
     }
 }
 
@@ -219,7 +239,7 @@ mod tests {
         Some(Delta {
             phase: if usual.is_thinking { Phase::Think } else { Phase::Answer },
             status: Status::Typing,
-            content: usual.content(data)?,
+            content: usual.content(data)?.of(data.clone()),
             usage: usual.usage,
             response_id: usual.response_id.map(Text::from),
             ..Delta::default()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     error::{Call, Failure},
-    fast::{self, Usual},
+    fast,
     stop::Stop,
     wire::{Delta, Event, Found, Phase, Status, Summary, SummaryPart},
 };
@@ -150,7 +150,15 @@ impl Turn {
             && let Some(usual) = fast::parse(&data)
             && let Some(content) = usual.content(&data)
         {
-            self.usual(&usual, content, answer);
+            if self.is_ours(usual.response_id, answer) {
+                if let Some(usage) = usual.usage {
+                    answer.counts(usage);
+                }
+                match usual.is_thinking {
+                    true => answer.reasoning(content.of(data)),
+                    false => answer.text(content.of(data)),
+                }
+            }
             return Ok(());
         }
         let Some(data) = self.joined(data)? else { return Ok(()) };
@@ -242,22 +250,6 @@ impl Turn {
         }
         self.response_id = Some(id);
         answer.started(conversation.into());
-    }
-
-    /// A [`delta`](Self::delta) of the usual shape.
-    #[inline(always)]
-    fn usual(&mut self, usual: &Usual<'_>, content: Text, answer: &mut Answer) {
-        if !self.is_ours(usual.response_id, answer) {
-            return;
-        }
-        if let Some(usage) = usual.usage {
-            answer.counts(usage);
-        }
-        if usual.is_thinking {
-            answer.reasoning(content);
-        } else {
-            answer.text(content);
-        }
     }
 
     fn delta(&mut self, delta: Delta, answer: &mut Answer) -> Result<(), Error> {
