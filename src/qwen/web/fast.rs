@@ -9,7 +9,7 @@ mod any_order;
 
 use std::ops::Range;
 
-use crate::{Text, chat::Usage};
+use crate::{Text, chat::Usage, json::clean_len};
 
 /// What the usual event says, in slices of it: nothing is counted, copied or kept before all of
 /// it is known to be usual.
@@ -189,26 +189,62 @@ impl<'a> Cursor<'a> {
     /// A whole number as JSON writes it, short enough to be one of 64 bits.
     #[inline(always)]
     fn count(self) -> Option<(u64, Self)> {
-        const MOST: usize = 18;
+        const ONES: u64 = u64::from_le_bytes([1; 8]);
         let Self(digits) = self;
-        let mut count = 0;
-        let mut len = 0;
-        while let Some(digit) = digits.get(len).map(|b| b.wrapping_sub(b'0')).filter(|&d| d < 10) {
-            if len == MOST {
-                return None;
-            }
-            count = count * 10 + u64::from(digit);
-            len += 1;
+        let Some(&lane) = digits.first_chunk() else { return self.long_count() };
+        // All digits at once. The high bit of a byte is set behind the last of them; a carry may
+        // set those of later bytes too, which does not matter as only the first counts.
+        let lane = u64::from_le_bytes(lane) ^ (ONES * u64::from(b'0'));
+        let others = (lane.wrapping_add(ONES * 0x76) | lane) & (ONES * 0x80);
+        let len = others.trailing_zeros() / 8;
+        if !(1..8).contains(&len) {
+            return self.long_count();
         }
-        if len == 0 || (len > 1 && digits[0] == b'0') {
+        if len > 1 && digits[0] == b'0' {
             return None;
         }
-        Some((count, Self(&digits[len..])))
+        // Zeros in front, then two, four and eight digits a number.
+        let lane = lane << (64 - 8 * len);
+        let twos = lane.wrapping_mul(1 + (10 << 8)) >> 8 & 0x00ff_00ff_00ff_00ff;
+        let fours = twos.wrapping_mul(1 + (100 << 16)) >> 16 & 0x0000_ffff_0000_ffff;
+        let count = fours.wrapping_mul(1 + (10_000 << 32)) >> 32;
+        Some((count, Self(&digits[len as usize..])))
+    }
+
+    /// A [`count`](Self::count) of eight digits and more, or at the end.
+    #[inline(never)]
+    fn long_count(self) -> Option<(u64, Self)> {
+        const MOST: usize = 18;
+        let Self(digits) = self;
+        let len = digits.iter().take(MOST + 1).take_while(|digit| digit.is_ascii_digit()).count();
+        if len == 0 || len > MOST || (len > 1 && digits[0] == b'0') {
+            return None;
+        }
+        let (digits, rest) = digits.split_at(len);
+        let count = digits.iter().fold(0, |count, digit| count * 10 + u64::from(digit - b'0'));
+        Some((count, Self(rest)))
     }
 
     /// The string of `data` whose quote has been read.
     #[inline(always)]
     fn string(self, data: &'a str) -> Option<(Literal<'a>, Self)> {
+        /// Further away, the end is found faster by a search that has to be set up.
+        const NEAR: usize = 64;
+
+        let Self(rest) = self;
+        let near = rest.get(..NEAR).unwrap_or(rest);
+        let end = clean_len(near);
+        if near.get(end) != Some(&b'"') {
+            return self.long_string(data);
+        }
+        let start = data.len() - rest.len();
+        let text = data.get(start..start + end)?;
+        Some((Literal { text, is_escaped: false }, Self(&rest[end + 1..])))
+    }
+
+    /// A [`string`](Self::string) that is long, or has escapes.
+    #[inline(never)]
+    fn long_string(self, data: &'a str) -> Option<(Literal<'a>, Self)> {
         let Self(rest) = self;
         let mut end = memchr::memchr2(b'"', b'\\', rest)?;
         let is_escaped = rest[end] == b'\\';

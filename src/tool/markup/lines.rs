@@ -66,10 +66,7 @@ impl Lines {
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            // Most text is the inside of a line.
-            if self.shield == Shield::None
-                && matches!(self.place, Place::Text | Place::Fence(_, Inner::Text))
-            {
+            if self.is_inside() {
                 match memchr2(b'\n', b'`', &bytes[at..]) {
                     Some(skipped) => at += skipped,
                     None => return,
@@ -78,6 +75,13 @@ impl Lines {
             self.step(bytes[at]);
             at += 1;
         }
+    }
+
+    /// Whether text without line ends and backticks changes nothing: most text is the inside of a
+    /// line.
+    pub(super) const fn is_inside(&self) -> bool {
+        matches!(self.shield, Shield::None)
+            && matches!(self.place, Place::Text | Place::Fence(_, Inner::Text))
     }
 
     fn step(&mut self, byte: u8) {
