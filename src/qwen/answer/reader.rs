@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::poll_fn,
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -156,12 +155,15 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(events) = &mut self.events else { return Poll::Ready(false) };
         ready!(self.budget.poll_left(cx));
-        // An event is large, so all but its data stays where it lies.
-        let mut polled = Pin::new(&mut *events).poll_next(cx);
-        let event = match &mut polled {
-            Poll::Ready(Some(Ok(event))) => event,
-            Poll::Ready(Some(Err(_)) | None) => {
-                self.over(polled);
+        let (name, data) = match Pin::new(&mut *events).poll_next(cx) {
+            // An event is large, so what is not asked for stays where it lies.
+            Poll::Ready(Some(Ok(Event { event, data, .. }))) => (event, data),
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(stream_error(error));
+                return Poll::Ready(true);
+            }
+            Poll::Ready(None) => {
+                self.end();
                 return Poll::Ready(true);
             }
             Poll::Pending => {
@@ -171,9 +173,8 @@ where
             }
         };
         self.budget.spend_item();
-        let data = mem::take(&mut event.data);
         let waiting = self.answer.waiting();
-        let read = self.wire.event(event.event.as_deref(), data, &mut self.answer);
+        let read = self.wire.event(name.as_deref(), data, &mut self.answer);
         if self.answer.has_content_behind(waiting) {
             events.body_mut().event();
         }
@@ -185,15 +186,6 @@ where
             Ok(()) => {}
         }
         Poll::Ready(true)
-    }
-
-    /// There are no more events.
-    #[cold]
-    fn over(&mut self, polled: Poll<Option<Result<Event, StreamError>>>) {
-        match polled {
-            Poll::Ready(Some(Err(error))) => self.fail(stream_error(error)),
-            _ => self.end(),
-        }
     }
 
     /// Waits for what may follow the answer's end, but not for long.

@@ -62,7 +62,14 @@ enum Shield {
 const WRAPPER: [u8; 11] = *b"<tool_call>";
 
 impl Lines {
+    #[inline]
     pub(super) fn advance(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.advance_over(text);
+        }
+    }
+
+    fn advance_over(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {

@@ -164,7 +164,7 @@ impl<S: Sink> Reader<S> {
         }
         let bytes = piece.as_bytes();
         let found = memchr3(b'<', b'\n', b'`', bytes);
-        if found.is_some_and(|at| memchr(b'<', &bytes[at..]).is_some()) {
+        if found.is_some_and(|at| bytes[at] == b'<' || memchr(b'<', &bytes[at..]).is_some()) {
             return false;
         }
         // Most pieces are the inside of a line.
@@ -438,6 +438,10 @@ impl<S: Sink> Reader<S> {
     /// Where the blanks at the end of `text` begin, as far as they may have to wait: before an
     /// opener they are no content.
     fn blanks_before(&self, text: &str) -> usize {
+        // Most text ends with something to see.
+        if text.as_bytes().last().is_none_or(u8::is_ascii_graphic) {
+            return text.len();
+        }
         let start = text.trim_end().len();
         let content = !S::RULES.trims_before_calls
             || (start == 0 && self.in_blanks)
