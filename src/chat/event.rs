@@ -35,8 +35,11 @@ use crate::Text;
 /// not: they add the missing `Err`, and leave out what comes after the terminal item and a second
 /// `Started`. [`Contract`](super::Contract) tells whether a stream keeps the rules, and
 /// [`checked`](super::ChatStreamExt::checked) makes a test fail where one does not.
+// The tag fills a word, so that an event is copied word by word. With a tag of one byte the copy
+// begins behind that byte, lies across the words of the text, and stalls whoever reads them next.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum ChatEvent {
     /// The upstream opened its answer. It is boxed, as it comes once and is large.
     Started(Box<Started>),

@@ -189,8 +189,11 @@ impl ChunkEncoder {
         out.put_slice(&self.head);
         out.put_slice(key);
         escape_into(out, text);
-        out.put_slice(b"\"");
-        self.tail(out);
+        // As the tail is written, in one piece.
+        out.put_slice(match self.include_usage {
+            true => b"\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+            false => b"\"},\"finish_reason\":null}]}\n\n",
+        });
     }
 
     /// From behind the delta's fields to the end of the chunk.

@@ -51,15 +51,23 @@ impl Leftovers {
         self.calls_may_come = true;
     }
 
+    /// Whether text that [is no end](Self::is_no_end) of anything passes as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == State::Text && self.held.is_empty() && self.has_begun
+    }
+
+    /// Whether `text` is the answer's, whatever follows it.
+    #[inline]
+    pub(super) fn is_no_end(&self, text: &str) -> bool {
+        !is_blank(text) && !(self.calls_may_come && self.may_end_held(text))
+    }
+
     /// Takes an event of the text or of thinking.
     #[inline]
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {
         match event {
             ChatEvent::Text(text)
-                if self.state != State::Text
-                    || !self.held.is_empty()
-                    || is_blank(&text)
-                    || self.calls_may_come && self.may_end_held(&text) =>
+                if self.state != State::Text || !self.held.is_empty() || !self.is_no_end(&text) =>
             {
                 self.text(text, ready);
             }
@@ -281,7 +289,7 @@ impl Run {
 /// Whether `text` is white space; nearly all pieces show with their first character that they are
 /// not.
 #[inline]
-fn is_blank(text: &str) -> bool {
+pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }
 

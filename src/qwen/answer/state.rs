@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Text,
     chat::{ChatEvent, Extra, FinishReason, Started, Usage, truncated},
+    json::lenient::Half,
 };
 
 /// What came of an answer so far.
@@ -31,6 +32,10 @@ pub(crate) struct Answer {
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     repairs: Repairs,
+    /// Whether text passes as it is: all of the above has come to rest.
+    is_plain: bool,
+    /// A piece of text that passed, before all that is ready.
+    passed: Option<Text>,
     ready: VecDeque<ChatEvent>,
 }
 
@@ -47,6 +52,8 @@ impl Answer {
             usage: None,
             finish: None,
             repairs,
+            is_plain: false,
+            passed: None,
             ready: VecDeque::new(),
         }
     }
@@ -61,17 +68,31 @@ impl Answer {
     }
 
     /// The next event that is ready.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<ChatEvent> {
-        self.ready.pop_front()
+        match self.passed.take() {
+            Some(text) => Some(ChatEvent::Text(text)),
+            None => self.ready.pop_front(),
+        }
     }
 
     /// How many events are ready.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.ready.len()
+        usize::from(self.passed.is_some()) + self.ready.len()
     }
 
     /// Whether something is ready that the client will see, of what came behind the first `seen`.
+    #[inline]
     pub(crate) fn has_content_behind(&self, seen: usize) -> bool {
+        match (&self.passed, seen.checked_sub(1)) {
+            (Some(_), None) => true,
+            (Some(_), Some(seen)) => self.is_content_ready(seen),
+            (None, _) => !self.ready.is_empty() && self.is_content_ready(seen),
+        }
+    }
+
+    fn is_content_ready(&self, seen: usize) -> bool {
         self.ready.range(seen..).any(ChatEvent::is_content)
     }
 
@@ -92,6 +113,20 @@ impl Answer {
     /// A piece of what is visible.
     #[inline]
     pub(crate) fn text(&mut self, piece: Text) {
+        // Most of an answer is such pieces, of which nothing is to be found out.
+        if self.is_plain
+            && self.waiting() == 0
+            && !Half::is_in(&piece)
+            && self.leftovers.is_no_end(&piece)
+        {
+            self.passed = Some(piece);
+        } else {
+            self.any_text(piece);
+        }
+    }
+
+    #[inline(never)]
+    fn any_text(&mut self, piece: Text) {
         if piece.is_empty() || self.is_finished() {
             return;
         }
@@ -108,6 +143,9 @@ impl Answer {
         if self.think.found() {
             self.repairs.note(Repair::ThinkTags);
         }
+        // Of thinking and calls nothing waits, and whatever comes of them says so.
+        self.is_plain =
+            self.content.is_plain() && self.think.is_plain() && self.leftovers.is_plain();
     }
 
     /// A piece of the model's thinking.
@@ -117,6 +155,7 @@ impl Answer {
             return;
         }
         self.is_begun = true;
+        self.is_plain = false;
         self.settle_content();
         self.settle_calls();
         let Self { reasoning, ready, .. } = self;
@@ -160,6 +199,7 @@ impl Answer {
     ///
     /// Where there are too many calls, or too much of them waits for a name.
     pub(crate) fn call(&mut self, piece: Piece) -> Result<(), Error> {
+        self.is_plain = false;
         self.settle_reasoning();
         self.settle_content();
         let Self { think, leftovers, calls, repairs, ready, .. } = self;
@@ -273,6 +313,7 @@ impl Answer {
 
     /// The answer failed: closes what must be closed before that is told.
     pub(crate) fn fail(&mut self) {
+        self.is_plain = false;
         self.calls.close(true, &mut self.repairs, &mut self.ready);
     }
 
@@ -296,6 +337,7 @@ impl Answer {
 
     /// Gives all that is held, since the end follows.
     fn settle(&mut self) {
+        self.is_plain = false;
         self.settle_reasoning();
         self.settle_content();
         let Self { think, leftovers, ready, .. } = self;

@@ -11,7 +11,6 @@ use crate::{
         answer::{Answer, Chunk, Ours, Repair, Wire},
         redact::Secrets,
     },
-    sse::Event,
 };
 
 /// How many bytes of fields of its own a server may give with one answer.
@@ -164,9 +163,8 @@ fn says_why(data: &str) -> bool {
 }
 
 impl Wire for Translator {
-    fn event(&mut self, event: Event, answer: &mut Answer) -> Result<(), Error> {
-        let data = event.data;
-        if event.event.as_deref() == Some("error") {
+    fn event(&mut self, name: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error> {
+        if name == Some("error") {
             let json = Fault::tree(&data);
             let fault = json.as_ref().and_then(Fault::from_json);
             answer.repaired(Repair::ErrorEvent);
