@@ -2,10 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{
-    Reader,
-    history::{Change, History},
-};
+use super::Reader;
 use crate::{
     Error, Text,
     anthropic::{
@@ -13,16 +10,16 @@ use crate::{
         wire,
     },
     chat::{Json, Part, PartKind, Role, ToolCall},
-    edge::parse::{self, clip, invalid_value, missing, too_many},
+    edge::{
+        history::{Change, History},
+        parse::{self, clip, invalid_value, missing, too_many},
+    },
     json::Str,
 };
 
 /// How the line about billing begins that Claude Code puts in front of its system prompt. It may
 /// be another in every request, and no upstream here reads it.
 const BILLING: &str = "x-anthropic-billing-header:";
-
-/// What is said of a result whose call is no longer in the history.
-const LOST_CALL: &str = "Result of an earlier tool call:";
 
 impl Reader<'_, '_> {
     /// Adds a message to the history.
@@ -132,11 +129,7 @@ impl Reader<'_, '_> {
                     .string(block.tool_use_id, || at("tool_use_id"))?
                     .ok_or_else(|| missing(at("tool_use_id")))?;
                 let (texts, media) = self.result(&block, param)?;
-                if let Err(texts) = history.result(&id, texts) {
-                    history.part(Role::User, Part::text(LOST_CALL));
-                    texts.into_iter().for_each(|part| history.part(Role::User, part));
-                }
-                media.into_iter().for_each(|part| history.part(Role::User, part));
+                history.result(&id, texts, media);
             }
             "thinking" => {
                 let text = self.string(block.thinking, || at("thinking"))?.unwrap_or_default();
@@ -342,7 +335,7 @@ impl Reader<'_, '_> {
         raw: Option<&RawValue>,
         param: impl Fn() -> String,
     ) -> Result<Option<Text>, Error> {
-        raw.filter(|raw| raw.get() != "null").map(|raw| self.decoder.long(raw, param)).transpose()
+        self.decoder.string(raw, param)
     }
 
     fn cache_control(&self, block: &wire::Block<'_>) -> Option<Json> {

@@ -2,12 +2,15 @@
 
 use serde_json::{json, value::RawValue};
 
-use super::{Reader, history::Change};
+use super::Reader;
 use crate::{
     Error,
     anthropic::wire,
     chat::{ChatRequest, FunctionTool, Json, Tool, ToolChoice},
-    edge::parse::{self, clip, invalid_value, missing, too_many},
+    edge::{
+        history::Change,
+        parse::{self, clip, invalid_value, missing, too_many},
+    },
 };
 
 /// What is on offer.
