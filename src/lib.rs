@@ -241,6 +241,8 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
+#[cfg(feature = "responses")]
+pub mod responses;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]
