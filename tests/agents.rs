@@ -1,4 +1,4 @@
-//! Three coding agents, unmodified, complete a task of two tool calls through the proxy's program,
+//! Four coding agents, unmodified, complete a task of two tool calls through the proxy's program,
 //! with the model upstream writing its calls as text in each form that models use: at
 //! chat.qwen.ai, and behind APIs with their own tools, with tools in the prompt, and with rescue.
 //!
@@ -40,29 +40,53 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CONTENT: &str =
     "<b class=\"x\">Grüße &amp; \u{1F30C}</b>\n    indented } { \\n\n</function>\n";
 
-/// An agent: how it is started, and what its tools are called.
+/// An agent: how it is started, and which calls write a file and read it.
 struct Agent {
     program: &'static str,
-    write: (&'static str, [&'static str; 2]),
-    read: (&'static str, &'static str),
+    calls: fn(&str) -> [Call; 2],
 }
+
+/// The name of a tool, and its arguments.
+type Call = (&'static str, Vec<(&'static str, Value)>);
 
 const QWEN_CODE: Agent = Agent {
     program: "qwen",
-    write: ("write_file", ["file_path", "content"]),
-    read: ("read_file", "file_path"),
+    calls: |file| {
+        [
+            ("write_file", vec![("file_path", json!(file)), ("content", json!(CONTENT))]),
+            ("read_file", vec![("file_path", json!(file))]),
+        ]
+    },
 };
 
 const OPENCODE: Agent = Agent {
     program: "opencode",
-    write: ("write", ["filePath", "content"]),
-    read: ("read", "filePath"),
+    calls: |file| {
+        [
+            ("write", vec![("filePath", json!(file)), ("content", json!(CONTENT))]),
+            ("read", vec![("filePath", json!(file))]),
+        ]
+    },
 };
 
 const CLAUDE_CODE: Agent = Agent {
     program: "claude",
-    write: ("Write", ["file_path", "content"]),
-    read: ("Read", "file_path"),
+    calls: |file| {
+        [
+            ("Write", vec![("file_path", json!(file)), ("content", json!(CONTENT))]),
+            ("Read", vec![("file_path", json!(file))]),
+        ]
+    },
+};
+
+/// It has a shell and no other tools for files.
+const CODEX: Agent = Agent {
+    program: "codex",
+    calls: |file| {
+        let write = format!("cat > '{file}' <<'END'\n{CONTENT}END\n");
+        let read = format!("cat '{file}'");
+        [write, read].map(|cmd| ("exec_command", vec![("cmd", json!(cmd))]))
+    },
 };
 
 #[expect(clippy::print_stdout, reason = "whoever runs the tests shall know")]
@@ -120,16 +144,10 @@ struct Served {
 
 async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
     let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
-    let (write, [path, content]) = agent.write;
-    let (read, read_path) = agent.read;
-    let step = |name, arguments: &[(&str, Value)]| {
-        let call = form.write(name, arguments);
+    let steps = (agent.calls)(file).map(|(name, arguments)| {
+        let call = form.write(name, &arguments);
         format!("{LEAD}\n\n{call}")
-    };
-    let steps = [
-        step(write, &[(path, json!(file)), (content, json!(CONTENT))]),
-        step(read, &[(read_path, json!(file))]),
-    ];
+    });
     let marker = marker(upstream);
     let (model, asked) = (steps.clone(), marker.clone());
     let emulator = match upstream {
@@ -384,6 +402,69 @@ async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
         let output = run(command(AGAIN, &["--continue"]), home.path()).await;
         served.check_again(asked, &output);
     }
+}
+
+/// Codex speaks the Responses API. It does the task, and a second turn of the conversation.
+async fn codex(upstreams: impl IntoIterator<Item = Upstream>) {
+    let Some(program) = installed(CODEX.program) else { return };
+    for upstream in upstreams {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("note.txt");
+        let served = serve(&CODEX, upstream, &file.display().to_string()).await;
+        let config = format!(
+            r#"
+model = "{MODEL}"
+model_provider = "qwen"
+model_supports_reasoning_summaries = true
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+
+[model_providers.qwen]
+name = "Qwen"
+base_url = "{}"
+wire_api = "responses"
+env_key = "QWEN_PROXY_KEY"
+request_max_retries = 0
+stream_max_retries = 0
+"#,
+            served.base()
+        );
+        let settings = home.path().join("codex");
+        fs::create_dir(&settings).expect("writable");
+        fs::write(settings.join("config.toml"), config).expect("writable");
+        let command = |args: &[&str]| {
+            let mut command = Command::new(&program);
+            command
+                .args(["exec", "--skip-git-repo-check"])
+                .arg("--dangerously-bypass-approvals-and-sandbox")
+                .args(args)
+                .env("CODEX_HOME", &settings)
+                .env("QWEN_PROXY_KEY", KEY);
+            // It looks for news of itself, and does without.
+            for proxy in ["HTTPS_PROXY", "https_proxy"] {
+                command.env(proxy, "http://127.0.0.1:9");
+            }
+            command
+        };
+        let output = run(command(&[&format!("Do the {}.", served.marker)]), home.path()).await;
+        check(&CODEX, &file, &output, &served);
+
+        let asked = served.emulator.requests().len();
+        let output = run(command(&["resume", "--last", AGAIN]), home.path()).await;
+        served.check_again(asked, &output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_completes_a_task_in_every_form() {
+    codex(Form::ALL.map(Upstream::Web)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_completes_a_task_over_an_api() {
+    codex(APIS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

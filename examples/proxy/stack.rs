@@ -30,6 +30,7 @@ use tower_qwen::{
         models::Catalogue,
         web::QwenWebLayer,
     },
+    responses::ResponsesLayer,
     session::{MemoryStore, SessionLayer, SessionStore},
     sse::reframe::SseReframeLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
@@ -217,6 +218,10 @@ where
         .layer(messages_edge(config, bounds).offer(Offer::Web))
         .layer(sessions.clone())
         .layer(DedupLayer::new());
+    let responses = ServiceBuilder::new()
+        .layer(responses_edge(config, bounds).offer(Offer::Web))
+        .layer(sessions.clone())
+        .layer(DedupLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -236,12 +241,13 @@ where
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new());
-    // Its clients have a form for calls, whatever those of the chat API want.
-    let messages = match config.tools {
-        Tools::Off => route(messages.layer(web.clone()).service(upstream.clone())),
+    // Their clients have a form for calls, whatever those of the chat API want.
+    let plain = web.clone().service(upstream.clone());
+    let (messages, responses) = match config.tools {
+        Tools::Off => (route(messages.service(plain.clone())), route(responses.service(plain))),
         _ => {
-            let tools = messages.layer(ToolCallLayer::prompted()).layer(web.clone());
-            route(tools.service(upstream.clone()))
+            let tools = ToolCallLayer::prompted().layer(plain);
+            (route(messages.service(tools.clone())), route(responses.service(tools)))
         }
     };
     let chat = match config.tools {
@@ -257,6 +263,7 @@ where
         chat,
         xml,
         messages,
+        responses,
         completions: route(completions),
         embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
         models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
@@ -295,14 +302,14 @@ where
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
     let messages =
         ServiceBuilder::new().layer(messages_edge(config, bounds).cache_control(is_marked));
-    let messages = messages
-        .layer(match config.tools {
-            Tools::Prompt => ToolCallLayer::prompted(),
-            Tools::Native | Tools::Off => ToolCallLayer::native(),
-            Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
-        })
-        .layer(adapter.clone());
-    let messages = route(messages.service(upstream.clone()));
+    let tools = match config.tools {
+        Tools::Prompt => ToolCallLayer::prompted(),
+        Tools::Native | Tools::Off => ToolCallLayer::native(),
+        Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
+    };
+    let messages = messages.layer(tools.clone()).layer(adapter.clone()).service(upstream.clone());
+    let responses = ServiceBuilder::new().layer(responses_edge(config, bounds));
+    let responses = responses.layer(tools).layer(adapter.clone()).service(upstream.clone());
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
@@ -333,7 +340,8 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
-        messages,
+        messages: route(messages),
+        responses: route(responses),
         completions,
         embeddings: route(embeddings),
         models: Catalogue::compatible(signed, server),
@@ -355,6 +363,16 @@ fn chat_edge(config: &UpstreamConfig, bounds: &Bounds) -> OpenAiLayer {
 /// The edge of the Messages API.
 fn messages_edge(config: &UpstreamConfig, bounds: &Bounds) -> AnthropicLayer {
     AnthropicLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of the Responses API.
+fn responses_edge(config: &UpstreamConfig, bounds: &Bounds) -> ResponsesLayer {
+    ResponsesLayer::new()
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
         .limits(bounds.limits)

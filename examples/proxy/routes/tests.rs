@@ -76,6 +76,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         chat: chat.clone(),
         xml: chat.clone(),
         messages: chat.clone(),
+        responses: chat.clone(),
         completions: chat.clone(),
         embeddings: chat,
         models: Catalogue::web(catalogue, catalogue),
