@@ -8,9 +8,6 @@ use crate::{Error, ErrorKind, Text, chat::ChatEvent};
 /// with an error.
 const HELD_LEN: usize = 8 * 1024 * 1024;
 
-/// What an item takes beside its text, in bytes.
-const ITEM: usize = 128;
-
 /// The parts of an answer that come behind the one that is being written, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
@@ -27,12 +24,29 @@ pub(crate) enum HeldItem {
 }
 
 impl HeldItem {
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text) | Self::Reasoning { text, .. } => text.len(),
-            Self::Call { id, name, arguments, .. } => {
-                ITEM + id.len() + name.len() + arguments.len()
+    /// The item that `event` begins.
+    fn new(event: ChatEvent) -> Option<Self> {
+        Some(match event {
+            ChatEvent::Text(text) => Self::Text(text.to_string()),
+            ChatEvent::Reasoning(text) => {
+                Self::Reasoning { text: text.to_string(), signature: None }
             }
+            ChatEvent::ToolCall { index, id, name } => {
+                Self::Call { index, id, name, arguments: String::new() }
+            }
+            _ => return None,
+        })
+    }
+
+    /// About what it takes, in bytes: an item of a few letters takes more than these.
+    fn len(&self) -> usize {
+        const ITEM: usize = 128;
+        ITEM + match self {
+            Self::Text(text) => text.len(),
+            Self::Reasoning { text, signature } => {
+                text.len() + signature.as_ref().map_or(0, |signature| signature.len())
+            }
+            Self::Call { id, name, arguments, .. } => id.len() + name.len() + arguments.len(),
         }
     }
 }
@@ -48,32 +62,17 @@ impl Held {
     ///
     /// Where there is no room for it.
     pub(crate) fn push(&mut self, event: ChatEvent) -> Result<(), Error> {
-        self.len += match &event {
-            ChatEvent::Text(text) | ChatEvent::Reasoning(text) => text.len(),
-            ChatEvent::ToolArguments { json, .. } => json.len(),
-            ChatEvent::ToolCall { id, name, .. } => ITEM + id.len() + name.len(),
-            _ => 0,
-        };
-        if self.len > HELD_LEN {
-            let message = "the calls of the answer are mixed further than can be held back";
-            return Err(Error::new(ErrorKind::Upstream, message));
-        }
-        match (event, self.items.back_mut()) {
-            (ChatEvent::Text(text), Some(HeldItem::Text(before))) => before.push_str(&text),
-            (ChatEvent::Text(text), _) => self.items.push_back(HeldItem::Text(text.to_string())),
-            (ChatEvent::Reasoning(text), Some(HeldItem::Reasoning { text: before, .. })) => {
+        self.len += match (event, self.items.back_mut()) {
+            (ChatEvent::Text(text), Some(HeldItem::Text(before)))
+            | (ChatEvent::Reasoning(text), Some(HeldItem::Reasoning { text: before, .. })) => {
                 before.push_str(&text);
-            }
-            (ChatEvent::Reasoning(text), _) => {
-                let item = HeldItem::Reasoning { text: text.to_string(), signature: None };
-                self.items.push_back(item);
+                text.len()
             }
             (ChatEvent::ReasoningSignature(text), Some(HeldItem::Reasoning { signature, .. })) => {
-                *signature = Some(text)
-            }
-            (ChatEvent::ToolCall { index, id, name }, _) => {
-                let arguments = String::new();
-                self.items.push_back(HeldItem::Call { index, id, name, arguments });
+                let before = signature.as_ref().map_or(0, |before| before.len());
+                let more = text.len().saturating_sub(before);
+                *signature = Some(text);
+                more
             }
             (ChatEvent::ToolArguments { index, json }, _) => {
                 // Calls are few, and nearly always it is the last.
@@ -83,11 +82,21 @@ impl Held {
                     }
                     _ => None,
                 });
-                if let Some(arguments) = call {
+                call.map_or(0, |arguments| {
                     arguments.push_str(&json);
-                }
+                    json.len()
+                })
             }
-            _ => {}
+            (event, _) => {
+                let Some(item) = HeldItem::new(event) else { return Ok(()) };
+                let len = item.len();
+                self.items.push_back(item);
+                len
+            }
+        };
+        if self.len > HELD_LEN {
+            let message = "the calls of the answer are mixed further than can be held back";
+            return Err(Error::new(ErrorKind::Upstream, message));
         }
         Ok(())
     }

@@ -111,6 +111,8 @@ pub(super) struct ResponseWriter {
     held: Held,
     /// Whether a call was given whole.
     has_whole_call: bool,
+    /// Whether the arguments of one ended before they were complete.
+    has_cut_call: bool,
     /// Whether an item was given that the client can do something with.
     has_given: bool,
     usage: Option<Usage>,
@@ -163,6 +165,7 @@ impl ResponseWriter {
             characters: 0,
             held: Held::default(),
             has_whole_call: false,
+            has_cut_call: false,
             has_given: false,
             usage: None,
             is_cut: false,
@@ -460,6 +463,7 @@ impl ResponseWriter {
                     self.has_whole_call = true;
                     self.has_given = true;
                 } else {
+                    self.has_cut_call = true;
                     status = "incomplete";
                     // Codex runs whatever it is given, and a text that is cut may still be one to
                     // run. Of arguments that are cut it says that they are not JSON.
@@ -535,10 +539,9 @@ impl ResponseWriter {
         self.start(out);
         self.is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
         self.release(out, true);
-        let is_call = self.has_to_wait(None);
         self.close(out, if self.is_cut { "incomplete" } else { "completed" });
         // Where every call is whole, they are what the answer is for.
-        let is_done = self.has_whole_call && !is_call && reason == FinishReason::Length;
+        let is_done = self.has_whole_call && !self.has_cut_call && reason == FinishReason::Length;
         self.finish_reason = Some(if is_done { FinishReason::ToolCalls } else { reason });
     }
 

@@ -175,6 +175,7 @@ impl Reader<'_, '_> {
             // Lists of what several commands have said, and objects.
             Some((raw, _)) => parts = vec![Part::text(self.decoder.slice(raw.get()))],
         }
+        parts.retain(|part| part.as_text().is_none_or(|text| !text.is_empty()));
         let (texts, media) = parts.into_iter().partition(|part| part.as_text().is_some());
         history.result(&id, texts, media);
         Ok(())
