@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use async_openai::types::responses as typed;
 use bytes::Bytes;
 use events::{Item, Kind, Said};
 use futures_util::{Stream, StreamExt, stream};
@@ -81,7 +82,15 @@ async fn json_of(response: Response<impl Body<Data = Bytes, Error = Infallible>>
 async fn read(request: Request<FullBody>, items: impl IntoIterator<Item = Item>) -> Read {
     let items: Vec<_> = items.into_iter().collect();
     let text = text(answered(request, stream::iter(items)).await).await;
+    read_typed(&text).unwrap_or_else(|fault| panic!("{fault}"));
     reader::read(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"))
+}
+
+/// Reads a stream by the types of a client whose enums are closed.
+fn read_typed(stream: &str) -> Result<Vec<typed::ResponseStreamEvent>, String> {
+    let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(|data| serde_json::from_str(data).map_err(|error| format!("{error}: {data}")))
+        .collect()
 }
 
 fn piece(text: &str) -> Item {
@@ -682,6 +691,16 @@ proptest! {
             (frames, all)
         });
         let read = reader::read(&text).map_err(TestCaseError::fail)?;
+        let events = read_typed(&text).map_err(TestCaseError::fail)?;
+        let is_last = matches!(
+            events.last(),
+            Some(
+                typed::ResponseStreamEvent::ResponseCompleted(_)
+                    | typed::ResponseStreamEvent::ResponseIncomplete(_)
+                    | typed::ResponseStreamEvent::ResponseFailed(_)
+            )
+        );
+        prop_assert!(is_last, "{:?}", events.last());
         for frame in frames {
             prop_assert!(frame.starts_with(b"event: ") && frame.ends_with(b"\n\n"), "{:?}", frame);
         }
@@ -710,6 +729,9 @@ proptest! {
         // In one piece it says the same.
         let (items, _) = events::answer(&program);
         let whole = block_on(async { json_of(answered(ask(more(false)), stream::iter(items)).await).await });
+        let typed = serde_json::from_value::<typed::Response>(whole.clone());
+        let typed = typed.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(typed.output.len(), whole["output"].as_array().map_or(0, Vec::len));
         for field in ["status", "usage", "incomplete_details", "model", "metadata"] {
             prop_assert_eq!(&whole[field], &read.last[field]);
         }
