@@ -89,6 +89,23 @@ const CODEX: Agent = Agent {
     },
 };
 
+/// For a model that it knows it has a tool for files, whose input is a text of its own form.
+const CODEX_WITH_PATCHES: Agent = Agent {
+    program: "codex",
+    calls: |file| {
+        let lines = CONTENT.lines().map(|line| format!("+{line}\n"));
+        let lines: String = lines.collect();
+        let patch = format!("*** Begin Patch\n*** Add File: {file}\n{lines}*** End Patch\n");
+        [
+            ("apply_patch", vec![("input", json!(patch))]),
+            ("exec_command", vec![("cmd", json!(format!("cat '{file}'")))]),
+        ]
+    },
+};
+
+/// A model that Codex knows.
+const KNOWN_MODEL: &str = "gpt-5.5";
+
 #[expect(clippy::print_stdout, reason = "whoever runs the tests shall know")]
 fn installed(program: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -152,7 +169,7 @@ async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
     let (model, asked) = (steps.clone(), marker.clone());
     let emulator = match upstream {
         Upstream::Web(_) => proxied::upstream(),
-        Upstream::Api(kind, ..) => proxied::upstream().kind(kind).models([MODEL]),
+        Upstream::Api(kind, ..) => proxied::upstream().kind(kind).models([MODEL, KNOWN_MODEL]),
     };
     let emulator = emulator
         .answers(move |message, earlier| {
@@ -405,15 +422,15 @@ async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
 }
 
 /// Codex speaks the Responses API. It does the task, and a second turn of the conversation.
-async fn codex(upstreams: impl IntoIterator<Item = Upstream>) {
-    let Some(program) = installed(CODEX.program) else { return };
+async fn codex(agent: &Agent, model: &str, upstreams: impl IntoIterator<Item = Upstream>) {
+    let Some(program) = installed(agent.program) else { return };
     for upstream in upstreams {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
-        let served = serve(&CODEX, upstream, &file.display().to_string()).await;
+        let served = serve(agent, upstream, &file.display().to_string()).await;
         let config = format!(
             r#"
-model = "{MODEL}"
+model = "{model}"
 model_provider = "qwen"
 model_supports_reasoning_summaries = true
 check_for_update_on_startup = false
@@ -449,7 +466,7 @@ stream_max_retries = 0
             command
         };
         let output = run(command(&[&format!("Do the {}.", served.marker)]), home.path()).await;
-        check(&CODEX, &file, &output, &served);
+        check(agent, &file, &output, &served);
 
         let asked = served.emulator.requests().len();
         let output = run(command(&["resume", "--last", AGAIN]), home.path()).await;
@@ -459,12 +476,13 @@ stream_max_retries = 0
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_completes_a_task_in_every_form() {
-    codex(Form::ALL.map(Upstream::Web)).await;
+    codex(&CODEX, MODEL, Form::ALL.map(Upstream::Web)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn codex_completes_a_task_over_an_api() {
-    codex(APIS).await;
+    codex(&CODEX, MODEL, APIS).await;
+    codex(&CODEX_WITH_PATCHES, KNOWN_MODEL, APIS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
