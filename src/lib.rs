@@ -129,9 +129,12 @@
 //! | `sse` | the event-stream codec and `SseReframeLayer`, without a runtime | 11 | yes |
 //! | `keep-alive` | keep-alives for `SseReframeLayer`, on tokio's clock | 12 | yes |
 //! | `metrics`, `tracing` | what the layers count, and what they log | 12 each | yes |
+//! | `edge` | what every edge is made with; each edge switches it on | 43 | yes |
 //! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
+//! | `anthropic` | `AnthropicLayer`, `CountTokens` | 43 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
+//! | `format` | `FormatLayer` | 28 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
@@ -152,7 +155,7 @@
 //! cargo tree -e normal --no-default-features --features sse --prefix none --no-dedupe | sort -u | wc -l
 //! ```
 //!
-//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and `openai`, `web`
+//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and the edges, `web`
 //! and `compatible` also `keep-alive`. Of several TLS features the first in the table is used. No
 //! feature changes what other crates of a program do.
 //!
@@ -223,6 +226,15 @@ pub mod dedup;
 #[cfg(feature = "edge")]
 pub mod edge;
 mod error;
+#[cfg(feature = "chat")]
+#[cfg_attr(
+    not(feature = "compatible"),
+    allow(dead_code, reason = "only this adapter asks all of it")
+)]
+mod family;
+#[cfg(feature = "format")]
+#[cfg_attr(docsrs, doc(cfg(feature = "format")))]
+pub mod format;
 #[cfg(any(feature = "auth", feature = "web"))]
 mod head;
 #[cfg(feature = "chat")]
@@ -259,6 +271,9 @@ mod steps;
 pub mod steps;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod text;
+#[cfg(feature = "chat")]
+#[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
+pub mod tokens;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
 

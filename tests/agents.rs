@@ -159,12 +159,19 @@ struct Served {
     upstream: Upstream,
 }
 
+/// What the model writes to call a tool.
+fn step(form: Form, name: &str, arguments: &[(&str, Value)]) -> String {
+    format!("{LEAD}\n\n{}", form.write(name, arguments))
+}
+
 async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
     let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
-    let steps = (agent.calls)(file).map(|(name, arguments)| {
-        let call = form.write(name, &arguments);
-        format!("{LEAD}\n\n{call}")
-    });
+    let steps = (agent.calls)(file).map(|(name, arguments)| step(form, name, &arguments));
+    serve_steps(upstream, steps).await
+}
+
+/// The same where the model does these steps.
+async fn serve_steps(upstream: Upstream, steps: [String; 2]) -> Served {
     let marker = marker(upstream);
     let (model, asked) = (steps.clone(), marker.clone());
     let emulator = match upstream {
@@ -385,6 +392,27 @@ async fn opencode(upstreams: impl IntoIterator<Item = Upstream>) {
     }
 }
 
+/// Claude Code with everything set that its guide says.
+fn claude(program: &Path, served: &Served, prompt: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(["-p", prompt, "--allowedTools", "Write,Read"]).args(more);
+    command
+        .env("ANTHROPIC_BASE_URL", &served.proxy.origin)
+        .env("ANTHROPIC_AUTH_TOKEN", KEY)
+        .env("ANTHROPIC_MODEL", MODEL)
+        .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", MODEL)
+        .env_remove("ANTHROPIC_API_KEY");
+    for switch in [
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "DISABLE_AUTOUPDATER",
+        "DISABLE_TELEMETRY",
+        "DISABLE_ERROR_REPORTING",
+    ] {
+        command.env(switch, "1");
+    }
+    command
+}
+
 /// Claude Code speaks the Messages API. It does the task, and a second turn of the conversation.
 async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
     let Some(program) = installed(CLAUDE_CODE.program) else { return };
@@ -392,31 +420,13 @@ async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
         let home = tempfile::tempdir().expect("a folder");
         let file = home.path().join("note.txt");
         let served = serve(&CLAUDE_CODE, upstream, &file.display().to_string()).await;
-        let command = |prompt: &str, more: &[&str]| {
-            let mut command = Command::new(&program);
-            command.args(["-p", prompt, "--allowedTools", "Write,Read"]).args(more);
-            command
-                .env("ANTHROPIC_BASE_URL", &served.proxy.origin)
-                .env("ANTHROPIC_AUTH_TOKEN", KEY)
-                .env("ANTHROPIC_MODEL", MODEL)
-                .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", MODEL)
-                .env_remove("ANTHROPIC_API_KEY");
-            for switch in [
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
-                "DISABLE_AUTOUPDATER",
-                "DISABLE_TELEMETRY",
-                "DISABLE_ERROR_REPORTING",
-            ] {
-                command.env(switch, "1");
-            }
-            command
-        };
-        let task = command(&format!("Do the {}.", served.marker), &[]);
+        let task = claude(&program, &served, &format!("Do the {}.", served.marker), &[]);
         let output = run(task, home.path()).await;
         check(&CLAUDE_CODE, &file, &output, &served);
 
         let asked = served.emulator.requests().len();
-        let output = run(command(AGAIN, &["--continue"]), home.path()).await;
+        let again = claude(&program, &served, AGAIN, &["--continue"]);
+        let output = run(again, home.path()).await;
         served.check_again(asked, &output);
     }
 }
@@ -483,6 +493,43 @@ async fn codex_completes_a_task_in_every_form() {
 async fn codex_completes_a_task_over_an_api() {
     codex(&CODEX, MODEL, APIS).await;
     codex(&CODEX_WITH_PATCHES, KNOWN_MODEL, APIS).await;
+}
+
+/// Two files are read and told of, wherever the tools are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claude_code_reads_two_files() {
+    let Some(program) = installed(CLAUDE_CODE.program) else { return };
+    for upstream in [
+        Upstream::Web(Form::Coder),
+        Upstream::Api(Kind::Vllm, "native", Form::Coder),
+        Upstream::Api(Kind::Vllm, "prompt", Form::Hermes),
+    ] {
+        let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
+        let home = tempfile::tempdir().expect("a folder");
+        let files = ["first.txt", "second.txt"].map(|name| home.path().join(name));
+        for (file, text) in files.iter().zip(["What the first says.", "What the second says."]) {
+            fs::write(file, text).expect("writable");
+        }
+        let steps = files.each_ref().map(|file| {
+            let [_, (read, arguments)] = (CLAUDE_CODE.calls)(&file.display().to_string());
+            step(form, read, &arguments)
+        });
+        let served = serve_steps(upstream, steps).await;
+        let task = claude(&program, &served, &format!("Do the {}.", served.marker), &[]);
+        let output = run(task, home.path()).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let told = format!("{upstream:?}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains(END), "{told}");
+        let requests = served.emulator.requests();
+        let asked: Vec<_> = requests.iter().map(|request| request.body.to_string()).collect();
+        for text in ["What the first says.", "What the second says."] {
+            assert!(asked.iter().any(|body| body.contains(text)), "{text}: {told}");
+        }
+
+        let again = claude(&program, &served, AGAIN, &["--continue"]);
+        let output = run(again, home.path()).await;
+        served.check_again(requests.len(), &output);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -487,7 +487,7 @@ fn thinking_options_are_read_in_every_spelling() {
     for (more, wanted) in [
         (json!({}), None),
         (json!({"reasoning_effort": "high"}), Some(true)),
-        (json!({"reasoning_effort": "minimal"}), Some(false)),
+        (json!({"reasoning_effort": "minimal"}), Some(true)),
         (json!({"reasoning": {"effort": "none"}}), Some(false)),
         (json!({"reasoning": {"max_tokens": 100}}), Some(true)),
         (json!({"reasoning": {"enabled": false}}), Some(false)),
@@ -504,7 +504,7 @@ fn thinking_options_are_read_in_every_spelling() {
         "reasoning": {"effort": "xhigh", "summary": "auto"},
         "chat_template_kwargs": {"enable_thinking": true, "other": 1},
     }));
-    assert_eq!(request.reasoning.effort, Some(ReasoningEffort::Other("xhigh".into())));
+    assert_eq!(request.reasoning.effort, Some(ReasoningEffort::XHigh));
     assert_eq!(
         value(Json::from(&request.extra)),
         json!({"reasoning": {"summary": "auto"},

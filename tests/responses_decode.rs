@@ -550,7 +550,7 @@ fn options_are_read() {
     assert_eq!(chat.sampling.token_limit(), Some(100));
     assert_eq!(chat.parallel_tool_calls, Some(false));
     assert_eq!(chat.user.as_deref(), Some("ann"));
-    assert_eq!(chat.reasoning.effort, Some(ReasoningEffort::Other("xhigh".into())));
+    assert_eq!(chat.reasoning.effort, Some(ReasoningEffort::XHigh));
     let Some(ResponseFormat::JsonSchema(format)) = &chat.response_format else { panic!() };
     assert_eq!(
         format.to_value().expect("JSON"),

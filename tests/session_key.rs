@@ -9,11 +9,11 @@ use tower_qwen::{
     Text,
     chat::{
         Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Content, FunctionTool, Json,
-        Message, Part, PartKind, Role, Tenant, Tool, ToolCall, ToolChoice,
+        Message, Part, PartKind, Role, Tenant, Tool, ToolCall,
     },
     session::{
         ChatKey, Key, TenantTag,
-        internals::{ARGUMENTS_LIMIT, KeyChain},
+        internals::{ARGUMENTS_LIMIT, KeyChain, tools_digest},
     },
 };
 
@@ -240,7 +240,7 @@ fn a_result_counts_by_the_call_that_it_belongs_to() {
 }
 
 #[test]
-fn tenant_model_and_tools_count() {
+fn tenant_and_model_count_and_tools_do_not() {
     let base = request(vec![user("x")]);
     let tool = |name: &str, parameters: Json| {
         Tool::Function(FunctionTool::new(name.to_owned(), parameters))
@@ -260,14 +260,12 @@ fn tenant_model_and_tools_count() {
     let schema =
         || json(r#"{"type": "object", "properties": {"a": {"type": "string", "maximum": 1}}}"#);
     let turned = || json(r#"{"properties":{"a":{"maximum":1.0,"type":"string"}},"type":"object"}"#);
-    let both = with(&|request| {
-        request.tools = Arc::new(vec![tool("f", schema()), tool("g", schema())]);
-    });
-    assert_ne!(both, plain);
-    assert_eq!(
-        with(&|request| request.tools = Arc::new(vec![tool("g", turned()), tool("f", turned())])),
-        both
-    );
+    let offered = vec![tool("f", schema()), tool("g", schema())];
+    assert_eq!(with(&|request| request.tools = Arc::new(offered.clone())), plain);
+
+    // What a chat was told of is known by a digest of its own.
+    let both = tools_digest(&offered);
+    assert_eq!(tools_digest(&[tool("g", turned()), tool("f", turned())]), both);
     for tools in [
         vec![tool("f", schema())],
         vec![tool("f", schema()), tool("f", schema())],
@@ -275,15 +273,9 @@ fn tenant_model_and_tools_count() {
         vec![tool("f", schema()), tool("g", json(r#"{"type": "object"}"#))],
         vec![tool("f", schema()), Tool::Other(json!({"type": "web_search"}).into())],
     ] {
-        assert_ne!(with(&|request| request.tools = Arc::new(tools.clone())), both);
+        assert_ne!(tools_digest(&tools), both);
     }
-    assert_eq!(
-        with(&|request| {
-            request.tools = Arc::new(vec![tool("f", schema())]);
-            request.tool_choice = Some(ToolChoice::None);
-        }),
-        plain
-    );
+    assert_ne!(tools_digest(&[]), both);
 }
 
 #[test]

@@ -201,6 +201,42 @@ fn assert_sent(upstream: &Upstream, chat: Option<&str>, parent: Option<&str>, te
     assert_eq!(upstream.last(), expected);
 }
 
+/// Tool search and servers that come up late change the list of tools in the middle of a
+/// conversation. That costs no replay: the turn that brings the list says so.
+#[tokio::test]
+async fn other_tools_go_on_in_the_same_chat_and_are_told_once() {
+    use tower_qwen::chat::{FunctionTool, Tool};
+
+    let (stack, upstream) = default_stack();
+    let turn = async |texts: &[&str], tools: &[&'static str]| {
+        let mut chat = history(texts);
+        let tools = tools.iter().map(|name| FunctionTool::without_parameters(*name));
+        chat.tools = Arc::new(tools.map(Tool::Function).collect());
+        ask(&stack, chat).await;
+        let state = upstream.state.lock().expect("nothing panics under the lock");
+        let sent = state.sent.last().expect("sent");
+        let chat = sent.conversation().map(|place| place.chat_id.to_string());
+        (chat, sent.tools_changed, sent.history.len())
+    };
+    let first = Some("c1".to_owned());
+    assert_eq!(turn(&["a"], &["read"]).await, (None, false, 1));
+    assert_eq!(turn(&["a", "ok", "b"], &["read"]).await, (first.clone(), false, 1));
+    let (longer, other) = (["a", "ok", "b", "ok", "c"], ["write", "read"]);
+    assert_eq!(turn(&longer, &other).await, (first.clone(), true, 1));
+    // In another order they are the same.
+    let longer = ["a", "ok", "b", "ok", "c", "ok", "d"];
+    assert_eq!(turn(&longer, &["read", "write"]).await, (first.clone(), false, 1));
+    let longer = ["a", "ok", "b", "ok", "c", "ok", "d", "ok", "e"];
+    assert_eq!(turn(&longer, &[]).await, (first.clone(), true, 1));
+    // What another branch was told of is not what this one was.
+    assert_eq!(turn(&["a", "ok", "b", "ok", "f"], &["read"]).await, (first.clone(), false, 1));
+    assert_eq!(turn(&["a", "ok", "g"], &["write"]).await, (first, true, 1));
+
+    // A new chat is told of them all anyway.
+    upstream.order(Reply::Error(ErrorKind::ConversationLost));
+    assert_eq!(turn(&["a", "ok", "h"], &["list"]).await, (None, false, 3));
+}
+
 #[tokio::test]
 async fn fifty_turns_with_tools_use_one_chat_and_send_only_what_is_new() {
     let (stack, upstream) = default_stack();

@@ -593,6 +593,36 @@ fn only_what_changes_is_copied() {
     assert_eq!(after.fresh[0].text(), "c\n\nCall at least one function in this reply.");
 }
 
+/// The chat was told of other tools: what it is told now stands in front of what is new in it.
+#[test]
+fn a_chat_is_told_of_other_tools() {
+    let turn = |tools: Vec<Tool>, changed: bool, first_turn: bool| {
+        let mut request = ChatRequest::new("m", vec![user("a"), user("b")]);
+        request.history.mark_seen(1);
+        request.tools = Arc::new(tools);
+        request.tools_changed = changed;
+        rewrite(&mut request, Dialect::Coder, first_turn);
+        assert!(!request.tools_changed, "it is said once");
+        let fresh = &request.history.fresh;
+        fresh.iter().map(|message| (message.role, message.text().to_string())).collect::<Vec<_>>()
+    };
+    let own = (Role::User, "b".to_owned());
+    assert_eq!(turn(tools(), false, false), std::slice::from_ref(&own));
+
+    let told = turn(tools(), true, false);
+    assert_eq!((told.len(), told[0].0, &told[1]), (2, Role::System, &own));
+    assert!(told[0].1.starts_with("The tools have changed."), "{}", told[0].1);
+    let now = tools();
+    let names = now.iter().filter_map(Tool::as_function).map(|function| &function.name);
+    for name in names {
+        assert!(told[0].1.contains(name.as_str()), "{name}: {}", told[0].1);
+    }
+
+    let told = turn(Vec::new(), true, false);
+    assert_eq!((told.len(), told[0].0), (2, Role::System));
+    assert!(told[0].1.contains("none any more"), "{}", told[0].1);
+}
+
 #[test]
 fn a_plain_history_is_shared() {
     let mut request = ChatRequest::new("m", vec![user("a")]);

@@ -160,9 +160,10 @@
 //! | ids | `chatcmpl-…` | bare | collide | `created` per chunk | UUID | UUID |
 //! | model | must be known | any | must be known | any | must be known; echoed by another name | must be known by the portal's name |
 //! | embeddings | float, base64 | float, whatever is asked | 2025 float | float, base64 | float; 2026 refuses base64; 10 or 25 inputs; out of order | none |
-//! | refuses (400) | | | | tools without `--jinja` (500) | whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort | no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
+//! | refuses (400) | | | | tools without `--jinja` (500) | whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort, no thinking of models that must | no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
+//! | efforts of Qwen3.8, where any but `low`, `medium` and `xhigh` makes the template raise | 2025 500, 2026 400 | 400 | 500; 2025 knows `none`, `low`, `medium`, `high`, else 400 | 500; `none` is a switch | 400 for `max` and what it does not know | as DashScope |
 //! | keep-alive | | | | `:` | | |
-//! | thinks unasked | open hybrid models | the same | the same | the same | the same | |
+//! | thinks unasked | open hybrid models, Qwen3.8 | the same | the same | the same | the same | |
 //!
 //! Where a request declares tools the model's calls are native: the server's parser takes them
 //! out of the text, if they are whole `<tool_call>` blocks; other forms stay in the text as in the

@@ -29,7 +29,8 @@ use self::{
     url::{address_from_parts, checked_address, checked_host},
 };
 use super::{
-    accounts::List, auth::ApiKeys, clients::Clients, credentials, hosts::Hosts, login::Login,
+    accounts::List, auth::ApiKeys, clients::Clients, credentials, hosts::Hosts, launch::Launch,
+    login::Login,
 };
 
 pub(crate) use self::{
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Check(Box<Options>),
     /// Signs in with a browser, here or on any other device, and keeps the login in a file
     Login(Login),
+    /// Starts a client with the settings that make it use a proxy that is running
+    Launch(Launch),
     /// Lists the accounts and whether they can be used; ends with code 1 where none can
     Accounts {
         #[command(flatten)]

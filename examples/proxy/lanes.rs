@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
+    anthropic::CountTokens,
     chat::Json,
     edge::{self, BodyPace, read_body},
     openai::error_response,
@@ -78,6 +79,7 @@ pub(crate) struct Models {
 pub(crate) struct Lanes {
     lanes: Arc<[Lane]>,
     body_pace: BodyPace,
+    count: CountTokens,
 }
 
 impl Lanes {
@@ -86,7 +88,19 @@ impl Lanes {
     /// If there is none.
     pub(crate) fn new(lanes: Vec<Lane>) -> Self {
         assert!(!lanes.is_empty(), "a proxy has an upstream");
-        Self { lanes: lanes.into(), body_pace: BodyPace::new() }
+        let count = CountTokens::new(Arc::default());
+        Self { lanes: lanes.into(), body_pace: BodyPace::new(), count }
+    }
+
+    /// What counts the tokens of a request that is not sent.
+    pub(crate) fn count_tokens(self, count: CountTokens) -> Self {
+        Self { count, ..self }
+    }
+
+    /// Counts the tokens of a request, which nobody is asked for.
+    pub(crate) async fn count(&self, request: Request) -> Response {
+        let Ok(response) = self.count.clone().oneshot(request).await;
+        response.into_response()
     }
 
     /// How fast a body must come that is read to see who is asked.

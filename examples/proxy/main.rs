@@ -16,6 +16,7 @@ mod files;
 mod forms;
 mod hosts;
 mod lanes;
+mod launch;
 mod login;
 mod logs;
 mod memory;
@@ -67,6 +68,10 @@ async fn obey() -> ExitCode {
         Some(Command::Check(options)) => check(*options).await,
         Some(Command::Login(login)) => match login.run().await {
             Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(failure.message, failure.code),
+        },
+        Some(Command::Launch(launch)) => match launch.run().await {
+            Ok(code) => ExitCode::from(code),
             Err(failure) => fail(failure.message, failure.code),
         },
         Some(Command::Accounts { options, list }) => accounts(*options, list).await,

@@ -85,6 +85,7 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/chat/completions", any(chat))
         .route("/xml/v1/chat/completions", any(chat_in_xml))
         .route("/v1/messages", any(messages))
+        .route("/v1/messages/count_tokens", any(count_tokens))
         .route("/v1/responses", any(responses))
         .route("/v1/responses/{*id}", any(stored_response))
         .route("/v1/completions", any(completions))
@@ -173,6 +174,10 @@ async fn chat_in_xml(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn messages(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.messages).await
+}
+
+async fn count_tokens(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.count(request).await
 }
 
 async fn responses(State(lanes): State<Lanes>, request: Request) -> Response {

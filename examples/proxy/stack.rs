@@ -15,10 +15,12 @@ use tower::{
 };
 use tower_qwen::{
     Error, FullBody,
-    anthropic::AnthropicLayer,
+    anthropic::{AnthropicLayer, CountTokens},
     auth::{AuthRefreshLayer, TokenClient},
+    chat::ReasoningEffort,
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
+    format::FormatLayer,
     openai::{
         OpenAiLayer,
         completions::CompletionsLayer,
@@ -33,6 +35,7 @@ use tower_qwen::{
     responses::ResponsesLayer,
     session::{MemoryStore, SessionLayer, SessionStore},
     sse::reframe::SseReframeLayer,
+    tokens::TokenEstimator,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
@@ -79,20 +82,38 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
 ///
 /// Those of [`app`].
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
-    let sessions = sessions(config, store);
+    let shared = Shared::new(config, store);
     let lanes = config.upstreams.iter().map(|upstream| {
-        lane(upstream, &config.bounds, &sessions).map_err(|error| match &config.upstreams[..] {
+        lane(upstream, &shared).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
     let lanes = lanes.collect::<Result<_, _>>()?;
-    Ok(Lanes::new(lanes).body_pace(config.body_pace()))
+    let count = CountTokens::new(shared.estimator)
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace()))
+        .limits(config.bounds.limits);
+    Ok(Lanes::new(lanes).body_pace(config.body_pace()).count_tokens(count))
 }
 
-/// What finds the chat that a history goes on in.
-fn sessions(config: &Config, store: &Arc<dyn SessionStore>) -> SessionLayer {
-    SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats())
+/// What the stacks of all upstreams have in common.
+struct Shared {
+    bounds: Bounds,
+    /// What finds the chat that a history goes on in.
+    sessions: SessionLayer,
+    /// Learns how many tokens the requests have.
+    estimator: Arc<TokenEstimator>,
+}
+
+impl Shared {
+    fn new(config: &Config, store: &Arc<dyn SessionStore>) -> Self {
+        Self {
+            bounds: config.bounds,
+            sessions: SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats()),
+            estimator: Arc::new(TokenEstimator::new()),
+        }
+    }
 }
 
 /// Where conversations are remembered.
@@ -120,7 +141,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
-fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Result<Lane, String> {
+fn lane(config: &UpstreamConfig, shared: &Shared) -> Result<Lane, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
         Upstream::Emulator { emulated, recording } => {
@@ -129,8 +150,8 @@ fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Re
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
-                None => web(emulator.clone(), emulator, config, bounds, desk, sessions),
-                Some(server) => compatible(emulator, server, config, bounds, desk),
+                None => web(emulator.clone(), emulator, config, desk, shared),
+                Some(server) => compatible(emulator, server, config, desk, shared),
             })
         }
         Upstream::Web { base_url, credentials } => {
@@ -138,13 +159,13 @@ fn lane(config: &UpstreamConfig, bounds: &Bounds, sessions: &SessionLayer) -> Re
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client.clone(), client.anonymous(), config, bounds, desk, sessions))
+            Ok(web(client.clone(), client.anonymous(), config, desk, shared))
         }
         Upstream::Compatible { base_url, server } => {
             let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
             let models_url = sign_in::at(base_url, "/models")?;
             let desk = desk(config, token_client(config)?, Some(models_url));
-            Ok(compatible(client, *server, config, bounds, desk))
+            Ok(compatible(client, *server, config, desk, shared))
         }
     }
 }
@@ -199,9 +220,8 @@ fn web<U, B>(
     upstream: U,
     anonymous: U,
     config: &UpstreamConfig,
-    bounds: &Bounds,
     desk: Desk,
-    sessions: &SessionLayer,
+    shared: &Shared,
 ) -> Lane
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -212,16 +232,18 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let edge = ServiceBuilder::new()
-        .layer(chat_edge(config, bounds).offer(Offer::Web))
-        .layer(sessions.clone());
+        .layer(chat_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.sessions.clone());
     let messages = ServiceBuilder::new()
-        .layer(messages_edge(config, bounds).offer(Offer::Web))
-        .layer(sessions.clone())
-        .layer(DedupLayer::new());
+        .layer(messages_edge(config, shared).offer(Offer::Web))
+        .layer(shared.sessions.clone())
+        .layer(DedupLayer::new())
+        .layer(FormatLayer::new());
     let responses = ServiceBuilder::new()
-        .layer(responses_edge(config, bounds).offer(Offer::Web))
-        .layer(sessions.clone())
-        .layer(DedupLayer::new());
+        .layer(responses_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.sessions.clone())
+        .layer(DedupLayer::new())
+        .layer(FormatLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -237,10 +259,11 @@ where
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, bounds).offer(Offer::Web))
+        .layer(completions_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(FormatLayer::new())
         .layer(web.clone())
         .service(upstream.clone());
-    let edge = edge.layer(DedupLayer::new());
+    let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
     // Their clients have a form for calls, whatever those of the chat API want.
     let plain = web.clone().service(upstream.clone());
     let (messages, responses) = match config.tools {
@@ -278,8 +301,8 @@ fn compatible<U, B>(
     upstream: U,
     server: Server,
     config: &UpstreamConfig,
-    bounds: &Bounds,
     desk: Desk,
+    shared: &Shared,
 ) -> Lane
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
@@ -289,26 +312,30 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(config, bounds));
+    let edge = ServiceBuilder::new().layer(chat_edge(config, &shared.bounds));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    let adapter =
-        ServiceBuilder::new().layer(option_layer(auth.clone())).layer(CompatibleLayer::new(server));
+    let mut adapter = CompatibleLayer::new(server);
+    if let Some(meant) = &config.high_effort {
+        adapter = adapter.effort(ReasoningEffort::High, meant.clone());
+    }
+    let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
-    let completions =
-        ServiceBuilder::new().layer(completions_edge(config, bounds)).layer(adapter.clone());
+    let completions = ServiceBuilder::new()
+        .layer(completions_edge(config, &shared.bounds))
+        .layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     // DashScope keeps a cache by the client's marks, and bills by it.
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
     let messages =
-        ServiceBuilder::new().layer(messages_edge(config, bounds).cache_control(is_marked));
+        ServiceBuilder::new().layer(messages_edge(config, shared).cache_control(is_marked));
     let tools = match config.tools {
         Tools::Prompt => ToolCallLayer::prompted(),
         Tools::Native | Tools::Off => ToolCallLayer::native(),
         Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
     };
     let messages = messages.layer(tools.clone()).layer(adapter.clone()).service(upstream.clone());
-    let responses = ServiceBuilder::new().layer(responses_edge(config, bounds));
+    let responses = ServiceBuilder::new().layer(responses_edge(config, &shared.bounds));
     let responses = responses.layer(tools).layer(adapter.clone()).service(upstream.clone());
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
@@ -361,12 +388,13 @@ fn chat_edge(config: &UpstreamConfig, bounds: &Bounds) -> OpenAiLayer {
 }
 
 /// The edge of the Messages API.
-fn messages_edge(config: &UpstreamConfig, bounds: &Bounds) -> AnthropicLayer {
+fn messages_edge(config: &UpstreamConfig, shared: &Shared) -> AnthropicLayer {
     AnthropicLayer::new()
+        .estimator(Arc::clone(&shared.estimator))
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
+        .limits(shared.bounds.limits)
+        .max_answer(shared.bounds.answer)
         .tenant(Client::tenant_of)
 }
 

@@ -4,7 +4,7 @@ mod blocks;
 mod options;
 mod tools;
 
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{
@@ -104,7 +104,7 @@ pub(super) fn decode_within(
 ) -> Result<Decoded, Error> {
     let body = parse::text(body)?;
     let decoder = Decoder::new(&body, limits)?;
-    let reader = Reader { decoder: &decoder, options };
+    let reader = Reader { decoder: &decoder, options, level: Cell::new(0) };
     let (wire, history) = parse::json_with(&body, || ReadRequest(&reader))?;
     reader.request(wire, history, purpose)
 }
@@ -113,6 +113,8 @@ pub(super) fn decode_within(
 struct Reader<'a, 'd> {
     decoder: &'d Decoder<'a>,
     options: Options,
+    /// How many blocks stand around what is read now.
+    level: Cell<usize>,
 }
 
 /// Reads a request; its messages get their meaning at once, which is where they are counted.

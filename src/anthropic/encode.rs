@@ -1,6 +1,6 @@
 //! The answer: events in, the blocks of a message out, as a stream or whole.
 
-use std::{collections::VecDeque, mem};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -10,13 +10,14 @@ use uuid::Uuid;
 use super::{error::error_into, signature::Signer};
 use crate::{
     Error, ErrorKind, Text,
-    chat::{Answer, ChatEvent, Extra, FinishReason, Usage, truncated},
+    chat::{Answer, ChatEvent, ChatRequest, Extra, FinishReason, Usage, truncated},
     edge::Writer,
     json::{
         escape_into, number_into,
         object::{Checker, Found},
         string_into,
     },
+    tokens::{self, TokenEstimator},
 };
 
 /// How much may be held back while another block is open, in bytes. Calls whose arguments are
@@ -36,8 +37,22 @@ pub(super) struct Envelope {
     shows_thinking: bool,
     /// The sequences that end the answer.
     stops: Vec<Text>,
-    /// About how many tokens the request has, until the upstream says how many.
-    input_tokens: u64,
+    /// About how many tokens the request has, where somebody has an idea of it.
+    estimate: Option<Estimate>,
+}
+
+/// About how many tokens a request has, until the upstream says how many.
+#[derive(Clone, Debug)]
+pub(super) struct Estimate {
+    estimator: Arc<TokenEstimator>,
+    /// What was estimated before anything was learnt.
+    tokens: u64,
+}
+
+impl Estimate {
+    pub(super) fn new(estimator: Arc<TokenEstimator>, request: &ChatRequest) -> Self {
+        Self { estimator, tokens: tokens::of_request(request) }
+    }
 }
 
 impl Envelope {
@@ -49,14 +64,27 @@ impl Envelope {
             model: model.into(),
             shows_thinking,
             stops,
-            input_tokens: 0,
+            estimate: None,
         }
     }
 
     /// Says about how many tokens the request has.
-    pub(super) const fn input_tokens(mut self, tokens: u64) -> Self {
-        self.input_tokens = tokens;
+    pub(super) fn estimate(mut self, estimate: Option<Estimate>) -> Self {
+        self.estimate = estimate;
         self
+    }
+
+    /// About how many tokens the request has; 0 where nobody knows.
+    fn input_tokens(&self) -> u64 {
+        let estimate = self.estimate.as_ref();
+        estimate.map_or(0, |estimate| estimate.estimator.corrected(&self.model, estimate.tokens))
+    }
+
+    /// Takes in how many there were.
+    fn learn(&self, usage: Option<&Usage>) {
+        if let (Some(estimate), Some(usage)) = (&self.estimate, usage) {
+            estimate.estimator.learn(&self.model, estimate.tokens, usage.prompt_tokens);
+        }
     }
 
     /// Everything up to the value of `content`.
@@ -110,8 +138,10 @@ pub(super) struct MessageWriter {
     head: BytesMut,
     held: VecDeque<Held>,
     held_len: usize,
-    /// Whether a call was given whole.
-    has_whole_call: bool,
+    /// Whether a call was given.
+    has_call: bool,
+    /// Whether the arguments of one ended before they were complete.
+    has_cut_call: bool,
     usage: Option<Usage>,
     /// How many bytes of an answer there were.
     written: u64,
@@ -146,8 +176,31 @@ enum Held {
 }
 
 impl Held {
-    /// What it takes beside its text, in bytes.
-    const ITEM: usize = 128;
+    /// The block that `event` begins.
+    fn new(event: ChatEvent) -> Option<Self> {
+        Some(match event {
+            ChatEvent::Text(text) => Self::Text(text.to_string()),
+            ChatEvent::Reasoning(text) => {
+                Self::Thinking { text: text.to_string(), signature: None }
+            }
+            ChatEvent::ToolCall { index, id, name } => {
+                Self::Call { index, id, name, arguments: String::new() }
+            }
+            _ => return None,
+        })
+    }
+
+    /// About what it takes, in bytes: a block of a few letters takes more than these.
+    fn len(&self) -> usize {
+        const ITEM: usize = 128;
+        ITEM + match self {
+            Self::Text(text) => text.len(),
+            Self::Thinking { text, signature } => {
+                text.len() + signature.as_ref().map_or(0, |signature| signature.len())
+            }
+            Self::Call { id, name, arguments, .. } => id.len() + name.len() + arguments.len(),
+        }
+    }
 }
 
 impl MessageWriter {
@@ -160,7 +213,8 @@ impl MessageWriter {
             head: BytesMut::new(),
             held: VecDeque::new(),
             held_len: 0,
-            has_whole_call: false,
+            has_call: false,
+            has_cut_call: false,
             usage: None,
             written: 0,
             stop_sequence: None,
@@ -184,7 +238,7 @@ impl MessageWriter {
     /// The counts so far: the upstream's, or about what they will be.
     fn counts(&self) -> Usage {
         self.usage.unwrap_or_else(|| {
-            Usage::new(self.envelope.input_tokens, self.written.div_ceil(BYTES_PER_TOKEN))
+            Usage::new(self.envelope.input_tokens(), self.written.div_ceil(BYTES_PER_TOKEN))
         })
     }
 
@@ -240,6 +294,7 @@ impl MessageWriter {
     }
 
     fn call(&mut self, out: &mut BytesMut, index: u32, id: &str, name: &str) {
+        self.has_call = true;
         let id = self.envelope.call_id(id);
         let open = Open::Call { index, arguments: Checker::default(), is_empty: true };
         self.begin(out, open, |out| {
@@ -259,9 +314,6 @@ impl MessageWriter {
             && arguments.push(json).is_ok()
         {
             *is_empty = false;
-            if arguments.found() == Found::Object {
-                self.has_whole_call = true;
-            }
             self.piece(out, json);
         }
     }
@@ -318,7 +370,8 @@ impl MessageWriter {
                 // It is no token of the model's.
                 self.written = written;
             }
-            Some(Open::Call { is_empty, .. }) => {
+            Some(Open::Call { arguments, is_empty, .. }) => {
+                self.has_cut_call |= arguments.found() != Found::Object;
                 if is_empty {
                     self.piece(out, "{}");
                 }
@@ -334,32 +387,17 @@ impl MessageWriter {
 
     /// Keeps what cannot be written yet.
     fn hold(&mut self, out: &mut BytesMut, event: ChatEvent) {
-        let len = match &event {
-            ChatEvent::Text(text) | ChatEvent::Reasoning(text) => text.len(),
-            ChatEvent::ToolArguments { json, .. } => json.len(),
-            ChatEvent::ToolCall { id, name, .. } => id.len() + name.len() + Held::ITEM,
-            _ => 0,
-        };
-        self.held_len += len;
-        if self.held_len > HELD_LEN {
-            let message = "the calls of the answer are mixed further than can be held back";
-            return self.fail(out, &Error::new(ErrorKind::Upstream, message));
-        }
-        match (event, self.held.back_mut()) {
-            (ChatEvent::Text(text), Some(Held::Text(before))) => before.push_str(&text),
-            (ChatEvent::Text(text), _) => self.held.push_back(Held::Text(text.to_string())),
-            (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
+        self.held_len += match (event, self.held.back_mut()) {
+            (ChatEvent::Text(text), Some(Held::Text(before)))
+            | (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
                 before.push_str(&text);
-            }
-            (ChatEvent::Reasoning(text), _) => {
-                let held = Held::Thinking { text: text.to_string(), signature: None };
-                self.held.push_back(held);
+                text.len()
             }
             (ChatEvent::ReasoningSignature(text), Some(Held::Thinking { signature, .. })) => {
+                let before = signature.as_ref().map_or(0, |before| before.len());
+                let more = text.len().saturating_sub(before);
                 *signature = Some(text);
-            }
-            (ChatEvent::ToolCall { index, id, name }, _) => {
-                self.held.push_back(Held::Call { index, id, name, arguments: String::new() });
+                more
             }
             (ChatEvent::ToolArguments { index, json }, _) => {
                 // Calls are few, and nearly always it is the last.
@@ -367,11 +405,21 @@ impl MessageWriter {
                     Held::Call { index: own, arguments, .. } if *own == index => Some(arguments),
                     _ => None,
                 });
-                if let Some(arguments) = call {
+                call.map_or(0, |arguments| {
                     arguments.push_str(&json);
-                }
+                    json.len()
+                })
             }
-            _ => {}
+            (event, _) => {
+                let Some(held) = Held::new(event) else { return };
+                let len = held.len();
+                self.held.push_back(held);
+                len
+            }
+        };
+        if self.held_len > HELD_LEN {
+            let message = "the calls of the answer are mixed further than can be held back";
+            self.fail(out, &Error::new(ErrorKind::Upstream, message));
         }
     }
 
@@ -379,20 +427,16 @@ impl MessageWriter {
     fn release(&mut self, out: &mut BytesMut, is_over: bool) {
         while is_over || !self.is_busy() {
             let Some(held) = self.held.pop_front() else { return };
+            self.held_len = self.held_len.saturating_sub(held.len());
             match held {
-                Held::Text(text) => {
-                    self.held_len -= text.len();
-                    self.text(out, &text);
-                }
+                Held::Text(text) => self.text(out, &text),
                 Held::Thinking { text, signature } => {
-                    self.held_len -= text.len();
                     self.thinking(out, &text);
                     if let Some(signature) = signature {
                         self.signature(signature);
                     }
                 }
                 Held::Call { index, id, name, arguments } => {
-                    self.held_len -= id.len() + name.len() + arguments.len() + Held::ITEM;
                     self.call(out, index, &id, &name);
                     if !arguments.is_empty() {
                         self.arguments(out, index, &arguments);
@@ -405,14 +449,8 @@ impl MessageWriter {
     fn finish(&mut self, out: &mut BytesMut, reason: FinishReason) {
         self.start(out);
         self.release(out, true);
-        let is_cut = self.is_busy();
         self.close(out);
-        self.finish_reason = Some(match reason {
-            FinishReason::Length | FinishReason::ContentFilter if is_cut => reason,
-            FinishReason::ContentFilter => reason,
-            _ if self.has_whole_call => FinishReason::ToolCalls,
-            reason => reason,
-        });
+        self.finish_reason = Some(told(reason, self.has_call, self.has_cut_call));
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &Error) {
@@ -493,6 +531,7 @@ impl Writer for MessageWriter {
             return;
         }
         let Some(reason) = self.finish_reason else { return self.fail(out, &truncated()) };
+        self.envelope.learn(self.usage.as_ref());
         out.put_slice(
             b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":",
         );
@@ -553,42 +592,60 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
         string_into(&mut out, &answer.text);
         out.put_slice(b"}");
     }
-    let mut reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
-    let mut is_whole = false;
-    for call in &answer.tool_calls {
-        // What is cut is no call: the reason says why it is not there.
-        let Ok(arguments) = serde_json::from_str::<&RawValue>(call.arguments.trim()) else {
-            continue;
+    let reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
+    let (mut has_call, mut has_cut_call) = (false, false);
+    for (index, call) in answer.tool_calls.iter().enumerate() {
+        let is_last = index + 1 == answer.tool_calls.len();
+        let arguments = call.arguments.trim();
+        let input = match serde_json::from_str::<&RawValue>(arguments) {
+            Ok(object) if arguments.starts_with('{') => object.get(),
+            // Of no arguments some servers say nothing, and some `null`.
+            Ok(_) => "{}",
+            Err(_) if arguments.is_empty() && !(is_last && may_be_cut(reason)) => "{}",
+            // What is cut is no call: the reason says why it is not there.
+            Err(_) => {
+                has_cut_call = true;
+                continue;
+            }
         };
-        if !arguments.get().starts_with('{') {
-            continue;
-        }
-        is_whole = true;
+        has_call = true;
         block(&mut out);
         out.put_slice(b"{\"type\":\"tool_use\",\"id\":");
         string_into(&mut out, &envelope.call_id(&call.id));
         out.put_slice(b",\"name\":");
         string_into(&mut out, &call.name);
         out.put_slice(b",\"input\":");
-        out.put_slice(arguments.get().as_bytes());
+        out.put_slice(input.as_bytes());
         out.put_slice(b"}");
     }
-    let is_cut = answer
-        .tool_calls
-        .last()
-        .is_some_and(|last| serde_json::from_str::<&RawValue>(last.arguments.trim()).is_err());
-    if is_whole && !is_cut && reason != FinishReason::ContentFilter {
-        reason = FinishReason::ToolCalls;
-    }
+    let reason = told(reason, has_call, has_cut_call);
     out.put_slice(if blocks == 0 { b"[]" } else { b"]" });
     out.put_slice(b",\"stop_reason\":");
     stop_into(&mut out, reason, writer.stop_sequence.as_deref());
     out.put_slice(b",\"usage\":");
+    envelope.learn(answer.usage.as_ref());
     writer.usage = answer.usage;
     writer.written = (answer.text.len() + answer.reasoning.len()) as u64;
     usage_into(&mut out, &writer.counts());
     out.put_slice(b"}");
     out.freeze()
+}
+
+/// Whether an answer that ends so may end in the middle of a call.
+const fn may_be_cut(reason: FinishReason) -> bool {
+    matches!(reason, FinishReason::Length | FinishReason::ContentFilter)
+}
+
+/// Why an answer ends, as its client shall know it: with a call it ends for the call, whatever the
+/// upstream says, unless that is cut; and without one it does not.
+const fn told(reason: FinishReason, has_call: bool, has_cut_call: bool) -> FinishReason {
+    match reason {
+        FinishReason::ContentFilter => reason,
+        FinishReason::Length if has_cut_call => reason,
+        _ if has_call => FinishReason::ToolCalls,
+        FinishReason::ToolCalls => FinishReason::Stop,
+        _ => reason,
+    }
 }
 
 /// The word for why a message ends.

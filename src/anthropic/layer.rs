@@ -1,8 +1,10 @@
-use super::{
-    decode::Options,
-    protocol::{AnthropicBody, ResponseFuture},
+use std::sync::Arc;
+
+use super::protocol::{AnthropicBody, ResponseFuture, Settings};
+use crate::{
+    edge::{Config, edge},
+    tokens::TokenEstimator,
 };
-use crate::edge::{Config, edge};
 
 /// The edge of the stack: Anthropic's `POST /v1/messages` over a chat service.
 ///
@@ -14,7 +16,7 @@ use crate::edge::{Config, edge};
 /// See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct AnthropicLayer {
-    config: Config<Options>,
+    config: Config<Settings>,
 }
 
 /// The service of [`AnthropicLayer`].
@@ -25,10 +27,10 @@ pub struct AnthropicLayer {
 #[derive(Clone, Debug)]
 pub struct Anthropic<S> {
     inner: S,
-    config: Config<Options>,
+    config: Config<Settings>,
 }
 
-edge!("anthropic", AnthropicLayer, Anthropic, Options::new(), ResponseFuture, AnthropicBody);
+edge!("anthropic", AnthropicLayer, Anthropic, Settings::new(), ResponseFuture, AnthropicBody);
 
 impl AnthropicLayer {
     /// Whether `cache_control` marks are passed on, for an upstream that keeps a cache by them and
@@ -36,7 +38,18 @@ impl AnthropicLayer {
     /// turn, and a server that caches by itself does so best where the history stays the same.
     #[must_use]
     pub const fn cache_control(mut self, is_passed_on: bool) -> Self {
-        self.config.options.cache_control = is_passed_on;
+        self.config.options.read.cache_control = is_passed_on;
+        self
+    }
+
+    /// Has `estimator` say how many tokens a request has before the upstream does: a stream begins
+    /// with the count, and clients show it. What the upstream reports is learnt by the estimator.
+    /// Without one a stream begins with 0. Either way it ends with the upstream's own count.
+    ///
+    /// [`CountTokens`](super::CountTokens) is given the same estimator.
+    #[must_use]
+    pub fn estimator(mut self, estimator: Arc<TokenEstimator>) -> Self {
+        self.config.options.estimator = Some(estimator);
         self
     }
 }

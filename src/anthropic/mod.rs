@@ -56,6 +56,7 @@
 //! Calls whose arguments come mixed are written one after the other. Up to 8 MiB of an answer are
 //! held back for that; an answer that would take more ends with an error.
 
+mod count;
 mod decode;
 mod encode;
 mod error;
@@ -65,6 +66,7 @@ mod signature;
 mod wire;
 
 pub use self::{
+    count::{CountFuture, CountTokens},
     decode::{Decoded, decode},
     error::error_response,
     layer::{Anthropic, AnthropicLayer},

@@ -33,6 +33,9 @@ pub struct ChatRequest {
     pub destination: Destination,
     /// The tools on offer.
     pub tools: Arc<Vec<Tool>>,
+    /// Whether the chat that the turn goes on in was told of other tools than these. Set by the
+    /// session layer; whoever tells an upstream of the tools then tells it of them anew.
+    pub tools_changed: bool,
     /// `tool_choice`; `None` where the client said nothing.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several calls in one answer are wanted.
@@ -68,6 +71,7 @@ impl ChatRequest {
             history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
             tools: Arc::default(),
+            tools_changed: false,
             tool_choice: None,
             parallel_tool_calls: None,
             response_format: None,
@@ -214,6 +218,20 @@ pub enum ResponseFormat {
     Other(Json),
 }
 
+impl ResponseFormat {
+    /// Whether any text will do, in whichever spelling.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        match self {
+            Self::Text => true,
+            Self::Other(whole) => {
+                whole.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"))
+            }
+            Self::JsonObject | Self::JsonSchema(_) => false,
+        }
+    }
+}
+
 /// How much the model shall think, in every spelling that clients use.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -252,7 +270,11 @@ pub enum ReasoningEffort {
     Medium,
     /// A lot.
     High,
-    /// A word that is newer than this crate, such as `xhigh`.
+    /// More than a lot.
+    XHigh,
+    /// As much as it can.
+    Max,
+    /// A word that is newer than this crate.
     Other(Text),
 }
 
@@ -266,14 +288,17 @@ impl ReasoningEffort {
             Self::Low => "low",
             Self::Medium => "medium",
             Self::High => "high",
+            Self::XHigh => "xhigh",
+            Self::Max => "max",
             Self::Other(word) => word,
         }
     }
 
-    /// Whether it turns thinking off: `none` and `minimal`.
+    /// Whether it turns thinking off, which only `none` does: the least that a model can think is
+    /// still some.
     #[must_use]
     pub const fn is_off(&self) -> bool {
-        matches!(self, Self::None | Self::Minimal)
+        matches!(self, Self::None)
     }
 }
 
@@ -285,6 +310,8 @@ impl From<Text> for ReasoningEffort {
             "low" => Self::Low,
             "medium" => Self::Medium,
             "high" => Self::High,
+            "xhigh" => Self::XHigh,
+            "max" => Self::Max,
             _ => Self::Other(word),
         }
     }

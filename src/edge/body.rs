@@ -17,7 +17,7 @@ use super::{
     protocol::Writer,
     shaped::{Shaped, Wishes},
 };
-use crate::{Error, chat::ChatStream, sse::KeepAliveTimer};
+use crate::{Error, ErrorKind, chat::ChatStream, sse::KeepAliveTimer};
 
 /// How large a frame may grow while the upstream has more at once.
 const FRAME_LEN: usize = 16 * 1024;
@@ -142,6 +142,10 @@ where
                 Poll::Ready(Some(Ok(event))) => {
                     writer.event(buffer, event);
                     if writer.is_done() {
+                        // Nobody but the writer ends an answer within its events, and only where
+                        // it cannot go on.
+                        let error = "the answer cannot be written to its end";
+                        outcome.failed(&Error::new(ErrorKind::Upstream, error));
                         source.set(Source::Over);
                     }
                 }

@@ -102,8 +102,8 @@ fn take_one(left: &mut u32) -> bool {
 }
 
 impl History {
-    /// The turn of `role` that the next block belongs to. Neighbours of one role are one turn,
-    /// unless results stand between.
+    /// The turn of `role` that the next block belongs to. Neighbours of one role are one turn;
+    /// results stand between two turns, also where the person has said nothing else.
     fn turn(&mut self, role: Role) -> &mut Turn {
         if self.turns.last().is_none_or(|turn| turn.role != role || !turn.results.is_empty()) {
             self.turns.push(Turn::new(role));

@@ -84,7 +84,7 @@ pub(crate) use self::{
     model::check_model,
     own::own,
     protocol::{Asked, Protocol, Writer},
-    refusal::{of_edge, refuse},
+    refusal::refuse,
     shape::{key, others, shape},
 };
 pub use self::{
@@ -96,9 +96,7 @@ pub use self::{
     pace::BodyPace,
     read::read_body,
 };
+#[cfg(any(feature = "anthropic", feature = "compatible"))]
+pub(crate) use self::{head::acceptable, refusal::of_edge};
 #[cfg(feature = "compatible")]
-pub(crate) use self::{
-    head::{acceptable, strip_credentials},
-    metrics::Outcome,
-    read::ReadBody,
-};
+pub(crate) use self::{head::strip_credentials, metrics::Outcome, read::ReadBody};

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::{parse::unsupported, shaped::Wishes};
 use crate::{
     Error, Text,
-    chat::{ChatRequest, Json, ResponseFormat, Tool, ToolChoice},
+    chat::{ChatRequest, Json, Tool, ToolChoice},
 };
 
 /// Names the fields of a request that its upstream has not got and that were left out.
@@ -27,7 +27,8 @@ const NAMES_LEN: usize = 512;
 /// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
 /// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused |
 /// | `stop` | passed on | seen to: the answer ends before it |
-/// | `response_format`, `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
+/// | `response_format` | passed on | passed on, to a [`FormatLayer`](https://docs.rs/tower-qwen/latest/tower_qwen/format/struct.FormatLayer.html) below; without one the adapter refuses it |
+/// | `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
 /// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
 /// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured |
 ///
@@ -94,9 +95,6 @@ impl Offer {
                 Ok(Decided { wishes: Wishes { one_call, ..Wishes::default() }, left_out: None })
             }
             Self::Web => {
-                if request.response_format.as_ref().is_some_and(|format| !is_text(format)) {
-                    return Err(not_offered("response_format"));
-                }
                 if wants_a_call(request) && !request.tools.iter().any(is_function) {
                     return Err(unsupported(
                         "tool_choice",
@@ -128,16 +126,6 @@ fn wants_a_call(request: &ChatRequest) -> bool {
                 || is_required(whole)
                 || whole.get("allowed_tools").as_ref().is_some_and(is_required)
         }
-    }
-}
-
-fn is_text(format: &ResponseFormat) -> bool {
-    match format {
-        ResponseFormat::Text => true,
-        ResponseFormat::Other(whole) => {
-            whole.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"))
-        }
-        _ => false,
     }
 }
 
@@ -259,9 +247,9 @@ mod tests {
             ("response_format", json!(null), Passes, Passes),
             ("response_format", json!({"type": "text"}), Passes, Passes),
             ("response_format", json!({"type": "text", "x": 1}), Passes, Passes),
-            ("response_format", json!({"type": "json_object"}), Passes, Refused),
-            ("response_format", schema, Passes, Refused),
-            ("response_format", json!({"type": "structural_tag"}), Passes, Refused),
+            ("response_format", json!({"type": "json_object"}), Passes, Passes),
+            ("response_format", schema, Passes, Passes),
+            ("response_format", json!({"type": "structural_tag"}), Passes, Passes),
             ("parallel_tool_calls", json!(true), Passes, Passes),
             ("parallel_tool_calls", json!(false), SeenTo, SeenTo),
             ("tool_choice", json!(null), Passes, Passes),

@@ -55,7 +55,12 @@ pub(crate) fn own(request: &mut ChatRequest, body: &Text) {
     }
     for index in 0..request.history.len() {
         let Some(message) = request.history.get_mut(index) else { continue };
-        for text in [&mut message.name, &mut message.tool_call_id, &mut message.reasoning] {
+        for text in [
+            &mut message.name,
+            &mut message.tool_call_id,
+            &mut message.reasoning,
+            &mut message.reasoning_signature,
+        ] {
             some(text);
         }
         for call in &mut message.tool_calls {

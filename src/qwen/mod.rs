@@ -66,6 +66,12 @@ pub mod client;
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
 pub mod compatible;
 #[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(feature = "compatible"),
+    allow(dead_code, reason = "the web adapter always says how much to think")
+)]
+mod effort;
+#[cfg(any(feature = "compatible", feature = "web"))]
 mod future;
 #[cfg(any(feature = "compatible", feature = "web"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]

@@ -79,6 +79,14 @@ where
     let replayable = !route.own;
     chat.destination = route.destination.clone();
     chat.history.mark_seen(route.seen);
+    chat.tools_changed = match (&route.chains, route.told) {
+        (Some(chains), Some(told)) => chains.tools != told,
+        _ => false,
+    };
+    if chat.tools_changed {
+        debug!("the chat is told of other tools than before");
+        metrics::counter!("tower_qwen_session_tools_changed_total").increment(1);
+    }
 
     let mut lease = None;
     if let Some(key) = chat_key(&chat) {
@@ -174,6 +182,7 @@ fn replay(chat: &mut ChatRequest, key: ChatKey, cause: &'static str) {
     debug!(chat = %key, cause, "the history is replayed into a new chat");
     metrics::counter!("tower_qwen_session_replays_total", "cause" => cause).increment(1);
     chat.destination = Destination::NEW;
+    chat.tools_changed = false;
     chat.history.forget_seen();
 }
 

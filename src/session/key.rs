@@ -7,10 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::meaning::{self, Digest, Meaning};
 use crate::{
     Text,
-    chat::{
-        ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Tool,
-        ToolChoice,
-    },
+    chat::{ChatEvent, ChatRequest, Content, Json, Message, Part, PartKind, Role, Tenant, Tool},
 };
 
 /// Arguments of one call up to this many bytes are compared by what they mean, longer ones by
@@ -24,16 +21,15 @@ const NOTHING: Digest = [0; 32];
 
 /// What one history of one tenant is known by.
 ///
-/// Two histories have the same key only if they have the same tenant, the same model and the same
-/// tools, and are alike message by message. A version of this crate in which other histories are
+/// Two histories have the same key only if they have the same tenant and the same model, and are
+/// alike message by message. A version of this crate in which other histories are
 /// alike makes other keys. So it never finds a history that it would read differently.
 ///
 /// # What is alike
 ///
-/// The tenant, the model and the tools on offer count. The tools count because the model is told of
-/// them once, with the first message of a chat: a history with other tools cannot go on in that
-/// chat. Their order and the order of their keys do not matter, and `tool_choice: none` is as good
-/// as no tools. Of each message these count:
+/// The tenant and the model count. The tools on offer do not: which of them a chat was told of
+/// stands in its [`Record`](super::Record), and a turn with others
+/// [says so](crate::chat::ChatRequest::tools_changed). Of each message these count:
 ///
 /// - the role; `developer` is `system`, its older name;
 /// - the text, whether it comes as a string or in parts. White space at its end does not count,
@@ -61,8 +57,7 @@ pub struct Key {
 
 impl Key {
     /// The key under which the last answer of a chat is known. It is for clients that name the chat
-    /// and send only what is new. Of which tools the chat was told does not matter here, because
-    /// its context is worth more.
+    /// and send only what is new.
     #[must_use]
     pub fn of_chat(tenant: &Tenant, chat_id: &str) -> Self {
         let digest = Fields::new(b"tower-qwen last answer")
@@ -227,17 +222,12 @@ pub struct KeyChain {
 }
 
 impl KeyChain {
-    /// The chain before the first message, for `tenant` and the model and tools of `request`.
+    /// The chain before the first message, for `tenant` and the model of `request`.
     #[must_use]
     pub fn new(tenant: &Tenant, request: &ChatRequest) -> Self {
-        let tools = match request.tool_choice {
-            Some(ToolChoice::None) => NOTHING,
-            _ => tools_digest(&request.tools),
-        };
-        let digest = Fields::new(b"tower-qwen session 2")
+        let digest = Fields::new(b"tower-qwen session 3")
             .field(tenant.digest())
             .field(request.model.as_bytes())
-            .field(&tools)
             .finish();
         let key = Key { tenant: TenantTag::new(tenant), digest };
         Self { key, calls: HashMap::new() }
@@ -639,8 +629,9 @@ fn arguments_digest(arguments: &str) -> Digest {
     }
 }
 
-/// The tools as a set: clients collect them from several places, in no certain order.
-fn tools_digest(tools: &[Tool]) -> Digest {
+/// The tools as a set: clients collect them from several places, in no certain order. The order of
+/// their schemas' keys does not matter either.
+pub fn tools_digest(tools: &[Tool]) -> Digest {
     if tools.is_empty() {
         return NOTHING;
     }

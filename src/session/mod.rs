@@ -8,7 +8,7 @@
 //! # How a place is found
 //!
 //! - Every prefix of a history has a [`Key`]. It is a link of a SHA-256 chain over what the client
-//!   saw and sends back; [`Key`] says what counts. Tenant, model and tools are part of it, so
+//!   saw and sends back; [`Key`] says what counts. Tenant and model are part of it, so
 //!   nothing of one tenant is ever matched with another's.
 //! - The [`SessionStore`] is asked once a request, for the longest prefix that it knows. That sets
 //!   [`ChatRequest::destination`], and what of the [history](crate::chat::ChatRequest::history) was
@@ -105,6 +105,7 @@
 //! | --- | --- |
 //! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `no_tenant`, `error` |
 //! | `tower_qwen_session_foreign_chats_total` | (chats that were named and not known, and refused) |
+//! | `tower_qwen_session_tools_changed_total` | (turns that told a chat of other tools than before) |
 //! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
 //! | `tower_qwen_session_store_errors_total` | `operation`: `find`, `record`, `forget`, `acquire`, `renew`, `release` |
 //!
@@ -147,7 +148,7 @@ pub use self::{
 /// part of the API: it changes without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use super::key::{ARGUMENTS_LIMIT, AnswerChain, KeyChain};
+    pub use super::key::{ARGUMENTS_LIMIT, AnswerChain, KeyChain, tools_digest};
 }
 
 use std::collections::BTreeMap;

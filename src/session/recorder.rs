@@ -14,6 +14,7 @@ use super::{
     config::{Config, OwnChats},
     key::{AnswerChain, Key, KeyChain},
     lease::Lease,
+    meaning::Digest,
     route::{Chains, Route},
     store::{Record, SessionStore},
     wait::{bounded, detach},
@@ -49,6 +50,8 @@ pub(super) struct Recorder {
     store: Arc<dyn SessionStore>,
     store_timeout: Duration,
     tenant: Tenant,
+    /// A digest of the tools that the chat is told of with this turn or was told of before.
+    tools: Digest,
     answer: AnswerChain,
     /// The history within the chat that the client named.
     within: Option<(KeyChain, Conversation)>,
@@ -69,11 +72,12 @@ impl Recorder {
         route: Route,
         lease: Option<Lease>,
     ) -> Option<Self> {
-        let Chains { tenant, history, within } = route.chains?;
+        let Chains { tenant, tools, history, within } = route.chains?;
         Some(Self {
             store: Arc::clone(&config.store),
             store_timeout: config.settings.store_timeout,
             tenant,
+            tools,
             answer: history.answer(),
             within,
             asked: chat.conversation().cloned(),
@@ -123,6 +127,7 @@ impl Recorder {
             store,
             store_timeout,
             tenant,
+            tools,
             mut answer,
             within,
             asked,
@@ -150,6 +155,7 @@ impl Recorder {
         let last = Key::of_chat(&tenant, &place.chat_id);
         let mut record = Record::new(&tenant, place);
         record.response_id = response_id;
+        record.told = Some(tools);
         let chat = record.chat;
         let records = entries(&tenant, [key, last], record);
         Some(Write(Some(Box::pin(async move {

@@ -4,7 +4,8 @@ use tracing::debug;
 
 use super::{
     config::Config,
-    key::{Key, KeyChain},
+    key::{Key, KeyChain, tools_digest},
+    meaning::Digest,
     store::Found,
     wait::bounded,
 };
@@ -26,6 +27,8 @@ pub(super) struct Route {
     pub(super) seen: usize,
     /// Whether the client named the chat itself.
     pub(super) own: bool,
+    /// A digest of the tools that the place was told of, where that is known.
+    pub(super) told: Option<Digest>,
     /// What the answer is recorded under; `None` without a tenant.
     pub(super) chains: Option<Chains>,
 }
@@ -33,6 +36,8 @@ pub(super) struct Route {
 /// The key chains of the whole history.
 pub(super) struct Chains {
     pub(super) tenant: Tenant,
+    /// A digest of the tools on offer.
+    pub(super) tools: Digest,
     pub(super) history: KeyChain,
     /// The same within the chat that the client named.
     pub(super) within: Option<(KeyChain, Conversation)>,
@@ -55,6 +60,7 @@ impl Route {
             destination: chat.destination.clone(),
             seen: chat.history.seen.len(),
             own: own.is_some(),
+            told: None,
             chains,
         };
 
@@ -85,6 +91,7 @@ impl Route {
         let Some(prefix) = prefixes.get(found.index) else { return "error" };
         self.seen = prefix.seen;
         debug!(chat = %found.record.chat, seen = self.seen, "the history is known");
+        self.told = found.record.told;
         self.destination = found.record.conversation.into();
         "hit"
     }
@@ -123,10 +130,12 @@ impl Route {
         // Twice the prefixes, then the chat's last answer.
         if let Some(prefix) = prefixes.iter().chain(prefixes).nth(index) {
             self.seen = prefix.seen;
+            self.told = record.told;
             self.destination = record.conversation.into();
         } else if !placed && !answered {
             // The messages are what is new in the chat, which has seen none of them.
             self.seen = 0;
+            self.told = record.told;
             self.destination = record.conversation.into();
         } else {
             // Not where to go on, but whose chat it is: to others it does not exist.
@@ -150,6 +159,7 @@ impl Read {
         let own = chat.conversation();
         let mut chains = chat.tenant.map(|tenant| Chains {
             tenant,
+            tools: tools_digest(&chat.tools),
             history: KeyChain::new(&tenant, chat),
             within: own
                 .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),

@@ -8,6 +8,8 @@
 //! - The definitions, with their whole JSON Schemas as the client wrote them, go into the system
 //!   text of the first message of a chat, and only there: a stateful upstream keeps them, and
 //!   repeating them costs tokens and was seen to give empty answers.
+//! - Where a later turn offers [other tools](ChatRequest::tools_changed), their definitions stand in
+//!   front of it, in place of all earlier ones.
 //! - What holds for one turn only, `tool_choice` and `parallel_tool_calls`, is said in a short
 //!   line behind the last message, on the first turn as on later ones, and only where it differs
 //!   from the default. In the system text it would hold for the whole chat.
@@ -125,13 +127,22 @@ fn lists_xml(model: &str) -> bool {
 /// whichever list that is, or make one in front of all messages
 /// ([`History::insert_first`]). Nothing was seen then, as a rule, so they are fresh; where
 /// something counts as seen by a chat that is not there yet, all of the history is sent. On a
-/// later turn the chat holds the definitions, and nothing is put in front.
+/// later turn the chat holds the definitions, and nothing is put in front, unless the tools
+/// [have changed](ChatRequest::tools_changed): then a system message in front of what is fresh
+/// says which they are now.
 ///
 /// The line is always fresh, since it is for this turn.
 pub fn rewrite(request: &mut ChatRequest, dialect: Dialect, first_turn: bool) {
     let tools = Toolset::new(request.tools.clone());
     rewrite_with(request, &tools, dialect, first_turn);
 }
+
+/// What stands in front of the definitions, where a chat was told of others.
+const OTHER_TOOLS: &str =
+    "The tools have changed. From now on there are these, in place of all earlier ones:";
+
+/// What such a chat is told where there are none any more.
+const NO_TOOLS: &str = "The tools have changed. There are none any more, so call no tool.";
 
 /// [`rewrite`], where `tools` are those of the request.
 pub(super) fn rewrite_with(
@@ -143,9 +154,18 @@ pub(super) fn rewrite_with(
     let tools = std::mem::take(&mut request.tools);
     let choice = request.tool_choice.take().unwrap_or_default();
     let parallel = request.parallel_tool_calls.take();
+    let are_others = std::mem::take(&mut request.tools_changed) && !first_turn;
     let functions: Vec<&FunctionTool> = tools.iter().filter_map(Tool::as_function).collect();
 
     history::rewrite(&mut request.history, dialect, known);
+    if are_others {
+        let text = if functions.is_empty() {
+            NO_TOOLS.to_owned()
+        } else {
+            format!("{OTHER_TOOLS}\n\n{}", definitions(&functions, dialect, &request.model))
+        };
+        request.history.fresh.insert(0, Message::new(Role::System, text));
+    }
     if functions.is_empty() {
         return;
     }

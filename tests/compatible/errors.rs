@@ -160,6 +160,10 @@ async fn errors_keep_their_meaning() {
         (Server::SgLang, 400, json!({"object": "error", "message": "bad", "type": "BadRequestError", "param": "n", "code": 400}), ErrorKind::InvalidRequest),
         (Server::LlamaCpp, 503, wrapped("Loading model", json!(503)), ErrorKind::Overloaded),
         (Server::LlamaCpp, 400, json!({"error": {"code": 400, "message": "long", "type": "exceed_context_size_error"}}), ErrorKind::ContextLength),
+        (Server::Vllm, 500, wrapped("Unexpected reasoning effort high", json!(500)), ErrorKind::InvalidRequest),
+        (Server::LlamaCpp, 500, json!({"error": {"code": 500, "message": "Unexpected reasoning effort high at row 1", "type": "server_error"}}), ErrorKind::InvalidRequest),
+        (Server::Ollama, 500, wrapped("System message must be at the beginning.", json!(null)), ErrorKind::InvalidRequest),
+        (Server::Vllm, 503, wrapped("Unexpected reasoning effort high", json!(503)), ErrorKind::Overloaded),
         (Server::Ollama, 404, json!({"error": {"message": "model 'x' not found", "type": "api_error", "param": null, "code": null}}), ErrorKind::ModelNotFound),
     ];
     for (server, status, body, kind) in cases {

@@ -291,6 +291,69 @@ async fn dashscope_refuses() {
     }
 }
 
+/// The template of Qwen3.8 raises on what is no step of its ladder, and each server makes of that
+/// what it does; nobody else's template looks.
+#[tokio::test]
+async fn the_template_raises_on_an_effort_that_it_does_not_know() {
+    for (kind, model, refused) in [
+        (Kind::Vllm, "Qwen/Qwen3.8-27B", &["none", "minimal", "high", "max", "newer"][..]),
+        (Kind::SgLang, "Qwen/Qwen3.8-27B", &["none", "minimal", "high", "max", "newer"]),
+        (Kind::LlamaCpp, "qwen3.8-27b-q4_k_m", &["minimal", "high", "max", "newer"]),
+        (Kind::Ollama, "qwen3.8:27b", &["minimal", "high", "max", "newer"]),
+        (Kind::DashScope, "qwen3.8-max", &["max", "newer"]),
+        (Kind::Portal, "qwen3.8-max", &["max", "newer"]),
+    ] {
+        for (style, year) in STYLES {
+            for word in ["none", "minimal", "low", "medium", "high", "xhigh", "max", "newer"] {
+                let emulator = builder(kind).style(style).models([model, hybrid(kind)]).build();
+                let ask = async |model: &str| {
+                    let fields = json!({"model": model, "reasoning_effort": word});
+                    post(&emulator, "/v1/chat/completions", &with(chat(kind, "Hello"), fields))
+                        .await
+                };
+                // Older builds of Ollama know fewer words, and look before the template does.
+                let old_ollama = kind == Kind::Ollama && year == "2025";
+                let is_word = ["none", "low", "medium", "high"].contains(&word);
+                let named = format!("{kind} {year}: {word}");
+                let other = ask(hybrid(kind)).await.status.as_u16();
+                assert_eq!(other, if old_ollama && !is_word { 400 } else { 200 }, "{named}");
+                let answer = ask(model).await;
+                let (status, words) = match kind {
+                    Kind::Ollama if old_ollama && !is_word => (400, "invalid reasoning value"),
+                    _ if !refused.contains(&word) => {
+                        assert_eq!(answer.status, 200, "{named}");
+                        continue;
+                    }
+                    Kind::DashScope | Kind::Portal => (400, "reasoning_effort should be one of"),
+                    Kind::SgLang => (400, "Unexpected reasoning effort"),
+                    Kind::Vllm if year == "2026" => (400, "Unexpected reasoning effort"),
+                    _ => (500, "Unexpected reasoning effort"),
+                };
+                assert_eq!(answer.status, status, "{named}");
+                assert!(answer.text().contains(words), "{named}: {}", answer.text());
+            }
+        }
+    }
+}
+
+/// Models that must think are not asked to stop.
+#[tokio::test]
+async fn dashscope_has_models_that_must_think() {
+    for model in ["qwen3.8-max-preview", "kimi-k2.7-code", "kimi-k3"] {
+        for (fields, status) in [
+            (json!({"enable_thinking": false}), 400),
+            (json!({"reasoning_effort": "none"}), 400),
+            (json!({"enable_thinking": true}), 200),
+            (json!({}), 200),
+        ] {
+            let emulator = builder(Kind::DashScope).models([model]).build();
+            let body = with(chat(Kind::DashScope, "Hello"), with(fields, json!({"model": model})));
+            let answer = post(&emulator, "/v1/chat/completions", &body).await;
+            assert_eq!(answer.status, status, "{model}: {body}");
+        }
+    }
+}
+
 /// The portal is stricter.
 #[tokio::test]
 async fn the_portal_refuses() {

@@ -204,3 +204,36 @@ fn help_shows_every_option_with_its_environment_name_and_default() {
         assert!(option.contains("[env: "), "no name: {option}");
     }
 }
+
+/// `launch` gives a client its settings and its arguments, and ends as the client does.
+#[test]
+#[cfg(unix)]
+fn a_client_is_started_with_the_settings_of_a_proxy_that_runs() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let client = folder.path().join("claude");
+    let script = "#!/bin/sh\necho \"$ANTHROPIC_BASE_URL $ANTHROPIC_MODEL ${ANTHROPIC_API_KEY-none} $*\"\nexit 7\n";
+    fs::write(&client, script).expect("writable");
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).expect("ours");
+
+    let proxy = Running::start(command());
+    let output = command()
+        .args(["launch", "claude", "--proxy", &proxy.origin, "--model", "qwen3-max"])
+        .args(["--", "-p", "Hi there"])
+        .env("PATH", folder.path())
+        .env("ANTHROPIC_API_KEY", "another's")
+        .stdout(Stdio::piped())
+        .output()
+        .expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.trim(), format!("{} qwen3-max none -p Hi there", proxy.origin));
+    assert_eq!(output.status.code(), Some(7));
+
+    let (code, error) =
+        refusal(&["launch", "claude", "--proxy", &proxy.origin], &[("PATH", "/nowhere")]);
+    assert_eq!(code, Some(127), "{error}");
+    let (code, error) = refusal(&["launch", "claude", "--proxy", "http://127.0.0.1:1"], &[]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("no proxy answers at http://127.0.0.1:1"), "{error}");
+}

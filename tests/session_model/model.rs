@@ -379,7 +379,7 @@ struct UpstreamState {
     expected: Vec<Expected>,
     nodes: u64,
     /// Which prefixes the store must know, if it never forgot: the last writer's chat.
-    known: BTreeMap<(u8, bool, String, Vec<String>), usize>,
+    known: BTreeMap<(u8, String, Vec<String>), usize>,
     /// The store lost something, so a replay is no defect.
     forgetful: bool,
     /// The store may not say who is in a chat, or a client named its chat, which it gets whoever
@@ -457,7 +457,7 @@ impl UpstreamState {
                 .filter(|at| history.messages[at - 1].role == Role::Assistant)
                 .filter(|at| history.messages[*at].role != Role::Assistant)
                 .find_map(|at| {
-                    let key = (history.tenant, history.tools, String::new(), canon[..at].to_vec());
+                    let key = (history.tenant, String::new(), canon[..at].to_vec());
                     self.known.get(&key).map(|chat| (at, *chat))
                 });
             sent = Some(match longest {
@@ -519,10 +519,10 @@ impl UpstreamState {
             assert!(self.unleased, "two turns in one chat at the same time");
             return Err(Error::new(ErrorKind::ConversationBusy, "busy"));
         }
-        // The first turn from a root tells of the tools; what goes on from it relies on that.
-        if let (Some(parent), None) = (parent, &history.own) {
-            let told = place.nodes[parent].tools;
-            assert_eq!(told, history.tools, "the chat was told of other tools");
+        // The first turn from a root tells of the tools; a later one with others says so.
+        if history.own.is_none() {
+            let changed = parent.is_some_and(|parent| place.nodes[parent].tools != history.tools);
+            assert_eq!(chat.tools_changed, changed, "of which tools the chat was told");
         }
 
         // The heart of it: what the model answers is what the client meant.
@@ -600,7 +600,7 @@ impl UpstreamState {
         if place.forgotten {
             return;
         }
-        self.known.insert((history.tenant, history.tools, within, canon(&whole)), at);
+        self.known.insert((history.tenant, within, canon(&whole)), at);
     }
 }
 

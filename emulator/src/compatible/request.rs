@@ -14,6 +14,9 @@ use crate::{
 /// The most thinking that the emulated DashScope models do, in tokens.
 const BUDGET: u64 = 81_920;
 
+/// The efforts that the template of Qwen3.8 knows; it raises on every other.
+const LADDER: [&str; 3] = ["low", "medium", "xhigh"];
+
 /// JSON-Schema keywords that the portal refuses.
 const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties"];
 
@@ -324,8 +327,15 @@ impl Ask {
         let effort = given(body, "reasoning_effort")
             .or_else(|| given(&body["reasoning"], "effort"))
             .and_then(Value::as_str);
+        if let Some(effort) = effort {
+            check_effort(dialect, &model, effort)?;
+        }
         let wanted = match dialect.kind {
             Kind::DashScope | Kind::Portal => {
+                if switch == Some(false) && must_think(&model) {
+                    let message = "parameter.enable_thinking is restricted to True for this model";
+                    return Err(Fault::bad(Some("enable_thinking"), message));
+                }
                 if effort.is_some() && (switch.is_some() || budget.is_some()) {
                     let message = "reasoning_effort excludes enable_thinking and thinking_budget";
                     return Err(Fault::bad(Some("reasoning_effort"), message));
@@ -347,7 +357,9 @@ impl Ask {
             }),
         };
         // Hybrid models think unless told not to; of DashScope's own most do not.
-        let usual = is_open(&model) || ["thinking", "qwq"].iter().any(|name| model.contains(name));
+        let usual = is_open(&model)
+            || has_ladder(&model)
+            || ["thinking", "qwq"].iter().any(|name| model.contains(name));
         let able = !model.contains("coder") && !self.legacy;
         let thinks = forced || (able && wanted.unwrap_or(usual));
         if dialect.is(Kind::DashScope) && thinks {
@@ -366,6 +378,52 @@ impl Ask {
             }
         }
         Ok(thinks)
+    }
+}
+
+/// Whether `model`, in lower case, is of the family whose efforts are a ladder of its own.
+fn has_ladder(model: &str) -> bool {
+    model.contains("qwen3.8")
+}
+
+/// Whether `model`, in lower case, is one that DashScope does not let answer without thinking.
+fn must_think(model: &str) -> bool {
+    ["qwen3.8-max-preview", "kimi-k2.7-code", "kimi-k3"].contains(&model)
+}
+
+/// Whether the server, and the template of `model`, take a word for how hard it shall think.
+fn check_effort(dialect: Dialect, model: &str, effort: &str) -> Result<(), Fault> {
+    let bad = |message: String| Err(Fault::bad(Some("reasoning_effort"), message));
+    match dialect.kind {
+        Kind::DashScope | Kind::Portal => {
+            let words = ["none", "minimal", "low", "medium", "high", "xhigh"];
+            if has_ladder(model) && !words.contains(&effort) {
+                return bad(format!("reasoning_effort should be one of {}", words.join(", ")));
+            }
+            if effort == "none" && must_think(model) {
+                return bad("reasoning_effort none is not supported by this model".to_owned());
+            }
+            return Ok(());
+        }
+        // Later builds take more words, and ask the template.
+        Kind::Ollama if dialect.old && !["high", "medium", "low", "none"].contains(&effort) => {
+            return bad(format!(
+                "invalid reasoning value: '{effort}' (must be \"high\", \"medium\", \"low\", or \
+                 \"none\")"
+            ));
+        }
+        // These take it for a switch.
+        Kind::Ollama | Kind::LlamaCpp if effort == "none" => return Ok(()),
+        _ => {}
+    }
+    if !has_ladder(model) || LADDER.contains(&effort) {
+        return Ok(());
+    }
+    let raised = format!("Unexpected reasoning effort {effort}");
+    match dialect.kind {
+        Kind::SgLang => Err(Fault::bad(None, raised)),
+        Kind::Vllm if !dialect.old => Err(Fault::bad(None, raised)),
+        _ => Err(Fault::failed(&raised)),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs;
 
-use tower_qwen::qwen::compatible::Server;
+use tower_qwen::{chat::ReasoningEffort, qwen::compatible::Server};
 use tower_qwen_emulator as emulator;
 
 use super::{upstream::DASHSCOPE, *};
@@ -610,4 +610,17 @@ fn every_command_of_the_upstream_table_is_valid() {
         seen += 1;
     }
     assert_eq!(seen, 12);
+}
+
+#[test]
+fn what_a_high_effort_means() {
+    let of = |args: &[&str]| only(resolve(args).expect("valid")).high_effort;
+    let vllm = ["--emulate", "vllm", "--high-effort"];
+    let with = |effort| of(&[&vllm[..], &[effort]].concat());
+    assert_eq!(of(&vllm[..2]), None);
+    assert_eq!(with("high"), None);
+    assert_eq!(with("medium"), Some(ReasoningEffort::Medium));
+    assert_eq!(with("low"), Some(ReasoningEffort::Low));
+    let web = ["--upstream", "web", "--high-effort", "medium"];
+    assert!(refusal(&web).starts_with("--high-effort: "), "{}", refusal(&web));
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{
     auth::{Credential, CredentialKind},
+    chat::ReasoningEffort,
     edge::BodyPace,
     qwen::compatible::Server,
 };
@@ -15,7 +16,7 @@ use tower_qwen_emulator as emulator;
 use super::{
     super::{credentials::Accounts, files},
     Around, ConfigError, Patterns, Tools, WebCredentials, error,
-    options::{Kind, ServerKind, UpstreamSettings, secret},
+    options::{Effort, Kind, ServerKind, UpstreamSettings, secret},
     patterns,
     url::parse_url,
     web::web_credentials,
@@ -35,6 +36,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) upstream: Upstream,
     /// Why it is this one: completes "upstream: web, …".
     pub(crate) reason: &'static str,
+    /// What an effort of `high` means, if something else.
+    pub(crate) high_effort: Option<ReasoningEffort>,
     /// What becomes of tools.
     pub(crate) tools: Tools,
     /// Whom it is asked as.
@@ -204,6 +207,14 @@ fn upstream(
              into the prompt",
         );
     }
+    let high_effort = match settings.high_effort {
+        None | Some(Effort::High) => None,
+        Some(_) if !upstream.is_api() => {
+            return error("--high-effort: the web upstream only thinks or does not");
+        }
+        Some(Effort::Medium) => Some(ReasoningEffort::Medium),
+        Some(Effort::Low) => Some(ReasoningEffort::Low),
+    };
     let name = settings.name.as_deref().unwrap_or(upstream.kind());
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     let name = match HeaderValue::from_str(name) {
@@ -212,7 +223,17 @@ fn upstream(
     };
     let models = Patterns::parse(settings.models)?;
     let body_pace = BodyPace::new();
-    Ok(UpstreamConfig { name, models, upstream, reason, tools, accounts, token_url, body_pace })
+    Ok(UpstreamConfig {
+        name,
+        models,
+        upstream,
+        reason,
+        high_effort,
+        tools,
+        accounts,
+        token_url,
+        body_pace,
+    })
 }
 
 /// What takes the credentials of these files.

@@ -21,6 +21,10 @@ use crate::{
 /// be another in every request, and no upstream here reads it.
 const BILLING: &str = "x-anthropic-billing-header:";
 
+/// How deep blocks nest within the blocks of a message: a result holds a document, which holds
+/// text.
+const LEVELS: usize = 8;
+
 impl Reader<'_, '_> {
     /// Adds a message to the history.
     pub(super) fn message(
@@ -62,7 +66,6 @@ impl Reader<'_, '_> {
                 parts[0].kind = PartKind::Text(text.slice_ref(rest));
             }
         }
-        parts.retain(|part| part.as_text().is_none_or(|text| !text.is_empty()));
         history.system(parts);
         Ok(())
     }
@@ -104,6 +107,24 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// The content of a block. Each level is read again, and takes its part of the stack.
+    fn inner_content<'w>(
+        &self,
+        raw: &'w RawValue,
+        param: &str,
+        take: &mut dyn FnMut(wire::Block<'w>, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let level = self.level.get() + 1;
+        if level > LEVELS {
+            let message = format!("`{param}`: blocks nest {LEVELS} levels deep at most");
+            return Err(Error::invalid(param.to_owned(), message).with_code("too_deep"));
+        }
+        self.level.set(level);
+        let read = self.content(raw, param, take);
+        self.level.set(level - 1);
+        read
+    }
+
     fn block(
         &self,
         role: Role,
@@ -131,7 +152,7 @@ impl Reader<'_, '_> {
                 let (texts, media) = self.result(&block, param)?;
                 history.result(&id, texts, media);
             }
-            "thinking" => {
+            "thinking" if role == Role::Assistant => {
                 let text = self.string(block.thinking, || at("thinking"))?.unwrap_or_default();
                 let signature = self.string(block.signature, || at("signature"))?;
                 match signature.as_deref().map(signature::read) {
@@ -173,7 +194,7 @@ impl Reader<'_, '_> {
     ) -> Result<(Vec<Part>, Vec<Part>), Error> {
         let mut parts = Vec::new();
         if let Some(content) = block.content {
-            self.content(content, &format!("{param}.content"), &mut |block, param| {
+            self.inner_content(content, &format!("{param}.content"), &mut |block, param| {
                 self.texts(block, param, &mut parts)
             })?;
         }
@@ -214,16 +235,16 @@ impl Reader<'_, '_> {
         match &*kind.0 {
             "text" => {
                 let raw = block.text.ok_or_else(|| missing(at("text")))?;
-                parts.push(Part::text(self.decoder.long(raw, || at("text"))?));
+                say(parts, [self.decoder.long(raw, || at("text"))?]);
             }
             "image" => parts.push(self.image(&block, param)?),
             "document" => self.document(&block, param, parts)?,
             "search_result" => {
                 for (raw, field) in [(block.title, "title"), (block.source, "source")] {
-                    parts.extend(self.string(raw, || at(field))?.map(Part::text));
+                    say(parts, self.string(raw, || at(field))?);
                 }
                 if let Some(content) = block.content {
-                    self.content(content, &at("content"), &mut |block, param| {
+                    self.inner_content(content, &at("content"), &mut |block, param| {
                         self.texts(block, param, parts)
                     })?;
                 }
@@ -244,7 +265,7 @@ impl Reader<'_, '_> {
                     has_text = text.is_some(),
                     "a block of a kind that is not known; only its text is kept"
                 );
-                parts.extend(text.map(Part::text));
+                say(parts, text);
             }
         }
         if let (Some(mark), Some(last)) =
@@ -287,24 +308,23 @@ impl Reader<'_, '_> {
         let kind = source.kind.as_ref().map(|kind| kind.0.clone().into_owned());
         match kind.as_deref() {
             Some("base64") => {
-                parts.extend(context.map(Part::text));
+                say(parts, context);
                 parts.push(file(self.data_url(&source, "application/pdf", &param)?));
             }
             Some("url") => {
                 let url = source.url.ok_or_else(|| missing(format!("{param}.url")))?;
-                parts.extend(context.map(Part::text));
+                say(parts, context);
                 parts.push(file(self.decoder.text(url)));
             }
             Some("text") => {
                 let data = source.data.ok_or_else(|| missing(format!("{param}.data")))?;
-                parts.extend(title.into_iter().chain(context).map(Part::text));
-                let text = self.decoder.long(data, || format!("{param}.data"))?;
-                parts.push(Part::text(text));
+                say(parts, title.into_iter().chain(context));
+                say(parts, [self.decoder.long(data, || format!("{param}.data"))?]);
             }
             Some("content") => {
                 let content = source.content.ok_or_else(|| missing(format!("{param}.content")))?;
-                parts.extend(title.into_iter().chain(context).map(Part::text));
-                self.content(content, &format!("{param}.content"), &mut |block, param| {
+                say(parts, title.into_iter().chain(context));
+                self.inner_content(content, &format!("{param}.content"), &mut |block, param| {
                     self.texts(block, param, parts)
                 })?;
             }
@@ -347,6 +367,11 @@ impl Reader<'_, '_> {
         let raw = raw.filter(|raw| self.options.cache_control && raw.get().starts_with('{'))?;
         Some(self.decoder.json(raw))
     }
+}
+
+/// Adds what is said; strict upstreams refuse what is empty.
+fn say(parts: &mut Vec<Part>, texts: impl IntoIterator<Item = Text>) {
+    parts.extend(texts.into_iter().filter(|text| !text.is_empty()).map(Part::text));
 }
 
 fn source_kind(found: Option<&str>, param: &str, known: &str) -> Error {

@@ -46,7 +46,10 @@ impl Reader<'_, '_> {
                 "adaptive" => reasoning.enabled = Some(true),
                 "enabled" => {
                     reasoning.enabled = Some(true);
-                    reasoning.budget = thinking.budget_tokens.filter(|tokens| *tokens > 0);
+                    // Some upstreams refuse a budget that leaves no room for an answer.
+                    let most = wire.max_tokens.map_or(i64::MAX, |tokens| tokens - 1);
+                    let budget = thinking.budget_tokens.map(|tokens| tokens.min(most));
+                    reasoning.budget = budget.filter(|tokens| *tokens > 0);
                 }
                 other => {
                     return Err(invalid_value(
@@ -68,31 +71,27 @@ impl Reader<'_, '_> {
         &self,
         wire: &wire::Request<'_>,
     ) -> Result<Option<ResponseFormat>, Error> {
-        const FORMAT: &str = "output_config.format";
         let config: Option<wire::OutputConfig<'_>> =
             wire.output_config.map(|raw| parse::nested(raw, "output_config")).transpose()?;
-        let Some(raw) = config.and_then(|config| config.format).or(wire.output_format) else {
-            return Ok(None);
-        };
-        let format: wire::Format<'_> = parse::nested(raw, FORMAT)?;
-        let kind = format.kind.ok_or_else(|| missing("output_config.format.type"))?;
+        let now = config.and_then(|config| config.format).map(|raw| ("output_config.format", raw));
+        let before = || wire.output_format.map(|raw| ("output_format", raw));
+        let Some((param, raw)) = now.or_else(before) else { return Ok(None) };
+        let at = |field: &str| format!("{param}.{field}");
+        let format: wire::Format<'_> = parse::nested(raw, param)?;
+        let kind = format.kind.ok_or_else(|| missing(at("type")))?;
         match &*kind.0 {
             "text" => Ok(Some(ResponseFormat::Text)),
             "json_object" => Ok(Some(ResponseFormat::JsonObject)),
             "json_schema" => {
-                let schema = format.schema.ok_or_else(|| missing("output_config.format.schema"))?;
+                let schema = format.schema.ok_or_else(|| missing(at("schema")))?;
                 if !schema.get().starts_with('{') {
-                    let param = "output_config.format.schema".to_owned();
-                    return Err(parse::not_expected(schema, param, "an object"));
+                    return Err(parse::not_expected(schema, at("schema"), "an object"));
                 }
                 let named =
                     format!(r#"{{"name":"answer","schema":{},"strict":true}}"#, schema.get());
                 Ok(Some(ResponseFormat::JsonSchema(Json::from_checked(named.into()))))
             }
-            other => Err(invalid_value(
-                "output_config.format.type",
-                format_args!("`{}` is not known", clip(other)),
-            )),
+            other => Err(invalid_value(at("type"), format_args!("`{}` is not known", clip(other)))),
         }
     }
 

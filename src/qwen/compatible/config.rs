@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Text,
+    chat::ReasoningEffort,
     qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
@@ -43,13 +44,15 @@ impl Default for Config {
     }
 }
 
-/// What the upstream calls its models, and how much they give.
+/// What the upstream calls its models and efforts, and how much they give.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     /// Clients' names and the upstream's.
     pub(super) aliases: Vec<(Text, Text)>,
     /// The upstream's names, and the most tokens that an answer may be asked to have.
     pub(super) limits: Vec<(Text, u64)>,
+    /// The efforts that clients ask for, and those that are meant by them.
+    pub(super) efforts: Vec<(ReasoningEffort, ReasoningEffort)>,
 }
 
 impl Config {
@@ -74,6 +77,12 @@ impl Names {
     pub(super) fn resolve<'a>(&'a self, model: &'a str, server: Server) -> &'a str {
         let known = self.aliases.iter().rfind(|(name, _)| *name == *model);
         known.map_or_else(|| server.model_name(model), |(_, name)| name)
+    }
+
+    /// The effort that is meant by the one that a client asks for.
+    pub(super) fn effort<'a>(&'a self, asked: &'a ReasoningEffort) -> &'a ReasoningEffort {
+        let known = self.efforts.iter().rfind(|(effort, _)| effort == asked);
+        known.map_or(asked, |(_, meant)| meant)
     }
 
     /// The most tokens that may be asked of the upstream's `model`.

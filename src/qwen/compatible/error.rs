@@ -275,6 +275,10 @@ impl Fault {
             503 | 529 => ErrorKind::Overloaded,
             400..=499 => ErrorKind::InvalidRequest,
             _ if says(&["throttling", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
+            // The model's template does not take the request, whoever sends it again.
+            _ if says(&["unexpected reasoning effort", "message must be at the beginning"]) => {
+                ErrorKind::InvalidRequest
+            }
             // Within a stream, or from a gateway with a good status, the code is all there is.
             _ if code.starts_with("invalidparameter")
                 || matches!(&*code, "invalid_parameter_error" | "invalid_request_error") =>

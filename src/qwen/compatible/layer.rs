@@ -8,7 +8,7 @@ use super::{
     server::Server,
     service::Compatible,
 };
-use crate::{Text, sse::KeepAlive};
+use crate::{Text, chat::ReasoningEffort, sse::KeepAlive};
 
 /// The adapter to OpenAI-compatible upstreams: DashScope, the OAuth portal, vLLM, SGLang,
 /// Ollama, llama.cpp, LM Studio and their like.
@@ -55,6 +55,28 @@ impl CompatibleLayer {
     #[must_use]
     pub fn alias(mut self, name: impl Into<Text>, model: impl Into<Text>) -> Self {
         Arc::make_mut(&mut self.config.names).aliases.push((name.into(), model.into()));
+        self
+    }
+
+    /// Takes `meant` for what a client says that asks for the effort `asked`; of two for one effort
+    /// the later counts.
+    ///
+    /// Agents ask for `high` with every request, which Qwen3.8 takes for its top tier. Its `medium`
+    /// is much faster:
+    ///
+    /// ```
+    /// use tower_qwen::{
+    ///     chat::ReasoningEffort,
+    ///     qwen::compatible::{CompatibleLayer, Server},
+    /// };
+    ///
+    /// let layer = CompatibleLayer::new(Server::Vllm)
+    ///     .effort(ReasoningEffort::High, ReasoningEffort::Medium);
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn effort(mut self, asked: ReasoningEffort, meant: ReasoningEffort) -> Self {
+        Arc::make_mut(&mut self.config.names).efforts.push((asked, meant));
         self
     }
 

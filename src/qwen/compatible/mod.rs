@@ -94,16 +94,51 @@
 //!
 //! | server | what is different |
 //! | --- | --- |
-//! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out |
-//! | DashScope | `reasoning_effort` becomes `thinking_budget`, as the two exclude each other |
-//! | portal | the same; qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
-//! | vLLM, SGLang, llama.cpp | thinking is turned on and off with `chat_template_kwargs` |
-//! | Ollama | thinking is turned on and off with `reasoning_effort` |
+//! | all | a stream with usage is asked for, whatever the client wants; `developer` is `system`; an empty list of tools is left out; how much to think is said [as it is understood](#thinking) |
+//! | portal | qwen-code's `user-agent` and headers; a system message there must be, with `cache_control`; neighbours of one role merged; text as strings; some keywords of schemas left out; its models' other names and limits |
 //!
 //! A request has the [headers](super#headers) that travel, and the envelope's extensions.
 //!
 //! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
 //! limits for any of them.
+//!
+//! # Thinking
+//!
+//! Clients of every edge ask for an effort, for a budget, or for thinking as such. Models and
+//! servers differ in what of that they understand, and many refuse the whole request for a word
+//! that they do not know: Qwen3.8 has no `high`, which agents send with every request.
+//!
+//! | asked | Qwen3.8: DashScope, portal | Qwen3.8: vLLM, SGLang, llama.cpp | Qwen3.8: Ollama | older: DashScope, portal | older: vLLM, SGLang, llama.cpp | older: Ollama |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | nothing | nothing | nothing | nothing | nothing | nothing | nothing |
+//! | `none`, or no thinking | `none` | off | `none` | off | off | `none` |
+//! | `minimal` | `low` | on, `low` | `low` | on, 128 tokens | on | `low` |
+//! | `low` | `low` | on, `low` | `low` | on, 1,024 tokens | on | `low` |
+//! | `medium` | `medium` | on, `medium` | `medium` | on, 8,192 tokens | on | `medium` |
+//! | `high` | `xhigh` | on, `xhigh` | nothing, which is the top tier | on | on | `high` |
+//! | `xhigh`, `max` | `xhigh` | on, `xhigh` | nothing | on | on | `high` |
+//! | another word | nothing | on | nothing | on | on | `medium` |
+//! | a budget | on, so many tokens | on | nothing | on, so many tokens | on | `medium` |
+//! | thinking | on | on | nothing | on | on | `medium` |
+//!
+//! - On and off are `enable_thinking` at DashScope and the portal, where it never stands beside an
+//!   effort, and `chat_template_kwargs.enable_thinking` at vLLM, SGLang and llama.cpp.
+//! - A budget stays below `max_tokens`, where a request has that, so that there is room for the
+//!   answer. DashScope and the portal get at most 81,920 tokens, and none for one without an end.
+//! - Hosted models that always think (`qwen3.8-max-preview`, `kimi-k3`, `kimi-k2.7-code`, QwQ, QVQ
+//!   and what has `-thinking` in its name) are not told to stop, and those of DashScope that never
+//!   do (coder and instruct models) are told nothing.
+//! - Of a model by another maker, vLLM, SGLang and llama.cpp get the effort as it was written.
+//! - LM Studio, and a server of which nothing is known, get all as it was written, but Qwen3.8 its
+//!   own words.
+//! - Where the history holds thinking, `preserve_thinking` asks the model to read it: on DashScope
+//!   and the portal, and, as an argument of the template of Qwen3.6 and later, on vLLM, SGLang and
+//!   llama.cpp. A client that says it itself has its way.
+//! - [`CompatibleLayer::effort`] puts another effort in the place of one that is asked for.
+//!
+//! Where something else is sent than was asked for, the response has the header `x-qwen-effort`,
+//! such as `high; sent=xhigh`. Both are the word of an effort, a number for a budget in tokens,
+//! `none`, `on`, or `default` where nothing was sent; `other` is a word that no header can hold.
 //!
 //! # Limits
 //!
@@ -128,6 +163,7 @@ mod schema;
 mod server;
 mod service;
 mod stream;
+mod thinking;
 mod translate;
 
 /// The metric of repairs.

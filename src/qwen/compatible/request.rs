@@ -9,11 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 use self::arranged::arranged;
-use super::{
-    config::Names,
-    schema::without_refused,
-    server::{Server, Thinking},
-};
+use super::{config::Names, schema::without_refused, server::Server, thinking::Thinking};
 use crate::{
     Text,
     chat::{
@@ -22,6 +18,9 @@ use crate::{
     },
     json::{escaped_len, string_into},
 };
+
+/// What asks a model to read what it thought in earlier turns.
+const PRESERVE: &str = "preserve_thinking";
 
 /// Writes the body of `POST /chat/completions`.
 ///
@@ -33,15 +32,43 @@ use crate::{
 /// a long history there is one copy, however many escapes it needs.
 pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Bytes {
     let model = names.resolve(&request.model, server);
+    let thinking = thinking(request, names, server);
+    let preserves = server.preserves_thinking(model)
+        && request.history.iter().any(|message| message.reasoning.is_some());
     let arranged =
         server.wants_one_instruction(model).then(|| arranged(&request.history)).flatten();
     let messages = arranged.unwrap_or_default();
     let mut size = Size(0);
-    body_into(&mut size, request, &messages, names, server);
+    let thinking = (&thinking, preserves);
+    body_into(&mut size, request, &messages, thinking, names, server);
     let mut out = BytesMut::with_capacity(size.0);
-    body_into(&mut out, request, &messages, names, server);
+    body_into(&mut out, request, &messages, thinking, names, server);
     debug_assert_eq!(out.len(), size.0);
     out.freeze()
+}
+
+/// How much the upstream's model is told to think.
+pub(super) fn thinking(request: &ChatRequest, names: &Names, server: Server) -> Thinking {
+    let model = names.resolve(&request.model, server);
+    let mut options = request.reasoning.clone();
+    options.effort = options.effort.map(|effort| names.effort(&effort).clone());
+    let mut thinking = Thinking::new(server, &options, model);
+    // There must be room for the answer behind the thoughts.
+    if let Some(most) = token_limit(request.sampling.token_limit(), model, names, server)
+        && most > 0
+    {
+        thinking.budget = thinking.budget.map(|budget| budget.min((most - 1).max(1)));
+    }
+    thinking
+}
+
+/// How many tokens are asked for where a client wants so many. What is below 0 asks for no number,
+/// and is left to the server.
+fn token_limit(wanted: Option<i64>, model: &str, names: &Names, server: Server) -> Option<i64> {
+    let limit = names
+        .max_tokens(model, server)
+        .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    wanted.map(|wanted| wanted.min(limit))
 }
 
 /// Writes `arranged` in place of the history, unless it is empty.
@@ -49,6 +76,7 @@ fn body_into<W: Sink>(
     out: &mut W,
     request: &ChatRequest,
     arranged: &[Cow<'_, Message>],
+    (thinking, preserves): (&Thinking, bool),
     names: &Names,
     server: Server,
 ) {
@@ -85,11 +113,7 @@ fn body_into<W: Sink>(
     }
 
     let sampling = &request.sampling;
-    // What is below 0 asks for no number, and is left to the server.
-    let limit = names
-        .max_tokens(model, server)
-        .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-    let within = |wanted: Option<i64>| wanted.map(|wanted| wanted.min(limit));
+    let within = |wanted| token_limit(wanted, model, names, server);
     if server.takes_max_completion_tokens() {
         object.some("max_completion_tokens", within(sampling.max_completion_tokens).as_ref());
         object.some("max_tokens", within(sampling.max_tokens).as_ref());
@@ -108,16 +132,21 @@ fn body_into<W: Sink>(
     }
     object.some("user", request.user.as_ref());
 
-    let Thinking { enable_thinking, budget, effort, template } =
-        server.thinking(&request.reasoning, model);
+    let Thinking { enable_thinking, budget, effort, template } = thinking;
     object.some("enable_thinking", enable_thinking.as_ref());
     object.some("thinking_budget", budget.as_ref());
     object.some("reasoning_effort", effort.as_ref().map(|effort| effort.as_str()).as_ref());
     let kwargs = object_in(&request.extra, "chat_template_kwargs");
-    if template.is_some() || kwargs.is_some() {
+    // Who says it itself has its way.
+    let has = |extra: &Extra| extra.get(PRESERVE).is_some();
+    let preserves = preserves && !has(&request.extra) && !kwargs.as_ref().is_some_and(has);
+    let in_template = server.has_template();
+    object.some(PRESERVE, (preserves && !in_template).then_some(&true));
+    if template.is_some() || kwargs.is_some() || preserves && in_template {
         object.with("chat_template_kwargs", |out| {
             let mut object = Object::open(out);
             object.some("enable_thinking", template.as_ref());
+            object.some(PRESERVE, (preserves && in_template).then_some(&true));
             if let Some(kwargs) = &kwargs {
                 object.extra(kwargs, if template.is_some() { &["enable_thinking"] } else { &[] });
             }

@@ -6,10 +6,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, header};
 
 use super::modes::ContentMode;
-use crate::{
-    Text,
-    chat::{ReasoningEffort, ReasoningOptions},
-};
+use crate::family::Family;
 
 /// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -47,6 +44,8 @@ static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// | Ollama | `reasoning` | always | `max_tokens` |
 /// | llama.cpp | `reasoning_content` | always | `max_tokens` |
 /// | LM Studio | `reasoning_content` and `reasoning` | always | `max_tokens` |
+///
+/// How much to think is said [to each in its own words](super#thinking).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Server {
@@ -163,6 +162,19 @@ impl Server {
         }
     }
 
+    /// Whether its chat template takes arguments from the request.
+    pub(super) const fn has_template(self) -> bool {
+        matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
+    }
+
+    /// Whether its `model` can be asked to read what it thought in earlier turns.
+    pub(super) fn preserves_thinking(self, model: &str) -> bool {
+        match self {
+            Self::DashScope | Self::Portal => true,
+            _ => self.has_template() && Family::of(model) >= Family::Qwen36,
+        }
+    }
+
     /// Whether a system message that is not the first may be refused. Servers of one's own may call
     /// a model anything, so there the name does not count.
     pub(super) fn wants_one_instruction(self, model: &str) -> bool {
@@ -225,143 +237,5 @@ impl Server {
     #[cfg(feature = "openai")]
     pub(crate) const fn embeds_base64(self) -> bool {
         matches!(self, Self::Vllm | Self::SgLang | Self::LlamaCpp)
-    }
-
-    /// How this kind is told to think or not.
-    pub(super) fn thinking(self, options: &ReasoningOptions, model: &str) -> Thinking {
-        let Some(wanted) = options.wanted() else { return Thinking::default() };
-        let effort = options.effort.as_ref();
-        let family = Family::of(model);
-        // The least that it can think is still some.
-        let is_least = effort == Some(&ReasoningEffort::Minimal) && options.enabled.is_none();
-        let wanted = wanted || family == Family::Qwen38 && is_least;
-        // These answer 400 to whoever does not want them to think.
-        if !wanted && family.always_thinks(model) && self == Self::DashScope {
-            return Thinking::default();
-        }
-        match self {
-            // The effort stands alone here: with anything beside it the request is refused.
-            Self::DashScope if family == Family::Qwen38 && (effort.is_some() || !wanted) => {
-                Thinking {
-                    effort: if wanted {
-                        effort.and_then(tier)
-                    } else {
-                        Some(ReasoningEffort::None)
-                    },
-                    ..Thinking::default()
-                }
-            }
-            // The top tier is what it does unless it is told, under a name that builds differ in.
-            Self::Ollama if family == Family::Qwen38 && wanted => Thinking {
-                effort: effort.and_then(tier).filter(|tier| tier.as_str() != TOP_TIER),
-                ..Thinking::default()
-            },
-            Self::Vllm | Self::SgLang | Self::LlamaCpp if family == Family::Qwen38 => Thinking {
-                template: Some(wanted),
-                effort: effort.filter(|_| wanted).and_then(tier),
-                ..Thinking::default()
-            },
-            // `enable_thinking`, `thinking_budget` and `reasoning_effort` exclude each other,
-            // so the effort becomes a budget.
-            Self::DashScope | Self::Portal => Thinking {
-                enable_thinking: Some(wanted),
-                budget: wanted
-                    .then(|| options.budget.or_else(|| effort.and_then(budget)))
-                    .flatten(),
-                ..Thinking::default()
-            },
-            Self::Vllm | Self::SgLang | Self::LlamaCpp => Thinking {
-                template: Some(wanted),
-                // Newer chat templates know efforts; those that do not ignore them.
-                effort: effort.filter(|_| wanted).cloned(),
-                ..Thinking::default()
-            },
-            Self::Ollama => Thinking {
-                effort: match (wanted, effort) {
-                    (false, _) => Some(ReasoningEffort::None),
-                    (true, effort) => effort.cloned().or(Some(ReasoningEffort::Medium)),
-                },
-                ..Thinking::default()
-            },
-            Self::Generic | Self::LmStudio => Thinking {
-                enable_thinking: options.enabled,
-                budget: options.budget,
-                effort: match effort {
-                    Some(effort) if family == Family::Qwen38 && wanted => tier(effort),
-                    effort => effort.cloned(),
-                },
-                template: None,
-            },
-        }
-    }
-}
-
-/// The fields of a request that say how much to think.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Thinking {
-    pub(super) enable_thinking: Option<bool>,
-    pub(super) budget: Option<i64>,
-    pub(super) effort: Option<ReasoningEffort>,
-    /// `chat_template_kwargs.enable_thinking`.
-    pub(super) template: Option<bool>,
-}
-
-/// What a model's name says of how its template reads a request, in the order of their coming.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Family {
-    /// Nothing is known.
-    Other,
-    /// Qwen3.5 to 3.7: one system message, and first.
-    Qwen35,
-    /// Qwen3.8: the same, and efforts of its own.
-    Qwen38,
-}
-
-impl Family {
-    /// The family of a model by its name, such as `Qwen/Qwen3.6-27B` or `qwen3.8-max`.
-    fn of(model: &str) -> Self {
-        let name = model.to_ascii_lowercase();
-        let Some((_, version)) = name.split_once("qwen3") else { return Self::Other };
-        let minor = version.strip_prefix(['.', '_', '-', 'p']).unwrap_or(version);
-        let digits = minor.bytes().take_while(u8::is_ascii_digit).count();
-        // `qwen3-30b` has a size there, and `qwen3-8b` too.
-        let is_size = version.starts_with('-') || minor[digits..].starts_with('b');
-        match minor[..digits].parse() {
-            Ok(8_u8..=9) if !is_size => Self::Qwen38,
-            Ok(5..=7) if !is_size => Self::Qwen35,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether the hosted model refuses not to think.
-    fn always_thinks(self, model: &str) -> bool {
-        let name = model.to_ascii_lowercase();
-        self == Self::Qwen38 && name.ends_with("-preview")
-            || ["kimi-k2.7-code", "kimi-k3"].iter().any(|start| name.starts_with(start))
-    }
-}
-
-/// Qwen3.8's word for as much thinking as it can.
-const TOP_TIER: &str = "xhigh";
-
-/// Qwen3.8's own word for an effort: its template raises on every other one.
-fn tier(effort: &ReasoningEffort) -> Option<ReasoningEffort> {
-    Some(match effort {
-        ReasoningEffort::Minimal | ReasoningEffort::Low => ReasoningEffort::Low,
-        ReasoningEffort::Medium => ReasoningEffort::Medium,
-        ReasoningEffort::High => ReasoningEffort::Other(Text::from_static(TOP_TIER)),
-        ReasoningEffort::Other(word) if ["xhigh", "max"].contains(&word.as_str()) => {
-            ReasoningEffort::Other(Text::from_static(TOP_TIER))
-        }
-        _ => return None,
-    })
-}
-
-/// The budget that stands for an effort; none for the highest.
-fn budget(effort: &ReasoningEffort) -> Option<i64> {
-    match effort {
-        ReasoningEffort::Low => Some(1024),
-        ReasoningEffort::Medium => Some(8192),
-        _ => None,
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     qwen::{
         ResponseFuture,
         answer::{Answer, Reader, Repair},
+        effort::telling,
         redact::Secrets,
         transport::{self, Cut, Read},
     },
@@ -77,17 +78,19 @@ where
         self.inner.poll_ready(cx).map_err(transport::error)
     }
 
-    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+    fn call(&mut self, chat: Request<ChatRequest>) -> Self::Future {
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
-        let credential = request.body().credential.clone();
-        let (envelope, chat) = request.into_parts();
+        let (envelope, chat) = chat.into_parts();
+        let credential = chat.credential.clone();
+        let thinking = request::thinking(&chat, &config.names, config.server);
+        let told = thinking.effort().in_place_of(&chat.reasoning);
         if !is_large(&chat) {
             let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
             return ResponseFuture::new(async move {
                 let response = exchange.await.map_err(transport::error)?;
-                answer(response, config, credential).await
+                Ok(telling(answer(response, config, credential).await?, told))
             });
         }
         ResponseFuture::new(async move {
@@ -99,7 +102,7 @@ where
             // A long history is kept no longer than it is needed.
             drop(chat);
             let response = exchange.await.map_err(transport::error)?;
-            answer(response, config, credential).await
+            Ok(telling(answer(response, config, credential).await?, told))
         })
     }
 }

@@ -66,6 +66,12 @@
 //!; [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
 //! reasoning options, `web_search_options` and a tool of type `web_search`.
 //!
+//! The page knows two gears of thinking that a request can choose from: `minimal`, `none` and no
+//! thinking are the fast one, every other effort or budget is the other, with as much of the budget
+//! as upstream takes. A model that is known to think always gets no other. Where that is not what
+//! was asked for, the response has the header `x-qwen-effort`, such as `low; sent=on`; the
+//! [other adapter](super::compatible#thinking) has the same, and says how it is read.
+//!
 //! A chat is opened for its first turn. Where that turn comes to nothing before the response future
 //! has resolved, because it was refused or because the client left, nobody knows of the chat:
 //! it is [deleted](QwenWebLayer::delete_orphans) in the background, also where the client left

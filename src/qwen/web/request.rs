@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     Error, Text,
-    chat::{ChatRequest, ReasoningOptions, Tool},
+    chat::{ChatRequest, ReasoningEffort, ReasoningOptions, Tool},
+    family::always_thinks,
+    qwen::effort::{Effort, LARGEST_BUDGET},
 };
 
 /// How long a body is without the model's name, text and images, in bytes; some more than that.
@@ -24,9 +26,6 @@ const REST_LEN: usize = 2048;
 
 /// How long the record of an image is without its URL and name, in bytes; some more than that.
 const IMAGE_LEN: usize = 192;
-
-/// The largest thinking budget that upstream takes.
-const LARGEST_BUDGET: i64 = 81_920;
 
 #[derive(Serialize)]
 struct NewChat<'a> {
@@ -237,7 +236,7 @@ struct Features {
 
 impl Features {
     fn new(config: &Config, request: &ChatRequest) -> Self {
-        let thinking = gear(&request.reasoning, config.thinking);
+        let thinking = gear(request, config.thinking);
         let thinks = thinking != Thinking::Fast;
         Self {
             thinking_enabled: thinks,
@@ -249,22 +248,36 @@ impl Features {
             auto_thinking: thinking == Thinking::Auto,
             thinking_mode: thinking.as_str(),
             thinking_format: thinks.then_some("summary"),
-            thinking_budget: request
-                .reasoning
-                .budget
-                .filter(|&budget| thinks && budget > 0)
-                .map(|budget| budget.min(LARGEST_BUDGET)),
+            thinking_budget: budget(request).filter(|_| thinks),
             auto_search: config.auto_search || offers_search(&request.tools),
         }
     }
 }
 
-/// The gear that a request asks for.
-fn gear(reasoning: &ReasoningOptions, default: Thinking) -> Thinking {
-    match reasoning.wanted() {
-        Some(true) => Thinking::Thinking,
-        Some(false) => Thinking::Fast,
+/// The gear that a request asks for: the page has no tiers, so the least thinking is none.
+fn gear(request: &ChatRequest, default: Thinking) -> Thinking {
+    let ReasoningOptions { effort, enabled, .. } = &request.reasoning;
+    let is_least = enabled.is_none() && *effort == Some(ReasoningEffort::Minimal);
+    match request.reasoning.wanted() {
         None => default,
+        Some(true) if !is_least => Thinking::Thinking,
+        // These refuse whoever does not want them to think.
+        _ if always_thinks(&request.model) => Thinking::Thinking,
+        _ => Thinking::Fast,
+    }
+}
+
+/// The budget that a request asks for, as far as there is one to send.
+fn budget(request: &ChatRequest) -> Option<i64> {
+    let budget = request.reasoning.budget.filter(|&budget| budget > 0);
+    budget.map(|budget| budget.min(LARGEST_BUDGET))
+}
+
+/// How much the model is told to think.
+pub(super) fn effort(config: &Config, request: &ChatRequest) -> Effort<'static> {
+    match gear(request, config.thinking) {
+        Thinking::Fast => Effort::Off,
+        _ => budget(request).map_or(Effort::On, Effort::of_budget),
     }
 }
 

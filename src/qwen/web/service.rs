@@ -26,7 +26,7 @@ use crate::{
     chat::{ChatRequest, Conversation, Destination},
     head::effective_status,
     offload::{is_large, offload},
-    qwen::{ResponseFuture, answer::Reader, redact::Secrets, transport},
+    qwen::{ResponseFuture, answer::Reader, effort::telling, redact::Secrets, transport},
     sse::Decoder,
 };
 
@@ -114,15 +114,22 @@ where
 
     async fn run(mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
         metrics::counter!("tower_qwen_web_turns_total").increment(1);
+        let told = request::effort(&self.config, &request).in_place_of(&request.reasoning);
         let result = self.turn(request).await;
         if let Err(error) = &result {
             let kind = format!("{:?}", error.kind());
             metrics::counter!("tower_qwen_web_errors_total", "kind" => kind).increment(1);
         }
-        result
+        result.map(|response| telling(response, told))
     }
 
     async fn turn(&mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
+        if request.response_format.as_ref().is_some_and(|format| !format.is_text()) {
+            let message = "`response_format`: this upstream (chat.qwen.ai) has no such thing; leave \
+                           it out, or put a FormatLayer over the adapter";
+            let error = Error::invalid("response_format", message);
+            return Err(error.with_code("unsupported_parameter"));
+        }
         let large = is_large(&request);
         // Checked before a chat is opened for it.
         let turn = match large {

@@ -77,7 +77,7 @@ impl ToolCallLayer {
     pub(super) fn rewrites(&self, request: &ChatRequest) -> bool {
         let declares = || request.tools.iter().any(|tool| tool.as_function().is_some());
         matches!(self.mode, Mode::Prompted(_))
-            && (declares() || request.history.iter().any(is_of_tools))
+            && (request.tools_changed || declares() || request.history.iter().any(is_of_tools))
     }
 }
 

@@ -34,9 +34,8 @@ fn proxy_over(
     let builder = CredentialPool::builder().clock(clock).refresh_ahead(Duration::from_secs(600));
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
-    let sessions = sessions(&config, &store);
-    let (own, bounds) = (emulator.clone(), &config.bounds);
-    let lanes = Lanes::new(vec![web(own.clone(), own, upstream, bounds, desk, &sessions)]);
+    let (own, shared) = (emulator.clone(), Shared::new(&config, &store));
+    let lanes = Lanes::new(vec![web(own.clone(), own, upstream, desk, &shared)]);
     (over(lanes, &config, &store).0, pool)
 }
 
@@ -290,7 +289,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let upstream = &config.upstreams[0];
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
-        let lane = compatible(api, Server::Portal, upstream, &config.bounds, desk);
+        let lane = compatible(api, Server::Portal, upstream, desk, &Shared::new(&config, &store));
         let app = over(Lanes::new(vec![lane]), &config, &store).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];

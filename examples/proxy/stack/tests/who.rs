@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 19] = [
+const ROUTES: [(&str, &str, &str); 22] = [
+    ("HEAD", "/", ""),
     ("GET", "/health", ""),
     ("GET", "/metrics", ""),
     ("GET", "/v1/models", ""),
@@ -17,6 +18,8 @@ const ROUTES: [(&str, &str, &str); 19] = [
     ("POST", "/v1/chat/completions", CHAT),
     ("POST", "/xml/v1/chat/completions", CHAT),
     ("GET", "/v1/chat/completions", ""),
+    ("POST", "/v1/messages", MESSAGE),
+    ("POST", "/v1/messages/count_tokens", MESSAGE),
     ("POST", "/v1/completions", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
     ("GET", "/v1/validate", ""),
@@ -29,6 +32,8 @@ const ROUTES: [(&str, &str, &str); 19] = [
     ("PUT", "/v1/models", ""),
 ];
 
+const MESSAGE: &str =
+    r#"{"model":"qwen3-max","max_tokens":9,"messages":[{"role":"user","content":"Hello"}]}"#;
 const CHAT: &str = r#"{"model":"qwen3-max","messages":[{"role":"user","content":"Hello"}]}"#;
 
 /// The headers that a key may come in, the first of which counts most.
@@ -75,15 +80,8 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
-    let sessions = sessions(&config, &store);
-    let lanes = Lanes::new(vec![web(
-        emulator.clone(),
-        emulator.clone(),
-        upstream,
-        &config.bounds,
-        desk,
-        &sessions,
-    )]);
+    let shared = Shared::new(&config, &store);
+    let lanes = Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &shared)]);
     over(lanes, &config, &store).0
 }
 
@@ -136,7 +134,7 @@ async fn every_route_asks_for_a_key_but_health() {
             let path = path.replace("{id}", "none");
             let (status, _) = send(&keyed, request(method, &path, sent, body)).await;
             // Whether there is such a route is no secret.
-            let is_open = ["/health", "/v1/none", "/metrics"].contains(&&*path)
+            let is_open = ["/", "/health", "/v1/none", "/metrics"].contains(&&*path)
                 || (method, &*path) == ("PUT", "/v1/models");
             let refused = status == StatusCode::UNAUTHORIZED;
             // About a token that is not given, on a proxy without accounts: the client's mistake.
