@@ -132,6 +132,7 @@
 //! | `edge` | what every edge is made with; each edge switches it on | 43 | yes |
 //! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
 //! | `anthropic` | `AnthropicLayer`, `CountTokens` | 43 | yes |
+//! | `responses` | `ResponsesLayer` | 43 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `format` | `FormatLayer` | 28 | yes |

@@ -442,7 +442,9 @@ async fn codex(agent: &Agent, model: &str, upstreams: impl IntoIterator<Item = U
             r#"
 model = "{model}"
 model_provider = "qwen"
+model_context_window = 262144
 model_supports_reasoning_summaries = true
+web_search = "disabled"
 check_for_update_on_startup = false
 
 [analytics]

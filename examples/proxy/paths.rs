@@ -104,6 +104,7 @@ mod tests {
             ("no version", "/models/org/echo", "/v1/models/org/echo"),
             ("no version", "/embeddings", "/v1/embeddings"),
             ("no version", "/completions", "/v1/completions"),
+            ("no version", "/responses", "/v1/responses"),
             ("a trailing slash", "/v1/models/", "/v1/models"),
             ("a trailing slash", "/health/", "/health"),
             ("of XML", "/xml/chat/completions", "/xml/v1/chat/completions"),

@@ -9,6 +9,10 @@
     feature = "anthropic",
     doc = "[`AnthropicLayer`](crate::anthropic::AnthropicLayer) speaks Anthropic's Messages."
 )]
+#![cfg_attr(
+    feature = "responses",
+    doc = "[`ResponsesLayer`](crate::responses::ResponsesLayer) speaks OpenAI's Responses."
+)]
 //!
 //! # What becomes of the client's credentials
 //!

@@ -186,6 +186,22 @@ async fn models_are_listed_and_found_by_id() {
 }
 
 #[tokio::test]
+async fn no_response_is_stored() {
+    let proxy = proxy("");
+    for path in ["/v1/responses/resp_1", "/v1/responses/resp_1/input_items"] {
+        for method in ["GET", "DELETE", "POST"] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).expect("a request");
+            assert_eq!(
+                refusal(&proxy, request).await,
+                (404, json!("not_found")),
+                "{method} {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_a_key_the_api_is_closed() {
     let proxy = proxy("one,two");
     for request in [get("/v1/models"), get("/v1/models/org/echo"), chat()] {
