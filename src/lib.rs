@@ -132,6 +132,7 @@
 //! | `edge` | what every edge is made with; each edge switches it on | 43 | yes |
 //! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
 //! | `anthropic` | `AnthropicLayer`, `CountTokens` | 43 | yes |
+//! | `responses` | `ResponsesLayer` | 43 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `format` | `FormatLayer` | 28 | yes |
@@ -260,6 +261,8 @@ mod offload;
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
 pub mod qwen;
+#[cfg(feature = "responses")]
+pub mod responses;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]

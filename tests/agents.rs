@@ -1,4 +1,4 @@
-//! Three coding agents, unmodified, complete a task of two tool calls through the proxy's program,
+//! Four coding agents, unmodified, complete a task of two tool calls through the proxy's program,
 //! with the model upstream writing its calls as text in each form that models use: at
 //! chat.qwen.ai, and behind APIs with their own tools, with tools in the prompt, and with rescue.
 //!
@@ -40,30 +40,71 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CONTENT: &str =
     "<b class=\"x\">Grüße &amp; \u{1F30C}</b>\n    indented } { \\n\n</function>\n";
 
-/// An agent: how it is started, and what its tools are called.
+/// An agent: how it is started, and which calls write a file and read it.
 struct Agent {
     program: &'static str,
-    write: (&'static str, [&'static str; 2]),
-    read: (&'static str, &'static str),
+    calls: fn(&str) -> [Call; 2],
 }
+
+/// The name of a tool, and its arguments.
+type Call = (&'static str, Vec<(&'static str, Value)>);
 
 const QWEN_CODE: Agent = Agent {
     program: "qwen",
-    write: ("write_file", ["file_path", "content"]),
-    read: ("read_file", "file_path"),
+    calls: |file| {
+        [
+            ("write_file", vec![("file_path", json!(file)), ("content", json!(CONTENT))]),
+            ("read_file", vec![("file_path", json!(file))]),
+        ]
+    },
 };
 
 const OPENCODE: Agent = Agent {
     program: "opencode",
-    write: ("write", ["filePath", "content"]),
-    read: ("read", "filePath"),
+    calls: |file| {
+        [
+            ("write", vec![("filePath", json!(file)), ("content", json!(CONTENT))]),
+            ("read", vec![("filePath", json!(file))]),
+        ]
+    },
 };
 
 const CLAUDE_CODE: Agent = Agent {
     program: "claude",
-    write: ("Write", ["file_path", "content"]),
-    read: ("Read", "file_path"),
+    calls: |file| {
+        [
+            ("Write", vec![("file_path", json!(file)), ("content", json!(CONTENT))]),
+            ("Read", vec![("file_path", json!(file))]),
+        ]
+    },
 };
+
+/// It has a shell and no other tools for files.
+const CODEX: Agent = Agent {
+    program: "codex",
+    calls: |file| {
+        let write = format!("cat > '{file}' <<'END'\n{CONTENT}END\n");
+        let read = format!("cat '{file}'");
+        [write, read].map(|cmd| ("exec_command", vec![("cmd", json!(cmd))]))
+    },
+};
+
+/// For a model that it knows it has a tool for files, whose input is a text of its own form.
+const CODEX_WITH_PATCHES: Agent = Agent {
+    program: "codex",
+    calls: |file| {
+        let lines = CONTENT.lines().map(|line| format!("+{line}\n"));
+        let lines: String = lines.collect();
+        let patch = format!("*** Begin Patch\n*** Add File: {file}\n{lines}*** End Patch\n");
+        [
+            ("apply_patch", vec![("input", json!(patch))]),
+            ("exec_command", vec![("cmd", json!(format!("cat '{file}'")))]),
+        ]
+    },
+};
+
+/// A model that Codex knows.
+const KNOWN_MODEL: &str = "gpt-5.5";
 
 #[expect(clippy::print_stdout, reason = "whoever runs the tests shall know")]
 fn installed(program: &str) -> Option<PathBuf> {
@@ -125,13 +166,7 @@ fn step(form: Form, name: &str, arguments: &[(&str, Value)]) -> String {
 
 async fn serve(agent: &Agent, upstream: Upstream, file: &str) -> Served {
     let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
-    let (write, [path, content]) = agent.write;
-    let (read, read_path) = agent.read;
-    let step = |name, arguments: &[(&str, Value)]| step(form, name, arguments);
-    let steps = [
-        step(write, &[(path, json!(file)), (content, json!(CONTENT))]),
-        step(read, &[(read_path, json!(file))]),
-    ];
+    let steps = (agent.calls)(file).map(|(name, arguments)| step(form, name, &arguments));
     serve_steps(upstream, steps).await
 }
 
@@ -141,7 +176,7 @@ async fn serve_steps(upstream: Upstream, steps: [String; 2]) -> Served {
     let (model, asked) = (steps.clone(), marker.clone());
     let emulator = match upstream {
         Upstream::Web(_) => proxied::upstream(),
-        Upstream::Api(kind, ..) => proxied::upstream().kind(kind).models([MODEL]),
+        Upstream::Api(kind, ..) => proxied::upstream().kind(kind).models([MODEL, KNOWN_MODEL]),
     };
     let emulator = emulator
         .answers(move |message, earlier| {
@@ -396,6 +431,72 @@ async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
     }
 }
 
+/// Codex speaks the Responses API. It does the task, and a second turn of the conversation.
+async fn codex(agent: &Agent, model: &str, upstreams: impl IntoIterator<Item = Upstream>) {
+    let Some(program) = installed(agent.program) else { return };
+    for upstream in upstreams {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("note.txt");
+        let served = serve(agent, upstream, &file.display().to_string()).await;
+        let config = format!(
+            r#"
+model = "{model}"
+model_provider = "qwen"
+model_context_window = 262144
+model_supports_reasoning_summaries = true
+web_search = "disabled"
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+
+[model_providers.qwen]
+name = "Qwen"
+base_url = "{}"
+wire_api = "responses"
+env_key = "QWEN_PROXY_KEY"
+request_max_retries = 0
+stream_max_retries = 0
+"#,
+            served.base()
+        );
+        let settings = home.path().join("codex");
+        fs::create_dir(&settings).expect("writable");
+        fs::write(settings.join("config.toml"), config).expect("writable");
+        let command = |args: &[&str]| {
+            let mut command = Command::new(&program);
+            command
+                .args(["exec", "--skip-git-repo-check"])
+                .arg("--dangerously-bypass-approvals-and-sandbox")
+                .args(args)
+                .env("CODEX_HOME", &settings)
+                .env("QWEN_PROXY_KEY", KEY);
+            // It looks for news of itself, and does without.
+            for proxy in ["HTTPS_PROXY", "https_proxy"] {
+                command.env(proxy, "http://127.0.0.1:9");
+            }
+            command
+        };
+        let output = run(command(&[&format!("Do the {}.", served.marker)]), home.path()).await;
+        check(agent, &file, &output, &served);
+
+        let asked = served.emulator.requests().len();
+        let output = run(command(&["resume", "--last", AGAIN]), home.path()).await;
+        served.check_again(asked, &output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_completes_a_task_in_every_form() {
+    codex(&CODEX, MODEL, Form::ALL.map(Upstream::Web)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_completes_a_task_over_an_api() {
+    codex(&CODEX, MODEL, APIS).await;
+    codex(&CODEX_WITH_PATCHES, KNOWN_MODEL, APIS).await;
+}
+
 /// Two files are read and told of, wherever the tools are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claude_code_reads_two_files() {
@@ -411,8 +512,10 @@ async fn claude_code_reads_two_files() {
         for (file, text) in files.iter().zip(["What the first says.", "What the second says."]) {
             fs::write(file, text).expect("writable");
         }
-        let (read, path) = CLAUDE_CODE.read;
-        let steps = files.each_ref().map(|file| step(form, read, &[(path, json!(file))]));
+        let steps = files.each_ref().map(|file| {
+            let [_, (read, arguments)] = (CLAUDE_CODE.calls)(&file.display().to_string());
+            step(form, read, &arguments)
+        });
         let served = serve_steps(upstream, steps).await;
         let task = claude(&program, &served, &format!("Do the {}.", served.marker), &[]);
         let output = run(task, home.path()).await;

@@ -44,6 +44,8 @@ pub(crate) struct Lane {
     pub(crate) xml: Route,
     /// Chats of the Messages API.
     pub(crate) messages: Route,
+    /// Chats of the Responses API.
+    pub(crate) responses: Route,
     /// Legacy completions.
     pub(crate) completions: Route,
     /// Embeddings.

@@ -48,18 +48,22 @@ pub(crate) struct Launch {
 enum Client {
     /// Claude Code
     Claude,
+    /// Codex
+    Codex,
 }
 
 impl Client {
     const fn program(self) -> &'static str {
         match self {
             Self::Claude => "claude",
+            Self::Codex => "codex",
         }
     }
 
     const fn package(self) -> &'static str {
         match self {
             Self::Claude => "@anthropic-ai/claude-code",
+            Self::Codex => "@openai/codex",
         }
     }
 }
@@ -102,6 +106,7 @@ impl Launch {
         let mut command = Command::new(self.client.program());
         match self.client {
             Client::Claude => for_claude(&mut command, &url, key.as_ref(), &model),
+            Client::Codex => for_codex(&mut command, &url, key.as_ref(), &model),
         }
         command.args(&self.args);
         let status = command.spawn().map(|mut child| {
@@ -152,6 +157,32 @@ fn for_claude(command: &mut Command, url: &Uri, key: Option<&SecretString>, mode
     {
         command.env(WINDOW, window.to_string());
     }
+}
+
+/// The settings of Codex, beside those of its own file; `docs/clients/codex.md` says why each.
+fn for_codex(command: &mut Command, url: &Uri, key: Option<&SecretString>, model: &Model) {
+    const KEY: &str = "QWEN_PROXY_KEY";
+    let base = format!("{}/v1", url.to_string().trim_end_matches('/'));
+    // Strings of JSON are strings of TOML.
+    let text = |text: &str| Value::from(text).to_string();
+    let window = model.window.map(|window| window.to_string());
+    let settings = [
+        ("model", Some(text(&model.id))),
+        ("model_provider", Some(text("qwen"))),
+        ("model_context_window", window),
+        ("model_supports_reasoning_summaries", Some("true".to_owned())),
+        ("web_search", Some(text("disabled"))),
+        ("model_providers.qwen.name", Some(text("Qwen"))),
+        ("model_providers.qwen.base_url", Some(text(&base))),
+        ("model_providers.qwen.wire_api", Some(text("responses"))),
+        ("model_providers.qwen.env_key", Some(text(KEY))),
+    ];
+    for (name, value) in settings {
+        if let Some(value) = value {
+            command.args(["-c", &format!("{name}={value}")]);
+        }
+    }
+    command.env(KEY, key.map_or("unused", |key| key.expose_secret()));
 }
 
 /// What the proxy offers.
@@ -300,6 +331,35 @@ mod tests {
         for (name, _) in command.get_envs() {
             let name = name.to_string_lossy();
             assert!(guide.contains(&*name), "the guide does not say {name}");
+        }
+    }
+
+    #[test]
+    fn codex_gets_what_its_guide_says() {
+        let mut command = Command::new("codex");
+        let url = Uri::from_static("http://127.0.0.1:8080");
+        let model = Model { id: "qwen3-coder-plus".into(), window: Some(262_144) };
+        for_codex(&mut command, &url, None, &model);
+        let guide = include_str!("../../docs/clients/codex.md");
+        let file = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let file: toml::Table = file.expect("a file").parse().expect("TOML");
+        let mut settings = toml::Table::new();
+        for setting in command.get_args().filter(|argument| *argument != OsStr::new("-c")) {
+            let setting: toml::Table =
+                setting.to_string_lossy().parse().expect("a setting is a line of TOML");
+            merge(&mut settings, setting);
+        }
+        assert_eq!(settings, file);
+        let mut envs = command.get_envs();
+        assert_eq!(envs.next(), Some((OsStr::new("QWEN_PROXY_KEY"), Some(OsStr::new("unused")))));
+    }
+
+    fn merge(into: &mut toml::Table, from: toml::Table) {
+        for (name, value) in from {
+            match (into.get_mut(&name), value) {
+                (Some(toml::Value::Table(into)), toml::Value::Table(from)) => merge(into, from),
+                (_, value) => drop(into.insert(name, value)),
+            }
         }
     }
 }

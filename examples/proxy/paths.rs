@@ -8,10 +8,11 @@ use axum::{extract::Request, http::uri::PathAndQuery};
 use tower_qwen::{Error, ErrorKind};
 
 /// What stands behind `/v1` of the APIs that clients speak.
-const ENDPOINTS: [&str; 6] = [
+const ENDPOINTS: [&str; 7] = [
     "chat/completions",
     "messages",
     "messages/count_tokens",
+    "responses",
     "completions",
     "embeddings",
     "models",
@@ -66,7 +67,7 @@ pub(crate) fn unknown(request: &Request) -> Error {
     let right = match ENDPOINTS.iter().find(ends_in) {
         Some(endpoint) => format!("use /v1/{endpoint}; the base URL of a client ends in /v1"),
         None => "the base URL of a client ends in /v1, where chat/completions, completions, \
-                 embeddings, messages and models are served"
+                 embeddings, messages, responses and models are served"
             .to_owned(),
     };
     let message = format!("there is no {method} {path} here: {right}");
@@ -103,6 +104,7 @@ mod tests {
             ("no version", "/models/org/echo", "/v1/models/org/echo"),
             ("no version", "/embeddings", "/v1/embeddings"),
             ("no version", "/completions", "/v1/completions"),
+            ("no version", "/responses", "/v1/responses"),
             ("a trailing slash", "/v1/models/", "/v1/models"),
             ("a trailing slash", "/health/", "/health"),
             ("of XML", "/xml/chat/completions", "/xml/v1/chat/completions"),

@@ -86,6 +86,8 @@ pub(crate) fn app(site: Site) -> App {
         .route("/xml/v1/chat/completions", any(chat_in_xml))
         .route("/v1/messages", any(messages))
         .route("/v1/messages/count_tokens", any(count_tokens))
+        .route("/v1/responses", any(responses))
+        .route("/v1/responses/{*id}", any(stored_response))
         .route("/v1/completions", any(completions))
         .route("/v1/embeddings", any(embeddings))
         .with_state(lanes)
@@ -176,6 +178,16 @@ async fn messages(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn count_tokens(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.count(request).await
+}
+
+async fn responses(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.responses).await
+}
+
+/// Nothing is stored, so there is nothing to get or to delete.
+async fn stored_response(Path(id): Path<String>) -> Response {
+    let message = format!("Response with id '{id}' not found.");
+    error_response(&Error::new(ErrorKind::NotFound, message)).into_response()
 }
 
 async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {

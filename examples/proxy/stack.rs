@@ -33,6 +33,7 @@ use tower_qwen::{
         models::Catalogue,
         web::QwenWebLayer,
     },
+    responses::ResponsesLayer,
     session::{MemoryStore, SessionLayer, SessionStore},
     sse::reframe::SseReframeLayer,
     tokens::TokenEstimator,
@@ -252,6 +253,12 @@ where
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())
         .layer(FormatLayer::new());
+    let responses = ServiceBuilder::new()
+        .layer(responses_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.aliases())
+        .layer(shared.sessions.clone())
+        .layer(DedupLayer::new())
+        .layer(FormatLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
     let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
@@ -273,12 +280,13 @@ where
         .layer(web.clone())
         .service(upstream.clone());
     let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
-    // Its clients have a form for calls, whatever those of the chat API want.
-    let messages = match config.tools {
-        Tools::Off => route(messages.layer(web.clone()).service(upstream.clone())),
+    // Their clients have a form for calls, whatever those of the chat API want.
+    let plain = web.clone().service(upstream.clone());
+    let (messages, responses) = match config.tools {
+        Tools::Off => (route(messages.service(plain.clone())), route(responses.service(plain))),
         _ => {
-            let tools = messages.layer(ToolCallLayer::prompted()).layer(web.clone());
-            route(tools.service(upstream.clone()))
+            let tools = ToolCallLayer::prompted().layer(plain);
+            (route(messages.service(tools.clone())), route(responses.service(tools)))
         }
     };
     let chat = match config.tools {
@@ -294,6 +302,7 @@ where
         chat,
         xml,
         messages,
+        responses,
         completions: route(completions),
         embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
         models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
@@ -336,17 +345,23 @@ where
     let typed = route(completions.service(upstream.clone()));
     // DashScope keeps a cache by the client's marks, and bills by it.
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
+    let tools = match config.tools {
+        Tools::Prompt => ToolCallLayer::prompted(),
+        Tools::Native | Tools::Off => ToolCallLayer::native(),
+        Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
+    };
     let messages = ServiceBuilder::new()
         .layer(messages_edge(config, shared).cache_control(is_marked))
-        .layer(shared.aliases());
-    let messages = messages
-        .layer(match config.tools {
-            Tools::Prompt => ToolCallLayer::prompted(),
-            Tools::Native | Tools::Off => ToolCallLayer::native(),
-            Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
-        })
-        .layer(adapter.clone());
-    let messages = route(messages.service(upstream.clone()));
+        .layer(shared.aliases())
+        .layer(tools.clone())
+        .layer(adapter.clone())
+        .service(upstream.clone());
+    let responses = ServiceBuilder::new()
+        .layer(responses_edge(config, &shared.bounds))
+        .layer(shared.aliases())
+        .layer(tools)
+        .layer(adapter.clone())
+        .service(upstream.clone());
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
@@ -379,7 +394,8 @@ where
         patterns: config.models.clone(),
         chat,
         xml,
-        messages,
+        messages: route(messages),
+        responses: route(responses),
         completions,
         embeddings: route(embeddings),
         models: Catalogue::compatible(signed, server),
@@ -406,6 +422,16 @@ fn messages_edge(config: &UpstreamConfig, shared: &Shared) -> AnthropicLayer {
         .body_pace(Some(config.body_pace))
         .limits(shared.bounds.limits)
         .max_answer(shared.bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of the Responses API.
+fn responses_edge(config: &UpstreamConfig, bounds: &Bounds) -> ResponsesLayer {
+    ResponsesLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
         .tenant(Client::tenant_of)
 }
 

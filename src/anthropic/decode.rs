@@ -1,7 +1,6 @@
 //! The request body: JSON in, [`ChatRequest`] out, every error with the field at fault.
 
 mod blocks;
-mod history;
 mod options;
 mod tools;
 
@@ -13,13 +12,14 @@ use serde::{
     de::{self, DeserializeSeed, MapAccess},
 };
 
-use self::history::History;
 use super::wire;
 use crate::{
     Error,
     chat::{ChatRequest, ToolChoice},
     edge::{
-        Decoder, Limits, check_model, own,
+        Decoder, Limits, check_model,
+        history::History,
+        own,
         parse::{self, Each, invalid_value, missing, too_many},
     },
     json::Str,

@@ -66,6 +66,16 @@ impl<'a> Decoder<'a> {
             .ok_or_else(|| invalid_value(param(), parse::LONE_SURROGATE))
     }
 
+    /// A string that may not be there, or be `null`.
+    #[cfg(any(feature = "anthropic", feature = "responses"))]
+    pub(crate) fn string(
+        &self,
+        raw: Option<&RawValue>,
+        param: impl Fn() -> String,
+    ) -> Result<Option<Text>, Error> {
+        raw.filter(|raw| raw.get() != "null").map(|raw| self.long(raw, param)).transpose()
+    }
+
     pub(crate) fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
         text.map(|text| self.text(text))
     }

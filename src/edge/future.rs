@@ -190,12 +190,13 @@ where
                     match decided {
                         Err(error) => State::Refuse { error: Some(error) },
                         Ok((asked, Decided { wishes, left_out })) => {
-                            let Asked { mut chat, stream, envelope, at_once } = asked;
+                            let Asked { mut chat, stream, mut envelope, at_once } = asked;
                             if let Some(reason) = at_once {
                                 return Poll::Ready(Ok(empty::<_, _, P>(envelope, stream, reason)));
                             }
                             chat.tenant = *tenant;
                             let (service, parts) = call.take().expect("taken once, here");
+                            P::client(&mut envelope, &parts.headers);
                             let reply = Reply {
                                 envelope,
                                 stream,

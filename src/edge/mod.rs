@@ -9,6 +9,10 @@
     feature = "anthropic",
     doc = "[`AnthropicLayer`](crate::anthropic::AnthropicLayer) speaks Anthropic's Messages."
 )]
+#![cfg_attr(
+    feature = "responses",
+    doc = "[`ResponsesLayer`](crate::responses::ResponsesLayer) speaks OpenAI's Responses."
+)]
 //!
 //! # What becomes of the client's credentials
 //!
@@ -38,7 +42,7 @@
 //!
 //! | name | labels | what is counted |
 //! | --- | --- | --- |
-//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `messages`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
+//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `messages`, `responses`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
 //! | `tower_qwen_early_responses_total` | `edge` | responses that began before their answer did, for the sake of the keep-alive |
 //! | `tower_qwen_slow_bodies_total` | | bodies that came [too slowly](BodyPace) |
 //! | `tower_qwen_bodies_waited_total` | | bodies that had to wait for room in a [`BodyBudget`] |
@@ -51,11 +55,17 @@ mod config;
 mod decoder;
 mod future;
 mod head;
+#[cfg(feature = "responses")]
+mod held;
+#[cfg(any(feature = "anthropic", feature = "responses"))]
+pub(crate) mod history;
 mod limits;
 mod macros;
 mod metrics;
 mod model;
 mod offer;
+#[cfg(any(feature = "openai", feature = "responses"))]
+mod openai_error;
 mod own;
 mod pace;
 pub(crate) mod parse;
@@ -65,6 +75,10 @@ mod refusal;
 mod shape;
 mod shaped;
 
+#[cfg(feature = "responses")]
+pub(crate) use self::held::{Held, HeldItem};
+#[cfg(any(feature = "openai", feature = "responses"))]
+pub(crate) use self::openai_error::openai_error_into;
 pub(crate) use self::{
     body::EdgeBody,
     config::Config,

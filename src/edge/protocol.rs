@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
 use super::Limits;
 use crate::{
@@ -30,6 +31,9 @@ pub(crate) trait Protocol {
         body: &Bytes,
         limits: &Limits,
     ) -> Result<Asked<Self::Envelope>, Error>;
+
+    /// Takes note of what the head of the request says of the client.
+    fn client(_envelope: &mut Self::Envelope, _headers: &HeaderMap) {}
 
     /// The writer of an answer.
     fn writer(envelope: Self::Envelope) -> Self::Writer;

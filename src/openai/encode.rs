@@ -5,13 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::error::error_into;
 use crate::{
     Error, Text,
     chat::{
         Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, ToolCall, Usage, truncated,
     },
-    edge::Writer,
+    edge::{Writer, openai_error_into},
     json::{self, escape_into, number_into, string_into},
     sse::{DONE, KEEP_ALIVE},
 };
@@ -321,7 +320,7 @@ impl Writer for ChunkEncoder {
             return self.end(out);
         }
         out.put_slice(b"data: ");
-        error_into(out, error);
+        openai_error_into(out, error);
         out.put_slice(b"\n\n");
         out.put_slice(DONE);
         self.state = State::Done;

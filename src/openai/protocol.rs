@@ -4,12 +4,11 @@ use super::{
     completions,
     decode::decode_within,
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
-    error::error_into,
 };
 use crate::{
     Error,
     chat::Answer,
-    edge::{Asked, Limits, Protocol, edge_types},
+    edge::{Asked, Limits, Protocol, edge_types, openai_error_into},
 };
 
 /// Which of OpenAI's APIs an edge speaks.
@@ -58,7 +57,7 @@ impl Protocol for OpenAiProtocol {
     }
 
     fn error_into(out: &mut BytesMut, error: &Error) {
-        error_into(out, error);
+        openai_error_into(out, error);
     }
 }
 

@@ -31,6 +31,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         chat: echo("chat"),
         xml: echo("xml"),
         messages: echo("messages"),
+        responses: echo("responses"),
         completions: echo("completions"),
         embeddings: echo("embeddings"),
         models: Catalogue::web(catalogue, catalogue),

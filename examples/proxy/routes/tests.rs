@@ -76,6 +76,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         chat: chat.clone(),
         xml: chat.clone(),
         messages: chat.clone(),
+        responses: chat.clone(),
         completions: chat.clone(),
         embeddings: chat,
         models: Catalogue::web(catalogue, catalogue),
@@ -182,6 +183,22 @@ async fn models_are_listed_and_found_by_id() {
     let (_, headers, _) = ask(&proxy, with(get("/v1/models"), "cache-control", "no-cache")).await;
     assert!(!headers.contains_key("warning") && !headers.contains_key("age"));
     assert_eq!(refusal(&proxy, get("/v1/models/none")).await, (404, json!("model_not_found")));
+}
+
+#[tokio::test]
+async fn no_response_is_stored() {
+    let proxy = proxy("");
+    for path in ["/v1/responses/resp_1", "/v1/responses/resp_1/input_items"] {
+        for method in ["GET", "DELETE", "POST"] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).expect("a request");
+            assert_eq!(
+                refusal(&proxy, request).await,
+                (404, json!("not_found")),
+                "{method} {path}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{
-    Reader,
-    history::{Change, History},
-};
+use super::Reader;
 use crate::{
     Error, Text,
     anthropic::{
@@ -13,7 +10,10 @@ use crate::{
         wire,
     },
     chat::{Json, Part, PartKind, Role, ToolCall},
-    edge::parse::{self, clip, invalid_value, missing, too_many},
+    edge::{
+        history::{Change, History},
+        parse::{self, clip, invalid_value, missing, too_many},
+    },
     json::Str,
 };
 
@@ -24,9 +24,6 @@ const BILLING: &str = "x-anthropic-billing-header:";
 /// How deep blocks nest within the blocks of a message: a result holds a document, which holds
 /// text.
 const LEVELS: usize = 8;
-
-/// What is said of a result whose call is no longer in the history.
-const LOST_CALL: &str = "Result of an earlier tool call:";
 
 impl Reader<'_, '_> {
     /// Adds a message to the history.
@@ -153,11 +150,7 @@ impl Reader<'_, '_> {
                     .string(block.tool_use_id, || at("tool_use_id"))?
                     .ok_or_else(|| missing(at("tool_use_id")))?;
                 let (texts, media) = self.result(&block, param)?;
-                if let Err(texts) = history.result(&id, texts) {
-                    history.part(Role::User, Part::text(LOST_CALL));
-                    texts.into_iter().for_each(|part| history.part(Role::User, part));
-                }
-                media.into_iter().for_each(|part| history.part(Role::User, part));
+                history.result(&id, texts, media);
             }
             "thinking" if role == Role::Assistant => {
                 let text = self.string(block.thinking, || at("thinking"))?.unwrap_or_default();
@@ -362,7 +355,7 @@ impl Reader<'_, '_> {
         raw: Option<&RawValue>,
         param: impl Fn() -> String,
     ) -> Result<Option<Text>, Error> {
-        raw.filter(|raw| raw.get() != "null").map(|raw| self.decoder.long(raw, param)).transpose()
+        self.decoder.string(raw, param)
     }
 
     fn cache_control(&self, block: &wire::Block<'_>) -> Option<Json> {

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use serde_json::{json, value::RawValue};
 
-use super::{Reader, history::Change};
+use super::Reader;
 use crate::{
     Error, Text,
     anthropic::wire,
     chat::{ChatRequest, FunctionTool, Json, Tool, ToolChoice},
-    edge::parse::{self, clip, invalid_value, missing, too_many},
+    edge::{
+        history::Change,
+        parse::{self, clip, invalid_value, missing, too_many},
+    },
 };
 
 const TOOLS: &str = "tools";

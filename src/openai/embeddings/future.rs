@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     BoxError, Error, ErrorKind, FullBody, Text,
-    edge::{Outcome, ReadBody, acceptable, of_edge, parse, refuse, strip_credentials},
+    edge::{
+        Outcome, ReadBody, acceptable, of_edge, openai_error_into, parse, refuse, strip_credentials,
+    },
     json::{ReadError, lenient},
-    openai::error::error_into,
     qwen::{
         compatible::refusal,
         redact::Secrets,
@@ -56,7 +57,7 @@ impl ResponseFuture {
                     response.headers_mut().insert(header::CONTENT_TYPE, json);
                     response
                 }
-                Err(error) => of_edge(refuse(&error, error_into)).map(FullBody::new),
+                Err(error) => of_edge(refuse(&error, openai_error_into)).map(FullBody::new),
             })
         });
         Self { inner }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 22] = [
+const ROUTES: [(&str, &str, &str); 25] = [
     ("HEAD", "/", ""),
     ("GET", "/health", ""),
     ("GET", "/metrics", ""),
@@ -20,6 +20,9 @@ const ROUTES: [(&str, &str, &str); 22] = [
     ("GET", "/v1/chat/completions", ""),
     ("POST", "/v1/messages", MESSAGE),
     ("POST", "/v1/messages/count_tokens", MESSAGE),
+    ("POST", "/v1/responses", r#"{"model":"qwen3-max","input":"Hi"}"#),
+    ("GET", "/v1/responses/qwen3-max", ""),
+    ("DELETE", "/v1/responses/qwen3-max", ""),
     ("POST", "/v1/completions", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
     ("GET", "/v1/validate", ""),

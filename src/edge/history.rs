@@ -7,12 +7,15 @@ use crate::{
     chat::{Content, Message, Part, PartKind, Role, Tool, ToolCall},
 };
 
+/// What is said of a result whose call is no longer in the history.
+const LOST_CALL: &str = "Result of an earlier tool call:";
+
 /// What stands in place of a result that never came: the person has broken off.
 const NO_RESULT: &str = "[no result: interrupted]";
 
 /// The turns so far.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(crate) struct History {
     turns: Vec<Turn>,
     /// The last turn that has calls.
     calling: Option<usize>,
@@ -22,7 +25,7 @@ pub(super) struct History {
 
 /// What a message says of the tools on offer.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Added(Tool),
     Removed(Text),
 }
@@ -116,21 +119,21 @@ impl History {
         self.turns.last_mut().expect("there is one by now")
     }
 
-    pub(super) fn part(&mut self, role: Role, part: Part) {
+    pub(crate) fn part(&mut self, role: Role, part: Part) {
         if part.as_text().is_some_and(|text| text.is_empty()) {
             return;
         }
         push(&mut self.turn(role).parts, part);
     }
 
-    pub(super) fn call(&mut self, call: ToolCall) {
+    pub(crate) fn call(&mut self, call: ToolCall) {
         let turn = self.turn(Role::Assistant);
         *turn.open.entry(call.id.clone()).or_default() += 1;
         push(&mut turn.calls, call);
         self.calling = Some(self.turns.len() - 1);
     }
 
-    pub(super) fn reasoning(&mut self, text: &str, signature: Option<Text>) {
+    pub(crate) fn reasoning(&mut self, text: &str, signature: Option<Text>) {
         let turn = self.turn(Role::Assistant);
         match &mut turn.reasoning {
             Some(before) => {
@@ -146,30 +149,31 @@ impl History {
 
     /// Puts the result of a call behind it, whatever stands between.
     ///
-    /// # Errors
-    ///
-    /// Gives `content` back where the last turn that has calls has not got this one, or has a
-    /// result of it.
-    pub(super) fn result(&mut self, id: &Text, content: Vec<Part>) -> Result<(), Vec<Part>> {
-        let Some(turn) = self.calling.and_then(|at| self.turns.get_mut(at)) else {
-            return Err(content);
-        };
-        if !turn.open.get_mut(id).is_some_and(take_one) {
-            return Err(content);
+    /// `texts` are what it says, and `media` what it shows, which has no place in a result upstream:
+    /// it follows as the user's. Where the last turn that has calls has not got this one, or has a
+    /// result of it, the result is told by the user, too.
+    pub(crate) fn result(&mut self, id: &Text, texts: Vec<Part>, media: Vec<Part>) {
+        let mut turn = self.calling.and_then(|at| self.turns.get_mut(at));
+        let left = turn.as_mut().and_then(|turn| turn.open.get_mut(id));
+        let is_open = left.is_some_and(take_one);
+        if let Some(turn) = turn.filter(|_| is_open) {
+            let mut message = Message::empty(Role::Tool);
+            message.tool_call_id = Some(id.clone());
+            message.content = content(texts, "\n").or(Some(Content::Text(Text::new())));
+            push(&mut turn.results, message);
+        } else {
+            self.part(Role::User, Part::text(LOST_CALL));
+            texts.into_iter().for_each(|part| self.part(Role::User, part));
         }
-        let mut message = Message::empty(Role::Tool);
-        message.tool_call_id = Some(id.clone());
-        message.content = self::content(content, "\n").or(Some(Content::Text(Text::new())));
-        push(&mut turn.results, message);
-        Ok(())
+        media.into_iter().for_each(|part| self.part(Role::User, part));
     }
 
-    pub(super) fn change(&mut self, change: Change) {
+    pub(crate) fn change(&mut self, change: Change) {
         self.changes.push(change);
     }
 
     /// Puts a system message in front of everything, as part of the one that is there, if any.
-    pub(super) fn system(&mut self, parts: Vec<Part>) {
+    pub(crate) fn system(&mut self, parts: Vec<Part>) {
         if parts.is_empty() {
             return;
         }
@@ -184,7 +188,7 @@ impl History {
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<Arc<Message>>, Vec<Change>) {
+    pub(crate) fn finish(self) -> (Vec<Arc<Message>>, Vec<Change>) {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
         for (at, turn) in self.turns.into_iter().enumerate() {
@@ -198,7 +202,7 @@ impl History {
 ///
 /// Texts that stand together are joined up to the next mark, so that what is said does not depend
 /// on how it was cut.
-pub(super) fn content(parts: Vec<Part>, separator: &str) -> Option<Content> {
+pub(crate) fn content(parts: Vec<Part>, separator: &str) -> Option<Content> {
     let mut joined: Vec<Part> = Vec::with_capacity(1);
     let mut texts: Vec<Text> = Vec::new();
     let mut is_behind_text = false;
