@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 const UNITS: u32 = 256;
 
 /// How many bytes are a unit.
+#[cfg(any(feature = "edge", feature = "sse"))]
 const BYTES: usize = 1024;
 
 /// What a stream may take of another before it waits once: 256 items or 256 KiB, whichever is
@@ -48,6 +49,7 @@ impl Budget {
     }
 
     /// An item of so many bytes was taken.
+    #[cfg(any(feature = "edge", feature = "sse"))]
     #[inline]
     pub(crate) fn spend(&mut self, bytes: usize) {
         let units = u32::try_from(bytes / BYTES).unwrap_or(u32::MAX);

@@ -228,6 +228,10 @@ mod credential;
 #[cfg(feature = "dedup")]
 pub mod dedup;
 #[cfg(feature = "edge")]
+#[cfg_attr(
+    not(all(feature = "anthropic", feature = "openai", feature = "responses")),
+    allow(dead_code, unused_imports, unused_macros, reason = "each edge uses some of it")
+)]
 pub mod edge;
 mod error;
 #[cfg(feature = "chat")]

@@ -59,7 +59,7 @@ impl Leftovers {
     /// Whether `text` is the answer's, whatever follows it.
     #[inline]
     pub(super) fn is_no_end(&self, text: &str) -> bool {
-        !is_blank(text) && !(self.calls_may_come && self.may_end_held(text))
+        !(is_blank(text) || self.calls_may_come && self.may_end_held(text))
     }
 
     /// Takes an event of the text or of thinking.
