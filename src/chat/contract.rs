@@ -32,7 +32,8 @@ use crate::{
 /// let late = contract.observe(&Ok(ChatEvent::Text("!".into()))).unwrap_err();
 /// assert_eq!(
 ///     late.to_string(),
-///     "item 2 (Text) broke the contract of chat streams: after `Finished` only `Usage` may come"
+///     "item 2 (Text) broke the contract of chat streams: after `Finished` only `Usage` and \
+///      `ServerFields` may come"
 /// );
 /// # Ok::<(), tower_qwen::chat::Violation>(())
 /// ```
