@@ -1,12 +1,8 @@
 //! Models as clients want to read of them.
 
-use axum::{
-    Json,
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-};
+use axum::http::HeaderMap;
 use serde_json::{Value, json};
-use tower_qwen::{Error, ErrorKind, qwen::models::Model};
+use tower_qwen::qwen::models::Model;
 
 /// Whether a client speaks the Anthropic API, which has another form of the same list at the same
 /// place.
@@ -56,20 +52,4 @@ pub(crate) fn for_claude(model: &Model) -> Value {
 fn created_at(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
     time.unwrap_or_default().to_string()
-}
-
-/// A refusal in Anthropic's form.
-pub(crate) fn refuse(error: Error) -> Response {
-    let kind = match error.kind() {
-        ErrorKind::ModelNotFound | ErrorKind::NotFound => "not_found_error",
-        ErrorKind::Auth => "authentication_error",
-        ErrorKind::Permission => "permission_error",
-        ErrorKind::RateLimited | ErrorKind::Quota => "rate_limit_error",
-        ErrorKind::Overloaded => "overloaded_error",
-        ErrorKind::Timeout => "timeout_error",
-        ErrorKind::InvalidRequest => "invalid_request_error",
-        _ => "api_error",
-    };
-    let body = json!({"type": "error", "error": {"type": kind, "message": error.message()}});
-    (error.status(), Json(body)).into_response()
 }

@@ -200,7 +200,7 @@ async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {
     if models::are_for_claude(&headers) {
-        let list = lanes.list_for_claude(wants_new(&headers)).await.map_err(models::refuse)?;
+        let list = lanes.list_for_claude(wants_new(&headers)).await.map_err(refuse)?;
         return Ok(with_age(list.stale, models::list_for_claude(&list.models)));
     }
     let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
@@ -215,7 +215,7 @@ async fn one_model(
 ) -> Result<Response, Response> {
     let for_claude = models::are_for_claude(&headers);
     let found = lanes.model(&id, wants_new(&headers)).await;
-    let found = found.map_err(if for_claude { models::refuse } else { refuse })?;
+    let found = found.map_err(refuse)?;
     let model = &found.models[0];
     let object = match for_claude {
         true => models::for_claude(model).to_string(),
