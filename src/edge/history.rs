@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     Text,
-    chat::{Content, Message, Part, PartKind, Role, Tool, ToolCall},
+    chat::{Content, Message, Part, PartKind, Role, ToolCall},
 };
 
 /// What is said of a result whose call is no longer in the history.
@@ -20,13 +20,15 @@ pub(crate) struct History {
     /// The last turn that has calls.
     calling: Option<usize>,
     /// What the messages say of the tools on offer, in order.
-    changes: Vec<Change>,
+    #[cfg(feature = "anthropic")]
+    pub(crate) changes: Vec<Change>,
 }
 
 /// What a message says of the tools on offer.
+#[cfg(feature = "anthropic")]
 #[derive(Debug)]
 pub(crate) enum Change {
-    Added(Tool),
+    Added(crate::chat::Tool),
     Removed(Text),
 }
 
@@ -84,7 +86,7 @@ impl Turn {
         let calls = &out[results - 1].tool_calls;
         let missing: Vec<Text> = calls
             .iter()
-            .filter(|call| open.get_mut(&call.id).is_some_and(|left| take_one(left)))
+            .filter(|call| open.get_mut(&call.id).is_some_and(take_one))
             .map(|call| call.id.clone())
             .collect();
         out.extend(missing.into_iter().map(|id| {
@@ -160,10 +162,6 @@ impl History {
         media.into_iter().for_each(|part| self.part(Role::User, part));
     }
 
-    pub(crate) fn change(&mut self, change: Change) {
-        self.changes.push(change);
-    }
-
     /// Puts a system message in front of everything, as part of the one that is there, if any.
     pub(crate) fn system(&mut self, parts: Vec<Part>) {
         if parts.is_empty() {
@@ -180,13 +178,13 @@ impl History {
         }
     }
 
-    pub(crate) fn finish(self) -> (Vec<Message>, Vec<Change>) {
+    pub(crate) fn finish(self) -> Vec<Message> {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
         for (at, turn) in self.turns.into_iter().enumerate() {
             turn.finish(at == last, &mut out);
         }
-        (out, self.changes)
+        out
     }
 }
 
