@@ -40,6 +40,13 @@ impl Budget {
         Poll::Pending
     }
 
+    /// An item was taken, where something is left.
+    #[cfg(feature = "chat")]
+    #[inline]
+    pub(crate) fn spend_item(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+
     /// An item of so many bytes was taken.
     #[inline]
     pub(crate) fn spend(&mut self, bytes: usize) {

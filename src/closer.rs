@@ -67,7 +67,7 @@ fn name(inside: &str) -> Option<&str> {
 
 /// What a tag of nearly this name closes.
 fn part(inside: &str) -> Option<Part> {
-    const NAMES: [(&str, Part); 16] = [
+    const NAMES: [(&str, Part); 17] = [
         ("function", Part::Call),
         ("func", Part::Call),
         ("parameter", Part::Argument),
@@ -84,6 +84,7 @@ fn part(inside: &str) -> Option<Part> {
         ("functioncall", Part::Wrapper),
         ("functioncalls", Part::Wrapper),
         ("imend", Part::Wrapper),
+        ("endoftext", Part::Wrapper),
     ];
     let letters = |name: &str| -> String {
         name.chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect()
@@ -133,6 +134,7 @@ mod tests {
             ("</minimax:tool_call>", Part::Wrapper),
             ("</function_calls>", Part::Wrapper),
             ("<|im_end|>", Part::Wrapper),
+            ("<|endoftext|>", Part::Wrapper),
             ("<|tool_call_end|>", Part::Wrapper),
             ("<\u{ff5c}tool\u{2581}call\u{2581}end\u{ff5c}>", Part::Wrapper),
             ("[/TOOL_CALLS]", Part::Wrapper),

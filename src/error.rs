@@ -83,6 +83,9 @@ pub enum ErrorKind {
     RateLimited,
     /// The account's quota is used up; another account may try.
     Quota,
+    /// The account's quota of this model is used up. Another account may try, and so may this one with
+    /// another model.
+    ModelQuota,
     /// A defect on this side.
     Internal,
     /// What the request asks for is not offered by this upstream.
@@ -116,7 +119,7 @@ impl ErrorKind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::RateLimited | Self::Quota => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::Quota | Self::ModelQuota => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Self::Upstream | Self::Truncated => StatusCode::BAD_GATEWAY,
@@ -233,10 +236,10 @@ impl Error {
         self.inner.kind == ErrorKind::Auth
     }
 
-    /// The account's quota is used up: another account may help.
+    /// The account's quota is used up, of all models or of this one: another account may help.
     #[must_use]
     pub fn is_quota(&self) -> bool {
-        self.inner.kind == ErrorKind::Quota
+        matches!(self.inner.kind, ErrorKind::Quota | ErrorKind::ModelQuota)
     }
 
     /// Too much in a short time: waiting helps.

@@ -1,6 +1,6 @@
 //! What the head of an upstream's response says.
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 /// Parsed once: the look-up by a string hashes and checks it each time.
 static ACTUAL_STATUS: HeaderName = HeaderName::from_static("x-actual-status-code");
@@ -12,6 +12,32 @@ pub(crate) fn effective_status(headers: &HeaderMap, status: StatusCode) -> Statu
         .get(&ACTUAL_STATUS)
         .and_then(|value| StatusCode::from_bytes(value.as_bytes().trim_ascii()).ok())
         .unwrap_or(status)
+}
+
+/// Whether a response sends its reader to a page where people sign in: whoever asked is not known.
+pub(crate) fn is_sent_to_sign_in(status: StatusCode, headers: &HeaderMap) -> bool {
+    let target = headers.get(header::LOCATION).and_then(|target| target.to_str().ok());
+    status.is_redirection() && target.is_some_and(is_sign_in)
+}
+
+/// Whether an address is that of a page where people sign in.
+pub(crate) fn is_sign_in(target: &str) -> bool {
+    const PAGES: [&str; 11] = [
+        "auth",
+        "login",
+        "signin",
+        "sign-in",
+        "sign_in",
+        "sso",
+        "passport",
+        "oauth",
+        "authorize",
+        "signup",
+        "account",
+    ];
+    let target = target.to_ascii_lowercase();
+    let place = target.split(['?', '#']).next().unwrap_or_default();
+    place.split(['/', '.', ':']).any(|part| PAGES.contains(&part))
 }
 
 #[cfg(test)]
@@ -30,5 +56,22 @@ mod tests {
             assert_eq!(effective_status(&headers, StatusCode::OK), status, "{actual}");
         }
         assert_eq!(effective_status(&HeaderMap::new(), StatusCode::NOT_FOUND), 404);
+    }
+
+    #[test]
+    fn pages_to_sign_in_are_known() {
+        for target in [
+            "/auth",
+            "/login?next=%2Fapi",
+            "https://chat.qwen.ai/auth?action=signin",
+            "https://login.example.com/",
+            "https://passport.example.com/x",
+            "/user/Sign-In",
+        ] {
+            assert!(is_sign_in(target), "{target}");
+        }
+        for target in ["/", "/api/v2/chats/new", "https://chat.qwen.ai/authors", "/x?auth=1", ""] {
+            assert!(!is_sign_in(target), "{target}");
+        }
     }
 }

@@ -206,6 +206,9 @@ mod macros;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 mod account;
+#[cfg(feature = "chat")]
+#[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
+pub mod alias;
 #[cfg(feature = "anthropic")]
 pub mod anthropic;
 #[cfg(feature = "auth")]
@@ -236,7 +239,11 @@ mod family;
 #[cfg(feature = "format")]
 #[cfg_attr(docsrs, doc(cfg(feature = "format")))]
 pub mod format;
-#[cfg(any(feature = "auth", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "client", feature = "compatible", feature = "web"))]
+#[cfg_attr(
+    not(any(feature = "auth", feature = "web")),
+    allow(dead_code, reason = "each reader looks for some of what a head says")
+)]
 mod head;
 #[cfg(feature = "chat")]
 mod json;

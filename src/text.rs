@@ -95,6 +95,21 @@ impl Text {
         Self(self.0.slice_ref(part))
     }
 
+    /// The part of the text in `range`, in the place of the whole: to check a few bytes again takes
+    /// less than to count one more reference to the buffer, and its end.
+    ///
+    /// # Panics
+    ///
+    /// As [`slice`](Self::slice).
+    #[cfg(feature = "web")]
+    #[inline]
+    pub(crate) fn into_part(self, range: std::ops::Range<usize>) -> Self {
+        let mut bytes = self.into_bytes();
+        bytes.truncate(range.end);
+        bytes::Buf::advance(&mut bytes, range.start);
+        Self::from_utf8(bytes).expect("it is cut between characters")
+    }
+
     /// The bytes, without a copy.
     #[must_use]
     #[inline]

@@ -510,6 +510,19 @@ async fn what_comes_within_a_call_waits_for_its_end() {
             vec!["f {}", "g {}"],
         ),
         (
+            "blanks before the arguments of a call",
+            vec![
+                call(0, "a", "f"),
+                arguments(0, " "),
+                call(1, "b", "g"),
+                arguments(1, "\n"),
+                arguments(0, "\n{"),
+                arguments(1, "{}"),
+                arguments(0, "}"),
+            ],
+            vec!["f {}", "g {}"],
+        ),
+        (
             "a signature within a call",
             vec![
                 call(0, "a", "f"),
@@ -999,19 +1012,19 @@ fn shown(message: &Message, said: &Said) -> Said {
         });
     }
     let mut calls = message.calls();
-    // Blanks behind the arguments may be left out.
+    // Blanks around the arguments may be left out.
     for (sent, own) in calls.iter_mut().zip(&said.calls) {
-        if own.1.trim_end() == sent.1.trim_end() {
+        if own.1.trim() == sent.1.trim() {
             sent.1.clone_from(&own.1);
         }
     }
     // Nothing of arguments is written as an empty object.
     if let (Some(sent), Some(own)) = (calls.last_mut(), said.calls.last())
         && said.is_cut
-        && own.1.is_empty()
+        && own.1.trim().is_empty()
         && sent.1 == "{}"
     {
-        sent.1.clear();
+        sent.1.clone_from(&own.1);
     }
     Said { text: message.text(), thinking: message.thinking(), calls, order, ..said.clone() }
 }

@@ -104,7 +104,7 @@ fn shown(message: &Message) -> String {
 }
 
 fn history(request: &ChatRequest) -> Vec<String> {
-    request.history.iter().map(|message| shown(message)).collect()
+    request.history.iter().map(shown).collect()
 }
 
 fn user(blocks: Value) -> Value {
@@ -312,6 +312,10 @@ fn messages_change_what_is_on_offer() {
         (vec![add("a", json!({"x": 1}))], vec!["a {\"x\":1}", "b {}"]),
         (vec![remove("a")], vec!["b {}"]),
         (vec![remove("z")], vec!["a {}", "b {}"]),
+        (
+            vec![remove("a"), remove("a"), add("a", json!({})), add("a", json!({"x": 2}))],
+            vec!["b {}", "a {\"x\":2}"],
+        ),
         (vec![add("c", json!({})), remove("c"), remove("b")], vec!["a {}"]),
         (vec![remove("a"), add("a", json!({"x": 1}))], vec!["b {}", "a {\"x\":1}"]),
         (

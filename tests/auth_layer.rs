@@ -591,6 +591,36 @@ async fn quota_rotates_at_once_and_cools_the_account() {
     assert_eq!(seen.tokens()[6..].iter().filter(|token| *token == "a-0").count(), 1);
 }
 
+/// A quota of one model rotates as well, and leaves the account to requests for others.
+#[tokio::test(start_paused = true)]
+async fn the_quota_of_a_model_rotates_and_cools_nothing() {
+    let (first, second) = (Login::new("a"), Login::new("b"));
+    let seen = Seen::default();
+    let used_up = |token: &str| {
+        if token.starts_with('a') {
+            return Err(Error::new(ErrorKind::ModelQuota, "used up"));
+        }
+        status(200)
+    };
+    let pool = pool_of(&[&first, &second]);
+    let service = AuthRefreshLayer::from_pool(pool.clone()).layer(upstream(&seen, used_up));
+    for _ in 0..4 {
+        assert_eq!(send(&service).await.expect("rotated"), StatusCode::OK);
+    }
+    assert!(seen.tokens().iter().filter(|token| *token == "a-0").count() > 1, "it is asked again");
+    assert!(pool.accounts().iter().all(|account| account.status == AccountStatus::Ready));
+    assert!(pool.accounts().iter().all(|account| account.available_in.is_none()));
+
+    let seen = Seen::default();
+    let alone = AuthRefreshLayer::from_pool(self::pool(&Login::new("a")));
+    let alone = alone.layer(upstream(&seen, used_up));
+    for _ in 0..2 {
+        let error = send(&alone).await.expect_err("passed on");
+        assert!(error.is_quota() && error.kind() == ErrorKind::ModelQuota);
+    }
+    assert_eq!((seen.count(), first.refreshes()), (2, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_any_account_left_the_client_hears_when_to_come_again() {
     let (first, second) = (Login::new("a"), Login::new("b"));

@@ -282,15 +282,22 @@ async fn the_limit_of_an_answer() {
 #[tokio::test]
 async fn errors_before_the_stream() {
     use ErrorKind::{
-        Auth, ContentFilter, ContextLength, InvalidRequest, ModelNotFound, Overloaded, Permission,
-        Quota, RateLimited, Timeout, Upstream as Failed,
+        Auth, ContentFilter, ContextLength, InvalidRequest, ModelNotFound, ModelQuota, Overloaded,
+        Permission, Quota, RateLimited, Timeout, Upstream as Failed,
     };
     for upstream in Upstream::all() {
         let kind = upstream.kind;
         let cloud = matches!(kind, Kind::DashScope | Kind::Portal);
         let expected = [
             ("rate_limited=7", RateLimited),
-            ("quota", if cloud { Quota } else { RateLimited }),
+            (
+                "quota",
+                match kind {
+                    Kind::DashScope => ModelQuota,
+                    Kind::Portal => Quota,
+                    _ => RateLimited,
+                },
+            ),
             ("unauthorized", Auth),
             ("forbidden", if kind == Kind::Portal { Auth } else { Permission }),
             ("model_not_found", ModelNotFound),

@@ -302,6 +302,27 @@ async fn a_chat_answers_once_at_a_time_until_it_is_stopped() {
     assert!(!raw(&emulator, &chat, None, "hello").await.is_empty(), "it ended by itself");
 }
 
+/// A reader needs no more than the last event, wherever the pieces are cut.
+#[tokio::test(start_paused = true)]
+async fn a_chat_is_free_when_its_last_event_was_read() {
+    for piece in 1..=64 {
+        let emulator = Emulator::builder().piece_size(piece).build();
+        let chat = new_chat(&emulator).await;
+        let body = completion(&chat, None, "hello").to_string();
+        let request = Request::post(target(&chat)).body(Full::new(Bytes::from(body)));
+        let answer = emulator.clone().oneshot(request.expect("a request"));
+        let mut body = answer.await.expect("infallible").into_body();
+        let mut read = String::new();
+        while read.split_once("finished").is_none_or(|(_, rest)| !rest.contains('\n')) {
+            let frame = body.frame().await.expect("a frame").expect("a piece");
+            read += std::str::from_utf8(frame.data_ref().expect("data")).expect("ASCII");
+        }
+        drop(body);
+        assert_eq!(emulator.counters().abandoned, 0, "pieces of {piece}");
+        assert!(!raw(&emulator, &chat, None, "hello").await.is_empty(), "pieces of {piece}");
+    }
+}
+
 #[tokio::test]
 async fn refusals_are_envelopes_with_the_meant_status() {
     let emulator = Emulator::new();

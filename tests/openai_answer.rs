@@ -21,8 +21,8 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind, FullBody,
     chat::{
-        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, FinishReason,
-        Tenant, Usage,
+        Attachment, AttachmentKind, ChatEvent, ChatRequest, Citation, Conversation, Extra,
+        FinishReason, Tenant, Usage,
     },
     openai::OpenAiLayer,
 };
@@ -193,6 +193,43 @@ async fn usage_after_the_finish_reason_still_counts() {
     .await;
     let chunks = chunks(&text(response).await);
     assert_eq!(chunks.last().expect("some")["usage"]["total_tokens"], 871);
+}
+
+/// What a server says besides stands in the chunk with the finish reason, in its choice, or in the one
+/// with the counts; never in the place of what the edge says itself.
+#[tokio::test]
+async fn fields_of_the_server_stand_where_it_wrote_them() {
+    let fields = |json: Value| serde_json::from_value::<Extra>(json).expect("an object");
+    let events = || {
+        [
+            Ok(ChatEvent::ServerFields(fields(json!({"system_fingerprint": "fp", "id": "no"})))),
+            piece("x"),
+            Ok(ChatEvent::ChoiceFields(fields(json!({"stop_reason": 7, "index": 9, "delta": 1})))),
+            STOP,
+            Ok(ChatEvent::ServerFields(fields(json!({"timings": {"n": 1}, "choices": 1})))),
+            Ok(ChatEvent::Usage(usage())),
+        ]
+    };
+    for include_usage in [true, false] {
+        let options = json!({"stream": true, "stream_options": {"include_usage": include_usage}});
+        let response = answered(ask(options), stream::iter(events())).await;
+        let chunks = chunks(&text(response).await);
+        let last = &chunks[2];
+        assert_eq!(
+            last["choices"],
+            json!([{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": 7}])
+        );
+        assert_eq!((&last["system_fingerprint"], &last["timings"]), (&json!("fp"), &Value::Null));
+        assert_ne!(last["id"], "no");
+        assert_eq!(chunks.len(), if include_usage { 4 } else { 3 });
+        if let Some(counts) = chunks.get(3) {
+            assert_eq!((&counts["timings"], &counts["choices"]), (&json!({"n": 1}), &json!([])));
+        }
+    }
+    let whole = json_of(answered(ask(json!({})), stream::iter(events())).await).await;
+    assert_eq!(whole["choices"][0]["stop_reason"], 7);
+    assert_eq!(whole["choices"][0]["message"]["content"], "x");
+    assert_eq!((&whole["timings"], &whole["system_fingerprint"]), (&json!({"n": 1}), &json!("fp")));
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ fn every_error_names_its_field_and_its_kind_of_fault() {
         (json!({"seed": [1]}), "seed", "invalid_type"),
         (json!({"thinking_budget": true}), "thinking_budget", "invalid_type"),
         (json!({"n": 2}), "n", "invalid_value"),
-        (json!({"functions": []}), "functions", "unsupported_parameter"),
+        (json!({"functions": [{"name": "f"}]}), "functions", "unsupported_parameter"),
         (json!({"logprobs": true}), "logprobs", "unsupported_parameter"),
         (json!({"logprobs": 2}), "logprobs", "unsupported_parameter"),
         (json!({"logprobs": false, "top_logprobs": 2}), "top_logprobs", "unsupported_parameter"),

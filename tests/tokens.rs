@@ -1,9 +1,13 @@
 //! The estimate of tokens against what Qwen's own tokenizers count.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, sync::Arc};
 
 use proptest::prelude::*;
-use tower_qwen::tokens::{Vocabulary, of_text};
+use tower_qwen::{
+    Text,
+    chat::{ChatRequest, FunctionTool, Json, Message, Role, Tool, ToolCall},
+    tokens::{Vocabulary, of_request, of_text},
+};
 
 const VOCABULARIES: [Vocabulary; 2] = [Vocabulary::Qwen, Vocabulary::Qwen35];
 
@@ -71,6 +75,51 @@ fn estimates_are_seldom_too_small_and_seldom_much_too_large() {
         println!("not too small {enough:.3}, at most 1.3 {near:.3}");
         assert!(enough >= 0.95 && near >= 0.95, "{vocabulary:?} {enough} {near}\n{table}");
     }
+}
+
+/// Whole requests, against what the template of Qwen3.5 and later makes of them.
+#[test]
+fn a_request_is_estimated_with_what_stands_around_its_texts() {
+    let tools: Vec<Tool> = file("texts/tools.txt").lines().map(tool).collect();
+    let rows = file("chats.tsv");
+    for row in rows.lines() {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [name, numbers @ ..] = &columns[..] else { panic!("no columns: {row:?}") };
+        let numbers: Vec<usize> = numbers.iter().map(|n| n.parse().expect("a number")).collect();
+        let [turns, size, offered, count] = numbers[..] else { panic!("{row:?}") };
+        let mut request = ChatRequest::new(
+            "qwen3.8-max",
+            [Message::new(Role::User, sample("prompt", 0, 1, 2000))],
+        );
+        for turn in 0..turns {
+            let text = |at: usize| sample(name, turn * 3 + at, 1, size);
+            let mut call = Message::empty(Role::Assistant);
+            let arguments = format!(r#"{{"file_path":"src/{turn}.rs"}}"#);
+            call.tool_calls = vec![ToolCall::new(format!("call_{turn}"), "read_file", arguments)];
+            let mut result = Message::new(Role::Tool, text(1));
+            result.tool_call_id = Some(format!("call_{turn}").into());
+            request.history.push(Message::new(Role::User, text(0)));
+            request.history.push(call);
+            request.history.push(result);
+            request.history.push(Message::new(Role::Assistant, text(2)));
+        }
+        request.tools = Arc::new(tools[..offered].to_vec());
+        let ratio = of_request(&request) as f64 / count as f64;
+        println!("{row} {ratio:.3}");
+        assert!((1.0..=1.3).contains(&ratio), "{row}: {ratio}");
+    }
+}
+
+/// A tool, as a client sends it.
+fn tool(json: &str) -> Tool {
+    let tool = Json::parse(json).expect("JSON");
+    let function = tool.get("function").expect("a function");
+    let text =
+        |name: &str| function.get(name).and_then(|text| Some(Text::from(&*text.as_string()?)));
+    let parameters = function.get("parameters").expect("a schema");
+    let mut function = FunctionTool::new(text("name").expect("a name"), parameters);
+    function.description = text("description");
+    Tool::Function(function)
 }
 
 /// Texts of all that is counted in a way of its own.

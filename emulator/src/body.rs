@@ -179,9 +179,6 @@ impl Events {
                 if full || (last && !self.wire.is_empty()) {
                     let cut = piece.min(self.wire.len());
                     let frame = self.wire.split_to(cut).freeze();
-                    if self.wire.is_empty() && self.plan.is_complete() {
-                        self.settle();
-                    }
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
             }
@@ -211,15 +208,18 @@ impl Events {
                 Flow::Ended => return Poll::Ready(None),
             }
             match self.plan.next_step() {
-                Step::Send(bytes) if self.piece.is_none() => {
+                Step::Send(bytes) => {
+                    // Who leaves when the last event was written leaves no answer behind, even if
+                    // a piece of it is still on the wire.
                     if self.plan.is_complete() {
                         self.settle();
                     }
-                    if !bytes.is_empty() {
+                    if self.piece.is_some() {
+                        self.wire.extend_from_slice(&bytes);
+                    } else if !bytes.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(bytes))));
                     }
                 }
-                Step::Send(bytes) => self.wire.extend_from_slice(&bytes),
                 Step::Wait(duration) => self.rest(duration),
                 Step::Finish => self.settle(),
                 Step::Fail => {

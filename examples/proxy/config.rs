@@ -1,6 +1,7 @@
 //! What the proxy is told: its options, their environment names, its file, and what follows from
 //! them.
 
+mod aliases;
 mod bounds;
 mod file;
 mod options;
@@ -34,6 +35,7 @@ use super::{
 };
 
 pub(crate) use self::{
+    aliases::{ModelNames, named},
     bounds::Bounds,
     options::Tools,
     patterns::Patterns,
@@ -115,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) allow_foreign_chats: bool,
     /// By which other names the proxy is asked.
     pub(crate) allow_hosts: Vec<String>,
+    /// By which other names models are asked for.
+    pub(crate) names: ModelNames,
     /// How much memory requests and answers may take.
     pub(crate) bounds: Bounds,
     /// Within which time the body of a request must be complete.
@@ -304,6 +308,7 @@ impl Options {
         let allow_hosts = settings.allow_host.unwrap_or_default();
         let allow_hosts =
             allow_hosts.iter().map(|name| checked_host(name)).collect::<Result<_, _>>()?;
+        let names = ModelNames::new(settings.alias, settings.claude_models.unwrap_or_default())?;
         let mut upstreams = upstreams(self.upstream, settings.upstream, around)?;
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         let body_timeout = seconds(settings.body_timeout, DEFAULT_BODY_TIMEOUT);
@@ -320,6 +325,7 @@ impl Options {
             sessions,
             allow_foreign_chats: settings.allow_foreign_chats.unwrap_or_default(),
             allow_hosts,
+            names,
             bounds,
             body_timeout,
             write_timeout,

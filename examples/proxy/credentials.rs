@@ -42,6 +42,8 @@ pub(crate) struct LoginFile {
     pub(crate) credential: Credential,
     /// Whether other users of this machine can read it.
     pub(crate) is_exposed: bool,
+    /// What stands among its headers and is not sent.
+    headers_left_out: Vec<String>,
 }
 
 /// The login of the qwen-code CLI on this machine, if somebody has signed in there.
@@ -206,7 +208,8 @@ impl Accounts {
             .and_then(Credential::expires_at)
             .filter(|end| *end <= SystemTime::now())
             .map(|_| "the token that was given has ended, and nothing renews it".to_owned());
-        exposed.chain(ended).chain(self.left_out()).collect()
+        let headers = self.files.iter().filter_map(LoginFile::headers_left_out);
+        exposed.chain(headers).chain(ended).chain(self.left_out()).collect()
     }
 
     /// Which files are left out, in one line.
@@ -307,7 +310,30 @@ impl LoginFile {
             name,
             credential: stored.credential().clone(),
             is_exposed: is_exposed(&metadata),
+            headers_left_out: stored.headers_left_out().to_vec(),
             path,
+        })
+    }
+
+    /// Which of its headers are not sent, in one line.
+    fn headers_left_out(&self) -> Option<String> {
+        // A name that can be none may be anything, so it is not shown.
+        let is_shown = |name: &&String| {
+            let name = name.strip_prefix(':').unwrap_or(name);
+            (1..=40).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let shown: Vec<&str> =
+            self.headers_left_out.iter().filter(is_shown).map(String::as_str).collect();
+        let others = self.headers_left_out.len() - shown.len();
+        let others = (others > 0).then(|| format!("{others} that can be no headers"));
+        let names: Vec<String> = shown.into_iter().map(str::to_owned).chain(others).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "of the headers in {} these do not go with a login and are not sent: {}",
+                self.path.display(),
+                names.join(", ")
+            )
         })
     }
 }

@@ -13,13 +13,16 @@ use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
     Error, ErrorKind,
     anthropic::CountTokens,
-    chat::Json,
     edge::{self, BodyPace, read_body},
     openai::error_response,
     qwen::models::{Catalogue, Listing, Model},
 };
 
-use super::{chats::DeleteChats, config::Patterns, tokens::Desk};
+use super::{
+    chats::DeleteChats,
+    config::{ModelNames, Patterns, named},
+    tokens::Desk,
+};
 
 pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
@@ -64,12 +67,11 @@ impl Lane {
     }
 }
 
-/// Models as OpenAI's objects.
+/// Models, of one upstream or more.
 #[derive(Debug, Default)]
 pub(crate) struct Models {
-    /// The upstreams' fields that OpenAI's object has none for stand beside its own: clients
-    /// leave out what they do not know.
-    pub(crate) models: Vec<Json>,
+    /// In the order of the upstreams, and behind them the aliases that are listed.
+    pub(crate) models: Vec<Model>,
     /// How old the oldest list is, if an upstream could not be asked anew.
     pub(crate) stale: Option<Duration>,
 }
@@ -78,6 +80,7 @@ pub(crate) struct Models {
 #[derive(Clone)]
 pub(crate) struct Lanes {
     lanes: Arc<[Lane]>,
+    names: Arc<ModelNames>,
     body_pace: BodyPace,
     count: CountTokens,
 }
@@ -89,7 +92,12 @@ impl Lanes {
     pub(crate) fn new(lanes: Vec<Lane>) -> Self {
         assert!(!lanes.is_empty(), "a proxy has an upstream");
         let count = CountTokens::new(Arc::default());
-        Self { lanes: lanes.into(), body_pace: BodyPace::new(), count }
+        Self { lanes: lanes.into(), names: Arc::default(), body_pace: BodyPace::new(), count }
+    }
+
+    /// By which other names models are asked for.
+    pub(crate) fn names(self, names: ModelNames) -> Self {
+        Self { names: Arc::new(names), ..self }
     }
 
     /// What counts the tokens of a request that is not sent.
@@ -121,15 +129,21 @@ impl Lanes {
         }
     }
 
-    /// Who is asked for `model`.
+    /// Who is asked for what a client calls `model`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::ModelNotFound`] if nobody is.
     pub(crate) fn find(&self, model: &str) -> Result<&Lane, Error> {
+        let meant = self.names.resolve(model);
+        self.owner(meant.as_deref().unwrap_or(model)).ok_or_else(|| no_model(model))
+    }
+
+    /// Who has the model of this id.
+    fn owner(&self, model: &str) -> Option<&Lane> {
         let fits = self.lanes.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
         let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
-        best.map(|(_, lane)| lane).ok_or_else(|| no_model(model))
+        best.map(|(_, lane)| lane)
     }
 
     /// Every upstream's models that it is asked for; `anew` from the upstreams themselves.
@@ -148,7 +162,7 @@ impl Lanes {
                     answered = true;
                     list.stale = list.stale.max(listing.stale);
                     let own = listing.models.iter().filter(|model| self.is_of(lane, &model.id));
-                    list.models.extend(own.map(Model::object));
+                    list.models.extend(own.cloned());
                 }
                 // It was logged.
                 Err(error) => failed = failed.or(Some(error)),
@@ -156,24 +170,39 @@ impl Lanes {
         }
         match failed {
             Some(error) if !answered => Err(error),
-            _ => Ok(list),
+            _ => {
+                list.models.extend(self.names.listed(&list.models));
+                Ok(list)
+            }
         }
+    }
+
+    /// The same for clients of the Anthropic API.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list_models`](Self::list_models).
+    pub(crate) async fn list_for_claude(&self, anew: bool) -> Result<Models, Error> {
+        let list = self.list_models(anew).await?;
+        Ok(Models { models: self.names.for_claude(list.models), ..list })
     }
 
     /// Whether `lane` is who is asked for `model`.
     fn is_of(&self, lane: &Lane, model: &str) -> bool {
-        self.find(model).is_ok_and(|owner| std::ptr::eq(owner, lane))
+        self.owner(model).is_some_and(|owner| std::ptr::eq(owner, lane))
     }
 
-    /// One model by its id; `anew` from its upstream itself.
+    /// One model by its id or another name of it, under which it then is; `anew` from its upstream
+    /// itself.
     ///
     /// # Errors
     ///
     /// If it is unknown, or its upstream gives no list.
     pub(crate) async fn model(&self, id: &str, anew: bool) -> Result<Models, Error> {
         let listing = self.find(id)?.listing(anew).await?;
-        let model = listing.get(id).ok_or_else(|| no_model(id))?.object();
-        Ok(Models { models: vec![model], stale: listing.stale })
+        let meant = self.names.resolve(id);
+        let model = listing.get(meant.as_deref().unwrap_or(id)).ok_or_else(|| no_model(id))?;
+        Ok(Models { models: vec![named(model, id)], stale: listing.stale })
     }
 
     /// Has the `route` of whoever is asked for the request's model answer it.

@@ -21,6 +21,7 @@ mod login;
 mod logs;
 mod memory;
 mod metrics;
+mod models;
 mod pass;
 mod paths;
 mod reload;

@@ -130,6 +130,8 @@ struct Asked<'a> {
     prompt_logprobs: Option<&'a RawValue>,
     n_probs: Option<f64>,
     return_token_ids: Option<bool>,
+    return_progress: Option<bool>,
+    timings_per_token: Option<bool>,
     suffix: Option<&'a RawValue>,
     prompt: Option<&'a RawValue>,
     modalities: Option<Vec<Cow<'a, str>>>,
@@ -140,12 +142,14 @@ struct Asked<'a> {
 
 /// Whether one of these names is in the text, without which it asks for nothing of that kind.
 fn may_ask_for_more(body: &[u8]) -> bool {
-    const NAMES: [&[u8]; 10] = [
+    const NAMES: [&[u8]; 12] = [
         b"\"n\"",
         b"\"best_of\"",
         b"logprobs\"",
         b"\"n_probs\"",
         b"\"return_token_ids\"",
+        b"\"return_progress\"",
+        b"\"timings_per_token\"",
         b"\"suffix\"",
         b"\"prompt\"",
         b"\"modalities\"",
@@ -174,6 +178,9 @@ fn asks_for_more(body: &[u8]) -> bool {
             || is_there(asked.prompt_logprobs, &["null", "false"])
             || more_than(asked.n_probs, 0.0)
             || asked.return_token_ids == Some(true)
+            // Every piece has something beside it then.
+            || asked.return_progress == Some(true)
+            || asked.timings_per_token == Some(true)
             // The form before tools: the layers know those alone.
             || is_there(asked.functions, &["null"])
             || is_there(asked.function_call, &["null"])

@@ -34,7 +34,7 @@ use super::{
     coding, credentials, forms,
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
-    metrics, paths,
+    metrics, models, paths,
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
     unread::ReadsRest,
@@ -199,11 +199,12 @@ async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
 }
 
 async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {
+    if models::are_for_claude(&headers) {
+        let list = lanes.list_for_claude(wants_new(&headers)).await.map_err(models::refuse)?;
+        return Ok(with_age(list.stale, models::list_for_claude(&list.models)));
+    }
     let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
-    // As text: a value would not hold every number that an upstream may write.
-    let models: Vec<_> = list.models.iter().map(|model| model.as_str()).collect();
-    let body = format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","));
-    Ok(with_age(list.stale, body))
+    Ok(with_age(list.stale, models::list(&list.models)))
 }
 
 /// The id may hold slashes, as those of self-hosted models do.
@@ -212,8 +213,15 @@ async fn one_model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let found = lanes.model(&id, wants_new(&headers)).await.map_err(refuse)?;
-    Ok(with_age(found.stale, found.models[0].to_string()))
+    let for_claude = models::are_for_claude(&headers);
+    let found = lanes.model(&id, wants_new(&headers)).await;
+    let found = found.map_err(if for_claude { models::refuse } else { refuse })?;
+    let model = &found.models[0];
+    let object = match for_claude {
+        true => models::for_claude(model).to_string(),
+        false => model.object().to_string(),
+    };
+    Ok(with_age(found.stale, object))
 }
 
 /// Whether the client wants no list that was kept (RFC 9111 5.2.1.4).

@@ -15,6 +15,7 @@ use tower::{
 };
 use tower_qwen::{
     Error, FullBody,
+    alias::AliasLayer,
     anthropic::{AnthropicLayer, CountTokens},
     auth::{AuthRefreshLayer, TokenClient},
     chat::ReasoningEffort,
@@ -43,7 +44,9 @@ use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 use super::{
     chats::{self, Chats},
     clients::Client,
-    config::{Bounds, Config, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials},
+    config::{
+        Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
+    },
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
     routes::{self, App, Site},
@@ -94,7 +97,8 @@ pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<La
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace()))
         .limits(config.bounds.limits);
-    Ok(Lanes::new(lanes).body_pace(config.body_pace()).count_tokens(count))
+    let lanes = Lanes::new(lanes).names(config.names.clone());
+    Ok(lanes.body_pace(config.body_pace()).count_tokens(count))
 }
 
 /// What the stacks of all upstreams have in common.
@@ -104,6 +108,8 @@ struct Shared {
     sessions: SessionLayer,
     /// Learns how many tokens the requests have.
     estimator: Arc<TokenEstimator>,
+    /// By which other names models are asked for.
+    names: ModelNames,
 }
 
 impl Shared {
@@ -112,7 +118,13 @@ impl Shared {
             bounds: config.bounds,
             sessions: SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats()),
             estimator: Arc::new(TokenEstimator::new()),
+            names: config.names.clone(),
         }
+    }
+
+    /// Right below every edge: it has kept the client's word, and answers with it.
+    fn aliases(&self) -> AliasLayer {
+        AliasLayer::new(self.names.aliases.clone())
     }
 }
 
@@ -233,14 +245,17 @@ where
 {
     let edge = ServiceBuilder::new()
         .layer(chat_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.aliases())
         .layer(shared.sessions.clone());
     let messages = ServiceBuilder::new()
         .layer(messages_edge(config, shared).offer(Offer::Web))
+        .layer(shared.aliases())
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())
         .layer(FormatLayer::new());
     let responses = ServiceBuilder::new()
         .layer(responses_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.aliases())
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())
         .layer(FormatLayer::new());
@@ -260,6 +275,7 @@ where
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let completions = ServiceBuilder::new()
         .layer(completions_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(shared.aliases())
         .layer(FormatLayer::new())
         .layer(web.clone())
         .service(upstream.clone());
@@ -312,7 +328,8 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new().layer(chat_edge(config, &shared.bounds));
+    let edge =
+        ServiceBuilder::new().layer(chat_edge(config, &shared.bounds)).layer(shared.aliases());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server);
     if let Some(meant) = &config.high_effort {
@@ -323,24 +340,34 @@ where
     let xml = route(xml.service(upstream.clone()));
     let completions = ServiceBuilder::new()
         .layer(completions_edge(config, &shared.bounds))
+        .layer(shared.aliases())
         .layer(adapter.clone());
     let typed = route(completions.service(upstream.clone()));
     // DashScope keeps a cache by the client's marks, and bills by it.
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
-    let messages =
-        ServiceBuilder::new().layer(messages_edge(config, shared).cache_control(is_marked));
     let tools = match config.tools {
         Tools::Prompt => ToolCallLayer::prompted(),
         Tools::Native | Tools::Off => ToolCallLayer::native(),
         Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
     };
-    let messages = messages.layer(tools.clone()).layer(adapter.clone()).service(upstream.clone());
-    let responses = ServiceBuilder::new().layer(responses_edge(config, &shared.bounds));
-    let responses = responses.layer(tools).layer(adapter.clone()).service(upstream.clone());
+    let messages = ServiceBuilder::new()
+        .layer(messages_edge(config, shared).cache_control(is_marked))
+        .layer(shared.aliases())
+        .layer(tools.clone())
+        .layer(adapter.clone())
+        .service(upstream.clone());
+    let responses = ServiceBuilder::new()
+        .layer(responses_edge(config, &shared.bounds))
+        .layer(shared.aliases())
+        .layer(tools)
+        .layer(adapter.clone())
+        .service(upstream.clone());
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
-    let lane = SseReframeLayer::new().layer(signed.clone());
+    let names = shared.names.clone();
+    let renaming = signed.clone().map_request(move |request| names.rename(request));
+    let lane = SseReframeLayer::new().layer(renaming.clone());
     let bytes = |path| pass::route(lane.clone(), path, config.body_pace);
     let (chats, texts) = (bytes("/chat/completions"), bytes("/completions"));
     // What a server can be asked for and the layers have not, it is asked for byte by byte.
@@ -361,7 +388,7 @@ where
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
-        .layer(signed.clone());
+        .layer(renaming);
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),

@@ -197,7 +197,7 @@ impl Reader<'_, '_> {
         }
 
         let mut request = ChatRequest::new(model, []);
-        request.history = messages.into_iter().map(Arc::new).collect::<Vec<_>>().into();
+        request.history = messages.into();
         let offered = self.tools(wire.tools, changes)?;
         if offered.searches_the_web {
             request.extra.insert("web_search_options", serde_json::json!({}));

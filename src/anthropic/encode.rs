@@ -308,13 +308,16 @@ impl MessageWriter {
     }
 
     fn arguments(&mut self, out: &mut BytesMut, of: u32, json: &str) {
-        // Behind a whole object only blanks may come, which nobody misses.
+        // Behind a whole object only blanks may come, which nobody misses. Before it Anthropic's SDK
+        // for Python fails at them: it parses what there is with each piece.
         if let Some(Open::Call { index, arguments, is_empty }) = &mut self.open
             && *index == of
-            && arguments.push(json).is_ok()
         {
-            *is_empty = false;
-            self.piece(out, json);
+            let json = if *is_empty { json.trim_ascii_start() } else { json };
+            if !json.is_empty() && arguments.push(json).is_ok() {
+                *is_empty = false;
+                self.piece(out, json);
+            }
         }
     }
 
@@ -492,7 +495,9 @@ impl Writer for MessageWriter {
         }
         match &event {
             ChatEvent::Usage(usage) => return self.usage = Some(*usage),
-            ChatEvent::ServerFields(fields) => return self.server_fields(fields),
+            ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields) => {
+                return self.server_fields(fields);
+            }
             // The form has no place for them: its citations point into the client's documents.
             // Attachments are text by now.
             ChatEvent::Started(_) | ChatEvent::Citation(_) | ChatEvent::Attachment(_) => return,
@@ -567,6 +572,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     let mut out = BytesMut::with_capacity(size + size / 8);
     let mut writer = MessageWriter::new(envelope.clone());
     writer.server_fields(&answer.server_fields);
+    writer.server_fields(&answer.choice_fields);
     envelope.head_into(&mut out);
     let mut blocks = 0;
     let mut block = |out: &mut BytesMut| {

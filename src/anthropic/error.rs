@@ -56,7 +56,7 @@ const fn type_of(kind: ErrorKind) -> &'static str {
         | ErrorKind::NotFound
         | ErrorKind::ConversationLost
         | ErrorKind::AccountUnavailable => "not_found_error",
-        ErrorKind::RateLimited | ErrorKind::Quota => "rate_limit_error",
+        ErrorKind::RateLimited | ErrorKind::Quota | ErrorKind::ModelQuota => "rate_limit_error",
         ErrorKind::Timeout => "timeout_error",
         ErrorKind::Challenge | ErrorKind::Overloaded | ErrorKind::ConversationBusy => {
             "overloaded_error"

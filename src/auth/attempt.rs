@@ -55,7 +55,8 @@ impl<C, P> Shared<C, P> {
                 account.bad_news(Trouble::Rate, retry_after, sent);
             }
             Outcome::Challenge => self.accounts().egress.bad_news(),
-            Outcome::Refused | Outcome::Timeout | Outcome::Other => {}
+            // What the account has of other models is as before.
+            Outcome::ModelQuota | Outcome::Refused | Outcome::Timeout | Outcome::Other => {}
         }
         outcome
     }
@@ -91,8 +92,11 @@ impl<S, B: Clone, C, P: AccountPolicy<B>> Attempt<S, B, C, P> {
         C: Classify<RB, E>,
     {
         let outcome = self.shared.learn(result, self.sent, self.egress);
-        matches!(outcome, Outcome::Refused | Outcome::Quota { .. } | Outcome::Timeout)
-            .then_some(outcome)
+        matches!(
+            outcome,
+            Outcome::Refused | Outcome::Quota { .. } | Outcome::ModelQuota | Outcome::Timeout
+        )
+        .then_some(outcome)
     }
 
     /// Sends the request once more where that helps: at most once, whatever comes.
@@ -154,7 +158,9 @@ async fn judge(accounts: &Accounts, sent: Sent, bound: bool, outcome: Outcome) -
                 }
             }
         },
-        Outcome::Quota { .. } => rotate(accounts, sent, bound, "quota").await,
+        // The account is not at fault, so its conversation stays with it.
+        Outcome::ModelQuota if bound => Verdict::Keep,
+        Outcome::Quota { .. } | Outcome::ModelQuota => rotate(accounts, sent, bound, "quota").await,
         // It was perhaps a matter of time and not of the credential, so the same will do.
         Outcome::Timeout => match account.renew(sent.generation, Cause::Timeout).await {
             Ok(usable) => Verdict::Replay(usable, "timeout"),

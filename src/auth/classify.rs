@@ -6,7 +6,12 @@ use std::{
 
 use http::{Response, StatusCode, header};
 
-use crate::{Error, error::causes, head::effective_status, retry_after::retry_after};
+use crate::{
+    Error, ErrorKind,
+    error::causes,
+    head::{effective_status, is_sent_to_sign_in},
+    retry_after::retry_after,
+};
 
 /// What a request's outcome means for its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,9 @@ pub enum Outcome {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
+    /// The account's quota of the model that was asked is used up: rotate at once, and leave the
+    /// account as it is for other models.
+    ModelQuota,
     /// Too much in a short time: prefer other accounts for a while.
     RateLimited {
         /// For how long, where the upstream says.
@@ -68,8 +76,9 @@ pub trait Classify<B, E> {
 ///   sources, is what its predicates say; its `retry_after` is honoured.
 /// - Any other error is [`Outcome::Other`].
 /// - A response is what its status says, `x-actual-status-code` before HTTP's own: 401 and
-///   403 are refusals, 429 a rate limit, 504 a timeout, 2xx to 3xx accepted. A page of HTML with
-///   403 or 405 is an anti-bot layer's, since APIs answer with JSON.
+///   403 are refusals, 429 a rate limit, 504 a timeout, 2xx accepted. A page of HTML with 403 or
+///   405 is an anti-bot layer's, since APIs answer with JSON. A redirect to a page where people
+///   sign in is a refusal; any other says nothing about the credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
@@ -90,6 +99,8 @@ fn of_error(error: &Error) -> Outcome {
     let retry_after = error.retry_after();
     if error.is_auth() {
         Outcome::Refused
+    } else if error.kind() == ErrorKind::ModelQuota {
+        Outcome::ModelQuota
     } else if error.is_quota() {
         Outcome::Quota { retry_after }
     } else if error.is_rate_limited() {
@@ -118,7 +129,8 @@ fn of_response<B>(response: &Response<B>) -> Outcome {
             Outcome::RateLimited { retry_after: retry_after(headers, SystemTime::now()) }
         }
         StatusCode::GATEWAY_TIMEOUT => Outcome::Timeout,
-        status if status.is_success() || status.is_redirection() => Outcome::Accepted,
+        status if is_sent_to_sign_in(status, headers) => Outcome::Refused,
+        status if status.is_success() => Outcome::Accepted,
         _ => Outcome::Other,
     }
 }
@@ -136,7 +148,7 @@ fn find<E: 'static>(error: &E) -> Option<&Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BoxError, ErrorKind};
+    use crate::BoxError;
 
     fn of(status: u16, headers: &[(&'static str, &'static str)]) -> Outcome {
         let mut response = Response::builder().status(status);
@@ -156,7 +168,17 @@ mod tests {
         assert_eq!(of(403, &[("content-type", "Text/HTML; charset=utf-8")]), Outcome::Challenge);
         assert_eq!(of(405, &[("content-type", "text/html")]), Outcome::Challenge);
         assert_eq!(of(504, &[]), Outcome::Timeout);
-        for status in [400, 404, 413, 422, 500, 502, 503] {
+        assert_eq!(of(204, &[]), Outcome::Accepted);
+        for target in ["/auth?redirect=%2Fapi", "https://chat.qwen.ai/login", "/user/signin"] {
+            for status in [301, 302, 303, 307, 308] {
+                assert_eq!(of(status, &[("location", target)]), Outcome::Refused, "{target}");
+            }
+        }
+        for target in ["/", "https://chat.qwen.ai/authors", "/api/v2/models?auth=1"] {
+            assert_eq!(of(302, &[("location", target)]), Outcome::Other, "{target}");
+        }
+        assert_eq!(of(200, &[("location", "/login")]), Outcome::Accepted);
+        for status in [302, 304, 400, 404, 413, 422, 500, 502, 503] {
             assert_eq!(of(status, &[]), Outcome::Other, "{status}");
         }
         let limited = |seconds| Outcome::RateLimited { retry_after: Some(seconds) };
@@ -211,6 +233,7 @@ mod tests {
         let wait = Some(Duration::from_secs(3600));
         for (kind, expected) in [
             (ErrorKind::Quota, Outcome::Quota { retry_after: wait }),
+            (ErrorKind::ModelQuota, Outcome::ModelQuota),
             (ErrorKind::RateLimited, Outcome::RateLimited { retry_after: wait }),
             (ErrorKind::Timeout, Outcome::Timeout),
             (ErrorKind::Challenge, Outcome::Challenge),

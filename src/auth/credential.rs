@@ -202,10 +202,17 @@ impl Credential {
     /// # Errors
     ///
     /// [`InvalidToken`] where name or value cannot stand in a header, or where the name is one
-    /// that frames or routes a request (`host`, `content-length` and the like).
+    /// that frames, routes or codes a message (`host`, `content-length`, `accept-encoding` and the
+    /// like).
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, InvalidToken> {
         let name = HeaderName::try_from(name).map_err(|_| InvalidToken(()))?;
         let framing = [
+            header::ACCEPT_ENCODING,
+            header::CONTENT_ENCODING,
+            header::EXPECT,
+            header::TRAILER,
+            HeaderName::from_static("keep-alive"),
+            HeaderName::from_static("proxy-connection"),
             header::HOST,
             header::CONTENT_LENGTH,
             header::CONTENT_TYPE,

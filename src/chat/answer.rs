@@ -40,6 +40,8 @@ pub struct Answer {
     pub citations: Vec<Citation>,
     /// What the server gave beside its answer.
     pub server_fields: Extra,
+    /// What it gave beside the answer in the one choice.
+    pub choice_fields: Extra,
     /// The last token counts.
     pub usage: Option<Usage>,
     /// Why the answer ended.
@@ -107,6 +109,7 @@ impl Answer {
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
             ChatEvent::Citation(citation) => self.citations.push(*citation),
             ChatEvent::ServerFields(fields) => rest.server_fields.push(fields),
+            ChatEvent::ChoiceFields(fields) => rest.choice_fields.push(fields),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
@@ -136,7 +139,7 @@ fn added(event: &ChatEvent) -> usize {
         ChatEvent::Citation(citation) => {
             ITEM + citation.url.len() + some(&citation.title) + some(&citation.snippet)
         }
-        ChatEvent::ServerFields(fields) => fields.byte_len(),
+        ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields) => fields.byte_len(),
         // Each takes the place of the one before.
         _ => 0,
     }
@@ -175,6 +178,7 @@ struct Rest {
     /// Of each call.
     arguments: Vec<String>,
     server_fields: Vec<Extra>,
+    choice_fields: Vec<Extra>,
 }
 
 impl<S: ChatStream> Future for Collect<S> {
@@ -193,8 +197,9 @@ impl<S: ChatStream> Future for Collect<S> {
             this.answer.push(event, this.rest);
         }
         let mut answer = std::mem::take(this.answer);
-        let Rest { arguments, server_fields } = std::mem::take(this.rest);
+        let Rest { arguments, server_fields, choice_fields } = std::mem::take(this.rest);
         answer.server_fields.merge_all(server_fields);
+        answer.choice_fields.merge_all(choice_fields);
         for (call, arguments) in answer.tool_calls.iter_mut().zip(arguments) {
             call.arguments = arguments.into();
         }

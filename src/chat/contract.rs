@@ -95,8 +95,11 @@ impl Contract {
 
     fn judge(&mut self, at: usize, item: &Result<ChatEvent, Error>) -> Result<(), Rule> {
         match (self.end, item) {
-            (End::None, _) | (End::Finished, Ok(ChatEvent::Usage(_))) => {}
-            (End::Finished, _) => return Err("after `Finished` only `Usage` may come".into()),
+            (End::None, _) => {}
+            (End::Finished, Ok(event)) if event.may_follow_the_end() => {}
+            (End::Finished, _) => {
+                return Err("after `Finished` only `Usage` and `ServerFields` may come".into());
+            }
             (End::Failed, _) => return Err("after an `Err` nothing may come".into()),
         }
         let Ok(event) = item else {
@@ -130,10 +133,12 @@ impl Contract {
                 }
                 _ => filled(&citation.url, "the address of a source is never empty"),
             },
-            ChatEvent::ServerFields(fields) if fields.is_empty() => {
+            ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields)
+                if fields.is_empty() =>
+            {
                 Err("fields of a server are never none".into())
             }
-            ChatEvent::ServerFields(_) | ChatEvent::Usage(_) => Ok(()),
+            ChatEvent::ServerFields(_) | ChatEvent::ChoiceFields(_) | ChatEvent::Usage(_) => Ok(()),
             ChatEvent::Finished(reason) => {
                 self.end = End::Finished;
                 self.whole(matches!(reason, FinishReason::Length | FinishReason::ContentFilter))
@@ -206,6 +211,7 @@ const fn name(item: &Result<ChatEvent, Error>) -> &'static str {
         Ok(ChatEvent::Attachment(_)) => "Attachment",
         Ok(ChatEvent::Citation(_)) => "Citation",
         Ok(ChatEvent::ServerFields(_)) => "ServerFields",
+        Ok(ChatEvent::ChoiceFields(_)) => "ChoiceFields",
         Ok(ChatEvent::Usage(_)) => "Usage",
         Ok(ChatEvent::Finished(_)) => "Finished",
         Err(_) => "Err",
@@ -601,7 +607,7 @@ mod tests {
         let failed = items[end].is_err();
         let behind = &items[end + 1..];
         if failed && !behind.is_empty()
-            || !behind.iter().all(|item| matches!(item, Ok(ChatEvent::Usage(_))))
+            || !behind.iter().all(|item| item.as_ref().is_ok_and(ChatEvent::may_follow_the_end))
         {
             return false;
         }

@@ -13,7 +13,7 @@ use crate::{Error, budget::Budget};
 ///
 /// Every wrapper reads what it wraps through one of these: so a missing end, an item behind the
 /// end and a second [`Started`](ChatEvent::Started) mean the same everywhere, and no wrapper
-/// looks for them itself. Most events cost two comparisons and stay where they lie.
+/// looks for them itself. Most events cost a few comparisons and stay where they lie.
 ///
 /// It also keeps a wrapper from reading a stream that always has more for ever: see [`Budget`].
 #[derive(Clone, Copy, Debug)]
@@ -46,62 +46,65 @@ impl Ending {
         mut stream: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<ChatEvent, Error>>> {
-        loop {
-            if self.state == State::Over {
-                return Poll::Ready(None);
-            }
-            ready!(self.budget.poll_left(cx));
-            self.budget.spend(0);
-            let polled = stream.as_mut().poll_next(cx);
-            // Looked at where it lies, for it is large.
-            let passes = match &polled {
-                Poll::Pending => {
-                    self.budget.renew();
-                    true
-                }
-                Poll::Ready(Some(Ok(event))) => self.passes(event),
-                Poll::Ready(Some(Err(_))) => self.fails(),
-                Poll::Ready(None) => return Poll::Ready(self.ends()),
-            };
-            if passes {
+        while ready!(self.poll_goes_on(cx)) {
+            let mut polled = stream.as_mut().poll_next(cx);
+            if self.passes(&mut polled) {
                 return polled;
             }
-            #[cfg(feature = "tracing")]
+        }
+        Poll::Ready(None)
+    }
+
+    /// The first half of [`poll_next`](Self::poll_next), for who would not have the item moved once
+    /// more: whether the stream is to be polled. `false` is its end.
+    #[inline]
+    pub(crate) fn poll_goes_on(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.state == State::Over {
+            return Poll::Ready(false);
+        }
+        ready!(self.budget.poll_left(cx));
+        self.budget.spend_item();
+        Poll::Ready(true)
+    }
+
+    /// The second half: whether what the stream gave is to be handed on. Otherwise it is to be
+    /// polled again, by way of the first half.
+    #[inline]
+    pub(crate) fn passes(&mut self, polled: &mut Poll<Option<Result<ChatEvent, Error>>>) -> bool {
+        match polled {
+            Poll::Ready(Some(Ok(event))) if self.state == State::Open && !is_turn(event) => true,
+            Poll::Pending => {
+                self.budget.renew();
+                true
+            }
+            Poll::Ready(item) => self.turns(item),
+        }
+    }
+
+    /// [`passes`](Self::passes) where the stream begins, ends or errs.
+    #[inline(never)]
+    fn turns(&mut self, item: &mut Option<Result<ChatEvent, Error>>) -> bool {
+        let (passes, next) = match (self.state, &*item) {
+            (_, None) => {
+                *item = self.ends();
+                return true;
+            }
+            (State::Over, _) => (false, State::Over),
+            (state, Some(Err(_))) => (state != State::Finished, State::Over),
+            (State::Finished, Some(Ok(event))) => (event.may_follow_the_end(), State::Finished),
+            (_, Some(Ok(ChatEvent::Finished(_)))) => (true, State::Finished),
+            (state, Some(Ok(event))) => {
+                (state == State::Fresh || !matches!(event, ChatEvent::Started(_)), State::Open)
+            }
+        };
+        self.state = next;
+        #[cfg(feature = "tracing")]
+        if !passes {
             tracing::debug!("an item that must not come where it came in a stream is left out");
         }
-    }
-
-    /// Whether `event` is allowed where it came.
-    #[inline]
-    fn passes(&mut self, event: &ChatEvent) -> bool {
-        if self.state == State::Open
-            && !matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_))
-        {
-            return true;
-        }
-        self.passes_rare(event)
-    }
-
-    fn passes_rare(&mut self, event: &ChatEvent) -> bool {
-        let passes = match self.state {
-            State::Fresh => true,
-            State::Open => !matches!(event, ChatEvent::Started(_)),
-            State::Finished => return matches!(event, ChatEvent::Usage(_)),
-            State::Over => return false,
-        };
-        self.state = match event {
-            ChatEvent::Finished(_) => State::Finished,
-            _ => State::Open,
-        };
         passes
     }
 
-    /// Whether an `Err` is told: the answer was not complete before it.
-    fn fails(&mut self) -> bool {
-        std::mem::replace(&mut self.state, State::Over) != State::Finished
-    }
-
-    #[cold]
     fn ends(&mut self) -> Option<Result<ChatEvent, Error>> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Fresh | State::Open => Some(Err(truncated())),
@@ -119,6 +122,12 @@ impl Ending {
             State::Fresh | State::Open => (1, inner.1.and_then(|most| most.checked_add(1))),
         }
     }
+}
+
+/// Whether `event` may come at one place of a stream only.
+#[inline]
+fn is_turn(event: &ChatEvent) -> bool {
+    matches!(event, ChatEvent::Started(_) | ChatEvent::Finished(_))
 }
 
 #[cfg(test)]

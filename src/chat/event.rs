@@ -21,7 +21,8 @@ use crate::Text;
 ///   call may be cut: what there is of its arguments is then the beginning of an object, or
 ///   nothing. The calls before it are whole all the same.
 /// - There is exactly one terminal item: [`Finished`](ChatEvent::Finished) or an `Err`.
-///   After `Finished` nothing comes but [`Usage`](ChatEvent::Usage), and then the stream ends.
+///   After `Finished` nothing comes but [`Usage`](ChatEvent::Usage) and
+///   [`ServerFields`](ChatEvent::ServerFields), and then the stream ends.
 ///   After an `Err` nothing comes, and the stream ends.
 /// - A stream that ends without a terminal item is a bug of whoever wraps it. Whoever notices
 ///   that what it reads has broken off says so with an `Err` item of
@@ -34,8 +35,11 @@ use crate::Text;
 /// not: they add the missing `Err`, and leave out what comes after the terminal item and a second
 /// `Started`. [`Contract`](super::Contract) tells whether a stream keeps the rules, and
 /// [`checked`](super::ChatStreamExt::checked) makes a test fail where one does not.
+// The tag fills a word, so that an event is copied word by word. With a tag of one byte the copy
+// begins behind that byte, lies across the words of the text, and stalls whoever reads them next.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum ChatEvent {
     /// The upstream opened its answer. It is boxed, as it comes once and is large.
     Started(Box<Started>),
@@ -69,6 +73,8 @@ pub enum ChatEvent {
     /// Fields that the server gives beside its answer and that nothing here has a name for, such
     /// as `system_fingerprint`; never empty. Of several with one name the last counts.
     ServerFields(Extra),
+    /// The same of the one choice that the answer is, such as `stop_reason`; never empty.
+    ChoiceFields(Extra),
     /// Token counts so far.
     Usage(Usage),
     /// The answer is complete.
@@ -80,7 +86,15 @@ impl ChatEvent {
     /// it nothing may be retried.
     #[must_use]
     pub const fn is_content(&self) -> bool {
-        !matches!(self, Self::Started(_) | Self::ServerFields(_) | Self::Usage(_))
+        !matches!(
+            self,
+            Self::Started(_) | Self::ServerFields(_) | Self::ChoiceFields(_) | Self::Usage(_)
+        )
+    }
+
+    /// Whether it may come after [`Finished`](Self::Finished).
+    pub(crate) const fn may_follow_the_end(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::ServerFields(_))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The history, put in the form that it has however the client writes it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Text,
@@ -63,7 +63,7 @@ impl Turn {
     }
 
     /// The message, and what follows it.
-    fn finish(self, is_last: bool, out: &mut Vec<Message>) {
+    fn finish(self, is_last: bool, out: &mut Vec<Arc<Message>>) {
         if self.is_empty() {
             return;
         }
@@ -76,9 +76,9 @@ impl Turn {
         message.reasoning_signature = self.reasoning_signature;
         message.tool_calls = self.calls;
         let results = out.len() + 1;
-        out.push(message);
+        out.push(Arc::new(message));
         let is_waiting = is_last && self.results.is_empty();
-        out.extend(self.results);
+        out.extend(self.results.into_iter().map(Arc::new));
         if is_waiting || self.open.is_empty() {
             return;
         }
@@ -92,9 +92,17 @@ impl Turn {
         out.extend(missing.into_iter().map(|id| {
             let mut result = Message::new(Role::Tool, NO_RESULT);
             result.tool_call_id = Some(id);
-            result
+            Arc::new(result)
         }));
     }
+}
+
+/// Adds to what is nearly always alone: otherwise there would be room for four at once.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 fn take_one(left: &mut u32) -> bool {
@@ -117,13 +125,13 @@ impl History {
         if part.as_text().is_some_and(|text| text.is_empty()) {
             return;
         }
-        self.turn(role).parts.push(part);
+        push(&mut self.turn(role).parts, part);
     }
 
     pub(crate) fn call(&mut self, call: ToolCall) {
         let turn = self.turn(Role::Assistant);
         *turn.open.entry(call.id.clone()).or_default() += 1;
-        turn.calls.push(call);
+        push(&mut turn.calls, call);
         self.calling = Some(self.turns.len() - 1);
     }
 
@@ -154,7 +162,7 @@ impl History {
             let mut message = Message::empty(Role::Tool);
             message.tool_call_id = Some(id.clone());
             message.content = content(texts, "\n").or(Some(Content::Text(Text::new())));
-            turn.results.push(message);
+            push(&mut turn.results, message);
         } else {
             self.part(Role::User, Part::text(LOST_CALL));
             texts.into_iter().for_each(|part| self.part(Role::User, part));
@@ -178,7 +186,7 @@ impl History {
         }
     }
 
-    pub(crate) fn finish(self) -> Vec<Message> {
+    pub(crate) fn finish(self) -> Vec<Arc<Message>> {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
         for (at, turn) in self.turns.into_iter().enumerate() {

@@ -62,7 +62,7 @@ const fn label(kind: ErrorKind) -> &'static str {
         | ErrorKind::NotFound
         | ErrorKind::Unsupported => "refused",
         ErrorKind::Auth | ErrorKind::Permission => "auth",
-        ErrorKind::RateLimited | ErrorKind::Quota => "limited",
+        ErrorKind::RateLimited | ErrorKind::Quota | ErrorKind::ModelQuota => "limited",
         ErrorKind::Challenge => "challenge",
         ErrorKind::Timeout => "timeout",
         ErrorKind::Truncated => "truncated",

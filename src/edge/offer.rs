@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{parse::unsupported, shaped::Wishes};
+use super::{
+    parse::{clip, unsupported},
+    shaped::Wishes,
+};
 use crate::{
     Error, Text,
     chat::{ChatRequest, Json, Tool, ToolChoice},
@@ -23,11 +26,14 @@ const NAMES_LEN: usize = 512;
 ///
 /// | field | [`Everything`](Offer::Everything) | [`Web`](Offer::Web) |
 /// |---|---|---|
-/// | `n`, `best_of`, `logprobs`, `top_logprobs`, `suffix`, `functions`, `function_call` | refused | refused |
+/// | `n`, `logprobs`, `top_logprobs`, `functions`, `function_call` | refused | refused |
 /// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
 /// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused |
+/// | a tool that is neither a function nor a web search | passed on | refused |
+/// | `tool_choice` in a form that is not known, where a function is among `tools` | passed on | refused |
 /// | `stop` | passed on | seen to: the answer ends before it |
 /// | `response_format` | passed on | passed on, to a [`FormatLayer`](https://docs.rs/tower-qwen/latest/tower_qwen/format/struct.FormatLayer.html) below; without one the adapter refuses it |
+/// | `best_of`, `suffix`, `echo`, `prompt_logprobs`, `n_probs`, `return_token_ids`, `continue_final_message` | passed on | refused |
 /// | `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
 /// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
 /// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured |
@@ -49,7 +55,15 @@ const READ: [&str; 4] =
     ["web_search_options", "chat_template_kwargs", "stream_options", "reasoning"];
 
 /// Fields that change what an answer is, and not only how it is found.
-const MEANING: [&str; 11] = [
+const MEANING: [&str; 19] = [
+    "suffix",
+    "best_of",
+    "echo",
+    "prompt_logprobs",
+    "n_probs",
+    "return_token_ids",
+    "return_tokens_as_token_ids",
+    "continue_final_message",
     "guided_json",
     "guided_regex",
     "guided_choice",
@@ -64,8 +78,18 @@ const MEANING: [&str; 11] = [
 ];
 
 /// Values that ask for nothing, of the fields that are known to have one.
-const NEUTRAL: [(&str, &str); 6] = [
+const NEUTRAL: [(&str, &str); 16] = [
     ("modalities", r#"["text"]"#),
+    ("modalities", "[]"),
+    ("suffix", r#""""#),
+    ("best_of", "1"),
+    ("echo", "false"),
+    ("prompt_logprobs", "false"),
+    ("prompt_logprobs", "0"),
+    ("n_probs", "0"),
+    ("return_token_ids", "false"),
+    ("return_tokens_as_token_ids", "false"),
+    ("continue_final_message", "false"),
     ("logit_bias", "{}"),
     ("metadata", "{}"),
     ("service_tier", r#""auto""#),
@@ -101,6 +125,22 @@ impl Offer {
                         "`tool_choice` wants a call, and no function is among `tools`",
                     ));
                 }
+                if let Some((place, kind)) = unknown_tool(request) {
+                    return Err(unsupported(
+                        "tools",
+                        format!(
+                            "`tools[{place}]`: this upstream (chat.qwen.ai) has no tools of type \
+                             `{kind}`; offer functions, or `web_search`"
+                        ),
+                    ));
+                }
+                if is_choice_unknown(request) {
+                    return Err(unsupported(
+                        "tool_choice",
+                        "`tool_choice` has a form that is not known here; name a function, send \
+                         `allowed_tools`, or one of none, auto, required",
+                    ));
+                }
                 let left_out = left_out(request)?;
                 let stop = std::mem::take(&mut request.sampling.stop);
                 Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
@@ -111,6 +151,24 @@ impl Offer {
 
 fn is_function(tool: &Tool) -> bool {
     tool.as_function().is_some()
+}
+
+/// The place of the first tool that nobody would tell the model of, and what it is.
+fn unknown_tool(request: &ChatRequest) -> Option<(usize, String)> {
+    request.tools.iter().enumerate().find_map(|(place, tool)| {
+        let Tool::Other(whole) = tool else { return None };
+        let kind = whole.get("type");
+        let kind = kind.as_ref().and_then(|kind| kind.as_string()).unwrap_or_default();
+        (!kind.starts_with("web_search")).then(|| (place, clip(&kind).to_string()))
+    })
+}
+
+/// Whether a choice among functions would be lost, as its form is a vendor's.
+fn is_choice_unknown(request: &ChatRequest) -> bool {
+    let Some(choice @ ToolChoice::Other(whole)) = &request.tool_choice else { return false };
+    let is_allowed_tools =
+        whole.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("allowed_tools"));
+    request.tools.iter().any(is_function) && choice.function().is_none() && !is_allowed_tools
 }
 
 /// Whether an answer without a call would not be what was asked for.
@@ -310,6 +368,25 @@ mod tests {
             ("newer_than_this", json!([1]), Passes, Named),
             ("newer_than_this", json!(null), Passes, Passes),
             ("modalities", json!(["text"]), Passes, Passes),
+            ("modalities", json!([]), Passes, Passes),
+            ("suffix", json!(""), Passes, Passes),
+            ("suffix", json!("x"), Passes, Refused),
+            ("best_of", json!(1), Passes, Passes),
+            ("best_of", json!(2), Passes, Refused),
+            ("echo", json!(false), Passes, Passes),
+            ("echo", json!(true), Passes, Refused),
+            ("prompt_logprobs", json!(0), Passes, Passes),
+            ("prompt_logprobs", json!(3), Passes, Refused),
+            ("n_probs", json!(0), Passes, Passes),
+            ("n_probs", json!(5), Passes, Refused),
+            ("return_token_ids", json!(false), Passes, Passes),
+            ("return_token_ids", json!(true), Passes, Refused),
+            ("return_tokens_as_token_ids", json!(true), Passes, Refused),
+            ("continue_final_message", json!(false), Passes, Passes),
+            ("continue_final_message", json!(true), Passes, Refused),
+            ("functions", json!([]), Passes, Passes),
+            ("functions", json!(null), Passes, Passes),
+            ("function_call", json!("none"), Passes, Passes),
             ("modalities", json!(["text", "audio"]), Passes, Refused),
             ("audio", json!({"voice": "x"}), Passes, Refused),
             ("guided_json", json!({}), Passes, Refused),
@@ -367,6 +444,47 @@ mod tests {
             let param = decided.as_ref().err().and_then(Error::param);
             assert_eq!(param, is_refused.then_some("tool_choice"), "{tools}");
             assert!(Offer::Everything.decide(&mut chat).is_ok(), "{tools}");
+        }
+    }
+
+    /// Tools that nobody would tell the model of, and choices that nobody would read.
+    #[test]
+    fn other_tools_and_choices_are_refused_over_the_web() {
+        let function = json!({"type": "function", "function": {"name": "f"}});
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto",
+            "tools": [{"type": "function", "function": {"name": "f"}}]}});
+        let named = json!({"type": "function", "function": {"name": "f"}, "x": 1});
+        for (tools, choice, refused) in [
+            (json!([function]), json!(null), None),
+            (json!([{"type": "web_search"}]), json!(null), None),
+            (json!([{"type": "web_search_preview"}, function]), json!("auto"), None),
+            (json!([{"type": "web_search_2025_08_26"}]), json!(null), None),
+            (json!([{"type": "custom", "custom": {"name": "x"}}]), json!(null), Some("tools")),
+            (json!([function, {"type": "mcp", "server_label": "x"}]), json!(null), Some("tools")),
+            (json!([{"type": "code_interpreter"}]), json!(null), Some("tools")),
+            (json!([function, {"type": "file_search"}]), json!("none"), Some("tools")),
+            (json!([{"type": "image_generation"}]), json!(null), Some("tools")),
+            (json!([function]), json!("required"), None),
+            (json!([function]), allowed, None),
+            (json!([function]), named, None),
+            (json!([function]), json!({"type": "web_search"}), Some("tool_choice")),
+            (json!([function]), json!({"type": "any"}), Some("tool_choice")),
+            (json!([function]), json!({"type": "tool", "name": "f"}), Some("tool_choice")),
+            (
+                json!([function]),
+                json!({"type": "custom", "custom": {"name": "x"}}),
+                Some("tool_choice"),
+            ),
+            (json!([{"type": "web_search"}]), json!({"type": "web_search"}), None),
+        ] {
+            let body = json!({"model": "m", "tools": tools, "tool_choice": choice,
+                "messages": [{"role": "user", "content": "Hi"}]});
+            let mut chat = decode(&body.to_string().into()).expect("valid").chat;
+            let decided = Offer::Web.decide(&mut chat);
+            let error = decided.as_ref().err();
+            assert_eq!(error.and_then(Error::param), refused, "{tools} {choice}");
+            assert!(error.is_none_or(|error| error.status() == 400), "{tools} {choice}");
+            assert!(Offer::Everything.decide(&mut chat).is_ok(), "{tools} {choice}");
         }
     }
 

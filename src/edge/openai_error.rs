@@ -51,7 +51,9 @@ const fn type_and_code(kind: ErrorKind) -> (&'static str, Option<&'static str>) 
         ErrorKind::AccountUnavailable => (REQUEST, Some("account_unavailable")),
         ErrorKind::ConversationBusy => ("server_error", Some("conversation_busy")),
         ErrorKind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
-        ErrorKind::Quota => ("insufficient_quota", Some("insufficient_quota")),
+        ErrorKind::Quota | ErrorKind::ModelQuota => {
+            ("insufficient_quota", Some("insufficient_quota"))
+        }
         ErrorKind::Internal => ("server_error", Some("internal_error")),
         ErrorKind::Unsupported => (REQUEST, Some("unsupported")),
         ErrorKind::Upstream => ("upstream_error", Some("upstream_error")),

@@ -53,12 +53,25 @@ impl<S: ChatStream> Stream for Shaped<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Some(next) = this.next.take() {
-            return Poll::Ready(Some(next));
+        if this.next.is_some() {
+            return Poll::Ready(this.next.take());
         }
         loop {
             let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-            let mut item = ready!(this.ending.poll_next(stream, cx));
+            if !ready!(this.ending.poll_goes_on(cx)) {
+                return Poll::Ready(None);
+            }
+            let mut polled = stream.poll_next(cx);
+            if !this.ending.passes(&mut polled) {
+                continue;
+            }
+            // Most events pass, and are handed on where they lie.
+            if let Poll::Ready(Some(Ok(ChatEvent::Text(_) | ChatEvent::Reasoning(_)))) = &polled
+                && this.stops.is_none()
+            {
+                return polled;
+            }
+            let mut item = ready!(polled);
             match &item {
                 Some(Ok(ChatEvent::Attachment(attachment))) => {
                     item = Some(Ok(ChatEvent::Text(attachment.markdown().into())));
@@ -86,6 +99,7 @@ impl<S: ChatStream> Stream for Shaped<S> {
                     ChatEvent::Started(_)
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::ServerFields(_)
+                    | ChatEvent::ChoiceFields(_)
                     | ChatEvent::Usage(_),
                 )) => return Poll::Ready(item),
                 _ => stops.finish(),

@@ -162,6 +162,9 @@ fn given<B>(answer: Answer) -> FormatStream<B> {
     if !answer.server_fields.is_empty() {
         events.push(ChatEvent::ServerFields(answer.server_fields));
     }
+    if !answer.choice_fields.is_empty() {
+        events.push(ChatEvent::ChoiceFields(answer.choice_fields));
+    }
     events.extend(answer.usage.map(ChatEvent::Usage));
     events.push(ChatEvent::Finished(answer.finish_reason.unwrap_or(FinishReason::Stop)));
     FormatStream::whole(events)

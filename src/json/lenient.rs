@@ -160,15 +160,24 @@ impl Half {
         Self(None)
     }
 
+    /// Whether none waits.
+    #[cfg(any(feature = "compatible", feature = "web"))]
+    pub(crate) const fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether the piece may begin or end with one.
+    #[inline]
+    pub(crate) fn is_in(piece: &str) -> bool {
+        // Three bytes of the piece tell, of either end. The first of them is that of a rare block.
+        let is_marked = |at: usize| piece.as_bytes().get(at..at + 3) == Some(b"\xef\xbf\xbf");
+        is_marked(0) || piece.len() >= 7 && is_marked(piece.len() - 7)
+    }
+
     /// The piece with its halves joined or replaced; a first half at its end waits.
     #[inline]
     pub(crate) fn join(&mut self, piece: Text) -> Text {
-        // Three bytes of the piece tell, of either end.
-        let is_marked = |bytes: &[u8], at: usize| bytes.get(at..at + 3) == Some(b"\xef\xbf\xbf");
-        let bytes = piece.as_bytes();
-        let is_plain = self.0.is_none()
-            && !is_marked(bytes, 0)
-            && !(bytes.len() >= 7 && is_marked(bytes, bytes.len() - 7));
+        let is_plain = self.0.is_none() && !Self::is_in(&piece);
         if is_plain || piece.is_empty() { piece } else { self.join_marked(&piece) }
     }
 

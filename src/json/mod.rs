@@ -32,6 +32,8 @@ pub(crate) use self::read::unescape;
 pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;
+#[cfg(feature = "web")]
+pub(crate) use self::write::clean_len;
 #[cfg(feature = "edge")]
 pub(crate) use self::write::{escape_into, number_into};
 pub(crate) use self::{

@@ -54,7 +54,8 @@ pub(crate) fn number_into(out: &mut BytesMut, number: u64) {
 ///
 /// Eight at a time: most pieces of an answer are short, so this beats a vectorised search that
 /// has to be set up, and prose seldom stops it.
-fn clean_len(bytes: &[u8]) -> usize {
+#[inline]
+pub(crate) fn clean_len(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(lane) = bytes[at..].first_chunk::<LANES>() {
         let lane = u64::from_le_bytes(*lane);

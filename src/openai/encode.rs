@@ -91,8 +91,9 @@ pub(super) struct ChunkEncoder {
     include_usage: bool,
     usage: Option<Usage>,
     conversation: Option<Conversation>,
-    /// For the chunk with the finish reason.
+    /// For the chunk with the finish reason, and those that come behind it for that with the usage.
     server_fields: Vec<Extra>,
+    choice_fields: Vec<Extra>,
     state: State,
 }
 
@@ -126,6 +127,7 @@ impl ChunkEncoder {
             usage: None,
             conversation: None,
             server_fields: Vec::new(),
+            choice_fields: Vec::new(),
             state: State::Start,
         }
     }
@@ -155,12 +157,16 @@ impl ChunkEncoder {
         }
     }
 
-    fn text_chunk(&self, out: &mut BytesMut, text: &str, reason: Option<FinishReason>) {
+    fn text_chunk(&mut self, out: &mut BytesMut, text: &str, reason: Option<FinishReason>) {
         out.reserve(self.head.len() + text.len() + 64);
         out.put_slice(&self.head);
         escape_into(out, text);
         out.put_slice(b"\"");
         text_tail_into(out, reason);
+        if reason.is_some() {
+            self.choice_fields_into(out);
+        }
+        out.put_slice(b"}]");
         if reason.is_some() {
             self.server_fields_into(out);
         }
@@ -182,28 +188,39 @@ impl ChunkEncoder {
         out.put_slice(&self.head);
         out.put_slice(key);
         escape_into(out, text);
-        out.put_slice(b"\"");
-        self.tail(out, None);
+        // As the tail is written, in one piece.
+        out.put_slice(match self.include_usage {
+            true => b"\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+            false => b"\"},\"finish_reason\":null}]}\n\n",
+        });
     }
 
     /// From behind the delta's fields to the end of the chunk.
-    fn tail(&self, out: &mut BytesMut, finish_reason: Option<FinishReason>) {
-        out.put_slice(b"},\"finish_reason\":");
-        match finish_reason {
-            None => out.put_slice(b"null"),
-            Some(reason) => string_into(out, reason.as_str()),
-        }
-        out.put_slice(b"}]");
-        if finish_reason.is_some() {
-            self.server_fields_into(out);
-        }
+    fn tail(&self, out: &mut BytesMut) {
+        out.put_slice(b"},\"finish_reason\":null}]");
         self.end_chunk(out);
     }
 
-    fn server_fields_into(&self, out: &mut BytesMut) {
+    /// The same of the last chunk of the choice.
+    fn last_tail(&mut self, out: &mut BytesMut, reason: FinishReason) {
+        out.put_slice(b"},\"finish_reason\":");
+        string_into(out, reason.as_str());
+        self.choice_fields_into(out);
+        out.put_slice(b"}]");
+        self.server_fields_into(out);
+        self.end_chunk(out);
+    }
+
+    fn server_fields_into(&mut self, out: &mut BytesMut) {
         let mut fields = Extra::new();
-        fields.merge_all(self.server_fields.clone());
+        fields.merge_all(std::mem::take(&mut self.server_fields));
         server_fields_into(out, &fields);
+    }
+
+    fn choice_fields_into(&mut self, out: &mut BytesMut) {
+        let mut fields = Extra::new();
+        fields.merge_all(std::mem::take(&mut self.choice_fields));
+        choice_fields_into(out, &fields);
     }
 
     fn end_chunk(&self, out: &mut BytesMut) {
@@ -218,6 +235,7 @@ impl Writer for ChunkEncoder {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
             ChatEvent::Started(started) => return self.conversation = started.conversation,
             ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
+            ChatEvent::ChoiceFields(fields) => return self.choice_fields.push(fields),
             // Chat completions have no place for it.
             ChatEvent::ReasoningSignature(_) => return,
             // Text by now, see `images`.
@@ -243,7 +261,7 @@ impl Writer for ChunkEncoder {
                 out.put_slice(b",\"type\":\"function\",\"function\":{\"name\":");
                 string_into(out, &name);
                 out.put_slice(b",\"arguments\":\"\"}}]");
-                self.tail(out, None);
+                self.tail(out);
             }
             ChatEvent::ToolArguments { index, json } => {
                 out.put_slice(&self.head);
@@ -252,23 +270,24 @@ impl Writer for ChunkEncoder {
                 out.put_slice(b",\"function\":{\"arguments\":");
                 string_into(out, &json);
                 out.put_slice(b"}}]");
-                self.tail(out, None);
+                self.tail(out);
             }
             ChatEvent::Citation(citation) => {
                 out.put_slice(&self.head);
                 out.put_slice(b"\"annotations\":[");
                 citation_into(out, &citation);
                 out.put_slice(b"]");
-                self.tail(out, None);
+                self.tail(out);
             }
             ChatEvent::Finished(reason) => {
                 out.put_slice(&self.head);
-                self.tail(out, Some(reason));
+                self.last_tail(out, reason);
                 self.state = State::Finished;
             }
             ChatEvent::Usage(_)
             | ChatEvent::Started(_)
             | ChatEvent::ServerFields(_)
+            | ChatEvent::ChoiceFields(_)
             | ChatEvent::ReasoningSignature(_)
             | ChatEvent::Attachment(_) => unreachable!("returned above"),
         }
@@ -285,6 +304,7 @@ impl Writer for ChunkEncoder {
                     out.put_slice(&self.head[..self.choices]);
                     out.put_slice(b"],\"usage\":");
                     usage_into(out, &usage);
+                    self.server_fields_into(out);
                     out.put_slice(b"}\n\n");
                 }
                 out.put_slice(DONE);
@@ -333,6 +353,8 @@ fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> 
     escape_into(&mut out, &answer.text);
     out.put_slice(b"\"");
     text_tail_into(&mut out, Some(answer.finish_reason.unwrap_or(FinishReason::Stop)));
+    choice_fields_into(&mut out, &answer.choice_fields);
+    out.put_slice(b"}]");
     server_fields_into(&mut out, &answer.server_fields);
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
@@ -342,7 +364,7 @@ fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> 
     out.freeze()
 }
 
-/// From behind the text to the end of the choices of a `text_completion`.
+/// From behind the text to the finish reason of the choice of a `text_completion`.
 fn text_tail_into(out: &mut BytesMut, reason: Option<FinishReason>) {
     out.put_slice(b",\"logprobs\":null,\"finish_reason\":");
     match reason {
@@ -351,7 +373,6 @@ fn text_tail_into(out: &mut BytesMut, reason: Option<FinishReason>) {
         Some(FinishReason::ToolCalls) => string_into(out, FinishReason::Stop.as_str()),
         Some(reason) => string_into(out, reason.as_str()),
     }
-    out.put_slice(b"}]");
 }
 
 fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
@@ -381,6 +402,7 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
     }
     out.put_slice(b"},\"logprobs\":null,\"finish_reason\":");
     string_into(&mut out, answer.finish_reason.unwrap_or(FinishReason::Stop).as_str());
+    choice_fields_into(&mut out, &answer.choice_fields);
     out.put_slice(b"}]");
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
@@ -440,7 +462,16 @@ fn server_fields_into(out: &mut BytesMut, fields: &Extra) {
         "qwen_chat_id",
         "qwen_parent_id",
     ];
-    for (name, value) in fields.iter().filter(|(name, _)| !OWN.contains(&&**name)) {
+    fields_into(out, fields, &OWN);
+}
+
+/// What it gave beside the answer in the choice, but what the edge says itself.
+fn choice_fields_into(out: &mut BytesMut, fields: &Extra) {
+    fields_into(out, fields, &["index", "message", "delta", "text", "logprobs", "finish_reason"]);
+}
+
+fn fields_into(out: &mut BytesMut, fields: &Extra, own: &[&str]) {
+    for (name, value) in fields.iter().filter(|(name, _)| !own.contains(&&**name)) {
         out.put_slice(b",");
         string_into(out, &name);
         out.put_slice(b":");

@@ -84,7 +84,13 @@ mod tests {
 
     #[test]
     fn sdks_are_kept_from_repeating_what_cannot_help() {
-        for kind in [ErrorKind::Auth, ErrorKind::Quota, ErrorKind::Challenge, ErrorKind::Internal] {
+        for kind in [
+            ErrorKind::Auth,
+            ErrorKind::Quota,
+            ErrorKind::ModelQuota,
+            ErrorKind::Challenge,
+            ErrorKind::Internal,
+        ] {
             let response = error_response(&Error::new(kind, "no"));
             assert_eq!(response.headers()["x-should-retry"], "false", "{kind:?}");
         }

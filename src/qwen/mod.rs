@@ -26,10 +26,11 @@
 //! The requests that an adapter makes have headers of three kinds.
 //!
 //! - Of the envelope, the `http::Request` around a
-//!   [`ChatRequest`](crate::chat::ChatRequest), these travel: `authorization`, `cookie`, every
-//!   `bx-*`, `x-request-id`, `traceparent` and `tracestate`. No other does, and so no client's
-//!   `user-agent`. Of these an edge takes off what a client proves itself with and every `bx-*`, so
-//!   that only what a layer of yours puts on the envelope is sent.
+//!   [`ChatRequest`](crate::chat::ChatRequest), these travel: `authorization`, `cookie` and every
+//!   `bx-*`, and to an OpenAI-compatible upstream `x-request-id`, `traceparent` and `tracestate`. To
+//!   chat.qwen.ai these three do not: its page sends an id of its own, and no trace. No other header
+//!   travels, and so no client's `user-agent`. Of these an edge takes off what a client proves itself
+//!   with and every `bx-*`, so that only what a layer of yours puts on the envelope is sent.
 //! - Those of [`ChatRequest::credential`](crate::chat::ChatRequest::credential), in place of any of
 //!   the same names. A credential may bring a `user-agent`.
 //! - Those of the wire itself, such as `content-type`.
@@ -78,7 +79,7 @@ mod future;
 pub mod models;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod redact;
-#[cfg(any(feature = "client", feature = "compatible", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "web"))]
 #[cfg_attr(
     not(all(feature = "compatible", feature = "web")),
     allow(dead_code, reason = "each upstream refuses in some of these ways")

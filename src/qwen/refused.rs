@@ -1,6 +1,6 @@
 //! What every upstream means by the same words of refusal.
 
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 
 /// Whether an upstream says that the prompt does not fit into the model's context. There is no common
 /// code for it, and every server words it in its own way, so it is known by what is said: of the
@@ -238,6 +238,77 @@ pub(crate) fn is_account_fault(status: Option<StatusCode>, code: &str, text: &st
         || !is_passing(code, text) && (is_out_of_money(text) || is_out_of_quota(status, text))
 }
 
+/// Whether a quota that is used up is one of the model that was asked, so that others have theirs.
+/// `code` and `text` are in lower case.
+pub(crate) fn is_of_one_model(code: &str, text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    code.contains("freetieronly")
+        || says(&[
+            "free allocated quota exceeded",
+            "free tier of the model",
+            "free quota of the model",
+            "quota for the model",
+            "quota for this model",
+            "quota of the model",
+            "quota of this model",
+            "quota for model",
+            "quota of model",
+            "credits for this model",
+            "limit for this model",
+            "per model",
+            "per-model",
+            "permodel",
+        ])
+        || says(&["该模型", "此模型", "当前模型", "模型的"])
+            && says(&["免费额度", "额度", "配额", "用量"])
+}
+
+/// Whether what a server says as if it had failed is about the request: the model's chat template raises
+/// where a role, an order or an effort is not one it knows, and some servers say so of what the model
+/// cannot take. `text` is in lower case.
+pub(crate) fn is_about_the_request(text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let is_not_taken =
+        says(&["image", "audio", "video", "multimodal", "vision", "tools", "thinking"])
+            && says(&[
+                "input is not supported",
+                "does not support",
+                "not a multimodal",
+                "at most 0 ",
+            ]);
+    is_not_taken
+        || says(&[
+            "chat template",
+            "chat_template",
+            "chattemplate",
+            "jinja",
+            "raise_exception",
+            "templateerror",
+            "template error",
+            "error rendering template",
+            "failed to apply template",
+            "failed to parse messages",
+            "failed to parse tools",
+            "system message must be at the beginning",
+            "system role not supported",
+            "unexpected reasoning effort",
+            "unexpected message role",
+            "unexpected role",
+            "unknown role",
+            "unexpected item type in content",
+            "unexpected content type",
+            "no user query found in messages",
+            "no messages provided",
+            "roles must alternate",
+            "value is not callable",
+            "failed to parse grammar",
+            "failed to initialize samplers",
+            "failed to load image",
+            "cannot identify image",
+        ])
+        || text.starts_with("template: ")
+}
+
 /// Whether what is used up comes back by itself, or may: these are told apart by the server.
 fn is_passing(code: &str, text: &str) -> bool {
     is_per_time(text)
@@ -352,52 +423,4 @@ fn is_out_of_quota(status: Option<StatusCode>, text: &str) -> bool {
             "no remaining",
             "depleted",
         ])
-}
-
-/// Whether a response sends its reader to a page where people sign in: whoever asked is not known.
-pub(crate) fn is_sent_to_sign_in(status: StatusCode, headers: &HeaderMap) -> bool {
-    let target = headers.get(header::LOCATION).and_then(|target| target.to_str().ok());
-    status.is_redirection() && target.is_some_and(is_sign_in)
-}
-
-/// Whether an address is that of a page where people sign in.
-pub(crate) fn is_sign_in(target: &str) -> bool {
-    const PAGES: [&str; 11] = [
-        "auth",
-        "login",
-        "signin",
-        "sign-in",
-        "sign_in",
-        "sso",
-        "passport",
-        "oauth",
-        "authorize",
-        "signup",
-        "account",
-    ];
-    let target = target.to_ascii_lowercase();
-    let place = target.split(['?', '#']).next().unwrap_or_default();
-    place.split(['/', '.', ':']).any(|part| PAGES.contains(&part))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_to_sign_in_are_known() {
-        for target in [
-            "/auth",
-            "/login?next=%2Fapi",
-            "https://chat.qwen.ai/auth?action=signin",
-            "https://login.example.com/",
-            "https://passport.example.com/x",
-            "/user/Sign-In",
-        ] {
-            assert!(is_sign_in(target), "{target}");
-        }
-        for target in ["/", "/api/v2/chats/new", "https://chat.qwen.ai/authors", "/x?auth=1", ""] {
-            assert!(!is_sign_in(target), "{target}");
-        }
-    }
 }

@@ -21,7 +21,8 @@ pub(crate) fn error(error: impl Into<BoxError>) -> Error {
 }
 
 /// The headers of an envelope that travel on to upstream because of their names; all whose names
-/// begin with `bx-` do so too. The [module above](super#headers) documents the list.
+/// begin with `bx-` do so too. What traces a request goes to servers for programs alone. The [module
+/// above](super#headers) documents the list.
 static TRAVELLING: [(HeaderName, Secrecy); 5] = [
     (header::AUTHORIZATION, Secrecy::Secret),
     (header::COOKIE, Secrecy::Secret),
@@ -33,7 +34,9 @@ static TRAVELLING: [(HeaderName, Secrecy); 5] = [
 /// Whether the value of a header is marked sensitive.
 #[derive(Clone, Copy, PartialEq)]
 enum Secrecy {
+    /// It is, as it proves who asks.
     Secret,
+    /// It traces a request.
     Public,
 }
 
@@ -48,9 +51,26 @@ fn travels(name: &HeaderName) -> Option<Secrecy> {
 /// The headers that a request to upstream takes over: those of the envelope that travel, and the
 /// credential in place of what it names too.
 pub(crate) fn headers(envelope: &HeaderMap, credential: Option<&CredentialHeaders>) -> HeaderMap {
+    kept(envelope, credential, |_| true)
+}
+
+/// The same of a request to chat.qwen.ai: no page of it sends what traces a request of a client's.
+#[cfg(feature = "web")]
+pub(crate) fn page_headers(
+    envelope: &HeaderMap,
+    credential: Option<&CredentialHeaders>,
+) -> HeaderMap {
+    kept(envelope, credential, |secrecy| secrecy == Secrecy::Secret)
+}
+
+fn kept(
+    envelope: &HeaderMap,
+    credential: Option<&CredentialHeaders>,
+    takes: impl Fn(Secrecy) -> bool,
+) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in envelope {
-        if let Some(secrecy) = travels(name) {
+        if let Some(secrecy) = travels(name).filter(|secrecy| takes(*secrecy)) {
             let mut value = value.clone();
             // Its name decides, whatever a layer above has marked.
             value.set_sensitive(secrecy == Secrecy::Secret);
@@ -258,6 +278,9 @@ mod tests {
             assert_eq!(kept.len(), secret.len() + public.len());
             assert!(secret.iter().all(|name| kept[*name].is_sensitive()));
             assert!(public.iter().all(|name| !kept[*name].is_sensitive()));
+            let of_page = page_headers(&envelope, None);
+            assert_eq!(of_page.len(), secret.len());
+            assert!(secret.iter().all(|name| of_page[*name].is_sensitive()));
         }
     }
 

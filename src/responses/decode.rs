@@ -140,7 +140,7 @@ impl Reader<'_, '_> {
         if messages.iter().all(|message| message.role.is_instruction()) {
             return Err(invalid_value("input", "at least one message with text is needed"));
         }
-        request.history = messages.into_iter().map(Arc::new).collect::<Vec<_>>().into();
+        request.history = messages.into();
 
         let is_codex = wire.client_metadata.is_some();
         // Codex offers its search with every request, for an upstream that can use it beside

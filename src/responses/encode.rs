@@ -732,7 +732,7 @@ const fn code_of(kind: ErrorKind) -> &'static str {
         ErrorKind::Auth => "invalid_api_key",
         ErrorKind::ModelNotFound => "model_not_found",
         ErrorKind::RateLimited => "rate_limit_exceeded",
-        ErrorKind::Quota => "insufficient_quota",
+        ErrorKind::Quota | ErrorKind::ModelQuota => "insufficient_quota",
         ErrorKind::Challenge | ErrorKind::Overloaded => "server_is_overloaded",
         ErrorKind::Timeout
         | ErrorKind::ConversationBusy

@@ -55,7 +55,13 @@ impl<B: ChatStream> Stream for SessionStream<B> {
                 ready!(held.write.poll(cx));
                 return Poll::Ready(this.held.take().map(|held| Ok(held.event)));
             }
-            let polled = this.ending.poll_next(this.body.as_mut(), cx);
+            if !ready!(this.ending.poll_goes_on(cx)) {
+                return Poll::Ready(None);
+            }
+            let mut polled = this.body.as_mut().poll_next(cx);
+            if !this.ending.passes(&mut polled) {
+                continue;
+            }
             match &polled {
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(ChatEvent::Finished(reason)))) => {

@@ -1,11 +1,15 @@
 use std::{
     future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    mem,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::clock;
 
@@ -40,7 +44,19 @@ impl KeepAlive {
     /// A timer for one response body.
     #[must_use]
     pub const fn timer(self) -> KeepAliveTimer {
-        KeepAliveTimer { interval: self.interval, quiet_since: None, sleep: None }
+        KeepAliveTimer {
+            interval: self.interval,
+            slack: Duration::ZERO,
+            was_sent: true,
+            since: None,
+            alarm: None,
+        }
+    }
+
+    /// A timer that may be late by a 64th of the interval, and in return reads no clock at a
+    /// silence that is shorter.
+    pub(crate) fn late_timer(self) -> KeepAliveTimer {
+        KeepAliveTimer { slack: self.interval / 64, ..self.timer() }
     }
 }
 
@@ -52,16 +68,31 @@ impl KeepAlive {
 #[derive(Debug)]
 pub struct KeepAliveTimer {
     interval: Duration,
-    /// When the present silence was first noticed.
-    quiet_since: Option<Instant>,
-    /// Boxed at the first silence, so that bodies with a timer stay `Unpin`.
-    sleep: Option<Pin<Box<Sleep>>>,
+    /// For how long a silence may go unnoticed.
+    slack: Duration,
+    /// Whether something was sent since a silence was noticed, or ever.
+    was_sent: bool,
+    /// When the last silence was noticed.
+    since: Option<Instant>,
+    alarm: Option<Alarm>,
+}
+
+/// Goes off when it is time to look at the clock.
+#[derive(Debug)]
+struct Alarm {
+    /// Boxed, so that bodies with a timer stay `Unpin`.
+    sleep: Pin<Box<Sleep>>,
+    /// The task that it wakes, where it was told of one.
+    waker: Option<Waker>,
+    /// Whether it is set so early that a silence need not be noticed before.
+    is_early: bool,
 }
 
 impl KeepAliveTimer {
     /// Notes that something was sent: the silence starts anew.
+    #[inline]
     pub fn reset(mut self: Pin<&mut Self>) {
-        self.quiet_since = None;
+        self.was_sent = true;
     }
 
     /// Is ready when a keep-alive is due, and then starts the next silence.
@@ -71,34 +102,74 @@ impl KeepAliveTimer {
     /// # Panics
     ///
     /// In a tokio runtime whose timer is off.
-    pub fn poll_quiet(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        if this.sleep.is_none() && !clock::is_there() {
+    #[inline]
+    pub fn poll_quiet(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(alarm) = &self.alarm
+            && (alarm.is_early || !self.was_sent)
+            && alarm.will_wake(cx.waker())
+        {
             return Poll::Pending;
         }
-        let since = *this.quiet_since.get_or_insert_with(Instant::now);
-        // An interval that the clock cannot add is one that never ends.
-        let Some(due) = since.checked_add(this.interval) else { return Poll::Pending };
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        ready!(sleep.as_mut().poll(cx));
-        if sleep.deadline() < due {
-            // Set for an earlier silence, which something ended.
-            sleep.as_mut().reset(due);
-            ready!(sleep.as_mut().poll(cx));
+        self.poll_clock(cx)
+    }
+
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.alarm.is_none() && !clock::is_there() {
+            return Poll::Pending;
         }
-        let now = Instant::now();
-        this.quiet_since = Some(now);
-        if let Some(next) = now.checked_add(this.interval) {
-            sleep.as_mut().reset(next);
+        loop {
+            let now = Instant::now();
+            let is_new = mem::take(&mut self.was_sent);
+            let since = match self.since {
+                Some(since) if !is_new => since,
+                _ => *self.since.insert(now),
+            };
+            // An interval that the clock cannot add is one that never ends.
+            let Some(due) = since.checked_add(self.interval) else { return Poll::Pending };
+            if due <= now {
+                self.since = Some(now);
+                return Poll::Ready(());
+            }
+            let is_early = is_new && !self.slack.is_zero();
+            let at = if is_early { due.min(now + self.slack) } else { due };
+            let alarm = self.alarm.get_or_insert_with(|| Alarm::new(at));
+            alarm.is_early = is_early;
+            // One that is set for an earlier silence goes off before this one is over.
+            if alarm.sleep.is_elapsed() || alarm.sleep.deadline() > at {
+                alarm.sleep.as_mut().reset(at);
+                alarm.waker = None;
+            }
+            if alarm.will_wake(cx.waker()) {
+                return Poll::Pending;
+            }
+            ready!(alarm.poll(cx));
         }
-        Poll::Ready(())
+    }
+}
+
+impl Alarm {
+    fn new(at: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(at)), waker: None, is_early: false }
+    }
+
+    /// Is ready where it has gone off; otherwise this is the task that it wakes.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Where the task has used up its share of a turn, the sleep would be pending without
+        // having been told of the task.
+        let polled = pin!(unconstrained(self.sleep.as_mut())).poll(cx);
+        self.waker = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
+
+    /// Whether it has not gone off, and wakes this task when it does.
+    #[inline]
+    fn will_wake(&self, waker: &Waker) -> bool {
+        self.waker.as_ref().is_some_and(|own| own.will_wake(waker)) && !self.sleep.is_elapsed()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready, task};
 
@@ -129,9 +200,46 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn wakes_the_task_when_due() {
+        for timer in [KeepAlive::new(INTERVAL).timer(), KeepAlive::new(INTERVAL).late_timer()] {
+            let mut timer = pin!(timer);
+            let start = Instant::now();
+            std::future::poll_fn(|cx| timer.as_mut().poll_quiet(cx)).await;
+            assert!(start.elapsed() >= INTERVAL && start.elapsed() < INTERVAL * 2);
+        }
+    }
+
+    /// However many silences there were before, of whatever length, and whichever task waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_timer_is_a_little_late() {
+        for gap in [1, 10, 100, 150, 160, 1_000, 9_000] {
+            let mut timer = pin!(KeepAlive::new(INTERVAL).late_timer());
+            for _ in 0..100 {
+                let mut task = task::spawn(());
+                assert_pending!(task.enter(|cx, _| timer.as_mut().poll_quiet(cx)));
+                advance(Duration::from_millis(gap)).await;
+                timer.as_mut().reset();
+            }
+            let start = Instant::now();
+            std::future::poll_fn(|cx| timer.as_mut().poll_quiet(cx)).await;
+            let late = start.elapsed().checked_sub(INTERVAL).expect("never before it is due");
+            assert!(late <= INTERVAL / 64 + Duration::from_millis(1), "{late:?} after each {gap}");
+        }
+    }
+
+    /// A task that has used up its share of a turn is woken all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_is_used_up_loses_no_alarm() {
         let mut timer = pin!(KeepAlive::new(INTERVAL).timer());
         let start = Instant::now();
-        std::future::poll_fn(|cx| timer.as_mut().poll_quiet(cx)).await;
+        let mut is_used_up = false;
+        std::future::poll_fn(|cx| {
+            // Each takes a part of the share.
+            while !is_used_up {
+                is_used_up = pin!(tokio::task::consume_budget()).poll(cx).is_pending();
+            }
+            timer.as_mut().poll_quiet(cx)
+        })
+        .await;
         assert!(start.elapsed() >= INTERVAL && start.elapsed() < INTERVAL * 2);
     }
 

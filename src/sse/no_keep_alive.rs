@@ -17,6 +17,10 @@ impl KeepAlive {
         match self {}
     }
 
+    pub(crate) const fn late_timer(self) -> KeepAliveTimer {
+        match self {}
+    }
+
     pub(crate) const fn interval(self) -> Duration {
         match self {}
     }

@@ -24,8 +24,8 @@ pub(crate) struct Limits {
 /// Measures a stream from event to event.
 ///
 /// A byte is no progress, nor is a comment, a blank line or an event with nothing in it: who reads
-/// the events says which of them is. The clock is read where nothing more is there to be read,
-/// once a silence; an event is a plain store.
+/// the events says which of them is. An event is a plain store, and a wait for one reads no clock,
+/// so a limit of time is late by a 64th of it at most.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// What came since the last event.
@@ -40,7 +40,7 @@ impl Progress {
         Self {
             bytes: 0,
             max_bytes: limits.bytes,
-            idle: limits.idle.map(KeepAlive::timer),
+            idle: limits.idle.map(KeepAlive::late_timer),
             limit: limits.idle,
         }
     }
@@ -153,6 +153,7 @@ mod body {
         type Data = Bytes;
         type Error = BoxError;
 
+        #[inline]
         fn poll_frame(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,

@@ -126,9 +126,6 @@ where
             return Poll::Ready(None);
         }
         loop {
-            if let Some(plain) = this.decoder.next_plain() {
-                return ready_plain(this.decoder, plain);
-            }
             if let Some(event) = this.decoder.next_other_event().transpose() {
                 *this.done = event.is_err();
                 return Poll::Ready(Some(event.map_err(StreamError::Decode)));
@@ -140,12 +137,13 @@ where
             };
             match frame {
                 Some(Ok(frame)) => {
-                    let data = frame.into_data().ok();
-                    this.budget.spend(data.as_ref().map_or(0, Buf::remaining));
-                    if let Some(mut data) = data {
-                        // For `Bytes` this is no copy.
-                        this.decoder.push_frame(data.copy_to_bytes(data.remaining()));
-                    }
+                    let Ok(mut data) = frame.into_data() else {
+                        this.budget.spend(0);
+                        continue;
+                    };
+                    this.budget.spend(data.remaining());
+                    // For `Bytes` this is no copy.
+                    this.decoder.push_frame(data.copy_to_bytes(data.remaining()));
                 }
                 Some(Err(error)) => {
                     *this.done = true;
@@ -160,6 +158,9 @@ where
                         Err(error) => Some(Err(error.into())),
                     });
                 }
+            }
+            if let Some(plain) = this.decoder.next_plain() {
+                return ready_plain(this.decoder, plain);
             }
         }
     }

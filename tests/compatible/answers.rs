@@ -118,11 +118,12 @@ async fn bare_arguments_keep_every_digit() {
     }
 }
 
-/// Arguments that come before the name wait for it; a call that is never named is none.
+/// Arguments that come before the name wait for it; those of a call that is never named are not lost
+/// without a word.
 #[tokio::test]
 async fn late_and_missing_names() {
     let text = events(&[
-        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
+        delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": ""}}]})),
         delta(
             json!({"tool_calls": [{"index": 1, "id": "c", "function": {"arguments": "{\"a\":"}}]}),
         ),
@@ -136,8 +137,11 @@ async fn late_and_missing_names() {
         delta(json!({"tool_calls": [{"index": 0, "id": "x", "function": {"arguments": "{}"}}]})),
         finish("tool_calls"),
     ]);
-    let answer = generic(&nameless).await.expect("complete");
-    assert_eq!((answer.tool_calls.len(), answer.finish_reason), (0, Some(FinishReason::Stop)));
+    let error = generic(&nameless).await.expect_err("a call is lost");
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::Upstream, "the upstream did not name the function of call 1 of its answer")
+    );
 }
 
 /// What an answer's calls may take has limits, and who passes one is told which.
@@ -155,6 +159,7 @@ async fn limits_of_calls() {
         (0..count).map(|at| calls(vec![call(at)])).collect()
     };
     let too_many = "the upstream sent more than 1024 tool calls";
+    let no_name = "the upstream did not name the function of call 1 of its answer";
     let too_long =
         "the upstream sent more than 65536 bytes of arguments for calls that it did not name";
     for (chunks, outcome) in [
@@ -169,7 +174,7 @@ async fn limits_of_calls() {
             Err(too_many),
         ),
         // Over all calls together, and what has a name now does not wait.
-        (each(64, &|index| bare(index, 1024)), Ok(0)),
+        (each(64, &|index| bare(index, 1024)), Err(no_name)),
         (each(65, &|index| bare(index, 1024)), Err(too_long)),
         (vec![calls(vec![bare(0, 65_537)])], Err(too_long)),
         (
@@ -711,5 +716,50 @@ async fn the_servers_own_fields_are_given() {
         let answer = upstream.answer(CompatibleLayer::new(Server::Generic), request()).await;
         let fields = answer.expect(kind).server_fields.to_map().expect("fields");
         assert_eq!(Value::Object(fields), given, "{kind}, whole");
+    }
+}
+
+/// Fields behind the end, and those of the choice.
+#[tokio::test]
+async fn fields_of_the_choice_and_behind_the_end_are_given() {
+    let delta = json!({"choices": [{"index": 0, "delta": {"content": "Hi"}}]});
+    for (server, choice, behind) in [
+        ("vLLM", json!({"stop_reason": 151_645}), json!({})),
+        ("vLLM, a stop string", json!({"stop_reason": "END", "token_ids": null}), json!({})),
+        ("SGLang", json!({"matched_stop": 9}), json!({"metadata": {"id": "a"}})),
+        (
+            "llama.cpp",
+            json!({}),
+            json!({"system_fingerprint": "b1", "timings": {"prompt_n": 3}, "n_ctx": 4096}),
+        ),
+        ("OpenAI", json!({}), json!({"system_fingerprint": "fp", "service_tier": "default"})),
+        ("OpenRouter", json!({"native_finish_reason": "STOP"}), json!({"provider": "x"})),
+        ("Groq", json!({}), json!({"x_groq": {"id": "r"}})),
+    ] {
+        let given = |fields: &Value| fields.as_object().expect("fields").clone();
+        let without_null = |mut fields: serde_json::Map<String, Value>| {
+            fields.retain(|_, value| !value.is_null());
+            fields
+        };
+        let with = |mut object: Value, fields: &Value| {
+            object.as_object_mut().expect("an object").extend(given(fields));
+            object
+        };
+        let end = with(json!({"index": 0, "delta": {}, "finish_reason": "stop"}), &choice);
+        let end = json!({"choices": [end]});
+        let counts = json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}});
+        let stream = events(&[delta.clone(), end, with(counts.clone(), &behind)]) + DONE;
+        let streamed = generic(&stream).await.expect(server);
+        let message = json!({"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"});
+        let whole = json!({"choices": [with(message, &choice)], "usage": counts["usage"]});
+        let upstream = Upstream::json(200, &with(whole, &behind));
+        let whole = upstream.answer(CompatibleLayer::new(Server::Generic), request()).await;
+        for (how, answer) in [("streamed", streamed), ("whole", whole.expect(server))] {
+            let fields = answer.choice_fields.to_map().expect("fields");
+            assert_eq!(fields, without_null(given(&choice)), "{server}, {how}");
+            let fields = answer.server_fields.to_map().expect("fields");
+            assert_eq!(fields, given(&behind), "{server}, {how}");
+            assert_eq!(answer.usage.map(|usage| usage.prompt_tokens), Some(3), "{server}, {how}");
+        }
     }
 }

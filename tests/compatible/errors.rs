@@ -121,10 +121,10 @@ async fn errors_keep_their_meaning() {
         (Server::DashScope, 400, wrapped("inappropriate", json!("data_inspection_failed")), ErrorKind::ContentFilter),
         (Server::DashScope, 400, wrapped("overdue", json!("Arrearage")), ErrorKind::Quota),
         (Server::DashScope, 403, wrapped("no access", json!("Model.AccessDenied")), ErrorKind::Permission),
-        (Server::DashScope, 403, wrapped("free tier", json!("AllocationQuota.FreeTierOnly")), ErrorKind::Quota),
+        (Server::DashScope, 403, wrapped("free tier", json!("AllocationQuota.FreeTierOnly")), ErrorKind::ModelQuota),
         (Server::DashScope, 404, wrapped("gone", json!("model_not_found")), ErrorKind::ModelNotFound),
         (Server::DashScope, 429, wrapped("Allocated quota exceeded", json!("insufficient_quota")), ErrorKind::RateLimited),
-        (Server::DashScope, 429, wrapped("Free allocated quota exceeded.", json!("insufficient_quota")), ErrorKind::Quota),
+        (Server::DashScope, 429, wrapped("Free allocated quota exceeded.", json!("insufficient_quota")), ErrorKind::ModelQuota),
         (Server::DashScope, 500, wrapped("late", json!("RequestTimeOut")), ErrorKind::Timeout),
         (Server::DashScope, 503, wrapped("busy", json!("ModelServingError")), ErrorKind::Overloaded),
         (Server::DashScope, 400, wrapped("no thinking", json!("InvalidParameter.NotSupportEnableThinking")), ErrorKind::InvalidRequest),
@@ -163,7 +163,7 @@ async fn errors_keep_their_meaning() {
         (Server::Vllm, 500, wrapped("Unexpected reasoning effort high", json!(500)), ErrorKind::InvalidRequest),
         (Server::LlamaCpp, 500, json!({"error": {"code": 500, "message": "Unexpected reasoning effort high at row 1", "type": "server_error"}}), ErrorKind::InvalidRequest),
         (Server::Ollama, 500, wrapped("System message must be at the beginning.", json!(null)), ErrorKind::InvalidRequest),
-        (Server::Vllm, 503, wrapped("Unexpected reasoning effort high", json!(503)), ErrorKind::Overloaded),
+        (Server::Vllm, 503, wrapped("Unexpected reasoning effort high", json!(503)), ErrorKind::InvalidRequest),
         (Server::Ollama, 404, json!({"error": {"message": "model 'x' not found", "type": "api_error", "param": null, "code": null}}), ErrorKind::ModelNotFound),
     ];
     for (server, status, body, kind) in cases {

@@ -307,7 +307,7 @@ async fn only_credentials_travel_with_a_request() {
     assert_eq!(names, ["accept", "authorization", "content-type", "cookie", "x-request-id"]);
 }
 
-/// The portal's other names and its limits; others are added by option, for any server.
+/// The portal's other names and its limits; other limits are added by option, for any server.
 #[tokio::test]
 async fn names_and_limits() {
     let asked = |model: &str| {
@@ -324,26 +324,12 @@ async fn names_and_limits() {
         (CompatibleLayer::new(Server::Portal), "other", "other", 1_000_000),
         (CompatibleLayer::new(Server::DashScope), "qwen3.6-plus", "qwen3.6-plus", 1_000_000),
         (
-            CompatibleLayer::new(Server::Portal)
-                .alias("gpt-4o", "vision-model")
-                .alias("qwen3.6-plus", "x")
-                .max_tokens("vision-model", 10),
-            "gpt-4o",
-            "vision-model",
+            CompatibleLayer::new(Server::Portal).max_tokens("coder-model", 10),
+            "qwen3.6-plus",
+            "coder-model",
             10,
         ),
-        (
-            CompatibleLayer::new(Server::Portal).alias("qwen3.6-plus", "x"),
-            "qwen3.6-plus",
-            "x",
-            1_000_000,
-        ),
-        (
-            CompatibleLayer::new(Server::Vllm).alias("a", "b").alias("a", "c").max_tokens("c", 7),
-            "a",
-            "c",
-            7,
-        ),
+        (CompatibleLayer::new(Server::Vllm).max_tokens("c", 8).max_tokens("c", 7), "c", "c", 7),
     ] {
         let upstream = Upstream::stream(&(events(&[finish("stop")]) + DONE));
         let seen = Arc::clone(&upstream.seen);
@@ -669,6 +655,148 @@ async fn each_kind_gets_the_names_that_it_reads() {
             }
         }
     }
+}
+
+const KINDS: [Server; 8] = [
+    Server::Generic,
+    Server::DashScope,
+    Server::Portal,
+    Server::Vllm,
+    Server::SgLang,
+    Server::Ollama,
+    Server::LlamaCpp,
+    Server::LmStudio,
+];
+
+/// History: of a client that sends both names for old thinking, the one that says something counts.
+#[tokio::test]
+async fn the_name_that_says_something_counts() {
+    for server in KINDS {
+        let name = match server {
+            Server::Ollama => "reasoning",
+            _ => "reasoning_content",
+        };
+        for (fields, sent) in [
+            (json!({"reasoning_content": "", "reasoning": "R"}), json!("R")),
+            (json!({"reasoning_content": null, "reasoning": "R"}), json!("R")),
+            (json!({"reasoning_content": "C", "reasoning": ""}), json!("C")),
+            (json!({"reasoning_content": "C", "reasoning": null}), json!("C")),
+            (json!({"reasoning_content": "C", "reasoning": "R"}), json!("C")),
+            (json!({"reasoning_content": "", "reasoning": ""}), json!("")),
+            (json!({"reasoning_content": ""}), json!("")),
+            (json!({}), Value::Null),
+        ] {
+            let mut answer = fields.clone();
+            answer["role"] = "assistant".into();
+            answer["content"] = "x".into();
+            let user = json!({"role": "user", "content": "a"});
+            let body = through(server, json!({"messages": [user, answer, user]})).await;
+            let messages = body["messages"].as_array().expect("messages");
+            let answer = messages.iter().find(|message| message["role"] == "assistant");
+            assert_eq!(answer.expect("the answer")[name], sent, "{server:?}: {fields}");
+        }
+    }
+}
+
+/// History: calls without ids and results that name a function reach every server as calls and
+/// results that belong together.
+#[tokio::test]
+async fn the_old_form_of_calls_goes_up_in_the_new_one() {
+    let user = json!({"role": "user", "content": "a"});
+    let old = |name: &str| {
+        json!({"role": "assistant", "content": null,
+        "function_call": {"name": name, "arguments": "{}"}})
+    };
+    let result = |name: &str| json!({"role": "function", "name": name, "content": "sunny"});
+    let call = |id: &str, name: &str| {
+        json!({"id": id, "type": "function",
+        "function": {"name": name, "arguments": "{}"}})
+    };
+    let calls = |calls: Value| json!({"role": "assistant", "content": null, "tool_calls": calls});
+    for (kind, messages, pairs) in [
+        ("one", vec![old("f"), result("f")], vec![("f", "f")]),
+        (
+            "two turns",
+            vec![old("f"), result("f"), old("g"), result("g")],
+            vec![("f", "f"), ("g", "g")],
+        ),
+        ("another name", vec![old("f"), result("g")], vec![("f", "g")]),
+        (
+            "no name",
+            vec![old("f"), json!({"role": "function", "content": "sunny"})],
+            vec![("f", "-")],
+        ),
+        (
+            "new calls without ids, and results by name",
+            vec![calls(json!([call("", "f"), call("", "g")])), result("g"), result("f")],
+            vec![("g", "g"), ("f", "f")],
+        ),
+        (
+            "new calls without ids, and results without",
+            vec![
+                calls(json!([call("", "f"), call("", "g")])),
+                json!({"role": "tool", "content": "sunny"}),
+                json!({"role": "tool", "content": "sunny"}),
+            ],
+            vec![("f", "-"), ("g", "-")],
+        ),
+        (
+            "new calls, and results without",
+            vec![
+                calls(json!([call("a", "f"), call("b", "g")])),
+                json!({"role": "tool", "content": "sunny"}),
+                json!({"role": "tool", "tool_call_id": "", "content": "sunny"}),
+            ],
+            vec![("f", "-"), ("g", "-")],
+        ),
+        (
+            "new calls, and results in the old form",
+            vec![calls(json!([call("a", "f"), call("b", "f")])), result("f"), result("f")],
+            vec![("f", "f"), ("f", "f")],
+        ),
+        (
+            "with a late system message",
+            vec![old("f"), result("f"), json!({"role": "system", "content": "late"})],
+            vec![("f", "f")],
+        ),
+    ] {
+        for server in KINDS {
+            let messages = [vec![user.clone()], messages.clone(), vec![user.clone()]].concat();
+            let body = through(server, json!({ "messages": messages })).await;
+            let sent = body["messages"].as_array().expect("messages");
+            assert!(sent.iter().all(|message| message["role"] != "function"), "{kind}: {body}");
+            let calls: Vec<&Value> = sent
+                .iter()
+                .filter_map(|message| message["tool_calls"].as_array())
+                .flatten()
+                .collect();
+            let mut ids: Vec<&str> =
+                calls.iter().map(|call| call["id"].as_str().expect("an id")).collect();
+            let results: Vec<&Value> =
+                sent.iter().filter(|message| message["role"] == "tool").collect();
+            let found: Vec<(&str, &str)> = results
+                .iter()
+                .map(|result| {
+                    assert_eq!(result["content"], "sunny", "{kind}");
+                    let call = calls.iter().find(|call| call["id"] == result["tool_call_id"]);
+                    let name = call.expect("its call")["function"]["name"].as_str();
+                    (name.expect("a name"), result["name"].as_str().unwrap_or("-"))
+                })
+                .collect();
+            assert_eq!(found, pairs, "{kind}, {server:?}");
+            ids.sort_unstable();
+            ids.dedup();
+            assert!(ids.len() == calls.len() && !ids.contains(&""), "{kind}: {ids:?}");
+        }
+    }
+    // What has its ids already, and a result that answers nothing.
+    let answered = json!({"role": "tool", "tool_call_id": "a", "content": "x"});
+    let whole = json!([user, calls(json!([call("a", "f")])), answered]);
+    let body = through(Server::Vllm, json!({ "messages": whole })).await;
+    assert_eq!(body["messages"][2], answered);
+    let body = through(Server::Vllm, json!({"messages": [user, result("f")]})).await;
+    let sent = &body["messages"][1];
+    assert_eq!((&sent["role"], &sent["tool_call_id"]), (&json!("tool"), &json!("call_1")));
 }
 
 /// Fields: both names of one limit, as the client wrote them where the server knows both, each within

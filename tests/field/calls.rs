@@ -1,8 +1,9 @@
 //! Native streams lose nothing, and leftovers are not content.
 
+use serde_json::json;
 use tower_qwen::qwen::compatible::Server;
 
-use crate::wires::{Given, Row, compatible, shown, streams, web};
+use crate::wires::{Given, Row, compatible, shown, streams, web, wholes};
 
 /// A piece of one call.
 macro_rules! call {
@@ -224,6 +225,215 @@ const STREAMS: &[Row] = &[
         "f{\"x\":1} tool_calls",
     ),
     (
+        "a name in two pieces",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_","arguments":""}}"#),
+            call!(r#"{"index":0,"function":{"name":"weather","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "get_weather{\"x\":1} tool_calls",
+    ),
+    (
+        "a name in three pieces",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"write"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"_"}}"#),
+            call!(r#"{"index":0,"id":null,"function":{"name":"file"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "write_file{} tool_calls",
+    ),
+    (
+        "a name in pieces, without numbers and ids",
+        &[
+            call!(r#"{"function":{"name":"get"}}"#),
+            call!(r#"{"function":{"name":"_weather","arguments":"{}"}}"#),
+            END,
+        ],
+        "get_weather{} tool_calls",
+    ),
+    (
+        "the beginning of a name that nothing follows",
+        &[call!(r#"{"index":0,"id":"a","function":{"name":"get_","arguments":"{}"}}"#), END],
+        "get_{} tool_calls",
+    ),
+    (
+        "two whole calls of one number and id",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":2}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "two whole calls of one number and id, of two functions",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"g","arguments":"{"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"g","arguments":"}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{} tool_calls",
+    ),
+    (
+        "two whole calls of one number, without ids",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":2}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "two whole calls, without numbers and ids",
+        &[
+            call!(r#"{"function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"function":{"name":"g","arguments":"{\"x\":2}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{\"x\":2} tool_calls",
+    ),
+    (
+        "a whole call, and all of it once more",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a call in pieces, and all of it once more",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "a call in pieces, and all of it once more in a whole message",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}]},"finish_reason":"tool_calls"}]}"#,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "text in pieces of messages",
+        &[
+            r#"{"choices":[{"delta":null,"message":{"content":"He"}}]}"#,
+            r#"{"choices":[{"message":{"content":"y"}}]}"#,
+            r#"{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}"#,
+        ],
+        "Hey stop",
+    ),
+    (
+        "a call in either form",
+        &[
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\""}}],"function_call":{"name":"f","arguments":"{\"x\""}}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}],"function_call":{"arguments":":1}"}}}]}"#,
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "all of a name so far in each piece",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_weather"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "get_weather{} tool_calls",
+    ),
+    (
+        "an empty object in the place of arguments that follow",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\""}}"#),
+            call!(r#"{"index":0,"function":{"arguments":":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "an empty object, and everything again with the arguments",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":{}}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "an empty object, and then another call",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{} f{\"x\":1} tool_calls",
+    ),
+    (
+        "name and arguments beside the function",
+        &[
+            call!(r#"{"index":0,"id":"a","name":"f","arguments":"{\"x\":"}"#),
+            call!(r#"{"index":0,"arguments":"1}"}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "arguments beside the function, as an object",
+        &[call!(r#"{"index":0,"id":"a","function":{"name":"f"},"input":{"x":1}}"#), END],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "arguments under another name",
+        &[call!(r#"{"index":0,"id":"a","name":"f","parameters":{"x":1},"function":null}"#), END],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "no name",
+        &[call!(r#"{"index":0,"id":"a","function":{"arguments":"{\"x\":1}"}}"#), END],
+        "Upstream: the upstream did not name the function of call 1 of its answer",
+    ),
+    (
+        "no name, of the second of two",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"","arguments":"{}"}}"#),
+            END,
+        ],
+        "Upstream: the upstream did not name the function of call 2 of its answer",
+    ),
+    (
+        "neither name nor arguments, of the second of two",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":1,"function":{"name":null,"arguments":""}}"#),
+            END,
+        ],
+        "f{} tool_calls",
+    ),
+    (
+        "calls that were not sent",
+        &[END],
+        "Upstream: the upstream ended its answer for calls that it did not send",
+    ),
+    ("text, and calls that were not sent", &[say!("Hi"), END], "Hi stop"),
+    // The call may stand in the thinking.
+    (
+        "thinking, and calls that were not sent",
+        &[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, END],
+        "(hm) stop",
+    ),
+    (
         "the call and the finish reason in one event",
         &[
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"stop"}]}"#,
@@ -235,6 +445,25 @@ const STREAMS: &[Row] = &[
 #[tokio::test]
 async fn native_streams_lose_nothing() {
     streams(STREAMS).await;
+}
+
+/// A whole message behind the deltas says nothing new, as OpenAI's own package has it.
+#[tokio::test]
+async fn a_message_behind_the_deltas() {
+    let whole = r#"{"choices":[{"message":{"content":"Hey"},"finish_reason":"stop"}]}"#;
+    for (kind, events, expected) in [
+        ("text", &[say!("He"), say!("y"), whole, "[DONE]"][..], "Hey stop"),
+        ("empty deltas before it", &[say!(""), whole, "[DONE]"], "Hey stop"),
+        ("nothing before it", &[whole, "[DONE]"], "Hey stop"),
+        (
+            "thinking",
+            &[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, say!("Hey"), whole],
+            "(hm) Hey stop",
+        ),
+    ] {
+        let answer = compatible(Server::Generic, Given::events(events)).await;
+        assert_eq!(shown(answer), expected, "{kind}");
+    }
 }
 
 macro_rules! f {
@@ -346,6 +575,160 @@ async fn leftovers_are_not_content() {
     streams(LEFTOVERS).await;
 }
 
+/// What stands in one message with calls, and what is left of it. A server does not say what came first.
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("white space", r"\n\n", ""),
+    ("other white space", r"\u00a0\n", ""),
+    ("text", "Look.", "Look. "),
+    ("a closer", "</tool_call>", ""),
+    ("closers", r"\n</function>\n</tool_call></tool_call>", ""),
+    ("a closer of another spelling", "</tool_calls>", ""),
+    ("closers of arguments", r"</parameter>\n</function>", ""),
+    ("closers of arguments in another dialect", r"</arguments>\n</tool_call>", ""),
+    ("a shortened closer", "</func>", ""),
+    ("a closer of another dialect", "</invoke>", ""),
+    ("a token", "<|im_end|>", ""),
+    ("the other token", "<|endoftext|>", ""),
+    ("a brace too many", r"}\n</tool_call>", ""),
+    ("braces too many", r"}}</tool_call>\n", ""),
+    ("a closer, and text behind it", r"</tool_call>\nDone.", "Done. "),
+    ("text, and a closer in a line of its own", r"Look.\n</tool_call>", "Look. "),
+    ("text, and closers", r"Look.\n\n</function>\n</tool_call>\n", "Look. "),
+    ("text between closers", r"</tool_call>\nLook.\n</tool_call>", "Look. "),
+    ("text, and a token", r"Look.\n<|im_end|>", "Look. "),
+    ("a closer that text is about", "It ends with </tool_call>", "It ends with </tool_call> "),
+    ("a closer in the midst of text", r"a\n</tool_call>\nb", "a\n</tool_call>\nb "),
+    ("other markup", r"Look.\n</div>", "Look.\n</div> "),
+    ("a brace", "}", "} "),
+    ("a bracket at the end", r"Look.\n[", "Look.\n[ "),
+];
+
+/// They are left out whether they come with the calls, whole or streamed, or in events of their own
+/// before them or behind them, cut anywhere.
+#[tokio::test]
+async fn leftovers_beside_calls_are_not_content() {
+    const CALL: &str =
+        r#""tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]"#;
+    for (kind, content, text) in BESIDE {
+        let expected = format!("{text}f{{}} tool_calls");
+        let beside = format!(r#"{{"content":"{content}",{CALL}}}"#);
+        let whole =
+            format!(r#"{{"choices":[{{"message":{beside},"finish_reason":"tool_calls"}}]}}"#);
+        wholes(&[(kind, &whole, &expected)]).await;
+        let beside = format!(r#"{{"choices":[{{"delta":{beside}}}]}}"#);
+        let call = format!(r#"{{"choices":[{{"delta":{{{CALL}}}}}]}}"#);
+        let content: String = serde_json::from_str(&format!("\"{content}\"")).expect("a string");
+        let characters = |text: &str| -> Vec<String> {
+            let say = |c| json!({"choices": [{"delta": {"content": c}}]}).to_string();
+            text.chars().map(String::from).map(say).collect()
+        };
+        let one = vec![json!({"choices": [{"delta": {"content": content}}]}).to_string()];
+        let cut = characters(&content);
+        for (how, events) in [
+            ("beside", vec![beside]),
+            ("behind", [vec![call.clone()], one].concat()),
+            ("behind, in characters", [vec![call.clone()], cut].concat()),
+        ] {
+            let mut events: Vec<&str> = events.iter().map(String::as_str).collect();
+            events.extend([END, "[DONE]"]);
+            let answer = compatible(Server::Generic, Given::events(&events)).await;
+            assert_eq!(shown(answer), expected, "{kind}, {how}, compatible");
+            assert_eq!(shown(web(Given::events(&events)).await), expected, "{kind}, {how}, web");
+        }
+    }
+}
+
+/// Text that is cut anywhere loses the same white space before a call.
+#[tokio::test]
+async fn white_space_before_a_call_wherever_text_is_cut() {
+    for (text, expected) in [
+        ("Look.\n\n", "Look. f{} tool_calls"),
+        ("Look. \n", "Look. f{} tool_calls"),
+        ("a\n\nb ", "a\n\nb f{} tool_calls"),
+        ("a\u{3000}b\u{a0}\t", "a\u{3000}b f{} tool_calls"),
+        (" a", " a f{} tool_calls"),
+    ] {
+        for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
+            let say = |text: &str| json!({"choices": [{"delta": {"content": text}}]}).to_string();
+            let (before, behind) = (say(&text[..at]), say(&text[at..]));
+            let events = [&*before, &behind, f!(), END, "[DONE]"];
+            let answer = compatible(Server::Generic, Given::events(&events)).await;
+            assert_eq!(shown(answer), expected, "{text:?} at {at}, compatible");
+            assert_eq!(shown(web(Given::events(&events)).await), expected, "{text:?} at {at}, web");
+        }
+    }
+}
+
+/// The calls of a whole message, and what becomes of them.
+const WHOLE_CALLS: &[(&str, &str, &str)] = &[
+    (
+        "two of one id",
+        r#"{"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}},{"id":"a","function":{"name":"f","arguments":"{\"x\":2}"}}"#,
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "two of one id, and no arguments in the first",
+        r#"{"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"a","function":{"name":"f","arguments":"{\"x\":2}"}}"#,
+        "f{} f{\"x\":2} tool_calls",
+    ),
+    (
+        "two of one id, of two functions",
+        r#"{"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"a","function":{"name":"g","arguments":"{}"}}"#,
+        "f{} g{} tool_calls",
+    ),
+    (
+        "two of one id, whose arguments are objects",
+        r#"{"id":"a","function":{"name":"f","arguments":{"x":1}}},{"id":"a","function":{"name":"f","arguments":{"x":2}}}"#,
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "three without ids",
+        r#"{"function":{"name":"f","arguments":"{}"}},{"function":{"name":"f","arguments":"{}"}},{"function":{"name":"g","arguments":"{}"}}"#,
+        "f{} f{} g{} tool_calls",
+    ),
+    (
+        "two of the number 0",
+        r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}},{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":2}"}}"#,
+        "f{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "name and arguments beside the function",
+        r#"{"id":"a","name":"f","arguments":"{\"x\":1}"}"#,
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "name and input beside the function",
+        r#"{"type":"tool_use","id":"a","name":"f","input":{"x":1}}"#,
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "nothing between two",
+        r#"{"id":"a","function":{"name":"f","arguments":"{}"}},null,{}"#,
+        "f{} tool_calls",
+    ),
+    (
+        "no name",
+        r#"{"id":"a","function":{"name":null,"arguments":"{\"x\":1}"}}"#,
+        "Upstream: the upstream did not name the function of call 1 of its answer",
+    ),
+    (
+        "no name of the second",
+        r#"{"id":"a","function":{"name":"f","arguments":"{}"}},{"id":"b","function":{"arguments":"{}"}}"#,
+        "Upstream: the upstream did not name the function of call 2 of its answer",
+    ),
+    ("none", "", "Upstream: the upstream ended its answer for calls that it did not send"),
+];
+
+#[tokio::test]
+async fn calls_of_whole_messages() {
+    for (kind, calls, expected) in WHOLE_CALLS {
+        let message = format!(r#"{{"role":"assistant","content":null,"tool_calls":[{calls}]}}"#);
+        let body =
+            format!(r#"{{"choices":[{{"message":{message},"finish_reason":"tool_calls"}}]}}"#);
+        wholes(&[(kind, &body, expected)]).await;
+    }
+}
+
 /// The ids that a client is given; `-` is one that was made for it.
 const IDS: &[(&str, &[&str], &str, &str)] = &[
     (
@@ -439,6 +822,26 @@ const IDS: &[(&str, &[&str], &str, &str)] = &[
         "f{\"x\":1} tool_calls",
     ),
     (
+        "in two pieces",
+        &[
+            call!(r#"{"index":0,"id":"call_","function":{"name":"f","arguments":""}}"#),
+            call!(r#"{"index":0,"id":"abc","function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "call_abc",
+        "f{} tool_calls",
+    ),
+    (
+        "its beginning, and then all of it",
+        &[
+            call!(r#"{"index":0,"id":"toolu_","function":{"name":"f"}}"#),
+            call!(r#"{"index":0,"id":"toolu_1","function":{"arguments":"{}"}}"#),
+            END,
+        ],
+        "toolu_1",
+        "f{} tool_calls",
+    ),
+    (
         "none, of whole calls",
         &[
             call!(
@@ -499,7 +902,7 @@ async fn ids_that_come_late() {
             let given: Vec<&str> = answer
                 .tool_calls
                 .iter()
-                .map(|call| if call.id.starts_with("call_") { "-" } else { &*call.id })
+                .map(|call| if call.id.len() == "call_".len() + 32 { "-" } else { &*call.id })
                 .collect();
             assert_eq!(given.join(" "), *ids, "{kind}, {wire}");
             assert_eq!(shown(Ok(answer)), *expected, "{kind}, {wire}");

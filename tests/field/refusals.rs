@@ -62,6 +62,10 @@ const TOO_LONG: &[(&str, Server, u16, &str)] = &[
     ("Vertex", Server::Generic, 400, r#"{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#),
     ("OpenRouter", Server::Generic, 400, r#"{"error":{"message":"This endpoint's maximum context length is 32768 tokens. However, you requested about 40000 tokens","code":400}}"#),
     ("Copilot", Server::Generic, 400, r#"{"error":{"message":"prompt token count of 140000 exceeds the limit of 128000","code":"model_max_prompt_tokens_exceeded"}}"#),
+    ("Baidu", Server::Generic, 400, r#"{"error_code":336007,"error_msg":"the max input characters is 20000 tokens; input too long"}"#),
+    ("in a list of messages", Server::Generic, 400, r#"{"error":{"message":["prompt is too long: 9000 tokens exceed 8192"]}}"#),
+    ("in upper case", Server::Generic, 400, r#"{"Error":{"Code":"InvalidParameter","Message":"Input length exceeds the maximum number of tokens 30720"}}"#),
+    ("in Python's form", Server::Generic, 400, r#"{"error":{"message":"Error code: 400 - {'error': {'message': \"This model's maximum context length is 8192 tokens\", 'code': 400}}"}}"#),
     ("GitHub Models", Server::Generic, 413, r#"{"error":{"code":"tokens_limit_reached","message":"Request body too large for model. Max size: 8000 tokens."}}"#),
     ("a code alone", Server::Generic, 400, r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#),
     ("Together", Server::Generic, 422, r#"{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 32769. Given: 40000 `inputs` tokens","type":"invalid_request_error"}}"#),
@@ -181,7 +185,6 @@ async fn faults_of_the_account() {
         ("Anthropic, through a gateway", 400, r#"{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API. Please go to Plans & Billing to upgrade or purchase credits."}}"#),
         ("DashScope, arrears", 400, r#"{"error":{"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."}}"#),
         ("DashScope, an overdue bill", 429, r#"{"error":{"code":"PrepaidBillOverdue","message":"The prepaid bill is overdue."}}"#),
-        ("DashScope, the free tier", 403, r#"{"error":{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted."}}"#),
         ("OpenAI, billing", 400, r#"{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached"}}"#),
         ("OpenAI, an account that is closed", 403, r#"{"error":{"code":"account_deactivated","message":"x"}}"#),
         ("SiliconFlow", 403, r#"{"code":30001,"message":"Sorry, your account balance is insufficient balance","data":null}"#),
@@ -215,6 +218,140 @@ async fn faults_of_the_account() {
         if status == 402 {
             assert_eq!(web(given()).await.expect_err(kind).kind(), ErrorKind::Quota, "{kind}, web");
         }
+    }
+}
+
+/// What upstreams count per model, which is no fault of the account. A client is told the same.
+#[tokio::test]
+async fn quotas_of_one_model() {
+    #[rustfmt::skip]
+    let rows = [
+        ("DashScope's free tier", 403, r#"{"error":{"code":"AllocationQuota.FreeTierOnly","message":"The free tier of the model has been exhausted. If you wish to continue access the model on a paid basis, please disable the \"use free tier only\" mode in the management console.","type":"AllocationQuota.FreeTierOnly"}}"#),
+        ("the same, flat", 403, r#"{"code":"AllocationQuota.FreeTierOnly","message":"no","request_id":"r"}"#),
+        ("the same, with another status", 400, r#"{"error":{"code":"AllocationQuota.FreeTierOnly","message":"no"}}"#),
+        ("DashScope's words", 403, r#"{"error":{"message":"Free allocated quota exceeded.","code":"AccessDenied"}}"#),
+        ("DashScope, in Chinese", 403, r#"{"error":{"message":"该模型的免费额度已用完，请开通付费"}}"#),
+        ("ModelScope", 403, r#"{"error":{"message":"You have exceeded today's quota for model Qwen/Qwen3-Coder, please try again tomorrow"}}"#),
+        ("Gemini", 403, r#"{"error":{"message":"Quota exceeded for metric: GenerateRequestsPerDayPerProjectPerModel-FreeTier, limit: 50"}}"#),
+        ("a gateway", 403, r#"{"error":{"message":"You have used up your quota for this model"}}"#),
+    ];
+    for (kind, status, body) in rows {
+        for server in [Server::DashScope, Server::Generic] {
+            let error = refused(server, Given::new(status, "application/json", body)).await;
+            let (given, status, _) = told(&error).await;
+            assert_eq!((given, status), (ErrorKind::ModelQuota, 429), "{kind}: {error}");
+            assert!(error.is_quota(), "{kind}");
+        }
+    }
+    let free =
+        r#"{"error":{"message":"Free allocated quota exceeded.","code":"insufficient_quota"}}"#;
+    let error = refused(Server::Portal, Given::new(429, "application/json", free)).await;
+    assert_eq!(error.kind(), ErrorKind::Quota, "the portal counts all models together");
+    for body in [
+        r#"{"error":{"code":"Arrearage","message":"Access denied, please make sure your account is in good standing."}}"#,
+        r#"{"error":{"message":"User quota is not enough for model calls"}}"#,
+    ] {
+        let error = refused(Server::DashScope, Given::new(403, "application/json", body)).await;
+        assert_eq!(error.kind(), ErrorKind::Quota, "{error}");
+    }
+}
+
+/// What a model's chat template says of a request is the client's to mend, whatever the status, and so
+/// is what a server says that a model cannot take.
+#[tokio::test]
+async fn errors_of_chat_templates() {
+    #[rustfmt::skip]
+    let rows = [
+        ("the order of messages", Server::LlamaCpp, r#"{"error":{"code":500,"message":"System message must be at the beginning.","type":"server_error"}}"#),
+        ("an effort", Server::LlamaCpp, r#"{"error":{"code":500,"message":"Unexpected reasoning effort: high","type":"server_error"}}"#),
+        ("the place in a template", Server::LlamaCpp, r#"{"error":{"code":500,"message":"Value is not callable: null at row 58, column 111:\n{%- for message in messages %}\n … Jinja template","type":"server_error"}}"#),
+        ("a raised exception", Server::LlamaCpp, r#"{"error":{"code":500,"message":"\n------------\nWhile executing CallExpression at line 85, column 32 in source:\n... raise_exception('No user query found in messages.') ...\nError: Jinja Exception: No user query found in messages.","type":"server_error"}}"#),
+        ("the same alone", Server::LlamaCpp, r#"{"error":{"code":500,"message":"No user query found in messages.","type":"server_error"}}"#),
+        ("tools without templates", Server::LlamaCpp, r#"{"error":{"code":500,"message":"tools param requires --jinja flag","type":"server_error"}}"#),
+        ("Ollama", Server::Ollama, r#"{"error":{"message":"template: :1:20: executing \"\" at <raise_exception \"bad role\">: error calling raise_exception","type":"api_error"}}"#),
+        ("LM Studio", Server::Generic, r#"{"error":"Error rendering prompt with jinja template: \"Unexpected message role.\""}"#),
+        ("vLLM", Server::Vllm, r#"{"error":{"message":"Conversation roles must alternate user/assistant/user/assistant/...","type":"InternalServerError","code":500}}"#),
+        ("SGLang", Server::SgLang, r#"{"object":"error","message":"Internal server error: jinja2.exceptions.TemplateError: After the optional system message, conversation roles must alternate","code":500}"#),
+        ("an image", Server::LlamaCpp, r#"{"error":{"code":500,"message":"image input is not supported - hint: if this is unexpected, you may need to provide the mmproj","type":"server_error"}}"#),
+        ("images", Server::Vllm, r#"{"error":{"message":"At most 0 image(s) may be provided in one prompt.","code":500}}"#),
+        ("tools", Server::Ollama, r#"{"error":{"message":"registry.ollama.ai/library/x does not support tools","type":"api_error"}}"#),
+        ("a model for texts", Server::Generic, r#"{"error":{"message":"x is not a multimodal model"}}"#),
+        ("a grammar", Server::LlamaCpp, r#"{"error":{"code":500,"message":"Failed to initialize samplers: failed to parse grammar","type":"server_error"}}"#),
+        ("MLX", Server::Generic, r#"{"error":"Failed to apply the chat template: 'dict object' has no attribute 'content'"}"#),
+    ];
+    for (kind, server, body) in rows {
+        for status in [500, 400, 502] {
+            let given = Given::new(status, "application/json", body);
+            let error = refused(server, given).await;
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{kind}, {status}: {error}");
+            assert!(!error.is_retryable(), "{kind}");
+            assert!(status == 400 || error.code().is_none(), "{kind}: {error:?}");
+        }
+        let error = refused(server, Given::events(&[body, "[DONE]"])).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{kind}, streamed: {error}");
+    }
+    for (kind, body) in [
+        (
+            "a crash",
+            r#"{"error":{"code":500,"message":"Internal Server Error","type":"server_error"}}"#,
+        ),
+        ("another", r#"{"error":{"message":"CUDA error: device-side assert triggered"}}"#),
+    ] {
+        let given = Given::new(500, "application/json", body);
+        assert_eq!(refused(Server::LlamaCpp, given).await.kind(), ErrorKind::Upstream, "{kind}");
+    }
+}
+
+/// Errors in the forms of vendors and gateways: what is said, and what it means.
+#[tokio::test]
+async fn errors_in_other_forms() {
+    #[rustfmt::skip]
+    let rows = [
+        ("a problem (RFC 9457)", 400, r#"{"type":"about:blank","title":"Bad Request","detail":"no","status":400}"#, ErrorKind::InvalidRequest, "no"),
+        ("Cloudflare", 400, r#"{"success":false,"errors":[{"code":7003,"message":"no"}],"messages":[],"result":null}"#, ErrorKind::InvalidRequest, "no"),
+        ("Apigee", 429, r#"{"fault":{"faultstring":"no","detail":{"errorcode":"policies.ratelimit.QuotaViolation"}}}"#, ErrorKind::RateLimited, "no"),
+        ("Azure", 400, r#"{"Error":{"Code":"InvalidParameter","Message":"no"}}"#, ErrorKind::InvalidRequest, "no"),
+        ("Baidu", 400, r#"{"error_code":336003,"error_msg":"no"}"#, ErrorKind::InvalidRequest, "no"),
+        ("MiniMax", 200, r#"{"base_resp":{"status_code":1004,"status_msg":"login fail: Please carry the API secret key"}}"#, ErrorKind::Auth, "login fail: Please carry the API secret key"),
+        ("MiniMax, a balance", 200, r#"{"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#, ErrorKind::Quota, "insufficient balance"),
+        ("a reason", 400, r#"{"reason":"no"}"#, ErrorKind::InvalidRequest, "no"),
+        ("a number beside it", 500, r#"{"err_msg":"no","err_no":5}"#, ErrorKind::Upstream, "no"),
+        ("several messages", 400, r#"{"error":{"message":["no","nor"]}}"#, ErrorKind::InvalidRequest, "no"),
+        ("a message that is an object", 400, r#"{"error":{"message":{"text":"no"}}}"#, ErrorKind::InvalidRequest, "no"),
+        ("too many requests", 400, r#"{"error":{"message":"Too many requests, please slow down","code":"rate_limit"}}"#, ErrorKind::RateLimited, "Too many requests, please slow down"),
+        ("a model", 400, r#"{"error":{"message":"Model Not Exist"}}"#, ErrorKind::ModelNotFound, "Model Not Exist"),
+        ("a model, OpenRouter", 400, r#"{"error":{"message":"x is not a valid model ID: invalid model ID"}}"#, ErrorKind::ModelNotFound, "x is not a valid model ID: invalid model ID"),
+        ("a page of Cloudflare's", 524, "<html>A timeout occurred</html>", ErrorKind::Timeout, "the upstream answered with status 524"),
+        ("nothing in a list", 400, r#"{"error":{"message":[]}}"#, ErrorKind::InvalidRequest, "the upstream answered with status 400"),
+    ];
+    for (kind, status, body, expected, message) in rows {
+        let error = refused(Server::Generic, Given::new(status, "application/json", body)).await;
+        assert_eq!((error.kind(), error.message()), (expected, message), "{kind}");
+    }
+}
+
+/// JSON that a gateway wrote into a message is not handed on as such.
+#[tokio::test]
+async fn messages_that_hold_json() {
+    #[rustfmt::skip]
+    let rows = [
+        ("an error", r#"{"error":{"message":"{\"error\": {\"message\": \"no such field\", \"code\": \"x\"}}","code":"y"}}"#, "no such field", Some("x")),
+        ("an error in an error", r#"{"error":{"message":"{\"error\":{\"message\":\"{\\\"error\\\":{\\\"message\\\":\\\"no\\\"}}\"}}"}}"#, "no", None),
+        ("a bare string", r#"{"error":"{\"error\":\"no\"}"}"#, "no", None),
+        ("flat", r#"{"message":"{\"message\":\"no\",\"code\":\"InvalidParameter\"}"}"#, "no", Some("InvalidParameter")),
+        ("a detail", r#"{"detail":"{\"detail\":\"no\"}"}"#, "no", None),
+        ("behind words", r#"{"error":{"message":"upstream said: {\"error\":{\"message\":\"no\",\"type\":\"t\"}}"}}"#, "no", Some("t")),
+        ("with blanks around it", r#"{"error":{"message":"\n {\"message\":\"no\"} \n"}}"#, "no", None),
+        ("a quotation", r#"{"error":{"message":"wrong input: {\"message\":\"hi\"}"}}"#, "wrong input: {\"message\":\"hi\"}", None),
+        ("a schema", r#"{"error":{"message":"{\"type\":\"object\"}"}}"#, "{\"type\":\"object\"}", None),
+        ("half of one", r#"{"error":{"message":"{\"error\":{\"mess"}}"#, "{\"error\":{\"mess", None),
+        ("braces", r#"{"error":{"message":"use {} or {x}"}}"#, "use {} or {x}", None),
+    ];
+    for (kind, body, message, code) in rows {
+        let error = refused(Server::Generic, Given::new(400, "application/json", body)).await;
+        assert_eq!((error.message(), error.code()), (message, code), "{kind}");
+        let error = refused(Server::Generic, Given::events(&[body, "[DONE]"])).await;
+        assert_eq!(error.message(), message, "{kind}, streamed");
     }
 }
 

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_qwen::{
     Error, FullBody,
-    chat::{Answer, ChatRequest, ChatStreamExt, Message, Role},
+    chat::{Answer, ChatRequest, ChatStreamExt, FunctionTool, Message, Role, Tool},
     qwen::{
         compatible::{CompatibleLayer, Server},
         web::QwenWebLayer,
@@ -60,8 +60,12 @@ impl Given {
     }
 }
 
+/// A request that offers functions of the names that are called.
 fn request() -> Request<ChatRequest> {
-    Request::new(ChatRequest::new("m", vec![Message::new(Role::User, "x")]))
+    let mut chat = ChatRequest::new("m", vec![Message::new(Role::User, "x")]);
+    let tool = |name| Tool::Function(FunctionTool::without_parameters(name));
+    chat.tools = std::sync::Arc::new(["f", "g", "get_weather", "write_file"].map(tool).into());
+    Request::new(chat)
 }
 
 /// What comes of it over the wire of a compatible server.

@@ -174,6 +174,7 @@ impl Reader {
             }
             (Block::Call { json, .. }, "input_json_delta") => {
                 json.push_str(&text(&delta["partial_json"])?);
+                rule(json.starts_with('{'), "each piece makes the beginning of an object")?;
             }
             _ => return Err("a piece is of the kind of its block".into()),
         }

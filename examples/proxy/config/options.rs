@@ -185,9 +185,57 @@ pub(crate) struct Settings {
     )]
     pub(super) metrics: Option<bool>,
 
+    /// Other names for models, as NAME=MODEL, separated by commas; the first that fits counts. A
+    /// `*` in NAME stands for any characters, and in MODEL for the same ones [default: none]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "QWEN_ALIAS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = AliasSettings::parse
+    )]
+    pub(super) alias: Option<Vec<AliasSettings>>,
+
+    /// List models to clients of the Anthropic API under names that begin with `claude-`, since
+    /// Claude Code shows no others, and serve them under these names [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_CLAUDE_MODELS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) claude_models: Option<bool>,
+
     /// The upstreams of the file: its `[[upstream]]` tables.
     #[arg(skip)]
     pub(super) upstream: Vec<UpstreamSettings>,
+}
+
+/// Another name for a model: an `[[alias]]` table of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct AliasSettings {
+    /// The name that clients ask for.
+    pub(super) name: String,
+    /// The model that it stands for.
+    pub(super) model: String,
+    /// Whether it is among the models that are listed.
+    #[serde(default)]
+    pub(super) list: bool,
+}
+
+impl AliasSettings {
+    /// # Errors
+    ///
+    /// For what is not NAME=MODEL.
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, model) = text.split_once('=').ok_or("it is not NAME=MODEL")?;
+        Ok(Self { name: name.trim().to_owned(), model: model.trim().to_owned(), list: false })
+    }
 }
 
 /// The longest time to remember a conversation, in seconds: a year.
@@ -387,6 +435,8 @@ impl Settings {
             write_timeout: self.write_timeout.or(other.write_timeout),
             log: text(self.log).or(text(other.log)),
             metrics: self.metrics.or(other.metrics),
+            alias: self.alias.or(other.alias),
+            claude_models: self.claude_models.or(other.claude_models),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },
         }
     }

@@ -624,3 +624,56 @@ fn what_a_high_effort_means() {
     let web = ["--upstream", "web", "--high-effort", "medium"];
     assert!(refusal(&web).starts_with("--high-effort: "), "{}", refusal(&web));
 }
+
+#[test]
+fn other_names_come_from_the_command_line_or_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("proxy.toml");
+    let with = |toml: &str, args: &[&str]| {
+        fs::write(&path, toml).expect("written");
+        let file = ["--config", path.to_str().expect("UTF-8")];
+        resolve(&[&file[..], args].concat())
+    };
+    let toml = "[[alias]]\nname = \"claude-*\"\nmodel = \"qwen3.8-max\"\n\
+                [[alias]]\nname = \"gpt-*\"\nmodel = \"qwen-plus\"\n";
+    let names = |toml: &str, args: &[&str]| with(toml, args).expect("valid").names;
+    let found = |names: &ModelNames, name: &str| names.resolve(name).map(|model| model.to_string());
+    let of_file = names(toml, &[]);
+    assert_eq!(found(&of_file, "claude-opus").as_deref(), Some("qwen3.8-max"));
+    assert_eq!(found(&of_file, "gpt-5").as_deref(), Some("qwen-plus"));
+    // As with every option the command line stands for the whole of it.
+    let given = names(toml, &["--alias", "fast = qwen3.8-flash,a/b:c=x/y=z"]);
+    assert_eq!(found(&given, "fast").as_deref(), Some("qwen3.8-flash"));
+    assert_eq!(found(&given, "a/b:c").as_deref(), Some("x/y=z"));
+    assert_eq!(found(&given, "gpt-5"), None);
+    let claude = names("claude-models = true\n", &["--alias", "claude-*=m"]);
+    assert_eq!(found(&claude, "claude-qwen3.8-max").as_deref(), Some("qwen3.8-max"));
+    assert_eq!(found(&claude, "claude-Qwen/Qwen3-32B").as_deref(), Some("Qwen/Qwen3-32B"));
+    assert_eq!(found(&claude, "claude-opus-4-5").as_deref(), Some("m"));
+    assert_eq!(found(&names("", &[]), "claude-qwen3.8-max"), None);
+
+    for (toml, words) in [
+        (
+            "[[alias]]\nname = \"a\"\nmodel = \"b\"\n[[alias]]\nname = \"a\"\nmodel = \"c\"\n",
+            "--alias: number 2: `a` is there twice",
+        ),
+        (
+            "[[alias]]\nname = \"a\"\nmodel = \"b\"\n[[alias]]\nname = \"b\"\nmodel = \"a\"\n",
+            "--alias: number 2: `b` stands for `a`, which is itself another name",
+        ),
+        (
+            "[[alias]]\nname = \"\"\nmodel = \"b\"\n",
+            "--alias: number 1: the name of `` for `b` is empty",
+        ),
+        (
+            "[[alias]]\nname = \"a*\"\nmodel = \"b\"\nlist = true\n",
+            "--alias: number 1: `a*` is listed, and a name with a `*` cannot be",
+        ),
+        ("[[alias]]\nname = \"a\"\n", "line 1: missing field `model`"),
+        ("[[alias]]\nname = \"a\"\nmodel = \"b\"\nlst = true\n", "line 4: unknown field `lst`"),
+    ] {
+        let error = with(toml, &[]).expect_err("a slip").to_string();
+        assert!(error.contains(words), "{toml}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}

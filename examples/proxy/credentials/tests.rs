@@ -151,6 +151,32 @@ fn the_logins_of_a_folder_are_used_and_the_rest_is_named() {
     }
 }
 
+/// A session file whose headers were copied from a browser is used, and what is not sent of them is
+/// named in one warning.
+#[test]
+fn headers_that_are_not_sent_are_named() {
+    for (headers, named) in [
+        (r#"{"bx-v":"2"}"#, None),
+        (
+            r#"{"host":"chat.qwen.ai","content-length":"5","bx-v":"2"}"#,
+            Some("content-length, host"),
+        ),
+        (r#"{":authority":"secret","connection":"secret"}"#, Some(":authority, connection")),
+        (r#"{"host":"secret","a secret":"x","":"y"}"#, Some("host, 2 that can be no headers")),
+    ] {
+        let file = format!(r#"{{"kind":"web","jwt":"a-jwt","headers":{headers}}}"#);
+        let folder = folder(&[("ann.json", &file)]);
+        let read = Accounts::read(&[folder.path().join("ann.json")]).expect("used");
+        assert_eq!(read.all().map(|(name, _)| name).collect::<Vec<_>>(), ["ann"], "{headers}");
+        let warnings = read.warnings();
+        assert_eq!(warnings.len(), usize::from(named.is_some()), "{headers}: {warnings:?}");
+        if let Some(named) = named {
+            assert!(warnings[0].ends_with(&format!("not sent: {named}")), "{warnings:?}");
+        }
+        assert!(!warnings.concat().contains("secret"), "{warnings:?}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_stops_no_other() {

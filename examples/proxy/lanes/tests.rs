@@ -5,7 +5,7 @@ use serde_json::json;
 use tower::{BoxError, service_fn};
 use tower_qwen::FullBody;
 
-use super::*;
+use super::{super::config::Options, *};
 
 /// An upstream that says its name and repeats the body, with these models in its catalogue.
 fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) -> Lane {
@@ -45,6 +45,10 @@ fn two() -> Lanes {
         lane("web", &[], &["qwen3-max", "qwen3-coder-plus"]),
         lane("local", &["qwen3-coder-*"], &["qwen3-coder-30b", "other"]),
     ])
+}
+
+fn ids(list: Models) -> Vec<String> {
+    list.models.iter().map(|model| model.id.to_string()).collect()
 }
 
 fn ask(body: impl Into<Body>) -> Request {
@@ -113,10 +117,7 @@ async fn a_model_that_nobody_has_is_an_error() {
     let long = lanes.model(&"c".repeat(50_000), false).await.expect_err("nobody has it");
     assert!(long.to_string().len() < 100);
     lanes.model("a-2", false).await.expect_err("it is not in the catalogue");
-    assert_eq!(
-        lanes.model("b-1", true).await.expect("known").models[0].get("id"),
-        Some(json!("b-1").into())
-    );
+    assert_eq!(ids(lanes.model("b-1", true).await.expect("known")), ["b-1"]);
 }
 
 #[tokio::test]
@@ -131,9 +132,6 @@ async fn a_body_that_is_too_large_or_breaks_off_is_an_error() {
 
 #[tokio::test]
 async fn the_catalogue_is_that_of_all_of_them() {
-    let ids = |list: Models| -> Vec<String> {
-        list.models.iter().filter_map(|model| Some(model.get("id")?.as_string()?.into())).collect()
-    };
     // What somebody else is asked for is not listed.
     assert_eq!(
         ids(two().list_models(false).await.expect("both")),
@@ -164,7 +162,7 @@ async fn a_list_is_kept_and_an_old_one_is_said_to_be() {
     let lanes = Lanes::new(vec![lane]);
     let list = async |anew| {
         let list = lanes.list_models(anew).await.expect("a list");
-        (list.models[0].to_value().expect("JSON")["id"].clone(), list.stale)
+        (json!(list.models[0].id.as_str()), list.stale)
     };
     assert_eq!(list(false).await, (json!("m-0"), None));
     assert_eq!(list(false).await, (json!("m-0"), None));
@@ -176,4 +174,35 @@ async fn a_list_is_kept_and_an_old_one_is_said_to_be() {
     assert_eq!(list(false).await, (json!("m-1"), Some(hour)));
     assert_eq!(list(true).await, (json!("m-1"), Some(hour)));
     assert_eq!(lanes.model("m-1", false).await.expect("kept").stale, Some(hour));
+}
+
+/// Who is asked is decided by the model that is meant.
+#[tokio::test]
+async fn another_name_leads_to_whoever_has_the_model() {
+    let args =
+        ["--alias", "claude-*haiku*=qwen3-coder-30b,claude-*=qwen3-max,qwen3-coder-plus=qwen3-max"];
+    let names = Options::of(&args).resolve().expect("valid").names;
+    let lanes = two().names(names);
+    for (model, name) in [
+        ("claude-haiku-4-5", "local"),
+        ("claude-opus-4-5", "web"),
+        ("qwen3-coder-plus", "web"),
+        ("qwen3-coder-30b", "local"),
+        ("other", "web"),
+    ] {
+        let body = json!({"model": model}).to_string();
+        let (status, by, text) =
+            said(lanes.serve(ask(body.clone()), |lane| &lane.chat).await).await;
+        assert_eq!((status, &*by), (StatusCode::OK, name), "{model}");
+        assert_eq!(text, format!("{name} chat {body}"), "the edge keeps the client's word");
+    }
+    assert_eq!(
+        ids(lanes.model("claude-haiku-4-5", false).await.expect("known")),
+        ["claude-haiku-4-5"]
+    );
+    // Who has a model is not changed by another name for it.
+    assert_eq!(
+        ids(lanes.list_models(false).await.expect("both")),
+        ["qwen3-max", "qwen3-coder-30b"]
+    );
 }

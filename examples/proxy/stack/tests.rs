@@ -129,6 +129,7 @@ async fn a_conversation_goes_on_where_somebody_has_it() {
 }
 
 mod accounts;
+mod aliases;
 mod echo;
 mod headers;
 mod large;

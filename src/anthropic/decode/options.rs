@@ -42,7 +42,8 @@ impl Reader<'_, '_> {
             let kind = thinking.kind.ok_or_else(|| missing("thinking.type"))?;
             let reasoning = &mut request.reasoning;
             match &*kind.0 {
-                "disabled" => reasoning.enabled = Some(false),
+                // No upstream thinks between calls alone, and an answer begins without thinking.
+                "disabled" | "between_tools" => reasoning.enabled = Some(false),
                 "adaptive" => reasoning.enabled = Some(true),
                 "enabled" => {
                     reasoning.enabled = Some(true);

@@ -1,10 +1,12 @@
 //! The tools on offer, and which of them the model may take.
 
+use std::collections::HashMap;
+
 use serde_json::{json, value::RawValue};
 
 use super::Reader;
 use crate::{
-    Error,
+    Error, Text,
     anthropic::wire,
     chat::{ChatRequest, FunctionTool, Json, Tool, ToolChoice},
     edge::{
@@ -12,6 +14,8 @@ use crate::{
         parse::{self, clip, invalid_value, missing, too_many},
     },
 };
+
+const TOOLS: &str = "tools";
 
 /// What is on offer.
 #[derive(Debug, Default)]
@@ -28,7 +32,6 @@ impl Reader<'_, '_> {
         raw: Option<&RawValue>,
         changes: Vec<Change>,
     ) -> Result<Offered, Error> {
-        const TOOLS: &str = "tools";
         let mut offered = Offered::default();
         let limit = self.decoder.limits.tools;
         if let Some(raw) = raw {
@@ -43,27 +46,8 @@ impl Reader<'_, '_> {
                 Ok(())
             })?;
         }
-        let is_named = |tool: &Tool, name: &str| {
-            tool.as_function().is_some_and(|function| function.name == name)
-        };
-        for change in changes {
-            match change {
-                Change::Removed(name) => offered.tools.retain(|tool| !is_named(tool, &name)),
-                Change::Added(tool) => {
-                    let name = tool.as_function().map(|function| function.name.clone());
-                    let place = offered
-                        .tools
-                        .iter()
-                        .position(|own| name.as_ref().is_some_and(|name| is_named(own, name)));
-                    match place {
-                        Some(place) => offered.tools[place] = tool,
-                        None if offered.tools.len() >= limit => {
-                            return Err(too_many(TOOLS, limit, "tools", "offer fewer"));
-                        }
-                        None => offered.tools.push(tool),
-                    }
-                }
-            }
+        if !changes.is_empty() {
+            offered.tools = changed(offered.tools, changes, limit)?;
         }
         Ok(offered)
     }
@@ -143,6 +127,45 @@ impl Reader<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The tools after these changes, each of which looks at one name alone.
+fn changed(tools: Vec<Tool>, changes: Vec<Change>, limit: usize) -> Result<Vec<Tool>, Error> {
+    let mut left = tools.len();
+    // Where the tools of a name stand; a place is empty where one was removed.
+    let mut places: HashMap<Text, Vec<usize>> = HashMap::new();
+    let mut all: Vec<Option<Tool>> = Vec::with_capacity(left);
+    for tool in tools {
+        if let Some(function) = tool.as_function() {
+            places.entry(function.name.clone()).or_default().push(all.len());
+        }
+        all.push(Some(tool));
+    }
+    for change in changes {
+        match change {
+            Change::Removed(name) => {
+                for place in places.remove(&name).unwrap_or_default() {
+                    all[place] = None;
+                    left -= 1;
+                }
+            }
+            Change::Added(tool) => {
+                let Some(function) = tool.as_function() else { continue };
+                let own = places.entry(function.name.clone()).or_default();
+                if let Some(&first) = own.first() {
+                    all[first] = Some(tool);
+                    continue;
+                }
+                if left >= limit {
+                    return Err(too_many(TOOLS, limit, "tools", "offer fewer"));
+                }
+                own.push(all.len());
+                all.push(Some(tool));
+                left += 1;
+            }
+        }
+    }
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// A tool that the client runs and whose schema only its vendor's models know, in words for any

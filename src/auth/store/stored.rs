@@ -39,6 +39,7 @@ pub struct StoredCredential {
     credential: Credential,
     format: Format,
     fields: Map<String, Value>,
+    headers_left_out: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl StoredCredential {
             _ => Format::Store,
         };
         let fields = Map::new();
-        let mut stored = Self { credential: credential.clone(), format, fields };
+        let headers_left_out = Vec::new();
+        let mut stored = Self { credential: credential.clone(), format, fields, headers_left_out };
         if format == Format::Store {
             stored.fields.insert("kind".into(), credential.kind().as_str().into());
         }
@@ -100,22 +102,59 @@ impl StoredCredential {
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-            let token = text.trim();
-            if !looks_like_a_token(token) {
-                return Err(InvalidToken(()));
-            }
-            let credential = Credential::parse(token)?;
-            return Ok(Self { credential, format: Format::ReadOnly, fields: Map::new() });
+        let read_only = |credential| Self {
+            credential,
+            format: Format::ReadOnly,
+            fields: Map::new(),
+            headers_left_out: Vec::new(),
         };
-        let (credential, format) = read(&fields)?;
-        Ok(Self { credential, format, fields })
+        let fields = match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => fields,
+            // As extensions of browsers export them.
+            Ok(cookies @ Value::Array(_)) => {
+                let fields = Map::from_iter([("cookies".to_owned(), cookies)]);
+                return Ok(read_only(read(&fields)?.0));
+            }
+            Ok(Value::String(token)) if is_jwt(token.trim()) => {
+                return Ok(read_only(Credential::parse(token.trim())?));
+            }
+            _ => {
+                let token = text.trim();
+                let token = token.strip_prefix("Bearer ").unwrap_or(token).trim_start();
+                if !looks_like_a_token(token) {
+                    return Err(InvalidToken(()));
+                }
+                return Ok(read_only(Credential::parse(token)?));
+            }
+        };
+        let (mut credential, format) = read(&fields)?;
+        let mut headers_left_out = Vec::new();
+        if let Some(Value::Object(headers)) = fields.get("headers") {
+            for (name, value) in headers {
+                let with = value
+                    .as_str()
+                    .and_then(|value| credential.clone().with_header(name, value.trim()).ok());
+                match with {
+                    Some(with) => credential = with,
+                    None => headers_left_out.push(name.clone()),
+                }
+            }
+        }
+        Ok(Self { credential, format, fields, headers_left_out })
     }
 
     /// The credential.
     #[must_use]
     pub fn credential(&self) -> &Credential {
         &self.credential
+    }
+
+    /// The names of headers that stand in the file and do not go with the credential: those of one
+    /// connection or message (`host`, `content-length`), and what can be no header. They come along where
+    /// somebody has copied all headers of a request.
+    #[must_use]
+    pub fn headers_left_out(&self) -> &[String] {
+        &self.headers_left_out
     }
 
     /// Takes `credential` in place of the own, and keeps every field that it says nothing about.
@@ -207,15 +246,23 @@ fn looks_like_a_token(word: &str) -> bool {
         && serde_json::from_str::<IgnoredAny>(word).is_err()
 }
 
+/// Whether a word is a JWT (RFC 7519), by its look.
+fn is_jwt(word: &str) -> bool {
+    word.starts_with("eyJ") && word.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
 fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToken> {
     let text = |name: &str| {
         fields.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
     };
-    let kind = text("kind");
+    let kind = text("kind").map(str::to_ascii_lowercase);
+    let kind = kind.as_deref().filter(|kind| matches!(*kind, "web" | "apikey" | "oauth"));
+    let jwt = text("jwt").or_else(|| text("token").filter(|token| is_jwt(token)));
+    let cookies = fields.get("cookies").or_else(|| fields.get("cookie"));
     let key = text("api_key").filter(|_| kind.is_none_or(|kind| kind == "apikey"));
     let mut credential = if let Some(key) = key {
         Credential::api_key(key)?
-    } else if let Some(jwt) = text("jwt").filter(|_| kind.is_none_or(|kind| kind == "web")) {
+    } else if let Some(jwt) = jwt.filter(|_| kind.is_none_or(|kind| kind == "web")) {
         let session = Credential::web(jwt)?;
         match text("access_token") {
             Some(access) => session.with_access_token(access, moment(fields), false)?,
@@ -231,7 +278,7 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
         let object = Value::Object(fields.clone());
         return Ok((Credential::from_expanded(token::expand_object(&object)?)?, Format::ReadOnly));
     } else {
-        let jar = fields.get("cookies").map(token::read_cookies).unwrap_or_default();
+        let jar = cookies.map(token::read_cookies).unwrap_or_default();
         let session = jar.iter().find(|(name, _)| name == "token").ok_or(InvalidToken(()))?;
         Credential::web(&session.1)?
     };
@@ -241,14 +288,8 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
     if let Some(url) = text("resource_url") {
         credential = credential.with_resource_url(url);
     }
-    if let Some(cookies) = fields.get("cookies") {
+    if let Some(cookies) = cookies {
         credential = credential.with_cookie_pairs(token::read_cookies(cookies))?;
-    }
-    if let Some(Value::Object(headers)) = fields.get("headers") {
-        for (name, value) in headers {
-            let value = value.as_str().ok_or(InvalidToken(()))?;
-            credential = credential.with_header(name, value)?;
-        }
     }
     let format = if kind.is_some() || credential.kind() != CredentialKind::OAuth {
         Format::Store
@@ -409,6 +450,120 @@ mod tests {
             ("UTF-16 without a mark", b"s\0k\0-\0o\0f\0-\0a\0-\0f\0i\0l\0e\0"),
         ] {
             assert!(StoredCredential::from_bytes(bytes).is_err(), "{form}");
+        }
+    }
+
+    /// Sessions in the forms in which people and programs have put them into files.
+    #[test]
+    fn sessions_as_they_are_found() {
+        const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6IngifQ.c2ln";
+        for (kind, file) in [
+            ("a JWT", "{JWT}\n"),
+            ("in quotes", "\"{JWT}\"\n"),
+            ("with its scheme", "Bearer {JWT}"),
+            ("under the name of the page", r#"{"token":"{JWT}"}"#),
+            ("in a kind in upper case", r#"{"kind":"WEB","jwt":"{JWT}"}"#),
+            ("in a kind that nobody knows", r#"{"kind":"qwen","jwt":"{JWT}"}"#),
+            ("among cookies", r#"{"cookies":{"token":"{JWT}","cna":"1"}}"#),
+            ("in a header's text", r#"{"cookie":"token={JWT}; cna=1"}"#),
+            (
+                "in an export of cookies",
+                r#"[{"domain":"chat.qwen.ai","name":"token","value":"{JWT}"},{"name":"cna","value":"1"}]"#,
+            ),
+            (
+                "in the state of a browser",
+                r#"{"cookies":[{"name":"token","value":"{JWT}","domain":".qwen.ai"}],"origins":[]}"#,
+            ),
+            (
+                "beside what is null",
+                r#"{"kind":"web","jwt":"{JWT}","cookies":null,"headers":null,"refresh_token":null,"expiry_ms":null}"#,
+            ),
+        ] {
+            let stored = StoredCredential::parse(&file.replace("{JWT}", JWT)).expect(kind);
+            let credential = stored.credential().clone();
+            assert_eq!(credential.kind(), CredentialKind::Web, "{kind}");
+            assert_eq!(credential.access_token().expose(), JWT, "{kind}");
+            let cookies = secret(credential.cookies()).unwrap_or_default();
+            assert_eq!(cookies.contains("cna=1"), file.contains("cna"), "{kind}: {cookies}");
+            if let Some(json) = stored.with(credential).to_json() {
+                let again = StoredCredential::parse(json.expose()).expect(kind);
+                assert_eq!(again.credential().access_token().expose(), JWT, "{kind}, written");
+            }
+        }
+        // What a tool of another kind keeps is no session.
+        for file in [
+            r#"{"token":"ghp_0123456789"}"#,
+            r#""production""#,
+            r#"[{"name":"theme","value":"dark"}]"#,
+            r#"["token"]"#,
+            r#"[{"serverName":"x","token":{"accessToken":"secret"}}]"#,
+            "Bearer",
+        ] {
+            assert!(StoredCredential::parse(file).is_err(), "{file}");
+        }
+    }
+
+    /// A file whose headers were copied from a browser.
+    #[test]
+    fn headers_of_a_connection_are_left_out() {
+        for (kind, headers, kept, left_out) in [
+            ("none", "{}", &[][..], &[][..]),
+            ("of the session", r#"{"bx-v":"2.5","user-agent":"x"}"#, &["bx-v", "user-agent"], &[]),
+            (
+                "all of a request",
+                r#"{"Host":"chat.qwen.ai","Content-Length":"5","connection":"keep-alive","bx-v":"2"}"#,
+                &["bx-v"],
+                &["Host", "Content-Length", "connection"],
+            ),
+            (
+                "of HTTP/2",
+                r#"{":authority":"chat.qwen.ai",":method":"POST",":path":"/","bx-v":"2"}"#,
+                &["bx-v"],
+                &[":authority", ":method", ":path"],
+            ),
+            (
+                "of a coding",
+                r#"{"accept-encoding":"gzip, br, zstd","content-encoding":"gzip","te":"trailers"}"#,
+                &[],
+                &["accept-encoding", "content-encoding", "te"],
+            ),
+            (
+                "of the transport",
+                r#"{"transfer-encoding":"chunked","upgrade":"h2c","keep-alive":"5","expect":"100-continue",
+                "trailer":"x","proxy-connection":"close","content-type":"application/json"}"#,
+                &[],
+                &[
+                    "transfer-encoding",
+                    "upgrade",
+                    "keep-alive",
+                    "expect",
+                    "trailer",
+                    "proxy-connection",
+                    "content-type",
+                ],
+            ),
+            ("no text", r#"{"a":5,"b":null,"c":["x"],"bx-v":"2"}"#, &["bx-v"], &["a", "b", "c"]),
+            ("no name", r#"{"":"x","a b":"x","ü":"x"}"#, &[], &["", "a b", "ü"]),
+            ("no value", r#"{"a":"x\ny","bx-v":" 2\n"}"#, &["bx-v"], &["a"]),
+            ("no object", r#"["host"]"#, &[], &[]),
+        ] {
+            let file = format!(r#"{{"kind":"web","jwt":"session","headers":{headers}}}"#);
+            let stored = StoredCredential::parse(&file).expect(kind);
+            let names = stored.credential().headers().names();
+            let mut names: Vec<&str> = names.map(|name| name.as_str()).collect();
+            names.retain(|name| !matches!(*name, "authorization" | "cookie"));
+            names.sort_unstable();
+            assert_eq!(names, kept, "{kind}");
+            let mut given = stored.headers_left_out().to_vec();
+            let mut expected = left_out.to_vec();
+            given.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(given, expected, "{kind}");
+            // What the file says is written back.
+            let json = stored.to_json().expect("an object");
+            let fields: Value = serde_json::from_str(json.expose()).expect("JSON");
+            let read: Value = serde_json::from_str(headers).expect("JSON");
+            assert_eq!(fields["headers"], read, "{kind}");
         }
     }
 

@@ -36,9 +36,14 @@ impl Decoder<'_> {
             wire.content.map(|content| self.content(content, || at("content"))).transpose()?;
         message.name = self.some(wire.name);
         message.tool_call_id = self.some(wire.tool_call_id);
+        // Clients that send both names may leave the one empty that they did not read.
+        let is_empty = |raw: &RawValue| raw.get() == "\"\"";
         message.reasoning = match (wire.reasoning_content, wire.reasoning) {
-            (Some(raw), _) => Some(self.long(raw, || at("reasoning_content"))?),
-            (None, Some(raw)) => Some(self.long(raw, || at("reasoning"))?),
+            (Some(raw), None) => Some(self.long(raw, || at("reasoning_content"))?),
+            (Some(raw), Some(_)) if !is_empty(raw) => {
+                Some(self.long(raw, || at("reasoning_content"))?)
+            }
+            (_, Some(raw)) => Some(self.long(raw, || at("reasoning"))?),
             (None, None) => None,
         };
         if wire.tool_calls.is_some() {

@@ -15,13 +15,15 @@ use crate::{
 
 /// Refuses what could not be answered.
 pub(super) fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
-    if wire.functions.is_some() {
+    let is_not =
+        |value: Option<&RawValue>, nothing| value.is_some_and(|value| value.get() != nothing);
+    if is_not(wire.functions, "[]") {
         return Err(unsupported(
             "functions",
             "`functions` is the form before `tools`; send `tools` instead",
         ));
     }
-    if wire.function_call.is_some() {
+    if is_not(wire.function_call, "\"none\"") {
         return Err(unsupported(
             "function_call",
             "`function_call` is the form before `tool_choice`; send `tool_choice` instead",
@@ -31,8 +33,6 @@ pub(super) fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
         return Err(invalid_value("n", "only 1 answer a request is offered"));
     }
 
-    let is_not =
-        |value: Option<&RawValue>, nothing| value.is_some_and(|value| value.get() != nothing);
     let probabilities = [
         ("logprobs", is_not(wire.logprobs, "false")),
         ("top_logprobs", is_not(wire.top_logprobs, "0")),

@@ -28,6 +28,9 @@ pub(super) struct Arguments {
 enum State {
     #[default]
     Open,
+    /// An empty object came whole and is kept, as a bridge may have written it in the place of
+    /// arguments that follow.
+    Placeholder(Text),
     /// It did not begin as an object.
     Held(String),
     /// An object, and something behind it.
@@ -74,7 +77,24 @@ impl Arguments {
     /// Takes the next piece; what of it passes.
     pub(super) fn push(&mut self, piece: Text) -> Option<Text> {
         match &mut self.state {
+            State::Open if self.checker.found() == Found::Nothing && is_placeholder(&piece) => {
+                self.state = State::Placeholder(piece);
+                return None;
+            }
             State::Open => {}
+            State::Placeholder(_) if piece.trim_ascii().is_empty() => return None,
+            State::Placeholder(_) if piece.trim_ascii_start().starts_with('{') => {
+                self.mended = true;
+                self.state = State::Open;
+                return self.push(piece);
+            }
+            State::Placeholder(_) => {
+                let kept = self.settle().unwrap_or_default();
+                return Some(match self.push(piece) {
+                    Some(rest) => format!("{kept}{rest}").into(),
+                    None => kept,
+                });
+            }
             State::Held(held) => {
                 if held.len() + piece.len() > HELD_LEN {
                     self.state = State::Broken;
@@ -121,6 +141,28 @@ impl Arguments {
         (!passed.is_empty()).then(|| passed.into())
     }
 
+    /// Gives the empty object that was kept, as nothing takes its place.
+    pub(super) fn settle(&mut self) -> Option<Text> {
+        let State::Placeholder(kept) = &mut self.state else { return None };
+        let kept = std::mem::take(kept);
+        self.state = State::Open;
+        // It is an object, so nothing of it can be wrong.
+        let _ = self.checker.push(&kept);
+        Some(kept)
+    }
+
+    /// Whether an empty object is kept.
+    pub(super) fn is_placeholder(&self) -> bool {
+        matches!(self.state, State::Placeholder(_))
+    }
+
+    /// Whether a whole object is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_placeholder()
+            || matches!(self.state, State::Open | State::Whole(Behind::Rest))
+                && self.checker.found() == Found::Object
+    }
+
     /// Whether half an object is there.
     pub(super) fn is_half(&self) -> bool {
         matches!(self.state, State::Open) && self.checker.found() == Found::Beginning
@@ -144,9 +186,16 @@ impl Arguments {
             (State::Whole(Behind::Brace | Behind::Object), _) => End::Cut(String::new()),
             (_, Found::Object | Found::Unknown) => End::Whole(String::new()),
             (State::Broken, _) | (_, Found::Beginning) => End::Cut(self.checker.closing()),
+            (State::Placeholder(kept), _) => End::Whole(kept.as_str().to_owned()),
             (State::Open | State::Whole(_), Found::Nothing) => End::Empty,
         }
     }
+}
+
+/// Whether a piece is an empty object.
+fn is_placeholder(piece: &str) -> bool {
+    let inside = piece.trim_ascii().strip_prefix('{').and_then(|inside| inside.strip_suffix('}'));
+    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
 #[cfg(test)]
@@ -174,7 +223,7 @@ mod tests {
 
     #[test]
     fn json_passes_as_it_is() {
-        for json in ["{}", " { \"a\" : 1e400 , \"b\":[ 0.10 ]}\n", "{\"a\":\"\\ud800\"}"] {
+        for json in ["{ \"a\":{}}", " { \"a\" : 1e400 , \"b\":[ 0.10 ]}\n", "{\"a\":\"\\ud800\"}"] {
             assert_eq!(read(&[json]), whole(json));
             assert_eq!(read(&[&json[..1], "", &json[1..]]), whole(json));
         }
@@ -203,7 +252,7 @@ mod tests {
     #[test]
     fn several_objects_are_not_one() {
         let cut = |json: &str| (json.to_owned(), End::Cut(String::new()));
-        assert_eq!(read(&["{}", "{}"]), cut("{}"));
+        assert_eq!(read(&["{}{}"]), cut("{}"));
         for behind in
             ["{\"b\":2}", " {\"b\":2}", ",{ \"b\":2}", "\n{'b': 2}", "</call><call>{}", "{", "x{ "]
         {
@@ -215,6 +264,27 @@ mod tests {
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
             assert_eq!(read(&pieces), cut(passed), "{behind}, in pieces");
         }
+    }
+
+    #[test]
+    fn an_empty_object_may_stand_for_what_follows() {
+        for (pieces, passed, end) in [
+            (&["{}"][..], "", "{}"),
+            (&["{ }", "", " "], "", "{ }"),
+            (&["{}", "{\"a\":1}"], "{\"a\":1}", ""),
+            (&["{}", "\n", "{\"a\"", ":1}"], "{\"a\":1}", ""),
+            (&["{}", "{}"], "", "{}"),
+            (&["{}", "</tool_call>"], "{}", ""),
+            (&[" ", "{}", "}"], " {}", ""),
+        ] {
+            assert_eq!(read(pieces), (passed.to_owned(), End::Whole(end.to_owned())), "{pieces:?}");
+        }
+        let mut arguments = Arguments::default();
+        assert_eq!(arguments.push("{}".into()), None);
+        assert!(arguments.is_whole() && arguments.is_placeholder() && !arguments.is_half());
+        assert_eq!(arguments.settle().as_deref(), Some("{}"));
+        assert!(arguments.is_whole() && !arguments.is_placeholder());
+        assert_eq!((arguments.settle(), arguments.finish()), (None, End::Whole(String::new())));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     arguments::{Arguments, End},
+    names::Names,
     places::Places,
     repair::{Repair, Repairs},
 };
@@ -54,6 +55,8 @@ pub(crate) struct Calls {
     held: Option<usize>,
     /// They ended with the answer.
     closed: bool,
+    /// Of the functions on offer.
+    names: Names,
 }
 
 /// A call as the upstream counts it.
@@ -68,13 +71,76 @@ struct Call {
     /// The arguments as they came, while the name is missing; once it is known, what passed of them.
     waiting: String,
     arguments: Arguments,
+    /// A digest of the arguments so far.
+    digest: u64,
     half: Half,
+}
+
+impl Call {
+    /// Whether a piece brings the whole call once more, as some servers do at the end.
+    fn repeats(&self, id: Option<&Text>, name: Option<&Text>, arguments: &Given) -> bool {
+        let (Given::Text(json) | Given::Bare(json)) = arguments else { return false };
+        id.is_some()
+            && self.id.as_ref() == id
+            && name.is_some()
+            && self.name.as_ref() == name
+            && self.arguments.is_whole()
+            && self.digest == digest(NO_DIGEST, json)
+    }
+
+    /// The id of the call with what a piece says of it, where that says something new. Some servers
+    /// send the beginning that all ids have in a piece of its own.
+    fn id_with(&self, said: &Text) -> Option<Text> {
+        // A slice would keep its event as long as the answer lasts.
+        match &self.id {
+            None => Some(said.as_str().into()),
+            Some(id) if self.announced.is_some() || !is_begun(id) || id == said => None,
+            Some(id) if said.starts_with(id.as_str()) => Some(said.as_str().into()),
+            Some(id) => Some(format!("{id}{said}").into()),
+        }
+    }
+}
+
+/// The digest of no text.
+const NO_DIGEST: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The digest of a text of which `so_far` is that of its beginning, wherever it is cut (FNV-1a). Who
+/// makes two texts of one digest has a call taken for a repetition.
+fn digest(so_far: u64, text: &str) -> u64 {
+    let step = |digest: u64, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(so_far, step)
+}
+
+/// Whether an id is but the beginning of one: `call_`, `chatcmpl-tool-`.
+fn is_begun(id: &str) -> bool {
+    id.ends_with(['_', '-', ':'])
+}
+
+impl Given {
+    /// Whether an object begins here.
+    fn begin_an_object(&self) -> bool {
+        match self {
+            Self::Text(json) | Self::Bare(json) => json.trim_ascii_start().starts_with('{'),
+            Self::Nothing | Self::Null => false,
+        }
+    }
 }
 
 impl Calls {
     /// Whether the client was told of a call, or will be.
     pub(crate) const fn is_any_named(&self) -> bool {
         self.announced > 0 || self.held.is_some()
+    }
+
+    /// Takes the names of the functions on offer.
+    pub(crate) fn offer(&mut self, names: Names) {
+        self.names = names;
+    }
+
+    /// The number of the first call, from 1, that has arguments and was never named.
+    pub(crate) fn lost(&self) -> Option<usize> {
+        let is_lost = |call: &Call| call.name.is_none() && !call.waiting.trim_ascii().is_empty();
+        self.calls.iter().position(is_lost).map(|place| place + 1)
     }
 
     /// Whether there is a call that was never named.
@@ -123,6 +189,7 @@ impl Calls {
     ) -> Result<(), Error> {
         let Piece { index, id, name, arguments } = piece;
         let named = name.filter(|name| !name.is_empty());
+        let known = self.calls.len();
         let place = self.place(
             index,
             id.as_ref().filter(|id| !id.is_empty()),
@@ -130,10 +197,19 @@ impl Calls {
             &arguments,
             repairs,
         )?;
+        if place == known
+            && let Some(before) = known.checked_sub(1)
+        {
+            self.settle_arguments(before, out);
+        }
         if let Some(held) = self.held.filter(|held| *held != place) {
             self.announce(held, repairs, out);
         }
         let call = &mut self.calls[place];
+        if call.repeats(id.as_ref(), named.as_ref(), &arguments) {
+            repairs.note(Repair::CallRepeated);
+            return Ok(());
+        }
         let is_empty = |word: Option<&Text>| word.is_some_and(|word| word.is_empty());
         // A name that is empty was left out above, and costs nothing.
         if is_empty(id.as_ref())
@@ -142,18 +218,21 @@ impl Calls {
         {
             repairs.note(Repair::CallRepeated);
         }
-        if call.id.is_none()
-            && let Some(id) = id.filter(|id| !id.is_empty())
-        {
-            // A slice would keep its event as long as the answer lasts.
-            let id = call.id.insert(id.as_str().into());
+        if let Some(id) = id.filter(|id| !id.is_empty()).and_then(|id| call.id_with(&id)) {
+            let id = call.id.insert(id);
             self.places.name(place, call.upstream_index, id);
             if call.announced.is_some() {
                 self.places.announce(id);
             }
         }
-        // After the first piece names are empty, null, or repeated.
+        // After the first piece names are empty, null, repeated, or what is missing of the first.
         let is_first = call.name.is_none();
+        if let Some(begun) = call.name.as_mut().filter(|_| call.announced.is_none())
+            && let Some(name) = &named
+            && let Some(whole) = self.names.joined(begun, name)
+        {
+            *begun = whole;
+        }
         if let Some(name) = named.filter(|_| is_first) {
             call.name = Some(name.as_str().into());
             if !call.waiting.is_empty() {
@@ -193,7 +272,9 @@ impl Calls {
         if call.announced.is_none() {
             // The id may come one piece behind the name. Arguments of a second piece that still
             // has none say that none will come.
-            let is_due = call.id.is_some()
+            let is_whole = call.id.as_ref().is_some_and(|id| !is_begun(id))
+                && call.name.as_ref().is_some_and(|name| !self.names.go_on(name));
+            let is_due = call.id.is_some() && (is_whole || !json.is_empty())
                 || !is_first && !json.is_empty()
                 || call.waiting.len() + json.len() > NAMELESS_LEN;
             if is_due {
@@ -203,6 +284,7 @@ impl Calls {
             }
         }
         let call = &mut self.calls[place];
+        call.digest = digest(call.digest, &json);
         if let Some(json) = call.arguments.push(json) {
             match call.announced {
                 Some(index) => out.push_back(ChatEvent::ToolArguments { index, json }),
@@ -212,7 +294,20 @@ impl Calls {
         Ok(())
     }
 
+    /// Gives what is kept of the arguments of the call at `place`.
+    fn settle_arguments(&mut self, place: usize, out: &mut VecDeque<ChatEvent>) {
+        let call = &mut self.calls[place];
+        let Some(json) = call.arguments.settle() else { return };
+        match call.announced {
+            Some(index) => out.push_back(ChatEvent::ToolArguments { index, json }),
+            None => call.waiting.push_str(&json),
+        }
+    }
+
     /// The call that a piece belongs to.
+    ///
+    /// One that has a name and arguments of its own is another call where the one that it would belong
+    /// to is whole: some servers give all calls one id, or one number.
     ///
     /// A piece without a name goes on with the call that is open under its number, whatever its id:
     /// some servers make a new id for every piece. So does one that repeats the name of a call whose
@@ -229,10 +324,21 @@ impl Calls {
             (None, None) => self.calls.len().checked_sub(1),
             (index, id) => self.places.find(index, id),
         };
-        if let Some(known) = known {
+        let is_another = |call: &Call| {
+            let is_in_its_place = index.is_some() && id.is_some() && call.name.as_ref() == name;
+            name.is_some()
+                && call.name.is_some()
+                && arguments.begin_an_object()
+                && call.arguments.is_whole()
+                && !(call.arguments.is_placeholder() && is_in_its_place)
+                && !call.repeats(id, name, arguments)
+        };
+        let repeated = known.filter(|known| is_another(&self.calls[*known]));
+        if let Some(known) = known.filter(|_| repeated.is_none()) {
             return Ok(known);
         }
         let open = match index {
+            _ if repeated.is_some() => repeated,
             // A number that is new, under an id that is known, is no call of its own without a name.
             Some(index) => self.places.find(Some(index), None).or_else(|| {
                 id.filter(|_| name.is_none()).and_then(|id| self.places.find(None, Some(id)))
@@ -242,6 +348,7 @@ impl Calls {
         if let Some(open) = open {
             let call = &self.calls[open];
             let goes_on = match name {
+                _ if repeated.is_some() => false,
                 None => !matches!(arguments, Given::Nothing) || call.name.is_some(),
                 Some(name) => call.name.as_ref() == Some(name) && call.arguments.is_half(),
             };
@@ -266,6 +373,7 @@ impl Calls {
             announced: None,
             waiting: String::new(),
             arguments: Arguments::default(),
+            digest: NO_DIGEST,
             half: Half::new(),
         });
         Ok(place)

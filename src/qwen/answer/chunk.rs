@@ -57,6 +57,11 @@ lenient! {
         index: Count = "index",
         id: Word<'a> = "id",
         function: Object<FunctionDelta<'a>> = "function",
+        /// Some servers write what belongs into the function beside it.
+        name: Word<'a> = "name",
+        arguments: Arguments<'a> = "arguments",
+        parameters: Arguments<'a> = "parameters",
+        input: Arguments<'a> = "input",
     }
 }
 
@@ -75,6 +80,15 @@ enum Arguments<'a> {
     Text(Word<'a>),
     Bare(&'a str),
     Null,
+}
+
+impl Arguments<'_> {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Missing, other) | (Self::Null, other @ (Self::Text(_) | Self::Bare(_))) => other,
+            (given, _) => given,
+        }
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
@@ -131,7 +145,11 @@ impl Counts {
 /// Which of the choices of the events is the answer's: the first that says something. One was asked
 /// for, and some servers do not count it from 0.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ours(Option<u64>);
+pub(crate) struct Ours {
+    index: Option<u64>,
+    /// Deltas of it said something, so that a whole message behind them says it once more.
+    streams: bool,
+}
 
 impl Chunk<'_> {
     /// Whether it is a piece of an answer, as nearly all are, and says nothing of an error.
@@ -168,12 +186,19 @@ impl Chunk<'_> {
         let mut answered = false;
         for choice in self.choices.items.into_iter().filter_map(|choice| choice.0) {
             let index = choice.index.0.unwrap_or(0);
-            if *ours.0.get_or_insert(index) != index || answer.is_finished() {
+            if *ours.index.get_or_insert(index) != index || answer.is_finished() {
                 continue;
             }
-            if let Some(delta) = choice.delta.0.or(choice.message.0) {
+            if let Some(delta) = choice.delta.0 {
                 answered = true;
+                ours.streams |= delta.says_something();
                 delta.take(data, answer)?;
+            } else if let Some(mut message) = choice.message.0 {
+                answered = true;
+                if !ours.streams {
+                    message.count_calls();
+                    message.take(data, answer)?;
+                }
             }
             let Some(word) = choice.finish_reason.0 else { continue };
             answered = true;
@@ -192,6 +217,28 @@ impl Chunk<'_> {
 }
 
 impl Delta<'_> {
+    #[inline]
+    fn says_something(&self) -> bool {
+        let is_said = |said: &Said<'_>| said.text.as_deref().is_some_and(|text| !text.is_empty());
+        is_said(&self.content)
+            || !self.tool_calls.items.is_empty()
+            || is_said(&self.reasoning_content)
+            || is_said(&self.reasoning)
+    }
+
+    /// Gives the calls of a whole message their numbers, which none has there. One that has neither
+    /// name nor id is the rest of the one before it.
+    fn count_calls(&mut self) {
+        for (place, call) in (0..).zip(&mut self.tool_calls.items) {
+            let Some(call) = &mut call.0 else { continue };
+            let is_named = call.name.is_something()
+                || call.function.0.as_ref().is_some_and(|function| function.name.is_something());
+            if call.index.0.is_none() && (is_named || call.id.is_something()) {
+                call.index = Count(Some(place));
+            }
+        }
+    }
+
     fn take(self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
         // Some servers send both names with the same text.
         let is_said = |said: &Said<'_>| said.text.as_deref().is_some_and(|text| !text.is_empty());
@@ -201,18 +248,25 @@ impl Delta<'_> {
         for thought in thoughts.into_iter().flatten() {
             answer.reasoning(slice(data, thought));
         }
+        if !self.tool_calls.items.is_empty() {
+            answer.beside_calls();
+        }
         for text in [self.content.text, self.refusal.text].into_iter().flatten() {
             answer.text(slice(data, text));
         }
+        // Some servers send one call in either form.
+        let has_calls = !self.tool_calls.items.is_empty();
         for call in self.tool_calls.items.into_iter().filter_map(|call| call.0) {
             answer.call(call.piece(data))?;
         }
         if self.tool_calls.more {
             return Err(calls::too_many());
         }
-        if let Some(function) = self.function_call.0.filter(FunctionDelta::is_something) {
+        let function = self.function_call.0.filter(FunctionDelta::is_something);
+        if let Some(function) = function.filter(|_| !has_calls) {
             let index = Count(Some(0));
-            let call = CallDelta { index, id: Word(None), function: Object(Some(function)) };
+            let function = Object(Some(function));
+            let call = CallDelta { index, function, ..CallDelta::default() };
             answer.call(call.piece(data))?;
         }
         Ok(())
@@ -229,12 +283,14 @@ impl CallDelta<'_> {
     fn piece(self, data: &Text) -> Piece {
         let word = |word: Word<'_>| word.0.map(|word| without_halves(slice(data, word)));
         let function = self.function.0.unwrap_or_default();
-        let arguments = match function.arguments {
+        let name = if function.name.is_something() { function.name } else { self.name };
+        let given = function.arguments.or(self.arguments).or(self.parameters).or(self.input);
+        let arguments = match given {
             Arguments::Missing => Given::Nothing,
             Arguments::Text(json) => Given::Text(slice(data, json.0.unwrap_or_default())),
             Arguments::Bare(json) => Given::Bare(data.slice_ref(json)),
             Arguments::Null => Given::Null,
         };
-        Piece { index: self.index.0, id: word(self.id), name: word(function.name), arguments }
+        Piece { index: self.index.0, id: word(self.id), name: word(name), arguments }
     }
 }

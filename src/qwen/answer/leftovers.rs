@@ -2,23 +2,34 @@
 
 use std::collections::VecDeque;
 
+use memchr::memrchr;
+
 use crate::{Text, chat::ChatEvent, closer::Closer};
 
-/// How much white space may be held behind a call, in bytes: templates write a few line ends, and a
-/// longer run is the answer.
+/// How much white space and how many closers may be held, in bytes: templates write a few line ends
+/// and tags, and what is longer is the answer.
 const HELD_LEN: usize = 256;
 
 /// How much white space may be left out before a call, in bytes: a longer run is the answer.
 const LAYOUT_LEN: usize = 64;
 
-/// Holds text that may turn out to be no text: pieces of white space, which a call may follow, and
-/// behind a call what a server's reader of calls did not take: closing tags, doubled or mis-spelt
-/// ones too, with the white space around them.
+/// How many braces too many may stand behind a call, before its closer.
+const BRACES: usize = 4;
+
+/// Holds text that may turn out to be no text: white space, which a call may follow, and around calls
+/// what a server's reader of calls did not take: closing tags, doubled or mis-spelt ones too, with the
+/// white space around them.
 ///
 /// What is held and is text after all is given as it came.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     state: State,
+    /// Calls may come, so that the end of each text is looked at.
+    calls_may_come: bool,
+    /// A call came, or stands in the same event as the text, so closers in lines of their own are held.
+    is_around_calls: bool,
+    /// The answer has begun, so that what comes next may stand within a line.
+    has_begun: bool,
     held: Vec<Text>,
     len: usize,
 }
@@ -35,31 +46,134 @@ enum State {
 }
 
 impl Leftovers {
+    /// Functions are on offer, so that calls may come.
+    pub(super) fn calls_may_come(&mut self) {
+        self.calls_may_come = true;
+    }
+
+    /// Whether text that [is no end](Self::is_no_end) of anything passes as it is.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == State::Text && self.held.is_empty() && self.has_begun
+    }
+
+    /// Whether `text` is the answer's, whatever follows it.
+    #[inline]
+    pub(super) fn is_no_end(&self, text: &str) -> bool {
+        !is_blank(text) && !(self.calls_may_come && self.may_end_held(text))
+    }
+
     /// Takes an event of the text or of thinking.
     #[inline]
     pub(super) fn push(&mut self, event: ChatEvent, ready: &mut VecDeque<ChatEvent>) {
         match event {
             ChatEvent::Text(text)
-                if self.state != State::Text || !self.held.is_empty() || is_blank(&text) =>
+                if self.state != State::Text || !self.held.is_empty() || !self.is_no_end(&text) =>
             {
                 self.text(text, ready);
             }
-            event => ready.push_back(event),
+            event => {
+                self.has_begun |= matches!(event, ChatEvent::Text(_));
+                ready.push_back(event);
+            }
         }
+    }
+
+    /// Whether the end of `text` may be a leftover, by a look at its last line.
+    fn may_end_held(&self, text: &str) -> bool {
+        if text.ends_with(char::is_whitespace) {
+            return true;
+        }
+        if !self.is_around_calls {
+            return false;
+        }
+        let line = match memrchr(b'\n', text.as_bytes()) {
+            Some(end) => &text[end + 1..],
+            None if self.has_begun => return false,
+            None => text,
+        };
+        line.trim_start().starts_with(['<', '['])
     }
 
     #[inline(never)]
     fn text(&mut self, text: Text, ready: &mut VecDeque<ChatEvent>) {
-        self.len += text.len();
-        let is_blank = is_blank(&text);
-        self.held.push(text);
-        let is_held = match self.state {
-            State::Text => self.len <= LAYOUT_LEN && is_blank,
-            State::BehindCall | State::BehindCloser => self.swallow(),
-        };
-        if !is_held {
-            self.state = State::Text;
+        if self.state != State::Text {
+            self.len += text.len();
+            self.held.push(text);
+            if !self.swallow() {
+                self.state = State::Text;
+                let held: Vec<Text> = self.held.drain(..).collect();
+                self.len = 0;
+                held.into_iter().for_each(|text| self.end(text, ready));
+            }
+            return;
+        }
+        if !self.held.is_empty() {
+            let len = self.len + text.len();
+            if len <= HELD_LEN && self.is_held(&(self.joined() + &text)) {
+                self.len = len;
+                self.held.push(text);
+                return;
+            }
             self.settle_text(ready);
+        }
+        self.end(text, ready);
+    }
+
+    /// Gives `text` but for what of its end is held.
+    fn end(&mut self, text: Text, ready: &mut VecDeque<ChatEvent>) {
+        let at = self.held_from(&text);
+        if at > 0 {
+            self.settle_text(ready);
+            self.has_begun = true;
+            ready.push_back(ChatEvent::Text(text.slice(..at)));
+        }
+        if at < text.len() {
+            self.len += text.len() - at;
+            self.held.push(text.slice(at..));
+        }
+    }
+
+    fn joined(&self) -> String {
+        self.held.iter().map(Text::as_str).collect()
+    }
+
+    /// Whether all of a text is held that begins where the held text does.
+    fn is_held(&self, text: &str) -> bool {
+        self.held_from(text) == 0
+    }
+
+    /// Where in `text` a leftover begins that goes on to its end.
+    fn held_from(&self, text: &str) -> usize {
+        let body = text.trim_end();
+        let mut from = if text.len() - body.len() > LAYOUT_LEN { text.len() } else { body.len() };
+        if !self.calls_may_come && from > 0 {
+            return text.len();
+        }
+        if !self.is_around_calls || body.is_empty() {
+            return from;
+        }
+        // From the last line backwards, as long as there is nothing but closers in them. Within a
+        // line they may be what the text is about.
+        let mut end = text.len();
+        let mut last = body.len();
+        loop {
+            let line_end = memrchr(b'\n', &text.as_bytes()[..last]);
+            let line = &text[line_end.map_or(0, |at| at + 1)..end];
+            let is_whole = line_end.is_some() || !self.has_begun;
+            let is_closers = match Run::of(line) {
+                Run::Closers => true,
+                Run::Half => end == text.len(),
+                Run::Text => false,
+            };
+            let start = text[..line_end.unwrap_or(0)].trim_end().len();
+            if !is_whole || !is_closers || text.len() - start > HELD_LEN {
+                return from;
+            }
+            from = start;
+            if start == 0 {
+                return 0;
+            }
+            (end, last) = (start, start);
         }
     }
 
@@ -68,11 +182,15 @@ impl Leftovers {
         let all: String = self.held.iter().map(Text::as_str).collect();
         let mut rest = all.as_str();
         let is_held = loop {
-            let closer = rest.trim_start();
-            let gap = rest.len() - closer.len();
+            let mut closer = rest.trim_start();
             if self.state == State::BehindCloser {
                 rest = closer;
-            } else if gap > HELD_LEN {
+            }
+            let braces = closer.bytes().take_while(|byte| matches!(byte, b'}' | b']')).count();
+            if (1..=BRACES).contains(&braces) {
+                closer = closer[braces..].trim_start();
+            }
+            if rest.len() - closer.len() > HELD_LEN {
                 break false;
             }
             match Closer::at(closer) {
@@ -100,16 +218,38 @@ impl Leftovers {
         is_held
     }
 
+    /// The text that follows stands in one event with calls, of which a server does not say what came
+    /// first.
+    pub(super) fn beside_calls(&mut self) {
+        self.calls_may_come = true;
+        self.is_around_calls = true;
+        if self.state == State::Text && self.held.is_empty() {
+            self.state = State::BehindCall;
+        }
+    }
+
     /// A call, or a piece of one: what was held before it is nothing.
-    pub(super) fn call(&mut self) {
+    pub(super) fn call(&mut self, ready: &mut VecDeque<ChatEvent>) {
+        self.calls_may_come = true;
+        self.is_around_calls = true;
+        if !self.held.is_empty() && Run::of(&self.joined()) != Run::Closers {
+            self.settle_text(ready);
+        }
         self.state = State::BehindCall;
         self.held.clear();
         self.len = 0;
     }
 
-    /// The end: what is held is text, unless it is white space behind a call.
+    /// The end: what is held is text, unless it is white space behind a call, or closers.
     pub(super) fn settle(&mut self, ready: &mut VecDeque<ChatEvent>) {
-        if self.state != State::Text && self.held.iter().all(|text| is_blank(text)) {
+        let held = self.joined();
+        let is_nothing = match self.state {
+            State::Text => {
+                self.is_around_calls && !is_blank(&held) && Run::of(&held) == Run::Closers
+            }
+            State::BehindCall | State::BehindCloser => is_blank(&held),
+        };
+        if is_nothing {
             self.held.clear();
         }
         self.settle_text(ready);
@@ -117,14 +257,39 @@ impl Leftovers {
 
     fn settle_text(&mut self, ready: &mut VecDeque<ChatEvent>) {
         self.len = 0;
+        self.has_begun |= !self.held.is_empty();
         ready.extend(self.held.drain(..).map(ChatEvent::Text));
+    }
+}
+
+/// What a text is that may be left over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    /// Closers and white space.
+    Closers,
+    /// The same, and the last closer is cut.
+    Half,
+    Text,
+}
+
+impl Run {
+    fn of(text: &str) -> Self {
+        let mut rest = text.trim_start();
+        while !rest.is_empty() {
+            match Closer::at(rest) {
+                Closer::Whole { len, .. } => rest = rest[len..].trim_start(),
+                Closer::Half => return Self::Half,
+                Closer::None => return Self::Text,
+            }
+        }
+        Self::Closers
     }
 }
 
 /// Whether `text` is white space; nearly all pieces show with their first character that they are
 /// not.
 #[inline]
-fn is_blank(text: &str) -> bool {
+pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }
 
@@ -139,7 +304,7 @@ mod tests {
         let (mut leftovers, mut ready) = (Leftovers::default(), VecDeque::new());
         for piece in pieces {
             match *piece {
-                CALL => leftovers.call(),
+                CALL => leftovers.call(&mut ready),
                 text => leftovers.push(ChatEvent::Text(text.into()), &mut ready),
             }
         }
@@ -189,6 +354,21 @@ mod tests {
             (&[CALL, "</tool"], "</tool"),
             (&["</tool_call>"], "</tool_call>"),
             (&[CALL, "a < b"], "a < b"),
+            // In lines of their own behind text that stands behind a call.
+            (&[CALL, "Look.\n</tool_call>"], "Look."),
+            (&[CALL, "Look.\n\n</function>\n</tool_call>\n"], "Look."),
+            (&[CALL, "Look.\n</tool_call>\nLook."], "Look.\n</tool_call>\nLook."),
+            (&[CALL, "Look.\n</tool_call>", CALL, "\n"], "Look."),
+            (&[CALL, "Look. </tool_call>"], "Look. </tool_call>"),
+            (&[CALL, "Look.\n</tool"], "Look.\n</tool"),
+            (&[CALL, "Look.\n["], "Look.\n["),
+            (&[CALL, "Look.\n"], "Look.\n"),
+            // A brace too many, where a closer follows.
+            (&[CALL, "}\n</tool_call>"], ""),
+            (&[CALL, "\n}}</tool_call>Look."], "Look."),
+            (&[CALL, "}"], "}"),
+            (&[CALL, "} else {"], "} else {"),
+            (&[CALL, "}}}}}</tool_call>"], "}}}}}</tool_call>"),
         ] {
             assert_eq!(read(pieces), expected, "{pieces:?}");
             if let [CALL, text @ ..] = pieces
@@ -206,7 +386,7 @@ mod tests {
     #[test]
     fn closers_are_not_kept() {
         let (mut leftovers, mut ready) = (Leftovers::default(), VecDeque::new());
-        leftovers.call();
+        leftovers.call(&mut ready);
         for _ in 0..10_000 {
             for piece in ["\n", "</tool", "_call>", " ", "</func", "tion>"] {
                 leftovers.push(ChatEvent::Text(piece.into()), &mut ready);

@@ -10,6 +10,7 @@ mod arguments;
 mod calls;
 mod chunk;
 mod leftovers;
+mod names;
 mod pieces;
 mod places;
 mod reader;
@@ -21,6 +22,7 @@ mod word;
 
 pub(crate) use self::{
     chunk::{Chunk, Counts, Ours},
+    names::Names,
     pieces::Pieces,
     reader::{Reader, Wire},
     repair::{Repair, Repairs},

@@ -59,6 +59,11 @@ impl Pieces {
         self.repeating
     }
 
+    /// Whether a piece without [halves](Half::is_in) passes as it is from now on.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self.state, State::Incremental) && self.half.is_none()
+    }
+
     /// Takes a piece, gives what is new and certain; what it gives is never empty.
     #[inline]
     pub(crate) fn push(&mut self, piece: Text, mut give: impl FnMut(Text)) {

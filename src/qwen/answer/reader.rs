@@ -14,7 +14,7 @@ use http_body::Body;
 
 use super::state::Answer;
 use crate::{
-    BoxError, Error, ErrorKind,
+    BoxError, Error, ErrorKind, Text,
     budget::Budget,
     chat::ChatEvent,
     qwen::transport,
@@ -30,12 +30,12 @@ const GRACE: KeepAlive = KeepAlive::new(Duration::from_secs(2));
 
 /// What the events of one wire mean.
 pub(crate) trait Wire {
-    /// Takes one event, and tells the answer what it means.
+    /// Takes the `data` of one event, which may have a `name`, and tells the answer what it means.
     ///
     /// # Errors
     ///
     /// Where the event says that the answer failed, or cannot be read.
-    fn event(&mut self, event: Event, answer: &mut Answer) -> Result<(), Error>;
+    fn event(&mut self, name: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error>;
 
     /// The stream is over: brings the answer to its end.
     ///
@@ -155,33 +155,27 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(events) = &mut self.events else { return Poll::Ready(false) };
         ready!(self.budget.poll_left(cx));
-        let Poll::Ready(event) = Pin::new(&mut *events).poll_next(cx) else {
-            self.budget.renew();
-            if self.answer.is_finished() {
-                ready!(Pin::new(&mut self.grace).poll_quiet(cx));
-                tracing::debug!("the upstream keeps the connection open behind the answer's end");
-                self.end();
-                return Poll::Ready(true);
-            }
-            return Poll::Pending;
-        };
-        self.budget.spend(0);
-        let event = match event {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
+        let (name, data) = match Pin::new(&mut *events).poll_next(cx) {
+            // An event is large, so what is not asked for stays where it lies.
+            Poll::Ready(Some(Ok(Event { event, data, .. }))) => (event, data),
+            Poll::Ready(Some(Err(error))) => {
                 self.fail(stream_error(error));
                 return Poll::Ready(true);
             }
-            None => {
+            Poll::Ready(None) => {
                 self.end();
                 return Poll::Ready(true);
             }
+            Poll::Pending => {
+                self.budget.renew();
+                let is_finished = self.answer.is_finished();
+                return if is_finished { self.poll_grace(cx) } else { Poll::Pending };
+            }
         };
+        self.budget.spend_item();
         let waiting = self.answer.waiting();
-        let read = self.wire.event(event, &mut self.answer);
-        if self.answer.has_content_behind(waiting)
-            && let Some(events) = &mut self.events
-        {
+        let read = self.wire.event(name.as_deref(), data, &mut self.answer);
+        if self.answer.has_content_behind(waiting) {
             events.body_mut().event();
         }
         match read {
@@ -191,6 +185,15 @@ where
             Ok(()) if self.wire.is_done() => self.end(),
             Ok(()) => {}
         }
+        Poll::Ready(true)
+    }
+
+    /// Waits for what may follow the answer's end, but not for long.
+    #[cold]
+    fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        ready!(Pin::new(&mut self.grace).poll_quiet(cx));
+        tracing::debug!("the upstream keeps the connection open behind the answer's end");
+        self.end();
         Poll::Ready(true)
     }
 

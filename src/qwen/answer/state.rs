@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::{
     calls::{Calls, Closed, Piece},
     leftovers::Leftovers,
+    names::Names,
     pieces::Pieces,
     repair::{Repair, Repairs},
     think::ThinkSplitter,
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Text,
-    chat::{ChatEvent, FinishReason, Started, Usage, truncated},
+    chat::{ChatEvent, Extra, FinishReason, Started, Usage, truncated},
+    json::lenient::Half,
 };
 
 /// What came of an answer so far.
@@ -25,9 +27,15 @@ pub(crate) struct Answer {
     think: ThinkSplitter,
     leftovers: Leftovers,
     calls: Calls,
+    /// There was text, or thinking.
+    is_begun: bool,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     repairs: Repairs,
+    /// Whether text passes as it is: all of the above has come to rest.
+    is_plain: bool,
+    /// A piece of text that passed, before all that is ready.
+    passed: Option<Text>,
     ready: VecDeque<ChatEvent>,
 }
 
@@ -40,25 +48,51 @@ impl Answer {
             think,
             leftovers: Leftovers::default(),
             calls: Calls::default(),
+            is_begun: false,
             usage: None,
             finish: None,
             repairs,
+            is_plain: false,
+            passed: None,
             ready: VecDeque::new(),
         }
     }
 
+    /// The same, to a request that offers functions of these names.
+    pub(crate) fn offering(mut self, names: Names) -> Self {
+        if !names.is_empty() {
+            self.leftovers.calls_may_come();
+            self.calls.offer(names);
+        }
+        self
+    }
+
     /// The next event that is ready.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<ChatEvent> {
-        self.ready.pop_front()
+        match self.passed.take() {
+            Some(text) => Some(ChatEvent::Text(text)),
+            None => self.ready.pop_front(),
+        }
     }
 
     /// How many events are ready.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
-        self.ready.len()
+        usize::from(self.passed.is_some()) + self.ready.len()
     }
 
     /// Whether something is ready that the client will see, of what came behind the first `seen`.
+    #[inline]
     pub(crate) fn has_content_behind(&self, seen: usize) -> bool {
+        match (&self.passed, seen.checked_sub(1)) {
+            (Some(_), None) => true,
+            (Some(_), Some(seen)) => self.is_content_ready(seen),
+            (None, _) => !self.ready.is_empty() && self.is_content_ready(seen),
+        }
+    }
+
+    fn is_content_ready(&self, seen: usize) -> bool {
         self.ready.range(seen..).any(ChatEvent::is_content)
     }
 
@@ -79,9 +113,24 @@ impl Answer {
     /// A piece of what is visible.
     #[inline]
     pub(crate) fn text(&mut self, piece: Text) {
+        // Most of an answer is such pieces, of which nothing is to be found out.
+        if self.is_plain
+            && self.waiting() == 0
+            && !Half::is_in(&piece)
+            && self.leftovers.is_no_end(&piece)
+        {
+            self.passed = Some(piece);
+        } else {
+            self.any_text(piece);
+        }
+    }
+
+    #[inline(never)]
+    fn any_text(&mut self, piece: Text) {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
         self.settle_reasoning();
         self.settle_calls();
         let Self { content, think, leftovers, ready, .. } = self;
@@ -94,6 +143,9 @@ impl Answer {
         if self.think.found() {
             self.repairs.note(Repair::ThinkTags);
         }
+        // Of thinking and calls nothing waits, and whatever comes of them says so.
+        self.is_plain =
+            self.content.is_plain() && self.think.is_plain() && self.leftovers.is_plain();
     }
 
     /// A piece of the model's thinking.
@@ -102,6 +154,8 @@ impl Answer {
         if piece.is_empty() || self.is_finished() {
             return;
         }
+        self.is_begun = true;
+        self.is_plain = false;
         self.settle_content();
         self.settle_calls();
         let Self { reasoning, ready, .. } = self;
@@ -119,17 +173,38 @@ impl Answer {
         }
     }
 
+    /// The text that follows stands in one event with calls.
+    pub(crate) fn beside_calls(&mut self) {
+        self.settle_content();
+        self.leftovers.beside_calls();
+    }
+
+    /// What the upstream says of its answer, which may come behind the end.
+    pub(crate) fn server_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() {
+            self.ready.push_back(ChatEvent::ServerFields(fields));
+        }
+    }
+
+    /// What it says of the one choice.
+    pub(crate) fn choice_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() && !self.is_finished() {
+            self.ready.push_back(ChatEvent::ChoiceFields(fields));
+        }
+    }
+
     /// A piece of a call.
     ///
     /// # Errors
     ///
     /// Where there are too many calls, or too much of them waits for a name.
     pub(crate) fn call(&mut self, piece: Piece) -> Result<(), Error> {
+        self.is_plain = false;
         self.settle_reasoning();
         self.settle_content();
         let Self { think, leftovers, calls, repairs, ready, .. } = self;
         think.settle(|event| leftovers.push(event, ready));
-        leftovers.call();
+        leftovers.call(ready);
         calls.push(piece, repairs, ready)
     }
 
@@ -169,13 +244,20 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// Where the arguments of a call before the last are no JSON: a client would run that call.
+    /// Where the arguments of a call before the last are no JSON: a client would run that call. Where
+    /// a call has arguments and no name, or calls were announced and nothing at all was sent.
     pub(crate) fn finished(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.settle();
         let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
         let closed = self.calls.close(is_cut, &mut self.repairs, &mut self.ready);
         if self.calls.is_any_nameless() {
             self.repairs.note(Repair::Nameless);
+        }
+        if let Some(number) = self.calls.lost() {
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                format!("the upstream did not name the function of call {number} of its answer"),
+            ));
         }
         if let Closed::Cut(name) = closed {
             return Err(Error::new(
@@ -184,6 +266,12 @@ impl Answer {
             ));
         }
         let called = self.calls.is_any_named();
+        if reason == FinishReason::ToolCalls && !called && !self.is_begun {
+            return Err(Error::new(
+                ErrorKind::Upstream,
+                "the upstream ended its answer for calls that it did not send",
+            ));
+        }
         let told = match reason {
             // A client that is told of calls runs them, and half a file would be written.
             FinishReason::Stop | FinishReason::ToolCalls if closed == Closed::LastCut => {
@@ -225,6 +313,7 @@ impl Answer {
 
     /// The answer failed: closes what must be closed before that is told.
     pub(crate) fn fail(&mut self) {
+        self.is_plain = false;
         self.calls.close(true, &mut self.repairs, &mut self.ready);
     }
 
@@ -248,6 +337,7 @@ impl Answer {
 
     /// Gives all that is held, since the end follows.
     fn settle(&mut self) {
+        self.is_plain = false;
         self.settle_reasoning();
         self.settle_content();
         let Self { think, leftovers, ready, .. } = self;

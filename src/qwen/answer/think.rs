@@ -65,6 +65,11 @@ impl ThinkSplitter {
         self.found
     }
 
+    /// Whether content passes as it is from now on.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.state == State::Answer
+    }
+
     /// Takes one piece of content, gives the events that are certain.
     pub(crate) fn push(&mut self, piece: Text, mut give: impl FnMut(ChatEvent)) {
         if self.state == State::Answer {

@@ -7,7 +7,7 @@ use super::{
     service::{Config, QwenUpstream},
     tls,
 };
-use crate::{Error, ErrorKind, qwen::refused::is_sign_in};
+use crate::{Error, ErrorKind, head::is_sign_in};
 
 /// chat.qwen.ai.
 const WEB: &str = "https://chat.qwen.ai";

@@ -25,7 +25,7 @@ pub(super) struct Config {
     pub(super) server: Server,
     pub(super) think: ThinkTags,
     pub(super) content: Option<ContentMode>,
-    pub(super) names: Arc<Names>,
+    pub(super) overrides: Arc<Overrides>,
     pub(super) progress: Limits,
 }
 
@@ -35,7 +35,7 @@ impl Default for Config {
             server: Server::default(),
             think: ThinkTags::default(),
             content: None,
-            names: Arc::default(),
+            overrides: Arc::default(),
             progress: Limits {
                 idle: Some(KeepAlive::new(DEFAULT_IDLE_EVENTS)),
                 bytes: progress::DEFAULT_MAX_BYTES,
@@ -44,11 +44,9 @@ impl Default for Config {
     }
 }
 
-/// What the upstream calls its models and efforts, and how much they give.
+/// How much the upstream's models give, and what is meant by an effort.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
-    /// Clients' names and the upstream's.
-    pub(super) aliases: Vec<(Text, Text)>,
+pub(super) struct Overrides {
     /// The upstream's names, and the most tokens that an answer may be asked to have.
     pub(super) limits: Vec<(Text, u64)>,
     /// The efforts that clients ask for, and those that are meant by them.
@@ -72,13 +70,7 @@ impl Config {
     }
 }
 
-impl Names {
-    /// The upstream's name of what a client calls `model`.
-    pub(super) fn resolve<'a>(&'a self, model: &'a str, server: Server) -> &'a str {
-        let known = self.aliases.iter().rfind(|(name, _)| *name == *model);
-        known.map_or_else(|| server.model_name(model), |(_, name)| name)
-    }
-
+impl Overrides {
     /// The effort that is meant by the one that a client asks for.
     pub(super) fn effort<'a>(&'a self, asked: &'a ReasoningEffort) -> &'a ReasoningEffort {
         let known = self.efforts.iter().rfind(|(effort, _)| effort == asked);

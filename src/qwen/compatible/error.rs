@@ -8,11 +8,12 @@ use serde_json::Value;
 use super::{METRIC, server::Server};
 use crate::{
     Error, ErrorKind,
+    head::is_sent_to_sign_in,
     json::lenient::tree,
     qwen::{
         answer::Repair,
         redact::Secrets,
-        refused::{is_account_fault, is_context_overflow, is_sent_to_sign_in},
+        refused::{is_about_the_request, is_account_fault, is_context_overflow, is_of_one_model},
         transport::Read,
     },
     retry_after::retry_after,
@@ -76,6 +77,29 @@ const PORTAL_AUTH: [&str; 7] = [
     "access denied",
 ];
 
+/// Where the message of an error stands, of one vendor or another.
+const MESSAGES: [&str; 13] = [
+    "message",
+    "detail",
+    "msg",
+    "text",
+    "error_msg",
+    "err_msg",
+    "errmsg",
+    "error_message",
+    "errorMessage",
+    "status_msg",
+    "faultstring",
+    "Message",
+    "reason",
+];
+
+/// Where its code stands.
+const CODES: [&str; 6] = ["code", "error_code", "errorCode", "status_code", "err_no", "Code"];
+
+/// What it may stand in, beside `error`.
+const WRAPPERS: [&str; 5] = ["errors", "detail", "base_resp", "fault", "Error"];
+
 /// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
 /// DashScope), or a bare string.
 #[derive(Debug, Default)]
@@ -106,7 +130,7 @@ impl Fault {
             let inside = value.get(key)?;
             match inside.get(0).unwrap_or(inside) {
                 Value::String(message) if !message.trim_ascii().is_empty() => {
-                    Some(Self { message: message.clone(), ..Self::default() })
+                    Some(Self { message: message.clone(), ..Self::default() }.lifted())
                 }
                 // What is wrong with a field of the request, as FastAPI has it, is read below.
                 inside @ Value::Object(fields) if !fields.contains_key("loc") => {
@@ -128,15 +152,22 @@ impl Fault {
             Some(Value::String(word)) if !word.is_empty() => Some(word.clone()),
             // vLLM, SGLang and llama.cpp write the status here.
             Some(Value::Number(number)) => Some(number.to_string()),
+            // One of several, or with something beside it.
+            Some(Value::Array(words)) if key != "detail" => {
+                words.iter().find_map(Value::as_str).map(str::to_owned)
+            }
+            Some(Value::Object(_)) if key == "message" => {
+                value.get(key).and_then(Self::from_json).map(|fault| fault.message)
+            }
             _ => None,
         };
+        let one_of = |keys: &[&str]| keys.iter().find_map(|key| word(key));
         // FastAPI's own errors are lists (vLLM, SGLang).
         let listed = || value.get("detail")?.get(0)?.get("msg")?.as_str().map(str::to_owned);
-        let message =
-            word("message").or_else(|| word("detail")).or_else(|| word("msg")).or_else(listed);
-        let code = word("code");
+        let message = one_of(&MESSAGES).or_else(listed);
+        let code = one_of(&CODES);
         if message.is_none()
-            && let Some(fault) = inside("errors").or_else(|| inside("detail"))
+            && let Some(fault) = WRAPPERS.iter().find_map(|key| inside(key))
         {
             return Some(Self { flat: true, ..fault });
         }
@@ -144,7 +175,30 @@ impl Fault {
             return None;
         }
         let (kind, param) = (word("type"), word("param"));
-        Some(Self { message: message.unwrap_or_default(), code, kind, param, flat: true })
+        let fault = Self { message: message.unwrap_or_default(), code, kind, param, flat: true };
+        Some(fault.lifted())
+    }
+
+    /// What a gateway wrote into the message as JSON, in the place of the message; the same fault
+    /// where it did not. The JSON may stand behind words of the gateway's.
+    fn lifted(self) -> Self {
+        let Some(at) = self.message.find('{') else { return self };
+        let (words, json) = self.message.split_at(at);
+        let Some(json) = Self::tree(json.trim_end()) else { return self };
+        // What a server quotes of the request is JSON as well.
+        if !words.trim_ascii().is_empty() && json.get("error").is_none() {
+            return self;
+        }
+        match Self::from_json(&json) {
+            Some(inner) if !inner.message.is_empty() => Self {
+                message: inner.message,
+                code: inner.code.or(self.code),
+                kind: inner.kind.or(self.kind),
+                param: inner.param.or(self.param),
+                flat: self.flat,
+            },
+            _ => self,
+        }
     }
 
     /// A body that is no JSON: a gateway's page or a line of text.
@@ -186,7 +240,9 @@ impl Fault {
             secrets.redact(&self.message)
         };
         let mut error = Error::new(kind, message);
-        let mut words = [self.code, self.kind].into_iter().flatten();
+        // A server that took the fault upon itself named the wrong class.
+        let is_wrong = status.is_server_error() && kind == ErrorKind::InvalidRequest;
+        let mut words = [self.code, self.kind.filter(|_| !is_wrong)].into_iter().flatten();
         // For this agents know one code only.
         if kind != ErrorKind::ContextLength
             && let Some(code) = words.find(|code| is_code(code, secrets))
@@ -221,8 +277,13 @@ impl Fault {
             return (ErrorKind::ContextLength, None);
         }
         // Quota before auth: some of these come as 401 or 403.
+        // What the portal gives for free is one quota for all its models.
+        let quota = match server != Server::Portal && is_of_one_model(&words, &text) {
+            true => ErrorKind::ModelQuota,
+            false => ErrorKind::Quota,
+        };
         if is_account_fault(Some(status), &words, &text) {
-            return (ErrorKind::Quota, None);
+            return (quota, None);
         }
         if is(&["insufficient_quota", "quota_exceeded", "throttling.allocationquota"])
             || says(&["exceeded your current quota", "allocated quota exceeded"])
@@ -231,7 +292,7 @@ impl Fault {
             // up.
             return match server {
                 Server::DashScope => (ErrorKind::RateLimited, Some(Duration::from_secs(60))),
-                _ => (ErrorKind::Quota, Some(Duration::from_secs(65))),
+                _ => (quota, Some(Duration::from_secs(65))),
             };
         }
         if code.starts_with("throttling")
@@ -242,12 +303,23 @@ impl Fault {
         if is(&["model_not_found", "modelnotfound", "model_not_supported"]) {
             return (ErrorKind::ModelNotFound, None);
         }
+        if says(&[
+            "model not exist",
+            "model does not exist",
+            "model not found",
+            "invalid model id",
+            "invalid model name",
+            "unknown model",
+            "no such model",
+        ]) {
+            return (ErrorKind::ModelNotFound, None);
+        }
         if is(&["requesttimeout"]) || says(&["stream timeout", "gateway timeout"]) {
             return (ErrorKind::Timeout, None);
         }
         // The portal says so with several statuses.
         if is(&["invalidapikey", "invalid_api_key"])
-            || says(&["api key expired", "api key has expired", "api key not valid"])
+            || says(&["api key expired", "api key has expired", "api key not valid", "login fail"])
             || server == Server::Portal && says(&PORTAL_AUTH)
         {
             return (ErrorKind::Auth, None);
@@ -262,23 +334,23 @@ impl Fault {
         if is(&["modelservingerror", "modelunavailable", "unavailable_error"]) {
             return (ErrorKind::Overloaded, None);
         }
+        if status.is_server_error() && is_about_the_request(&text) {
+            return (ErrorKind::InvalidRequest, None);
+        }
         let kind = match status.as_u16() {
             401 => ErrorKind::Auth,
             403 if server == Server::Portal => ErrorKind::Auth,
             403 => ErrorKind::Permission,
             404 if says(&["model"]) => ErrorKind::ModelNotFound,
             404 => ErrorKind::NotFound,
-            408 | 504 => ErrorKind::Timeout,
+            // The last is Cloudflare's.
+            408 | 504 | 524 => ErrorKind::Timeout,
             413 => ErrorKind::TooLarge,
             429 => ErrorKind::RateLimited,
             501 => ErrorKind::Unsupported,
             503 | 529 => ErrorKind::Overloaded,
-            400..=499 => ErrorKind::InvalidRequest,
             _ if says(&["throttling", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
-            // The model's template does not take the request, whoever sends it again.
-            _ if says(&["unexpected reasoning effort", "message must be at the beginning"]) => {
-                ErrorKind::InvalidRequest
-            }
+            400..=499 => ErrorKind::InvalidRequest,
             // Within a stream, or from a gateway with a good status, the code is all there is.
             _ if code.starts_with("invalidparameter")
                 || matches!(&*code, "invalid_parameter_error" | "invalid_request_error") =>

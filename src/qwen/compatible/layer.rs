@@ -47,17 +47,6 @@ impl CompatibleLayer {
         self
     }
 
-    /// Sends requests for `name` as requests for `model`; of two with one name the later counts.
-    /// What the portal calls its models is known without.
-    ///
-    /// The client sees the name that it asked for:
-    /// [`OpenAiLayer`](crate::openai::OpenAiLayer) puts that into the answer.
-    #[must_use]
-    pub fn alias(mut self, name: impl Into<Text>, model: impl Into<Text>) -> Self {
-        Arc::make_mut(&mut self.config.names).aliases.push((name.into(), model.into()));
-        self
-    }
-
     /// Takes `meant` for what a client says that asks for the effort `asked`; of two for one effort
     /// the later counts.
     ///
@@ -76,7 +65,7 @@ impl CompatibleLayer {
     /// ```
     #[must_use]
     pub fn effort(mut self, asked: ReasoningEffort, meant: ReasoningEffort) -> Self {
-        Arc::make_mut(&mut self.config.names).efforts.push((asked, meant));
+        Arc::make_mut(&mut self.config.overrides).efforts.push((asked, meant));
         self
     }
 
@@ -84,7 +73,7 @@ impl CompatibleLayer {
     /// upstream would refuse. The limits of the portal are known without.
     #[must_use]
     pub fn max_tokens(mut self, model: impl Into<Text>, tokens: u64) -> Self {
-        Arc::make_mut(&mut self.config.names).limits.push((model.into(), tokens));
+        Arc::make_mut(&mut self.config.overrides).limits.push((model.into(), tokens));
         self
     }
 }
@@ -93,7 +82,7 @@ impl CompatibleLayer {
     /// For how long the upstream's stream may bring no event of the answer, before its first as
     /// well as between two; then it ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     /// Comments, blank lines and events with nothing in them do not count, whatever their number,
-    /// and only waiting does. `None` is for ever. Default:
+    /// and only waiting does. It may end by a 64th of the limit later. `None` is for ever. Default:
     /// [10 minutes](Self::DEFAULT_IDLE_EVENTS).
     ///
     /// # Panics

@@ -99,8 +99,8 @@
 //!
 //! A request has the [headers](super#headers) that travel, and the envelope's extensions.
 //!
-//! [`alias`](CompatibleLayer::alias) and [`max_tokens`](CompatibleLayer::max_tokens) add names and
-//! limits for any of them.
+//! [`max_tokens`](CompatibleLayer::max_tokens) adds limits for any of them. Other names of models are
+//! for [`AliasLayer`](crate::alias::AliasLayer).
 //!
 //! # Thinking
 //!

@@ -1,5 +1,6 @@
 //! The request as an OpenAI-compatible server reads it.
 
+mod answered;
 mod arguments;
 mod arranged;
 
@@ -8,8 +9,8 @@ use std::{borrow::Cow, io};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use self::arranged::arranged;
-use super::{config::Names, schema::without_refused, server::Server, thinking::Thinking};
+use self::{answered::answered, arranged::arranged};
+use super::{config::Overrides, schema::without_refused, server::Server, thinking::Thinking};
 use crate::{
     Text,
     chat::{
@@ -30,31 +31,35 @@ const PRESERVE: &str = "preserve_thinking";
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
 /// a long history there is one copy, however many escapes it needs.
-pub(super) fn body(request: &ChatRequest, names: &Names, server: Server) -> Bytes {
-    let model = names.resolve(&request.model, server);
-    let thinking = thinking(request, names, server);
+pub(super) fn body(request: &ChatRequest, overrides: &Overrides, server: Server) -> Bytes {
+    let model = server.model_name(&request.model);
+    let thinking = thinking(request, overrides, server);
     let preserves = server.preserves_thinking(model)
         && request.history.iter().any(|message| message.reasoning.is_some());
-    let arranged =
-        server.wants_one_instruction(model).then(|| arranged(&request.history)).flatten();
-    let messages = arranged.unwrap_or_default();
+    let answered = answered(&request.history);
+    let arranged = server.wants_one_instruction(model).then(|| match &answered {
+        Some(messages) => arranged(messages.iter().map(|message| &**message)),
+        None => arranged(request.history.iter()),
+    });
+    let arranged = arranged.flatten();
+    let messages = arranged.as_deref().or(answered.as_deref()).unwrap_or_default();
     let mut size = Size(0);
     let thinking = (&thinking, preserves);
-    body_into(&mut size, request, &messages, thinking, names, server);
+    body_into(&mut size, request, messages, thinking, overrides, server);
     let mut out = BytesMut::with_capacity(size.0);
-    body_into(&mut out, request, &messages, thinking, names, server);
+    body_into(&mut out, request, messages, thinking, overrides, server);
     debug_assert_eq!(out.len(), size.0);
     out.freeze()
 }
 
 /// How much the upstream's model is told to think.
-pub(super) fn thinking(request: &ChatRequest, names: &Names, server: Server) -> Thinking {
-    let model = names.resolve(&request.model, server);
+pub(super) fn thinking(request: &ChatRequest, overrides: &Overrides, server: Server) -> Thinking {
+    let model = server.model_name(&request.model);
     let mut options = request.reasoning.clone();
-    options.effort = options.effort.map(|effort| names.effort(&effort).clone());
+    options.effort = options.effort.map(|effort| overrides.effort(&effort).clone());
     let mut thinking = Thinking::new(server, &options, model);
     // There must be room for the answer behind the thoughts.
-    if let Some(most) = token_limit(request.sampling.token_limit(), model, names, server)
+    if let Some(most) = token_limit(request.sampling.token_limit(), model, overrides, server)
         && most > 0
     {
         thinking.budget = thinking.budget.map(|budget| budget.min((most - 1).max(1)));
@@ -64,8 +69,13 @@ pub(super) fn thinking(request: &ChatRequest, names: &Names, server: Server) -> 
 
 /// How many tokens are asked for where a client wants so many. What is below 0 asks for no number,
 /// and is left to the server.
-fn token_limit(wanted: Option<i64>, model: &str, names: &Names, server: Server) -> Option<i64> {
-    let limit = names
+fn token_limit(
+    wanted: Option<i64>,
+    model: &str,
+    overrides: &Overrides,
+    server: Server,
+) -> Option<i64> {
+    let limit = overrides
         .max_tokens(model, server)
         .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     wanted.map(|wanted| wanted.min(limit))
@@ -77,10 +87,10 @@ fn body_into<W: Sink>(
     request: &ChatRequest,
     arranged: &[Cow<'_, Message>],
     (thinking, preserves): (&Thinking, bool),
-    names: &Names,
+    overrides: &Overrides,
     server: Server,
 ) {
-    let model = names.resolve(&request.model, server);
+    let model = server.model_name(&request.model);
     let mut object = Object::open(out);
 
     object.text("model", model);
@@ -113,7 +123,7 @@ fn body_into<W: Sink>(
     }
 
     let sampling = &request.sampling;
-    let within = |wanted| token_limit(wanted, model, names, server);
+    let within = |wanted| token_limit(wanted, model, overrides, server);
     if server.takes_max_completion_tokens() {
         object.some("max_completion_tokens", within(sampling.max_completion_tokens).as_ref());
         object.some("max_tokens", within(sampling.max_tokens).as_ref());

@@ -19,7 +19,7 @@ use crate::{
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
-        answer::{Answer, Reader, Repair},
+        answer::{Answer, Names, Reader, Repair},
         effort::telling,
         redact::Secrets,
         transport::{self, Cut, Read},
@@ -78,19 +78,20 @@ where
         self.inner.poll_ready(cx).map_err(transport::error)
     }
 
-    fn call(&mut self, chat: Request<ChatRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let config = self.config.clone();
-        let (envelope, chat) = chat.into_parts();
-        let credential = chat.credential.clone();
-        let thinking = request::thinking(&chat, &config.names, config.server);
+        let credential = request.body().credential.clone();
+        let (envelope, chat) = request.into_parts();
+        let names = Names::of(&chat.tools);
+        let thinking = super::request::thinking(&chat, &config.overrides, config.server);
         let told = thinking.effort().in_place_of(&chat.reasoning);
         if !is_large(&chat) {
             let exchange = ready.call(wire_request(envelope, &chat, body(&chat, &config), &config));
             return ResponseFuture::new(async move {
                 let response = exchange.await.map_err(transport::error)?;
-                Ok(telling(answer(response, config, credential).await?, told))
+                Ok(telling(answer(response, config, credential, names).await?, told))
             });
         }
         ResponseFuture::new(async move {
@@ -102,13 +103,13 @@ where
             // A long history is kept no longer than it is needed.
             drop(chat);
             let response = exchange.await.map_err(transport::error)?;
-            Ok(telling(answer(response, config, credential).await?, told))
+            Ok(telling(answer(response, config, credential, names).await?, told))
         })
     }
 }
 
 fn body(chat: &ChatRequest, config: &Config) -> Bytes {
-    request::body(chat, &config.names, config.server)
+    request::body(chat, &config.overrides, config.server)
 }
 
 fn wire_request(
@@ -133,6 +134,7 @@ async fn answer<B>(
     response: Response<B>,
     config: Config,
     credential: Option<CredentialHeaders>,
+    names: Names,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     B: Body<Data = Bytes>,
@@ -141,7 +143,7 @@ where
     let (head, body) = response.into_parts();
     let secrets = Secrets::new(credential.as_ref(), &head.extensions);
     let mut translator = Translator::new(config.server, secrets.clone());
-    let mut answer = config.answer();
+    let mut answer = config.answer().offering(names);
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {

@@ -5,13 +5,12 @@ use memchr::memmem;
 use super::{error::Fault, server::Server};
 use crate::{
     Error, ErrorKind, Text,
-    chat::{ChatEvent, Extra, FinishReason, Json},
+    chat::{Extra, FinishReason, Json},
     json::{self, ReadError, lenient},
     qwen::{
         answer::{Answer, Chunk, Ours, Repair, Wire},
         redact::Secrets,
     },
-    sse::Event,
 };
 
 /// How many bytes of fields of its own a server may give with one answer.
@@ -20,6 +19,10 @@ const SERVER_FIELDS_LEN: usize = 8 * 1024;
 /// Fields of an event that are read, or that the edge writes itself.
 const READ: [&str; 9] =
     ["id", "object", "created", "model", "choices", "usage", "error", "message", "code"];
+
+/// The same of a choice.
+const READ_OF_CHOICES: [&str; 6] =
+    ["index", "delta", "message", "text", "logprobs", "finish_reason"];
 
 /// Reads the events of these servers, and their whole answers.
 #[derive(Debug)]
@@ -95,21 +98,27 @@ impl Translator {
             answer.started(started);
         }
         // Servers say of the whole answer in its first event what made it, and in the one that ends
-        // it how it was made. The others are not looked through for that.
-        if is_first || says_why(data) {
-            let fields = self.server_fields(data);
-            if !fields.is_empty() {
-                answer.other(ChatEvent::ServerFields(fields));
-            }
+        // it, or behind that, how it was made. The others are not looked through for that.
+        let ends = says_why(data);
+        if is_first || ends || answer.is_finished() {
+            answer.server_fields(self.fields(data, &READ));
+        }
+        // One choice was asked for.
+        if ends
+            && let Some((_, choices)) =
+                json::members(data).filter(|(name, _)| name == "choices").last()
+            && let Some(choice) = json::items(choices).next()
+        {
+            answer.choice_fields(self.fields(choice, &READ_OF_CHOICES));
         }
         self.answered |= chunk.take(data, &mut self.ours, answer)?;
         Ok(())
     }
 
-    /// What an event says that nothing here has a name for, as far as there is room.
-    fn server_fields(&mut self, data: &Text) -> Extra {
-        json::members(data)
-            .filter(|(name, value)| !READ.contains(&&**name) && *value != "null")
+    /// What an object of an event says beside what is `read` of it, as far as there is room.
+    fn fields(&mut self, object: &str, read: &[&str]) -> Extra {
+        json::members(object)
+            .filter(|(name, value)| !read.contains(&&**name) && *value != "null")
             .filter_map(|(name, value)| {
                 let len = self.fields_len + name.len() + value.len();
                 if len > SERVER_FIELDS_LEN {
@@ -154,9 +163,8 @@ fn says_why(data: &str) -> bool {
 }
 
 impl Wire for Translator {
-    fn event(&mut self, event: Event, answer: &mut Answer) -> Result<(), Error> {
-        let data = event.data;
-        if event.event.as_deref() == Some("error") {
+    fn event(&mut self, name: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error> {
+        if name == Some("error") {
             let json = Fault::tree(&data);
             let fault = json.as_ref().and_then(Fault::from_json);
             answer.repaired(Repair::ErrorEvent);

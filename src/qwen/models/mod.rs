@@ -124,6 +124,54 @@ impl Model {
         Json::from(&object.finish())
     }
 
+    /// The longest prompt that it takes, in tokens; `None` where the catalogue does not say.
+    ///
+    /// It is read from the names that it has with chat.qwen.ai, vLLM, SGLang, llama.cpp, LM Studio
+    /// and the gateways in front of them.
+    #[must_use]
+    pub fn context_length(&self) -> Option<u64> {
+        self.limit(&[
+            &["info", "meta", "max_context_length"],
+            &["max_model_len"],
+            &["context_length"],
+            &["max_context_length"],
+            &["context_window"],
+            &["meta", "n_ctx"],
+            &["meta", "n_ctx_train"],
+        ])
+    }
+
+    /// The longest answer that it gives, in tokens and without its thinking; `None` where the
+    /// catalogue does not say.
+    #[must_use]
+    pub fn max_output(&self) -> Option<u64> {
+        self.limit(&[
+            &["info", "meta", "max_generation_length"],
+            &["info", "meta", "max_summary_generation_length"],
+            &["max_output_tokens"],
+            &["max_completion_tokens"],
+            &["top_provider", "max_completion_tokens"],
+        ])
+    }
+
+    /// What people call it: the `name` in the catalogue, else its id.
+    #[must_use]
+    pub fn display_name(&self) -> Text {
+        let named = self.extra.get("name");
+        let name = named.as_ref().and_then(Json::as_string).filter(|name| !name.is_empty());
+        name.map_or_else(|| self.id.clone(), |name| Text::from(&*name))
+    }
+
+    /// The first of these fields, each named by its path, that is a number of tokens.
+    fn limit(&self, paths: &[&[&str]]) -> Option<u64> {
+        paths.iter().find_map(|path| {
+            let (first, rest) = path.split_first()?;
+            let found =
+                rest.iter().try_fold(self.extra.get(first)?, |json, name| json.get(name))?;
+            serde_json::from_str(found.as_str()).ok().filter(|&tokens| tokens > 0)
+        })
+    }
+
     /// Reads an entry, which is JSON; `None` where it has no id.
     fn from_json(entry: &str, owner: &'static str) -> Option<Self> {
         let mut extra = Fields::default();
@@ -218,6 +266,52 @@ mod tests {
                 r#""permission":[ ],"max_model_len":8.0}"#
             )
         );
+    }
+
+    #[test]
+    fn limits_are_read_from_every_catalogue() {
+        for (entry, context, output) in [
+            (json!({"id": "m"}), None, None),
+            (
+                json!({"id": "m", "info": {"meta": {"max_context_length": 262_144,
+                    "max_generation_length": 32_768}}}),
+                Some(262_144),
+                Some(32_768),
+            ),
+            (
+                json!({"id": "m", "info": {"meta": {"max_context_length": null,
+                    "max_thinking_generation_length": 81_920,
+                    "max_summary_generation_length": 65_536}}, "context_length": 7}),
+                Some(7),
+                Some(65_536),
+            ),
+            (json!({"id": "m", "max_model_len": 40_960}), Some(40_960), None),
+            (json!({"id": "m", "meta": {"n_ctx_train": 32_768}}), Some(32_768), None),
+            (
+                json!({"id": "m", "context_length": 1_000_000,
+                    "top_provider": {"max_completion_tokens": 65_536}}),
+                Some(1_000_000),
+                Some(65_536),
+            ),
+            (json!({"id": "m", "max_model_len": 0, "info": 7, "meta": []}), None, None),
+            (json!({"id": "m", "max_model_len": "many", "max_output_tokens": -1}), None, None),
+        ] {
+            let model = Model::from_json(&entry.to_string(), "qwen").expect("it has an id");
+            assert_eq!((model.context_length(), model.max_output()), (context, output), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_model_is_called_by_its_name_or_its_id() {
+        for (entry, name) in [
+            (json!({"id": "qwen3-max", "name": "Qwen3-Max"}), "Qwen3-Max"),
+            (json!({"id": "qwen3-max", "name": ""}), "qwen3-max"),
+            (json!({"id": "qwen3-max", "name": 3}), "qwen3-max"),
+            (json!({"id": "qwen3-max"}), "qwen3-max"),
+        ] {
+            let model = Model::from_json(&entry.to_string(), "qwen").expect("it has an id");
+            assert_eq!(model.display_name(), Text::from(name), "{entry}");
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    head::effective_status,
+    head::{effective_status, is_sent_to_sign_in},
     json::lenient::tree,
-    qwen::{redact::Secrets, refused::is_sent_to_sign_in, transport::Read},
+    qwen::{redact::Secrets, transport::Read},
     retry_after::retry_after,
 };
 

@@ -116,7 +116,7 @@ impl QwenWebLayer {
     /// For how long the upstream's stream may bring no event of the answer, before its first as
     /// well as between two; then it ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     /// Comments, blank lines and events with nothing in them do not count, whatever their number,
-    /// and only waiting does. `None` is for ever. Default:
+    /// and only waiting does. It may end by a 64th of the limit later. `None` is for ever. Default:
     /// [5 minutes](Self::DEFAULT_IDLE_EVENTS).
     ///
     /// # Panics

@@ -26,7 +26,13 @@ use crate::{
     chat::{ChatRequest, Conversation, Destination},
     head::effective_status,
     offload::{is_large, offload},
-    qwen::{ResponseFuture, answer::Reader, effort::telling, redact::Secrets, transport},
+    qwen::{
+        ResponseFuture,
+        answer::{Names, Reader},
+        effort::telling,
+        redact::Secrets,
+        transport,
+    },
     sse::Decoder,
 };
 
@@ -107,7 +113,7 @@ where
         let head = Head {
             credential: request.body().credential.clone(),
             extensions: mem::take(request.extensions_mut()),
-            headers: transport::headers(request.headers(), request.body().credential.as_ref()),
+            headers: transport::page_headers(request.headers(), request.body().credential.as_ref()),
         };
         Self { ready: Some(ready), spare, config, head }
     }
@@ -171,6 +177,7 @@ where
             }
         };
         // A long history is kept no longer than it is needed.
+        let names = Names::of(&request.tools);
         drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
@@ -185,7 +192,7 @@ where
             drop(envelope(call, head.status, &head.headers, &read, &secrets)?);
             let json = Text::from_utf8(read.bytes).map_err(transport::error)?;
             let mut turn = Turn::new(conversation, call);
-            let mut answer = self.config.answer();
+            let mut answer = self.config.answer().offering(names);
             turn.whole(&json, &mut answer)?;
             if let Some(fresh) = fresh {
                 fresh.keep();
@@ -198,7 +205,7 @@ where
             .secrets(secrets)
             .commit_bytes(self.config.commit_bytes)
             .stop(stop);
-        let (answer, limits) = (self.config.answer(), self.config.progress);
+        let (answer, limits) = (self.config.answer().offering(names), self.config.progress);
         let mut reader = Reader::new(Decoder::lenient(), Box::pin(body), answer, turn, limits);
         reader.commit().await?;
         reader.wire_mut().keep_chat();

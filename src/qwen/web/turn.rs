@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     error::{Call, Failure},
-    fast::{self, Usual},
+    fast,
     stop::Stop,
     wire::{Delta, Event, Found, Phase, Status, Summary, SummaryPart},
 };
@@ -22,7 +22,7 @@ use crate::{
         answer::{Answer, Chunk, Ours, Wire},
         redact::Secrets,
     },
-    sse::{self, Decoder},
+    sse::Decoder,
 };
 
 /// How many generated images of one turn are told apart; the rest is shown as it comes.
@@ -150,7 +150,15 @@ impl Turn {
             && let Some(usual) = fast::parse(&data)
             && let Some(content) = usual.content(&data)
         {
-            self.usual(&usual, content, answer);
+            if self.is_ours(usual.response_id, answer) {
+                if let Some(usage) = usual.usage {
+                    answer.counts(usage);
+                }
+                match usual.is_thinking {
+                    true => answer.reasoning(content.of(data)),
+                    false => answer.text(content.of(data)),
+                }
+            }
             return Ok(());
         }
         let Some(data) = self.joined(data)? else { return Ok(()) };
@@ -244,22 +252,6 @@ impl Turn {
         answer.started(conversation.into());
     }
 
-    /// A [`delta`](Self::delta) of the usual shape.
-    #[inline(always)]
-    fn usual(&mut self, usual: &Usual<'_>, content: Text, answer: &mut Answer) {
-        if !self.is_ours(usual.response_id, answer) {
-            return;
-        }
-        if let Some(usage) = usual.usage {
-            answer.counts(usage);
-        }
-        if usual.is_thinking {
-            answer.reasoning(content);
-        } else {
-            answer.text(content);
-        }
-    }
-
     fn delta(&mut self, delta: Delta, answer: &mut Answer) -> Result<(), Error> {
         let Delta { phase, status, content, extra, finish_reason, usage, response_id } = delta;
         if !self.is_ours(response_id.as_deref(), answer) {
@@ -333,8 +325,8 @@ impl Turn {
 }
 
 impl Wire for Turn {
-    fn event(&mut self, event: sse::Event, answer: &mut Answer) -> Result<(), Error> {
-        let taken = self.data(event.data, answer);
+    fn event(&mut self, _: Option<&str>, data: Text, answer: &mut Answer) -> Result<(), Error> {
+        let taken = self.data(data, answer);
         self.is_over |= taken.is_err();
         if (self.is_over || answer.is_finished())
             && let Some(stop) = &mut self.stop

@@ -16,7 +16,7 @@ fn new_answer(pieces: fn() -> Pieces) -> Answer {
 }
 
 fn push(turn: &mut Turn, data: &str, answer: &mut Answer) -> Result<(), Error> {
-    turn.event(sse::Event { event: None, data: data.into(), id: None, retry: None }, answer)
+    turn.event(None, data.into(), answer)
 }
 
 /// Pushes the events one by one until one fails.
@@ -355,9 +355,8 @@ fn odd_counts_do_not_stand_in_the_way() {
 #[test]
 fn content_shares_the_buffer_of_the_event() {
     let data = Text::from(answer("hello"));
-    let event = sse::Event { event: None, data: data.clone(), id: None, retry: None };
     let mut answer = new_answer(Pieces::incremental);
-    turn().event(event, &mut answer).unwrap();
+    turn().event(None, data.clone(), &mut answer).unwrap();
     assert_eq!(answer.pop(), Some(started()));
     let Some(ChatEvent::Text(text)) = answer.pop() else { panic!("{answer:?}") };
     assert!(data.as_bytes().as_ptr_range().contains(&text.as_ptr()));

@@ -45,8 +45,9 @@ impl SseReframeLayer {
     /// For how long a stream may bring no event with data; then it ends with
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), as [`on_error`](Self::on_error) wants it.
     /// Comments, blank lines and events without data do not count, and only waiting does. What the
-    /// data says is not read: that is the adapters' to judge. `None` is for ever. Default:
-    /// [10 minutes](Self::DEFAULT_IDLE_EVENTS). Outside of a tokio runtime there is no such limit.
+    /// data says is not read: that is the adapters' to judge. It may end by a 64th of the limit later.
+    /// `None` is for ever. Default: [10 minutes](Self::DEFAULT_IDLE_EVENTS). Outside of a tokio runtime
+    /// there is no such limit.
     ///
     /// # Panics
     ///

@@ -48,7 +48,13 @@ impl<S: ChatStream> Stream for ToolCallStream<S> {
             if let Some(item) = reader.pop() {
                 return Poll::Ready(Some(item));
             }
-            let polled = this.ending.poll_next(this.inner.as_mut(), cx);
+            if !ready!(this.ending.poll_goes_on(cx)) {
+                return Poll::Ready(None);
+            }
+            let mut polled = this.inner.as_mut().poll_next(cx);
+            if !this.ending.passes(&mut polled) {
+                continue;
+            }
             // Most events pass, and are handed on where they lie.
             if let Poll::Ready(Some(Ok(event))) = &polled
                 && reader.passes(event)

@@ -62,14 +62,18 @@ enum Shield {
 const WRAPPER: [u8; 11] = *b"<tool_call>";
 
 impl Lines {
+    #[inline]
     pub(super) fn advance(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.advance_over(text);
+        }
+    }
+
+    fn advance_over(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            // Most text is the inside of a line.
-            if self.shield == Shield::None
-                && matches!(self.place, Place::Text | Place::Fence(_, Inner::Text))
-            {
+            if self.is_inside() {
                 match memchr2(b'\n', b'`', &bytes[at..]) {
                     Some(skipped) => at += skipped,
                     None => return,
@@ -78,6 +82,13 @@ impl Lines {
             self.step(bytes[at]);
             at += 1;
         }
+    }
+
+    /// Whether text without line ends and backticks changes nothing: most text is the inside of a
+    /// line.
+    pub(super) const fn is_inside(&self) -> bool {
+        matches!(self.shield, Shield::None)
+            && matches!(self.place, Place::Text | Place::Fence(_, Inner::Text))
     }
 
     fn step(&mut self, byte: u8) {

@@ -2,7 +2,7 @@
 
 use std::{mem, ops::Range};
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 
 use super::{
     body::{self, Body},
@@ -158,16 +158,21 @@ impl<S: Sink> Reader<S> {
     #[inline]
     pub(in crate::tool) fn passes(&mut self, piece: &Text) -> bool {
         let waits = || S::RULES.trims_before_calls && piece.ends_with(char::is_whitespace);
-        let passes = matches!(self.state, State::Prose)
-            && self.held.is_empty()
-            && memchr(b'<', piece.as_bytes()).is_none()
-            && !piece.is_empty()
-            && !waits();
-        if passes {
-            self.lines.advance(piece);
-            self.in_blanks = false;
+        let is_prose = matches!(self.state, State::Prose) && self.held.is_empty();
+        if !is_prose || piece.is_empty() || waits() {
+            return false;
         }
-        passes
+        let bytes = piece.as_bytes();
+        let found = memchr3(b'<', b'\n', b'`', bytes);
+        if found.is_some_and(|at| bytes[at] == b'<' || memchr(b'<', &bytes[at..]).is_some()) {
+            return false;
+        }
+        // Most pieces are the inside of a line.
+        if found.is_some() || !self.lines.is_inside() {
+            self.lines.advance(piece);
+        }
+        self.in_blanks = false;
+        true
     }
 
     /// Lets go of what is held, without ending a call that is open. `confirms` says whether an
@@ -433,6 +438,10 @@ impl<S: Sink> Reader<S> {
     /// Where the blanks at the end of `text` begin, as far as they may have to wait: before an
     /// opener they are no content.
     fn blanks_before(&self, text: &str) -> usize {
+        // Most text ends with something to see.
+        if text.as_bytes().last().is_none_or(u8::is_ascii_graphic) {
+            return text.len();
+        }
         let start = text.trim_end().len();
         let content = !S::RULES.trims_before_calls
             || (start == 0 && self.in_blanks)

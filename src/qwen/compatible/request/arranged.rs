@@ -9,18 +9,21 @@ use std::borrow::Cow;
 
 use crate::{
     Text,
-    chat::{Content, History, Message, Part, PartKind, Role},
+    chat::{Content, Message, Part, PartKind, Role},
 };
 
 /// The messages with one instruction, and that first; `None` where they are so already.
-pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
+pub(super) fn arranged<'a>(
+    history: impl Iterator<Item = &'a Message> + Clone,
+) -> Option<Vec<Cow<'a, Message>>> {
     let is_instruction = |message: &&Message| message.role.is_instruction();
-    let leading = history.iter().take_while(is_instruction).count();
-    if leading <= 1 && !history.iter().skip(leading).any(|message| message.role.is_instruction()) {
+    let leading = history.clone().take_while(is_instruction).count();
+    let mut rest = history.clone().skip(leading);
+    if leading <= 1 && !rest.any(|message| message.role.is_instruction()) {
         return None;
     }
     let mut messages = Vec::new();
-    let instructions: Vec<_> = history.iter().take(leading).collect();
+    let instructions: Vec<_> = history.clone().take(leading).collect();
     match &*instructions {
         [] => {}
         [only] => messages.push(Cow::Borrowed(*only)),
@@ -33,7 +36,7 @@ pub(super) fn arranged(history: &History) -> Option<Vec<Cow<'_, Message>>> {
     }
     // Joined once, however many they are.
     let mut late = Vec::new();
-    for message in history.iter().skip(leading) {
+    for message in history.skip(leading) {
         match message.role {
             role if role.is_instruction() => {
                 late.extend(message.content.as_ref().and_then(marked));
