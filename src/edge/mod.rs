@@ -55,7 +55,7 @@ mod config;
 mod decoder;
 mod future;
 mod head;
-#[cfg(feature = "responses")]
+#[cfg(any(feature = "anthropic", feature = "responses"))]
 mod held;
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) mod history;
@@ -75,7 +75,7 @@ mod refusal;
 mod shape;
 mod shaped;
 
-#[cfg(feature = "responses")]
+#[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) use self::held::{Held, HeldItem};
 pub(crate) use self::{
     body::EdgeBody,
