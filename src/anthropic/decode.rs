@@ -190,7 +190,8 @@ impl Reader<'_, '_> {
         if let Some(system) = wire.system {
             self.system(system, &mut history)?;
         }
-        let (messages, changes) = history.finish();
+        let changes = std::mem::take(&mut history.changes);
+        let messages = history.finish();
         if messages.iter().all(|message| message.role.is_instruction()) {
             return Err(invalid_value("messages", "at least one message with text is needed"));
         }

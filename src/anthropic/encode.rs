@@ -1,6 +1,6 @@
 //! The answer: events in, the blocks of a message out, as a stream or whole.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::{error::error_into, signature::Signer};
 use crate::{
     Error, ErrorKind, Text,
     chat::{Answer, ChatEvent, ChatRequest, Extra, FinishReason, Usage, truncated},
-    edge::Writer,
+    edge::{Held, HeldItem, Writer},
     json::{
         escape_into, number_into,
         object::{Checker, Found},
@@ -19,10 +19,6 @@ use crate::{
     },
     tokens::{self, TokenEstimator},
 };
-
-/// How much may be held back while another block is open, in bytes. Calls whose arguments are
-/// mixed further than that end the answer with an error.
-const HELD_LEN: usize = 8 * 1024 * 1024;
 
 /// About how many bytes of text are a token, where the upstream counts none.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -136,8 +132,7 @@ pub(super) struct MessageWriter {
     open: Option<Open>,
     /// From `event:` up to the piece of the open block, and behind it.
     head: BytesMut,
-    held: VecDeque<Held>,
-    held_len: usize,
+    held: Held,
     /// Whether a call was given.
     has_call: bool,
     /// Whether the arguments of one ended before they were complete.
@@ -167,42 +162,6 @@ enum Open {
     Call { index: u32, arguments: Checker, is_empty: bool },
 }
 
-/// A block that comes behind the one that is open.
-#[derive(Debug)]
-enum Held {
-    Text(String),
-    Thinking { text: String, signature: Option<Text> },
-    Call { index: u32, id: Text, name: Text, arguments: String },
-}
-
-impl Held {
-    /// The block that `event` begins.
-    fn new(event: ChatEvent) -> Option<Self> {
-        Some(match event {
-            ChatEvent::Text(text) => Self::Text(text.to_string()),
-            ChatEvent::Reasoning(text) => {
-                Self::Thinking { text: text.to_string(), signature: None }
-            }
-            ChatEvent::ToolCall { index, id, name } => {
-                Self::Call { index, id, name, arguments: String::new() }
-            }
-            _ => return None,
-        })
-    }
-
-    /// About what it takes, in bytes: a block of a few letters takes more than these.
-    fn len(&self) -> usize {
-        const ITEM: usize = 128;
-        ITEM + match self {
-            Self::Text(text) => text.len(),
-            Self::Thinking { text, signature } => {
-                text.len() + signature.as_ref().map_or(0, |signature| signature.len())
-            }
-            Self::Call { id, name, arguments, .. } => id.len() + name.len() + arguments.len(),
-        }
-    }
-}
-
 impl MessageWriter {
     pub(super) fn new(envelope: Envelope) -> Self {
         Self {
@@ -211,8 +170,7 @@ impl MessageWriter {
             next: 0,
             open: None,
             head: BytesMut::new(),
-            held: VecDeque::new(),
-            held_len: 0,
+            held: Held::default(),
             has_call: false,
             has_cut_call: false,
             usage: None,
@@ -390,56 +348,24 @@ impl MessageWriter {
 
     /// Keeps what cannot be written yet.
     fn hold(&mut self, out: &mut BytesMut, event: ChatEvent) {
-        self.held_len += match (event, self.held.back_mut()) {
-            (ChatEvent::Text(text), Some(Held::Text(before)))
-            | (ChatEvent::Reasoning(text), Some(Held::Thinking { text: before, .. })) => {
-                before.push_str(&text);
-                text.len()
-            }
-            (ChatEvent::ReasoningSignature(text), Some(Held::Thinking { signature, .. })) => {
-                let before = signature.as_ref().map_or(0, |before| before.len());
-                let more = text.len().saturating_sub(before);
-                *signature = Some(text);
-                more
-            }
-            (ChatEvent::ToolArguments { index, json }, _) => {
-                // Calls are few, and nearly always it is the last.
-                let call = self.held.iter_mut().rev().find_map(|held| match held {
-                    Held::Call { index: own, arguments, .. } if *own == index => Some(arguments),
-                    _ => None,
-                });
-                call.map_or(0, |arguments| {
-                    arguments.push_str(&json);
-                    json.len()
-                })
-            }
-            (event, _) => {
-                let Some(held) = Held::new(event) else { return };
-                let len = held.len();
-                self.held.push_back(held);
-                len
-            }
-        };
-        if self.held_len > HELD_LEN {
-            let message = "the calls of the answer are mixed further than can be held back";
-            self.fail(out, &Error::new(ErrorKind::Upstream, message));
+        if let Err(error) = self.held.push(event) {
+            self.fail(out, &error);
         }
     }
 
     /// Writes what was held back, up to a call whose arguments are not complete.
     fn release(&mut self, out: &mut BytesMut, is_over: bool) {
         while is_over || !self.is_busy() {
-            let Some(held) = self.held.pop_front() else { return };
-            self.held_len = self.held_len.saturating_sub(held.len());
-            match held {
-                Held::Text(text) => self.text(out, &text),
-                Held::Thinking { text, signature } => {
+            match self.held.pop() {
+                None => return,
+                Some(HeldItem::Text(text)) => self.text(out, &text),
+                Some(HeldItem::Reasoning { text, signature }) => {
                     self.thinking(out, &text);
                     if let Some(signature) = signature {
                         self.signature(signature);
                     }
                 }
-                Held::Call { index, id, name, arguments } => {
+                Some(HeldItem::Call { index, id, name, arguments }) => {
                     self.call(out, index, &id, &name);
                     if !arguments.is_empty() {
                         self.arguments(out, index, &arguments);
@@ -472,7 +398,7 @@ impl MessageWriter {
 
     fn done(&mut self) {
         self.state = State::Done;
-        self.held = VecDeque::new();
+        self.held = Held::default();
         self.open = None;
     }
 

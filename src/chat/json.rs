@@ -206,7 +206,7 @@ impl Extra {
     }
 
     /// The fields of the object that `text` is, which is known to be one.
-    #[cfg(feature = "edge")]
+    #[cfg(feature = "openai")]
     pub(crate) fn from_checked(text: Text) -> Self {
         debug_assert!(serde_json::from_str::<Extra>(&text).is_ok(), "known to be an object");
         Self::of_object(text)

@@ -92,6 +92,7 @@ impl<'a> Decoder<'a> {
 }
 
 /// The field `name` of an object, if that is a string; of several the last.
+#[cfg(any(feature = "openai", feature = "responses"))]
 pub(crate) fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
     let (_, value) = json::members(raw.get()).filter(|(own, _)| own == name).last()?;
     value.starts_with('"').then(|| json::unquoted(value))

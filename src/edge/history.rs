@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Text,
-    chat::{Content, Message, Part, PartKind, Role, Tool, ToolCall},
+    chat::{Content, Message, Part, PartKind, Role, ToolCall},
 };
 
 /// What is said of a result whose call is no longer in the history.
@@ -20,13 +20,15 @@ pub(crate) struct History {
     /// The last turn that has calls.
     calling: Option<usize>,
     /// What the messages say of the tools on offer, in order.
-    changes: Vec<Change>,
+    #[cfg(feature = "anthropic")]
+    pub(crate) changes: Vec<Change>,
 }
 
 /// What a message says of the tools on offer.
+#[cfg(feature = "anthropic")]
 #[derive(Debug)]
 pub(crate) enum Change {
-    Added(Tool),
+    Added(crate::chat::Tool),
     Removed(Text),
 }
 
@@ -168,10 +170,6 @@ impl History {
         media.into_iter().for_each(|part| self.part(Role::User, part));
     }
 
-    pub(crate) fn change(&mut self, change: Change) {
-        self.changes.push(change);
-    }
-
     /// Puts a system message in front of everything, as part of the one that is there, if any.
     pub(crate) fn system(&mut self, parts: Vec<Part>) {
         if parts.is_empty() {
@@ -188,13 +186,13 @@ impl History {
         }
     }
 
-    pub(crate) fn finish(self) -> (Vec<Arc<Message>>, Vec<Change>) {
+    pub(crate) fn finish(self) -> Vec<Arc<Message>> {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
         for (at, turn) in self.turns.into_iter().enumerate() {
             turn.finish(at == last, &mut out);
         }
-        (out, self.changes)
+        out
     }
 }
 

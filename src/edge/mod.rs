@@ -55,7 +55,7 @@ mod config;
 mod decoder;
 mod future;
 mod head;
-#[cfg(feature = "responses")]
+#[cfg(any(feature = "anthropic", feature = "responses"))]
 mod held;
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) mod history;
@@ -75,14 +75,12 @@ mod refusal;
 mod shape;
 mod shaped;
 
-#[cfg(feature = "responses")]
+#[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) use self::held::{Held, HeldItem};
-#[cfg(any(feature = "openai", feature = "responses"))]
-pub(crate) use self::openai_error::openai_error_into;
 pub(crate) use self::{
     body::EdgeBody,
     config::Config,
-    decoder::{Decoder, string_field},
+    decoder::Decoder,
     future::EdgeFuture,
     macros::{edge, edge_types},
     model::check_model,
@@ -100,6 +98,8 @@ pub use self::{
     pace::BodyPace,
     read::read_body,
 };
+#[cfg(any(feature = "openai", feature = "responses"))]
+pub(crate) use self::{decoder::string_field, openai_error::openai_error_into};
 #[cfg(any(feature = "anthropic", feature = "compatible"))]
 pub(crate) use self::{head::acceptable, refusal::of_edge};
 #[cfg(feature = "compatible")]

@@ -157,6 +157,7 @@ pub(crate) fn each<'a, T: Deserialize<'a>>(
 }
 
 /// The same where it is likely that all goes well: if not, nobody says where.
+#[cfg(any(feature = "openai", feature = "responses"))]
 pub(crate) fn each_quickly<'a, T: Deserialize<'a>, E>(
     raw: &'a RawValue,
     take: impl FnMut(usize, T) -> Result<(), E>,

@@ -18,7 +18,7 @@ mod write;
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
-#[cfg(any(test, feature = "edge", feature = "tool-call"))]
+#[cfg(any(test, feature = "openai", feature = "responses", feature = "tool-call"))]
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;

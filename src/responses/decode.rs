@@ -136,7 +136,7 @@ impl Reader<'_, '_> {
         {
             history.system(vec![Part::text(text)]);
         }
-        let (messages, _) = history.finish();
+        let messages = history.finish();
         if messages.iter().all(|message| message.role.is_instruction()) {
             return Err(invalid_value("input", "at least one message with text is needed"));
         }
@@ -145,7 +145,7 @@ impl Reader<'_, '_> {
         let is_codex = wire.client_metadata.is_some();
         // Codex offers its search with every request, for an upstream that can use it beside
         // functions; here it would make a search of every turn.
-        if offered.searches_the_web && !(is_codex && !offered.tools.is_empty()) {
+        if offered.searches_the_web && (!is_codex || offered.tools.is_empty()) {
             request.extra.insert("web_search_options", serde_json::json!({}));
         }
         request.tools = Arc::new(offered.tools);

@@ -169,13 +169,13 @@ impl Reader<'_, '_> {
             "tool_addition" => {
                 let raw = block.tool.ok_or_else(|| missing(at("tool")))?;
                 if let Some(tool) = self.tool(parse::nested(raw, &at("tool"))?, &at("tool"))? {
-                    history.change(Change::Added(tool));
+                    history.changes.push(Change::Added(tool));
                 }
             }
             "tool_removal" => {
                 let name =
                     self.string(block.name, || at("name"))?.ok_or_else(|| missing(at("name")))?;
-                history.change(Change::Removed(name));
+                history.changes.push(Change::Removed(name));
             }
             _ => {
                 let mut parts = Vec::new();
