@@ -83,6 +83,7 @@ mod item;
 mod layer;
 mod names;
 mod protocol;
+mod response;
 mod seal;
 mod wire;
 
