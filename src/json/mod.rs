@@ -35,6 +35,7 @@ pub(crate) use self::tree::tree_within;
 #[cfg(feature = "web")]
 pub(crate) use self::write::clean_len;
 #[cfg(feature = "edge")]
+#[allow(unused_imports, reason = "alone it has no edge")]
 pub(crate) use self::write::{escape_into, number_into};
 pub(crate) use self::{
     members::{Members, members, unquoted},
