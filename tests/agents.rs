@@ -27,10 +27,20 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use binary::Running;
 use form::Form;
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
+use tokio::{net::TcpListener, process::Command, time::timeout};
+use tower::{Layer, service_fn};
+use tower_qwen::{
+    Error,
+    chat::{ChatEvent, ChatRequest, FinishReason},
+    responses::ResponsesLayer,
+    sse::KeepAlive,
+};
 use tower_qwen_emulator::{Emulator, Kind};
 
 /// Longer than an agent takes on a busy machine, shorter than one's patience.
@@ -431,13 +441,18 @@ async fn claude_code(upstreams: impl IntoIterator<Item = Upstream>) {
     }
 }
 
-/// Codex speaks the Responses API. It does the task, and a second turn of the conversation.
-async fn codex(agent: &Agent, model: &str, upstreams: impl IntoIterator<Item = Upstream>) {
-    let Some(program) = installed(agent.program) else { return };
-    for upstream in upstreams {
+/// Codex in a folder of its own, told to use the API at `base` and given up on after `idle`.
+struct Codex {
+    program: PathBuf,
+    home: tempfile::TempDir,
+    settings: PathBuf,
+}
+
+impl Codex {
+    fn new(program: PathBuf, base: &str, model: &str, idle: Duration) -> Self {
         let home = tempfile::tempdir().expect("a folder");
-        let file = home.path().join("note.txt");
-        let served = serve(agent, upstream, &file.display().to_string()).await;
+        let settings = home.path().join("codex");
+        fs::create_dir(&settings).expect("writable");
         let config = format!(
             r#"
 model = "{model}"
@@ -452,37 +467,78 @@ enabled = false
 
 [model_providers.qwen]
 name = "Qwen"
-base_url = "{}"
+base_url = "{base}"
 wire_api = "responses"
 env_key = "QWEN_PROXY_KEY"
 request_max_retries = 0
 stream_max_retries = 0
+stream_idle_timeout_ms = {}
 "#,
-            served.base()
+            idle.as_millis()
         );
-        let settings = home.path().join("codex");
-        fs::create_dir(&settings).expect("writable");
         fs::write(settings.join("config.toml"), config).expect("writable");
-        let command = |args: &[&str]| {
-            let mut command = Command::new(&program);
-            command
-                .args(["exec", "--skip-git-repo-check"])
-                .arg("--dangerously-bypass-approvals-and-sandbox")
-                .args(args)
-                .env("CODEX_HOME", &settings)
-                .env("QWEN_PROXY_KEY", KEY);
-            // It looks for news of itself, and does without.
-            for proxy in ["HTTPS_PROXY", "https_proxy"] {
-                command.env(proxy, "http://127.0.0.1:9");
-            }
-            command
-        };
-        let output = run(command(&[&format!("Do the {}.", served.marker)]), home.path()).await;
+        Self { program, home, settings }
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"])
+            .args(args)
+            .env("CODEX_HOME", &self.settings)
+            .env("QWEN_PROXY_KEY", KEY);
+        // It looks for news of itself, and does without.
+        for proxy in ["HTTPS_PROXY", "https_proxy"] {
+            command.env(proxy, "http://127.0.0.1:9");
+        }
+        run(command, self.home.path()).await
+    }
+}
+
+/// Codex speaks the Responses API. It does the task, and a second turn of the conversation.
+async fn codex(agent: &Agent, model: &str, upstreams: impl IntoIterator<Item = Upstream>) {
+    let Some(program) = installed(agent.program) else { return };
+    for upstream in upstreams {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("note.txt");
+        let served = serve(agent, upstream, &file.display().to_string()).await;
+        let codex = Codex::new(program.clone(), &served.base(), model, PATIENCE);
+        let output = codex.run(&[&format!("Do the {}.", served.marker)]).await;
         check(agent, &file, &output, &served);
 
         let asked = served.emulator.requests().len();
-        let output = run(command(&["resume", "--last", AGAIN]), home.path()).await;
+        let output = codex.run(&["resume", "--last", AGAIN]).await;
         served.check_again(asked, &output);
+    }
+}
+
+/// Codex gives up on a stream without events, for which it takes a stream of comments. An upstream
+/// that is silent for longer, before its answer and in it, does not end the turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_waits_for_an_upstream_that_is_silent() {
+    const IDLE: Duration = Duration::from_millis(1_500);
+    const SILENCE: Duration = Duration::from_millis(4_000);
+    let Some(program) = installed(CODEX.program) else { return };
+    for (keep_alive, waits) in [(Some(KeepAlive::new(IDLE / 3)), true), (None, false)] {
+        let silent = service_fn(|_: Request<ChatRequest>| async {
+            tokio::time::sleep(SILENCE).await;
+            let end = stream::once(async {
+                tokio::time::sleep(SILENCE).await;
+                Ok(ChatEvent::Finished(FinishReason::Stop))
+            });
+            let text = stream::iter([Ok(ChatEvent::Text(END.into()))]);
+            Ok::<_, Error>(Response::new(text.chain(end).boxed()))
+        });
+        let edge = ResponsesLayer::new().keep_alive(keep_alive).layer(silent);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}/v1", listener.local_addr().expect("bound"));
+        let app = Router::new().route_service("/v1/responses", edge);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let codex = Codex::new(program.clone(), &base, MODEL, IDLE);
+        let output = codex.run(&["Are you there?"]).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let told = format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.success() && said.contains(END), waits, "{told}");
     }
 }
 
