@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -110,7 +110,8 @@ impl Launch {
         }
         command.args(&self.args);
         let status = command.spawn().map(|mut child| {
-            eprintln!("{} asks {url} for {}", self.client.program(), model.id);
+            // Nobody may be there to read it, and the client runs all the same.
+            let _ = writeln!(io::stderr(), "{} asks {url} for {}", self.client.program(), model.id);
             // The terminal is the client's, and so is what Ctrl-C means there.
             tokio::task::spawn_blocking(move || child.wait())
         });

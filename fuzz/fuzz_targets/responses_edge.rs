@@ -145,8 +145,7 @@ fn requested(body: Bytes) {
 
 fn said(program: &[u8]) {
     let (items, said) = events::answer(program);
-    const BODY: &str =
-        r#"{"model":"m","stream":true,"input":"x","reasoning":{"summary":"auto"}}"#;
+    const BODY: &str = r#"{"model":"m","stream":true,"input":"x","reasoning":{"summary":"auto"}}"#;
     let (status, body) = answered(ask(BODY.into()), |_| items);
     assert_eq!(status, 200);
     let stream = core::str::from_utf8(&body).expect("UTF-8");

@@ -50,8 +50,10 @@ mod stream;
 
 pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
+#[allow(unused_imports, reason = "the feature `edge` alone has no edge")]
 pub(crate) use self::json::Fields;
 #[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
+#[allow(unused_imports, reason = "the feature `edge` alone has no edge")]
 pub(crate) use self::stream::truncated;
 pub use self::{
     answer::{ANSWER_LIMIT, Answer, Collect},

@@ -42,7 +42,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// use tower_qwen::{
 ///     Error,
 ///     chat::{ChatEvent, ChatRequest, FinishReason},
-///     openai::{BodyBudget, OpenAiLayer},
+///     edge::BodyBudget,
+///     openai::OpenAiLayer,
 /// };
 ///
 /// let budget = BodyBudget::new(256 * 1024 * 1024);

@@ -10,7 +10,7 @@
 /// at once.
 ///
 /// ```
-/// use tower_qwen::openai::{Limits, OpenAiLayer};
+/// use tower_qwen::{edge::Limits, openai::OpenAiLayer};
 ///
 /// let mut limits = Limits::new();
 /// limits.messages = 1_000;

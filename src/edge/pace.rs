@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, clock};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_qwen::openai::{BodyPace, OpenAiLayer};
+/// use tower_qwen::{edge::BodyPace, openai::OpenAiLayer};
 ///
 /// let pace = BodyPace::new().total(Duration::from_secs(60));
 /// let edge = OpenAiLayer::new().body_pace(Some(pace));

@@ -34,7 +34,7 @@ pub(crate) use self::tree::tree_size;
 pub(crate) use self::tree::tree_within;
 #[cfg(feature = "web")]
 pub(crate) use self::write::clean_len;
-#[cfg(feature = "edge")]
+#[cfg(any(feature = "anthropic", feature = "openai", feature = "responses"))]
 pub(crate) use self::write::{escape_into, number_into};
 pub(crate) use self::{
     members::{Members, members, unquoted},
