@@ -1,20 +1,14 @@
 //! The answer: events in, the items of a response out, as a stream or whole.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::{
-    decode::Decoded,
     input::Input,
     item::{Call, Item, What, item_into},
-    names::{Kind, Names},
+    names::Kind,
+    object::{Envelope, Status},
 };
 use crate::{
     Error, ErrorKind, Text,
@@ -30,61 +24,6 @@ use crate::{
 /// How much of an answer is kept, in bytes: its last event has all of it. A larger answer ends with
 /// an error.
 const ANSWER_LEN: usize = 64 * 1024 * 1024;
-
-/// What all pieces of one answer have in common.
-#[derive(Clone, Debug)]
-pub(super) struct Envelope {
-    /// `resp_…`.
-    id: String,
-    created: u64,
-    /// The name that the client asked for, whatever the upstream calls it.
-    model: Text,
-    names: Arc<Names>,
-    shows_reasoning: bool,
-    seals_reasoning: bool,
-    /// Whether the client is Codex, to which an incomplete answer is none.
-    pub(super) is_codex: bool,
-    /// The fields that say what was asked for, each with a comma behind it.
-    echo: Text,
-}
-
-impl Envelope {
-    /// An answer that begins now, under a new id.
-    pub(super) fn new(decoded: &Decoded) -> Self {
-        Self {
-            id: format!("resp_{}", Uuid::new_v4().simple()),
-            created: now(),
-            // A copy: the request's own may be a slice, which would keep its body.
-            model: decoded.chat.model.as_str().into(),
-            names: Arc::clone(&decoded.names),
-            shows_reasoning: decoded.shows_reasoning,
-            seals_reasoning: decoded.seals_reasoning,
-            is_codex: decoded.is_codex,
-            echo: decoded.echo.clone(),
-        }
-    }
-
-    /// The id of a call, as the client knows it: always the same for the same answer.
-    ///
-    /// A long id of the upstream's is unlike any other. A short one, such as `call_0`, comes again
-    /// in the next answer, where clients would take it for the same call.
-    fn call_id(&self, id: &Text) -> Text {
-        const UNLIKE_OTHERS: usize = 16;
-        if id.len() >= UNLIKE_OTHERS {
-            return id.clone();
-        }
-        let mut hash = Sha256::new();
-        hash.update(&self.id);
-        hash.update(id.as_str());
-        let digest: [u8; 32] = hash.finalize().into();
-        let digits = digest[..12].iter().map(|byte| format!("{byte:02x}"));
-        format!("call_{}", digits.collect::<String>()).into()
-    }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// Writes the events of a streamed answer.
 ///
@@ -131,27 +70,6 @@ enum State {
     Done,
 }
 
-/// How a response stands.
-#[derive(Clone, Copy, Debug)]
-enum Status<'a> {
-    InProgress,
-    Completed,
-    /// With the reason.
-    Incomplete(&'static str),
-    Failed(&'a Error),
-}
-
-impl Status<'_> {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::InProgress => "in_progress",
-            Self::Completed => "completed",
-            Self::Incomplete(_) => "incomplete",
-            Self::Failed(_) => "failed",
-        }
-    }
-}
-
 impl ResponseWriter {
     pub(super) fn new(envelope: Envelope) -> Self {
         Self {
@@ -193,50 +111,8 @@ impl ResponseWriter {
     fn response_event(&mut self, out: &mut BytesMut, name: &str, status: Status<'_>) {
         self.begin_event(out, name);
         out.put_slice(b",\"response\":");
-        self.response_into(out, status);
+        self.envelope.response_into(out, status, &self.output, self.usage.as_ref());
         end_event(out);
-    }
-
-    fn response_into(&self, out: &mut BytesMut, status: Status<'_>) {
-        out.put_slice(b"{\"id\":");
-        string_into(out, &self.envelope.id);
-        out.put_slice(b",\"object\":\"response\",\"created_at\":");
-        number_into(out, self.envelope.created);
-        if matches!(status, Status::Completed) {
-            out.put_slice(b",\"completed_at\":");
-            number_into(out, now().max(self.envelope.created));
-        }
-        out.put_slice(b",\"status\":");
-        string_into(out, status.as_str());
-        out.put_slice(b",\"error\":");
-        match status {
-            Status::Failed(error) => failure_into(out, error),
-            _ => out.put_slice(b"null"),
-        }
-        out.put_slice(b",\"incomplete_details\":");
-        match status {
-            Status::Incomplete(reason) => {
-                out.put_slice(b"{\"reason\":");
-                string_into(out, reason);
-                out.put_slice(b"}");
-            }
-            _ => out.put_slice(b"null"),
-        }
-        out.put_slice(b",\"model\":");
-        string_into(out, &self.envelope.model);
-        out.put_slice(b",");
-        out.put_slice(self.envelope.echo.as_bytes());
-        out.put_slice(b"\"output\":[");
-        let is_over = !matches!(status, Status::InProgress);
-        if is_over {
-            out.put_slice(&self.output);
-        }
-        out.put_slice(b"],\"usage\":");
-        match self.usage.filter(|_| is_over) {
-            Some(usage) => usage_into(out, &usage),
-            None => out.put_slice(b"null"),
-        }
-        out.put_slice(b"}");
     }
 
     fn start(&mut self, out: &mut BytesMut) {
@@ -686,73 +562,10 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     writer.finish(&mut out, answer.finish_reason.unwrap_or(FinishReason::Stop));
     writer.usage = answer.usage;
     out.clear();
-    writer.response_into(&mut out, writer.status());
+    envelope.response_into(&mut out, writer.status(), &writer.output, writer.usage.as_ref());
     out.freeze()
 }
 
 fn end_event(out: &mut BytesMut) {
     out.put_slice(b"}\n\n");
-}
-
-/// What went wrong, by the words that Codex acts on.
-fn failure_into(out: &mut BytesMut, error: &Error) {
-    out.put_slice(b"{\"code\":");
-    string_into(out, code_of(error.kind()));
-    out.put_slice(b",\"message\":");
-    // How long to wait is read out of the words.
-    match error.retry_after() {
-        Some(wait)
-            if error.kind() == ErrorKind::RateLimited
-                && !error.message().contains("try again in") =>
-        {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let message = format!("{}; try again in {seconds}s", error.message());
-            string_into(out, &message);
-        }
-        _ => string_into(out, error.message()),
-    }
-    out.put_slice(b"}");
-}
-
-/// The code in `response.failed`. Codex repeats the turn for those that it does not know, and of
-/// those that it does not repeat it shows the words of `invalid_prompt` alone.
-const fn code_of(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::InvalidRequest
-        | ErrorKind::ContentFilter
-        | ErrorKind::UnsupportedMediaType
-        | ErrorKind::MethodNotAllowed
-        | ErrorKind::Unsupported
-        | ErrorKind::Permission
-        | ErrorKind::NotFound
-        | ErrorKind::ConversationLost
-        | ErrorKind::AccountUnavailable => "invalid_prompt",
-        ErrorKind::ContextLength => "context_length_exceeded",
-        ErrorKind::TooLarge => "request_too_large",
-        ErrorKind::Auth => "invalid_api_key",
-        ErrorKind::ModelNotFound => "model_not_found",
-        ErrorKind::RateLimited => "rate_limit_exceeded",
-        ErrorKind::Quota | ErrorKind::ModelQuota => "insufficient_quota",
-        ErrorKind::Challenge | ErrorKind::Overloaded => "server_is_overloaded",
-        ErrorKind::Timeout
-        | ErrorKind::ConversationBusy
-        | ErrorKind::Internal
-        | ErrorKind::Upstream
-        | ErrorKind::Truncated => "server_error",
-    }
-}
-
-/// The counts: integers all, since clients add them up.
-fn usage_into(out: &mut BytesMut, usage: &Usage) {
-    out.put_slice(b"{\"input_tokens\":");
-    number_into(out, usage.prompt_tokens);
-    out.put_slice(b",\"input_tokens_details\":{\"cached_tokens\":");
-    number_into(out, usage.cached_tokens.unwrap_or(0));
-    out.put_slice(b",\"cache_write_tokens\":0},\"output_tokens\":");
-    number_into(out, usage.completion_tokens);
-    out.put_slice(b",\"output_tokens_details\":{\"reasoning_tokens\":");
-    number_into(out, usage.reasoning_tokens.unwrap_or(0));
-    out.put_slice(b"},\"total_tokens\":");
-    number_into(out, usage.total_tokens);
-    out.put_slice(b"}");
 }

@@ -82,6 +82,7 @@ mod input;
 mod item;
 mod layer;
 mod names;
+mod object;
 mod protocol;
 mod seal;
 mod wire;

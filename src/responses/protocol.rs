@@ -3,7 +3,8 @@ use http::{HeaderMap, header::USER_AGENT};
 
 use super::{
     decode::decode_within,
-    encode::{Envelope, ResponseWriter, whole_answer},
+    encode::{ResponseWriter, whole_answer},
+    object::Envelope,
 };
 use crate::{
     Error,
