@@ -327,7 +327,6 @@ async fn every_reason_has_its_word() {
         ("a cut call", cut(), ContentFilter, "refusal"),
         ("a second call that is cut", one_cut(), Length, "max_tokens"),
         ("text behind a call that is cut", cut_and_text(), Length, "max_tokens"),
-        ("nothing", vec![], Stop, "end_turn"),
         ("nothing", vec![], Length, "max_tokens"),
     ] {
         let items = || {
@@ -1104,5 +1103,33 @@ proptest! {
             prop_assert!(response.0.is_client_error() || response.0.is_server_error());
             prop_assert_eq!(&response.1["type"], "error");
         }
+    }
+}
+
+/// An upstream that has answered with nothing at all has not answered; what the client's own limits
+/// have ended may be empty.
+#[tokio::test]
+async fn an_answer_of_nothing_is_an_error() {
+    let nothing = |reason| stream::iter([Ok(ChatEvent::Finished(reason))]);
+    for reason in [FinishReason::Stop, FinishReason::ToolCalls] {
+        let told = text(answered(streamed(), nothing(reason)).await).await;
+        assert!(told.starts_with("event: error\n"), "{told}");
+        assert!(told.contains("api_error") && told.contains("is empty"), "{told}");
+        assert_eq!(told.matches("event: ").count(), 1, "{told}");
+        let response = answered(ask(json!({})), nothing(reason)).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(json_of(response).await["error"]["type"], "api_error");
+    }
+    for (kind, body, reason, stop_reason) in [
+        ("the limit", json!({}), FinishReason::Length, "max_tokens"),
+        ("a filter", json!({}), FinishReason::ContentFilter, "refusal"),
+        ("a sequence", json!({"stop_sequences": ["x"]}), FinishReason::Stop, "end_turn"),
+    ] {
+        let answer = json_of(answered(ask(body), nothing(reason)).await).await;
+        assert_eq!(
+            (&answer["content"], &answer["stop_reason"]),
+            (&json!([]), &json!(stop_reason)),
+            "{kind}"
+        );
     }
 }

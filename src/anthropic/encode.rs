@@ -76,6 +76,12 @@ impl Envelope {
         estimate.map_or(0, |estimate| estimate.estimator.corrected(&self.model, estimate.tokens))
     }
 
+    /// Whether an answer that ends so has to have something in it: one that a sequence of the
+    /// client's, the limit or a filter has ended may be empty.
+    fn wants_something(&self, reason: FinishReason) -> bool {
+        reason == FinishReason::Stop && self.stops.is_empty()
+    }
+
     /// Takes in how many there were.
     fn learn(&self, usage: Option<&Usage>) {
         if let (Some(estimate), Some(usage)) = (&self.estimate, usage) {
@@ -376,10 +382,14 @@ impl MessageWriter {
     }
 
     fn finish(&mut self, out: &mut BytesMut, reason: FinishReason) {
-        self.start(out);
         self.release(out, true);
         self.close(out);
-        self.finish_reason = Some(told(reason, self.has_call, self.has_cut_call));
+        let reason = told(reason, self.has_call, self.has_cut_call);
+        if self.next == 0 && self.envelope.wants_something(reason) {
+            return self.fail(out, &nothing());
+        }
+        self.start(out);
+        self.finish_reason = Some(reason);
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &Error) {
@@ -440,7 +450,9 @@ impl Writer for MessageWriter {
         if !is_end && self.has_to_wait(index) {
             return self.hold(out, event);
         }
-        self.start(out);
+        if !is_end {
+            self.start(out);
+        }
         match event {
             ChatEvent::Text(text) => self.text(out, &text),
             ChatEvent::Reasoning(text) => self.thinking(out, &text),
@@ -493,7 +505,11 @@ impl Writer for MessageWriter {
 }
 
 /// The whole answer as one object.
-pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
+///
+/// # Errors
+///
+/// Where there is nothing in it that a client could show.
+pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes, Error> {
     let size = 512 + answer.text.len() + answer.reasoning.len();
     let mut out = BytesMut::with_capacity(size + size / 8);
     let mut writer = MessageWriter::new(envelope.clone());
@@ -551,6 +567,9 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
         out.put_slice(b"}");
     }
     let reason = told(reason, has_call, has_cut_call);
+    if blocks == 0 && envelope.wants_something(reason) {
+        return Err(nothing());
+    }
     out.put_slice(if blocks == 0 { b"[]" } else { b"]" });
     out.put_slice(b",\"stop_reason\":");
     stop_into(&mut out, reason, writer.stop_sequence.as_deref());
@@ -560,7 +579,14 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     writer.written = (answer.text.len() + answer.reasoning.len()) as u64;
     usage_into(&mut out, &writer.counts());
     out.put_slice(b"}");
-    out.freeze()
+    Ok(out.freeze())
+}
+
+/// The error of an upstream that has answered with nothing at all.
+///
+/// As a message without blocks it would be shown as nothing, and nobody would know why.
+fn nothing() -> Error {
+    Error::new(ErrorKind::Upstream, "the upstream's answer is empty").with_code("empty_answer")
 }
 
 /// Whether an answer that ends so may end in the middle of a call.

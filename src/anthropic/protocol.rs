@@ -60,7 +60,7 @@ impl Protocol for Messages {
         MessageWriter::new(envelope)
     }
 
-    fn whole(envelope: &Envelope, answer: &Answer) -> Bytes {
+    fn whole(envelope: &Envelope, answer: &Answer) -> Result<Bytes, Error> {
         whole_answer(envelope, answer)
     }
 

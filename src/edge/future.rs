@@ -284,11 +284,17 @@ where
                             outcome.failed(&error);
                             State::Refuse { error: Some(error) }
                         }
-                        Ok(answer) => {
-                            outcome.ended();
-                            let parts = parts.take().expect("taken once, here");
-                            return Poll::Ready(Ok(whole(parts, P::whole(envelope, &answer))));
-                        }
+                        Ok(answer) => match P::whole(envelope, &answer) {
+                            Ok(json) => {
+                                outcome.ended();
+                                let parts = parts.take().expect("taken once, here");
+                                return Poll::Ready(Ok(whole(parts, json)));
+                            }
+                            Err(error) => {
+                                outcome.failed(&error);
+                                State::Refuse { error: Some(error) }
+                            }
+                        },
                     }
                 }
             };
@@ -358,7 +364,10 @@ fn empty<F, C, P: Protocol>(
     let (parts, ()) = Response::new(()).into_parts();
     if !stream {
         let answer = Answer { finish_reason: Some(reason), ..Answer::default() };
-        return whole(parts, P::whole(&envelope, &answer));
+        return match P::whole(&envelope, &answer) {
+            Ok(json) => whole(parts, json),
+            Err(error) => refused::<_, _, P>(&error),
+        };
     }
     let (mut writer, mut out) = (P::writer(envelope), BytesMut::new());
     writer.event(&mut out, ChatEvent::Finished(reason));

@@ -38,8 +38,8 @@ pub(crate) trait Protocol {
     /// The writer of an answer.
     fn writer(envelope: Self::Envelope) -> Self::Writer;
 
-    /// The whole answer as one object.
-    fn whole(envelope: &Self::Envelope, answer: &Answer) -> Bytes;
+    /// The whole answer as one object; an error where the protocol has no form for it.
+    fn whole(envelope: &Self::Envelope, answer: &Answer) -> Result<Bytes, Error>;
 
     /// Appends the body that tells of `error` before anything else was sent.
     fn error_into(out: &mut BytesMut, error: &Error);

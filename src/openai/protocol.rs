@@ -52,8 +52,8 @@ impl Protocol for OpenAiProtocol {
         ChunkEncoder::new(&envelope)
     }
 
-    fn whole(envelope: &Envelope, answer: &Answer) -> Bytes {
-        whole_answer(envelope, answer)
+    fn whole(envelope: &Envelope, answer: &Answer) -> Result<Bytes, Error> {
+        Ok(whole_answer(envelope, answer))
     }
 
     fn error_into(out: &mut BytesMut, error: &Error) {

@@ -4,7 +4,7 @@ use http::{HeaderMap, header::USER_AGENT};
 use super::{
     decode::decode_within,
     encode::{ResponseWriter, whole_answer},
-    response::Envelope,
+    object::Envelope,
 };
 use crate::{
     Error,
@@ -45,8 +45,8 @@ impl Protocol for ResponsesProtocol {
         ResponseWriter::new(envelope)
     }
 
-    fn whole(envelope: &Envelope, answer: &Answer) -> Bytes {
-        whole_answer(envelope, answer)
+    fn whole(envelope: &Envelope, answer: &Answer) -> Result<Bytes, Error> {
+        Ok(whole_answer(envelope, answer))
     }
 
     fn error_into(out: &mut BytesMut, error: &Error) {

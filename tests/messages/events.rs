@@ -177,6 +177,16 @@ pub(crate) fn answer(program: &[u8]) -> (Vec<Item>, Said) {
         _ => Err(ErrorKind::Truncated),
     };
     let may_be_cut = !matches!(end, Ok(FinishReason::Stop | FinishReason::ToolCalls));
+    // An answer of nothing at all is an error, which has a test of its own.
+    if !may_be_cut
+        && maker.said.text.is_empty()
+        && maker.said.thinking.is_empty()
+        && maker.left.is_empty()
+    {
+        maker.begin(Kind::Text);
+        maker.said.text.push_str(PIECES[0]);
+        maker.event(ChatEvent::Text(PIECES[0].into()));
+    }
     let whole = maker.left.len().saturating_sub(usize::from(may_be_cut));
     for call in 0..whole {
         maker.arguments(call, usize::MAX);
