@@ -477,7 +477,7 @@ fn tools_that_were_found_are_on_offer() {
         chat.tools[1].as_function().and_then(|own| own.description.as_deref()),
         Some("anew")
     );
-    assert_eq!(chat.history[2].text(), "Tools found: mcp__a__x, mcp__a__y, f");
+    assert_eq!(chat.history[2].text(), "Tools found: mcp__a__y, mcp__a__x, f");
 }
 
 /// Choices, and which of the tools are left to choose from.
@@ -614,6 +614,11 @@ fn what_is_wrong_is_named() {
         ),
         (json!({"tools": [{"type": "namespace", "name": "n"}]}), "tools[0].tools"),
         (json!({"tools": {}}), "tools"),
+        // Each tool in it holds it.
+        (
+            json!({"tools": [{"type": "namespace", "name": "n".repeat(257), "tools": []}]}),
+            "tools[0].name",
+        ),
         (json!({"max_output_tokens": -1}), "max_output_tokens"),
         (json!({"text": {"format": {"type": "json_schema"}}}), "text.format.schema"),
         (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),

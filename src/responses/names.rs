@@ -1,6 +1,6 @@
 //! The names of tools: two here, a namespace and a name in it, and one for the layers below.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,9 @@ pub(super) const TOOL_SEARCH: &str = "tool_search";
 
 /// The longest name that upstreams take, in bytes.
 const NAME_LEN: usize = 64;
+
+/// The longest name of a namespace that is taken, in bytes: each of its tools holds it.
+pub(super) const NAMESPACE_LEN: usize = 256;
 
 /// The namespace of the functions that have none.
 const IMPLICIT: &str = "functions";
@@ -99,9 +102,10 @@ impl Names {
         })
     }
 
-    /// The flat names of all tools in `namespace`.
-    pub(super) fn within(&self, namespace: &str) -> impl Iterator<Item = &Text> {
-        self.flat.iter().filter(move |((own, _), _)| own == namespace).map(|(_, flat)| flat)
+    /// The flat names of all tools in these namespaces.
+    pub(super) fn within(&self, namespaces: &HashSet<String>) -> impl Iterator<Item = &Text> {
+        let tools = self.flat.iter();
+        tools.filter(|((own, _), _)| namespaces.contains(own)).map(|(_, flat)| flat)
     }
 }
 
@@ -166,7 +170,8 @@ mod tests {
         let given = names.given("mcp__files__read");
         assert_eq!(given.namespace.as_deref(), Some("mcp__files"));
         assert_eq!(given.name, "read");
-        assert_eq!(names.within("mcp__files").collect::<Vec<_>>(), ["mcp__files__read"]);
+        let namespaces = HashSet::from(["mcp__files".to_owned(), "none".to_owned()]);
+        assert_eq!(names.within(&namespaces).collect::<Vec<_>>(), ["mcp__files__read"]);
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub(crate) fn answer(program: &[u8]) -> (Vec<Item>, Said) {
         && maker.said.thinking.is_empty()
         && maker.left.is_empty()
     {
+        maker.begin(Kind::Text);
         maker.said.text.push_str(PIECES[0]);
         maker.event(ChatEvent::Text(PIECES[0].into()));
     }

@@ -191,14 +191,16 @@ impl Reader<'_, '_> {
         };
         parse::each(raw, &format!("{param}.tools"), |_, tool: wire::Tool<'_>| {
             let Some(Str(name)) = tool.name else { return Ok(()) };
-            if tool.tools.is_none() {
+            let Some(within) = tool.tools else {
                 tell(&self.names.flat(None, &name));
                 return Ok(());
-            }
-            let mut flats: Vec<_> = self.names.within(&name).map(Text::as_str).collect();
-            flats.sort_unstable();
-            flats.into_iter().for_each(&mut tell);
-            Ok(())
+            };
+            parse::each(within, &format!("{param}.tools"), |_, tool: wire::Tool<'_>| {
+                if let Some(Str(own)) = tool.name {
+                    tell(&self.names.flat(Some(&name), &own));
+                }
+                Ok(())
+            })
         })?;
         if found.is_empty() {
             found.push_str("No tools found.");

@@ -17,7 +17,7 @@ use crate::{
     },
     json::Str,
     responses::{
-        names::{INPUT, Kind, LOCAL_SHELL, Names, TOOL_SEARCH},
+        names::{INPUT, Kind, LOCAL_SHELL, NAMESPACE_LEN, Names, TOOL_SEARCH},
         wire,
     },
 };
@@ -110,6 +110,10 @@ impl Reader<'_, '_> {
             "custom" => (Kind::Custom, custom(decoder, &tool, param)?),
             "namespace" if namespace.is_none() => {
                 let Str(name) = tool.name.ok_or_else(|| missing(at("name")))?;
+                if name.len() > NAMESPACE_LEN {
+                    let message = format!("the name has more than {NAMESPACE_LEN} bytes");
+                    return Err(invalid_value(at("name"), message));
+                }
                 let raw = tool.tools.ok_or_else(|| missing(at(TOOLS)))?;
                 return self.list(raw, &at(TOOLS), Some(&name), offered);
             }
@@ -144,16 +148,17 @@ impl Reader<'_, '_> {
                 let kind = choice.kind.as_ref().ok_or_else(|| missing("tool_choice.type"))?;
                 if kind.0 == "allowed_tools" {
                     let raw = choice.tools.ok_or_else(|| missing("tool_choice.tools"))?;
-                    let mut allowed = HashSet::new();
+                    let (mut allowed, mut namespaces) = (HashSet::new(), HashSet::new());
                     parse::each(raw, "tool_choice.tools", |_, tool: wire::ToolChoice<'_>| {
                         match (tool.kind.as_ref(), tool.name.as_ref()) {
                             (Some(Str(kind)), Some(Str(name))) if kind == "namespace" => {
-                                allowed.extend(names.within(name).cloned());
+                                namespaces.insert(name.clone().into_owned());
                             }
                             _ => allowed.extend(chosen(names, &tool)),
                         }
                         Ok(())
                     })?;
+                    allowed.extend(names.within(&namespaces).cloned());
                     let tools = Arc::make_mut(&mut request.tools);
                     tools.retain(|tool| {
                         tool.as_function().is_some_and(|function| allowed.contains(&function.name))
