@@ -8,7 +8,7 @@ use super::{
     input::Input,
     item::{Call, Item, What, item_into},
     names::Kind,
-    object::{Envelope, Status},
+    response::{Envelope, Status},
 };
 use crate::{
     Error, ErrorKind, Text,
@@ -111,7 +111,7 @@ impl ResponseWriter {
     fn response_event(&mut self, out: &mut BytesMut, name: &str, status: Status<'_>) {
         self.begin_event(out, name);
         out.put_slice(b",\"response\":");
-        self.envelope.response_into(out, status, &self.output, self.usage.as_ref());
+        self.envelope.response_into(out, status, &self.output, self.usage);
         end_event(out);
     }
 
@@ -562,7 +562,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
     writer.finish(&mut out, answer.finish_reason.unwrap_or(FinishReason::Stop));
     writer.usage = answer.usage;
     out.clear();
-    envelope.response_into(&mut out, writer.status(), &writer.output, writer.usage.as_ref());
+    envelope.response_into(&mut out, writer.status(), &writer.output, writer.usage);
     out.freeze()
 }
 

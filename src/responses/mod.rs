@@ -82,8 +82,8 @@ mod input;
 mod item;
 mod layer;
 mod names;
-mod object;
 mod protocol;
+mod response;
 mod seal;
 mod wire;
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, header::USER_AGENT};
 use super::{
     decode::decode_within,
     encode::{ResponseWriter, whole_answer},
-    object::Envelope,
+    response::Envelope,
 };
 use crate::{
     Error,

@@ -1,4 +1,4 @@
-//! The response as one object, as it begins, as it ends, and where nothing is streamed.
+//! The response as an object: in the first events, the last one, and where there is one alone.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     /// `resp_…`.
-    pub(super) id: String,
+    id: String,
     created: u64,
     /// The name that the client asked for, whatever the upstream calls it.
     model: Text,
@@ -49,13 +49,30 @@ impl Envelope {
         }
     }
 
-    /// Appends the response as one object, which has had `output` and used `usage` so far.
+    /// The id of a call, as the client knows it: always the same for the same answer.
+    ///
+    /// A long id of the upstream's is unlike any other. A short one, such as `call_0`, comes again
+    /// in the next answer, where clients would take it for the same call.
+    pub(super) fn call_id(&self, id: &Text) -> Text {
+        const UNLIKE_OTHERS: usize = 16;
+        if id.len() >= UNLIKE_OTHERS {
+            return id.clone();
+        }
+        let mut hash = Sha256::new();
+        hash.update(&self.id);
+        hash.update(id.as_str());
+        let digest: [u8; 32] = hash.finalize().into();
+        let digits = digest[..12].iter().map(|byte| format!("{byte:02x}"));
+        format!("call_{}", digits.collect::<String>()).into()
+    }
+
+    /// Appends the response: with `output`, the items so far, and the counts, where it is over.
     pub(super) fn response_into(
         &self,
         out: &mut BytesMut,
         status: Status<'_>,
         output: &[u8],
-        usage: Option<&Usage>,
+        usage: Option<Usage>,
     ) {
         out.put_slice(b"{\"id\":");
         string_into(out, &self.id);
@@ -92,27 +109,10 @@ impl Envelope {
         }
         out.put_slice(b"],\"usage\":");
         match usage.filter(|_| is_over) {
-            Some(usage) => usage_into(out, usage),
+            Some(usage) => usage_into(out, &usage),
             None => out.put_slice(b"null"),
         }
         out.put_slice(b"}");
-    }
-
-    /// The id of a call, as the client knows it: always the same for the same answer.
-    ///
-    /// A long id of the upstream's is unlike any other. A short one, such as `call_0`, comes again
-    /// in the next answer, where clients would take it for the same call.
-    pub(super) fn call_id(&self, id: &Text) -> Text {
-        const UNLIKE_OTHERS: usize = 16;
-        if id.len() >= UNLIKE_OTHERS {
-            return id.clone();
-        }
-        let mut hash = Sha256::new();
-        hash.update(&self.id);
-        hash.update(id.as_str());
-        let digest: [u8; 32] = hash.finalize().into();
-        let digits = digest[..12].iter().map(|byte| format!("{byte:02x}"));
-        format!("call_{}", digits.collect::<String>()).into()
     }
 }
 
