@@ -1133,3 +1133,27 @@ async fn an_answer_of_nothing_is_an_error() {
         );
     }
 }
+
+/// Over an upstream without stop sequences the edge ends the answer, and says before which it did.
+#[tokio::test]
+async fn the_sequence_that_the_edge_found_is_named() {
+    use tower::Layer;
+    use tower_qwen::edge::Offer;
+
+    let inner = tower::service_fn(|_: Request<tower_qwen::chat::ChatRequest>| async {
+        let pieces = ["one E", "ND two"].map(|piece| Ok(ChatEvent::Text(piece.into())));
+        let events = pieces.into_iter().chain([finished(FinishReason::Stop)]);
+        Ok::<_, Error>(Response::new(stream::iter(events.collect::<Vec<_>>())))
+    });
+    let edge = tower_qwen::anthropic::AnthropicLayer::new().offer(Offer::Web).layer(inner);
+    for is_stream in [false, true] {
+        let body = json!({"stop_sequences": ["nothing", "END"], "stream": is_stream});
+        let Ok(response) = edge.clone().oneshot(ask(body)).await;
+        let told = text(response).await;
+        assert!(
+            told.contains("\"stop_reason\":\"stop_sequence\",\"stop_sequence\":\"END\""),
+            "{told}"
+        );
+        assert!(!told.contains("two"), "{told}");
+    }
+}

@@ -7,10 +7,11 @@ use std::{
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
+use serde_json::Value;
 
 use crate::{
     Error, Text,
-    chat::{ChatEvent, ChatStream, Ending, FinishReason},
+    chat::{ChatEvent, ChatStream, Ending, Extra, FinishReason},
 };
 
 /// What a client has asked for that the edge sees to itself.
@@ -35,8 +36,8 @@ pin_project! {
         ending: Ending,
         one_call: bool,
         stops: Option<Box<Stops>>,
-        // What stands behind the text that was held back.
-        next: Option<Result<ChatEvent, Error>>,
+        // What stands behind the text that was held back, the next one last.
+        next: Vec<Result<ChatEvent, Error>>,
     }
 }
 
@@ -44,7 +45,7 @@ impl<S> Shaped<S> {
     pub(super) fn new(stream: S, wishes: Wishes) -> Self {
         let Wishes { stop, one_call } = wishes;
         let stops = Stops::new(stop).map(Box::new);
-        Self { stream: Some(stream), ending: Ending::new(), one_call, stops, next: None }
+        Self { stream: Some(stream), ending: Ending::new(), one_call, stops, next: Vec::new() }
     }
 }
 
@@ -53,8 +54,8 @@ impl<S: ChatStream> Stream for Shaped<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if this.next.is_some() {
-            return Poll::Ready(this.next.take());
+        if !this.next.is_empty() {
+            return Poll::Ready(this.next.pop());
         }
         loop {
             let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Poll::Ready(None) };
@@ -88,9 +89,13 @@ impl<S: ChatStream> Stream for Shaped<S> {
                     Found::Nothing(free) => {
                         return Poll::Ready(Some(Ok(ChatEvent::Text(free.into()))));
                     }
-                    Found::Stop(before) => {
+                    Found::Stop { before, stop } => {
                         this.stream.set(None);
-                        item = Some(Ok(ChatEvent::Finished(FinishReason::Stop)));
+                        this.next.push(Ok(ChatEvent::Finished(FinishReason::Stop)));
+                        // As servers say which it was.
+                        let mut fields = Extra::new();
+                        fields.insert("stop_reason", Value::from(stop.as_str()));
+                        item = Some(Ok(ChatEvent::ChoiceFields(fields)));
                         before
                     }
                 },
@@ -107,7 +112,7 @@ impl<S: ChatStream> Stream for Shaped<S> {
             if held.is_empty() {
                 return Poll::Ready(item);
             }
-            *this.next = item;
+            this.next.extend(item);
             return Poll::Ready(Some(Ok(ChatEvent::Text(held.into()))));
         }
     }
@@ -127,7 +132,7 @@ enum Found {
     /// None of them is in the text up to the end of this.
     Nothing(String),
     /// One of them stands right behind this.
-    Stop(String),
+    Stop { before: String, stop: Text },
 }
 
 /// One of them, after Knuth, Morris and Pratt.
@@ -153,10 +158,12 @@ impl Stops {
         self.held.push_str(piece);
         for (at, byte) in piece.bytes().enumerate() {
             // Of several that end here the longest began first.
-            let ended = self.stops.iter_mut().filter_map(|stop| stop.step(byte)).max();
-            if let Some(len) = ended {
+            let ended =
+                self.stops.iter_mut().filter_map(|stop| Some((stop.step(byte)?, &stop.text)));
+            if let Some((len, stop)) = ended.max_by_key(|(len, _)| *len) {
+                let stop = stop.clone();
                 self.held.truncate(begin + at + 1 - len);
-                return Found::Stop(self.finish());
+                return Found::Stop { before: self.finish(), stop };
             }
         }
         let most = self.stops.iter().map(|stop| stop.matched).max().unwrap_or_default();
@@ -216,9 +223,9 @@ mod tests {
         let mut events: Vec<_> =
             pieces.iter().map(|piece| ChatEvent::Text((*piece).into())).collect();
         events.push(ChatEvent::Finished(FinishReason::Length));
-        let stop = stop.iter().map(|&stop| stop.into()).collect();
+        let wished = stop.iter().map(|&stop| stop.into()).collect();
         let stream = stream::iter(events.into_iter().map(Ok::<_, Error>));
-        let shaped = Shaped::new(stream, Wishes { stop, one_call: false });
+        let shaped = Shaped::new(stream, Wishes { stop: wished, one_call: false });
         let events: Vec<_> = tokio_test::block_on(shaped.collect());
         let mut said = String::new();
         for event in events {
@@ -226,6 +233,10 @@ mod tests {
                 ChatEvent::Text(piece) => {
                     assert!(!piece.is_empty());
                     said.push_str(&piece);
+                }
+                ChatEvent::ChoiceFields(fields) => {
+                    let named = fields.get("stop_reason").expect("which it was");
+                    assert!(stop.contains(&&*named.as_string().expect("a text")), "{fields:?}");
                 }
                 ChatEvent::Finished(FinishReason::Stop) => said.push_str(" [stop]"),
                 ChatEvent::Finished(reason) => said.push_str(&format!(" [{reason:?}]")),
