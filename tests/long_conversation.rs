@@ -129,6 +129,12 @@ where
     (size as f64 + info.bytes_max as f64) / size as f64
 }
 
+/// The edge without signs of life: while a request waits for its turn on another thread the paused
+/// clock runs on, and would have one written each time that it is looked at.
+fn edge() -> OpenAiLayer {
+    OpenAiLayer::new().keep_alive(None)
+}
+
 const COMPATIBLE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n\
     data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 const WEB: &str = "data: {\"response.created\":{\"chat_id\":\"chat-1\",\"parent_id\":\"p\",\"response_id\":\"r\"}}\n\n\
@@ -156,7 +162,7 @@ fn a_million_characters_through_the_compatible_adapter() {
         ] {
             for server in [Server::Vllm, Server::Portal] {
                 let service = ServiceBuilder::new()
-                    .layer(OpenAiLayer::new())
+                    .layer(edge())
                     .layer(tools.clone())
                     .layer(CompatibleLayer::new(server))
                     .service(upstream(COMPATIBLE));
@@ -172,7 +178,7 @@ fn a_million_characters_through_the_compatible_adapter() {
 fn a_million_characters_through_the_web_stack() {
     for (name, body) in bodies() {
         let service = ServiceBuilder::new()
-            .layer(OpenAiLayer::new())
+            .layer(edge())
             .layer(SessionLayer::new(MemoryStore::default()))
             .layer(DedupLayer::new())
             .layer(ToolCallLayer::prompted())
