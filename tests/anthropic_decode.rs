@@ -48,8 +48,8 @@ async fn through(edge: AnthropicLayer, body: Value) -> ChatRequest {
         let seen = Arc::clone(&seen);
         move |request: Request<ChatRequest>| {
             *seen.lock().expect("not poisoned") = Some(request.into_body());
-            let end = Ok::<_, Error>(ChatEvent::Finished(FinishReason::Stop));
-            async { Ok::<_, Error>(Response::new(stream::iter([end]))) }
+            let said = [ChatEvent::Text("x".into()), ChatEvent::Finished(FinishReason::Stop)];
+            async { Ok::<_, Error>(Response::new(stream::iter(said.map(Ok::<_, Error>)))) }
         }
     });
     let request = Request::post("/v1/messages")
@@ -650,8 +650,8 @@ fn a_body_that_is_no_request_says_what_it_is() {
 async fn answer_within(limits: Limits, more: Value) -> (u16, String) {
     use http_body_util::BodyExt;
     let inner = service_fn(|_: Request<ChatRequest>| async {
-        let end = Ok::<_, Error>(ChatEvent::Finished(FinishReason::Stop));
-        Ok::<_, Error>(Response::new(stream::iter([end])))
+        let said = [ChatEvent::Text("x".into()), ChatEvent::Finished(FinishReason::Stop)];
+        Ok::<_, Error>(Response::new(stream::iter(said.map(Ok::<_, Error>))))
     });
     let request = Request::post("/v1/messages")
         .header("content-type", "application/json")
@@ -1094,4 +1094,52 @@ proptest! {
         prop_assert_eq!(history(&one), expected(&system, &turns));
         prop_assert_eq!(keys(one), keys(other));
     }
+}
+
+/// What only the vendor's servers run cannot be chosen here: then a text is the answer.
+#[test]
+fn a_choice_of_what_was_left_out_is_none() {
+    let search = json!({"type": "web_search_20250305", "name": "web_search"});
+    let own = json!({"name": "Read", "input_schema": {"type": "object"}});
+    let forced = json!({"type": "tool", "name": "web_search"});
+    for (tools, choice, expected) in [
+        (json!([search]), forced.clone(), Ok(ToolChoice::Auto)),
+        (json!([search, own]), forced.clone(), Ok(ToolChoice::Auto)),
+        (json!([search]), json!({"type": "any"}), Ok(ToolChoice::Auto)),
+        (json!([search, own]), json!({"type": "any"}), Ok(ToolChoice::Required)),
+        (json!([own]), forced, Err("tool_choice.name")),
+    ] {
+        let body = json!({"model": "m", "max_tokens": 9, "tools": tools, "tool_choice": choice,
+            "messages": [{"role": "user", "content": "Hi"}]});
+        let decoded = tower_qwen::anthropic::decode(&body.to_string().into());
+        let found = decoded.map(|decoded| decoded.chat.tool_choice.expect("there is one"));
+        let found = found.map_err(|error| error.param().unwrap_or_default().to_owned());
+        assert_eq!(found, expected.map_err(str::to_owned), "{tools} {choice}");
+    }
+}
+
+/// For an upstream that can be given no data the model is told that there was some.
+#[tokio::test]
+async fn media_are_told_of_where_they_are_not_passed_on() {
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}});
+    let linked =
+        json!({"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}});
+    let document =
+        json!({"type": "document", "title": "Plan", "source": {"type": "base64", "data": "JVBE"}});
+    let content = json!([image, linked, document]);
+    let ask = async |passed_on: bool| {
+        let edge = AnthropicLayer::new().media(passed_on);
+        through(edge, json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}]})).await
+    };
+    let told = ask(false).await.history[0].clone();
+    let said = told.text();
+    assert!(said.contains("[an image that cannot") && said.contains("Plan"), "{said}");
+    assert!(said.contains("[a document that cannot"), "{said}");
+    let Some(tower_qwen::chat::Content::Parts(parts)) = &told.content else { panic!("{told:?}") };
+    let media: Vec<_> = parts.iter().filter(|part| part.as_text().is_none()).collect();
+    assert_eq!(media.len(), 1, "what has an address of its own stays");
+    assert_eq!(
+        ask(true).await.history[0].content.as_ref().map_or(0, |content| content.media().count()),
+        3
+    );
 }

@@ -454,11 +454,10 @@ async fn an_answer_that_is_cut_is_told_to_codex_as_complete() {
             (vec![call(0, "a", "f")], false),
         ];
         for (mut items, has_something) in cases {
-            let whole_calls = items.len() > 2;
             items.push(finished(FinishReason::Length));
             let told = format!("{headers:?} {items:?}");
             let read = read(codex(more.clone(), headers), items).await;
-            let is_complete = whole_calls || (is_codex && has_something);
+            let is_complete = is_codex && has_something;
             let status = if is_complete { "completed" } else { "incomplete" };
             assert_eq!(read.last["status"], status, "{told}");
             let reason = &read.last["incomplete_details"]["reason"];
@@ -467,6 +466,34 @@ async fn an_answer_that_is_cut_is_told_to_codex_as_complete() {
         let items = [piece("ab"), finished(FinishReason::ContentFilter)];
         let read = read(codex(more, headers), items).await;
         assert_eq!(read.last["incomplete_details"], json!({"reason": "content_filter"}));
+    }
+}
+
+/// The last call of an answer that the limit has ended may be cut, though a layer below has closed
+/// its arguments: Codex would run it, and others are told.
+#[tokio::test]
+async fn a_call_that_was_closed_is_not_given_to_codex() {
+    for is_codex in [false, true] {
+        let mut more = json!({"stream": true});
+        if is_codex {
+            more["client_metadata"] = json!({});
+        }
+        let items = [
+            call(0, "a", "f"),
+            arguments(0, "{\"cmd\":\"ls\"}"),
+            call(1, "b", "f"),
+            arguments(1, "{\"cmd\":\"rm -r /tmp\"}"),
+            finished(FinishReason::Length),
+        ];
+        let text = text(answered(ask(more), stream::iter(items)).await).await;
+        let done = text.matches("event: response.output_item.done").count();
+        assert_eq!(done, 1 + usize::from(!is_codex), "{text}");
+        if !is_codex {
+            let read = reader::read(&text).expect("a right stream");
+            let status: Vec<_> = read.items.iter().map(|item| &item["status"]).collect();
+            assert_eq!(status, ["completed", "incomplete"]);
+            assert_eq!(read.last["status"], "incomplete");
+        }
     }
 }
 
@@ -712,10 +739,8 @@ proptest! {
                 return Ok(());
             }
             Ok(reason) => {
-                let has_calls = !said.calls.is_empty() && !said.is_cut;
                 let status = match reason {
-                    FinishReason::ContentFilter => "incomplete",
-                    FinishReason::Length if !has_calls => "incomplete",
+                    FinishReason::ContentFilter | FinishReason::Length => "incomplete",
                     _ => "completed",
                 };
                 prop_assert_eq!(&read.last["status"], status);

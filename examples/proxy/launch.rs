@@ -102,7 +102,10 @@ impl Launch {
             first.map(|key| SecretString::from(key.to_owned()))
         });
         let models = models(&url, key.as_ref()).await?;
-        let model = choose(&models, self.model.as_deref())?;
+        let mut model = choose(&models, self.model.as_deref())?;
+        if model.window.is_none() {
+            model.window = window(&url, key.as_ref(), &model.id).await;
+        }
         let mut command = Command::new(self.client.program());
         match self.client {
             Client::Claude => for_claude(&mut command, &url, key.as_ref(), &model),
@@ -188,15 +191,49 @@ fn for_codex(command: &mut Command, url: &Uri, key: Option<&SecretString>, model
 
 /// What the proxy offers.
 async fn models(url: &Uri, key: Option<&SecretString>) -> Result<Vec<Model>, Failure> {
-    let unreachable = |why: String| {
-        format!(
-            "no proxy answers at {url}: {why}; start it with `proxy`, or say where it is with --proxy"
-        )
-    };
+    let (status, json) = get(url, key, "/v1/models").await?;
+    match status {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED if key.is_some() => {
+            return fail(USAGE, "the key is not one of the proxy's; give another with --key");
+        }
+        StatusCode::UNAUTHORIZED => {
+            return fail(
+                USAGE,
+                "the proxy asks for a key: give it with --key or QWEN_PROXY_API_KEY",
+            );
+        }
+        status => {
+            let said = json["error"]["message"].as_str().unwrap_or("it gives no reason");
+            return fail(1, format!("the proxy has no list of models ({status}): {said}"));
+        }
+    }
+    match json["data"].as_array() {
+        Some(list) => Ok(list.iter().filter_map(model).collect()),
+        None => fail(1, unreachable_at(url, "what is there is no proxy of this kind")),
+    }
+}
+
+/// The window of a model that is in no list, as that of an alias is not.
+async fn window(url: &Uri, key: Option<&SecretString>, id: &str) -> Option<u64> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
+    if !id.bytes().all(is_plain) {
+        return None;
+    }
+    let (status, json) = get(url, key, &format!("/v1/models/{id}")).await.ok()?;
+    if status == StatusCode::OK { model(&json)?.window } else { None }
+}
+
+/// What the proxy answers at `path`.
+async fn get(
+    url: &Uri,
+    key: Option<&SecretString>,
+    path: &str,
+) -> Result<(StatusCode, Value), Failure> {
     let client = QwenUpstream::builder(url.to_string().trim_end_matches('/'))
         .build()
         .or_else(|error| fail(1, error.to_string()))?;
-    let mut request = Request::get("/v1/models");
+    let mut request = Request::get(path);
     if let Some(key) = key {
         request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose_secret()));
     }
@@ -209,31 +246,20 @@ async fn models(url: &Uri, key: Option<&SecretString>) -> Result<Vec<Model>, Fai
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
         Ok::<_, String>((status, body.to_bytes()))
     };
-    let (status, body) = match timeout(PATIENCE, asked).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(why)) => return fail(1, unreachable(why)),
+    match timeout(PATIENCE, asked).await {
+        Ok(Ok((status, body))) => Ok((status, serde_json::from_slice(&body).unwrap_or_default())),
+        Ok(Err(why)) => fail(1, unreachable_at(url, &why)),
         Err(_) => {
-            return fail(1, unreachable(format!("nothing came for {} s", PATIENCE.as_secs())));
-        }
-    };
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED => {
-            return fail(
-                USAGE,
-                "the proxy asks for a key: give it with --key or QWEN_PROXY_API_KEY",
-            );
-        }
-        status => {
-            let said = json["error"]["message"].as_str().unwrap_or("it gives no reason");
-            return fail(1, format!("the proxy has no list of models ({status}): {said}"));
+            let why = format!("nothing came for {} s", PATIENCE.as_secs());
+            fail(1, unreachable_at(url, &why))
         }
     }
-    let Some(list) = json["data"].as_array() else {
-        return fail(1, unreachable("what is there is no proxy of this kind".to_owned()));
-    };
-    Ok(list.iter().filter_map(model).collect())
+}
+
+fn unreachable_at(url: &Uri, why: &str) -> String {
+    format!(
+        "no proxy answers at {url}: {why}; start it with `proxy`, or say where it is with --proxy"
+    )
 }
 
 /// A model as a list of OpenAI's form has it, with the window under any of the names that servers

@@ -248,7 +248,7 @@ where
         .layer(shared.aliases())
         .layer(shared.sessions.clone());
     let messages = ServiceBuilder::new()
-        .layer(messages_edge(config, shared).offer(Offer::Web))
+        .layer(messages_edge(config, shared).offer(Offer::Web).media(false))
         .layer(shared.aliases())
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())

@@ -236,7 +236,7 @@ fn requested(body: Bytes, keeps_marks: bool) {
         let seen = Arc::clone(&seen);
         move |request: ChatRequest| {
             *seen.lock().expect("not poisoned") = Some(request);
-            vec![Ok(ChatEvent::Finished(FinishReason::Stop))]
+            vec![Ok(ChatEvent::Text("x".into())), Ok(ChatEvent::Finished(FinishReason::Stop))]
         }
     };
     let mut status = 0;

@@ -15,7 +15,7 @@ use serde::{
 use super::wire;
 use crate::{
     Error,
-    chat::{ChatRequest, ToolChoice},
+    chat::{ChatRequest, Tool, ToolChoice},
     edge::{
         Decoder, Limits, check_model,
         history::History,
@@ -45,11 +45,13 @@ pub struct Decoded {
 pub(super) struct Options {
     /// Whether the marks of what is worth keeping in a cache are passed on.
     pub(super) cache_control: bool,
+    /// Whether the data of images and documents is passed on, and not only told of.
+    pub(super) media: bool,
 }
 
 impl Options {
     pub(super) const fn new() -> Self {
-        Self { cache_control: false }
+        Self { cache_control: false, media: true }
     }
 }
 
@@ -206,16 +208,25 @@ impl Reader<'_, '_> {
         if let Some(choice) = wire.tool_choice {
             self.tool_choice(choice, &mut request)?;
         }
-        if let Some(name) = request.tool_choice.as_ref().and_then(ToolChoice::function)
-            && !request
-                .tools
-                .iter()
-                .any(|tool| tool.as_function().is_some_and(|function| function.name == name))
-        {
-            return Err(invalid_value(
-                "tool_choice.name",
-                format_args!("`tools` holds no tool `{name}`"),
-            ));
+        let is_offered = |name: &str| {
+            let mut functions = request.tools.iter().filter_map(Tool::as_function);
+            functions.any(|function| function.name == name)
+        };
+        match &request.tool_choice {
+            // What was chosen is run by the vendor's servers alone: then a text is the answer.
+            Some(ToolChoice::Function(name)) if offered.has_left_out && !is_offered(name) => {
+                request.tool_choice = Some(ToolChoice::Auto);
+            }
+            Some(ToolChoice::Required) if offered.has_left_out && request.tools.is_empty() => {
+                request.tool_choice = Some(ToolChoice::Auto);
+            }
+            Some(ToolChoice::Function(name)) if !is_offered(name) => {
+                return Err(invalid_value(
+                    "tool_choice.name",
+                    format_args!("`tools` holds no tool `{name}`"),
+                ));
+            }
+            _ => {}
         }
         request.sampling.max_tokens = max_tokens;
         request.sampling.temperature = wire.temperature;

@@ -141,8 +141,6 @@ pub(super) struct MessageWriter {
     held: Held,
     /// Whether a call was given.
     has_call: bool,
-    /// Whether the arguments of one ended before they were complete.
-    has_cut_call: bool,
     usage: Option<Usage>,
     /// How many bytes of an answer there were.
     written: u64,
@@ -178,7 +176,6 @@ impl MessageWriter {
             head: BytesMut::new(),
             held: Held::default(),
             has_call: false,
-            has_cut_call: false,
             usage: None,
             written: 0,
             stop_sequence: None,
@@ -337,8 +334,7 @@ impl MessageWriter {
                 // It is no token of the model's.
                 self.written = written;
             }
-            Some(Open::Call { arguments, is_empty, .. }) => {
-                self.has_cut_call |= arguments.found() != Found::Object;
+            Some(Open::Call { is_empty, .. }) => {
                 if is_empty {
                     self.piece(out, "{}");
                 }
@@ -384,7 +380,7 @@ impl MessageWriter {
     fn finish(&mut self, out: &mut BytesMut, reason: FinishReason) {
         self.release(out, true);
         self.close(out);
-        let reason = told(reason, self.has_call, self.has_cut_call);
+        let reason = told(reason, self.has_call);
         if self.next == 0 && self.envelope.wants_something(reason) {
             return self.fail(out, &nothing());
         }
@@ -541,7 +537,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
         out.put_slice(b"}");
     }
     let reason = answer.finish_reason.unwrap_or(FinishReason::Stop);
-    let (mut has_call, mut has_cut_call) = (false, false);
+    let mut has_call = false;
     for (index, call) in answer.tool_calls.iter().enumerate() {
         let is_last = index + 1 == answer.tool_calls.len();
         let arguments = call.arguments.trim();
@@ -551,10 +547,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
             Ok(_) => "{}",
             Err(_) if arguments.is_empty() && !(is_last && may_be_cut(reason)) => "{}",
             // What is cut is no call: the reason says why it is not there.
-            Err(_) => {
-                has_cut_call = true;
-                continue;
-            }
+            Err(_) => continue,
         };
         has_call = true;
         block(&mut out);
@@ -566,7 +559,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
         out.put_slice(input.as_bytes());
         out.put_slice(b"}");
     }
-    let reason = told(reason, has_call, has_cut_call);
+    let reason = told(reason, has_call);
     if blocks == 0 && envelope.wants_something(reason) {
         return Err(nothing());
     }
@@ -576,7 +569,8 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
     out.put_slice(b",\"usage\":");
     envelope.learn(answer.usage.as_ref());
     writer.usage = answer.usage;
-    writer.written = (answer.text.len() + answer.reasoning.len()) as u64;
+    let calls: usize = answer.tool_calls.iter().map(|call| call.arguments.len()).sum();
+    writer.written = (answer.text.len() + answer.reasoning.len() + calls) as u64;
     usage_into(&mut out, &writer.counts());
     out.put_slice(b"}");
     Ok(out.freeze())
@@ -595,11 +589,13 @@ const fn may_be_cut(reason: FinishReason) -> bool {
 }
 
 /// Why an answer ends, as its client shall know it: with a call it ends for the call, whatever the
-/// upstream says, unless that is cut; and without one it does not.
-const fn told(reason: FinishReason, has_call: bool, has_cut_call: bool) -> FinishReason {
+/// upstream says, and without one it does not.
+///
+/// What the limit has ended may end in a call that is cut, though its arguments are an object: a
+/// layer below may have closed what was open. Whoever ran it would write half a file.
+const fn told(reason: FinishReason, has_call: bool) -> FinishReason {
     match reason {
-        FinishReason::ContentFilter => reason,
-        FinishReason::Length if has_cut_call => reason,
+        FinishReason::ContentFilter | FinishReason::Length => reason,
         _ if has_call => FinishReason::ToolCalls,
         FinishReason::ToolCalls => FinishReason::Stop,
         _ => reason,

@@ -42,6 +42,16 @@ impl AnthropicLayer {
         self
     }
 
+    /// Whether the data of images and documents is passed on, which it is unless this is set. For an
+    /// upstream that cannot be given any, such as chat.qwen.ai, the model is told in their place
+    /// that something cannot be shown: an agent that has read a picture would be refused in every
+    /// later turn.
+    #[must_use]
+    pub const fn media(mut self, is_passed_on: bool) -> Self {
+        self.config.options.read.media = is_passed_on;
+        self
+    }
+
     /// Has `estimator` say how many tokens a request has before the upstream does: a stream begins
     /// with the count, and clients show it. What the upstream reports is learnt by the estimator.
     /// Without one a stream begins with 0. Either way it ends with the upstream's own count.

@@ -70,7 +70,7 @@ impl Wanted {
 
     /// The JSON in an answer, or why there is none that fits.
     pub(super) fn find<'a>(&self, answer: &'a str) -> Result<&'a str, String> {
-        let mut why = None;
+        let (mut is_json, mut why) = (false, None);
         for candidate in candidates(answer) {
             let value = match serde_json::from_str::<&RawValue>(candidate)
                 .and_then(|_| serde_json::from_str::<Value>(candidate))
@@ -88,7 +88,13 @@ impl Wanted {
             };
             match fits {
                 Ok(()) => return Ok(candidate),
-                Err(reason) => why = Some(reason),
+                // What is wrong with the first that is JSON is what the model can mend.
+                Err(reason) if !std::mem::replace(&mut is_json, true) => why = Some(reason),
+                Err(_) => {}
+            }
+            // Of an answer that is JSON no part is the answer.
+            if candidate.len() == answer.trim().len() {
+                break;
             }
         }
         Err(why.unwrap_or_else(|| "it is empty".to_owned()))

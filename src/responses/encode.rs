@@ -48,10 +48,6 @@ pub(super) struct ResponseWriter {
     /// How many characters of visible text there were, those of the open item included.
     characters: usize,
     held: Held,
-    /// Whether a call was given whole.
-    has_whole_call: bool,
-    /// Whether the arguments of one ended before they were complete.
-    has_cut_call: bool,
     /// Whether an item was given that the client can do something with.
     has_given: bool,
     usage: Option<Usage>,
@@ -82,8 +78,6 @@ impl ResponseWriter {
             output: BytesMut::new(),
             characters: 0,
             held: Held::default(),
-            has_whole_call: false,
-            has_cut_call: false,
             has_given: false,
             usage: None,
             is_cut: false,
@@ -127,7 +121,9 @@ impl ResponseWriter {
     /// belongs to.
     fn has_to_wait(&self, index: Option<u32>) -> bool {
         match self.open.as_ref().map(|item| &item.what) {
-            Some(What::Call(call)) => Some(call.index) != index,
+            Some(What::Call(call)) => {
+                Some(call.index) != index && call.checker.found() != Found::Object
+            }
             _ => false,
         }
     }
@@ -265,15 +261,18 @@ impl ResponseWriter {
         self.begin(out, What::Call(Box::new(call)));
     }
 
-    fn arguments(&mut self, out: &mut BytesMut, json: &str) {
+    fn arguments(&mut self, out: &mut BytesMut, index: u32, json: &str) {
         let Some(item) = &mut self.open else { return };
         let Item { what: What::Call(call), text, .. } = item else { return };
+        // Behind a whole object only blanks may come, which nobody misses.
+        if call.index != index {
+            return;
+        }
         // By the contract all of it is one object; what is not is left out.
         if call.checker.push(json).is_err() {
             return;
         }
         text.push_str(json);
-        let is_whole = call.checker.found() == Found::Object;
         let (name, piece) = match call.given.kind {
             Kind::Function => ("response.function_call_arguments.delta", Cow::Borrowed(json)),
             Kind::Custom => {
@@ -287,10 +286,6 @@ impl ResponseWriter {
         };
         if !piece.is_empty() {
             self.delta(out, name, &piece);
-        }
-        // A client runs the call as soon as it is complete.
-        if is_whole {
-            self.close(out, "completed");
         }
     }
 
@@ -335,15 +330,18 @@ impl ResponseWriter {
                     }
                     Found::Nothing | Found::Beginning => false,
                 };
+                // The last call of an answer that the limit has ended may be cut, though its
+                // arguments are an object: a layer below has closed what was open.
+                let reads_whole = is_whole;
+                let is_whole = is_whole && !(self.is_cut && status == "incomplete");
                 if is_whole {
-                    self.has_whole_call = true;
                     self.has_given = true;
                 } else {
-                    self.has_cut_call = true;
                     status = "incomplete";
                     // Codex runs whatever it is given, and a text that is cut may still be one to
-                    // run. Of arguments that are cut it says that they are not JSON.
-                    if self.envelope.is_codex && call.given.kind != Kind::Function {
+                    // run. Of arguments that are cut and not closed it says that they are not JSON.
+                    if self.envelope.is_codex && (call.given.kind != Kind::Function || reads_whole)
+                    {
                         self.next += 1;
                         return;
                     }
@@ -359,7 +357,7 @@ impl ResponseWriter {
                     }
                     Kind::Custom => {
                         let from = call.input.text.len();
-                        if is_whole {
+                        if reads_whole {
                             call.input.finish(&item.text);
                         }
                         let piece = call.input.text[from..].to_owned();
@@ -404,7 +402,7 @@ impl ResponseWriter {
                 Some(HeldItem::Call { index, id, name, arguments }) => {
                     self.call(out, index, &id, &name);
                     if !arguments.is_empty() {
-                        self.arguments(out, &arguments);
+                        self.arguments(out, index, &arguments);
                     }
                 }
             }
@@ -416,9 +414,7 @@ impl ResponseWriter {
         self.is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
         self.release(out, true);
         self.close(out, if self.is_cut { "incomplete" } else { "completed" });
-        // Where every call is whole, they are what the answer is for.
-        let is_done = self.has_whole_call && !self.has_cut_call && reason == FinishReason::Length;
-        self.finish_reason = Some(if is_done { FinishReason::ToolCalls } else { reason });
+        self.finish_reason = Some(reason);
     }
 
     fn fail(&mut self, out: &mut BytesMut, error: &Error) {
@@ -483,8 +479,8 @@ impl Writer for ResponseWriter {
             ChatEvent::Reasoning(text) => self.reasoning(out, &text),
             ChatEvent::ReasoningSignature(signature) => self.signature(signature),
             ChatEvent::ToolCall { index, id, name } => self.call(out, index, &id, &name),
-            ChatEvent::ToolArguments { json, .. } => {
-                self.arguments(out, &json);
+            ChatEvent::ToolArguments { index, json } => {
+                self.arguments(out, index, &json);
                 if !self.held.is_empty() {
                     self.release(out, false);
                 }
@@ -555,7 +551,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Bytes {
         out.clear();
         writer.call(&mut out, index, &call.id, &call.name);
         if !call.arguments.is_empty() {
-            writer.arguments(&mut out, &call.arguments);
+            writer.arguments(&mut out, index, &call.arguments);
         }
     }
     out.clear();

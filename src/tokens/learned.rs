@@ -17,6 +17,10 @@ const SHORTEST: u64 = 256;
 /// cache that is counted by itself.
 const FURTHEST: f64 = 3.0;
 
+/// No estimate is taken down further than this by what was learnt. A model is asked with tools and
+/// without, and what upstreams count of definitions in JSON says little of prose.
+const LEAST: f64 = 0.9;
+
 /// How much of the distance from the mean a new observation takes it, and from the mean deviation.
 const OF_MEAN: f64 = 1.0 / 8.0;
 const OF_DEVIATION: f64 = 1.0 / 4.0;
@@ -43,7 +47,7 @@ struct Learned {
 
 impl Learned {
     fn factor(&self) -> f64 {
-        2.0_f64.mul_add(self.deviation, self.mean)
+        2.0_f64.mul_add(self.deviation, self.mean).max(LEAST)
     }
 }
 

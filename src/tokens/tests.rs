@@ -152,10 +152,15 @@ fn an_estimator_learns_and_errs_to_the_large_side() {
     assert_eq!(estimator.estimate(&long), plain, "nothing is known yet");
     // Always the same: it comes near, and stays above.
     for _ in 0..50 {
-        estimator.learn("qwen3.8-max", 1_000, 800);
+        estimator.learn("qwen3.8-max", 1_000, 950);
     }
     let learnt = estimator.corrected("qwen3.8-max", 1_000);
-    assert!((800..=802).contains(&learnt), "{learnt}");
+    assert!((950..=952).contains(&learnt), "{learnt}");
+    // Definitions in JSON may count far less than they are taken for. Prose does not.
+    for _ in 0..50 {
+        estimator.learn("with tools", 1_000, 600);
+    }
+    assert_eq!(estimator.corrected("with tools", 1_000), 900);
     assert_eq!(
         estimator.corrected("qwen3.8-flash", 1_000),
         1_000,

@@ -17,6 +17,12 @@ use crate::{
     json::Str,
 };
 
+/// What stands in place of an image that the upstream cannot be given.
+const NO_IMAGE: &str = "[an image that cannot be shown here]";
+
+/// The same of a document.
+const NO_DOCUMENT: &str = "[a document that cannot be shown here]";
+
 /// How the line about billing begins that Claude Code puts in front of its system prompt. It may
 /// be another in every request, and no upstream here reads it.
 const BILLING: &str = "x-anthropic-billing-header:";
@@ -281,6 +287,7 @@ impl Reader<'_, '_> {
         let raw = block.source.ok_or_else(|| missing(param.clone()))?;
         let source: wire::Source<'_> = parse::nested(raw, &param)?;
         match source.kind.as_ref().map(|kind| &*kind.0) {
+            Some("base64") if !self.options.media => Ok(Part::text(NO_IMAGE)),
             Some("base64") => Ok(Part::image(self.data_url(&source, "image/png", &param)?)),
             Some("url") => {
                 let url = source.url.ok_or_else(|| missing(format!("{param}.url")))?;
@@ -307,6 +314,10 @@ impl Reader<'_, '_> {
         };
         let kind = source.kind.as_ref().map(|kind| kind.0.clone().into_owned());
         match kind.as_deref() {
+            Some("base64" | "url") if !self.options.media => {
+                say(parts, title.into_iter().chain(context));
+                parts.push(Part::text(NO_DOCUMENT));
+            }
             Some("base64") => {
                 say(parts, context);
                 parts.push(file(self.data_url(&source, "application/pdf", &param)?));

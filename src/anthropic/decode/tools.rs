@@ -23,6 +23,8 @@ pub(super) struct Offered {
     pub(super) tools: Vec<Tool>,
     /// Whether the vendor's own search is among the tools: an upstream's stands in for it.
     pub(super) searches_the_web: bool,
+    /// Whether a tool was left out that only its vendor's servers run.
+    pub(super) has_left_out: bool,
 }
 
 impl Reader<'_, '_> {
@@ -42,7 +44,9 @@ impl Reader<'_, '_> {
                 let kind = wire.kind.as_ref().map(|kind| &*kind.0);
                 offered.searches_the_web |=
                     kind.is_some_and(|kind| kind.starts_with("web_search_"));
-                offered.tools.extend(self.tool(wire, &format!("{TOOLS}[{index}]"))?);
+                let tool = self.tool(wire, &format!("{TOOLS}[{index}]"))?;
+                offered.has_left_out |= tool.is_none();
+                offered.tools.extend(tool);
                 Ok(())
             })?;
         }
