@@ -74,8 +74,10 @@ fn told(said: Said) -> Value {
             json!({"name": name, "input": input})
         })
         .collect();
-    let error = said.end.expect("an end").err();
+    let end = said.end.expect("an end");
+    let error = end.err();
     json!({
+        "limited": end == Ok(FinishReason::Length),
         "text": said.text, "thinking": said.thinking, "calls": calls, "is_cut": said.is_cut,
         "fails": error.is_some(), "refuses": error == Some(ErrorKind::ContentFilter),
     })

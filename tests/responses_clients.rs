@@ -57,8 +57,7 @@ const ERRORS: [(&str, ErrorKind); 8] = [
 fn told(said: Said) -> Value {
     let status = match said.end.expect("an end") {
         Err(_) => "failed",
-        Ok(FinishReason::ContentFilter) => "incomplete",
-        Ok(FinishReason::Length) if said.calls.is_empty() || said.is_cut => "incomplete",
+        Ok(FinishReason::ContentFilter | FinishReason::Length) => "incomplete",
         Ok(_) => "completed",
     };
     json!({"text": said.text, "thinking": said.thinking, "status": status,
