@@ -524,6 +524,19 @@ fn unknown_fields_are_passed_over_everywhere() {
     }
 }
 
+/// Clients whose language has one kind of number write `64.0` for 64.
+#[test]
+fn an_integer_may_be_written_with_a_point() {
+    for written in ["64", "64.0", "6.4e1", "64.00"] {
+        let body = format!(
+            r#"{{"model":"m","max_tokens":{written},"top_k":{written},
+                "messages":[{{"role":"user","content":"x"}}]}}"#
+        );
+        let sampling = decode(&body.into()).expect(written).chat.sampling;
+        assert_eq!((sampling.max_tokens, sampling.top_k), (Some(64), Some(64)), "{written}");
+    }
+}
+
 #[test]
 fn every_error_names_its_field_and_its_kind_of_fault() {
     let block = |block: Value| user(json!([block]));

@@ -37,6 +37,35 @@ fn text(more: &str) -> Bytes {
     Bytes::from(format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{more}}}"#))
 }
 
+/// Clients whose language has one kind of number write `1.0` for 1.
+#[test]
+fn an_integer_may_be_written_with_a_point() {
+    const FIELDS: [&str; 5] =
+        ["n", "max_tokens", "max_completion_tokens", "thinking_budget", "seed"];
+    for written in ["1", "1.0", "1e0", "0.1e1"] {
+        let fields = FIELDS.map(|field| format!(r#""{field}":{written}"#)).join(",");
+        let fields =
+            format!(r#"{fields},"top_k":{written},"reasoning":{{"max_tokens":{written}}}"#);
+        let chat = decode(&text(&fields)).expect(written).chat;
+        let (sampling, reasoning) = (chat.sampling, chat.reasoning);
+        let read = (sampling.max_tokens, sampling.max_completion_tokens, sampling.top_k);
+        assert_eq!(read, (Some(1), Some(1), Some(1)), "{written}");
+        assert_eq!((sampling.seed, reasoning.budget), (Some(1), Some(1)), "{written}");
+        let other = format!(r#""reasoning":{{"max_tokens":{written}}}"#);
+        assert_eq!(decode(&text(&other)).expect(written).chat.reasoning.budget, Some(1));
+    }
+    // Not every integer of this size has a float of its own.
+    for (fields, param) in [
+        (r#""seed":1e16"#, "seed"),
+        (r#""max_tokens":-1e300"#, "max_tokens"),
+        (r#""top_k":18446744073709551615"#, "top_k"),
+        (r#""n":-1"#, "n"),
+    ] {
+        let error = decode(&text(fields)).expect_err(fields);
+        assert_eq!(error.param(), Some(param), "{fields}: {error}");
+    }
+}
+
 fn value(json: Json) -> Value {
     json.to_value().expect("JSON")
 }

@@ -36,6 +36,14 @@ fn refused(more: Value) -> Error {
     error
 }
 
+/// Clients whose language has one kind of number write `64.0` for 64.
+#[test]
+fn an_integer_may_be_written_with_a_point() {
+    let chat = chat(json!({"max_output_tokens": 64.0}));
+    assert_eq!(chat.sampling.max_tokens, Some(64));
+    assert_eq!(refused(json!({"max_output_tokens": 64.5})).param(), Some("max_output_tokens"));
+}
+
 /// The history of these items, each message as its role, what it says, its calls and whose result
 /// it is.
 fn history(input: Value) -> Vec<Value> {

@@ -17,7 +17,7 @@ use crate::{
     Error,
     chat::{ChatRequest, Tool, ToolChoice},
     edge::{
-        Decoder, Limits, check_model,
+        Decoder, Integer, Limits, check_model,
         history::History,
         own,
         parse::{self, Each, invalid_value, missing, too_many},
@@ -181,7 +181,7 @@ impl Reader<'_, '_> {
         let decoder = self.decoder;
         let model = decoder.some(wire.model.take()).ok_or_else(|| missing("model"))?;
         check_model(&model)?;
-        let max_tokens = match (wire.max_tokens, purpose) {
+        let max_tokens = match (wire.max_tokens.map(|Integer(tokens)| tokens), purpose) {
             (Some(tokens), _) if tokens < 0 => {
                 return Err(invalid_value("max_tokens", "it is below 0"));
             }
@@ -231,7 +231,7 @@ impl Reader<'_, '_> {
         request.sampling.max_tokens = max_tokens;
         request.sampling.temperature = wire.temperature;
         request.sampling.top_p = wire.top_p;
-        request.sampling.top_k = wire.top_k;
+        request.sampling.top_k = wire.top_k.map(|Integer(most)| most);
         if let Some(stop) = wire.stop_sequences {
             request.sampling.stop = self.stop(stop)?;
         }

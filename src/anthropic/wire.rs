@@ -6,20 +6,23 @@
 
 use serde_json::value::RawValue;
 
-use crate::{edge::shape, json::Str};
+use crate::{
+    edge::{Integer, shape},
+    json::Str,
+};
 
 shape! {
     /// The body of a request, but for its messages.
     Request<'a> alone {
         model: Str<'a>,
-        max_tokens: i64,
+        max_tokens: Integer<i64>,
         stream: bool,
         system: &'a RawValue,
         tools: &'a RawValue,
         tool_choice: &'a RawValue,
         temperature: f64,
         top_p: f64,
-        top_k: i64,
+        top_k: Integer<i64>,
         stop_sequences: &'a RawValue,
         thinking: &'a RawValue,
         output_config: &'a RawValue,
@@ -96,7 +99,7 @@ shape! {
     /// `thinking`.
     Thinking<'a> alone {
         kind as "type": Str<'a>,
-        budget_tokens: i64,
+        budget_tokens: Integer<i64>,
         display: Str<'a>,
     }
 }

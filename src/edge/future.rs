@@ -259,8 +259,8 @@ where
                 StateProjection::Call { call, reply } => match ready!(call.poll(cx)) {
                     Err(error) => {
                         let error = error.into();
-                        let reply = reply.take().expect("taken once, in this arm or the next");
-                        { reply }.outcome.failed(&error);
+                        let mut reply = reply.take().expect("taken once, in this arm or the next");
+                        reply.outcome.failed(&error);
                         State::Refuse { error: Some(error) }
                     }
                     Ok(response) => {

@@ -59,6 +59,7 @@ mod head;
 mod held;
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) mod history;
+mod integer;
 mod limits;
 mod macros;
 mod metrics;
@@ -82,6 +83,7 @@ pub(crate) use self::{
     config::Config,
     decoder::Decoder,
     future::EdgeFuture,
+    integer::Integer,
     macros::{edge, edge_types},
     model::check_model,
     own::own,

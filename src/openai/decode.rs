@@ -18,7 +18,7 @@ use crate::{
     Error,
     chat::{ChatRequest, Json, Message, ReasoningEffort, ReasoningOptions, Sampling, ToolChoice},
     edge::{
-        Decoder, Limits, check_model, own,
+        Decoder, Integer, Limits, check_model, own,
         parse::{self, Each, invalid_value, missing, too_many},
     },
     json::Str,
@@ -184,12 +184,12 @@ impl Decoder<'_> {
         let mut reasoning = ReasoningOptions {
             effort: self.some(wire.reasoning_effort).map(ReasoningEffort::from),
             enabled: wire.enable_thinking,
-            budget: wire.thinking_budget,
+            budget: wire.thinking_budget.map(|Integer(tokens)| tokens),
         };
         if let Some(other) = wire.reasoning {
             reasoning.effort = reasoning.effort.or_else(|| self.some(other.effort).map(Into::into));
             reasoning.enabled = reasoning.enabled.or(other.enabled);
-            reasoning.budget = reasoning.budget.or(other.max_tokens);
+            reasoning.budget = reasoning.budget.or(other.max_tokens.map(|Integer(tokens)| tokens));
             let others = other.extra.finish();
             if !others.is_empty() {
                 extra.push("reasoning", Json::from(&others).as_str());
@@ -203,15 +203,15 @@ impl Decoder<'_> {
         request.reasoning = reasoning;
 
         request.sampling = Sampling {
-            max_tokens: wire.max_tokens,
-            max_completion_tokens: wire.max_completion_tokens,
+            max_tokens: wire.max_tokens.map(|Integer(tokens)| tokens),
+            max_completion_tokens: wire.max_completion_tokens.map(|Integer(tokens)| tokens),
             temperature: wire.temperature,
             top_p: wire.top_p,
-            top_k: wire.top_k,
+            top_k: wire.top_k.map(|Integer(most)| most),
             presence_penalty: wire.presence_penalty,
             frequency_penalty: wire.frequency_penalty,
             repetition_penalty: wire.repetition_penalty,
-            seed: wire.seed.map(|seed| seed.0),
+            seed: wire.seed.map(|Integer(seed)| seed),
             stop: wire.stop.map(|stop| self.stop(stop)).transpose()?.unwrap_or_default(),
         };
         request.user = self.some(wire.user);

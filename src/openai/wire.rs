@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    edge::{parse, shape},
+    edge::{Integer, parse, shape},
     json::Str,
 };
 
@@ -82,36 +82,6 @@ string_or! {
     map => Object(UrlObject<'a>),
 }
 
-/// An integer with or without a sign.
-///
-/// The parser's own reading of an `i128` calls anything else an error of syntax.
-#[derive(Debug)]
-pub(super) struct Integer(pub(super) i128);
-
-impl<'de> Deserialize<'de> for Integer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Integer;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer of 64 bits")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Integer, E> {
-                Ok(Integer(number.into()))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Integer, E> {
-                Ok(Integer(number.into()))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// An object as it stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Object<'a>(pub(super) &'a RawValue);
@@ -142,19 +112,19 @@ shape! {
         reasoning_effort: Str<'a>,
         reasoning: Reasoning<'a>,
         enable_thinking: bool,
-        thinking_budget: i64,
+        thinking_budget: Integer<i64>,
         chat_template_kwargs: Object<'a>,
-        max_tokens: i64,
-        max_completion_tokens: i64,
+        max_tokens: Integer<i64>,
+        max_completion_tokens: Integer<i64>,
         temperature: f64,
         top_p: f64,
-        top_k: i64,
+        top_k: Integer<i64>,
         presence_penalty: f64,
         frequency_penalty: f64,
         repetition_penalty: f64,
-        seed: Integer,
+        seed: Integer<i128>,
         stop: &'a RawValue,
-        n: u64,
+        n: Integer<u64>,
         /// A boolean in chats, a number in completions.
         logprobs: &'a RawValue,
         top_logprobs: &'a RawValue,
@@ -315,6 +285,6 @@ shape! {
     Reasoning<'a> {
         effort: Str<'a>,
         enabled: bool,
-        max_tokens: i64,
+        max_tokens: Integer<i64>,
     }
 }

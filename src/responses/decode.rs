@@ -14,7 +14,7 @@ use crate::{
     Error, Text,
     chat::{ChatRequest, Part, ToolChoice},
     edge::{
-        Decoder, Limits, check_model,
+        Decoder, Integer, Limits, check_model,
         history::History,
         own,
         parse::{self, invalid_value, missing, too_many, unsupported},
@@ -164,10 +164,11 @@ impl Reader<'_, '_> {
             ));
         }
         request.parallel_tool_calls = wire.parallel_tool_calls;
-        if wire.max_output_tokens.is_some_and(|tokens| tokens < 0) {
+        let max_tokens = wire.max_output_tokens.map(|Integer(tokens)| tokens);
+        if max_tokens.is_some_and(|tokens| tokens < 0) {
             return Err(invalid_value("max_output_tokens", "it is below 0"));
         }
-        request.sampling.max_tokens = wire.max_output_tokens;
+        request.sampling.max_tokens = max_tokens;
         request.sampling.temperature = wire.temperature;
         request.sampling.top_p = wire.top_p;
         let reasoning = self.reasoning(&wire)?;

@@ -5,7 +5,10 @@
 
 use serde_json::value::RawValue;
 
-use crate::{edge::shape, json::Str};
+use crate::{
+    edge::{Integer, shape},
+    json::Str,
+};
 
 shape! {
     /// The body of a request.
@@ -24,7 +27,7 @@ shape! {
         reasoning: &'a RawValue,
         text: &'a RawValue,
         include: &'a RawValue,
-        max_output_tokens: i64,
+        max_output_tokens: Integer<i64>,
         temperature: f64,
         top_p: f64,
         truncation: Str<'a>,

@@ -8,7 +8,10 @@ use crate::{
     Error, Text,
     anthropic::wire,
     chat::{ChatRequest, Json, ReasoningEffort, ResponseFormat},
-    edge::parse::{self, clip, invalid_value, missing, too_many},
+    edge::{
+        Integer,
+        parse::{self, clip, invalid_value, missing, too_many},
+    },
     json::Str,
 };
 
@@ -48,8 +51,8 @@ impl Reader<'_, '_> {
                 "enabled" => {
                     reasoning.enabled = Some(true);
                     // Some upstreams refuse a budget that leaves no room for an answer.
-                    let most = wire.max_tokens.map_or(i64::MAX, |tokens| tokens - 1);
-                    let budget = thinking.budget_tokens.map(|tokens| tokens.min(most));
+                    let most = wire.max_tokens.map_or(i64::MAX, |Integer(tokens)| tokens - 1);
+                    let budget = thinking.budget_tokens.map(|Integer(tokens)| tokens.min(most));
                     reasoning.budget = budget.filter(|tokens| *tokens > 0);
                 }
                 other => {

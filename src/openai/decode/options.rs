@@ -6,7 +6,7 @@ use crate::{
     Error, Text,
     chat::{Conversation, Destination, ResponseFormat},
     edge::{
-        Decoder,
+        Decoder, Integer,
         parse::{self, invalid_value, missing, too_many, unsupported},
     },
     json::{self, Str},
@@ -29,7 +29,7 @@ pub(super) fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
             "`function_call` is the form before `tool_choice`; send `tool_choice` instead",
         ));
     }
-    if wire.n.is_some_and(|n| n != 1) {
+    if wire.n.is_some_and(|Integer(n)| n != 1) {
         return Err(invalid_value("n", "only 1 answer a request is offered"));
     }
 

@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, Text,
     chat::Extra,
     edge::{
-        check_model,
+        Integer, check_model,
         parse::{self, clip, invalid_value, missing},
         shape,
     },
@@ -54,7 +54,7 @@ shape! {
         model: Str<'a>,
         input: &'a RawValue,
         encoding_format: Str<'a>,
-        dimensions: u64,
+        dimensions: Integer<u64>,
     }
 }
 
@@ -74,18 +74,12 @@ impl<'a> EmbeddingsRequest<'a> {
                 ));
             }
         };
-        if wire.dimensions == Some(0) {
+        let dimensions = wire.dimensions.map(|Integer(dimensions)| dimensions);
+        if dimensions == Some(0) {
             return Err(invalid_value("dimensions", "a vector has at least one"));
         }
         let (inputs, alone) = inputs(wire.input.ok_or_else(|| missing("input"))?, config)?;
-        Ok(Self {
-            model,
-            encoding,
-            inputs,
-            alone,
-            dimensions: wire.dimensions,
-            extra: wire.extra.finish(),
-        })
+        Ok(Self { model, encoding, inputs, alone, dimensions, extra: wire.extra.finish() })
     }
 
     pub(super) fn len(&self) -> usize {

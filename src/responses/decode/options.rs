@@ -7,7 +7,10 @@ use super::Reader;
 use crate::{
     Error, Text,
     chat::{Fields, Json, ReasoningEffort, ResponseFormat},
-    edge::parse::{self, clip, invalid_value, missing},
+    edge::{
+        Integer,
+        parse::{self, clip, invalid_value, missing},
+    },
     json::{self, Str, string_into},
     responses::wire,
 };
@@ -109,7 +112,7 @@ pub(super) fn echo(wire: &wire::Request<'_>, reasoning: &Reasoning) -> Text {
     field("instructions", "null");
     field(
         "max_output_tokens",
-        &wire.max_output_tokens.map_or("null".to_owned(), |tokens| tokens.to_string()),
+        &wire.max_output_tokens.map_or("null".to_owned(), |Integer(tokens)| tokens.to_string()),
     );
     field("metadata", &short(wire.metadata, "{}"));
     field("parallel_tool_calls", &wire.parallel_tool_calls.unwrap_or(true).to_string());
