@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind, FullBody,
-    chat::{ChatEvent, ChatRequest, Citation, FinishReason, Role, Tenant, Usage},
+    chat::{ChatEvent, ChatRequest, Citation, Destination, FinishReason, Role, Tenant, Usage},
     responses::{ResponsesLayer, decode, error_response},
     session::internals::KeyChain,
 };
@@ -829,4 +829,96 @@ proptest! {
         let last = next.history.iter().last().expect("a message");
         prop_assert_eq!(last.text(), "And then?");
     }
+}
+
+/// The edge with answers that are remembered, over a service that fails with `kind`, or says `ok`.
+async fn remembering(
+    request: Request<FullBody>,
+    kind: Option<ErrorKind>,
+) -> (Response<impl Body<Data = Bytes, Error = Infallible>>, ChatRequest) {
+    let asked = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&asked);
+    let inner = service_fn(move |request: Request<ChatRequest>| {
+        *seen.lock().expect("not poisoned") = Some(request.into_body());
+        std::future::ready(match kind {
+            Some(kind) => Err(Error::new(kind, "below")),
+            None => Ok(Response::new(stream::iter([
+                Ok(ChatEvent::Text("ok".into())),
+                Ok(ChatEvent::Finished(FinishReason::Stop)),
+            ]))),
+        })
+    });
+    let edge = ResponsesLayer::new().store(true).layer(inner);
+    let response = edge.oneshot(request).await.expect("infallible");
+    let asked = asked.lock().expect("not poisoned").take().expect("called");
+    (response, asked)
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_under_the_id_that_the_client_gets() {
+    for stream in [false, true] {
+        for (store, is_stored) in [(json!(null), true), (json!(true), true), (json!(false), false)]
+        {
+            let request = ask(json!({
+                "stream": stream, "store": store, "previous_response_id": "resp_\"before",
+            }));
+            let (response, chat) = remembering(request, None).await;
+            let answer = match stream {
+                false => json_of(response).await,
+                true => {
+                    let text = text(response).await;
+                    read_typed(&text).unwrap_or_else(|fault| panic!("{fault}"));
+                    reader::read(&text).unwrap_or_else(|fault| panic!("{fault}")).last
+                }
+            };
+            assert_eq!(answer["store"], json!(is_stored));
+            assert_eq!(answer["previous_response_id"], "resp_\"before");
+            assert_eq!(chat.answer_id.as_deref(), answer["id"].as_str().filter(|_| is_stored));
+            assert_eq!(chat.destination, Destination::Answer { id: "resp_\"before".into() });
+        }
+    }
+    // Where nothing is remembered, nobody is told that it is.
+    let answer = answered(ask(json!({"store": true})), stream::iter(said_ok())).await;
+    assert_eq!(json_of(answer).await["store"], json!(false));
+}
+
+fn said_ok() -> [Item; 2] {
+    [Ok(ChatEvent::Text("ok".into())), Ok(ChatEvent::Finished(FinishReason::Stop))]
+}
+
+/// Clients send their whole history on these words, so they hear them whatever was lost.
+#[tokio::test(start_paused = true)]
+async fn what_an_id_leads_to_is_found_or_is_not() {
+    let goes_on = |stream: bool| ask(json!({"stream": stream, "previous_response_id": "resp_1"}));
+    for stream in [false, true] {
+        let (response, _) = remembering(goes_on(stream), Some(ErrorKind::ConversationLost)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            json_of(response).await,
+            json!({"error": {
+                "message": "Previous response with id 'resp_1' not found.",
+                "type": "invalid_request_error", "param": "previous_response_id",
+                "code": "previous_response_not_found",
+            }})
+        );
+        // Other errors are themselves, and so is this one of a client that sent its history.
+        let (response, _) = remembering(goes_on(stream), Some(ErrorKind::Overloaded)).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let whole = ask(json!({"stream": stream}));
+        let (response, _) = remembering(whole, Some(ErrorKind::ConversationLost)).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+    // After a sign of life it is told in the stream.
+    let inner = service_fn(|_: Request<ChatRequest>| async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        Err::<Response<Events>, _>(Error::new(ErrorKind::ConversationLost, "below"))
+    });
+    let edge = ResponsesLayer::new().store(true).layer(inner);
+    let response = edge.oneshot(goes_on(true)).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::OK);
+    let read = reader::read(&text(response).await).unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!(
+        read.last["error"],
+        json!({"code": "invalid_prompt", "message": "Previous response with id 'resp_1' not found."})
+    );
 }

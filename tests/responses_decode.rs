@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tower_qwen::{
     Error,
     chat::{
-        ChatRequest, Content, Message, Part, PartKind, ReasoningEffort, ResponseFormat, Role, Tool,
-        ToolChoice,
+        ChatRequest, Content, Destination, Message, Part, PartKind, ReasoningEffort,
+        ResponseFormat, Role, Tool, ToolChoice,
     },
     responses::{Decoded, decode},
 };
@@ -645,6 +645,7 @@ fn what_is_wrong_is_named() {
     for nothing in [
         json!({"background": false}),
         json!({"previous_response_id": null, "conversation": null, "prompt": null}),
+        json!({"previous_response_id": "", "store": "yes"}),
         json!({"instructions": null, "tools": null, "tool_choice": null, "reasoning": null}),
         json!({"text": null, "include": null, "stream": null, "metadata": null}),
     ] {
@@ -652,18 +653,45 @@ fn what_is_wrong_is_named() {
     }
 }
 
-/// Nobody learns from the words which ids exist.
 #[test]
-fn a_previous_response_is_not_found_in_the_same_words() {
-    let errors: Vec<_> = ["resp_1", "resp_00000000000000000000000000000000", "x"]
-        .map(|id| {
-            let error = refused(json!({"previous_response_id": id}));
-            assert_eq!(error.code(), Some("previous_response_not_found"));
-            assert_eq!(error.param(), Some("previous_response_id"));
-            error.to_string()
-        })
-        .into();
-    assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+fn an_answer_that_is_gone_on_from_is_where_the_turn_goes() {
+    let plain = decoded(json!({}));
+    assert_eq!((plain.chat.destination, plain.stores), (Destination::NEW, true));
+    let next = decoded(json!({"previous_response_id": "resp_1", "store": false}));
+    assert_eq!(next.chat.destination, Destination::Answer { id: "resp_1".into() });
+    assert!(!next.stores);
+    // The edge gives the answer its id, and it alone.
+    assert_eq!(next.chat.answer_id, None);
+    // Longer than any id.
+    let error = refused(json!({"previous_response_id": "r".repeat(5000)}));
+    assert_eq!(error.code(), Some("previous_response_not_found"));
+    assert!(error.message().len() < 1000, "{error}");
+    assert_eq!(refused(json!({"previous_response_id": 7})).param(), Some("previous_response_id"));
+}
+
+/// The calls are in the answer that the client does not send again.
+#[test]
+fn results_of_an_answer_that_is_not_sent_stay_results() {
+    let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": id});
+    let roles = |chat: &ChatRequest| {
+        let shown = |message: &Message| {
+            let id = message.tool_call_id.as_deref().unwrap_or_default();
+            format!("{}:{}:{id}", message.role.as_str(), message.text())
+        };
+        chat.history.iter().map(shown).collect::<Vec<_>>()
+    };
+    let input = json!([user("and?"), output("call_b"), output("call_a"), user("x")]);
+    let more = json!({"previous_response_id": "resp_1", "instructions": "brief", "input": input});
+    assert_eq!(
+        roles(&chat(more)),
+        ["system:brief:", "tool:call_b:call_b", "tool:call_a:call_a", "user:and?\nx:"]
+    );
+    let alone = json!({"previous_response_id": "resp_1", "input": [output("call_a")]});
+    assert_eq!(roles(&chat(alone)), ["tool:call_a:call_a"]);
+    // Calls that are sent again have their results behind them.
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+    let again = json!({"previous_response_id": "resp_1", "input": [call, output("c")]});
+    assert_eq!(roles(&chat(again)), ["assistant::", "tool:c:c"]);
 }
 
 #[test]

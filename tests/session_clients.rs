@@ -154,6 +154,71 @@ fn fifty_turns_with_the_sdk_for_node() {
     a_new_proxy_replays_once(node.arg("sessions.mjs"));
 }
 
+/// Whose keys the proxies know beside the usual one.
+const OTHER_KEY: &str = "sk-other-key";
+
+fn keys(proxy: &mut Command) {
+    proxy.env("QWEN_PROXY_API_KEY", format!("{KEY},{OTHER_KEY}"));
+}
+
+/// The script's turns by the id of the answer before, two branches, and one that is not stored.
+fn check_turns_by_id(emulator: &Emulator) {
+    assert_eq!(emulator.chats().len(), 1, "one chat for the whole conversation");
+    let said = &said(emulator)[0];
+    // A message a turn, one a result, and three turns more.
+    assert_eq!(said.len(), TURNS + TURNS / 2 + 3);
+    assert_eq!(said.iter().filter(|text| text.contains("<tools>")).count(), 1, "tools once");
+    assert_eq!(said.iter().filter(|text| text.contains("Be brief.")).count(), 1, "told once");
+    for (index, text) in said.iter().enumerate().skip(1) {
+        let marks = turns(text) + text.matches("<result ").count();
+        assert_eq!(marks, 1, "message {index} holds more than what is new: {text}");
+    }
+    // The branches begin at one answer, which the conversation has gone on from too.
+    let chat = &emulator.chats()[0];
+    let children = |id: &str| {
+        chat.messages.iter().filter(|message| message.parent_id.as_deref() == Some(id)).count()
+    };
+    let mut forks: Vec<_> = chat.messages.iter().map(|message| children(&message.id)).collect();
+    forks.sort_unstable();
+    assert_eq!(forks[forks.len() - 2..], [1, 3], "{forks:?}");
+}
+
+#[test]
+fn fifty_turns_by_the_id_of_the_answer_before() {
+    let Some(mut python) = suite::python("openai") else { return };
+    let emulator = model();
+    let served = serve(&emulator, keys);
+    let script = python.arg("responses_sessions.py").env("OTHER_API_KEY", OTHER_KEY);
+    run(script, &served, |_| 0);
+    check_turns_by_id(&emulator);
+}
+
+/// The ids outlive the process that gave them.
+#[cfg(all(feature = "redis", unix))]
+#[test]
+fn ids_of_answers_outlive_a_proxy_with_redis() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let Some(server) = runtime.block_on(redis::Server::start()) else { return };
+    // On a busy machine Redis may answer later than the program waits, which is no matter here.
+    let in_time = (0..3).any(|_| {
+        let Some(mut python) = suite::python("openai") else { return true };
+        let emulator = model();
+        let served = serve(&emulator, |proxy| {
+            keys(proxy);
+            proxy.args(["--redis", &server.url()]).env("RUST_LOG", outage::LOG);
+        });
+        let script = python.arg("responses_sessions.py").env("OTHER_API_KEY", OTHER_KEY);
+        run(script, &served, |turn| usize::from(turn >= TURNS / 2));
+        let logs = served.proxies.map(|proxy| proxy.stop("-TERM").1);
+        let in_time = logs.iter().all(|log| !log.contains(outage::FAILED));
+        if in_time {
+            check_turns_by_id(&emulator);
+        }
+        in_time
+    });
+    assert!(in_time, "Redis did not answer in time, three times over");
+}
+
 /// Two proxies with one Redis take the turns by turns.
 #[cfg(all(feature = "redis", unix))]
 #[test]

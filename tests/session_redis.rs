@@ -93,6 +93,20 @@ async fn records_are_found_longest_first_and_forgotten() {
 }
 
 #[tokio::test]
+async fn one_key_is_forgotten_alone() {
+    let Some(server) = Server::start().await else { return };
+    let store = server.store();
+    let [one, other] = ["resp_1", "resp_2"].map(|id| Key::of_answer(&ANN, id));
+    let place = record(ANN, "c1", "a1");
+    store.record_all(&[(one, place.clone()), (other, place.clone())], None).await.expect("Redis");
+    assert!(store.forget_key(&one).await.expect("Redis"));
+    assert!(!store.forget_key(&one).await.expect("Redis"));
+    assert!(!store.forget_key(&Key::of_answer(&BOB, "resp_2")).await.expect("Redis"));
+    assert_eq!(store.find(&one).await.expect("Redis"), None);
+    assert_eq!(store.find(&other).await.expect("Redis"), Some(place));
+}
+
+#[tokio::test]
 async fn a_whole_tenant_is_forgotten_however_much_it_is() {
     let Some(server) = Server::start().await else { return };
     let store = server.store();

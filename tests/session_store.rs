@@ -15,7 +15,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     session::{
         ChatKey, Grant, Key, Owner, Record, SessionLayer, SessionStore, StoreError, StoreFuture,
-        TenantTag, forget_chat, forget_tenant, tenant_chats,
+        TenantTag, forget_answer, forget_chat, forget_tenant, tenant_chats,
     },
 };
 
@@ -261,6 +261,7 @@ async fn administration_is_not_offered_and_says_so() {
         tenant_chats(&store, &tenant).await.expect_err("no list"),
         forget_tenant(&store, &tenant).await.expect_err("not by tenant"),
         store.records(TenantTag::new(&tenant)).await.expect_err("no list"),
+        forget_answer(&store, &tenant, "resp_1").await.expect_err("not by key"),
     ];
     for error in errors {
         assert!(error.is_not_offered(), "{error:?}");
@@ -273,7 +274,7 @@ async fn administration_is_not_offered_and_says_so() {
 #[test]
 fn keys_are_bytes_that_a_tenant_groups() {
     let [ann, bob] = [[1; 32], [2; 32]].map(Tenant::from_digest);
-    let of = |tenant: &Tenant| [Key::of_chat(tenant, "c"), Key::of_response(tenant, "c")];
+    let of = |tenant: &Tenant| [Key::of_chat(tenant, "c"), Key::of_answer(tenant, "c")];
     let all: HashSet<[u8; 40]> = [ann, bob].iter().flat_map(of).map(|key| key.to_bytes()).collect();
     assert_eq!(all.len(), 4);
     for tenant in [ann, bob] {

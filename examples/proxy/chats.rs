@@ -1,4 +1,4 @@
-//! Deleting chats: upstream, and what is remembered of them.
+//! Deleting chats, upstream and what is remembered of them, and forgetting answers.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,9 @@ use tower_qwen::{
     auth::{AccountPolicy, AuthRefreshLayer},
     chat::Tenant,
     qwen::chats,
-    session::{Key, SessionStore, StoreError, forget_chat, forget_tenant, tenant_chats},
+    session::{
+        Key, SessionStore, StoreError, forget_answer, forget_chat, forget_tenant, tenant_chats,
+    },
 };
 
 use super::{
@@ -220,6 +222,21 @@ impl Chats {
         }
         forget_tenant(&*self.store, tenant).await.map_err(failed)
     }
+
+    /// Forgets the answer that the client knows by `id`. Its chat stays: others go on in it from
+    /// other answers.
+    pub(crate) async fn forget_answer(&self, client: Client, id: &str) -> Result<(), Error> {
+        let tenant = &client.tenant.ok_or_else(nobodys)?;
+        match forget_answer(&*self.store, tenant, id).await.map_err(failed)? {
+            true => Ok(()),
+            false => Err(no_response(id)),
+        }
+    }
+}
+
+/// The error of an answer that this client does not know by `id`, whoever else may.
+pub(crate) fn no_response(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("Response with id '{id}' not found."))
 }
 
 /// Whether upstream has no such chat. An account that cannot be asked right now may have it.

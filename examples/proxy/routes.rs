@@ -29,7 +29,7 @@ use tower_http::{
 use tower_qwen::{Error, ErrorKind, edge::BodyBudget, openai::error_response};
 
 use super::{
-    chats::Chats,
+    chats::{Chats, no_response},
     clients::{Client, Clients, identify},
     coding, credentials, forms,
     hosts::{self, Hosts, own_names_only},
@@ -87,12 +87,12 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/messages", any(messages))
         .route("/v1/messages/count_tokens", any(count_tokens))
         .route("/v1/responses", any(responses))
-        .route("/v1/responses/{*id}", any(stored_response))
         .route("/v1/completions", any(completions))
         .route("/v1/embeddings", any(embeddings))
         .with_state(lanes)
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
+        .route("/v1/responses/{*id}", delete(forget_response).fallback(stored_response))
         .with_state(chats)
         .route("/v1/validate", get(tokens::validate).post(tokens::validate))
         .route("/v1/refresh", post(tokens::refresh))
@@ -184,10 +184,18 @@ async fn responses(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.responses).await
 }
 
-/// Nothing is stored, so there is nothing to get or to delete.
+/// Nothing of an answer's text is stored, so there is nothing to get.
 async fn stored_response(Path(id): Path<String>) -> Response {
-    let message = format!("Response with id '{id}' not found.");
-    error_response(&Error::new(ErrorKind::NotFound, message)).into_response()
+    refuse(no_response(&id))
+}
+
+async fn forget_response(
+    State(chats): State<Chats>,
+    Path(id): Path<String>,
+    Extension(client): Extension<Client>,
+) -> Result<Json<serde_json::Value>, Response> {
+    chats.forget_answer(client, &id).await.map_err(refuse)?;
+    Ok(Json(json!({"id": id, "object": "response", "deleted": true})))
 }
 
 async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {

@@ -254,7 +254,7 @@ where
         .layer(DedupLayer::new())
         .layer(FormatLayer::new());
     let responses = ServiceBuilder::new()
-        .layer(responses_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(responses_edge(config, &shared.bounds).offer(Offer::Web).store(true))
         .layer(shared.aliases())
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())

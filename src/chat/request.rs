@@ -1,8 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Extra, History, Json, Message, Messages, Tool, ToolChoice};
-use crate::Text;
-use crate::{AccountName, CredentialHeaders};
+use crate::{AccountName, CredentialHeaders, Error, ErrorKind, Text};
 
 /// A chat request in the middle of the stack.
 ///
@@ -31,6 +30,10 @@ pub struct ChatRequest {
     pub history: History,
     /// Where the turn goes. Set by the client's `qwen_chat_id` or by the session layer.
     pub destination: Destination,
+    /// The id under which the client will know the answer, and may go on from it
+    /// ([`Destination::Answer`]). Set by an edge whose clients do that; the session layer remembers
+    /// the answer by it. `None` where nobody is to go on from the answer by an id.
+    pub answer_id: Option<Text>,
     /// The tools on offer.
     pub tools: Arc<Vec<Tool>>,
     /// Whether the chat that the turn goes on in was told of other tools than these. Set by the
@@ -70,6 +73,7 @@ impl ChatRequest {
             model: model.into(),
             history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
+            answer_id: None,
             tools: Arc::default(),
             tools_changed: false,
             tool_choice: None,
@@ -103,6 +107,14 @@ pub enum Destination {
     },
     /// To a chat that is there.
     Chat(Conversation),
+    /// Behind an answer that the client names by the [id](ChatRequest::answer_id) that it was given
+    /// with, in whichever chat that is. The history is what is new since. The session layer finds
+    /// the chat. An adapter that gets this refuses it: without the chat the answer would be one to
+    /// half a conversation.
+    Answer {
+        /// The client's id of the answer.
+        id: Text,
+    },
 }
 
 impl Destination {
@@ -114,7 +126,23 @@ impl Destination {
     pub const fn conversation(&self) -> Option<&Conversation> {
         match self {
             Self::Chat(conversation) => Some(conversation),
-            Self::NewChat { .. } => None,
+            Self::NewChat { .. } | Self::Answer { .. } => None,
+        }
+    }
+
+    /// The same for an adapter, whose upstream does not know the id that a client has of an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ConversationLost`] for [`Answer`](Self::Answer).
+    pub fn upstream(&self) -> Result<Option<&Conversation>, Error> {
+        match self {
+            Self::NewChat { .. } => Ok(None),
+            Self::Chat(conversation) => Ok(Some(conversation)),
+            Self::Answer { .. } => Err(Error::new(
+                ErrorKind::ConversationLost,
+                "no answers are kept for this upstream; send the whole history",
+            )),
         }
     }
 
@@ -124,6 +152,7 @@ impl Destination {
         match self {
             Self::NewChat { account } => account.as_ref(),
             Self::Chat(conversation) => conversation.account.as_ref(),
+            Self::Answer { .. } => None,
         }
     }
 }
@@ -387,6 +416,11 @@ mod tests {
         let wish = Destination::NewChat { account: Some("a".into()) };
         assert_eq!((wish.conversation(), wish.account()), (None, place.account.as_ref()));
         assert_eq!(Destination::default(), Destination::NEW);
+        let answer = Destination::Answer { id: "resp_1".into() };
+        assert_eq!((answer.conversation(), answer.account()), (None, None));
+        assert!(answer.upstream().expect_err("no upstream's").is_conversation_lost());
+        assert_eq!(known.upstream().expect("a chat"), Some(&place));
+        assert_eq!(Destination::NEW.upstream().expect("no chat"), None);
     }
 
     #[test]

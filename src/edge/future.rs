@@ -240,8 +240,9 @@ where
                             return Poll::Ready(Ok(early::<_, _, P>(call, reply.expect(TAKEN))));
                         }
                         Poll::Ready(Err(error)) => {
-                            let error = error.into();
-                            reply.take().expect(TAKEN).outcome.failed(&error);
+                            let mut reply = reply.take().expect(TAKEN);
+                            let error = P::known(&reply.envelope, error.into());
+                            reply.outcome.failed(&error);
                             State::Refuse { error: Some(error) }
                         }
                         Poll::Ready(Ok(response)) => {
@@ -258,8 +259,8 @@ where
                 }
                 StateProjection::Call { call, reply } => match ready!(call.poll(cx)) {
                     Err(error) => {
-                        let error = error.into();
                         let mut reply = reply.take().expect("taken once, in this arm or the next");
+                        let error = P::known(&reply.envelope, error.into());
                         reply.outcome.failed(&error);
                         State::Refuse { error: Some(error) }
                     }

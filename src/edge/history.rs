@@ -19,6 +19,10 @@ pub(crate) struct History {
     turns: Vec<Turn>,
     /// The last turn that has calls.
     calling: Option<usize>,
+    /// The results of calls that are in the answer which the history goes on from, where it goes on
+    /// from one that is not in it.
+    #[cfg(feature = "responses")]
+    behind: Option<Vec<Message>>,
     /// What the messages say of the tools on offer, in order.
     #[cfg(feature = "anthropic")]
     pub(crate) changes: Vec<Change>,
@@ -155,14 +159,19 @@ impl History {
     /// it follows as the user's. Where the last turn that has calls has not got this one, or has a
     /// result of it, the result is told by the user, too.
     pub(crate) fn result(&mut self, id: &Text, texts: Vec<Part>, media: Vec<Part>) {
+        #[cfg(feature = "responses")]
+        if self.calling.is_none()
+            && let Some(results) = &mut self.behind
+        {
+            results.push(result(id, texts));
+            media.into_iter().for_each(|part| self.part(Role::User, part));
+            return;
+        }
         let mut turn = self.calling.and_then(|at| self.turns.get_mut(at));
         let left = turn.as_mut().and_then(|turn| turn.open.get_mut(id));
         let is_open = left.is_some_and(take_one);
         if let Some(turn) = turn.filter(|_| is_open) {
-            let mut message = Message::empty(Role::Tool);
-            message.tool_call_id = Some(id.clone());
-            message.content = content(texts, "\n").or(Some(Content::Text(Text::new())));
-            push(&mut turn.results, message);
+            push(&mut turn.results, result(id, texts));
         } else {
             self.part(Role::User, Part::text(LOST_CALL));
             texts.into_iter().for_each(|part| self.part(Role::User, part));
@@ -186,14 +195,37 @@ impl History {
         }
     }
 
+    /// The history goes on from an answer that is not in it: results whose calls are not either
+    /// belong to that answer, and stand in front of everything but instructions.
+    #[cfg(feature = "responses")]
+    pub(crate) fn goes_on(&mut self) {
+        self.behind = Some(Vec::new());
+    }
+
     pub(crate) fn finish(self) -> Vec<Arc<Message>> {
         let mut out = Vec::with_capacity(self.turns.len());
         let last = self.turns.len().saturating_sub(1);
+        #[cfg(feature = "responses")]
+        let mut behind = self.behind.unwrap_or_default();
         for (at, turn) in self.turns.into_iter().enumerate() {
+            #[cfg(feature = "responses")]
+            if turn.role != Role::System {
+                out.extend(behind.drain(..).map(Arc::new));
+            }
             turn.finish(at == last, &mut out);
         }
+        #[cfg(feature = "responses")]
+        out.extend(behind.into_iter().map(Arc::new));
         out
     }
+}
+
+/// The message that the result of call `id` is.
+fn result(id: &Text, texts: Vec<Part>) -> Message {
+    let mut message = Message::empty(Role::Tool);
+    message.tool_call_id = Some(id.clone());
+    message.content = content(texts, "\n").or(Some(Content::Text(Text::new())));
+    message
 }
 
 /// The content that `parts` are: one text where all are texts and none is marked.

@@ -27,9 +27,13 @@ pub(crate) fn own(request: &mut ChatRequest, body: &Text) {
         own(word);
     }
     let json = |json: &mut Json| own(json.text_mut());
-    if let Destination::Chat(conversation) = &mut request.destination {
-        own(&mut conversation.chat_id);
-        some(&mut conversation.parent_id);
+    match &mut request.destination {
+        Destination::Chat(conversation) => {
+            own(&mut conversation.chat_id);
+            some(&mut conversation.parent_id);
+        }
+        Destination::Answer { id } => own(id),
+        Destination::NewChat { .. } => {}
     }
     match &mut request.tool_choice {
         Some(ToolChoice::Function(name)) => own(name),

@@ -35,6 +35,11 @@ pub(crate) trait Protocol {
     /// Takes note of what the head of the request says of the client.
     fn client(_envelope: &mut Self::Envelope, _headers: &HeaderMap) {}
 
+    /// What the client is told where the service below has failed with `error`.
+    fn known(_envelope: &Self::Envelope, error: Error) -> Error {
+        error
+    }
+
     /// The writer of an answer.
     fn writer(envelope: Self::Envelope) -> Self::Writer;
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{names::Names, wire};
+use super::{error::previous_not_found, names::Names, wire};
 use crate::{
     Error, Text,
-    chat::{ChatRequest, Part, ToolChoice},
+    chat::{ChatRequest, Destination, Part, ToolChoice},
     edge::{
         Decoder, Integer, Limits, check_model,
         history::History,
@@ -36,6 +36,9 @@ pub struct Decoded {
     /// Whether the client wants the thinking sealed, to send it back:
     /// `include: ["reasoning.encrypted_content"]`.
     pub seals_reasoning: bool,
+    /// `store`: whether the client may go on from the answer by its id, which it wants unless it
+    /// says otherwise.
+    pub stores: bool,
     /// Under which names the client knows its tools.
     pub(super) names: Arc<Names>,
     /// Whether the client is known for Codex by its body.
@@ -59,8 +62,9 @@ pub struct Decoded {
 /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest), with the field as
 /// [`Error::param`] and one of the codes `invalid_json`, `missing_required_parameter`,
 /// `invalid_type`, `invalid_value`, `unsupported_parameter`, `too_many`, `too_deep`; the last two
-/// for more than [`Limits`] allow. As no answer is stored, any `previous_response_id` is refused
-/// with `previous_response_not_found`, on which clients send the whole history.
+/// for more than [`Limits`] allow.
+///
+/// A `previous_response_id` becomes [`Destination::Answer`], and the history is what is new since.
 ///
 /// ```
 /// use tower_qwen::responses::decode;
@@ -74,29 +78,37 @@ pub struct Decoded {
 /// # Ok::<_, tower_qwen::Error>(())
 /// ```
 pub fn decode(body: &Bytes) -> Result<Decoded, Error> {
-    decode_within(body, &Limits::new())
+    decode_within(body, &Limits::new(), true)
 }
 
-pub(super) fn decode_within(body: &Bytes, limits: &Limits) -> Result<Decoded, Error> {
+/// The same; `store` tells whether answers are remembered by their ids.
+pub(super) fn decode_within(body: &Bytes, limits: &Limits, store: bool) -> Result<Decoded, Error> {
     let body = parse::text(body)?;
     let decoder = Decoder::new(&body, limits)?;
     let wire: wire::Request<'_> = parse::json(&body)?;
-    not_offered(&wire)?;
-    Reader { decoder: &decoder, names: Names::default() }.request(wire)
+    not_offered(&wire, store)?;
+    Reader { decoder: &decoder, names: Names::default() }.request(wire, store)
 }
 
+/// What `previous_response_id` is called where it is at fault.
+const PREVIOUS: &str = "previous_response_id";
+
+/// The longest id that is looked up, in bytes; those that are given are much shorter.
+const ID_LEN: usize = 256;
+
 /// Refuses what could not be answered as it was asked for.
-fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
-    const PREVIOUS: &str = "previous_response_id";
-    if wire.conversation.is_some() && wire.previous_response_id.is_some() {
+fn not_offered(wire: &wire::Request<'_>, store: bool) -> Result<(), Error> {
+    let goes_on = wire.previous_response_id.is_some_and(is_given);
+    if wire.conversation.is_some() && goes_on {
         return Err(unsupported(
             "conversation",
             "`conversation` and `previous_response_id` are two ways to say one thing; send one",
         ));
     }
-    if wire.previous_response_id.is_some() {
+    if goes_on && !store {
         // The words are the same for every id, so that nobody learns from them which ones exist.
-        let message = "Previous response not found: no answer is stored here; send the history";
+        let message = "Previous response not found: store is not available with this upstream; \
+                       send the whole history as `input`";
         return Err(Error::invalid(PREVIOUS, message).with_code("previous_response_not_found"));
     }
     if wire.conversation.is_some() {
@@ -114,6 +126,11 @@ fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether it is more than the empty string, which names nothing.
+fn is_given(id: &RawValue) -> bool {
+    id.get() != "\"\""
+}
+
 /// Gives the borrowed shapes a meaning.
 struct Reader<'a, 'd> {
     decoder: &'d Decoder<'a>,
@@ -121,16 +138,27 @@ struct Reader<'a, 'd> {
 }
 
 impl Reader<'_, '_> {
-    fn request(mut self, mut wire: wire::Request<'_>) -> Result<Decoded, Error> {
+    fn request(mut self, mut wire: wire::Request<'_>, store: bool) -> Result<Decoded, Error> {
         let decoder = self.decoder;
         let model = decoder.some(wire.model.take()).ok_or_else(|| missing("model"))?;
         check_model(&model)?;
         let input = wire.input.ok_or_else(|| missing("input"))?;
         let mut request = ChatRequest::new(model, []);
+        let stores = store && wire.store.is_none_or(|wish| wish.get() != "false");
+        let previous = wire.previous_response_id.filter(|id| is_given(id));
+        let previous = decoder.string(previous, || PREVIOUS.to_owned())?;
 
         // The names of the tools are known before the calls of the history are read.
         let offered = self.tools(wire.tools, input)?;
-        let mut history = self.input(input)?;
+        let mut history = History::default();
+        if let Some(id) = &previous {
+            if id.len() > ID_LEN {
+                return Err(previous_not_found(id));
+            }
+            history.goes_on();
+            request.destination = Destination::Answer { id: id.clone() };
+        }
+        self.input(input, &mut history)?;
         if let Some(text) = decoder.string(wire.instructions, || "instructions".to_owned())?
             && !text.is_empty()
         {
@@ -175,7 +203,7 @@ impl Reader<'_, '_> {
         request.reasoning.effort = reasoning.effort.clone();
         request.response_format = self.response_format(wire.text)?;
         let seals_reasoning = self.seals_reasoning(wire.include)?;
-        let echo = options::echo(&wire, &reasoning);
+        let echo = options::echo(&wire, &reasoning, stores, previous.as_deref());
         request.user = decoder.some(wire.user.take()).filter(|user| !user.is_empty());
         if decoder.is_mostly_unused() {
             own(&mut request, decoder.body);
@@ -185,6 +213,7 @@ impl Reader<'_, '_> {
             stream: wire.stream.unwrap_or(false),
             shows_reasoning: reasoning.summary.is_some(),
             seals_reasoning,
+            stores,
             names: Arc::new(self.names),
             is_codex,
             echo,
@@ -192,9 +221,8 @@ impl Reader<'_, '_> {
     }
 
     /// Reads the input: a string is one message of the user's.
-    fn input(&self, raw: &RawValue) -> Result<History, Error> {
+    fn input(&self, raw: &RawValue, history: &mut History) -> Result<(), Error> {
         const INPUT: &str = "input";
-        let mut history = History::default();
         match raw.get().as_bytes().first() {
             Some(b'"') => {
                 let text = self.decoder.long(raw, || INPUT.to_owned())?;
@@ -206,7 +234,7 @@ impl Reader<'_, '_> {
                     if index == limit {
                         return Err(too_many(INPUT, limit, "items", "send a shorter history"));
                     }
-                    self.item(item, &format!("{INPUT}[{index}]"), &mut history)
+                    self.item(item, &format!("{INPUT}[{index}]"), history)
                 };
                 match parse::each_quickly(raw, &mut take) {
                     Some(read) => read?,
@@ -222,6 +250,6 @@ impl Reader<'_, '_> {
                 return Err(parse::not_expected(raw, INPUT.to_owned(), expected));
             }
         }
-        Ok(history)
+        Ok(())
     }
 }

@@ -514,7 +514,8 @@ impl Writer for ResponseWriter {
 
     fn error(&mut self, out: &mut BytesMut, error: &Error) {
         if self.state != State::Done {
-            self.fail(out, error);
+            let known = self.envelope.known(error);
+            self.fail(out, known.as_ref().unwrap_or(error));
         }
     }
 

@@ -4,7 +4,7 @@ use http::Response;
 
 use crate::{
     Error, FullBody,
-    edge::{openai_error_into, refuse},
+    edge::{openai_error_into, parse::clip, refuse},
 };
 
 /// The response that tells a client of `error` before anything else was sent.
@@ -22,4 +22,12 @@ use crate::{
 /// ```
 pub fn error_response(error: &Error) -> Response<FullBody> {
     refuse(error, openai_error_into).map(FullBody::new)
+}
+
+/// The error of an id that leads nowhere: that of the client's own answer that is gone, that of
+/// somebody else's, and one that never was. The words are OpenAI's, on which clients send the whole
+/// history.
+pub(super) fn previous_not_found(id: &str) -> Error {
+    let message = format!("Previous response with id '{}' not found.", clip(id));
+    Error::invalid("previous_response_id", message).with_code("previous_response_not_found")
 }

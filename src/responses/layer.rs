@@ -1,4 +1,4 @@
-use super::protocol::{ResponseFuture, ResponsesBody};
+use super::protocol::{Options, ResponseFuture, ResponsesBody};
 use crate::edge::{Config, edge};
 
 /// The edge of the stack: OpenAI's `POST /v1/responses` over a chat service.
@@ -11,7 +11,21 @@ use crate::edge::{Config, edge};
 /// See the [module](super) for an example.
 #[derive(Clone, Debug)]
 pub struct ResponsesLayer {
-    config: Config<()>,
+    config: Config<Options>,
+}
+
+impl ResponsesLayer {
+    /// Whether a client may go on from an answer by its id alone: with `previous_response_id`, and
+    /// without the history. It may not unless this is set, and is told so.
+    ///
+    /// It takes a [`SessionLayer`](crate::session::SessionLayer) below, which knows in which chat
+    /// the answer is, and so an upstream that keeps chats. Answers to requests with `store: false`
+    /// are not remembered.
+    #[must_use]
+    pub const fn store(mut self, store: bool) -> Self {
+        self.config.options.store = store;
+        self
+    }
 }
 
 /// The service of [`ResponsesLayer`].
@@ -22,7 +36,14 @@ pub struct ResponsesLayer {
 #[derive(Clone, Debug)]
 pub struct Responses<S> {
     inner: S,
-    config: Config<()>,
+    config: Config<Options>,
 }
 
-edge!("responses", ResponsesLayer, Responses, (), ResponseFuture, ResponsesBody);
+edge!(
+    "responses",
+    ResponsesLayer,
+    Responses,
+    Options { store: false },
+    ResponseFuture,
+    ResponsesBody
+);

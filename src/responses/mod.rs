@@ -66,8 +66,17 @@
 //!
 //! # State
 //!
-//! No answer is stored: the client sends the whole history. A `previous_response_id` is refused
-//! with the code `previous_response_not_found`, and so is what else would need state.
+//! A client may send what is new alone, with the `previous_response_id` of the answer before, where
+//! [`ResponsesLayer::store`] is set and a [`SessionLayer`](crate::session::SessionLayer) stands below. Of
+//! an answer its place in the upstream's chat is kept, under its id and for its tenant, and nothing
+//! of its text. So it cannot be fetched again (`GET`), and where the upstream has lost the chat
+//! nothing is replayed.
+//!
+//! An id that is not known is a 400 with the code `previous_response_not_found`, on which clients
+//! send the whole history. It is the same for an id that is somebody else's, one that was never
+//! given, one whose chat is gone, and any id where nothing is stored. `instructions` that are
+//! others than before are told; what a chat was told before it does not forget. `conversation`,
+//! `background`, `prompt` and references to items are refused.
 //!
 //! # Memory
 //!

@@ -12,22 +12,30 @@ use crate::{
     edge::{Asked, Limits, Protocol, edge_types, openai_error_into},
 };
 
+/// What the layer is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// Whether answers are remembered by their ids.
+    pub(super) store: bool,
+}
+
 /// The Responses API.
 #[derive(Debug)]
 pub(super) struct ResponsesProtocol;
 
 impl Protocol for ResponsesProtocol {
-    type Options = ();
+    type Options = Options;
     type Envelope = Envelope;
     type Writer = ResponseWriter;
 
-    fn name((): &()) -> &'static str {
+    fn name(_: &Options) -> &'static str {
         "responses"
     }
 
-    fn decode((): &(), body: &Bytes, limits: &Limits) -> Result<Asked<Envelope>, Error> {
-        let decoded = decode_within(body, limits)?;
+    fn decode(options: &Options, body: &Bytes, limits: &Limits) -> Result<Asked<Envelope>, Error> {
+        let mut decoded = decode_within(body, limits, options.store)?;
         let envelope = Envelope::new(&decoded);
+        decoded.chat.answer_id = decoded.stores.then(|| envelope.id().into());
         Ok(Asked { chat: decoded.chat, stream: decoded.stream, envelope, at_once: None })
     }
 
@@ -39,6 +47,10 @@ impl Protocol for ResponsesProtocol {
             })
         };
         envelope.is_codex |= is_codex("originator") || is_codex(USER_AGENT.as_str());
+    }
+
+    fn known(envelope: &Envelope, error: Error) -> Error {
+        envelope.known(&error).unwrap_or(error)
     }
 
     fn writer(envelope: Envelope) -> ResponseWriter {

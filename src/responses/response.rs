@@ -9,10 +9,10 @@ use bytes::{BufMut, BytesMut};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{decode::Decoded, names::Names};
+use super::{decode::Decoded, error::previous_not_found, names::Names};
 use crate::{
     Error, ErrorKind, Text,
-    chat::Usage,
+    chat::{Destination, Usage},
     json::{number_into, string_into},
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Envelope {
     pub(super) is_codex: bool,
     /// The fields that say what was asked for, each with a comma behind it.
     echo: Text,
+    /// The answer that the client goes on from, by the id that it has.
+    previous: Option<Text>,
 }
 
 impl Envelope {
@@ -46,7 +48,22 @@ impl Envelope {
             seals_reasoning: decoded.seals_reasoning,
             is_codex: decoded.is_codex,
             echo: decoded.echo.clone(),
+            previous: match &decoded.chat.destination {
+                Destination::Answer { id } => Some(id.as_str().into()),
+                _ => None,
+            },
         }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What the client is told in place of `error`: where the chat is lost that it goes on in, and
+    /// of which it sent an id alone, it hears the words on which it sends the history.
+    pub(super) fn known(&self, error: &Error) -> Option<Error> {
+        let id = self.previous.as_ref().filter(|_| error.is_conversation_lost())?;
+        Some(previous_not_found(id))
     }
 
     /// The id of a call, as the client knows it: always the same for the same answer.

@@ -18,6 +18,7 @@ shape! {
         input: &'a RawValue,
         instructions: &'a RawValue,
         previous_response_id: &'a RawValue,
+        store: &'a RawValue,
         conversation: &'a RawValue,
         background: bool,
         prompt: &'a RawValue,

@@ -17,7 +17,7 @@ use super::{
     key::{ChatKey, Key},
     lease::{Lease, Taken},
     recorder::Recorder,
-    route::Route,
+    route::{Route, store_is_away},
     stream::SessionStream,
     wait::bounded,
 };
@@ -74,7 +74,10 @@ where
     {
         check_own(&config, chat.tenant.as_ref(), &own.chat_id).await?;
     }
-    let route = Route::find(&config, &chat).await?;
+    let route = match chat.destination.clone() {
+        Destination::Answer { id } => Route::behind(&config, &mut chat, &id).await?,
+        _ => Route::find(&config, &chat).await?,
+    };
     // What else a chat holds that the client named itself, only the client knows.
     let replayable = !route.own;
     chat.destination = route.destination.clone();
@@ -156,12 +159,7 @@ async fn check_own(config: &Config, tenant: Option<&Tenant>, chat_id: &str) -> R
         match bounded("find", config.settings.store_timeout, config.store.find(&key)).await {
             Some(Some(_)) => return Ok(()),
             Some(None) => {}
-            None => {
-                return Err(Error::new(
-                    ErrorKind::Overloaded,
-                    "the store of sessions did not answer, so nobody can tell whose chat it is",
-                ));
-            }
+            None => return Err(store_is_away("whose chat it is")),
         }
     }
     metrics::counter!("tower_qwen_session_foreign_chats_total").increment(1);

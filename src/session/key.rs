@@ -1,6 +1,6 @@
 //! The keys that histories are known by (sans-I/O).
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -67,14 +67,14 @@ impl Key {
         Self { tenant: TenantTag::new(tenant), digest }
     }
 
-    /// The key under which an answer is known by the id that upstream gave it, for clients that
-    /// name the answer which they go on from and send only what is new
-    /// ([`Record::response_id`](super::Record::response_id)).
+    /// The key under which an answer is known by the id that its client has of it
+    /// ([`ChatRequest::answer_id`]), for clients that name the answer which they go on from and
+    /// send only what is new.
     #[must_use]
-    pub fn of_response(tenant: &Tenant, response_id: &str) -> Self {
-        let digest = Fields::new(b"tower-qwen response")
+    pub fn of_answer(tenant: &Tenant, answer_id: &str) -> Self {
+        let digest = Fields::new(b"tower-qwen answer")
             .field(tenant.digest())
-            .field(response_id.as_bytes())
+            .field(answer_id.as_bytes())
             .finish();
         Self { tenant: TenantTag::new(tenant), digest }
     }
@@ -86,6 +86,11 @@ impl Key {
     #[must_use]
     pub const fn tenant(&self) -> TenantTag {
         self.tenant
+    }
+
+    /// The key's own digest.
+    pub(super) const fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// The key as bytes: the eight of [`tenant`](Self::tenant), by which keys can be grouped, and
@@ -247,6 +252,20 @@ impl KeyChain {
         chain
     }
 
+    /// The chain behind an answer, of whose history nothing but its `digest` and the ids of its
+    /// `calls` is known.
+    pub(super) fn behind(
+        tenant: &Tenant,
+        digest: Digest,
+        calls: impl Iterator<Item = Text>,
+    ) -> Self {
+        let mut places = HashMap::new();
+        for (place, id) in calls.enumerate() {
+            places.entry(id).or_insert(place);
+        }
+        Self { key: Key { tenant: TenantTag::new(tenant), digest }, calls: places }
+    }
+
     /// The key of everything so far.
     #[must_use]
     pub fn key(&self) -> Key {
@@ -311,6 +330,24 @@ impl fmt::Debug for KeyChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyChain").field(&self.key).finish()
     }
+}
+
+/// A digest of `messages`, which are instructions, whichever history they stand in.
+pub(super) fn instructions_digest(messages: &[Arc<Message>]) -> Digest {
+    let tenant = TenantTag([0; 8]);
+    let digest = Fields::new(b"tower-qwen instructions").finish();
+    let mut chain = KeyChain { key: Key { tenant, digest }, calls: HashMap::new() };
+    messages.iter().for_each(|message| chain.push(message));
+    chain.key.digest
+}
+
+/// Where the history of `request` begins that goes on from `history` with another model, or from
+/// one that is not known: at a digest that no whole history has.
+pub(super) fn elsewhere(history: Option<Digest>, request: &ChatRequest) -> Digest {
+    Fields::new(b"tower-qwen another model")
+        .field(&history.unwrap_or(NOTHING))
+        .field(request.model.as_bytes())
+        .finish()
 }
 
 /// A [`KeyChain`] that hashes an answer while it streams.

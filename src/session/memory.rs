@@ -214,6 +214,10 @@ impl SessionStore for MemoryStore {
         Box::pin(ready(Ok(())))
     }
 
+    fn forget_key<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(self.shared.records.remove(key).is_some())))
+    }
+
     fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
         Box::pin(ready(Ok(self.shared.records(tenant))))
     }

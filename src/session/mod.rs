@@ -57,6 +57,21 @@
 //! names and was not given here. A store that does not answer fails the request in this one case,
 //! with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded): nobody can tell whose chat it is.
 //!
+//! # Answers that a client names
+//!
+//! A client may know an answer by an [id](crate::chat::ChatRequest::answer_id), and go on from it
+//! without sending its history again ([`Destination::Answer`]).
+//!
+//! - The turn goes on from that answer, also where others went on from it already: then it is a
+//!   branch. Nothing of the text was kept, so nothing can be replayed. If upstream has lost the chat,
+//!   the client hears that, and sends the whole history.
+//! - An id is looked up for its tenant alone, with one call of the store. To others it does not
+//!   exist, and neither does it to a client without a tenant.
+//! - The messages that the turn begins with may be instructions. Where they are those that the chat
+//!   was given last they count as seen; others are sent, and no chat forgets what it was told before.
+//! - A result gets the name of the function that was called, for its call is not sent again.
+//! - With the same model the answer is also found by its whole history.
+//!
 //! # Example
 //!
 //! ```
@@ -103,7 +118,7 @@
 //!
 //! | name | labels |
 //! | --- | --- |
-//! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `no_tenant`, `error` |
+//! | `tower_qwen_session_lookups_total` | `result`: `hit`, `miss`, `first` (no answer in the history yet, the store is not asked), `own` (the client's chat), `answer` and `unknown_answer` (by its id), `no_tenant`, `error` |
 //! | `tower_qwen_session_foreign_chats_total` | (chats that were named and not known, and refused) |
 //! | `tower_qwen_session_tools_changed_total` | (turns that told a chat of other tools than before) |
 //! | `tower_qwen_session_replays_total` | `cause`: `lost`, `busy`, `concurrent` |
@@ -113,6 +128,7 @@
 //! that it is out of reach.
 //!
 //! [`ChatRequest::destination`]: crate::chat::ChatRequest::destination
+//! [`Destination::Answer`]: crate::chat::Destination::Answer
 //! [`Destination::Chat`]: crate::chat::Destination::Chat
 
 mod config;
@@ -122,6 +138,7 @@ mod layer;
 mod lease;
 mod meaning;
 mod memory;
+mod past;
 mod recorder;
 #[cfg(feature = "redis")]
 mod redis;
@@ -139,6 +156,7 @@ pub use self::{
     key::{ChatKey, Key, TenantTag},
     layer::SessionLayer,
     memory::MemoryStore,
+    past::Past,
     service::Session,
     store::{Found, Grant, Owner, Record, SessionStore, StoreError, StoreFuture},
     stream::SessionStream,
@@ -191,6 +209,20 @@ pub async fn tenant_chats(
     }
     let chats = chats.into_iter();
     Ok(chats.map(|(chat_id, account)| Conversation { chat_id, parent_id: None, account }).collect())
+}
+
+/// Forgets the answer that `tenant` knows by the id `answer_id`; says whether there was one. It can
+/// still be gone on from with its whole history.
+///
+/// # Errors
+///
+/// Where the store could not do it, or does not offer it ([`StoreError::is_not_offered`]).
+pub async fn forget_answer(
+    store: &dyn SessionStore,
+    tenant: &Tenant,
+    answer_id: &str,
+) -> Result<bool, StoreError> {
+    store.forget_key(&Key::of_answer(tenant, answer_id)).await
 }
 
 /// Forgets every chat of `tenant`, for a route that deletes them all upstream.

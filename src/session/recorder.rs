@@ -15,6 +15,7 @@ use super::{
     key::{AnswerChain, Key, KeyChain},
     lease::Lease,
     meaning::Digest,
+    past::Past,
     route::{Chains, Route},
     store::{Record, SessionStore},
     wait::{bounded, detach},
@@ -57,8 +58,8 @@ pub(super) struct Recorder {
     within: Option<(KeyChain, Conversation)>,
     asked: Option<Conversation>,
     started: Option<Conversation>,
-    /// What upstream itself calls the answer.
-    response_id: Option<Text>,
+    /// The id that the client has of the answer, and what it need not send again to go on from it.
+    known_as: Option<(Text, Box<Past>)>,
     lease: Option<Lease>,
     /// Whether the chat's id has to be remembered before the client sees it.
     keeps_given: bool,
@@ -73,6 +74,11 @@ impl Recorder {
         lease: Option<Lease>,
     ) -> Option<Self> {
         let Chains { tenant, tools, history, within } = route.chains?;
+        let known_as = chat.answer_id.clone().map(|id| {
+            let model = Text::from(chat.model.as_str());
+            let instructions = route.instructions;
+            (id, Box::new(Past { model, instructions, ..Past::default() }))
+        });
         Some(Self {
             store: Arc::clone(&config.store),
             store_timeout: config.settings.store_timeout,
@@ -82,7 +88,7 @@ impl Recorder {
             within,
             asked: chat.conversation().cloned(),
             started: None,
-            response_id: None,
+            known_as,
             lease,
             keeps_given: config.settings.own_chats == OwnChats::Known
                 && chat.conversation().is_none(),
@@ -102,7 +108,6 @@ impl Recorder {
             parent_id: conversation.parent_id.as_ref().map(copy),
             account: conversation.account.clone(),
         });
-        self.response_id = started.response_id.as_ref().map(copy);
         if !std::mem::take(&mut self.keeps_given) {
             return None;
         }
@@ -119,6 +124,9 @@ impl Recorder {
     /// Takes another event of the answer in.
     pub(super) fn push(&mut self, event: &ChatEvent) {
         self.answer.push(event);
+        if let Some((_, past)) = &mut self.known_as {
+            past.push(event);
+        }
     }
 
     /// Records the answer; `None` where there is nothing to record.
@@ -132,7 +140,7 @@ impl Recorder {
             within,
             asked,
             started,
-            response_id,
+            known_as,
             lease,
             keeps_given: _,
         } = *self;
@@ -151,13 +159,12 @@ impl Recorder {
         {
             answer.rebase(within);
         }
-        let key = answer.finish()?;
+        let key = answer.finish();
         let last = Key::of_chat(&tenant, &place.chat_id);
         let mut record = Record::new(&tenant, place);
-        record.response_id = response_id;
         record.told = Some(tools);
         let chat = record.chat;
-        let records = entries(&tenant, [key, last], record);
+        let records = entries(&tenant, key, last, known_as, record)?;
         Some(Write(Some(Box::pin(async move {
             let claim = lease.as_ref().map(Lease::claim);
             if bounded("record", store_timeout, store.record_all(&records, claim)).await.is_some() {
@@ -170,15 +177,27 @@ impl Recorder {
     }
 }
 
-/// The record under each key that the answer may be found by: its history, its chat, and the id
-/// that upstream gave it, if it did.
-fn entries(tenant: &Tenant, [key, last]: [Key; 2], record: Record) -> Vec<(Key, Record)> {
-    let response = record.response_id.as_ref().map(|id| Key::of_response(tenant, id));
-    let mut entries = Vec::with_capacity(2 + usize::from(response.is_some()));
-    entries.push((key, record.clone()));
-    entries.extend(response.map(|response| (response, record.clone())));
+/// The record under each key that the answer may be found by: its history, the id that the client
+/// has of it, and its chat. `None` where neither of the first two is known.
+fn entries(
+    tenant: &Tenant,
+    history: Option<Key>,
+    last: Key,
+    known_as: Option<(Text, Box<Past>)>,
+    record: Record,
+) -> Option<Vec<(Key, Record)>> {
+    if history.is_none() && known_as.is_none() {
+        return None;
+    }
+    let mut entries = Vec::with_capacity(3);
+    entries.extend(history.map(|history| (history, record.clone())));
+    if let Some((id, mut past)) = known_as {
+        past.history = history.map(|history| history.digest());
+        let known = Record { past: Some(past), ..record.clone() };
+        entries.push((Key::of_answer(tenant, &id), known));
+    }
     entries.push((last, record));
-    entries
+    Some(entries)
 }
 
 #[cfg(test)]
@@ -186,21 +205,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_found_by_the_id_that_upstream_gave_it() {
+    fn an_answer_is_found_by_the_id_that_its_client_has() {
         let tenant = Tenant::from_digest([1; 32]);
-        let mut record = Record::new(&tenant, Conversation::new("c").with_parent("p"));
+        let record = Record::new(&tenant, Conversation::new("c").with_parent("p"));
         let [key, last] = ["k", "l"].map(|chat| Key::of_chat(&tenant, chat));
-        let keys = |record: &Record| {
-            let entries = entries(&tenant, [key, last], record.clone());
-            assert!(entries.iter().all(|(_, of)| of == record));
-            entries.into_iter().map(|(key, _)| key).collect::<Vec<Key>>()
+        let answer = Key::of_answer(&tenant, "resp-1");
+        let known = || Some(("resp-1".into(), Box::<Past>::default()));
+        let keys = |history, known_as| {
+            let entries = entries(&tenant, history, last, known_as, record.clone())?;
+            assert!(entries.iter().all(|(_, of)| of.conversation == record.conversation));
+            for (at, of) in &entries {
+                let history = of.past.as_ref().map(|past| past.history);
+                let expected = (*at == answer).then(|| history_of(&entries, key));
+                assert_eq!(history, expected);
+            }
+            Some(entries.into_iter().map(|(key, _)| key).collect::<Vec<Key>>())
         };
-        assert_eq!(keys(&record), [key, last]);
-        record.response_id = Some("resp-1".into());
-        let response = Key::of_response(&tenant, "resp-1");
-        assert_eq!(keys(&record), [key, response, last]);
+        assert_eq!(keys(Some(key), None), Some(vec![key, last]));
+        assert_eq!(keys(Some(key), known()), Some(vec![key, answer, last]));
+        // What the client makes of the answer is not known, but what it calls it is.
+        assert_eq!(keys(None, known()), Some(vec![answer, last]));
+        assert_eq!(keys(None, None), None);
         // An id is no chat's, and another tenant's is another.
-        assert_ne!(response, Key::of_chat(&tenant, "resp-1"));
-        assert_ne!(response, Key::of_response(&Tenant::from_digest([8; 32]), "resp-1"));
+        assert_ne!(answer, Key::of_chat(&tenant, "resp-1"));
+        assert_ne!(answer, Key::of_answer(&Tenant::from_digest([8; 32]), "resp-1"));
+    }
+
+    fn history_of(entries: &[(Key, Record)], key: Key) -> Option<Digest> {
+        entries.iter().any(|(of, _)| *of == key).then(|| key.digest())
     }
 }

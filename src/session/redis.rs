@@ -566,6 +566,13 @@ impl SessionStore for RedisStore {
         })
     }
 
+    fn forget_key<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let command = ::redis::Cmd::del(self.session(key));
+            self.run(async |mut connection| command.query_async(&mut connection).await).await
+        })
+    }
+
     fn records(&self, tenant: TenantTag) -> StoreFuture<'_, Vec<Record>> {
         Box::pin(async move {
             let mut records = Vec::new();

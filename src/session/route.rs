@@ -6,11 +6,12 @@ use super::{
     config::Config,
     key::{Key, KeyChain, tools_digest},
     meaning::Digest,
+    past,
     store::Found,
     wait::bounded,
 };
 use crate::{
-    Error,
+    Error, ErrorKind,
     chat::{ChatRequest, Conversation, Destination, Message, Role, Tenant},
     offload::{is_large, offload},
 };
@@ -29,6 +30,9 @@ pub(super) struct Route {
     pub(super) own: bool,
     /// A digest of the tools that the place was told of, where that is known.
     pub(super) told: Option<Digest>,
+    /// A digest of what the chat is instructed with. It is known where the client is to go on from
+    /// the answer by its id.
+    pub(super) instructions: Option<Digest>,
     /// What the answer is recorded under; `None` without a tenant.
     pub(super) chains: Option<Chains>,
 }
@@ -55,12 +59,13 @@ impl Route {
         } else {
             Read::new(chat)
         };
-        let Read { chains, prefixes, answered } = read;
+        let Read { chains, prefixes, answered, instructions } = read;
         let mut route = Self {
             destination: chat.destination.clone(),
             seen: chat.history.seen.len(),
             own: own.is_some(),
             told: None,
+            instructions,
             chains,
         };
 
@@ -74,6 +79,69 @@ impl Route {
         };
         metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
         Ok(route)
+    }
+
+    /// Finds the place behind the answer that the client knows by `id`, and of whose history it
+    /// sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ConversationLost`] where this tenant knows no such answer. It is all the same
+    /// whether anybody else does: the store is asked once, for a key of this tenant's own.
+    pub(super) async fn behind(
+        config: &Config,
+        chat: &mut ChatRequest,
+        id: &str,
+    ) -> Result<Self, Error> {
+        let counted = |result: &'static str| {
+            metrics::counter!("tower_qwen_session_lookups_total", "result" => result).increment(1);
+        };
+        let lost = || {
+            counted("unknown_answer");
+            let message = "no answer with this id is remembered here; send the whole history";
+            Error::new(ErrorKind::ConversationLost, message)
+        };
+        let tenant = chat.tenant.ok_or_else(lost)?;
+        let key = Key::of_answer(&tenant, id);
+        let found = bounded("find", config.settings.store_timeout, config.store.find(&key)).await;
+        let Some(found) = found else {
+            counted("error");
+            return Err(store_is_away("where the answer is"));
+        };
+        let record = found.ok_or_else(lost)?;
+        let past = record.past.ok_or_else(lost)?;
+        counted("answer");
+        debug!(chat = %record.chat, "the answer is known");
+
+        let (count, given) = past::instructions(&chat.history.fresh);
+        // An answer cannot follow one, so in front of one nothing is left out: then it is all sent
+        // as a history of its own.
+        let answers = chat.history.get(count).is_some_and(|next| next.role == Role::Assistant);
+        let seen = if given == past.instructions && !answers { count } else { 0 };
+        past.name_results(&mut chat.history.fresh);
+        let chain = {
+            let chain = past.chain(&tenant, chat);
+            let fresh = chat.history.fresh.clone();
+            let read = move || {
+                let mut chain = chain;
+                fresh.iter().skip(seen).for_each(|message| chain.push(message));
+                chain
+            };
+            if is_large(chat) { offload("session", read).await? } else { read() }
+        };
+        Ok(Self {
+            destination: record.conversation.into(),
+            seen,
+            own: true,
+            told: record.told,
+            instructions: given.or(past.instructions),
+            chains: Some(Chains {
+                tenant,
+                tools: tools_digest(&chat.tools),
+                history: chain,
+                within: None,
+            }),
+        })
     }
 
     /// Finds the place that the history ends at; `prefixes` are the longest first.
@@ -152,6 +220,7 @@ struct Read {
     prefixes: Vec<Prefix>,
     /// Whether there is an answer.
     answered: bool,
+    instructions: Option<Digest>,
 }
 
 impl Read {
@@ -181,7 +250,11 @@ impl Read {
         }
         prefixes.reverse();
         prefixes.truncate(PREFIXES);
-        Self { chains, prefixes, answered }
+        let instructions = match chat.answer_id {
+            Some(_) => past::instructions(&chat.history.fresh).1,
+            None => None,
+        };
+        Self { chains, prefixes, answered, instructions }
     }
 }
 
@@ -213,6 +286,12 @@ impl Prefix {
     fn within(&self) -> Option<Key> {
         self.keys.and_then(|(_, within)| within)
     }
+}
+
+/// What a client is told whose request cannot do without the store.
+pub(super) fn store_is_away(unknown: &str) -> Error {
+    let message = format!("the store of sessions did not answer, so nobody can tell {unknown}");
+    Error::new(ErrorKind::Overloaded, message)
 }
 
 async fn look_up(config: &Config, keys: &[Key]) -> Option<Option<Found>> {

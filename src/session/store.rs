@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use super::key::{ChatKey, Key, TenantTag};
+use super::{
+    key::{ChatKey, Key, TenantTag},
+    past::Past,
+};
 use crate::{
     AccountName, BoxError, Text,
     chat::{Conversation, Tenant},
@@ -42,8 +45,9 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 ///   default one after the other. A store that is asked over a network does each in one round trip.
 /// - *Leases*, [`acquire`](Self::acquire), [`renew`](Self::renew) and [`release`](Self::release):
 ///   by default everybody gets one, and upstream itself refuses a second answer in one chat.
-/// - *Administration*, [`records`](Self::records) and [`forget_tenant`](Self::forget_tenant): by
-///   default an error for which [`StoreError::is_not_offered`] holds.
+/// - *Administration*, [`forget_key`](Self::forget_key), [`records`](Self::records) and
+///   [`forget_tenant`](Self::forget_tenant): by default an error for which
+///   [`StoreError::is_not_offered`] holds.
 ///
 /// A store that hands on to another must hand on every method, or that one's own way of doing it
 /// is lost.
@@ -180,6 +184,17 @@ pub trait SessionStore: Send + Sync + 'static {
         Box::pin(ready(Ok(())))
     }
 
+    /// Forgets what is recorded under `key` alone; says whether there was anything. It is for a
+    /// client that has an answer forgotten which it knows by an id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::is_not_offered`] by default.
+    fn forget_key<'a>(&'a self, key: &'a Key) -> StoreFuture<'a, bool> {
+        let _ = key;
+        Box::pin(ready(Err(StoreError::not_offered())))
+    }
+
     /// The records of one tenant that are not forgotten, each chat at least once; in no order.
     ///
     /// # Errors
@@ -243,11 +258,11 @@ pub struct Record {
     pub chat: ChatKey,
     /// The place: the chat, the id of the last answer, the account that both belong to.
     pub conversation: Conversation,
-    /// The id by which upstream itself knows the answer, where that is not the place. The record
-    /// is then kept under [`Key::of_response`] too.
-    pub response_id: Option<Text>,
     /// A digest of the tools that the chat was told of by then, where that is known.
     pub told: Option<[u8; 32]>,
+    /// What is known of the history, where its client goes on from it by the answer's id. The
+    /// record is then kept under [`Key::of_answer`].
+    pub past: Option<Box<Past>>,
 }
 
 impl Record {
@@ -260,7 +275,7 @@ impl Record {
     #[must_use]
     pub fn new(tenant: &Tenant, conversation: Conversation) -> Self {
         let chat = ChatKey::new(tenant, &conversation.chat_id);
-        Self { chat, conversation, response_id: None, told: None }
+        Self { chat, conversation, told: None, past: None }
     }
 
     /// The record as bytes that [`decode`](Self::decode) reads, for stores that keep bytes.
@@ -274,12 +289,20 @@ impl Record {
     pub fn encode(&self) -> Option<Vec<u8>> {
         // The chat's key, the version, fields (tag, length, value) by ascending tags, the end.
         let Conversation { chat_id, parent_id, account } = &self.conversation;
+        let past = self.past.as_deref();
+        let calls = past.and_then(Past::calls_json);
+        let digest = |digest: &'_ [u8; 32]| digest.to_vec();
+        let [history, instructions] = [|past: &Past| past.history, |past: &Past| past.instructions]
+            .map(|of| past.and_then(of).as_ref().map(digest));
         let fields = [
             (tag::CHAT_ID, Some(chat_id.as_bytes())),
             (tag::PARENT_ID, parent_id.as_ref().map(|id| id.as_bytes())),
             (tag::ACCOUNT, account.as_ref().map(|account| account.as_str().as_bytes())),
-            (tag::RESPONSE_ID, self.response_id.as_ref().map(|id| id.as_bytes())),
             (tag::TOLD, self.told.as_ref().map(|told| &told[..])),
+            (tag::MODEL, past.map(|past| past.model.as_bytes())),
+            (tag::HISTORY, history.as_deref()),
+            (tag::INSTRUCTIONS, instructions.as_deref()),
+            (tag::CALLS, calls.as_ref().map(|calls| calls.as_bytes())),
         ];
         let values = fields.iter().filter_map(|(_, value)| *value);
         let length = values.map(|value| 3 + value.len()).sum::<usize>();
@@ -313,8 +336,9 @@ impl Record {
         if *version != Self::VERSION {
             return None;
         }
-        let [mut chat_id, mut parent_id, mut account, mut response_id] = [const { None }; 4];
-        let mut told = None;
+        let [mut chat_id, mut parent_id, mut account, mut model] = [const { None }; 4];
+        let [mut told, mut history, mut instructions] = [None; 3];
+        let mut calls = Vec::new();
         let mut last = tag::END;
         loop {
             let (&tag, after) = rest.split_first()?;
@@ -322,7 +346,9 @@ impl Record {
                 let account = account.map(AccountName::from);
                 let conversation = Conversation { chat_id: chat_id?, parent_id, account };
                 let chat = ChatKey::from_bytes(*chat);
-                let record = Self { chat, conversation, response_id, told };
+                let past =
+                    model.map(|model| Box::new(Past { model, history, instructions, calls }));
+                let record = Self { chat, conversation, told, past };
                 return after.is_empty().then_some(record);
             }
             if tag <= last {
@@ -336,8 +362,11 @@ impl Record {
                 tag::CHAT_ID => chat_id = Some(text(value)?),
                 tag::PARENT_ID => parent_id = Some(text(value)?),
                 tag::ACCOUNT => account = Some(text(value)?),
-                tag::RESPONSE_ID => response_id = Some(text(value)?),
                 tag::TOLD => told = Some(value.try_into().ok()?),
+                tag::MODEL => model = Some(text(value)?),
+                tag::HISTORY => history = Some(value.try_into().ok()?),
+                tag::INSTRUCTIONS => instructions = Some(value.try_into().ok()?),
+                tag::CALLS => calls = Past::calls_from_json(value)?,
                 // A newer version's.
                 _ => {}
             }
@@ -351,8 +380,12 @@ mod tag {
     pub(super) const CHAT_ID: u8 = 1;
     pub(super) const PARENT_ID: u8 = 2;
     pub(super) const ACCOUNT: u8 = 3;
-    pub(super) const RESPONSE_ID: u8 = 4;
+    // 4 was an upstream's own id of the answer.
     pub(super) const TOLD: u8 = 5;
+    pub(super) const MODEL: u8 = 6;
+    pub(super) const HISTORY: u8 = 7;
+    pub(super) const INSTRUCTIONS: u8 = 8;
+    pub(super) const CALLS: u8 = 9;
 }
 
 /// Shows the chat by a few characters of its key, never the ids.
@@ -457,16 +490,35 @@ mod tests {
         for (parent, account) in
             [(None, None), (Some(""), None), (None, Some("a")), (Some("é"), Some("b@example.com"))]
         {
-            for response in [None, Some("resp-1")] {
-                for told in [None, Some([7; 32])] {
+            for told in [None, Some([7; 32])] {
+                for past in pasts() {
                     let mut record = record(parent, account);
-                    record.response_id = response.map(Text::from);
                     record.told = told;
+                    record.past = past.map(Box::new);
                     records.push(record);
                 }
             }
         }
         records
+    }
+
+    fn pasts() -> [Option<Past>; 3] {
+        let calls = vec![("call_1".into(), "read".into()), ("\"é".into(), "x".into())];
+        let whole =
+            Past { model: "m".into(), history: Some([1; 32]), instructions: Some([2; 32]), calls };
+        [None, Some(Past { model: "".into(), ..Past::default() }), Some(whole)]
+    }
+
+    /// Without them a result has no name, which is less than to lose the answer.
+    #[test]
+    fn absurd_calls_are_left_out() {
+        let long = Text::from("x".repeat(70_000));
+        let past = Past { model: "m".into(), calls: vec![(long, "f".into())], ..Past::default() };
+        let mut record = record(Some("p"), None);
+        record.past = Some(Box::new(past));
+        let read = Record::decode(&record.encode().expect("short fields")).expect("a record");
+        let past = read.past.expect("the model is there");
+        assert_eq!((past.model.as_str(), past.calls.len()), ("m", 0));
     }
 
     #[test]
@@ -499,7 +551,7 @@ mod tests {
         for record in mixtures() {
             let bytes = record.encode().expect("short ids");
             let (end, known) = bytes.split_last().expect("not empty");
-            let later = [known, b"\x06\x03\0new", b"\xff\0\0", &[*end]].concat();
+            let later = [known, b"\x60\x03\0new", b"\xff\0\0", &[*end]].concat();
             assert_eq!(Record::decode(&later).as_ref(), Some(&record));
             // The first 16 bytes, which stores read themselves, are there whatever comes.
             assert_eq!(later[..16], *record.chat.as_bytes());

@@ -84,6 +84,9 @@ where
         let config = self.config.clone();
         let credential = request.body().credential.clone();
         let (envelope, chat) = request.into_parts();
+        if let Err(error) = chat.destination.upstream() {
+            return ResponseFuture::new(std::future::ready(Err(error)));
+        }
         let names = Names::of(&chat.tools);
         let thinking = super::request::thinking(&chat, &config.overrides, config.server);
         let told = thinking.effort().in_place_of(&chat.reasoning);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
-    chat::{ChatRequest, Conversation, Destination},
+    chat::{ChatRequest, Conversation},
     head::effective_status,
     offload::{is_large, offload},
     qwen::{
@@ -148,15 +148,15 @@ where
             false => Some(request::Turn::new(&self.config, &request)?),
         };
         let mut fresh = None;
-        let (conversation, call) = match &request.destination {
-            Destination::Chat(given) => {
+        let (conversation, call) = match request.destination.upstream()? {
+            Some(given) => {
                 check_id("conversation.chat_id", &given.chat_id)?;
                 (given.clone(), Call::Turn { continued: true })
             }
-            Destination::NewChat { account: wished } => {
+            None => {
                 // The account whose credential the request has is the one that the chat will
                 // belong to.
-                let account = request.account.as_ref().or(wished.as_ref()).cloned();
+                let account = request.account.as_ref().or(request.destination.account()).cloned();
                 let chat = fresh.insert(self.new_chat(&request.model));
                 let mut conversation = Conversation::new(chat.open().await?);
                 conversation.account = account;

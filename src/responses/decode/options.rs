@@ -94,7 +94,12 @@ impl Reader<'_, '_> {
 /// The fields of a response that say what was asked for, those of its answer left out.
 ///
 /// The tools are not among them: they are some hundred kilobytes in every event.
-pub(super) fn echo(wire: &wire::Request<'_>, reasoning: &Reasoning) -> Text {
+pub(super) fn echo(
+    wire: &wire::Request<'_>,
+    reasoning: &Reasoning,
+    stores: bool,
+    previous: Option<&str>,
+) -> Text {
     let mut out = BytesMut::new();
     let number = |value: Option<f64>| value.map_or("null".to_owned(), |value| value.to_string());
     // An event is one line.
@@ -116,7 +121,12 @@ pub(super) fn echo(wire: &wire::Request<'_>, reasoning: &Reasoning) -> Text {
     );
     field("metadata", &short(wire.metadata, "{}"));
     field("parallel_tool_calls", &wire.parallel_tool_calls.unwrap_or(true).to_string());
-    field("previous_response_id", "null");
+    let previous = previous.map(|id| {
+        let mut json = BytesMut::new();
+        string_into(&mut json, id);
+        String::from_utf8_lossy(&json).into_owned()
+    });
+    field("previous_response_id", previous.as_deref().unwrap_or("null"));
     // Typed clients know these words and no others.
     let word = |word: Option<&str>, known: &[&str]| match word {
         Some(word) if known.contains(&word) => format!("\"{word}\""),
@@ -126,7 +136,7 @@ pub(super) fn echo(wire: &wire::Request<'_>, reasoning: &Reasoning) -> Text {
     let effort = word(reasoning.effort.as_ref().map(ReasoningEffort::as_str), &efforts);
     let summary = word(reasoning.summary.as_deref(), &["auto", "concise", "detailed"]);
     field("reasoning", &format!("{{\"effort\":{effort},\"summary\":{summary}}}"));
-    field("store", "false");
+    field("store", &stores.to_string());
     field("temperature", &number(wire.temperature));
     field("text", &short(wire.text, r#"{"format":{"type":"text"}}"#));
     field("tool_choice", "\"auto\"");
