@@ -15,11 +15,15 @@ mod pieces;
 mod places;
 mod reader;
 mod repair;
+#[cfg(feature = "compatible")]
+pub(crate) mod reply;
 mod state;
 mod think;
 mod unwrap;
 mod word;
 
+#[cfg(feature = "compatible")]
+pub(crate) use self::reply::Reply;
 pub(crate) use self::{
     chunk::{Chunk, Counts, Ours},
     names::Names,

@@ -165,6 +165,7 @@ mod service;
 mod stream;
 mod thinking;
 mod translate;
+mod write;
 
 /// The metric of repairs.
 const METRIC: &str = "tower_qwen_compatible_repairs_total";

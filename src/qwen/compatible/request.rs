@@ -4,20 +4,26 @@ mod answered;
 mod arguments;
 mod arranged;
 
-use std::{borrow::Cow, io};
+use std::borrow::Cow;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
+use bytes::{Bytes, BytesMut};
 
-use self::{answered::answered, arranged::arranged};
-use super::{config::Overrides, schema::without_refused, server::Server, thinking::Thinking};
+pub(in crate::qwen) use self::{
+    answered::answered, arguments::object as arguments_object, arranged::arranged,
+};
+use super::{
+    config::Overrides,
+    schema::without_refused,
+    server::Server,
+    thinking::Thinking,
+    write::{Object, Sink, Size, list_into},
+};
 use crate::{
     Text,
     chat::{
         ChatRequest, Content, Extra, FunctionTool, Json, Message, Part, PartKind, ResponseFormat,
         Role, Tool, ToolCall, ToolChoice,
     },
-    json::{escaped_len, string_into},
 };
 
 /// What asks a model to read what it thought in earlier turns.
@@ -38,8 +44,8 @@ pub(super) fn body(request: &ChatRequest, overrides: &Overrides, server: Server)
         && request.history.iter().any(|message| message.reasoning.is_some());
     let answered = answered(&request.history);
     let arranged = server.wants_one_instruction(model).then(|| match &answered {
-        Some(messages) => arranged(messages.iter().map(|message| &**message)),
-        None => arranged(request.history.iter()),
+        Some(messages) => arranged(messages.iter().map(|message| &**message), false),
+        None => arranged(request.history.iter(), false),
     });
     let arranged = arranged.flatten();
     let messages = arranged.as_deref().or(answered.as_deref()).unwrap_or_default();
@@ -172,61 +178,6 @@ fn object_in(extra: &Extra, name: &str) -> Option<Extra> {
     extra.get(name).as_ref().and_then(Json::as_fields)
 }
 
-/// Where JSON is written, or only measured.
-trait Sink {
-    /// Takes JSON as it is.
-    fn json(&mut self, json: &[u8]);
-
-    /// Takes a text, to stand as a JSON string.
-    fn string(&mut self, text: &str);
-
-    /// Takes a value, to stand as JSON.
-    fn value(&mut self, value: &impl Serialize);
-}
-
-impl Sink for BytesMut {
-    fn json(&mut self, json: &[u8]) {
-        self.put_slice(json);
-    }
-
-    fn string(&mut self, text: &str) {
-        string_into(self, text);
-    }
-
-    fn value(&mut self, value: &impl Serialize) {
-        serde_json::to_writer(self.writer(), value)
-            .expect("a buffer takes everything, keys are strings");
-    }
-}
-
-/// How many bytes would be written.
-struct Size(usize);
-
-impl Sink for Size {
-    fn json(&mut self, json: &[u8]) {
-        self.0 += json.len();
-    }
-
-    fn string(&mut self, text: &str) {
-        self.0 += "\"\"".len() + escaped_len(text);
-    }
-
-    fn value(&mut self, value: &impl Serialize) {
-        serde_json::to_writer(self, value).expect("counting takes everything, keys are strings");
-    }
-}
-
-impl io::Write for Size {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn messages_into<'a, W: Sink>(
     out: &mut W,
     messages: impl Iterator<Item = &'a Message> + Clone,
@@ -344,7 +295,7 @@ fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
     object.with("function", |out| {
         let mut function = Object::open(out);
         function.text("name", &call.name);
-        function.text("arguments", &arguments::object(&call.arguments));
+        function.text("arguments", &arguments_object(&call.arguments));
         function.extra(&call.inner_extra, &[]);
         function.close();
     });
@@ -479,78 +430,4 @@ fn response_format_into<W: Sink>(out: &mut W, format: &ResponseFormat) {
         ResponseFormat::Other(_) => {}
     }
     object.close();
-}
-
-/// A JSON object as it is written.
-struct Object<'a, W> {
-    out: &'a mut W,
-    empty: bool,
-}
-
-impl<'a, W: Sink> Object<'a, W> {
-    fn open(out: &'a mut W) -> Self {
-        out.json(b"{");
-        Self { out, empty: true }
-    }
-
-    fn with(&mut self, key: &str, write: impl FnOnce(&mut W)) {
-        if !std::mem::take(&mut self.empty) {
-            self.out.json(b",");
-        }
-        self.out.string(key);
-        self.out.json(b":");
-        write(self.out);
-    }
-
-    fn text(&mut self, key: &str, text: &str) {
-        self.with(key, |out| out.string(text));
-    }
-
-    fn value(&mut self, key: &str, value: &impl Serialize) {
-        self.with(key, |out| out.value(value));
-    }
-
-    fn some(&mut self, key: &str, value: Option<&impl Serialize>) {
-        if let Some(value) = value {
-            self.value(key, value);
-        }
-    }
-
-    fn json(&mut self, key: &str, json: Option<&Json>) {
-        if let Some(json) = json {
-            self.with(key, |out| out.json(json.as_str().as_bytes()));
-        }
-    }
-
-    fn extra(&mut self, extra: &Extra, except: &[&str]) {
-        if extra.is_empty() {
-            return;
-        }
-        if except.iter().any(|name| extra.contains(name)) {
-            let fields = extra.raw_fields().filter(|(name, _)| !except.contains(&&**name));
-            for (name, value) in fields {
-                self.with(&name, |out| out.json(value.as_bytes()));
-            }
-            return;
-        }
-        if !std::mem::take(&mut self.empty) {
-            self.out.json(b",");
-        }
-        self.out.json(extra.inside().as_bytes());
-    }
-
-    fn close(self) {
-        self.out.json(b"}");
-    }
-}
-
-fn list_into<W: Sink, T>(out: &mut W, items: impl Iterator<Item = T>, write: impl Fn(&mut W, T)) {
-    out.json(b"[");
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            out.json(b",");
-        }
-        write(out, item);
-    }
-    out.json(b"]");
 }

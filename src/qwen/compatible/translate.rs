@@ -43,6 +43,14 @@ pub(super) struct Translator {
 }
 
 impl Translator {
+    pub(super) const fn server(&self) -> Server {
+        self.server
+    }
+
+    pub(super) const fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// A reader of `server`'s events that shows none of `secrets` in an error.
     pub(super) fn new(server: Server, secrets: Secrets) -> Self {
         Self {

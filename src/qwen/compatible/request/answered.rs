@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The messages with ids on all calls and results; `None` where they have them already.
-pub(super) fn answered(history: &History) -> Option<Vec<Cow<'_, Message>>> {
+pub(in crate::qwen) fn answered(history: &History) -> Option<Vec<Cow<'_, Message>>> {
     let has_no_id =
         |message: &Message| message.tool_call_id.as_ref().is_none_or(|id| id.is_empty());
     let is_old = |message: &Message| match message.role {

@@ -16,7 +16,7 @@ const WRAPPED: usize = 4;
 
 /// The arguments as one JSON object: as they are where they are one, else what they wrap (a string,
 /// a list of one, a code fence), else an object that holds them whole as its `input`.
-pub(super) fn object(arguments: &str) -> Cow<'_, str> {
+pub(in crate::qwen) fn object(arguments: &str) -> Cow<'_, str> {
     if is_object(arguments) {
         return Cow::Borrowed(arguments);
     }

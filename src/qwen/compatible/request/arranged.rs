@@ -12,11 +12,13 @@ use crate::{
     chat::{Content, Message, Part, PartKind, Role},
 };
 
-/// The messages with one instruction, and that first; `None` where they are so already.
-pub(super) fn arranged<'a>(
+/// The messages with one instruction, and that first; `None` where they are so already. A history
+/// that only `goes_on` has none that is first.
+pub(in crate::qwen) fn arranged<'a>(
     history: impl Iterator<Item = &'a Message> + Clone,
+    goes_on: bool,
 ) -> Option<Vec<Cow<'a, Message>>> {
-    let is_instruction = |message: &&Message| message.role.is_instruction();
+    let is_instruction = |message: &&Message| message.role.is_instruction() && !goes_on;
     let leading = history.clone().take_while(is_instruction).count();
     let mut rest = history.clone().skip(leading);
     if leading <= 1 && !rest.any(|message| message.role.is_instruction()) {
