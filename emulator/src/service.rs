@@ -95,6 +95,17 @@ impl Emulator {
         self.shared.lock().delete_chat(chat_id)
     }
 
+    /// The ids of the answers that DashScope's Responses API keeps, the oldest first.
+    #[must_use]
+    pub fn responses(&self) -> Vec<String> {
+        self.shared.lock().responses.ids()
+    }
+
+    /// Forgets such an answer, as if its time had passed; whether it was known.
+    pub fn forget_response(&self, id: &str) -> bool {
+        self.shared.lock().responses.forget(id)
+    }
+
     /// A new session token for `account`, good for `lifetime` from now.
     ///
     /// It has the form of the web page's JWT, and a signature that means nothing.

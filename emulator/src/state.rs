@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{builder::Config, clock::Clock, oauth::OAuth};
+use super::{builder::Config, clock::Clock, compatible::Responses, oauth::OAuth};
 
 /// Everything that the clones of one emulator share.
 pub(super) struct Shared {
@@ -203,6 +203,8 @@ pub(super) struct State {
     clock: u64,
     size: usize,
     limits: Limits,
+    /// Answers of DashScope's Responses API that can be gone on from.
+    pub(super) responses: Responses,
     log: VecDeque<(ReceivedRequest, usize)>,
     log_size: usize,
     /// How often a text with a fault was answered, for the `times` directive.
@@ -228,6 +230,7 @@ impl State {
             clock: 0,
             size: 0,
             limits: config.limits,
+            responses: Responses::default(),
             log: VecDeque::new(),
             log_size: 0,
             seen: VecDeque::new(),

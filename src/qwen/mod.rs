@@ -85,6 +85,9 @@ pub(crate) mod redact;
     allow(dead_code, reason = "each upstream refuses in some of these ways")
 )]
 mod refused;
+#[cfg(feature = "responses-upstream")]
+#[cfg_attr(docsrs, doc(cfg(feature = "responses-upstream")))]
+pub mod responses;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod transport;
 #[cfg(feature = "web")]

@@ -11,6 +11,9 @@ pub enum Contention {
     Wait(Duration),
     /// Replay the history into a chat of its own at once.
     Replay,
+    /// Go on in the same chat: for an upstream that makes several answers at a time in one. No lease
+    /// is taken.
+    Share,
 }
 
 impl Contention {
@@ -18,7 +21,7 @@ impl Contention {
     pub(super) const fn patience(self) -> Duration {
         match self {
             Self::Wait(patience) => patience,
-            Self::Replay => Duration::ZERO,
+            Self::Replay | Self::Share => Duration::ZERO,
         }
     }
 }

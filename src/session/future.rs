@@ -13,7 +13,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    config::{Config, OwnChats, Settings},
+    config::{Config, Contention, OwnChats, Settings},
     key::{ChatKey, Key},
     lease::{Lease, Taken},
     recorder::Recorder,
@@ -92,8 +92,10 @@ where
     }
 
     let mut lease = None;
-    if let Some(key) = chat_key(&chat) {
-        let Settings { contention, store_timeout, .. } = config.settings;
+    let Settings { contention, store_timeout, .. } = config.settings;
+    if contention != Contention::Share
+        && let Some(key) = chat_key(&chat)
+    {
         match Lease::take(&config.store, key, contention.patience(), store_timeout).await {
             Taken::Free(taken) => lease = Some(taken),
             Taken::Unknown => {}

@@ -10,6 +10,7 @@ mod error;
 mod models;
 mod parser;
 mod request;
+mod responses;
 mod said;
 mod script;
 mod whole;
@@ -21,7 +22,6 @@ use crate::json::{Value, json};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-pub(super) use self::script::Script;
 use self::{
     error::{Class, Fault},
     request::Ask,
@@ -29,6 +29,7 @@ use self::{
     script::Ending,
     wire::Wire,
 };
+pub(super) use self::{responses::Responses, script::Script};
 use super::{
     body::Body,
     builder::Style,
@@ -143,9 +144,21 @@ pub(super) fn answer(
         "/models" if parts.method == Method::GET => {
             Some(json_with(StatusCode::OK, &models::list(shared, dialect)).into())
         }
-        "/chat/completions" if post => Some(complete(shared, dialect, seed, &id, body, false)),
+        "/chat/completions" if post => {
+            Some(complete(shared, dialect, seed, &id, body, false, None))
+        }
         "/completions" if post && completes => {
-            Some(complete(shared, dialect, seed, &id, body, true))
+            Some(complete(shared, dialect, seed, &id, body, true, None))
+        }
+        "/responses" if post && dialect.is(Kind::DashScope) => {
+            let caches = parts.headers.get("x-dashscope-session-cache");
+            let caches = caches.is_some_and(|value| value == "enable");
+            match responses::read(shared, body, caches, &mut seed) {
+                Ok((body, answer)) => {
+                    Some(complete(shared, dialect, seed, &id, &body, false, Some(answer)))
+                }
+                Err(fault) => refuse(&fault),
+            }
         }
         "/embeddings" if post && embeds => {
             match embeddings::answer(shared, dialect, &mut seed, body) {
@@ -156,6 +169,11 @@ pub(super) fn answer(
         "/models" | "/chat/completions" => Some(not_here(dialect, false).into()),
         "/completions" if completes => Some(not_here(dialect, false).into()),
         "/embeddings" if embeds => Some(not_here(dialect, false).into()),
+        _ if let Some(response) = path.strip_prefix("/responses/")
+            && dialect.is(Kind::DashScope) =>
+        {
+            Some(responses::kept(shared, dialect, &parts.method, response, &id).into())
+        }
         _ => match model.filter(|_| parts.method == Method::GET) {
             Some(model) => match models::one(shared, dialect, model) {
                 Some(card) => Some(json_with(StatusCode::OK, &card).into()),
@@ -231,7 +249,8 @@ fn web_search(id: &str, body: &Bytes) -> Response<Body> {
     )
 }
 
-/// `POST /chat/completions`, and `POST /completions` where `legacy`.
+/// `POST /chat/completions`, and `POST /completions` where `legacy`; or `POST /responses`, whose
+/// `answer` is written so.
 fn complete(
     shared: &Arc<Shared>,
     mut dialect: Dialect,
@@ -239,6 +258,7 @@ fn complete(
     id: &str,
     body: &Bytes,
     legacy: bool,
+    answer: Option<responses::Answer>,
 ) -> Reply {
     let refuse = |fault: &Fault, dialect: Dialect, delay: Duration| {
         shared.lock().counters.refusals += 1;
@@ -289,6 +309,7 @@ fn complete(
             shared.lock().counters.completions += 1;
             // The parser of calls gave up when the head was long sent.
             let wire = Wire::new(shared, dialect, &ask, &directives, &mut seed);
+            let mut wire = wire.responding(answer, &directives);
             let ending = Ending::Events(wire.error(&fault, false));
             return Reply {
                 response: stream(shared, &directives, Said::nothing(), wire, ending, Some(0)),
@@ -298,6 +319,7 @@ fn complete(
         Err(fault) => return refuse(&fault, dialect, delay),
     };
     let wire = Wire::new(shared, dialect, &ask, &directives, &mut seed);
+    let mut wire = wire.responding(answer, &directives);
     let (ending, after) = match ending(&directives, &wire) {
         Ok(ending) => ending,
         // An answer that is not streamed has no other way to say so.
@@ -311,7 +333,7 @@ fn complete(
     let response = if ask.stream && !directives.has("json") {
         stream(shared, &directives, said, wire, ending, after)
     } else {
-        whole::response(said, &wire, &ending, after)
+        whole::response(said, &mut wire, &ending, after)
     };
     Reply { response, delay }
 }

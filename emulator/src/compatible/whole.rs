@@ -26,7 +26,7 @@ struct Collected {
 /// The answer in one piece.
 pub(super) fn response(
     mut said: Said,
-    wire: &Wire,
+    wire: &mut Wire,
     ending: &Ending,
     after: Option<usize>,
 ) -> Response<Body> {

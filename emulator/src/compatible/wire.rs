@@ -7,6 +7,7 @@ use super::{
     Dialect, Seed,
     error::Fault,
     request::Ask,
+    responses,
     said::{Delta, NativeCall},
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct Wire {
     finish: Option<Option<String>>,
     no_done: bool,
     no_role: bool,
+    /// What writes the answer in place of chunks, where the request was for a response.
+    pub(super) response: Option<Box<responses::Answer>>,
 }
 
 impl Wire {
@@ -102,11 +105,26 @@ impl Wire {
             },
             no_done: directives.has("no_done"),
             no_role: directives.has("no_role"),
+            response: None,
         }
     }
 
+    /// The same for an answer that is a response.
+    pub(super) fn responding(
+        mut self,
+        answer: Option<responses::Answer>,
+        directives: &Directives,
+    ) -> Self {
+        self.response = answer.map(|mut answer| {
+            answer.zero_usage = directives.has("no_usage");
+            answer.only_last = directives.has("only_last");
+            Box::new(answer)
+        });
+        self
+    }
+
     pub(super) fn is_without_done(&self) -> bool {
-        self.no_done
+        self.no_done || self.response.is_some()
     }
 
     /// Whether a call comes in one piece.
@@ -140,7 +158,10 @@ impl Wire {
     }
 
     /// The first chunk, where there is one before the text.
-    pub(super) fn open(&self) -> Option<Bytes> {
+    pub(super) fn open(&mut self) -> Option<Bytes> {
+        if let Some(response) = &mut self.response {
+            return Some(response.open());
+        }
         if self.legacy || self.no_role {
             return None;
         }
@@ -159,7 +180,10 @@ impl Wire {
     }
 
     /// The chunk of one piece.
-    pub(super) fn delta(&self, delta: &Delta<'_>, spent: Spent) -> Bytes {
+    pub(super) fn delta(&mut self, delta: &Delta<'_>, spent: Spent) -> Bytes {
+        if let Some(response) = &mut self.response {
+            return response.delta(delta);
+        }
         let text = |piece, so_far| if self.cumulative { so_far } else { piece };
         let delta = match *delta {
             Delta::Text(piece, so_far) => {
@@ -276,7 +300,10 @@ impl Wire {
     }
 
     /// The last chunks of an answer.
-    pub(super) fn close(&self, ended: Ended<'_>, spent: Spent) -> Vec<Bytes> {
+    pub(super) fn close(&mut self, ended: Ended<'_>, spent: Spent) -> Vec<Bytes> {
+        if let Some(response) = &mut self.response {
+            return vec![response.close(ended, spent)];
+        }
         let mut events = Vec::new();
         let reason = match &self.finish {
             Some(finish) => finish.as_deref(),
@@ -338,7 +365,10 @@ impl Wire {
     }
 
     /// The events of a fault in the stream, and of its end.
-    pub(super) fn error(&self, fault: &Fault, bare: bool) -> Vec<Bytes> {
+    pub(super) fn error(&mut self, fault: &Fault, bare: bool) -> Vec<Bytes> {
+        if let Some(response) = &mut self.response {
+            return vec![response.error(fault, self.dialect)];
+        }
         let done = || self.event(b"[DONE]");
         let object = if bare { "Internal error!".into() } else { fault.object(self.dialect) };
         let wrapped = json!({"error": object});
@@ -493,13 +523,16 @@ impl Wire {
 
     /// An answer that is not streamed; the reason is null where it was cut.
     pub(super) fn whole(
-        &self,
+        &mut self,
         reasoning: &str,
         text: &str,
         calls: &[NativeCall],
         ended: Option<Ended<'_>>,
         spent: Spent,
     ) -> Value {
+        if let Some(response) = self.response.take() {
+            return response.whole(reasoning, text, calls, ended, spent);
+        }
         let reason = match &self.finish {
             Some(finish) => finish.as_deref(),
             None => ended.map(|ended| self.reason(ended)),

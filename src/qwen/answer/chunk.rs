@@ -74,7 +74,7 @@ lenient! {
 
 /// The arguments of a call, as they stand.
 #[derive(Debug, Default)]
-enum Arguments<'a> {
+pub(crate) enum Arguments<'a> {
     #[default]
     Missing,
     Text(Word<'a>),
@@ -83,6 +83,16 @@ enum Arguments<'a> {
 }
 
 impl Arguments<'_> {
+    /// The same for a [`Piece`] of a call.
+    pub(crate) fn given(self, data: &Text) -> Given {
+        match self {
+            Self::Missing => Given::Nothing,
+            Self::Text(json) => Given::Text(slice(data, json.0.unwrap_or_default())),
+            Self::Bare(json) => Given::Bare(data.slice_ref(json)),
+            Self::Null => Given::Null,
+        }
+    }
+
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Missing, other) | (Self::Null, other @ (Self::Text(_) | Self::Bare(_))) => other,
@@ -113,6 +123,7 @@ lenient! {
         cached_tokens: Count = "cached_tokens",
         prompt_details: Object<Details> = "prompt_tokens_details",
         completion_details: Object<Details> = "completion_tokens_details",
+        input_details: Object<Details> = "input_tokens_details",
         output_details: Object<Details> = "output_tokens_details",
     }
 }
@@ -134,7 +145,8 @@ impl Counts {
         }
         let mut usage = Usage::new(prompt.unwrap_or(0), completion.unwrap_or(0));
         usage.total_tokens = self.total_tokens.0.unwrap_or(usage.total_tokens);
-        let cached = self.prompt_details.0.as_ref().and_then(|d| d.cached_tokens.0);
+        let details = self.prompt_details.0.as_ref().or(self.input_details.0.as_ref());
+        let cached = details.and_then(|d| d.cached_tokens.0);
         usage.cached_tokens = cached.or(self.cached_tokens.0);
         let details = self.completion_details.0.as_ref().or(self.output_details.0.as_ref());
         usage.reasoning_tokens = details.and_then(|d| d.reasoning_tokens.0);
@@ -285,12 +297,7 @@ impl CallDelta<'_> {
         let function = self.function.0.unwrap_or_default();
         let name = if function.name.is_something() { function.name } else { self.name };
         let given = function.arguments.or(self.arguments).or(self.parameters).or(self.input);
-        let arguments = match given {
-            Arguments::Missing => Given::Nothing,
-            Arguments::Text(json) => Given::Text(slice(data, json.0.unwrap_or_default())),
-            Arguments::Bare(json) => Given::Bare(data.slice_ref(json)),
-            Arguments::Null => Given::Null,
-        };
+        let arguments = given.given(data);
         Piece { index: self.index.0, id: word(self.id), name: word(name), arguments }
     }
 }

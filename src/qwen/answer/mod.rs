@@ -25,7 +25,8 @@ mod word;
 #[cfg(feature = "compatible")]
 pub(crate) use self::reply::Reply;
 pub(crate) use self::{
-    chunk::{Chunk, Counts, Ours},
+    calls::{Given, Piece},
+    chunk::{Arguments, Chunk, Counts, Ours},
     names::Names,
     pieces::Pieces,
     reader::{Reader, Wire},

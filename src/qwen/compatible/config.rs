@@ -46,11 +46,11 @@ impl Default for Config {
 
 /// How much the upstream's models give, and what is meant by an effort.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Overrides {
+pub(in crate::qwen) struct Overrides {
     /// The upstream's names, and the most tokens that an answer may be asked to have.
-    pub(super) limits: Vec<(Text, u64)>,
+    pub(in crate::qwen) limits: Vec<(Text, u64)>,
     /// The efforts that clients ask for, and those that are meant by them.
-    pub(super) efforts: Vec<(ReasoningEffort, ReasoningEffort)>,
+    pub(in crate::qwen) efforts: Vec<(ReasoningEffort, ReasoningEffort)>,
 }
 
 impl Config {
@@ -72,7 +72,7 @@ impl Config {
 
 impl Overrides {
     /// The effort that is meant by the one that a client asks for.
-    pub(super) fn effort<'a>(&'a self, asked: &'a ReasoningEffort) -> &'a ReasoningEffort {
+    pub(in crate::qwen) fn effort<'a>(&'a self, asked: &'a ReasoningEffort) -> &'a ReasoningEffort {
         let known = self.efforts.iter().rfind(|(effort, _)| effort == asked);
         known.map_or(asked, |(_, meant)| meant)
     }

@@ -103,7 +103,7 @@ const WRAPPERS: [&str; 5] = ["errors", "detail", "base_resp", "fault", "Error"];
 /// What an error body says, in whichever of the shapes: `{"error":{…}}`, flat (SGLang, native
 /// DashScope), or a bare string.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(in crate::qwen) struct Fault {
     message: String,
     code: Option<String>,
     kind: Option<String>,
@@ -114,14 +114,14 @@ pub(super) struct Fault {
 
 impl Fault {
     /// What an error's JSON is, unless that would take more than 1 MiB: errors are short.
-    pub(super) fn tree(json: &str) -> Option<Value> {
+    pub(in crate::qwen) fn tree(json: &str) -> Option<Value> {
         tree(json, 1024 * 1024)
     }
 
     /// Reads an error body, or an event that holds one; `None` where it holds none.
     ///
     /// It stands under `error`, or flat, or in `errors` or `detail` once more.
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+    pub(in crate::qwen) fn from_json(value: &Value) -> Option<Self> {
         // Google's compatible endpoint writes a list of one.
         if let Value::Array(list) = value {
             return list.first().and_then(Self::from_json);
@@ -214,13 +214,19 @@ impl Fault {
         self.code.as_deref().is_some_and(|code| matches!(code, "0" | "200"))
     }
 
+    /// Its code.
+    #[cfg(feature = "responses-upstream")]
+    pub(in crate::qwen) fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
     /// The status that the code gives where it is one, as with errors inside a stream.
-    pub(super) fn status(&self) -> Option<StatusCode> {
+    pub(in crate::qwen) fn status(&self) -> Option<StatusCode> {
         self.code.as_deref()?.parse().ok().and_then(|code: u16| StatusCode::from_u16(code).ok())
     }
 
     /// The error for a client.
-    pub(super) fn into_error(
+    pub(in crate::qwen) fn into_error(
         self,
         status: StatusCode,
         retry_after: Option<Duration>,

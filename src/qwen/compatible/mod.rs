@@ -165,12 +165,23 @@ mod service;
 mod stream;
 mod thinking;
 mod translate;
-mod write;
+#[cfg_attr(
+    not(feature = "responses-upstream"),
+    allow(unreachable_pub, reason = "another adapter writes with it")
+)]
+pub(in crate::qwen) mod write;
 
 /// The metric of repairs.
 const METRIC: &str = "tower_qwen_compatible_repairs_total";
 
 pub(crate) use self::error::refusal;
+#[cfg(feature = "responses-upstream")]
+pub(in crate::qwen) use self::{
+    config::Overrides,
+    error::Fault,
+    request::{answered, arguments_object, arranged},
+    thinking::never_thinks,
+};
 pub use self::{
     layer::CompatibleLayer,
     modes::{ContentMode, ThinkTags},

@@ -114,7 +114,7 @@ impl Thinking {
 }
 
 /// Whether the hosted `model` refuses to think, and even to be told not to.
-fn never_thinks(model: &str) -> bool {
+pub(in crate::qwen) fn never_thinks(model: &str) -> bool {
     let name = model.to_ascii_lowercase();
     name.contains("qwen") && (name.contains("coder") || name.contains("-instruct"))
 }
