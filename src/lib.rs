@@ -141,6 +141,7 @@
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
+//! | `responses-upstream` | `QwenResponsesLayer` | 34 | yes |
 //! | `client` | `QwenUpstream`, which decompresses but has no TLS and refuses `https:` | 99 | no |
 //! | `client-rustls` | TLS for it: rustls with aws-lc | 112 | no |
 //! | `client-rustls-ring` | TLS for it: rustls with ring | 112 | no |

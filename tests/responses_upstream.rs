@@ -1,6 +1,10 @@
 //! The adapter to DashScope's Responses API: what is sent, what is made of what comes back, and
 //! conversations over the emulated API.
 
+#[path = "messages/events.rs"]
+mod events;
+#[path = "responses/round_trip.rs"]
+mod round_trip;
 mod traced;
 
 use std::{
@@ -808,5 +812,39 @@ proptest! {
             events.into_iter().collect::<Result<Vec<ChatEvent>, Error>>()
         });
         prop_assert_eq!(cut.expect("whole"), whole);
+    }
+
+    /// What the edge writes the adapter reads, whatever it is.
+    #[test]
+    fn what_the_edge_writes_the_adapter_reads(
+        program in prop::collection::vec(any::<u8>(), 1..120),
+        cut in 1_usize..200,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("one");
+        let (items, said) = events::answer(&program);
+        let answer = runtime.block_on(round_trip::round(items, cut));
+        let end = said.end.expect("an end");
+        prop_assert_eq!(answer.is_ok(), end.is_ok(), "{:?}", answer);
+        if let (Ok(answer), Ok(reason)) = (answer, end) {
+            let kept = |text: &str| round_trip::kept(text, said.calls.len());
+            prop_assert_eq!(kept(&answer.text), kept(&said.text));
+            prop_assert_eq!(&*answer.reasoning, &said.thinking);
+            let calls = answer.tool_calls.iter();
+            let calls: Vec<_> = calls.map(|call| (&*call.name, call.arguments.trim())).collect();
+            let expected: Vec<_> = said.calls.iter().map(|(name, json)| (&**name, json.trim())).collect();
+            prop_assert_eq!(calls, expected);
+            let expected = match reason {
+                FinishReason::Stop if !said.calls.is_empty() => FinishReason::ToolCalls,
+                FinishReason::ToolCalls if said.calls.is_empty() => FinishReason::Stop,
+                reason => reason,
+            };
+            prop_assert_eq!(answer.finish_reason, Some(expected));
+            // Counts that are all zero are none.
+            let told = |usage: Option<tower_qwen::chat::Usage>| {
+                let usage = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+                usage.filter(|counts| *counts != (0, 0))
+            };
+            prop_assert_eq!(told(answer.usage), told(said.usage));
+        }
     }
 }

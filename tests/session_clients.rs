@@ -27,13 +27,17 @@ use std::process::Command;
 
 use binary::Running;
 use suite::KEY;
-use tower_qwen_emulator::{ChatRecord, Emulator};
+use tower_qwen_emulator::{Builder, ChatRecord, Emulator, Kind};
 
 const TURNS: usize = 50;
 
 /// A model that wants to know the time in every second turn before it answers.
 fn model() -> Emulator {
-    proxied::upstream()
+    model_of(proxied::upstream())
+}
+
+fn model_of(upstream: Builder) -> Emulator {
+    upstream
         .answers(|message, earlier| {
             let number = |text: &str, word: &str| -> Option<usize> {
                 let (_, rest) = text.rsplit_once(word)?;
@@ -66,10 +70,18 @@ struct Served {
 
 /// Each is set up further by `also`.
 fn serve(emulator: &Emulator, also: impl Fn(&mut Command)) -> Served {
+    serve_with(emulator, |origin| proxied::command(origin, KEY), also)
+}
+
+fn serve_with(
+    emulator: &Emulator,
+    command: impl Fn(&str) -> Command,
+    also: impl Fn(&mut Command),
+) -> Served {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let origin = runtime.block_on(proxied::serve(emulator.clone()));
     let proxies = [(); 2].map(|()| {
-        let mut proxy = proxied::command(&origin, KEY);
+        let mut proxy = command(&origin);
         also(&mut proxy);
         runtime.block_on(proxied::start(proxy))
     });
@@ -191,6 +203,44 @@ fn fifty_turns_by_the_id_of_the_answer_before() {
     let script = python.arg("responses_sessions.py").env("OTHER_API_KEY", OTHER_KEY);
     run(script, &served, |_| 0);
     check_turns_by_id(&emulator);
+}
+
+/// The proxy over DashScope's API that keeps chats.
+fn over_dashscope(origin: &str) -> Command {
+    let mut proxy = binary::command();
+    let base_url = format!("{origin}/compatible-mode/v1");
+    proxy.args(["--base-url", &base_url, "--server", "dashscope", "--api", "responses"]);
+    proxy.args(["--upstream-key", proxied::TOKEN]);
+    proxy.env("QWEN_PROXY_API_KEY", KEY).env("RUST_LOG", "warn").env("NO_PROXY", "127.0.0.1");
+    proxy
+}
+
+/// What each turn sent there, as JSON, and how many items it had.
+fn sent(emulator: &Emulator) -> Vec<(String, usize)> {
+    let requests = emulator.requests().into_iter();
+    let turns = requests.filter(|request| request.path().ends_with("/responses"));
+    let items = |body: &serde_json::Value| body["input"].as_array().map_or(0, Vec::len);
+    turns.map(|turn| (turn.body["input"].to_string(), items(&turn.body))).collect()
+}
+
+/// An official API that keeps chats is as good as the web: by chat completions, and by ids.
+#[test]
+fn fifty_turns_over_an_api_that_keeps_chats() {
+    for script in ["sessions.py", "responses_sessions.py"] {
+        let Some(mut python) = suite::python("openai") else { return };
+        let emulator = model_of(proxied::upstream().kind(Kind::DashScope));
+        let served = serve_with(&emulator, over_dashscope, keys);
+        run(python.arg(script).env("OTHER_API_KEY", OTHER_KEY), &served, |_| 0);
+        let sent = sent(&emulator);
+        let more = if script == "sessions.py" { 0 } else { 3 };
+        assert_eq!(sent.len(), TURNS + TURNS / 2 + more, "{script}");
+        assert_eq!(sent[0].1, 2, "the instructions and the first turn");
+        for (place, (text, items)) in sent.iter().enumerate().skip(1) {
+            assert_eq!(*items, 1, "{script}: turn {place} holds more than what is new: {text}");
+        }
+        let told = sent.iter().filter(|(text, _)| text.contains("Be brief.")).count();
+        assert_eq!(told, 1, "{script}");
+    }
 }
 
 /// The ids outlive the process that gave them.

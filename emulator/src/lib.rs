@@ -140,6 +140,7 @@
 //! | `GET /models` | all; llama.cpp without a key |
 //! | `GET /models/{id}` | SGLang, Ollama |
 //! | `POST /completions` | all but DashScope and the portal |
+//! | `POST /responses`; `GET`, `DELETE /responses/{id}` | DashScope, which keeps what it answered for seven days ([`Emulator::responses`]) |
 //! | `POST /embeddings` | all but the portal, for models with `embed` in their name |
 //! | `POST /api/v1/oauth2/…` | the portal, as above |
 //! | `POST /api/v1/indices/plugin/web_search` | the portal; it always finds the same page |

@@ -37,7 +37,7 @@ use super::{
 pub(crate) use self::{
     aliases::{ModelNames, named},
     bounds::Bounds,
-    options::Tools,
+    options::{Api, Tools},
     patterns::Patterns,
     upstream::{Upstream, UpstreamConfig},
     url::parse_url,

@@ -31,10 +31,11 @@ use tower_qwen::{
         client::QwenUpstream,
         compatible::{CompatibleLayer, Server},
         models::Catalogue,
+        responses::QwenResponsesLayer,
         web::QwenWebLayer,
     },
     responses::ResponsesLayer,
-    session::{MemoryStore, SessionLayer, SessionStore},
+    session::{Contention, MemoryStore, SessionLayer, SessionStore},
     sse::reframe::SseReframeLayer,
     tokens::TokenEstimator,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
@@ -45,7 +46,7 @@ use super::{
     chats::{self, Chats},
     clients::Client,
     config::{
-        Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
+        Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
     },
     lanes::{Lane, Lanes, MAX_BODY, Route},
     pass,
@@ -311,7 +312,52 @@ where
     }
 }
 
-/// The layers over an OpenAI-compatible API, outermost first. It keeps no chats, so there are no
+/// The routes of chats over DashScope's Responses API, which keeps them. All other routes of `lane`
+/// are those of the API beside it, which keeps nothing.
+fn kept<U, B>(lane: Lane, upstream: U, config: &UpstreamConfig, shared: &Shared) -> Lane
+where
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut adapter = QwenResponsesLayer::new();
+    if let Some(meant) = &config.high_effort {
+        adapter = adapter.effort(ReasoningEffort::High, meant.clone());
+    }
+    let auth = lane.desk.pool.clone().map(AuthRefreshLayer::from_pool);
+    let adapter = ServiceBuilder::new().layer(option_layer(auth)).layer(adapter).service(upstream);
+    let sessions = ServiceBuilder::new()
+        .layer(shared.aliases())
+        // It makes several answers in one chat at the same time.
+        .layer(shared.sessions.clone().contention(Contention::Share));
+    let tools = match config.tools {
+        Tools::Prompt => ToolCallLayer::prompted(),
+        Tools::Native | Tools::Off => ToolCallLayer::native(),
+        Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
+    };
+    let chats = sessions.clone().layer(DedupLayer::new()).layer(tools).service(adapter.clone());
+    let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(adapter);
+    let chat_edge = chat_edge(config, &shared.bounds).offer(Offer::Responses);
+    let xml = route(chat_edge.clone().layer(xml));
+    let chat = match config.tools {
+        Tools::Xml => xml.clone(),
+        _ => route(chat_edge.layer(chats.clone())),
+    };
+    let messages = messages_edge(config, shared).offer(Offer::Responses);
+    let responses = responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true);
+    Lane {
+        chat,
+        xml,
+        messages: route(messages.layer(chats.clone())),
+        responses: route(responses.layer(chats)),
+        ..lane
+    }
+}
+
+/// The layers over an OpenAI-compatible API, outermost first. Where it keeps no chats there are no
 /// sessions.
 fn compatible<U, B>(
     upstream: U,
@@ -389,7 +435,7 @@ where
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
         .layer(renaming);
-    Lane {
+    let lane = Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
         chat,
@@ -401,6 +447,10 @@ where
         models: Catalogue::compatible(signed, server),
         chats: None,
         desk,
+    };
+    match config.api {
+        Api::Chat => lane,
+        Api::Responses => kept(lane, upstream, config, shared),
     }
 }
 

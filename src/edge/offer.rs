@@ -24,19 +24,20 @@ const NAMES_LEN: usize = 512;
 /// Nothing is ignored without a word. Values that ask for nothing (`n: 1`, `logprobs: false`,
 /// `stop: []`, the format `text`) always pass. For the rest this decides, field by field:
 ///
-/// | field | [`Everything`](Offer::Everything) | [`Web`](Offer::Web) |
-/// |---|---|---|
-/// | `n`, `logprobs`, `top_logprobs`, `functions`, `function_call` | refused | refused |
-/// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves |
-/// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused |
-/// | a tool that is neither a function nor a web search | passed on | refused |
-/// | `tool_choice` in a form that is not known, where a function is among `tools` | passed on | refused |
-/// | `stop` | passed on | seen to: the answer ends before it |
-/// | `response_format` | passed on | passed on, to a [`FormatLayer`](https://docs.rs/tower-qwen/latest/tower_qwen/format/struct.FormatLayer.html) below; without one the adapter refuses it |
-/// | `best_of`, `suffix`, `echo`, `prompt_logprobs`, `n_probs`, `return_token_ids`, `continue_final_message` | passed on | refused |
-/// | `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused |
-/// | `max_tokens`, `temperature`, `top_p`, `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` |
-/// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured |
+/// | field | [`Everything`](Offer::Everything) | [`Web`](Offer::Web) | [`Responses`](Offer::Responses) |
+/// |---|---|---|---|
+/// | `n`, `logprobs`, `top_logprobs`, `functions`, `function_call` | refused | refused | refused |
+/// | `parallel_tool_calls: false` | passed on, and seen to | seen to: one call leaves | passed on, and seen to |
+/// | `tool_choice` that wants a call, where no function is among `tools` | passed on | refused | passed on |
+/// | a tool that is neither a function nor a web search | passed on | refused | passed on |
+/// | `tool_choice` in a form that is not known, where a function is among `tools` | passed on | refused | passed on |
+/// | `stop` | passed on | seen to: the answer ends before it | seen to, likewise |
+/// | `response_format` | passed on | passed on, to a [`FormatLayer`](https://docs.rs/tower-qwen/latest/tower_qwen/format/struct.FormatLayer.html) below; without one the adapter refuses it | passed on |
+/// | `best_of`, `suffix`, `echo`, `prompt_logprobs`, `n_probs`, `return_token_ids`, `continue_final_message` | passed on | refused | refused |
+/// | `guided_*`, `grammar`, `json_schema`, `structured_outputs`, `audio`, `modalities` with other than `text` | passed on | refused | refused |
+/// | `top_k`, `presence_penalty`, `frequency_penalty`, `repetition_penalty`, `seed` | passed on | left out, and named in `x-qwen-left-out` | left out, and named likewise |
+/// | `max_tokens`, `temperature`, `top_p`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` | passed on |
+/// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured | honoured |
 ///
 /// A refusal has the status 400, the code `unsupported_parameter` and the field as its `param`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,9 @@ pub enum Offer {
     Everything,
     /// What chat.qwen.ai has: a text goes in, and the account's page sets the rest.
     Web,
+    /// What DashScope's Responses API has. It has less than its chat completions, and ignores what it
+    /// does not know.
+    Responses,
 }
 
 /// Fields of [`ChatRequest::extra`] that mean something over chat.qwen.ai; what they ask for is
@@ -118,6 +122,11 @@ impl Offer {
             Self::Everything => {
                 Ok(Decided { wishes: Wishes { one_call, ..Wishes::default() }, left_out: None })
             }
+            Self::Responses => {
+                let left_out = self.left_out(request)?;
+                let stop = std::mem::take(&mut request.sampling.stop);
+                Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
+            }
             Self::Web => {
                 if wants_a_call(request) && !request.tools.iter().any(is_function) {
                     return Err(unsupported(
@@ -141,11 +150,63 @@ impl Offer {
                          `allowed_tools`, or one of none, auto, required",
                     ));
                 }
-                let left_out = left_out(request)?;
+                let left_out = self.left_out(request)?;
                 let stop = std::mem::take(&mut request.sampling.stop);
                 Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
             }
         }
+    }
+
+    fn not_offered(self, field: &'static str) -> Error {
+        let upstream = match self {
+            Self::Responses => "DashScope's Responses API",
+            Self::Web | Self::Everything => "chat.qwen.ai",
+        };
+        let message =
+            format!("`{field}`: this upstream ({upstream}) has no such thing; leave it out");
+        unsupported(field, message)
+    }
+
+    /// The names of the fields that the upstream is not given.
+    fn left_out(self, request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
+        let sampling = &request.sampling;
+        let is_web = self == Self::Web;
+        let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
+        // Below 0 there is no limit.
+        let is_limit = |tokens: Option<i64>| is_web && tokens.is_some_and(|tokens| tokens >= 0);
+        // What to choose from it says in vain where there is nothing.
+        let is_choice = is_web
+            && matches!(request.tool_choice, Some(ToolChoice::Other(_)))
+            && !request.tools.iter().any(is_function);
+        let is_user = is_web && request.user.as_ref().is_some_and(|user| !user.is_empty());
+        let mut names: Vec<Cow<'_, str>> = [
+            ("tool_choice", is_choice),
+            ("max_tokens", is_limit(sampling.max_tokens)),
+            ("max_completion_tokens", is_limit(sampling.max_completion_tokens)),
+            ("temperature", is_web && is_not(sampling.temperature, 1.0)),
+            ("top_p", is_web && is_not(sampling.top_p, 1.0)),
+            ("top_k", sampling.top_k.is_some_and(|top_k| top_k > 0)),
+            ("presence_penalty", is_not(sampling.presence_penalty, 0.0)),
+            ("frequency_penalty", is_not(sampling.frequency_penalty, 0.0)),
+            ("repetition_penalty", is_not(sampling.repetition_penalty, 1.0)),
+            ("seed", sampling.seed.is_some()),
+            ("user", is_user),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_there)| is_there.then_some(name.into()))
+        .collect();
+        for (name, value) in request.extra.iter() {
+            if value.is_null() || READ.contains(&&*name) || is_neutral(&name, &value) {
+                continue;
+            }
+            if let Some(field) = MEANING.into_iter().find(|field| *field == name) {
+                return Err(self.not_offered(field));
+            }
+            if is_web {
+                names.push(name);
+            }
+        }
+        Ok(header(&names))
     }
 }
 
@@ -185,49 +246,6 @@ fn wants_a_call(request: &ChatRequest) -> bool {
                 || whole.get("allowed_tools").as_ref().is_some_and(is_required)
         }
     }
-}
-
-fn not_offered(field: &'static str) -> Error {
-    let message =
-        format!("`{field}`: this upstream (chat.qwen.ai) has no such thing; leave it out");
-    unsupported(field, message)
-}
-
-/// The names of the fields that chat.qwen.ai is not given.
-fn left_out(request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
-    let sampling = &request.sampling;
-    let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
-    // Below 0 there is no limit.
-    let is_limit = |tokens: Option<i64>| tokens.is_some_and(|tokens| tokens >= 0);
-    // What to choose from it says in vain where there is nothing.
-    let is_choice = matches!(request.tool_choice, Some(ToolChoice::Other(_)))
-        && !request.tools.iter().any(is_function);
-    let mut names: Vec<Cow<'_, str>> = [
-        ("tool_choice", is_choice),
-        ("max_tokens", is_limit(sampling.max_tokens)),
-        ("max_completion_tokens", is_limit(sampling.max_completion_tokens)),
-        ("temperature", is_not(sampling.temperature, 1.0)),
-        ("top_p", is_not(sampling.top_p, 1.0)),
-        ("top_k", sampling.top_k.is_some_and(|top_k| top_k > 0)),
-        ("presence_penalty", is_not(sampling.presence_penalty, 0.0)),
-        ("frequency_penalty", is_not(sampling.frequency_penalty, 0.0)),
-        ("repetition_penalty", is_not(sampling.repetition_penalty, 1.0)),
-        ("seed", sampling.seed.is_some()),
-        ("user", request.user.as_ref().is_some_and(|user| !user.is_empty())),
-    ]
-    .into_iter()
-    .filter_map(|(name, is_there)| is_there.then_some(name.into()))
-    .collect();
-    for (name, value) in request.extra.iter() {
-        if value.is_null() || READ.contains(&&*name) || is_neutral(&name, &value) {
-            continue;
-        }
-        if let Some(field) = MEANING.into_iter().find(|field| *field == name) {
-            return Err(not_offered(field));
-        }
-        names.push(name);
-    }
-    Ok(header(&names))
 }
 
 fn is_neutral(name: &str, value: &Json) -> bool {
@@ -282,6 +300,52 @@ mod tests {
         SeenTo,
     }
     use Then::{Named, Passes, Refused, SeenTo};
+
+    fn then_of(offer: Offer, field: &str, value: &Value) -> Then {
+        match decided(offer, field, value) {
+            Err(named) => {
+                assert_eq!(named, field, "{offer:?}");
+                Refused
+            }
+            Ok(Decided { left_out: Some(names), .. }) => {
+                assert_eq!(names, field, "{offer:?}");
+                Named
+            }
+            Ok(Decided { wishes, .. }) if wishes.one_call || !wishes.stop.is_empty() => SeenTo,
+            Ok(_) => Passes,
+        }
+    }
+
+    /// What chat.qwen.ai has not and this API has.
+    #[test]
+    fn the_responses_api_has_more_than_the_web_and_less_than_a_server() {
+        for (field, value, then) in [
+            ("max_tokens", json!(9), Passes),
+            ("max_completion_tokens", json!(9), Passes),
+            ("temperature", json!(0.5), Passes),
+            ("top_p", json!(0.5), Passes),
+            ("user", json!("ann"), Passes),
+            ("tool_choice", json!("required"), Passes),
+            ("response_format", json!({"type": "json_object"}), Passes),
+            ("metadata", json!({"a": "b"}), Passes),
+            ("anything", json!(1), Passes),
+            ("stop", json!("END"), SeenTo),
+            ("parallel_tool_calls", json!(false), SeenTo),
+            ("top_k", json!(9), Named),
+            ("presence_penalty", json!(1), Named),
+            ("frequency_penalty", json!(1), Named),
+            ("repetition_penalty", json!(1.1), Named),
+            ("seed", json!(7), Named),
+            ("seed", json!(null), Passes),
+            ("top_k", json!(0), Passes),
+            ("suffix", json!("x"), Refused),
+            ("guided_json", json!({}), Refused),
+            ("grammar", json!("x"), Refused),
+            ("n", json!(2), Refused),
+        ] {
+            assert_eq!(then_of(Offer::Responses, field, &value), then, "{field}: {value}");
+        }
+    }
 
     /// Fields: each with a value that asks for nothing, and one that does not, over each upstream.
     #[test]
@@ -406,21 +470,7 @@ mod tests {
             ("stream_options", json!({"include_usage": true}), Passes, Passes),
         ] {
             for (offer, then) in [(Offer::Everything, everything), (Offer::Web, web)] {
-                let found = match decided(offer, field, &value) {
-                    Err(named) => {
-                        assert_eq!(named, field, "{offer:?}");
-                        Refused
-                    }
-                    Ok(Decided { left_out: Some(names), .. }) => {
-                        assert_eq!(names, field, "{offer:?}");
-                        Named
-                    }
-                    Ok(Decided { wishes, .. }) if wishes.one_call || !wishes.stop.is_empty() => {
-                        SeenTo
-                    }
-                    Ok(_) => Passes,
-                };
-                assert_eq!(found, then, "{offer:?}: {field} {value}");
+                assert_eq!(then_of(offer, field, &value), then, "{offer:?}: {field} {value}");
             }
         }
     }

@@ -310,6 +310,11 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_enum, value_name = "SERVER", env = "QWEN_SERVER", hide_env_values = true)]
     pub(super) server: Option<ServerKind>,
 
+    /// Which API of a compatible upstream chats go to: `responses` is DashScope's that keeps them, so
+    /// that a turn sends only what is new [default: chat]
+    #[arg(long, value_enum, value_name = "API", env = "QWEN_API", hide_env_values = true)]
+    pub(super) api: Option<Api>,
+
     /// What an effort of `high` means, which agents ask for with every request; `medium` is much
     /// faster with Qwen3.8. For compatible upstreams only [default: high]
     #[arg(
@@ -379,6 +384,17 @@ pub(crate) enum ServerKind {
     LlamaCpp,
     /// LM Studio
     LmStudio,
+}
+
+/// An API of a compatible upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Api {
+    /// Chat completions, which keeps nothing
+    #[default]
+    Chat,
+    /// DashScope's Responses, which keeps chats for seven days
+    Responses,
 }
 
 /// How hard a model thinks.
@@ -456,6 +472,7 @@ impl UpstreamSettings {
             token_url: text(self.token_url).or(text(other.token_url)),
             upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
             server: self.server.or(other.server),
+            api: self.api.or(other.api),
             high_effort: self.high_effort.or(other.high_effort),
             tools: self.tools.or(other.tools),
             emulate: self.emulate.or(other.emulate),

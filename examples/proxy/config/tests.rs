@@ -626,6 +626,23 @@ fn what_a_high_effort_means() {
 }
 
 #[test]
+fn only_dashscope_keeps_chats_behind_an_api() {
+    let of = |args: &[&str]| only(resolve(args).expect("valid")).api;
+    assert_eq!(of(&["--emulate", "dashscope"]), Api::Chat);
+    assert_eq!(of(&["--emulate", "dashscope", "--api", "responses"]), Api::Responses);
+    assert_eq!(of(&["--upstream-key", "sk-x", "--api", "responses"]), Api::Responses);
+    let gateway = ["--base-url", "https://gateway.example/v1", "--api", "responses"];
+    assert_eq!(of(&gateway), Api::Responses);
+    for args in [
+        &["--api", "responses"][..],
+        &["--emulate", "vllm", "--api", "responses"],
+        &["--base-url", "http://127.0.0.1:8000/v1", "--server", "vllm", "--api", "responses"],
+    ] {
+        assert!(refusal(args).starts_with("--api: "), "{}", refusal(args));
+    }
+}
+
+#[test]
 fn other_names_come_from_the_command_line_or_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("proxy.toml");

@@ -16,7 +16,7 @@ use tower_qwen_emulator as emulator;
 use super::{
     super::{credentials::Accounts, files},
     Around, ConfigError, Patterns, Tools, WebCredentials, error,
-    options::{Effort, Kind, ServerKind, UpstreamSettings, secret},
+    options::{Api, Effort, Kind, ServerKind, UpstreamSettings, secret},
     patterns,
     url::parse_url,
     web::web_credentials,
@@ -36,6 +36,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) upstream: Upstream,
     /// Why it is this one: completes "upstream: web, …".
     pub(crate) reason: &'static str,
+    /// Which of its APIs chats go to, where it has several.
+    pub(crate) api: Api,
     /// What an effort of `high` means, if something else.
     pub(crate) high_effort: Option<ReasoningEffort>,
     /// What becomes of tools.
@@ -66,6 +68,18 @@ impl Upstream {
             Self::Emulator { emulated, .. } => *emulated != emulator::Kind::Web,
             Self::Web { .. } => false,
             Self::Compatible { .. } => true,
+        }
+    }
+
+    /// Whether its Responses API, if it has one, keeps what it answers. A gateway may well be one in
+    /// front of DashScope.
+    fn keeps_chats(&self) -> bool {
+        match self {
+            Self::Emulator { emulated, .. } => *emulated == emulator::Kind::DashScope,
+            Self::Web { .. } => false,
+            Self::Compatible { server, .. } => {
+                matches!(server, Server::DashScope | Server::Generic)
+            }
         }
     }
 
@@ -207,6 +221,10 @@ fn upstream(
              into the prompt",
         );
     }
+    let api = settings.api.unwrap_or_default();
+    if api == Api::Responses && !upstream.keeps_chats() {
+        return error("--api: only DashScope's `responses` keeps chats; leave it out");
+    }
     let high_effort = match settings.high_effort {
         None | Some(Effort::High) => None,
         Some(_) if !upstream.is_api() => {
@@ -228,6 +246,7 @@ fn upstream(
         models,
         upstream,
         reason,
+        api,
         high_effort,
         tools,
         accounts,

@@ -165,10 +165,6 @@ mod service;
 mod stream;
 mod thinking;
 mod translate;
-#[cfg_attr(
-    not(feature = "responses-upstream"),
-    allow(unreachable_pub, reason = "another adapter writes with it")
-)]
 pub(in crate::qwen) mod write;
 
 /// The metric of repairs.

@@ -2,23 +2,14 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
-use super::service::QwenResponses;
+use super::{config::Config, service::QwenResponses};
 use crate::{
     chat::ReasoningEffort,
-    qwen::compatible::Overrides,
     sse::{
         KeepAlive,
         progress::{self, Limits},
     },
 };
-
-/// What an adapter is set to.
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) overrides: Arc<Overrides>,
-    pub(super) session_cache: bool,
-    pub(super) progress: Limits,
-}
 
 /// The adapter to DashScope's Responses API, which keeps chats.
 ///

@@ -81,6 +81,7 @@
 //! | `tower_qwen_responses_errors_total` | `kind` |
 //! | `tower_qwen_responses_repairs_total` | `repair` |
 
+mod config;
 mod layer;
 mod request;
 mod service;

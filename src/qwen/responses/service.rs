@@ -9,7 +9,7 @@ use http_body::Body;
 use serde::de::IgnoredAny;
 use tower_service::Service;
 
-use super::{METRIC, layer::Config, request, stream::AnswerStream, translate::Translator};
+use super::{METRIC, config::Config, request, stream::AnswerStream, translate::Translator};
 use crate::{
     AccountName, BoxError, CredentialHeaders, Error, FullBody, Text,
     chat::{ChatRequest, Conversation},

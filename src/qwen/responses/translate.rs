@@ -161,10 +161,8 @@ impl Translator {
                     answer.reasoning(piece(delta, data));
                 }
             }
-            "response.reasoning_summary_part.added" => {
-                if self.state(place)?.said {
-                    answer.reasoning(Text::from_static("\n\n"));
-                }
+            "response.reasoning_summary_part.added" if self.state(place)?.said => {
+                answer.reasoning(Text::from_static("\n\n"));
             }
             "response.function_call_arguments.delta" => {
                 let state = self.state(place)?;
