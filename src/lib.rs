@@ -13,13 +13,15 @@
 //!       │  http::Request<B: Body>                http::Response<OpenAiBody>  ▲
 //!   OpenAiLayer        JSON in, validated · SSE or JSON out · every error an OpenAI error
 //!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
+//!   JoinLayer          the same request again while the first still runs: one answer for both
 //!   SessionLayer       which upstream chat does this history continue?
 //!   DedupLayer         send only what that chat has not seen
 //!   ToolCallLayer      tools → prompt, calls in the text → tool_calls
 //!   (or, outside of DedupLayer, ToolWrapLayer: every reply is one XML tool call,
 //!                      for XML-protocol clients)
 //!   AuthRefreshLayer   put the credential on; refresh once, retry once
-//!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire)
+//!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire;
+//!                      or QwenResponsesLayer: chat ⇄ DashScope's Responses)
 //!       │  http::Request<FullBody>               http::Response<B: Body>
 //!   SseReframeLayer    any chunking in, whole well-formed events out
 //!   QwenUpstream       the HTTP client: base URL, headers, cookies, pool
@@ -27,6 +29,8 @@
 //!
 //! Every layer is optional and has a feature of its own. The order has reasons:
 //!
+//! - A repeated request is told by all that it asks for, and who repeats it need not know of chats, so
+//!   joining is outside of the session.
 //! - The session hashes what the *client* saw and will send back, so it is outside of the tools.
 //! - Dedup needs the conversation that the session found, so it is inside of the session.
 //! - The tools go only into the first message of a chat, so they are inside of dedup. The XML mode
@@ -136,6 +140,7 @@
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `format` | `FormatLayer` | 28 | yes |
+//! | `join` | `JoinLayer` | 37 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
@@ -170,8 +175,9 @@
 //!   written by tokio's `spawn_blocking`, by half of the cores at a time; outside of a runtime that
 //!   is done in place. One poll takes at most 256 items or 256 KiB of what always has more.
 //! - Nothing they send makes it panic.
-//! - A response that is dropped cancels the work upstream. Before it was answered, it leaves no
-//!   chat behind. A refresh that has begun is never lost.
+//! - A response that is dropped cancels the work upstream, unless a `JoinLayer` lets it go on for a
+//!   stated time. Before it was answered, it leaves no chat behind. A refresh that has begun is never
+//!   lost.
 //! - An upstream that goes on and says nothing keeps no request open: comments, blank lines and
 //!   empty events are no progress, and a client's body has to get on too.
 //! - A credential is refreshed once at a time, and a request is replayed once at most.
@@ -220,7 +226,7 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
-#[cfg(any(feature = "keep-alive", feature = "session"))]
+#[cfg(any(feature = "join", feature = "keep-alive", feature = "session"))]
 mod clock;
 #[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
 mod closer;
@@ -250,6 +256,9 @@ pub mod format;
     allow(dead_code, reason = "each reader looks for some of what a head says")
 )]
 mod head;
+#[cfg(feature = "join")]
+#[cfg_attr(docsrs, doc(cfg(feature = "join")))]
+pub mod join;
 #[cfg(feature = "chat")]
 mod json;
 #[cfg(feature = "sse")]
@@ -257,6 +266,7 @@ mod observe;
 #[cfg(any(
     feature = "compatible",
     feature = "edge",
+    feature = "join",
     feature = "session",
     feature = "tool-call",
     feature = "web"

@@ -317,7 +317,7 @@ impl Extra {
     }
 
     /// What stands between the braces of an object of these fields.
-    #[cfg(feature = "compatible")]
+    #[cfg(any(feature = "compatible", feature = "join"))]
     pub(crate) fn inside(&self) -> &str {
         self.0.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default()
     }
