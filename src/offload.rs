@@ -17,7 +17,13 @@ const ITEM: usize = 32;
 /// Whether the history and the tools of `chat` are about [`LARGE`]. It stops looking as soon as it
 /// knows that they are.
 #[cfg_attr(
-    not(any(feature = "compatible", feature = "session", feature = "tool-call", feature = "web")),
+    not(any(
+        feature = "compatible",
+        feature = "join",
+        feature = "session",
+        feature = "tool-call",
+        feature = "web"
+    )),
     expect(dead_code, reason = "the edge alone asks only how large a body is")
 )]
 pub(crate) fn is_large(chat: &ChatRequest) -> bool {
