@@ -14,6 +14,7 @@
 //!   OpenAiLayer        JSON in, validated · SSE or JSON out · every error an OpenAI error
 //!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
 //!   JoinLayer          the same request again while the first still runs: one answer for both
+//!   FallbackLayer      another upstream where one cannot: another whole stack from here down
 //!   SessionLayer       which upstream chat does this history continue?
 //!   DedupLayer         send only what that chat has not seen
 //!   ToolCallLayer      tools → prompt, calls in the text → tool_calls
@@ -31,6 +32,8 @@
 //!
 //! - A repeated request is told by all that it asks for, and who repeats it need not know of chats, so
 //!   joining is outside of the session.
+//! - A stand-in knows nothing of a chat and gets the whole history, so falling back is outside of the
+//!   session too.
 //! - The session hashes what the *client* saw and will send back, so it is outside of the tools.
 //! - Dedup needs the conversation that the session found, so it is inside of the session.
 //! - The tools go only into the first message of a chat, so they are inside of dedup. The XML mode
@@ -139,6 +142,7 @@
 //! | `responses` | `ResponsesLayer` | 43 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
+//! | `fallback` | `FallbackLayer` | 28 | yes |
 //! | `format` | `FormatLayer` | 28 | yes |
 //! | `join` | `JoinLayer` | 37 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
@@ -226,7 +230,7 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
-#[cfg(any(feature = "join", feature = "keep-alive", feature = "session"))]
+#[cfg(any(feature = "fallback", feature = "join", feature = "keep-alive", feature = "session"))]
 mod clock;
 #[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
 mod closer;
@@ -241,6 +245,9 @@ pub mod dedup;
 )]
 pub mod edge;
 mod error;
+#[cfg(feature = "fallback")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fallback")))]
+pub mod fallback;
 #[cfg(feature = "chat")]
 #[cfg_attr(
     not(feature = "compatible"),

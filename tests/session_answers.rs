@@ -304,6 +304,20 @@ async fn without_the_store_nobody_can_tell_where_it_is() {
     assert_eq!(upstream.count(), 0);
 }
 
+/// Where several upstreams share a store an answer is only that one's that gave it.
+#[tokio::test]
+async fn an_answer_of_another_upstream_is_none() {
+    let store: Arc<dyn SessionStore> = Arc::new(MemoryStore::default());
+    let [web, other] =
+        ["web", "other"].map(|scope| SessionLayer::from_shared(Arc::clone(&store)).scope(scope));
+    let upstream = Upstream::default();
+    ask(&web, &upstream, first("r1", user("one"))).await.expect("answered");
+    let error = ask(&other, &upstream, next("r1", "r2", user("two"))).await.expect_err("not its");
+    assert!(error.is_conversation_lost());
+    ask(&web, &upstream, next("r1", "r2", user("two"))).await.expect("answered");
+    assert_eq!(upstream.last(), (place("c0", "a1"), told(&["user: two"])));
+}
+
 /// There is nothing to replay: the client has to send its history.
 #[tokio::test]
 async fn a_chat_that_upstream_lost_is_told_and_forgotten() {

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::store::SessionStore;
+use crate::Text;
 
 /// What a turn does whose chat another turn is using. The upstream makes one answer at a time in a
 /// chat.
@@ -47,6 +48,8 @@ pub enum OwnChats {
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) store: Arc<dyn SessionStore>,
+    /// Whose the chats are, among several upstreams that share the store.
+    pub(super) scope: Option<Text>,
     pub(super) settings: Settings,
 }
 
@@ -63,6 +66,7 @@ impl Config {
     pub(super) fn new(store: Arc<dyn SessionStore>) -> Self {
         Self {
             store,
+            scope: None,
             settings: Settings {
                 contention: Contention::Wait(Duration::from_secs(2)),
                 busy_retries: 3,

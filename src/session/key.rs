@@ -238,6 +238,19 @@ impl KeyChain {
         Self { key, calls: HashMap::new() }
     }
 
+    /// The same among several upstreams that share a store: histories of one are never those of
+    /// another.
+    #[must_use]
+    pub(super) fn within(mut self, scope: Option<&str>) -> Self {
+        if let Some(scope) = scope {
+            self.key.digest = Fields::new(b"tower-qwen scope")
+                .field(&self.key.digest)
+                .field(scope.as_bytes())
+                .finish();
+        }
+        self
+    }
+
     /// The chain before the first message for a client that names its own chat.
     ///
     /// Such a chat may hold more than the client's messages say, so these histories never meet

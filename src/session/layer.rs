@@ -7,7 +7,7 @@ use super::{
     service::Session,
     store::SessionStore,
 };
-use crate::chat::Tenant;
+use crate::{Text, chat::Tenant};
 
 /// Puts [`Session`] in front of a service: stateless clients over stateful chats.
 ///
@@ -75,6 +75,15 @@ impl SessionLayer {
     #[must_use]
     pub fn own_chats(mut self, own_chats: OwnChats) -> Self {
         self.config.settings.own_chats = own_chats;
+        self
+    }
+
+    /// Says which upstream the chats are of, where several share the store: a word that no other has.
+    /// A history that one has answered is then unknown to the others, and an answer that a client
+    /// names is only that one's. Without it a history is known wherever its model is asked for.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<Text>) -> Self {
+        self.config.scope = Some(scope.into());
         self
     }
 

@@ -24,6 +24,8 @@ pub struct Past {
     pub(super) history: Option<Digest>,
     /// What the chat was instructed with last, if with anything.
     pub(super) instructions: Option<Digest>,
+    /// Whose chat it is, among several upstreams that share a store.
+    pub(super) scope: Option<Text>,
     /// The calls in the answer: their ids and the names of their functions.
     pub(super) calls: Vec<(Text, Text)>,
 }

@@ -77,7 +77,8 @@ impl Recorder {
         let known_as = chat.answer_id.clone().map(|id| {
             let model = Text::from(chat.model.as_str());
             let instructions = route.instructions;
-            (id, Box::new(Past { model, instructions, ..Past::default() }))
+            let scope = config.scope.clone();
+            (id, Box::new(Past { model, instructions, scope, ..Past::default() }))
         });
         Some(Self {
             store: Arc::clone(&config.store),

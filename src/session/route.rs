@@ -54,10 +54,10 @@ impl Route {
     pub(super) async fn find(config: &Config, chat: &ChatRequest) -> Result<Self, Error> {
         let own = chat.conversation();
         let read = if chat.tenant.is_some() && is_large(chat) {
-            let chat = chat.clone();
-            offload("session", move || Read::new(&chat)).await?
+            let (chat, scope) = (chat.clone(), config.scope.clone());
+            offload("session", move || Read::new(&chat, scope.as_deref())).await?
         } else {
-            Read::new(chat)
+            Read::new(chat, config.scope.as_deref())
         };
         let Read { chains, prefixes, answered, instructions } = read;
         let mut route = Self {
@@ -109,7 +109,8 @@ impl Route {
             return Err(store_is_away("where the answer is"));
         };
         let record = found.ok_or_else(lost)?;
-        let past = record.past.ok_or_else(lost)?;
+        // One of another upstream's is none here.
+        let past = record.past.filter(|past| past.scope == config.scope).ok_or_else(lost)?;
         counted("answer");
         debug!(chat = %record.chat, "the answer is known");
 
@@ -224,12 +225,12 @@ struct Read {
 }
 
 impl Read {
-    fn new(chat: &ChatRequest) -> Self {
+    fn new(chat: &ChatRequest, scope: Option<&str>) -> Self {
         let own = chat.conversation();
         let mut chains = chat.tenant.map(|tenant| Chains {
             tenant,
             tools: tools_digest(&chat.tools),
-            history: KeyChain::new(&tenant, chat),
+            history: KeyChain::new(&tenant, chat).within(scope),
             within: own
                 .map(|own| (KeyChain::within_chat(&tenant, chat, &own.chat_id), own.clone())),
         });

@@ -303,6 +303,7 @@ impl Record {
             (tag::HISTORY, history.as_deref()),
             (tag::INSTRUCTIONS, instructions.as_deref()),
             (tag::CALLS, calls.as_ref().map(|calls| calls.as_bytes())),
+            (tag::SCOPE, past.and_then(|past| past.scope.as_ref()).map(|scope| scope.as_bytes())),
         ];
         let values = fields.iter().filter_map(|(_, value)| *value);
         let length = values.map(|value| 3 + value.len()).sum::<usize>();
@@ -338,7 +339,7 @@ impl Record {
         }
         let [mut chat_id, mut parent_id, mut account, mut model] = [const { None }; 4];
         let [mut told, mut history, mut instructions] = [None; 3];
-        let mut calls = Vec::new();
+        let (mut calls, mut scope) = (Vec::new(), None);
         let mut last = tag::END;
         loop {
             let (&tag, after) = rest.split_first()?;
@@ -346,8 +347,8 @@ impl Record {
                 let account = account.map(AccountName::from);
                 let conversation = Conversation { chat_id: chat_id?, parent_id, account };
                 let chat = ChatKey::from_bytes(*chat);
-                let past =
-                    model.map(|model| Box::new(Past { model, history, instructions, calls }));
+                let past = model
+                    .map(|model| Box::new(Past { model, history, instructions, scope, calls }));
                 let record = Self { chat, conversation, told, past };
                 return after.is_empty().then_some(record);
             }
@@ -367,6 +368,7 @@ impl Record {
                 tag::HISTORY => history = Some(value.try_into().ok()?),
                 tag::INSTRUCTIONS => instructions = Some(value.try_into().ok()?),
                 tag::CALLS => calls = Past::calls_from_json(value)?,
+                tag::SCOPE => scope = Some(text(value)?),
                 // A newer version's.
                 _ => {}
             }
@@ -386,6 +388,7 @@ mod tag {
     pub(super) const HISTORY: u8 = 7;
     pub(super) const INSTRUCTIONS: u8 = 8;
     pub(super) const CALLS: u8 = 9;
+    pub(super) const SCOPE: u8 = 10;
 }
 
 /// Shows the chat by a few characters of its key, never the ids.
@@ -504,8 +507,13 @@ mod tests {
 
     fn pasts() -> [Option<Past>; 3] {
         let calls = vec![("call_1".into(), "read".into()), ("\"é".into(), "x".into())];
-        let whole =
-            Past { model: "m".into(), history: Some([1; 32]), instructions: Some([2; 32]), calls };
+        let whole = Past {
+            model: "m".into(),
+            history: Some([1; 32]),
+            instructions: Some([2; 32]),
+            scope: Some("web".into()),
+            calls,
+        };
         [None, Some(Past { model: "".into(), ..Past::default() }), Some(whole)]
     }
 
