@@ -140,6 +140,7 @@
 //! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
 //! | `anthropic` | `AnthropicLayer`, `CountTokens` | 43 | yes |
 //! | `responses` | `ResponsesLayer` | 43 | yes |
+//! | `ollama` | `OllamaLayer`, `GenerateLayer`; with `openai` and `compatible` also `EmbedLayer` | 44 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `fallback` | `FallbackLayer` | 28 | yes |
@@ -240,7 +241,12 @@ mod credential;
 pub mod dedup;
 #[cfg(feature = "edge")]
 #[cfg_attr(
-    not(all(feature = "anthropic", feature = "openai", feature = "responses")),
+    not(all(
+        feature = "anthropic",
+        feature = "ollama",
+        feature = "openai",
+        feature = "responses"
+    )),
     allow(dead_code, unused_imports, unused_macros, reason = "each edge uses some of it")
 )]
 pub mod edge;
@@ -279,6 +285,8 @@ mod observe;
     feature = "web"
 ))]
 mod offload;
+#[cfg(feature = "ollama")]
+pub mod ollama;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(any(feature = "client", feature = "compatible", feature = "web"))]

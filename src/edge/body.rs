@@ -122,6 +122,9 @@ where
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                     Poll::Ready(Ok(response)) => {
+                        if let Some(times) = writer.times() {
+                            times.begin();
+                        }
                         let wishes = wishes.take().unwrap_or_default();
                         let stream = Shaped::new(response.into_body(), wishes);
                         source.set(Source::Answer { stream });
@@ -156,6 +159,9 @@ where
                 }
                 Poll::Ready(None) => {
                     outcome.ended();
+                    if let Some(times) = writer.times() {
+                        times.end();
+                    }
                     writer.end(buffer);
                     source.set(Source::Over);
                 }

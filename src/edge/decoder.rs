@@ -67,13 +67,40 @@ impl<'a> Decoder<'a> {
     }
 
     /// A string that may not be there, or be `null`.
-    #[cfg(any(feature = "anthropic", feature = "responses"))]
+    #[cfg(any(feature = "anthropic", feature = "ollama", feature = "responses"))]
     pub(crate) fn string(
         &self,
         raw: Option<&RawValue>,
         param: impl Fn() -> String,
     ) -> Result<Option<Text>, Error> {
         raw.filter(|raw| raw.get() != "null").map(|raw| self.long(raw, param)).transpose()
+    }
+
+    /// The texts that end the answer: one, or a list of them.
+    #[cfg(any(feature = "ollama", feature = "openai"))]
+    pub(crate) fn stop(&self, raw: &RawValue, param: &str) -> Result<Vec<Text>, Error> {
+        let mut several = Vec::new();
+        match raw.get().as_bytes().first() {
+            Some(b'"') => several.push(self.long(raw, || param.to_owned())?),
+            Some(b'[') => parse::each(raw, param, |place, one: Str<'_>| {
+                let limit = self.limits.stops;
+                if place == limit {
+                    return Err(parse::too_many(
+                        param.to_owned(),
+                        limit,
+                        "sequences",
+                        "send fewer",
+                    ));
+                }
+                several.push(self.text(one));
+                Ok(())
+            })?,
+            _ => {
+                let expected = "a string or an array of strings";
+                return Err(parse::not_expected(raw, param.to_owned(), expected));
+            }
+        }
+        Ok(several)
     }
 
     pub(crate) fn some(&self, text: Option<Str<'_>>) -> Option<Text> {
@@ -92,7 +119,7 @@ impl<'a> Decoder<'a> {
 }
 
 /// The field `name` of an object, if that is a string; of several the last.
-#[cfg(any(feature = "openai", feature = "responses"))]
+#[cfg(any(feature = "ollama", feature = "openai", feature = "responses"))]
 pub(crate) fn string_field<'a>(raw: &'a RawValue, name: &str) -> Option<Cow<'a, str>> {
     let (_, value) = json::members(raw.get()).filter(|(own, _)| own == name).last()?;
     value.starts_with('"').then(|| json::unquoted(value))

@@ -251,9 +251,12 @@ where
                             let wishes = std::mem::take(&mut reply.wishes);
                             let source = Source::Answer { stream: Shaped::new(events, wishes) };
                             let timer = reply.keep_alive.map(KeepAlive::timer);
+                            if let Some(times) = P::times(&mut reply.envelope) {
+                                times.begin();
+                            }
                             let writer = P::writer(reply.envelope);
                             let body = EdgeBody::events(source, writer, timer, reply.outcome);
-                            return Poll::Ready(Ok(streamed(parts, reply.left_out, body)));
+                            return Poll::Ready(Ok(streamed::<P, _>(parts, reply.left_out, body)));
                         }
                     }
                 }
@@ -266,7 +269,10 @@ where
                     }
                     Ok(response) => {
                         let (mut parts, events) = response.into_parts();
-                        let reply = reply.take().expect("taken once, in this arm or the last");
+                        let mut reply = reply.take().expect("taken once, in this arm or the last");
+                        if let Some(times) = P::times(&mut reply.envelope) {
+                            times.begin();
+                        }
                         let events = Shaped::new(events, reply.wishes);
                         if let Some(names) = reply.left_out {
                             parts.headers.insert(X_QWEN_LEFT_OUT, names);
@@ -285,17 +291,22 @@ where
                             outcome.failed(&error);
                             State::Refuse { error: Some(error) }
                         }
-                        Ok(answer) => match P::whole(envelope, &answer) {
-                            Ok(json) => {
-                                outcome.ended();
-                                let parts = parts.take().expect("taken once, here");
-                                return Poll::Ready(Ok(whole(parts, json)));
+                        Ok(answer) => {
+                            if let Some(times) = P::times(envelope) {
+                                times.end();
                             }
-                            Err(error) => {
-                                outcome.failed(&error);
-                                State::Refuse { error: Some(error) }
+                            match P::whole(envelope, &answer) {
+                                Ok(json) => {
+                                    outcome.ended();
+                                    let parts = parts.take().expect("taken once, here");
+                                    return Poll::Ready(Ok(whole(parts, json)));
+                                }
+                                Err(error) => {
+                                    outcome.failed(&error);
+                                    State::Refuse { error: Some(error) }
+                                }
                             }
-                        },
+                        }
                     }
                 }
             };
@@ -335,15 +346,19 @@ fn early<F, C, P: Protocol>(call: Pin<Box<F>>, reply: Reply<P::Envelope>) -> Ans
     let writer = P::writer(reply.envelope);
     let body = EdgeBody::alive(source, writer, timer, reply.outcome);
     let (parts, ()) = Response::new(()).into_parts();
-    streamed(parts, reply.left_out, body)
+    streamed::<P, _>(parts, reply.left_out, body)
 }
 
-fn streamed<B>(mut parts: response::Parts, left_out: Option<HeaderValue>, body: B) -> Response<B> {
+fn streamed<P: Protocol, B>(
+    mut parts: response::Parts,
+    left_out: Option<HeaderValue>,
+    body: B,
+) -> Response<B> {
     if let Some(names) = left_out {
         parts.headers.insert(X_QWEN_LEFT_OUT, names);
     }
     let mut response = Response::from_parts(parts, body);
-    describe(&mut response, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    describe(&mut response, HeaderValue::from_static(P::STREAM));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -373,5 +388,5 @@ fn empty<F, C, P: Protocol>(
     let (mut writer, mut out) = (P::writer(envelope), BytesMut::new());
     writer.event(&mut out, ChatEvent::Finished(reason));
     writer.end(&mut out);
-    streamed(parts, None, EdgeBody::whole(out.freeze()))
+    streamed::<P, _>(parts, None, EdgeBody::whole(out.freeze()))
 }

@@ -13,6 +13,10 @@
     feature = "responses",
     doc = "[`ResponsesLayer`](crate::responses::ResponsesLayer) speaks OpenAI's Responses."
 )]
+#![cfg_attr(
+    feature = "ollama",
+    doc = "[`OllamaLayer`](crate::ollama::OllamaLayer) speaks Ollama's API."
+)]
 //!
 //! # What becomes of the client's credentials
 //!
@@ -42,7 +46,7 @@
 //!
 //! | name | labels | what is counted |
 //! | --- | --- | --- |
-//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `messages`, `responses`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
+//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `messages`, `ollama`, `ollama_generate`, `ollama_embed`, `responses`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
 //! | `tower_qwen_early_responses_total` | `edge` | responses that began before their answer did, for the sake of the keep-alive |
 //! | `tower_qwen_slow_bodies_total` | | bodies that came [too slowly](BodyPace) |
 //! | `tower_qwen_bodies_waited_total` | | bodies that had to wait for room in a [`BodyBudget`] |
@@ -57,7 +61,7 @@ mod future;
 mod head;
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 mod held;
-#[cfg(any(feature = "anthropic", feature = "responses"))]
+#[cfg(any(feature = "anthropic", feature = "ollama", feature = "responses"))]
 pub(crate) mod history;
 mod integer;
 mod limits;
@@ -75,9 +79,14 @@ mod read;
 mod refusal;
 mod shape;
 mod shaped;
+mod times;
+#[cfg(any(feature = "ollama", feature = "openai"))]
+mod tools;
 
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) use self::held::{Held, HeldItem};
+#[cfg(feature = "openai")]
+pub(crate) use self::tools::Object;
 pub(crate) use self::{
     body::EdgeBody,
     config::Config,
@@ -90,6 +99,7 @@ pub(crate) use self::{
     protocol::{Asked, Protocol, Writer},
     refusal::refuse,
     shape::{key, others, shape},
+    times::Times,
 };
 pub use self::{
     budget::{BodyBudget, Budgeted, BudgetedBody},

@@ -9,7 +9,11 @@ use serde::{
 };
 use serde_json::{error::Category, value::RawValue};
 
-use crate::{Error, ErrorKind, Text, json};
+use crate::{
+    Error, ErrorKind, Text,
+    chat::{Json, ResponseFormat},
+    json,
+};
 
 /// How much of a parser's message is passed on. It may quote the value at fault, which may be
 /// long.
@@ -157,13 +161,38 @@ pub(crate) fn each<'a, T: Deserialize<'a>>(
 }
 
 /// The same where it is likely that all goes well: if not, nobody says where.
-#[cfg(any(feature = "openai", feature = "responses"))]
+#[cfg(any(feature = "ollama", feature = "openai", feature = "responses"))]
 pub(crate) fn each_quickly<'a, T: Deserialize<'a>, E>(
     raw: &'a RawValue,
     take: impl FnMut(usize, T) -> Result<(), E>,
 ) -> Option<Result<(), E>> {
     let mut json = serde_json::Deserializer::from_str(raw.get());
     Some(Each::new(take).deserialize(&mut json).ok()?.map(drop))
+}
+
+/// The form of answers after a schema that has no name.
+///
+/// # Errors
+///
+/// Where it is no object.
+#[cfg(any(feature = "anthropic", feature = "ollama"))]
+pub(crate) fn schema(
+    raw: &RawValue,
+    param: impl FnOnce() -> String,
+) -> Result<ResponseFormat, Error> {
+    let schema = raw.get();
+    if !schema.starts_with('{') {
+        return Err(not_expected(raw, param(), "an object"));
+    }
+    let named = format!(r#"{{"name":"answer","schema":{schema},"strict":true}}"#);
+    Ok(ResponseFormat::JsonSchema(Json::from_checked(named.into())))
+}
+
+/// Whether `raw` is a list of nothing.
+#[cfg(feature = "ollama")]
+pub(crate) fn is_empty_list(raw: &RawValue) -> bool {
+    let inside = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
 /// The inside of the string that `raw` is.

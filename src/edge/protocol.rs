@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::Limits;
+use super::{Limits, Times};
 use crate::{
     Error,
     chat::{Answer, ChatEvent, ChatRequest, FinishReason},
@@ -21,6 +21,9 @@ pub(crate) trait Protocol {
 
     /// Writes a streamed answer.
     type Writer: Writer;
+
+    /// The content type of a streamed answer.
+    const STREAM: &'static str = "text/event-stream; charset=utf-8";
 
     /// The label `edge` of the metrics.
     fn name(options: &Self::Options) -> &'static str;
@@ -38,6 +41,11 @@ pub(crate) trait Protocol {
     /// What the client is told where the service below has failed with `error`.
     fn known(_envelope: &Self::Envelope, error: Error) -> Error {
         error
+    }
+
+    /// The times of the answer, where the protocol tells them.
+    fn times(_envelope: &mut Self::Envelope) -> Option<&mut Times> {
+        None
     }
 
     /// The writer of an answer.
@@ -75,6 +83,12 @@ pub(crate) trait Writer {
 
     /// Appends the sign of life for a client that has heard nothing for a while.
     fn keep_alive(&mut self, out: &mut BytesMut);
+
+    /// The times of the answer, where the protocol tells them: the end is taken before
+    /// [`end`](Self::end).
+    fn times(&mut self) -> Option<&mut Times> {
+        None
+    }
 
     /// Whether the stream is complete.
     fn is_done(&self) -> bool;

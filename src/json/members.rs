@@ -82,7 +82,13 @@ pub(crate) fn unquoted(json: &str) -> Cow<'_, str> {
 }
 
 /// `json` without the white space between its tokens; the same where there is none.
-#[cfg(any(test, feature = "openai", feature = "responses", feature = "tool-call"))]
+#[cfg(any(
+    test,
+    feature = "ollama",
+    feature = "openai",
+    feature = "responses",
+    feature = "tool-call"
+))]
 pub(crate) fn compact(json: &str) -> Cow<'_, str> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let mut out = String::new();

@@ -18,7 +18,13 @@ mod write;
 pub(crate) use self::error::ReadError;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::measure::escaped_len;
-#[cfg(any(test, feature = "openai", feature = "responses", feature = "tool-call"))]
+#[cfg(any(
+    test,
+    feature = "ollama",
+    feature = "openai",
+    feature = "responses",
+    feature = "tool-call"
+))]
 pub(crate) use self::members::compact;
 #[cfg(any(test, feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::members::items;
@@ -34,7 +40,12 @@ pub(crate) use self::tree::tree_size;
 pub(crate) use self::tree::tree_within;
 #[cfg(feature = "web")]
 pub(crate) use self::write::clean_len;
-#[cfg(any(feature = "anthropic", feature = "openai", feature = "responses"))]
+#[cfg(any(
+    feature = "anthropic",
+    feature = "ollama",
+    feature = "openai",
+    feature = "responses"
+))]
 pub(crate) use self::write::{escape_into, number_into};
 pub(crate) use self::{
     members::{Members, members, unquoted},

@@ -45,7 +45,7 @@ pub(crate) fn string_into(out: &mut BytesMut, text: &str) {
 }
 
 /// Appends `number`.
-#[cfg(any(feature = "anthropic", feature = "openai", feature = "responses"))]
+#[cfg(any(feature = "anthropic", feature = "ollama", feature = "openai", feature = "responses"))]
 pub(crate) fn number_into(out: &mut BytesMut, number: u64) {
     out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -18,7 +18,7 @@ use crate::{
     Error,
     chat::{ChatRequest, Json, Message, ReasoningEffort, ReasoningOptions, Sampling, ToolChoice},
     edge::{
-        Decoder, Integer, Limits, check_model, own,
+        Decoder, Integer, Limits, Object, check_model, own,
         parse::{self, Each, invalid_value, missing, too_many},
     },
     json::Str,
@@ -195,7 +195,7 @@ impl Decoder<'_> {
                 extra.push("reasoning", Json::from(&others).as_str());
             }
         }
-        if let Some(wire::Object(kwargs)) = wire.chat_template_kwargs {
+        if let Some(Object(kwargs)) = wire.chat_template_kwargs {
             reasoning.enabled =
                 reasoning.enabled.or_else(|| self.json(kwargs).get("enable_thinking")?.as_bool());
             extra.push("chat_template_kwargs", kwargs.get());
@@ -212,7 +212,7 @@ impl Decoder<'_> {
             frequency_penalty: wire.frequency_penalty,
             repetition_penalty: wire.repetition_penalty,
             seed: wire.seed.map(|Integer(seed)| seed),
-            stop: wire.stop.map(|stop| self.stop(stop)).transpose()?.unwrap_or_default(),
+            stop: wire.stop.map(|stop| self.stop(stop, "stop")).transpose()?.unwrap_or_default(),
         };
         request.user = self.some(wire.user);
 

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    edge::{Integer, parse, shape},
+    edge::{Integer, Object, shape},
     json::Str,
 };
 
@@ -80,21 +80,6 @@ string_or! {
     /// `image_url` and `video_url`, as OpenAI and as several clients write them.
     Url<'a> = "a URL or an object with a `url`",
     map => Object(UrlObject<'a>),
-}
-
-/// An object as it stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Object<'a>(pub(super) &'a RawValue);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        if raw.get().starts_with('{') {
-            return Ok(Self(raw));
-        }
-        let found = de::Unexpected::Other(parse::kind(raw));
-        Err(de::Error::invalid_type(found, &"an object"))
-    }
 }
 
 shape! {
@@ -232,44 +217,6 @@ shape! {
         name: Str<'a>,
         /// A string of JSON, or from some clients the object.
         arguments: &'a RawValue,
-    }
-}
-
-shape! {
-    /// A tool on offer.
-    Tool<'a> {
-        kind as "type": Str<'a>,
-        function: ToolFunction<'a>,
-        cache_control: &'a RawValue,
-    }
-}
-
-impl Tool<'_> {
-    /// Whether it is a function in OpenAI's own form.
-    pub(super) fn is_function(&self) -> bool {
-        self.function.is_some() && self.kind.as_ref().is_some_and(|kind| kind.0 == "function")
-    }
-}
-
-shape! {
-    /// The function that is on offer.
-    ToolFunction<'a> {
-        name: Str<'a>,
-        description: Str<'a>,
-        parameters: Object<'a>,
-        strict: bool,
-    }
-}
-
-shape! {
-    /// A tool in the form of the Responses API, which some clients mix in.
-    FlatTool<'a> {
-        kind as "type": Str<'a>,
-        name: Str<'a>,
-        description: Str<'a>,
-        parameters: Object<'a>,
-        strict: bool,
-        cache_control: &'a RawValue,
     }
 }
 

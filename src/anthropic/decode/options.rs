@@ -7,7 +7,7 @@ use super::Reader;
 use crate::{
     Error, Text,
     anthropic::wire,
-    chat::{ChatRequest, Json, ReasoningEffort, ResponseFormat},
+    chat::{ChatRequest, ReasoningEffort, ResponseFormat},
     edge::{
         Integer,
         parse::{self, clip, invalid_value, missing, too_many},
@@ -88,12 +88,7 @@ impl Reader<'_, '_> {
             "json_object" => Ok(Some(ResponseFormat::JsonObject)),
             "json_schema" => {
                 let schema = format.schema.ok_or_else(|| missing(at("schema")))?;
-                if !schema.get().starts_with('{') {
-                    return Err(parse::not_expected(schema, at("schema"), "an object"));
-                }
-                let named =
-                    format!(r#"{{"name":"answer","schema":{},"strict":true}}"#, schema.get());
-                Ok(Some(ResponseFormat::JsonSchema(Json::from_checked(named.into()))))
+                Ok(Some(parse::schema(schema, || at("schema"))?))
             }
             other => Err(invalid_value(at("type"), format_args!("`{}` is not known", clip(other)))),
         }

@@ -3,11 +3,11 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    Error, Text,
+    Error,
     chat::{Conversation, Destination, ResponseFormat},
     edge::{
         Decoder, Integer,
-        parse::{self, invalid_value, missing, too_many, unsupported},
+        parse::{self, invalid_value, missing, unsupported},
     },
     json::{self, Str},
     openai::wire,
@@ -49,27 +49,6 @@ pub(super) fn not_offered(wire: &wire::Request<'_>) -> Result<(), Error> {
 }
 
 impl Decoder<'_> {
-    pub(super) fn stop(&self, raw: &RawValue) -> Result<Vec<Text>, Error> {
-        const STOP: &str = "stop";
-        let mut several = Vec::new();
-        match raw.get().as_bytes().first() {
-            Some(b'"') => several.push(self.long(raw, || STOP.to_owned())?),
-            Some(b'[') => parse::each(raw, STOP, |place, one: Str<'_>| {
-                let limit = self.limits.stops;
-                if place == limit {
-                    return Err(too_many(STOP, limit, "sequences", "send fewer"));
-                }
-                several.push(self.text(one));
-                Ok(())
-            })?,
-            _ => {
-                let expected = "a string or an array of strings";
-                return Err(parse::not_expected(raw, STOP.to_owned(), expected));
-            }
-        }
-        Ok(several)
-    }
-
     /// The plain forms by their names, and any other whole: servers have types and fields of
     /// their own.
     pub(super) fn response_format(&self, raw: &RawValue) -> Result<ResponseFormat, Error> {
