@@ -41,7 +41,7 @@ impl Times {
     }
 
     /// From its beginning to its end.
-    pub(crate) fn from_begun(&self) -> Duration {
+    pub(crate) fn since_begun(&self) -> Duration {
         self.total().saturating_sub(self.until_begun())
     }
 }

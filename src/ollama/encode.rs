@@ -103,7 +103,7 @@ impl Envelope {
             out.put_slice(b",\"eval_count\":");
             number_into(out, usage.completion_tokens);
         }
-        duration_into(out, b",\"eval_duration\":", times.from_begun());
+        duration_into(out, b",\"eval_duration\":", times.since_begun());
         out.put_u8(b'}');
     }
 }
