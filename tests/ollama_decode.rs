@@ -170,9 +170,9 @@ fn results_belong_to_their_calls() {
                 result("of f", json!({"name": "f"})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json], ["call_1", "g", g_json]]}),
-                json!({"tool": "of g", "of": "call_1"}),
-                json!({"tool": "of f", "of": "call_0"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json], ["ollama_call_1", "g", g_json]]}),
+                json!({"tool": "of g", "of": "ollama_call_1"}),
+                json!({"tool": "of f", "of": "ollama_call_0"}),
             ],
         ),
         (
@@ -183,9 +183,9 @@ fn results_belong_to_their_calls() {
                 result("2", json!({"tool_name": "f"})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json], ["call_1", "f", f_json]]}),
-                json!({"tool": "1", "of": "call_0"}),
-                json!({"tool": "2", "of": "call_1"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json], ["ollama_call_1", "f", f_json]]}),
+                json!({"tool": "1", "of": "ollama_call_0"}),
+                json!({"tool": "2", "of": "ollama_call_1"}),
             ],
         ),
         (
@@ -196,9 +196,9 @@ fn results_belong_to_their_calls() {
                 result("2", json!({})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json], ["call_1", "g", g_json]]}),
-                json!({"tool": "1", "of": "call_0"}),
-                json!({"tool": "2", "of": "call_1"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json], ["ollama_call_1", "g", g_json]]}),
+                json!({"tool": "1", "of": "ollama_call_0"}),
+                json!({"tool": "2", "of": "ollama_call_1"}),
             ],
         ),
         (
@@ -208,8 +208,8 @@ fn results_belong_to_their_calls() {
                 result("1", json!({"tool_call_id": "whatever", "tool_name": "f"})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json]]}),
-                json!({"tool": "1", "of": "call_0"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json]]}),
+                json!({"tool": "1", "of": "ollama_call_0"}),
             ],
         ),
         (
@@ -242,10 +242,10 @@ fn results_belong_to_their_calls() {
                 result("2", json!({})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json]]}),
-                json!({"tool": "1", "of": "call_0"}),
-                json!({"assistant": "", "calls": [["call_1", "f", f_json]]}),
-                json!({"tool": "2", "of": "call_1"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json]]}),
+                json!({"tool": "1", "of": "ollama_call_0"}),
+                json!({"assistant": "", "calls": [["ollama_call_1", "f", f_json]]}),
+                json!({"tool": "2", "of": "ollama_call_1"}),
             ],
         ),
         (
@@ -257,11 +257,11 @@ fn results_belong_to_their_calls() {
                 result("2", json!({})),
             ],
             vec![
-                json!({"assistant": "", "calls": [["call_0", "f", f_json]]}),
-                json!({"tool": "[no result: interrupted]", "of": "call_0"}),
+                json!({"assistant": "", "calls": [["ollama_call_0", "f", f_json]]}),
+                json!({"tool": "[no result: interrupted]", "of": "ollama_call_0"}),
                 json!({"user": "x"}),
-                json!({"assistant": "", "calls": [["call_1", "g", g_json]]}),
-                json!({"tool": "2", "of": "call_1"}),
+                json!({"assistant": "", "calls": [["ollama_call_1", "g", g_json]]}),
+                json!({"tool": "2", "of": "ollama_call_1"}),
             ],
         ),
     ] {
@@ -296,9 +296,9 @@ fn messages_are_read_in_every_form() {
             json!({"user": "Look:", "images": [&image, &image]}),
             json!({"assistant": "A dot.", "thought": "hm"}),
             json!({"user": "", "images": [&image]}),
-            json!({"assistant": "", "calls": [["call_0", "f", "{\"a\":1}"], ["call_1", "g", "{}"]]}),
-            json!({"tool": "a picture", "of": "call_0"}),
-            json!({"tool": "[no result: interrupted]", "of": "call_1"}),
+            json!({"assistant": "", "calls": [["ollama_call_0", "f", "{\"a\":1}"], ["ollama_call_1", "g", "{}"]]}),
+            json!({"tool": "a picture", "of": "ollama_call_0"}),
+            json!({"tool": "[no result: interrupted]", "of": "ollama_call_1"}),
             json!({"user": "", "images": [&image]}),
         ]
     );
@@ -591,7 +591,7 @@ proptest! {
             json!({"role": "tool", "content": "r", "tool_name": "f"}),
             json!({"role": "tool", "content": "r", "tool_name": "g"}),
             json!({"role": "tool", "content": "r", "tool_call_id": "i"}),
-            json!({"role": "tool", "content": "", "tool_call_id": "call_0", "tool_name": "h"}),
+            json!({"role": "tool", "content": "", "tool_call_id": "ollama_call_0", "tool_name": "h"}),
             json!({"role": "user", "content": "", "images": [png()]}),
             json!({"role": "assistant", "content": "", "thinking": "t"}),
         ];

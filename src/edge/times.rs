@@ -26,7 +26,7 @@ impl Times {
     }
 
     /// It is over now, unless it was.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.over.get_or_insert_with(Instant::now);
     }
 

@@ -254,7 +254,7 @@ fn call_into(out: &mut BytesMut, call: &ToolCall) {
 }
 
 /// Appends a field that is a time in nanoseconds.
-fn duration_into(out: &mut BytesMut, key: &[u8], duration: Duration) {
+pub(super) fn duration_into(out: &mut BytesMut, key: &[u8], duration: Duration) {
     out.put_slice(key);
     number_into(out, u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
 }

@@ -90,7 +90,8 @@
 
 mod calls;
 mod decode;
-
+#[cfg(all(feature = "compatible", feature = "openai"))]
+mod embed;
 mod encode;
 mod error;
 mod image;
@@ -99,6 +100,9 @@ mod name;
 mod protocol;
 mod wire;
 
+#[cfg(all(feature = "compatible", feature = "openai"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "compatible", feature = "openai"))))]
+pub use self::embed::{Embed, EmbedLayer, Embeddings, EmbeddingsLayer};
 pub use self::{
     decode::{Decoded, Loads, decode, decode_generate},
     error::error_response,

@@ -45,7 +45,7 @@ impl Open {
         self.goes_on = true;
         let is_made = id.is_none();
         let id = id.unwrap_or_else(|| {
-            let id = format!("call_{}", self.made).into();
+            let id = format!("ollama_call_{}", self.made).into();
             self.made += 1;
             id
         });

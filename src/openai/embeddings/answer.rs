@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::request::Encoding;
+use super::{form::Form, request::Encoding};
 use crate::{
     Error, ErrorKind,
     json::{
@@ -13,9 +13,6 @@ use crate::{
         string_into,
     },
 };
-
-/// What begins the answer.
-const HEAD: &[u8] = b"{\"object\":\"list\",\"data\":[";
 
 lenient! {
     struct Wire<'a> {
@@ -48,7 +45,7 @@ pub(super) struct Batch<'a> {
 
 /// A batch as the client is given it.
 #[derive(Debug)]
-pub(super) struct Encoded {
+pub(crate) struct Encoded {
     /// Its items, with commas between.
     items: Bytes,
     prompt_tokens: u64,
@@ -72,7 +69,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// Where there are not as many as there were inputs, or one of them is no vector.
-    pub(super) fn encode(
+    pub(super) fn encode<F: Form>(
         mut self,
         first: usize,
         len: usize,
@@ -92,12 +89,10 @@ impl<'a> Batch<'a> {
             if at > 0 {
                 out.put_u8(b',');
             }
-            out.put_slice(b"{\"object\":\"embedding\",\"index\":");
-            out.put_slice(itoa::Buffer::new().format(first + at).as_bytes());
-            out.put_slice(b",\"embedding\":");
+            F::before_vector(&mut out, first + at);
             vector_into(&mut out, &mut vector, item.json(), encoding)
                 .map_err(|error| error.into_error(first + at))?;
-            out.put_u8(b'}');
+            out.put_slice(F::BEHIND_VECTOR);
         }
         let prompt = self.usage.prompt_tokens.0.or(self.usage.input_tokens.0);
         let total = self.usage.total_tokens.0;
@@ -126,26 +121,29 @@ impl Item<'_> {
     }
 }
 
-/// The whole answer.
-pub(super) fn merge(model: &str, batches: &[Encoded]) -> Bytes {
-    let size: usize = batches.iter().map(|batch| batch.items.len() + 1).sum();
-    let mut out = BytesMut::with_capacity(128 + model.len() + size);
-    out.put_slice(HEAD);
-    for (at, batch) in batches.iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b',');
-        }
-        out.put_slice(&batch.items);
+impl Encoded {
+    /// How many bytes the items of all batches take, joined.
+    pub(crate) fn size(batches: &[Self]) -> usize {
+        batches.iter().map(|batch| batch.items.len() + 1).sum()
     }
-    out.put_slice(b"],\"model\":");
-    string_into(&mut out, model);
-    let sum = |count: fn(&Encoded) -> u64| batches.iter().map(count).fold(0, u64::saturating_add);
-    out.put_slice(b",\"usage\":{\"prompt_tokens\":");
-    out.put_slice(itoa::Buffer::new().format(sum(|batch| batch.prompt_tokens)).as_bytes());
-    out.put_slice(b",\"total_tokens\":");
-    out.put_slice(itoa::Buffer::new().format(sum(|batch| batch.total_tokens)).as_bytes());
-    out.put_slice(b"}}");
-    out.freeze()
+
+    /// Appends the items of all batches.
+    pub(crate) fn join(out: &mut BytesMut, batches: &[Self]) {
+        for (at, batch) in batches.iter().enumerate() {
+            if at > 0 {
+                out.put_u8(b',');
+            }
+            out.put_slice(&batch.items);
+        }
+    }
+
+    pub(crate) fn prompt_tokens(batches: &[Self]) -> u64 {
+        batches.iter().map(|batch| batch.prompt_tokens).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn total_tokens(batches: &[Self]) -> u64 {
+        batches.iter().map(|batch| batch.total_tokens).fold(0, u64::saturating_add)
+    }
 }
 
 /// What is wrong with a vector.

@@ -2,18 +2,18 @@ use crate::{edge::BodyPace, qwen::compatible::Server};
 
 /// How the edge reads requests, asks for their batches and answers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) server: Server,
-    pub(super) max_body: usize,
-    pub(super) body_pace: Option<BodyPace>,
-    pub(super) max_inputs: usize,
-    pub(super) max_batch: Option<usize>,
-    pub(super) concurrency: usize,
-    pub(super) max_answer: usize,
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) max_body: usize,
+    pub(crate) body_pace: Option<BodyPace>,
+    pub(crate) max_inputs: usize,
+    pub(crate) max_batch: Option<usize>,
+    pub(crate) concurrency: usize,
+    pub(crate) max_answer: usize,
 }
 
 impl Config {
-    pub(super) const fn new(server: Server) -> Self {
+    pub(crate) const fn new(server: Server) -> Self {
         Self {
             server,
             max_body: 32 * 1024 * 1024,

@@ -13,16 +13,15 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    answer::{Batch, Encoded, merge},
+    answer::{Batch, Encoded},
     config::Config,
+    form::Form,
     none::no_embeddings,
     request::EmbeddingsRequest,
 };
 use crate::{
     BoxError, Error, ErrorKind, FullBody, Text,
-    edge::{
-        Outcome, ReadBody, acceptable, of_edge, openai_error_into, parse, refuse, strip_credentials,
-    },
+    edge::{Outcome, ReadBody, Times, acceptable, of_edge, parse, refuse, strip_credentials},
     json::{ReadError, lenient},
     qwen::{
         compatible::refusal,
@@ -48,7 +47,19 @@ pub struct ResponseFuture {
 }
 
 impl ResponseFuture {
-    pub(super) fn new(answer: impl Future<Output = Result<Bytes, Error>> + Send + 'static) -> Self {
+    /// The future of an edge that speaks `F`, over `upstream`.
+    pub(crate) fn new<F, S, B, R>(upstream: S, request: Request<B>, config: Config) -> Self
+    where
+        F: Form,
+        S: Service<Request<FullBody>, Response = Response<R>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let answer = answer::<F, _, _, _>(upstream, request, config);
         let inner = Box::pin(async move {
             Ok(match answer.await {
                 Ok(json) => {
@@ -57,7 +68,7 @@ impl ResponseFuture {
                     response.headers_mut().insert(header::CONTENT_TYPE, json);
                     response
                 }
-                Err(error) => of_edge(refuse(&error, openai_error_into)).map(FullBody::new),
+                Err(error) => of_edge(refuse(&error, F::error_into)).map(FullBody::new),
             })
         });
         Self { inner }
@@ -79,12 +90,13 @@ impl fmt::Debug for ResponseFuture {
 }
 
 /// Answers a request, whatever becomes of it.
-pub(super) async fn answer<S, B, R>(
+async fn answer<F, S, B, R>(
     upstream: S,
     request: Request<B>,
     config: Config,
 ) -> Result<Bytes, Error>
 where
+    F: Form,
     S: Service<Request<FullBody>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes>,
@@ -96,8 +108,9 @@ where
     acceptable(&parts)?;
     strip_credentials(&mut parts.headers);
     let body = parse::text(&ReadBody::new(body, config.max_body, config.body_pace).await?)?;
-    let request = EmbeddingsRequest::decode(&body, &config)?;
-    let mut outcome = Outcome::new("embeddings", false);
+    let request = F::read(&body, &config)?;
+    let mut times = Times::now();
+    let mut outcome = Outcome::new(F::EDGE, false);
     let exchange = Exchange {
         upstream,
         headers: headers(&parts.headers),
@@ -106,10 +119,11 @@ where
         request,
         config,
     };
-    match exchange.run().await {
+    match exchange.run::<F>().await {
         Ok(batches) => {
             outcome.ended();
-            Ok(merge(&exchange.request.model, &batches))
+            times.end();
+            Ok(F::whole(&exchange.request.named, &batches, &times))
         }
         Err(error) => {
             outcome.failed(&error);
@@ -149,7 +163,7 @@ where
     ///
     /// All that run are polled when one wakes: there are a few, each is a call over the network,
     /// and so nothing has to be spawned.
-    async fn run(&self) -> Result<Vec<Encoded>, Error> {
+    async fn run<F: Form>(&self) -> Result<Vec<Encoded>, Error> {
         let count = self.request.len().div_ceil(self.batch_len);
         let at_once = self.config.concurrency.max(1);
         let mut answers: Vec<Option<Encoded>> = (0..count).map(|_| None).collect();
@@ -158,7 +172,7 @@ where
         poll_fn(|cx| {
             loop {
                 while running.len() < at_once && next < count {
-                    running.push((next, Box::pin(self.batch(next))));
+                    running.push((next, Box::pin(self.batch::<F>(next))));
                     next += 1;
                 }
                 let started = running.len();
@@ -185,7 +199,7 @@ where
         Ok(answers.into_iter().flatten().collect())
     }
 
-    async fn batch(&self, number: usize) -> Result<Encoded, Error> {
+    async fn batch<F: Form>(&self, number: usize) -> Result<Encoded, Error> {
         let Self { request, config, .. } = self;
         let first = number * self.batch_len;
         let len = self.batch_len.min(request.len() - first);
@@ -222,7 +236,7 @@ where
         let text = Text::from_utf8(read.bytes.clone()).map_err(|_| refused())?;
         let encoded = lenient::read(&text, |text| {
             let batch = Batch::read(text)?;
-            Ok(batch.map(|batch| batch.encode(first, len, request.encoding)))
+            Ok(batch.map(|batch| batch.encode::<F>(first, len, request.encoding)))
         });
         match encoded {
             Ok(Some(encoded)) => encoded,

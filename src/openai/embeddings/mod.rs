@@ -67,16 +67,27 @@ mod answer;
 #[cfg(feature = "compatible")]
 mod config;
 #[cfg(feature = "compatible")]
+mod form;
+#[cfg(feature = "compatible")]
 mod future;
 #[cfg(feature = "compatible")]
 mod layer;
+#[cfg(feature = "compatible")]
+mod macros;
 mod none;
 #[cfg(feature = "compatible")]
 mod request;
-#[cfg(feature = "compatible")]
-mod service;
 
+#[cfg(feature = "compatible")]
+pub(crate) use self::config::Config;
 pub use self::none::NoEmbeddings;
+#[cfg(all(feature = "compatible", feature = "ollama"))]
+pub(crate) use self::{
+    answer::Encoded, form::Form, macros::embeddings, request::EmbeddingsRequest,
+};
 #[cfg(feature = "compatible")]
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
-pub use self::{future::ResponseFuture, layer::EmbeddingsLayer, service::Embeddings};
+pub use self::{
+    future::ResponseFuture,
+    layer::{Embeddings, EmbeddingsLayer},
+};

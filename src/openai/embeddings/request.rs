@@ -19,7 +19,7 @@ use crate::{
 
 /// The form in which the client wants its vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// A list of numbers.
     #[default]
     Float,
@@ -38,7 +38,10 @@ impl Encoding {
 
 /// A request for embeddings; inputs are slices of its body, as they stand there.
 #[derive(Debug)]
-pub(super) struct EmbeddingsRequest<'a> {
+pub(crate) struct EmbeddingsRequest<'a> {
+    /// What the client calls the model, and so does the answer.
+    pub(super) named: Cow<'a, str>,
+    /// What the upstream is asked for.
     pub(super) model: Cow<'a, str>,
     pub(super) encoding: Encoding,
     inputs: Vec<&'a RawValue>,
@@ -74,12 +77,51 @@ impl<'a> EmbeddingsRequest<'a> {
                 ));
             }
         };
-        let dimensions = wire.dimensions.map(|Integer(dimensions)| dimensions);
+        let extra = wire.extra.finish();
+        let request = Self { encoding, extra, ..Self::empty(model.clone(), model) };
+        let request = request.dimensions(wire.dimensions)?;
+        request.inputs(wire.input.ok_or_else(|| missing("input"))?, "input", config)
+    }
+
+    /// A request for nothing, of what the client calls `named`.
+    pub(crate) fn empty(named: Cow<'a, str>, model: Cow<'a, str>) -> Self {
+        Self {
+            named,
+            model,
+            encoding: Encoding::Float,
+            inputs: Vec::new(),
+            alone: false,
+            dimensions: None,
+            extra: Extra::new(),
+        }
+    }
+
+    /// The same for the one text that `raw` is, or for those of a list.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one of them; it is called `param`.
+    pub(crate) fn inputs(
+        self,
+        raw: &'a RawValue,
+        param: &str,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let (inputs, alone) = inputs(raw, param, config)?;
+        Ok(Self { inputs, alone, ..self })
+    }
+
+    /// The same with vectors of this length.
+    ///
+    /// # Errors
+    ///
+    /// For none at all.
+    pub(crate) fn dimensions(self, dimensions: Option<Integer<u64>>) -> Result<Self, Error> {
+        let dimensions = dimensions.map(|Integer(dimensions)| dimensions);
         if dimensions == Some(0) {
             return Err(invalid_value("dimensions", "a vector has at least one"));
         }
-        let (inputs, alone) = inputs(wire.input.ok_or_else(|| missing("input"))?, config)?;
-        Ok(Self { model, encoding, inputs, alone, dimensions, extra: wire.extra.finish() })
+        Ok(Self { dimensions, ..self })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,7 +131,7 @@ impl<'a> EmbeddingsRequest<'a> {
     /// How many inputs go out at once.
     pub(super) fn batch_len(&self, config: &Config) -> usize {
         let limit = config.max_batch.or_else(|| config.server.embedding_batch(&self.model));
-        limit.unwrap_or(usize::MAX).clamp(1, self.len())
+        limit.unwrap_or(usize::MAX).clamp(1, self.len().max(1))
     }
 
     /// The body of the request for the inputs from `first` on, `len` of them.
@@ -135,14 +177,18 @@ enum Kind {
 }
 
 /// The inputs, checked one by one, and whether it was one that stands alone.
-fn inputs<'a>(raw: &'a RawValue, config: &Config) -> Result<(Vec<&'a RawValue>, bool), Error> {
+fn inputs<'a>(
+    raw: &'a RawValue,
+    param: &str,
+    config: &Config,
+) -> Result<(Vec<&'a RawValue>, bool), Error> {
     let json = raw.get();
     if json.starts_with('"') {
-        check(raw, Kind::Text, || "input".into(), config)?;
+        check(raw, Kind::Text, || param.to_owned(), config)?;
         return Ok((vec![raw], true));
     }
     if !json.starts_with('[') {
-        return Err(wrong_type("input".into()));
+        return Err(wrong_type(param.to_owned()));
     }
     // Token ids are a list of another kind, and as many as there are.
     let mut list: Vec<&RawValue> = Vec::new();
@@ -154,24 +200,24 @@ fn inputs<'a>(raw: &'a RawValue, config: &Config) -> Result<(Vec<&'a RawValue>, 
         }
         Ok::<_, ()>(())
     })
-    .ok_or_else(|| invalid_value("input", "it is not a list"))?
+    .ok_or_else(|| invalid_value(param.to_owned(), "it is not a list"))?
     .unwrap_or_default();
     let Some(first) = list.first() else {
-        return Err(invalid_value("input", "the list is empty"));
+        return Err(invalid_value(param.to_owned(), "the list is empty"));
     };
     if kind(first).is_none() && is_number(first) {
-        check(raw, Kind::Tokens, || "input".into(), config)?;
+        check(raw, Kind::Tokens, || param.to_owned(), config)?;
         return Ok((vec![raw], true));
     }
     if count > config.max_inputs {
         return Err(invalid_value(
-            "input",
+            param.to_owned(),
             format_args!("{count} inputs are more than the limit of {}", config.max_inputs),
         ));
     }
     let of_first = kind(first);
     for (at, input) in list.iter().enumerate() {
-        let param = || format!("input[{at}]");
+        let param = || format!("{param}[{at}]");
         match kind(input) {
             None => return Err(wrong_type(param())),
             Some(_) if kind(input) != of_first => {
