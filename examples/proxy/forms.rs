@@ -1,8 +1,8 @@
 //! Errors in the form of the protocol that the client speaks.
 //!
 //! What stands around the edges (keys, hosts, codings, the budget of bodies, unknown paths) tells
-//! its errors as OpenAI's clients read them. For a client of the Messages API they are written
-//! anew here, with the same status, headers and message.
+//! its errors as OpenAI's clients read them. For a client of the Messages API or of Ollama's they are
+//! written anew here, with the same status, headers and message.
 
 use axum::{
     body::{Body, to_bytes},
@@ -38,15 +38,34 @@ struct Said {
     message: String,
 }
 
-/// Answers a client of the Messages API in its own form.
-pub(crate) async fn speak(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_messages = path == "/v1/messages" || path.starts_with("/v1/messages/");
-    if !is_messages && !request.headers().contains_key(ANTHROPIC_VERSION) {
-        return next.run(request).await;
+/// In which form a client that does not speak OpenAI's reads errors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Messages,
+    Ollama,
+}
+
+impl Form {
+    /// That of the client of `request`; `None` where it is OpenAI's.
+    fn of(request: &Request) -> Option<Self> {
+        let path = request.uri().path();
+        // A client of another API that was given `/api` for its base URL has a version behind it.
+        if path.starts_with("/api/") && !path.starts_with("/api/v1/") {
+            return Some(Self::Ollama);
+        }
+        let is_messages = path == "/v1/messages" || path.starts_with("/v1/messages/");
+        let is_claude = is_messages || request.headers().contains_key(ANTHROPIC_VERSION);
+        is_claude.then_some(Self::Messages)
     }
+}
+
+/// Answers a client of the Messages API or of Ollama's in its own form.
+pub(crate) async fn speak(request: Request, next: Next) -> Response {
+    let Some(form) = Form::of(&request) else { return next.run(request).await };
     let mut response = next.run(request).await;
-    if let Some(id) = response.headers().get(X_REQUEST_ID).cloned() {
+    if form == Form::Messages
+        && let Some(id) = response.headers().get(X_REQUEST_ID).cloned()
+    {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
@@ -62,6 +81,7 @@ pub(crate) async fn speak(request: Request, next: Next) -> Response {
     };
     let body = match serde_json::from_slice::<OpenAiError>(&body) {
         // The edge's own form has a `type` beside its `error`.
+        Ok(said) if form == Form::Ollama => json!({"error": said.error.message}).to_string().into(),
         Ok(said) if !is_in_form(&body) => {
             let id = head.headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
             let error = json!({"type": type_of(status.as_u16()), "message": said.error.message});

@@ -32,6 +32,27 @@ pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
 /// A stack of layers over one upstream, with an edge.
 pub(crate) type Route = BoxCloneSyncService<Request, Response, Infallible>;
 
+/// The routes of Ollama's API that an upstream answers.
+pub(crate) struct OllamaRoutes {
+    /// Chats.
+    pub(crate) chat: Route,
+    /// Prompts.
+    pub(crate) generate: Route,
+    /// Embeddings of a list.
+    pub(crate) embed: Route,
+    /// Embeddings of one text, as they were asked for before.
+    pub(crate) embeddings: Route,
+}
+
+/// What can be done with models, whatever they can do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Can {
+    /// Offer them tools.
+    pub(crate) tools: bool,
+    /// Show them images.
+    pub(crate) images: bool,
+}
+
 /// One upstream with its layers.
 pub(crate) struct Lane {
     /// What clients see in `x-qwen-upstream`.
@@ -46,10 +67,14 @@ pub(crate) struct Lane {
     pub(crate) messages: Route,
     /// Chats of the Responses API.
     pub(crate) responses: Route,
+    /// Ollama's API.
+    pub(crate) ollama: OllamaRoutes,
     /// Legacy completions.
     pub(crate) completions: Route,
     /// Embeddings.
     pub(crate) embeddings: Route,
+    /// What can be done with its models on the way that is taken here.
+    pub(crate) can: Can,
     /// Its catalogue.
     pub(crate) models: Catalogue,
     /// How its chats are deleted, if it keeps any.
@@ -114,6 +139,11 @@ impl Lanes {
     /// How fast a body must come that is read to see who is asked.
     pub(crate) fn body_pace(self, body_pace: BodyPace) -> Self {
         Self { body_pace, ..self }
+    }
+
+    /// How fast a body must come.
+    pub(crate) const fn pace(&self) -> BodyPace {
+        self.body_pace
     }
 
     /// Each of them.
@@ -207,11 +237,21 @@ impl Lanes {
 
     /// Has the `route` of whoever is asked for the request's model answer it.
     pub(crate) async fn serve(&self, request: Request, route: fn(&Lane) -> &Route) -> Response {
+        self.serve_by(request, route, |name| name).await
+    }
+
+    /// The same, where what the body calls the model is first read by `name`.
+    pub(crate) async fn serve_by(
+        &self,
+        request: Request,
+        route: fn(&Lane) -> &Route,
+        name: fn(&str) -> &str,
+    ) -> Response {
         let (lane, request) = match &*self.lanes {
             [lane] if lane.patterns.is_any() => (lane, request),
             // Their edge says itself what it thinks of other methods.
             [lane, ..] if request.method() != Method::POST => (lane, request),
-            _ => match self.choose(request).await {
+            _ => match self.choose(request, name).await {
                 Ok(chosen) => chosen,
                 Err(response) => return response,
             },
@@ -228,13 +268,18 @@ impl Lanes {
     /// Reads the body to see who is asked, as an edge does. One that names no model goes to the
     /// first, whose edge says so. One that cannot be read goes to nobody: an upstream that gets the
     /// bytes as they are might read another model in it than was found here.
-    async fn choose(&self, request: Request) -> Result<(&Lane, Request), Response> {
+    async fn choose(
+        &self,
+        request: Request,
+        name: fn(&str) -> &str,
+    ) -> Result<(&Lane, Request), Response> {
         let (head, body) = request.into_parts();
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
         let refuse = |error| error_response(&error).into_response();
         let body = body.map_err(refuse)?;
         let asked = edge::model(&body).and_then(|model| match model {
-            Some(model) => self.find(&model),
+            // As it stands where that is the name of a model: an upstream may have the tag in it.
+            Some(model) => self.find(name(&model)).or_else(|_| self.find(&model)),
             None => Ok(&self.lanes[0]),
         });
         let lane = asked.map_err(refuse)?;
@@ -242,7 +287,7 @@ impl Lanes {
     }
 }
 
-fn no_model(id: &str) -> Error {
+pub(crate) fn no_model(id: &str) -> Error {
     let message = if id.len() > edge::MAX_MODEL_LEN {
         format!("no model has a name of more than {} bytes", edge::MAX_MODEL_LEN)
     } else {

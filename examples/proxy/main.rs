@@ -22,6 +22,7 @@ mod logs;
 mod memory;
 mod metrics;
 mod models;
+mod ollama;
 mod pass;
 mod paths;
 mod reload;

@@ -49,7 +49,7 @@ pub(crate) fn for_claude(model: &Model) -> Value {
 }
 
 /// A time in the form of RFC 3339; that of 1970 where none is known, as Anthropic has it.
-fn created_at(seconds: u64) -> String {
+pub(crate) fn created_at(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
     time.unwrap_or_default().to_string()
 }

@@ -18,9 +18,14 @@ const ENDPOINTS: [&str; 7] = [
     "models",
 ];
 
+/// What stands behind `/api` of Ollama's API.
+const OLLAMA_ENDPOINTS: [&str; 9] =
+    ["chat", "generate", "embed", "embeddings", "tags", "show", "ps", "version", "pull"];
+
 /// What stands before the paths of the XML protocol.
 const XML: &str = "xml";
 const V1: &str = "v1";
+const OLLAMA: &str = "api";
 
 /// The request with the path that its own means.
 pub(crate) fn mend(mut request: Request) -> Request {
@@ -42,7 +47,13 @@ fn meant(path: &str) -> Option<String> {
     let at = usize::from(segments.first() == Some(&XML));
     let repeated = segments[at..].iter().take_while(|segment| **segment == V1).count();
     let rest = &segments[at + repeated..];
-    if repeated > 1 {
+    // Ollama's API has no version, and its clients are given a base URL that has one.
+    let is_ollama = |endpoint: &&str| OLLAMA_ENDPOINTS.contains(endpoint);
+    if let [OLLAMA, endpoint] = rest
+        && is_ollama(endpoint)
+    {
+        segments.drain(..at + repeated);
+    } else if repeated > 1 {
         segments.drain(at..at + repeated - 1);
     } else if repeated == 0 && ENDPOINTS.iter().any(|endpoint| leads_to(rest, endpoint)) {
         segments.insert(at, V1);
@@ -66,6 +77,11 @@ pub(crate) fn unknown(request: &Request) -> Error {
     };
     let right = match ENDPOINTS.iter().find(ends_in) {
         Some(endpoint) => format!("use /v1/{endpoint}; the base URL of a client ends in /v1"),
+        None if lower.starts_with("/api/") => {
+            let served: Vec<_> =
+                OLLAMA_ENDPOINTS.iter().map(|endpoint| format!("/api/{endpoint}")).collect();
+            format!("of Ollama's API there are {}", served.join(", "))
+        }
         None => "the base URL of a client ends in /v1, where chat/completions, completions, \
                  embeddings, messages, responses and models are served"
             .to_owned(),

@@ -14,7 +14,7 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, delete, get, head, post},
+    routing::{any, delete, get, post},
 };
 use serde_json::json;
 use tower::{
@@ -26,7 +26,7 @@ use tower_http::{
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, SetRequestId},
 };
-use tower_qwen::{Error, ErrorKind, edge::BodyBudget, openai::error_response};
+use tower_qwen::{Error, ErrorKind, edge::BodyBudget, ollama::untagged, openai::error_response};
 
 use super::{
     chats::{Chats, no_response},
@@ -34,7 +34,7 @@ use super::{
     coding, credentials, forms,
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
-    metrics, models, paths,
+    metrics, models, ollama, paths,
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
     unread::ReadsRest,
@@ -89,6 +89,20 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/responses", any(responses))
         .route("/v1/completions", any(completions))
         .route("/v1/embeddings", any(embeddings))
+        .route("/api/chat", any(ollama_chat))
+        .route("/api/generate", any(ollama_generate))
+        .route("/api/embed", any(ollama_embed))
+        .route("/api/embeddings", any(ollama_embeddings))
+        .route("/api/version", get(ollama::version))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/show", post(ollama::show))
+        .route("/api/ps", get(ollama::running))
+        .route("/api/pull", post(ollama::pull))
+        .route("/api/push", any(ollama::unchangeable))
+        .route("/api/create", any(ollama::unchangeable))
+        .route("/api/copy", any(ollama::unchangeable))
+        .route("/api/delete", any(ollama::unchangeable))
+        .route("/api/blobs/{*id}", any(ollama::unchangeable))
         .with_state(lanes)
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
@@ -120,8 +134,8 @@ pub(crate) fn app(site: Site) -> App {
         .layer(option_layer(open.then(|| middleware::from_fn_with_state(hosts, own_names_only))));
 
     let router = Router::new()
-        // Claude Code asks whether anybody is there.
-        .route("/", head(async || ()).fallback(unknown_path))
+        // Claude Code asks with HEAD whether anybody is there, Ollama's clients with either.
+        .route("/", get(ollama::is_running).fallback(unknown_path))
         .route("/health", get(move || std::future::ready(health.report())))
         .merge(api)
         .fallback(unknown_path)
@@ -204,6 +218,22 @@ async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.embeddings).await
+}
+
+async fn ollama_chat(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve_by(request, |lane| &lane.ollama.chat, untagged).await
+}
+
+async fn ollama_generate(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve_by(request, |lane| &lane.ollama.generate, untagged).await
+}
+
+async fn ollama_embed(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve_by(request, |lane| &lane.ollama.embed, untagged).await
+}
+
+async fn ollama_embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve_by(request, |lane| &lane.ollama.embeddings, untagged).await
 }
 
 async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {

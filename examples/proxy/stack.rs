@@ -18,10 +18,11 @@ use tower_qwen::{
     alias::AliasLayer,
     anthropic::{AnthropicLayer, CountTokens},
     auth::{AuthRefreshLayer, TokenClient},
-    chat::ReasoningEffort,
+    chat::{ChatService, ReasoningEffort},
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
     format::FormatLayer,
+    ollama::{self, GenerateLayer, OllamaLayer},
     openai::{
         OpenAiLayer,
         completions::CompletionsLayer,
@@ -48,7 +49,7 @@ use super::{
     config::{
         Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
     },
-    lanes::{Lane, Lanes, MAX_BODY, Route},
+    lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
     routes::{self, App, Site},
     sign_in,
@@ -248,14 +249,12 @@ where
         .layer(chat_edge(config, &shared.bounds).offer(Offer::Web))
         .layer(shared.aliases())
         .layer(shared.sessions.clone());
-    let messages = ServiceBuilder::new()
-        .layer(messages_edge(config, shared).offer(Offer::Web).media(false))
-        .layer(shared.aliases())
-        .layer(shared.sessions.clone())
-        .layer(DedupLayer::new())
-        .layer(FormatLayer::new());
-    let responses = ServiceBuilder::new()
-        .layer(responses_edge(config, &shared.bounds).offer(Offer::Web).store(true))
+    let agents = Agents {
+        messages: messages_edge(config, shared).offer(Offer::Web).media(false),
+        responses: responses_edge(config, &shared.bounds).offer(Offer::Web).store(true),
+        ollama: ollama_edge(config, &shared.bounds).offer(Offer::Web),
+    };
+    let agents_below = ServiceBuilder::new()
         .layer(shared.aliases())
         .layer(shared.sessions.clone())
         .layer(DedupLayer::new())
@@ -274,21 +273,19 @@ where
         .service(upstream.clone());
     let xml = route(xml);
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
-    let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, &shared.bounds).offer(Offer::Web))
+    let prompts = ServiceBuilder::new()
         .layer(shared.aliases())
         .layer(FormatLayer::new())
         .layer(web.clone())
         .service(upstream.clone());
+    let generate = generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
+    let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
     let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
     // Their clients have a form for calls, whatever those of the chat API want.
     let plain = web.clone().service(upstream.clone());
-    let (messages, responses) = match config.tools {
-        Tools::Off => (route(messages.service(plain.clone())), route(responses.service(plain))),
-        _ => {
-            let tools = ToolCallLayer::prompted().layer(plain);
-            (route(messages.service(tools.clone())), route(responses.service(tools)))
-        }
+    let (messages, responses, ollama) = match config.tools {
+        Tools::Off => agents.over(agents_below.service(plain)),
+        _ => agents.over(agents_below.layer(ToolCallLayer::prompted()).service(plain)),
     };
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
@@ -297,6 +294,7 @@ where
         Tools::Xml => xml.clone(),
         Tools::Off => route(edge.layer(web).service(upstream.clone())),
     };
+    let no_embeddings = route(NoEmbeddings::new("chat.qwen.ai"));
     Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
@@ -304,8 +302,15 @@ where
         xml,
         messages,
         responses,
+        ollama: OllamaRoutes {
+            chat: ollama,
+            generate: route(generate),
+            embed: no_embeddings.clone(),
+            embeddings: no_embeddings.clone(),
+        },
         completions: route(completions),
-        embeddings: route(NoEmbeddings::new("chat.qwen.ai")),
+        embeddings: no_embeddings,
+        can: Can { tools: config.tools != Tools::Off, images: false },
         models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
         chats: Some(chats::deletion(upstream, auth)),
         desk,
@@ -346,13 +351,18 @@ where
         Tools::Xml => xml.clone(),
         _ => route(chat_edge.layer(chats.clone())),
     };
-    let messages = messages_edge(config, shared).offer(Offer::Responses);
-    let responses = responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true);
+    let agents = Agents {
+        messages: messages_edge(config, shared).offer(Offer::Responses),
+        responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
+        ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
+    };
+    let (messages, responses, ollama) = agents.over(chats);
     Lane {
         chat,
         xml,
-        messages: route(messages.layer(chats.clone())),
-        responses: route(responses.layer(chats)),
+        messages,
+        responses,
+        ollama: OllamaRoutes { chat: ollama, ..lane.ollama },
         ..lane
     }
 }
@@ -384,11 +394,12 @@ where
     let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
-    let completions = ServiceBuilder::new()
-        .layer(completions_edge(config, &shared.bounds))
+    let prompts = ServiceBuilder::new()
         .layer(shared.aliases())
-        .layer(adapter.clone());
-    let typed = route(completions.service(upstream.clone()));
+        .layer(adapter.clone())
+        .service(upstream.clone());
+    let generate = generate_edge(config, &shared.bounds).layer(prompts.clone());
+    let typed = route(completions_edge(config, &shared.bounds).layer(prompts));
     // DashScope keeps a cache by the client's marks, and bills by it.
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
     let tools = match config.tools {
@@ -396,18 +407,18 @@ where
         Tools::Native | Tools::Off => ToolCallLayer::native(),
         Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
     };
-    let messages = ServiceBuilder::new()
-        .layer(messages_edge(config, shared).cache_control(is_marked))
-        .layer(shared.aliases())
-        .layer(tools.clone())
-        .layer(adapter.clone())
-        .service(upstream.clone());
-    let responses = ServiceBuilder::new()
-        .layer(responses_edge(config, &shared.bounds))
-        .layer(shared.aliases())
-        .layer(tools)
-        .layer(adapter.clone())
-        .service(upstream.clone());
+    let agents = Agents {
+        messages: messages_edge(config, shared).cache_control(is_marked),
+        responses: responses_edge(config, &shared.bounds),
+        ollama: ollama_edge(config, &shared.bounds),
+    };
+    let (messages, responses, ollama) = agents.over(
+        ServiceBuilder::new()
+            .layer(shared.aliases())
+            .layer(tools)
+            .layer(adapter.clone())
+            .service(upstream.clone()),
+    );
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
     let signed = signed(upstream.clone(), auth.as_ref());
@@ -434,16 +445,31 @@ where
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
+        .layer(renaming.clone());
+    let embed = ollama::EmbedLayer::new(server)
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .layer(renaming.clone());
+    let embed_one = ollama::EmbeddingsLayer::new(server)
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
         .layer(renaming);
     let lane = Lane {
         name: config.name.clone(),
         patterns: config.models.clone(),
         chat,
         xml,
-        messages: route(messages),
-        responses: route(responses),
+        messages,
+        responses,
+        ollama: OllamaRoutes {
+            chat: ollama,
+            generate: route(generate),
+            embed: route(embed),
+            embeddings: route(embed_one),
+        },
         completions,
         embeddings: route(embeddings),
+        can: Can { tools: true, images: true },
         models: Catalogue::compatible(signed, server),
         chats: None,
         desk,
@@ -451,6 +477,25 @@ where
     match config.api {
         Api::Chat => lane,
         Api::Responses => kept(lane, upstream, config, shared),
+    }
+}
+
+/// The edges of the protocols whose clients have one form for calls, whatever those of the chat API
+/// want.
+struct Agents {
+    messages: AnthropicLayer,
+    responses: ResponsesLayer,
+    ollama: OllamaLayer,
+}
+
+impl Agents {
+    /// Their routes over what answers chats.
+    fn over(self, chats: impl ChatService + Sync) -> (Route, Route, Route) {
+        (
+            route(self.messages.layer(chats.clone())),
+            route(self.responses.layer(chats.clone())),
+            route(self.ollama.layer(chats)),
+        )
     }
 }
 
@@ -478,6 +523,26 @@ fn messages_edge(config: &UpstreamConfig, shared: &Shared) -> AnthropicLayer {
 /// The edge of the Responses API.
 fn responses_edge(config: &UpstreamConfig, bounds: &Bounds) -> ResponsesLayer {
     ResponsesLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of Ollama's chats.
+fn ollama_edge(config: &UpstreamConfig, bounds: &Bounds) -> OllamaLayer {
+    OllamaLayer::new()
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .limits(bounds.limits)
+        .max_answer(bounds.answer)
+        .tenant(Client::tenant_of)
+}
+
+/// The edge of Ollama's prompts.
+fn generate_edge(config: &UpstreamConfig, bounds: &Bounds) -> GenerateLayer {
+    GenerateLayer::new()
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
         .limits(bounds.limits)

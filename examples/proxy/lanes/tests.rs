@@ -32,6 +32,13 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         xml: echo("xml"),
         messages: echo("messages"),
         responses: echo("responses"),
+        ollama: OllamaRoutes {
+            chat: echo("ollama chat"),
+            generate: echo("ollama generate"),
+            embed: echo("ollama embed"),
+            embeddings: echo("ollama embeddings"),
+        },
+        can: Can { tools: true, images: true },
         completions: echo("completions"),
         embeddings: echo("embeddings"),
         models: Catalogue::web(catalogue, catalogue),
