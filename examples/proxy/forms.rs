@@ -122,7 +122,7 @@ mod tests {
     use axum::{Router, http::StatusCode, middleware, response::IntoResponse, routing::get};
     use serde_json::Value;
     use tower::ServiceExt;
-    use tower_qwen::{Error, ErrorKind, anthropic, openai};
+    use tower_qwen::{Error, ErrorKind, anthropic, ollama, openai};
 
     use super::*;
 
@@ -130,6 +130,7 @@ mod tests {
         let app = Router::new()
             .route("/v1/messages", get(async move || answer()))
             .route("/v1/models", get(async move || answer()))
+            .route("/api/{*path}", get(async move || answer()))
             .layer(middleware::from_fn(speak));
         let mut request = Request::get(path);
         if version {
@@ -164,6 +165,25 @@ mod tests {
         let (response, body) = told("/v1/models", false, refused).await;
         assert_eq!(body["error"]["code"], "invalid_api_key");
         assert!(!response.headers().contains_key("request-id"));
+    }
+
+    #[tokio::test]
+    async fn a_client_of_ollama_reads_a_text() {
+        for path in ["/api/chat", "/api/none/of/these"] {
+            let (response, body) = told(path, false, refused).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(response.headers()["x-should-retry"], "false");
+            assert_eq!(body, json!({"error": "no API key was presented"}));
+        }
+        let own = || {
+            let error = Error::new(ErrorKind::Timeout, "too slow");
+            ollama::error_response(&error).into_response()
+        };
+        let (response, body) = told("/api/chat", false, own).await;
+        assert_eq!((response.status().as_u16(), body), (504, json!({"error": "too slow"})));
+        // Another API, whose client was given a base URL with `/api` in it.
+        let (_, body) = told("/api/v1/models", false, refused).await;
+        assert_eq!(body["error"]["code"], "invalid_api_key");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Request, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -104,7 +104,7 @@ pub(crate) async fn pull(
 pub(crate) async fn unchangeable(request: Request) -> Response {
     let path = request.uri().path();
     let message = format!("{path} is not served here: the models are the upstream's");
-    refuse(Error::new(ErrorKind::Unsupported, message).with_status(StatusCode::NOT_IMPLEMENTED))
+    refuse(Error::new(ErrorKind::Unsupported, message))
 }
 
 /// What a body says that names a model.

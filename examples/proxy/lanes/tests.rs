@@ -3,7 +3,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tower::{BoxError, service_fn};
-use tower_qwen::FullBody;
+use tower_qwen::{FullBody, ollama::untagged};
 
 use super::{super::config::Options, *};
 
@@ -90,6 +90,31 @@ async fn the_model_decides_who_answers_and_the_body_arrives_whole() {
     let body = r#"{"model":"qwen3-coder-30b"}"#;
     let (_, _, text) = said(two().serve(ask(body), |lane| &lane.xml).await).await;
     assert_eq!(text, format!("local xml {body}"));
+}
+
+/// Names: the tag that every name has with Ollama is none, unless an upstream has it.
+#[tokio::test]
+async fn the_usual_tag_does_not_decide_who_answers() {
+    let lanes = || {
+        Lanes::new(vec![
+            lane("web", &["qwen3-max"], &["qwen3-max"]),
+            lane("local", &["coder:latest"], &["coder:latest"]),
+        ])
+    };
+    for (model, name) in [
+        ("qwen3-max", "web"),
+        ("qwen3-max:latest", "web"),
+        ("coder:latest", "local"),
+        ("qwen3-max:8b", ""),
+    ] {
+        let request = ask(format!(r#"{{"model":"{model}"}}"#));
+        let answer = lanes().serve_by(request, |lane| &lane.ollama.chat, untagged).await;
+        let (status, by, text) = said(answer).await;
+        assert_eq!(by, name, "{model}: {status} {text}");
+    }
+    // Other clients mean what they say.
+    let answer = lanes().serve(ask(r#"{"model":"qwen3-max:latest"}"#), |lane| &lane.chat).await;
+    assert_eq!(said(answer).await.0, StatusCode::NOT_FOUND);
 }
 
 /// Whoever got it might find another model in it.

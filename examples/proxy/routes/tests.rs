@@ -224,9 +224,24 @@ async fn without_a_key_the_api_is_closed() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_openai_errors() {
     let proxy = proxy("");
-    for path in ["/", "/v1", "/v2/chat", "/api/v1/chat/completions", "/v1/models-of"] {
+    for path in ["/none", "/v1", "/v2/chat", "/api/v1/chat/completions", "/v1/models-of"] {
         let (status, code) = refusal(&proxy, get(path)).await;
         assert_eq!((status, code), (404, json!("unknown_url")), "{path}");
+    }
+}
+
+/// The words are those that clients look for.
+#[tokio::test]
+async fn somebody_is_there_for_whoever_asks() {
+    let proxy = proxy("one");
+    for method in ["GET", "HEAD"] {
+        let request = Request::builder().method(method).uri("/").body(Body::empty());
+        let response = proxy.clone().oneshot(request.expect("a request")).await;
+        let (parts, body) = response.expect("infallible").into_parts();
+        assert_eq!(parts.status, 200);
+        assert!(parts.headers["content-type"].as_bytes().starts_with(b"text/plain"));
+        let body = body.collect().await.expect("a body").to_bytes();
+        assert_eq!(body, if method == "GET" { "Ollama is running" } else { "" });
     }
 }
 

@@ -133,6 +133,7 @@ mod aliases;
 mod echo;
 mod headers;
 mod large;
+mod ollama;
 mod who;
 
 /// Serves what an API answers on loopback, and gives its base URL.

@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str); 41] = [
     ("HEAD", "/", ""),
+    ("GET", "/", ""),
     ("GET", "/health", ""),
     ("GET", "/metrics", ""),
     ("GET", "/v1/models", ""),
@@ -25,6 +26,21 @@ const ROUTES: [(&str, &str, &str); 25] = [
     ("DELETE", "/v1/responses/qwen3-max", ""),
     ("POST", "/v1/completions", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
+    ("POST", "/api/chat", CHAT),
+    ("POST", "/api/generate", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
+    ("POST", "/api/embed", r#"{"model":"qwen3-max","input":"Hi"}"#),
+    ("POST", "/api/embeddings", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
+    ("GET", "/api/version", ""),
+    ("GET", "/api/tags", ""),
+    ("POST", "/api/show", r#"{"model":"qwen3-max"}"#),
+    ("GET", "/api/ps", ""),
+    ("POST", "/api/pull", r#"{"model":"qwen3-max"}"#),
+    ("POST", "/api/push", r#"{"model":"qwen3-max"}"#),
+    ("POST", "/api/create", r#"{"model":"qwen3-max"}"#),
+    ("POST", "/api/copy", r#"{"source":"qwen3-max","destination":"x"}"#),
+    ("DELETE", "/api/delete", r#"{"model":"qwen3-max"}"#),
+    ("HEAD", "/api/blobs/qwen3-max", ""),
+    ("GET", "/api/none", ""),
     ("GET", "/v1/validate", ""),
     ("POST", "/v1/validate", "{}"),
     ("POST", "/v1/refresh", "{}"),
@@ -137,7 +153,7 @@ async fn every_route_asks_for_a_key_but_health() {
             let path = path.replace("{id}", "none");
             let (status, _) = send(&keyed, request(method, &path, sent, body)).await;
             // Whether there is such a route is no secret.
-            let is_open = ["/", "/health", "/v1/none", "/metrics"].contains(&&*path)
+            let is_open = ["/", "/health", "/v1/none", "/api/none", "/metrics"].contains(&&*path)
                 || (method, &*path) == ("PUT", "/v1/models");
             let refused = status == StatusCode::UNAUTHORIZED;
             // About a token that is not given, on a proxy without accounts: the client's mistake.
