@@ -344,6 +344,31 @@ async fn a_call_is_one_line_however_it_is_written() {
     assert_eq!(reader::read(&text, false).expect("a right stream").pieces.len(), 1);
 }
 
+/// ollama-python cuts lines wherever Unicode has a line end.
+#[tokio::test]
+async fn no_other_line_end_stands_in_a_line() {
+    let ends = "\u{85}a\u{2028}\u{2029}\u{2027}\u{202a}\u{c5}â\u{b}\u{c}\u{1c}b\u{2028}";
+    let json = format!("{{\"{ends}\":\"\u{85}\"}}").replace(['\u{b}', '\u{c}', '\u{1c}'], "");
+    let error = Error::new(ErrorKind::Upstream, ends);
+    let items =
+        vec![piece(ends), thought(ends), call(0, "a", "f"), arguments(0, &json), Err(error)];
+    let read_error = read(streamed(), items).await;
+    assert_eq!((read_error.text.as_str(), read_error.error()), (ends, Some(ends)));
+    let items = vec![call(0, ends, ends), arguments(0, &json), piece(ends), STOP];
+    let request = || ask(json!({"model": ends}));
+    let text = text(answered(request(), stream::iter(items)).await).await;
+    let is_end = |c: char| matches!(c, '\r' | '\u{b}'..='\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    assert!(!text.contains(is_end), "{text:?}");
+    let read = reader::read(&text, false).expect("a right stream");
+    assert_eq!(read.text, ends);
+    let arguments: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        read.calls,
+        [json!({"id": ends, "function": {"name": ends, "arguments": arguments}})]
+    );
+    assert_eq!(read.last["model"], ends);
+}
+
 /// A reader of JSON in a client may give up, and here nobody could tell whether it is whole.
 #[tokio::test]
 async fn arguments_that_nest_without_end_are_an_error() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
+use memchr::memchr2_iter;
 
 use super::{
     calls::Calls,
@@ -76,10 +77,12 @@ impl Envelope {
     /// A line that is not the last.
     fn line(&self, out: &mut BytesMut, text: &str, thinking: &str, calls: &[ToolCall]) {
         out.reserve(self.head.len() + text.len() + thinking.len() + 96);
+        let begin = out.len();
         self.before_content(out);
         escape_into(out, text);
         self.after_content(out, thinking, calls);
-        out.put_slice(b",\"done\":false}\n");
+        out.put_slice(b",\"done\":false}");
+        end_line(out, begin);
     }
 
     /// What the last line has behind its message, and the only one.
@@ -178,10 +181,11 @@ impl Writer for LineWriter {
             return;
         }
         let Some(reason) = self.finish_reason else { return self.error(out, &truncated()) };
+        let begin = out.len();
         self.envelope.before_content(out);
         self.envelope.after_content(out, "", &[]);
         self.envelope.end_into(out, reason, self.usage);
-        out.put_u8(b'\n');
+        end_line(out, begin);
         self.is_done = true;
     }
 
@@ -191,8 +195,9 @@ impl Writer for LineWriter {
         if self.is_done || self.finish_reason.is_some() {
             return self.end(out);
         }
+        let begin = out.len();
         error_into(out, error);
-        out.put_u8(b'\n');
+        end_line(out, begin);
         self.is_done = true;
     }
 
@@ -228,6 +233,36 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
     envelope.after_content(&mut out, thinking, &calls);
     envelope.end_into(&mut out, reason, answer.usage);
     Ok(out.freeze())
+}
+
+/// Ends the line that begins at `begin`.
+///
+/// Some clients cut lines wherever Unicode has a line end: ollama-python does (0.6.3, by httpx). JSON
+/// allows U+0085, U+2028 and U+2029 in strings as they are, and they can stand nowhere else; here
+/// they are escaped.
+fn end_line(out: &mut BytesMut, begin: usize) {
+    if let Some(first) = line_end(&out[begin..]) {
+        let rest = out.split_off(begin + first);
+        let mut rest = &rest[..];
+        while let Some(at) = line_end(rest) {
+            out.put_slice(&rest[..at]);
+            let (escape, len): (&[u8], _) = match rest[at..] {
+                [0xc2, ..] => (b"\\u0085", 2),
+                [_, _, 0xa8, ..] => (b"\\u2028", 3),
+                _ => (b"\\u2029", 3),
+            };
+            out.put_slice(escape);
+            rest = &rest[at + len..];
+        }
+        out.put_slice(rest);
+    }
+    out.put_u8(b'\n');
+}
+
+/// Where a line end stands that is none of ASCII's.
+fn line_end(text: &[u8]) -> Option<usize> {
+    memchr2_iter(0xc2, 0xe2, text)
+        .find(|&at| matches!(text[at..], [0xc2, 0x85, ..] | [0xe2, 0x80, 0xa8 | 0xa9, ..]))
 }
 
 /// Whether the last call of an answer that ended so may be cut.

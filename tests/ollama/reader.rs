@@ -68,7 +68,8 @@ pub(crate) fn read(stream: &str, generate: bool) -> Result<Read, String> {
     let mut is_over = false;
     for line in stream.split_terminator('\n') {
         ensure!(!is_over, "a line behind the last: {line}");
-        ensure!(!line.contains('\r'), "a carriage return: {line}");
+        let is_end = |c| matches!(c, '\r' | '\u{85}' | '\u{2028}' | '\u{2029}') || c < ' ';
+        ensure!(!line.contains(is_end), "what some take for the end of a line: {line:?}");
         let value: Value = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
         let Value::Object(object) = &value else { return Err(format!("no object: {line}")) };
         if object.contains_key("error") {
