@@ -12,6 +12,7 @@
 //! any axum / hyper server
 //!       │  http::Request<B: Body>                http::Response<OpenAiBody>  ▲
 //!   OpenAiLayer        JSON in, validated · SSE or JSON out · every error an OpenAI error
+//!                      (or AnthropicLayer, ResponsesLayer, OllamaLayer: other protocols)
 //!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
 //!   JoinLayer          the same request again while the first still runs: one answer for both
 //!   FallbackLayer      another upstream where one cannot: another whole stack from here down
@@ -140,7 +141,7 @@
 //! | `openai` | `OpenAiLayer`, `CompletionsLayer`; with `compatible` also `EmbeddingsLayer` | 43 | yes |
 //! | `anthropic` | `AnthropicLayer`, `CountTokens` | 43 | yes |
 //! | `responses` | `ResponsesLayer` | 43 | yes |
-//! | `ollama` | `OllamaLayer`, `GenerateLayer`; with `openai` and `compatible` also `EmbedLayer` | 44 | yes |
+//! | `ollama` | `OllamaLayer`, `GenerateLayer`; with `openai` and `compatible` also `EmbedLayer` | 45 | yes |
 //! | `session` | `SessionLayer` and the store in memory | 52 | yes |
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `fallback` | `FallbackLayer` | 28 | yes |

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{name::untagged, protocol::Api, wire};
+use super::{api::Api, name::untagged, wire};
 use crate::{
     Error, Text,
     chat::{ChatRequest, Message, Part, Role},

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use memchr::memchr2_iter;
 
 use super::{
+    api::Api,
     calls::Calls,
     decode::{Decoded, Loads},
     error::error_into,
-    protocol::Api,
 };
 use crate::{
     Error,

@@ -1,4 +1,7 @@
-use super::protocol::{Api, OllamaBody, ResponseFuture};
+use super::{
+    api::Api,
+    protocol::{OllamaBody, ResponseFuture},
+};
 use crate::edge::{Config, edge};
 
 /// The edge of the stack: Ollama's `POST /api/chat` over a chat service.

@@ -88,6 +88,7 @@
 //! Up to 64 MiB of arguments are held back until their calls are whole; an answer that would take
 //! more ends with an error.
 
+mod api;
 mod calls;
 mod decode;
 #[cfg(all(feature = "compatible", feature = "openai"))]

@@ -1,6 +1,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    api::Api,
     decode::{Decoded, decode_within},
     encode::{Envelope, LineWriter, whole_answer},
     error::error_into,
@@ -10,15 +11,6 @@ use crate::{
     chat::{Answer, FinishReason},
     edge::{Asked, Limits, Protocol, Times, edge_types},
 };
-
-/// Which of Ollama's APIs an edge speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
-    /// `POST /api/chat`.
-    Chat,
-    /// `POST /api/generate`.
-    Generate,
-}
 
 /// Both of them.
 #[derive(Debug)]

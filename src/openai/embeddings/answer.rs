@@ -1,10 +1,10 @@
 //! What the upstream answers, and what the client is given.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
-use super::{form::Form, request::Encoding};
+use super::{encoded::Encoded, form::Form, request::Encoding};
 use crate::{
     Error, ErrorKind,
     json::{
@@ -41,15 +41,6 @@ lenient! {
 pub(super) struct Batch<'a> {
     data: Vec<Item<'a>>,
     usage: Counts,
-}
-
-/// A batch as the client is given it.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    /// Its items, with commas between.
-    items: Bytes,
-    prompt_tokens: u64,
-    total_tokens: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -118,31 +109,6 @@ impl<'a> Batch<'a> {
 impl Item<'_> {
     fn json(&self) -> &str {
         self.embedding.map_or("null", RawValue::get)
-    }
-}
-
-impl Encoded {
-    /// How many bytes the items of all batches take, joined.
-    pub(crate) fn size(batches: &[Self]) -> usize {
-        batches.iter().map(|batch| batch.items.len() + 1).sum()
-    }
-
-    /// Appends the items of all batches.
-    pub(crate) fn join(out: &mut BytesMut, batches: &[Self]) {
-        for (at, batch) in batches.iter().enumerate() {
-            if at > 0 {
-                out.put_u8(b',');
-            }
-            out.put_slice(&batch.items);
-        }
-    }
-
-    pub(crate) fn prompt_tokens(batches: &[Self]) -> u64 {
-        batches.iter().map(|batch| batch.prompt_tokens).fold(0, u64::saturating_add)
-    }
-
-    pub(super) fn total_tokens(batches: &[Self]) -> u64 {
-        batches.iter().map(|batch| batch.total_tokens).fold(0, u64::saturating_add)
     }
 }
 

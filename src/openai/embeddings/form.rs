@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{answer::Encoded, config::Config, request::EmbeddingsRequest};
+use super::{config::Config, encoded::Encoded, request::EmbeddingsRequest};
 use crate::{
     Error, Text,
     edge::{Times, openai_error_into},

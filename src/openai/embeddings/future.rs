@@ -13,10 +13,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    answer::{Batch, Encoded},
-    config::Config,
-    form::Form,
-    none::no_embeddings,
+    answer::Batch, config::Config, encoded::Encoded, form::Form, none::no_embeddings,
     request::EmbeddingsRequest,
 };
 use crate::{

@@ -67,6 +67,8 @@ mod answer;
 #[cfg(feature = "compatible")]
 mod config;
 #[cfg(feature = "compatible")]
+mod encoded;
+#[cfg(feature = "compatible")]
 mod form;
 #[cfg(feature = "compatible")]
 mod future;
@@ -83,7 +85,7 @@ pub(crate) use self::config::Config;
 pub use self::none::NoEmbeddings;
 #[cfg(all(feature = "compatible", feature = "ollama"))]
 pub(crate) use self::{
-    answer::Encoded, form::Form, macros::embeddings, request::EmbeddingsRequest,
+    encoded::Encoded, form::Form, macros::embeddings, request::EmbeddingsRequest,
 };
 #[cfg(feature = "compatible")]
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
