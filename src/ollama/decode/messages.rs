@@ -1,5 +1,7 @@
 //! The messages: what they say and show, and the calls of earlier answers with their results.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 
 use super::Reader;
@@ -20,9 +22,13 @@ use crate::{
 const MESSAGES: &str = "messages";
 
 /// The calls of the last answer that have no result yet.
+///
+/// What belongs to what is looked up, not looked for: an answer may have as many calls as a request.
 #[derive(Debug, Default)]
 struct Open {
     calls: Vec<OpenCall>,
+    /// Where the calls stand that have no result, by all that a result may say of its call.
+    places: BTreeSet<(Said, usize)>,
     /// How many ids were made.
     made: usize,
     /// Whether the next call is one of the same answer.
@@ -36,11 +42,30 @@ struct OpenCall {
     is_made: bool,
 }
 
+/// What a result says of its call, where the call's id is the client's, and where it was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    Id(Text),
+    Name { name: Text, is_made: bool },
+    Nothing { is_made: bool },
+}
+
+impl OpenCall {
+    fn said(&self) -> impl Iterator<Item = Said> {
+        let Self { id, name, is_made } = self;
+        let id = (!is_made).then(|| Said::Id(id.clone()));
+        let is_made = *is_made;
+        id.into_iter()
+            .chain([Said::Name { name: name.clone(), is_made }, Said::Nothing { is_made }])
+    }
+}
+
 impl Open {
     /// The id of a call: the client's, or one made of its place among those that have none.
     fn call(&mut self, id: Option<Text>, name: &Text) -> Text {
         if !self.goes_on {
             self.calls.clear();
+            self.places.clear();
         }
         self.goes_on = true;
         let is_made = id.is_none();
@@ -49,25 +74,41 @@ impl Open {
             self.made += 1;
             id
         });
-        self.calls.push(OpenCall { id: id.clone(), name: name.clone(), is_made });
+        let call = OpenCall { id: id.clone(), name: name.clone(), is_made };
+        let place = self.calls.len();
+        self.places.extend(call.said().map(|said| (said, place)));
+        self.calls.push(call);
         id
     }
 
     /// The id of the call that a result belongs to, which then has it: by the id, else by the name
     /// of the tool, else by the order. An id that no call has is that of a call whose own the client
     /// has not sent.
-    fn result(&mut self, id: Option<Text>, name: Option<&str>) -> Text {
-        let mut calls = self.calls.iter();
-        let by_id = id.as_ref().and_then(|id| calls.position(|call| call.id == *id));
-        let place = by_id.or_else(|| {
-            self.calls.iter().position(|call| {
-                name.is_none_or(|name| call.name == *name) && (id.is_none() || call.is_made)
-            })
-        });
-        match place {
-            Some(place) => self.calls.remove(place).id,
-            None => id.unwrap_or_default(),
+    fn result(&mut self, id: Option<Text>, name: Option<Text>) -> Text {
+        let unnamed = |is_made| match &name {
+            Some(name) => Said::Name { name: name.clone(), is_made },
+            None => Said::Nothing { is_made },
+        };
+        let place = match &id {
+            Some(id) => self.first(Said::Id(id.clone())).or_else(|| self.first(unnamed(true))),
+            None => {
+                let both = [self.first(unnamed(true)), self.first(unnamed(false))];
+                both.into_iter().flatten().min()
+            }
+        };
+        let Some(place) = place else { return id.unwrap_or_default() };
+        let call = &self.calls[place];
+        for said in call.said() {
+            self.places.remove(&(said, place));
         }
+        call.id.clone()
+    }
+
+    /// Where the first call stands that is said so.
+    fn first(&self, said: Said) -> Option<usize> {
+        let from = (said, 0);
+        let (found, place) = self.places.range(&from..).next()?;
+        (*found == from.0).then_some(*place)
     }
 }
 
@@ -114,7 +155,7 @@ impl Reader<'_, '_> {
             let some =
                 |text: Option<Str<'_>>| self.decoder.some(text).filter(|text| !text.is_empty());
             let name = some(wire.tool_name).or_else(|| some(wire.name));
-            let id = open.result(some(wire.tool_call_id), name.as_deref());
+            let id = open.result(some(wire.tool_call_id), name);
             let texts = content.filter(|text| !text.is_empty()).map(Part::text);
             history.result(&id, texts.into_iter().collect(), media);
             return Ok(());
