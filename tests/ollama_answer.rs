@@ -323,7 +323,10 @@ async fn a_call_that_may_be_cut_is_not_told() {
                 ]
             };
             let read = read(streamed(), items()).await;
-            assert_eq!(read.called(), [json!({"name": "f", "arguments": {}})]);
+            assert_eq!(
+                read.calls,
+                [json!({"id": "a", "function": {"name": "f", "arguments": {}}})]
+            );
             assert_eq!(read.reason(), Some(reason.as_str()));
             let whole = answered(ask(json!({"stream": false})), stream::iter(items())).await;
             let whole = json_of(whole).await;

@@ -20,11 +20,6 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// The names and arguments of the calls.
-    pub(crate) fn called(&self) -> Vec<Value> {
-        self.calls.iter().map(|call| call["function"].clone()).collect()
-    }
-
     pub(crate) fn reason(&self) -> Option<&str> {
         self.last["done_reason"].as_str()
     }
