@@ -149,6 +149,23 @@ async fn tools_are_told_of_where_they_can_be_offered() {
     }
 }
 
+/// DashScope's API that keeps chats goes on in them, whichever edge a history comes over.
+#[tokio::test(start_paused = true)]
+async fn an_api_that_keeps_chats_is_asked_too() {
+    let app = proxy(&["--emulate", "dashscope", "--api", "responses"]);
+    let mut history = Vec::new();
+    for words in ["One.", "Two."] {
+        history.push(json!({"role": "user", "content": format!("emulate:say={words}")}));
+        let chat = json!({"model": "qwen-plus", "messages": history, "stream": false});
+        let (status, answer) = post_json(&app, "/api/chat", chat).await;
+        assert_eq!((status, &answer["message"]["content"]), (200, &json!(words)), "{answer}");
+        history.push(answer["message"].clone());
+    }
+    let prompt = json!({"model": "qwen-plus", "prompt": "emulate:say=Three.", "stream": false});
+    let (_, answer) = post_json(&app, "/api/generate", prompt).await;
+    assert_eq!(answer["response"], "Three.", "{answer}");
+}
+
 /// One conversation, told over two APIs: it is one chat upstream, where only what is new is sent.
 #[tokio::test(start_paused = true)]
 async fn a_history_goes_on_whichever_edge_it_comes_over() {
