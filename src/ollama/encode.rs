@@ -237,7 +237,7 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
 
 /// Ends the line that begins at `begin`.
 ///
-/// Some clients cut lines wherever Unicode has a line end: ollama-python does (0.6.3, by httpx). JSON
+/// ollama-python cuts lines wherever Unicode has a line end (docs/reference/edges.md#e). JSON
 /// allows U+0085, U+2028 and U+2029 in strings as they are, and they can stand nowhere else; here
 /// they are escaped.
 fn end_line(out: &mut BytesMut, begin: usize) {

@@ -48,6 +48,11 @@
 //! What becomes of the client's credentials, of large requests and of silence, and what is counted,
 //! is the same for every [edge](crate::edge). The sign of life is a line without text.
 //!
+//! # Embeddings
+//!
+//! `POST /api/embed` and the older `POST /api/embeddings` are for two layers of their own, which stand
+//! over an OpenAI-compatible server. They come with the features `openai` and `compatible`.
+//!
 //! # Names of models
 //!
 //! Ollama takes a name without a tag for the same with `:latest`. So that tag is left off the name
