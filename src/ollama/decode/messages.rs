@@ -145,7 +145,9 @@ impl Reader<'_, '_> {
         })?;
         let role = if role.is_instruction() { Role::System } else { role };
         let content = self.decoder.string(wire.content, || at("content"))?;
-        self.part(&content, || at("content"))?;
+        if content.is_some() {
+            self.count_part(|| at("content"))?;
+        }
         let mut media = Vec::new();
         if let Some(raw) = wire.images {
             self.images(raw, &at("images"), &mut |part| media.push(part))?;
@@ -181,14 +183,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Counts what a message says as a part, if it says anything.
-    fn part(&self, content: &Option<Text>, param: impl Fn() -> String) -> Result<(), Error> {
-        if content.is_none() {
-            return Ok(());
-        }
-        self.count_part(param)
-    }
-
+    /// Counts a text or an image.
     fn count_part(&self, param: impl Fn() -> String) -> Result<(), Error> {
         let limit = self.decoder.limits.parts;
         if self.decoder.parts.replace(self.decoder.parts.get() + 1) == limit {
