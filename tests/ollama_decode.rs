@@ -454,7 +454,7 @@ fn wrong_requests_are_told_the_field() {
             "sequence",
         ),
         (
-            messages(json!({"role": "user", "content": "x", "images": ["/tmp/a.png"]})),
+            messages(json!({"role": "user", "content": "x", "images": ["./pics/a.png"]})),
             "messages[0].images[0]",
             "invalid_value",
             "base64",
