@@ -609,7 +609,7 @@ fn every_command_of_the_upstream_table_is_valid() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 12);
+    assert_eq!(seen, 13);
 }
 
 #[test]
