@@ -139,7 +139,8 @@
 //! | `POST /chat/completions` | all |
 //! | `GET /models` | all; llama.cpp without a key |
 //! | `GET /models/{id}` | SGLang, Ollama |
-//! | `POST /completions` | all but DashScope and the portal |
+//! | `POST /completions` | all but the portal; DashScope for models with `coder` in their name |
+//! | `POST /infill` | llama.cpp |
 //! | `POST /responses`; `GET`, `DELETE /responses/{id}` | DashScope, which keeps what it answered for seven days ([`Emulator::responses`]) |
 //! | `POST /embeddings` | all but the portal, for models with `embed` in their name |
 //! | `POST /api/v1/oauth2/…` | the portal, as above |
@@ -160,6 +161,7 @@
 //! | error in a stream | `error`, `[DONE]` | the same | none at all | 2025 a line `error:`, `[DONE]`; 2026 `error` | `error`, or native | `error` |
 //! | ids | `chatcmpl-…` | bare | collide | `created` per chunk | UUID | UUID |
 //! | model | must be known | any | must be known | any | must be known; echoed by another name | must be known by the portal's name |
+//! | `suffix` of a completion | 400 | not looked at | put into the prompt for models with `coder` in their name, else 400 | 400, whatever it holds | not looked at | |
 //! | embeddings | float, base64 | float, whatever is asked | 2025 float | float, base64 | float; 2026 refuses base64; 10 or 25 inputs; out of order | none |
 //! | refuses (400) | | | | tools without `--jinja` (500) | whole answers of models that think or stream only, search, `n`, `seed`, JSON without the word, thinking with a chosen tool, budget with effort, no thinking of models that must | no system message, its text not in parts, others in parts, neighbours of one role, schema keywords, too many tokens |
 //! | efforts of Qwen3.8, where any but `low`, `medium` and `xhigh` makes the template raise | 2025 500, 2026 400 | 400 | 500; 2025 knows `none`, `low`, `medium`, `high`, else 400 | 500; `none` is a switch | 400 for `max` and what it does not know | as DashScope |
@@ -189,6 +191,7 @@
 //! | `unparsed[=coder\|hermes\|bare\|tags\|reasoning]` | the server's parser does not see the calls, which stay in the text in this form, or in the thinking |
 //! | `broken_call` | what its parser makes of a call at its worst: an opening brace lost, an object not closed, a call dropped, an error, a name that comes late |
 //! | `repeat_names`, `calls_at_zero` | every delta of a call names it; all calls have index 0 |
+//! | `echo` | the prompt, or the message, byte for byte as the model is given it |
 //! | `finish=WORD`, `no_finish`, `no_done`, `no_role`, `no_usage` | this finish reason, or what is missing |
 //!
 //! # What it keeps

@@ -112,14 +112,23 @@ async fn lists_of_models() {
     assert_eq!(get(&own, "/models").await.json()["data"][0]["id"], "my-qwen");
 }
 
+/// A model that continues prompts.
+fn completer(kind: Kind) -> &'static str {
+    match kind {
+        Kind::DashScope => "qwen3-coder-plus",
+        _ => coder(kind),
+    }
+}
+
 /// Legacy completions, streamed and whole.
 #[tokio::test]
 async fn legacy_completions() {
     for kind in kinds() {
         let emulator = builder(kind).build();
-        let body = json!({"model": coder(kind), "prompt": "emulate:say=Hi you", "stream": true});
+        let body =
+            json!({"model": completer(kind), "prompt": "emulate:say=Hi you", "stream": true});
         let answer = post(&emulator, "/v1/completions", &body).await;
-        if matches!(kind, Kind::DashScope | Kind::Portal) {
+        if kind == Kind::Portal {
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{kind}");
             continue;
         }
@@ -135,10 +144,79 @@ async fn legacy_completions() {
         assert_eq!(whole["choices"][0]["text"], "Hi");
         assert_eq!(whole["object"], "text_completion");
         for prompt in [json!(["a", "b"]), json!([1, 2]), json!(null)] {
-            let body = json!({"model": coder(kind), "prompt": prompt});
+            let body = json!({"model": completer(kind), "prompt": prompt});
             assert_eq!(post(&emulator, "/v1/completions", &body).await.status, 400, "{kind}");
         }
     }
+}
+
+/// What each server makes of a `suffix`, and the prompt that its model is given.
+#[tokio::test]
+async fn suffixes_of_completions() {
+    const PROMPT: &str = "\tfn add(\n # emulate:echo\n  ";
+    let filled = format!("<|fim_prefix|>{PROMPT}<|fim_suffix|>}}\n<|fim_middle|>");
+    for kind in kinds().filter(|kind| *kind != Kind::Portal) {
+        let emulator = builder(kind).build();
+        let ask = async |model: &str, fields: Value| {
+            let body = with(json!({"model": model, "prompt": PROMPT}), fields);
+            post(&emulator, "/v1/completions", &body).await
+        };
+        let coder = completer(kind);
+        let raw = ask(coder, json!({})).await.json();
+        assert_eq!(raw["choices"][0]["text"], PROMPT, "{kind}: byte for byte");
+        let null = ask(coder, json!({"suffix": null})).await;
+        assert_eq!(null.status == StatusCode::OK, kind != Kind::LlamaCpp, "{kind}");
+        let with_suffix = ask(coder, json!({"suffix": "}\n"})).await;
+        let told = match kind {
+            Kind::Vllm => Err("suffix is not currently supported"),
+            Kind::LlamaCpp => Err("Unsupported param: suffix"),
+            Kind::Ollama => Ok(&*filled),
+            _ => Ok(PROMPT),
+        };
+        match told {
+            Ok(text) => assert_eq!(with_suffix.json()["choices"][0]["text"], text, "{kind}"),
+            Err(why) => {
+                assert_eq!(with_suffix.status, StatusCode::BAD_REQUEST, "{kind}");
+                assert!(with_suffix.text().contains(why), "{kind}: {}", with_suffix.text());
+            }
+        }
+    }
+    let body = json!({"model": "qwen3:32b", "prompt": "a", "suffix": "b"});
+    let refused = post(&builder(Kind::Ollama).build(), "/v1/completions", &body).await;
+    assert!(refused.status == 400 && refused.text().contains("does not support insert"));
+    let body = json!({"model": "qwen-plus", "prompt": "a"});
+    let refused = post(&builder(Kind::DashScope).build(), "/v1/completions", &body).await;
+    assert!(refused.status == 400 && refused.text().contains("Unsupported model"));
+}
+
+/// llama.cpp's own route for what stands between two texts.
+#[tokio::test]
+async fn infill_of_llama_cpp() {
+    let llama = builder(Kind::LlamaCpp).build();
+    let body = json!({
+        "input_prefix": "fn a() {\n", "input_suffix": "}\n", "prompt": "    emulate:echo",
+        "input_extra": [{"filename": "b.rs", "text": "fn b() {}\n"}],
+    });
+    let whole = post(&llama, "/infill", &body).await.json();
+    assert_eq!(
+        whole["content"],
+        "<|file_sep|>b.rs\nfn b() {}\n<|fim_prefix|>fn a() {\n    emulate:echo\
+         <|fim_suffix|>}\n<|fim_middle|>"
+    );
+    assert_eq!((&whole["stop"], &whole["stop_type"]), (&json!(true), &json!("eos")));
+    assert!(whole["timings"].is_object() && whole.get("choices").is_none(), "{whole}");
+    let stream = with(body.clone(), json!({"stream": true, "n_predict": 2}));
+    let stream = post(&llama, "/infill", &stream).await;
+    assert!(!stream.text().contains("[DONE]"));
+    let chunks = stream.chunks();
+    assert_eq!(chunks.len(), 3);
+    assert!(chunks[..2].iter().all(|chunk| chunk["stop"] == false));
+    assert_eq!((&chunks[2]["stop"], &chunks[2]["stop_type"]), (&json!(true), &json!("limit")));
+    for body in [json!({"input_prefix": "a"}), json!({"input_suffix": "b"}), json!([])] {
+        assert_eq!(post(&llama, "/infill", &body).await.status, 400, "{body}");
+    }
+    assert_eq!(post(&llama, "/v1/infill", &body).await.status, 404);
+    assert_eq!(post(&builder(Kind::Vllm).build(), "/infill", &body).await.status, 404);
 }
 
 /// The portal's search.

@@ -24,7 +24,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use self::{
     error::{Class, Fault},
-    request::Ask,
+    request::{Ask, Form},
     said::Said,
     script::Ending,
     wire::Wire,
@@ -126,6 +126,8 @@ pub(super) fn answer(
             not_here(dialect, false).into()
         });
     }
+    // Of llama.cpp's own API, which stands beside the compatible one.
+    let is_infill = path == "/infill" && dialect.is(Kind::LlamaCpp);
     let path = path.strip_prefix("/compatible-mode").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -137,7 +139,7 @@ pub(super) fn answer(
     let model = path
         .strip_prefix("/models/")
         .filter(|_| matches!(dialect.kind, Kind::SgLang | Kind::Ollama));
-    let completes = !matches!(dialect.kind, Kind::DashScope | Kind::Portal);
+    let completes = !dialect.is(Kind::Portal);
     let embeds = !dialect.is(Kind::Portal);
     let post = parts.method == Method::POST;
     match path {
@@ -145,17 +147,20 @@ pub(super) fn answer(
             Some(json_with(StatusCode::OK, &models::list(shared, dialect)).into())
         }
         "/chat/completions" if post => {
-            Some(complete(shared, dialect, seed, &id, body, false, None))
+            Some(complete(shared, dialect, seed, &id, body, Form::Chat, None))
         }
         "/completions" if post && completes => {
-            Some(complete(shared, dialect, seed, &id, body, true, None))
+            Some(complete(shared, dialect, seed, &id, body, Form::Text, None))
+        }
+        _ if post && is_infill => {
+            Some(complete(shared, dialect, seed, &id, body, Form::Infill, None))
         }
         "/responses" if post && dialect.is(Kind::DashScope) => {
             let caches = parts.headers.get("x-dashscope-session-cache");
             let caches = caches.is_some_and(|value| value == "enable");
             match responses::read(shared, body, caches, &mut seed) {
                 Ok((body, answer)) => {
-                    Some(complete(shared, dialect, seed, &id, &body, false, Some(answer)))
+                    Some(complete(shared, dialect, seed, &id, &body, Form::Chat, Some(answer)))
                 }
                 Err(fault) => refuse(&fault),
             }
@@ -249,22 +254,25 @@ fn web_search(id: &str, body: &Bytes) -> Response<Body> {
     )
 }
 
-/// `POST /chat/completions`, and `POST /completions` where `legacy`; or `POST /responses`, whose
-/// `answer` is written so.
+/// What asks the model for an answer; `answer` is that of `POST /responses`, which is written so.
 fn complete(
     shared: &Arc<Shared>,
     mut dialect: Dialect,
     mut seed: Seed,
     id: &str,
     body: &Bytes,
-    legacy: bool,
+    form: Form,
     answer: Option<responses::Answer>,
 ) -> Reply {
     let refuse = |fault: &Fault, dialect: Dialect, delay: Duration| {
         shared.lock().counters.refusals += 1;
         Reply { response: fault.response(dialect, id), delay }
     };
-    let ask = if legacy { Ask::legacy(body) } else { Ask::read(body) };
+    let ask = match form {
+        Form::Chat => Ask::read(body),
+        Form::Text => Ask::prompt(body, dialect),
+        Form::Infill => Ask::infill(body, shared.config.models.first().map_or("", String::as_str)),
+    };
     let ask = match ask {
         Ok(ask) => ask,
         Err(fault) => return refuse(&fault, dialect, Duration::ZERO),

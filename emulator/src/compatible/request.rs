@@ -20,13 +20,24 @@ const LADDER: [&str; 3] = ["low", "medium", "xhigh"];
 /// JSON-Schema keywords that the portal refuses.
 const REFUSED_BY_PORTAL: [&str; 2] = ["additionalProperties", "patternProperties"];
 
+/// Which of the APIs for answers a request is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `POST /chat/completions`.
+    Chat,
+    /// `POST /completions`.
+    Text,
+    /// llama.cpp's `POST /infill`.
+    Infill,
+}
+
 /// A request for an answer.
 #[derive(Debug)]
 pub(super) struct Ask {
     body: Value,
     pub(super) model: String,
     pub(super) stream: bool,
-    pub(super) legacy: bool,
+    pub(super) form: Form,
     /// The texts of system and developer messages.
     pub(super) instructions: String,
     /// The texts of the messages up to the last of the assistant.
@@ -51,7 +62,7 @@ impl Ask {
         let format = format(&model);
         let mut ask = Self {
             stream: body["stream"] == true,
-            legacy: false,
+            form: Form::Chat,
             instructions: String::new(),
             path: Vec::new(),
             turn: Vec::new(),
@@ -83,7 +94,7 @@ impl Ask {
     }
 
     /// Reads `POST /completions`.
-    pub(super) fn legacy(body: &Bytes) -> Result<Self, Fault> {
+    pub(super) fn prompt(body: &Bytes, dialect: Dialect) -> Result<Self, Fault> {
         let body = object(body)?;
         let model = text(&body, "model")?;
         let prompt = match &body["prompt"] {
@@ -94,17 +105,74 @@ impl Ask {
             },
             _ => return Err(Fault::bad(Some("prompt"), "Field required")),
         };
-        Ok(Self {
+        let is_coder = model.to_ascii_lowercase().contains("coder");
+        let suffix = given(&body, "suffix");
+        let content = match dialect.kind {
+            Kind::Vllm if suffix.is_some() => {
+                return Err(Fault::bad(None, "suffix is not currently supported"));
+            }
+            // The name alone is too much.
+            Kind::LlamaCpp if body.get("suffix").is_some() => {
+                return Err(Fault::bad(None, "Unsupported param: suffix"));
+            }
+            Kind::DashScope if !is_coder => {
+                let message = format!("Unsupported model `{model}` for OpenAI compatibility mode.");
+                return Err(Fault::bad(None, message));
+            }
+            // The model's template says where it goes, if it says anything of it.
+            Kind::Ollama => match suffix.and_then(Value::as_str).filter(|text| !text.is_empty()) {
+                Some(suffix) if is_coder => between(&prompt, suffix),
+                Some(_) => {
+                    let message =
+                        format!("registry.ollama.ai/library/{model} does not support insert");
+                    return Err(Fault::bad(None, message));
+                }
+                None => prompt,
+            },
+            // SGLang does not look at it, and DashScope does not say that there is one.
+            _ => prompt,
+        };
+        Ok(Self::of_prompt(Form::Text, model, content, body))
+    }
+
+    /// Reads `POST /infill`. The model is whichever the server has.
+    pub(super) fn infill(body: &Bytes, model: &str) -> Result<Self, Fault> {
+        let body = object(body)?;
+        let required = |key: &'static str| {
+            let message = format!("\"{key}\" is required");
+            body[key].as_str().ok_or_else(|| Fault::bad(None, message))
+        };
+        let mut prefix = required("input_prefix")?.to_owned();
+        let suffix = required("input_suffix")?;
+        // What the user has begun to write.
+        prefix.push_str(body["prompt"].as_str().unwrap_or_default());
+        let mut content = String::new();
+        for chunk in body["input_extra"].as_array().into_iter().flatten() {
+            let text = chunk["text"].as_str().ok_or_else(|| {
+                Fault::bad(
+                    None,
+                    "extra_context chunk must contain a \"text\" field with a string value",
+                )
+            })?;
+            let name = chunk["filename"].as_str().unwrap_or("tmp");
+            content.push_str(&format!("<|file_sep|>{name}\n{text}"));
+        }
+        content.push_str(&between(&prefix, suffix));
+        Ok(Self::of_prompt(Form::Infill, model.to_owned(), content, body))
+    }
+
+    fn of_prompt(form: Form, model: String, content: String, body: Value) -> Self {
+        Self {
             stream: body["stream"] == true,
-            legacy: true,
+            form,
             instructions: String::new(),
             path: Vec::new(),
-            turn: vec![(Speaker::User, prompt.clone())],
-            content: prompt,
+            turn: vec![(Speaker::User, content.clone())],
+            content,
             files: 0,
             model,
             body,
-        })
+        }
     }
 
     fn message(&mut self, message: &Value, format: Format) -> Result<(Speaker, String), Fault> {
@@ -189,9 +257,11 @@ impl Ask {
 
     /// How many tokens the answer may have.
     pub(super) fn limit(&self) -> Option<usize> {
-        let limit = ["max_completion_tokens", "max_tokens"]
-            .into_iter()
-            .find_map(|key| self.body[key].as_u64())?;
+        let names: &[&str] = match self.form {
+            Form::Infill => &["n_predict"],
+            _ => &["max_completion_tokens", "max_tokens"],
+        };
+        let limit = names.iter().find_map(|key| self.body[*key].as_u64())?;
         Some(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
@@ -360,7 +430,7 @@ impl Ask {
         let usual = is_open(&model)
             || has_ladder(&model)
             || ["thinking", "qwq"].iter().any(|name| model.contains(name));
-        let able = !model.contains("coder") && !self.legacy;
+        let able = !model.contains("coder") && self.form == Form::Chat;
         let thinks = forced || (able && wanted.unwrap_or(usual));
         if dialect.is(Kind::DashScope) && thinks {
             if !self.stream && is_open(&model) {
@@ -425,6 +495,11 @@ fn check_effort(dialect: Dialect, model: &str, effort: &str) -> Result<(), Fault
         Kind::Vllm if !dialect.old => Err(Fault::bad(None, raised)),
         _ => Err(Fault::failed(&raised)),
     }
+}
+
+/// A prompt for what stands between two texts, in the control tokens of Qwen's coder models.
+fn between(prefix: &str, suffix: &str) -> String {
+    format!("<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>")
 }
 
 /// The body as a JSON object.

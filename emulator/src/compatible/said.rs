@@ -6,7 +6,7 @@ use super::{
     Dialect, Seed,
     error::Fault,
     parser,
-    request::{self, Ask},
+    request::{self, Ask, Form},
 };
 use crate::{
     answer::Question,
@@ -106,6 +106,8 @@ impl Said {
         };
         let written = match directives.argument("say") {
             Some(text) => Some(text.to_owned()),
+            // As it came: what was trimmed or wrapped on the way is to be seen.
+            None if directives.has("echo") => Some(ask.content.clone()),
             None => told(),
         };
         let unseen = directives.argument("unparsed");
@@ -142,7 +144,7 @@ impl Said {
             said.break_calls(dialect)?;
         }
         said.stop_at(&ask.stops());
-        said.place_reasoning(dialect, directives, ask.legacy);
+        said.place_reasoning(dialect, directives, ask.form);
         Ok(said)
     }
 
@@ -235,10 +237,10 @@ impl Said {
     }
 
     /// Puts the thoughts into the content where no parser takes them out.
-    fn place_reasoning(&mut self, dialect: Dialect, directives: &Directives, legacy: bool) {
+    fn place_reasoning(&mut self, dialect: Dialect, directives: &Directives, form: Form) {
         let place = match directives.argument("reasoning") {
             Some(place) => place,
-            None if legacy || (dialect.is(Kind::Portal) && dialect.old) => "tags",
+            None if form != Form::Chat || (dialect.is(Kind::Portal) && dialect.old) => "tags",
             None => return,
         };
         let Answer::Text { text: thought, .. } = &mut self.reasoning else { return };

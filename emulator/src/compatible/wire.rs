@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{
     Dialect, Seed,
     error::Fault,
-    request::Ask,
+    request::{Ask, Form},
     responses,
     said::{Delta, NativeCall},
 };
@@ -39,8 +39,7 @@ pub(super) struct Wire {
     /// The model as the server calls it.
     model: String,
     created: u64,
-    /// `POST /completions`.
-    pub(super) legacy: bool,
+    form: Form,
     field: Field,
     include_usage: bool,
     continuous_usage: bool,
@@ -83,10 +82,10 @@ impl Wire {
         Self {
             dialect,
             clock: shared.clock,
-            id: id(dialect, ask.legacy, seed),
+            id: id(dialect, ask.form, seed),
             model: echoed(dialect, &ask.model),
             created: shared.clock.unix_seconds(),
-            legacy: ask.legacy,
+            form: ask.form,
             field,
             include_usage: include_usage && !directives.has("no_usage"),
             continuous_usage: continuous_usage && !directives.has("no_usage"),
@@ -123,8 +122,9 @@ impl Wire {
         self
     }
 
+    /// Whether nothing marks the end, as in llama.cpp's own API.
     pub(super) fn is_without_done(&self) -> bool {
-        self.no_done || self.response.is_some()
+        self.no_done || self.response.is_some() || self.form == Form::Infill
     }
 
     /// Whether a call comes in one piece.
@@ -162,7 +162,7 @@ impl Wire {
         if let Some(response) = &mut self.response {
             return Some(response.open());
         }
-        if self.legacy || self.no_role {
+        if self.form != Form::Chat || self.no_role {
             return None;
         }
         let delta = match self.dialect.kind {
@@ -188,10 +188,11 @@ impl Wire {
         let delta = match *delta {
             Delta::Text(piece, so_far) => {
                 let text = text(piece, so_far);
-                if self.legacy {
-                    return self.legacy_chunk(text, None);
+                match self.form {
+                    Form::Chat => self.content(text),
+                    Form::Text => return self.text_chunk(text, None),
+                    Form::Infill => return self.value(&self.infilled(text, None, spent)),
                 }
-                self.content(text)
             }
             Delta::Reasoning(piece, so_far) => self.thought(text(piece, so_far)),
             Delta::Call(at, call) => self.call(at, call),
@@ -305,13 +306,16 @@ impl Wire {
             return vec![response.close(ended, spent)];
         }
         let mut events = Vec::new();
+        if self.form == Form::Infill {
+            return vec![self.value(&self.infilled("", Some(ended), spent))];
+        }
         let reason = match &self.finish {
             Some(finish) => finish.as_deref(),
             None => Some(self.reason(ended)),
         };
         if let Some(reason) = reason {
-            if self.legacy {
-                events.push(self.legacy_chunk("", Some(reason)));
+            if self.form == Form::Text {
+                events.push(self.text_chunk("", Some(reason)));
             } else {
                 events.push(self.finish_chunk(reason, ended, spent));
             }
@@ -395,12 +399,36 @@ impl Wire {
     }
 
     /// A chunk of the text API.
-    fn legacy_chunk(&self, text: &str, reason: Option<&str>) -> Bytes {
+    fn text_chunk(&self, text: &str, reason: Option<&str>) -> Bytes {
         let choice = json!({"text": text, "index": 0, "logprobs": null, "finish_reason": reason});
         // Ollama puts a usage of zeros on each.
         let zeros = json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
         let usage = self.dialect.is(Kind::Ollama).then_some(zeros);
         self.value(&self.envelope(vec![choice], usage))
+    }
+
+    /// An answer of llama.cpp's own API, or a piece of one.
+    fn infilled(&self, text: &str, ended: Option<Ended<'_>>, spent: Spent) -> Value {
+        let mut answer = json!({
+            "index": 0, "content": text, "tokens": [], "id_slot": 0, "stop": ended.is_some(),
+            "tokens_predicted": spent.text, "tokens_evaluated": self.prompt_tokens,
+        });
+        if let Some(ended) = ended {
+            answer["model"] = self.model.as_str().into();
+            answer["truncated"] = false.into();
+            answer["stop_type"] = match ended {
+                Ended::Length => "limit",
+                Ended::Stopped(Some(_)) => "word",
+                _ => "eos",
+            }
+            .into();
+            answer["stopping_word"] = match ended {
+                Ended::Stopped(Some(word)) => word.into(),
+                _ => "".into(),
+            };
+            answer["timings"] = self.timings(spent);
+        }
+        answer
     }
 
     /// What stands for the finish reason of a chunk in the middle; `None` where nothing does.
@@ -449,7 +477,10 @@ impl Wire {
     /// A chunk around `choices`.
     fn envelope(&self, choices: Vec<Value>, usage: Option<Value>) -> Value {
         let Self { id, model, created, .. } = self;
-        let object = if self.legacy { "text_completion" } else { "chat.completion.chunk" };
+        let object = match self.form {
+            Form::Chat => "chat.completion.chunk",
+            _ => "text_completion",
+        };
         let mut chunk = match self.dialect.kind {
             Kind::Ollama => json!({
                 "id": id, "object": object, "created": created, "model": model,
@@ -533,11 +564,14 @@ impl Wire {
         if let Some(response) = self.response.take() {
             return response.whole(reasoning, text, calls, ended, spent);
         }
+        if self.form == Form::Infill {
+            return self.infilled(text, ended.or(Some(Ended::Length)), spent);
+        }
         let reason = match &self.finish {
             Some(finish) => finish.as_deref(),
             None => ended.map(|ended| self.reason(ended)),
         };
-        let choice = if self.legacy {
+        let choice = if self.form == Form::Text {
             json!({"text": text, "index": 0, "logprobs": null, "finish_reason": reason})
         } else {
             let message = self.message(reasoning, text, calls);
@@ -557,7 +591,7 @@ impl Wire {
             choice
         };
         let mut answer = self.envelope(vec![choice], Some(self.usage(spent)));
-        if !self.legacy {
+        if self.form == Form::Chat {
             answer["object"] = "chat.completion".into();
         }
         if self.dialect.is(Kind::LlamaCpp) {
@@ -632,8 +666,8 @@ fn matched_stop(ended: Ended<'_>) -> Value {
 }
 
 /// The id of an answer.
-fn id(dialect: Dialect, legacy: bool, seed: &mut Seed) -> String {
-    let prefix = if legacy { "cmpl" } else { "chatcmpl" };
+fn id(dialect: Dialect, form: Form, seed: &mut Seed) -> String {
+    let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
     match dialect.kind {
         Kind::SgLang => seed.hex(32),
         // These collide.
