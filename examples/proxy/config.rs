@@ -35,9 +35,9 @@ use super::{
 };
 
 pub(crate) use self::{
-    aliases::{ModelNames, named},
+    aliases::{ModelNames, fields, named},
     bounds::Bounds,
-    options::{Api, Tools},
+    options::{Api, Completions, Tools},
     patterns::Patterns,
     upstream::{Upstream, UpstreamConfig},
     url::parse_url,

@@ -71,6 +71,8 @@ pub(crate) struct Lane {
     pub(crate) ollama: OllamaRoutes,
     /// Legacy completions.
     pub(crate) completions: Route,
+    /// llama.cpp's own way to fill in between two texts, if that is who answers.
+    pub(crate) infill: Option<Route>,
     /// Embeddings.
     pub(crate) embeddings: Route,
     /// What can be done with its models on the way that is taken here.
@@ -89,6 +91,13 @@ impl Lane {
             return Ok(listing);
         }
         self.models.list().await
+    }
+
+    /// Has `route`, one of this lane's, answer `request`.
+    async fn answer(&self, request: Request, route: &Route) -> Response {
+        let Ok(mut response) = route.clone().oneshot(request).await;
+        response.headers_mut().insert(X_QWEN_UPSTREAM, self.name.clone());
+        response
     }
 }
 
@@ -251,28 +260,43 @@ impl Lanes {
             [lane] if lane.patterns.is_any() => (lane, request),
             // Their edge says itself what it thinks of other methods.
             [lane, ..] if request.method() != Method::POST => (lane, request),
-            _ => match self.choose(request, name).await {
+            _ => match self.choose(request, name, &self.lanes[0]).await {
                 Ok(chosen) => chosen,
                 Err(response) => return response,
             },
         };
-        let route = route(lane).clone();
-        let mut response = match route.oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-        response.headers_mut().insert(X_QWEN_UPSTREAM, lane.name.clone());
-        response
+        lane.answer(request, route(lane)).await
     }
 
-    /// Reads the body to see who is asked, as an edge does. One that names no model goes to the
-    /// first, whose edge says so. One that cannot be read goes to nobody: an upstream that gets the
+    /// Has llama.cpp fill in between two texts: the one that is asked for the request's model, or
+    /// where it names none, the first.
+    pub(crate) async fn infill(&self, request: Request) -> Response {
+        let Some(first) = self.lanes.iter().find(|lane| lane.infill.is_some()) else {
+            return no_infill();
+        };
+        let (lane, request) = match &*self.lanes {
+            [_] => (first, request),
+            _ if request.method() != Method::POST => (first, request),
+            _ => match self.choose(request, |model| model, first).await {
+                Ok(chosen) => chosen,
+                Err(response) => return response,
+            },
+        };
+        match &lane.infill {
+            Some(route) => lane.answer(request, route).await,
+            None => no_infill(),
+        }
+    }
+
+    /// Reads the body to see who is asked, as an edge does. One that names no model goes to
+    /// `otherwise`, whose edge says so. One that cannot be read goes to nobody: an upstream that gets the
     /// bytes as they are might read another model in it than was found here.
-    async fn choose(
-        &self,
+    async fn choose<'a>(
+        &'a self,
         request: Request,
         name: fn(&str) -> &str,
-    ) -> Result<(&Lane, Request), Response> {
+        otherwise: &'a Lane,
+    ) -> Result<(&'a Lane, Request), Response> {
         let (head, body) = request.into_parts();
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
         let refuse = |error| error_response(&error).into_response();
@@ -280,11 +304,18 @@ impl Lanes {
         let asked = edge::model(&body).and_then(|model| match model {
             // As it stands where that is the name of a model: an upstream may have the tag in it.
             Some(model) => self.find(name(&model)).or_else(|_| self.find(&model)),
-            None => Ok(&self.lanes[0]),
+            None => Ok(otherwise),
         });
         let lane = asked.map_err(refuse)?;
         Ok((lane, Request::from_parts(head, Body::from(body))))
     }
+}
+
+fn no_infill() -> Response {
+    let message = "no upstream here is llama.cpp, which alone has /infill; send a prompt and a \
+                   `suffix` to /v1/completions";
+    let error = Error::new(ErrorKind::Unsupported, message).with_code("infill_not_supported");
+    error_response(&error).into_response()
 }
 
 pub(crate) fn no_model(id: &str) -> Error {

@@ -25,6 +25,7 @@ mod models;
 mod ollama;
 mod pass;
 mod paths;
+mod prompts;
 mod reload;
 mod routes;
 mod server;

@@ -1,12 +1,15 @@
 //! The pass-through lane: bytes in, bytes out, where no layer is asked to look at them.
 
-use std::{
-    borrow::Cow,
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+//!
+//! # Observability
+//!
+//! `tower_qwen_proxy_passed_total` counts what was sent on, by `path` and `outcome`: `complete`,
+//! `refused` (the upstream answered with an error), `failed` (it could not be asked, or its answer
+//! broke off), and `abandoned`, where the client went away first.
+
+mod body;
+
+use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body as AxumBody, to_bytes},
@@ -15,19 +18,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use pin_project_lite::pin_project;
+use http_body::Body;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
     CredentialHeaders, Error, ErrorKind, FullBody,
+    chat::ANSWER_LIMIT,
     edge::{BodyPace, read_body},
     openai::error_response,
 };
 
-use super::lanes::{MAX_BODY, Route};
+use self::body::{Outcome, PassedBody};
+use super::{
+    config::ModelNames,
+    lanes::{MAX_BODY, Route},
+    trace::X_REQUEST_ID,
+};
 
 /// What is between two hosts only (RFC 9110 7.6.1), beside what `connection` names.
 const OF_THE_HOP: [HeaderName; 7] = [
@@ -56,6 +64,15 @@ const OF_THE_PROXY: [HeaderName; 10] = [
     HeaderName::from_static("api-key"),
 ];
 
+/// What of a client's own headers goes along where the proxy chose that the server gets the bytes:
+/// no more than goes along through the layers ([`qwen`](tower_qwen::qwen#headers)).
+const OF_THE_LIST: [HeaderName; 4] = [
+    header::CONTENT_TYPE,
+    X_REQUEST_ID,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
 /// What of an upstream's response is for the client; every header whose name begins with one of
 /// [`FOR_CLIENTS`] is too. The rest is between the upstream and its own client: its cookies, what
 /// pages may read of it, what it says of its machines.
@@ -66,7 +83,7 @@ const FOR_THE_CLIENT: [HeaderName; 9] = [
     header::RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
     HeaderName::from_static("x-should-retry"),
-    HeaderName::from_static("x-request-id"),
+    X_REQUEST_ID,
     HeaderName::from_static("request-id"),
     HeaderName::from_static("x-dashscope-request-id"),
 ];
@@ -76,24 +93,170 @@ const FOR_CLIENTS: [&str; 2] = ["x-ratelimit-", "openai-"];
 const ERROR_LEN: usize = 64 * 1024;
 const ERROR_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Sends requests to `path` of `upstream` as they are, without the client's own credential.
-pub(crate) fn route<U, B>(upstream: U, path: &'static str, body_pace: BodyPace) -> Route
-where
-    U: Service<
-            axum::http::Request<FullBody>,
-            Response = axum::http::Response<B>,
-            Error: Into<BoxError>,
-            Future: Send,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    Route::new(service_fn(move |request: Request| {
-        let upstream = upstream.clone();
-        async move { Ok::<_, Infallible>(pass(upstream, request, path, body_pace).await) }
-    }))
+/// A way to an upstream on which requests go as they are, without the client's own credential.
+#[derive(Clone, Debug)]
+pub(crate) struct Passage {
+    path: &'static str,
+    names: ModelNames,
+    body_pace: BodyPace,
+    max_answer: usize,
+    all_headers: bool,
+}
+
+impl Passage {
+    /// To this path of the upstream.
+    pub(crate) fn to(path: &'static str) -> Self {
+        Self {
+            path,
+            names: ModelNames::default(),
+            body_pace: BodyPace::new(),
+            max_answer: ANSWER_LIMIT,
+            all_headers: false,
+        }
+    }
+
+    /// By which other names models are asked for. Whoever asks by one is answered with it.
+    pub(crate) fn names(self, names: ModelNames) -> Self {
+        Self { names, ..self }
+    }
+
+    /// How fast the bodies of requests must come.
+    pub(crate) fn body_pace(self, body_pace: BodyPace) -> Self {
+        Self { body_pace, ..self }
+    }
+
+    /// Whether all headers of a client go along that are not between it and the proxy; otherwise
+    /// those that go through the layers too.
+    pub(crate) fn all_headers(self, all_headers: bool) -> Self {
+        Self { all_headers, ..self }
+    }
+
+    /// The largest answer in one piece, in bytes: it is read to see that it is one, and to name the
+    /// model as the client did.
+    pub(crate) fn max_answer(self, max_answer: usize) -> Self {
+        Self { max_answer, ..self }
+    }
+
+    /// Sends requests to `upstream`.
+    pub(crate) fn over<U, B>(self, upstream: U) -> Route
+    where
+        U: Service<
+                axum::http::Request<FullBody>,
+                Response = axum::http::Response<B>,
+                Error: Into<BoxError>,
+                Future: Send,
+            > + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let passage = Arc::new(self);
+        Route::new(service_fn(move |request: Request| {
+            let (upstream, passage) = (upstream.clone(), Arc::clone(&passage));
+            async move { Ok::<_, Infallible>(passage.pass(upstream, request).await) }
+        }))
+    }
+
+    async fn pass<U, B>(&self, upstream: U, request: Request) -> Response
+    where
+        U: Service<
+                axum::http::Request<FullBody>,
+                Response = axum::http::Response<B>,
+                Error: Into<BoxError>,
+            >,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        if request.method() != Method::POST {
+            let message = format!("{} is not served here; use POST", request.method());
+            let error = Error::new(ErrorKind::MethodNotAllowed, message);
+            return ([(header::ALLOW, "POST")], error_response(&error)).into_response();
+        }
+        let (mut head, body) = request.into_parts();
+        // Whole, so that it can be sent again with a newer credential.
+        let body = match read_body(body, MAX_BODY, Some(self.body_pace)).await {
+            Ok(body) => body,
+            Err(error) => return error_response(&error).into_response(),
+        };
+        let (asked, body) = match self.names.renamed(&body) {
+            Some((asked, renamed)) => (Some(asked), renamed),
+            None => (None, body),
+        };
+        head.uri = Uri::from_static(self.path);
+        head.version = axum::http::Version::HTTP_11;
+        if self.all_headers {
+            end_hop(&mut head.headers);
+            remove(&mut head.headers, &OF_THE_PROXY);
+        } else {
+            keep(&mut head.headers, |name| OF_THE_LIST.contains(name));
+        }
+        // What is dropped from here on is a request that the client has given up.
+        let mut outcome = Outcome::new(self.path);
+        let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
+        let response = match answer.map_err(|error| known(error.into())) {
+            Ok(response) => response,
+            Err(error) => {
+                outcome.ended("failed");
+                return error_response(&error).into_response();
+            }
+        };
+        let (mut head, body) = response.into_parts();
+        keep_for_client(&mut head.headers);
+        let sent = head.extensions.remove::<CredentialHeaders>();
+        if !head.status.is_success() {
+            outcome.ended("refused");
+            let response = Response::from_parts(head, AxumBody::new(body));
+            return match sent {
+                Some(sent) => masked(response, &sent).await,
+                None => response,
+            };
+        }
+        if is_of_type(&head.headers, b"text/event-stream") {
+            if sent.is_some() || asked.is_some() {
+                head.headers.remove(header::CONTENT_LENGTH);
+            }
+            let body = PassedBody::new(body, outcome).events(sent, asked);
+            return Response::from_parts(head, AxumBody::new(body));
+        }
+        let is_json = is_of_type(&head.headers, b"application/json");
+        let response = Response::from_parts(head, AxumBody::new(PassedBody::new(body, outcome)));
+        if is_json && (sent.is_some() || asked.is_some()) {
+            return self.whole(response, sent.as_ref(), asked.as_deref()).await;
+        }
+        response
+    }
+
+    /// A whole answer in which the model is called `asked`. What has a good status and is no answer
+    /// may be an error that repeats the credential.
+    async fn whole(
+        &self,
+        response: Response,
+        sent: Option<&CredentialHeaders>,
+        asked: Option<&str>,
+    ) -> Response {
+        let (mut head, body) = response.into_parts();
+        let mut body = match to_bytes(body, self.max_answer).await {
+            Ok(body) => body,
+            Err(error) => {
+                let message = format!(
+                    "the upstream's answer broke off, or is larger than the {} bytes that are read",
+                    self.max_answer
+                );
+                let error = Error::new(ErrorKind::Upstream, message).with_source(error);
+                return error_response(&error).into_response();
+            }
+        };
+        if let Some(sent) = sent
+            && !body::is_answer(&body)
+        {
+            body = mask(body, sent);
+        }
+        if let Some(named) = asked.and_then(|asked| body::named(&body, asked)) {
+            body = named;
+        }
+        head.headers.remove(header::CONTENT_LENGTH);
+        Response::from_parts(head, body.into())
+    }
 }
 
 /// Sends what asks for more than a chat of the layers has to `bytes`, and the rest to `typed`.
@@ -132,8 +295,6 @@ struct Asked<'a> {
     return_token_ids: Option<bool>,
     return_progress: Option<bool>,
     timings_per_token: Option<bool>,
-    suffix: Option<&'a RawValue>,
-    prompt: Option<&'a RawValue>,
     modalities: Option<Vec<Cow<'a, str>>>,
     tools: Option<&'a RawValue>,
     functions: Option<&'a RawValue>,
@@ -142,7 +303,7 @@ struct Asked<'a> {
 
 /// Whether one of these names is in the text, without which it asks for nothing of that kind.
 fn may_ask_for_more(body: &[u8]) -> bool {
-    const NAMES: [&[u8]; 12] = [
+    const NAMES: [&[u8]; 10] = [
         b"\"n\"",
         b"\"best_of\"",
         b"logprobs\"",
@@ -150,8 +311,6 @@ fn may_ask_for_more(body: &[u8]) -> bool {
         b"\"return_token_ids\"",
         b"\"return_progress\"",
         b"\"timings_per_token\"",
-        b"\"suffix\"",
-        b"\"prompt\"",
         b"\"modalities\"",
         b"\"functions\"",
         b"\"function_call\"",
@@ -184,68 +343,7 @@ fn asks_for_more(body: &[u8]) -> bool {
             // The form before tools: the layers know those alone.
             || is_there(asked.functions, &["null"])
             || is_there(asked.function_call, &["null"])
-            || is_there(asked.suffix, &["null", "\"\""])
-            || asked.prompt.is_some_and(is_list_of_more)
             || asked.modalities.is_some_and(|kinds| kinds.iter().any(|kind| kind != "text")))
-}
-
-/// Whether a prompt is a list, other than of one text.
-fn is_list_of_more(prompt: &RawValue) -> bool {
-    let texts = serde_json::from_str::<Vec<&RawValue>>(prompt.get());
-    texts.is_ok_and(|texts| match &*texts {
-        [] => false,
-        [only] => !only.get().starts_with('"'),
-        _ => true,
-    })
-}
-
-async fn pass<U, B>(
-    upstream: U,
-    request: Request,
-    path: &'static str,
-    body_pace: BodyPace,
-) -> Response
-where
-    U: Service<
-            axum::http::Request<FullBody>,
-            Response = axum::http::Response<B>,
-            Error: Into<BoxError>,
-        >,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    if request.method() != Method::POST {
-        let message = format!("{} is not served here; use POST", request.method());
-        let error = Error::new(ErrorKind::MethodNotAllowed, message);
-        return ([(header::ALLOW, "POST")], error_response(&error)).into_response();
-    }
-    let (mut head, body) = request.into_parts();
-    // Whole, so that it can be sent again with a newer credential.
-    let body = match read_body(body, MAX_BODY, Some(body_pace)).await {
-        Ok(body) => body,
-        Err(error) => return error_response(&error).into_response(),
-    };
-    head.uri = Uri::from_static(path);
-    head.version = axum::http::Version::HTTP_11;
-    end_hop(&mut head.headers);
-    remove(&mut head.headers, &OF_THE_PROXY);
-    let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
-    match answer.map_err(|error| known(error.into())) {
-        Ok(response) => {
-            let (mut head, body) = response.into_parts();
-            keep_for_client(&mut head.headers);
-            match head.extensions.remove::<CredentialHeaders>() {
-                Some(sent) if !head.status.is_success() => {
-                    masked(Response::from_parts(head, AxumBody::new(body)), &sent).await
-                }
-                Some(sent) if is_event_stream(&head.headers) => {
-                    head.headers.remove(header::CONTENT_LENGTH);
-                    Response::from_parts(head, AxumBody::new(MaskedEvents { inner: body, sent }))
-                }
-                _ => Response::from_parts(head, AxumBody::new(body)),
-            }
-        }
-        Err(error) => error_response(&error).into_response(),
-    }
 }
 
 /// Removes what is not for the next host.
@@ -264,11 +362,15 @@ fn end_hop(headers: &mut HeaderMap) {
 /// Removes what is not for the client.
 fn keep_for_client(headers: &mut HeaderMap) {
     end_hop(headers);
-    let is_for_client = |name: &HeaderName| {
+    keep(headers, |name| {
         FOR_THE_CLIENT.contains(name)
             || FOR_CLIENTS.iter().any(|start| name.as_str().starts_with(start))
-    };
-    let others: Vec<_> = headers.keys().filter(|name| !is_for_client(name)).cloned().collect();
+    });
+}
+
+/// Removes all others.
+fn keep(headers: &mut HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) {
+    let others: Vec<_> = headers.keys().filter(|name| !is_kept(name)).cloned().collect();
     remove(headers, &others);
 }
 
@@ -283,60 +385,23 @@ async fn masked(response: Response, sent: &CredentialHeaders) -> Response {
         let error = Error::new(ErrorKind::Upstream, message).with_status(head.status);
         return error_response(&error).into_response();
     };
-    let body = match std::str::from_utf8(&body) {
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, mask(body, sent).into())
+}
+
+fn mask(body: Bytes, sent: &CredentialHeaders) -> Bytes {
+    match std::str::from_utf8(&body) {
         Ok(text) => match sent.mask(text) {
             Cow::Borrowed(_) => body,
             Cow::Owned(masked) => masked.into(),
         },
         Err(_) => sent.mask(&String::from_utf8_lossy(&body)).into_owned().into(),
-    };
-    head.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(head, body.into())
+    }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_of_type(headers: &HeaderMap, mime: &[u8]) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    kind.to_ascii_lowercase().starts_with(b"text/event-stream")
-}
-
-pin_project! {
-    /// A stream of whole events, in whose errors the credential is masked.
-    struct MaskedEvents<B> {
-        #[pin]
-        inner: B,
-        sent: CredentialHeaders,
-    }
-}
-
-impl<B: Body<Data = Bytes>> Body for MaskedEvents<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx)?);
-        Poll::Ready(frame.map(|frame| Ok(frame.map_data(|event| mask_event(event, this.sent)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-}
-
-/// A chunk of an answer has neither of these words but in what the model says, so that most events
-/// cost two short searches.
-fn mask_event(event: Bytes, sent: &CredentialHeaders) -> Bytes {
-    let says = |word: &[u8]| memchr::memmem::find(&event, word).is_some();
-    if !says(b"error") && !says(b"message") {
-        return event;
-    }
-    match std::str::from_utf8(&event).map(|text| sent.mask(text)) {
-        Ok(Cow::Owned(masked)) => masked.into(),
-        _ => event,
-    }
+    kind.to_ascii_lowercase().starts_with(mime)
 }
 
 fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {

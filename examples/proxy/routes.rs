@@ -88,6 +88,9 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/messages/count_tokens", any(count_tokens))
         .route("/v1/responses", any(responses))
         .route("/v1/completions", any(completions))
+        // Of llama.cpp's own API, which stands beside `/v1`.
+        .route("/infill", any(infill))
+        .route("/v1/infill", any(infill))
         .route("/v1/embeddings", any(embeddings))
         .route("/api/chat", any(ollama_chat))
         .route("/api/generate", any(ollama_generate))
@@ -214,6 +217,10 @@ async fn forget_response(
 
 async fn completions(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.completions).await
+}
+
+async fn infill(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.infill(request).await
 }
 
 async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {

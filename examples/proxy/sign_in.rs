@@ -80,6 +80,12 @@ pub(crate) fn at(base: &Uri, path: &str) -> Result<Uri, String> {
     url.parse().map_err(|error| cannot("an endpoint's URL cannot be made", &error))
 }
 
+/// Where a server has what stands beside its compatible API, whose URL is `base`.
+pub(crate) fn beside_v1(base: &Uri) -> String {
+    let path = base.path().trim_end_matches('/');
+    format!("{}{}", origin(base), path.strip_suffix("/v1").unwrap_or(path))
+}
+
 fn origin(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or("https");
     format!("{scheme}://{}", url.authority().map_or("", |authority| authority.as_str()))

@@ -51,6 +51,7 @@ use super::{
     },
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
+    prompts::Prompts,
     routes::{self, App, Site},
     sign_in,
     tokens::{Desk, Tokens},
@@ -165,7 +166,9 @@ fn lane(config: &UpstreamConfig, shared: &Shared) -> Result<Lane, String> {
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
                 None => web(emulator.clone(), emulator, config, desk, shared),
-                Some(server) => compatible(emulator, server, config, desk, shared),
+                Some(server) => {
+                    compatible(emulator.clone(), emulator, server, config, desk, shared)
+                }
             })
         }
         Upstream::Web { base_url, credentials } => {
@@ -176,10 +179,15 @@ fn lane(config: &UpstreamConfig, shared: &Shared) -> Result<Lane, String> {
             Ok(web(client.clone(), client.anonymous(), config, desk, shared))
         }
         Upstream::Compatible { base_url, server } => {
-            let client = QwenUpstream::builder(base_url.to_string()).build().map_err(failed)?;
+            let client_of = |url: String| QwenUpstream::builder(url).build().map_err(failed);
+            let client = client_of(base_url.to_string())?;
+            let own = match server {
+                Server::LlamaCpp => client_of(sign_in::beside_v1(base_url))?,
+                _ => client.clone(),
+            };
             let models_url = sign_in::at(base_url, "/models")?;
             let desk = desk(config, token_client(config)?, Some(models_url));
-            Ok(compatible(client, *server, config, desk, shared))
+            Ok(compatible(client, own, *server, config, desk, shared))
         }
     }
 }
@@ -309,6 +317,7 @@ where
             embeddings: no_embeddings.clone(),
         },
         completions: route(completions),
+        infill: None,
         embeddings: no_embeddings,
         can: Can { tools: config.tools != Tools::Off, images: false },
         models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
@@ -368,9 +377,10 @@ where
 }
 
 /// The layers over an OpenAI-compatible API, outermost first. Where it keeps no chats there are no
-/// sessions.
+/// sessions. `own` is the same server where its own API is, beside the compatible one.
 fn compatible<U, B>(
     upstream: U,
+    own: U,
     server: Server,
     config: &UpstreamConfig,
     desk: Desk,
@@ -399,7 +409,7 @@ where
         .layer(adapter.clone())
         .service(upstream.clone());
     let generate = generate_edge(config, &shared.bounds).layer(prompts.clone());
-    let typed = route(completions_edge(config, &shared.bounds).layer(prompts));
+    let as_chats = route(completions_edge(config, &shared.bounds).layer(prompts));
     // DashScope keeps a cache by the client's marks, and bills by it.
     let is_marked = matches!(server, Server::DashScope | Server::Portal);
     let tools = match config.tools {
@@ -421,27 +431,37 @@ where
     );
     let with =
         |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
+    let passage = |path| {
+        pass::Passage::to(path)
+            .names(shared.names.clone())
+            .body_pace(config.body_pace)
+            .max_answer(shared.bounds.answer)
+            .all_headers(config.tools == Tools::Off)
+    };
+    let own = signed(own, auth.as_ref());
+    let infill = (server == Server::LlamaCpp)
+        .then(|| passage("/infill").over(SseReframeLayer::new().layer(own)));
     let signed = signed(upstream.clone(), auth.as_ref());
+    let bytes = SseReframeLayer::new().layer(signed.clone());
+    let chats = passage("/chat/completions").over(bytes.clone());
+    // A prompt that is answered as a chat is no prompt any more, so the server's own route is first.
+    let completions = Prompts::new(server, config.completions)
+        .names(shared.names.clone())
+        .body_pace(config.body_pace)
+        .over(as_chats, passage("/completions").over(bytes));
+    let chat = match config.tools {
+        // What a server can be asked for and the layers have not, it is asked for byte by byte.
+        Tools::Openai | Tools::Rescue => {
+            pass::or_bytes(with(ToolCallLayer::native_with_rescue()), chats, config.body_pace)
+        }
+        Tools::Native => pass::or_bytes(with(ToolCallLayer::native()), chats, config.body_pace),
+        Tools::Prompt => pass::or_bytes(with(ToolCallLayer::prompted()), chats, config.body_pace),
+        // What answers in XML has one form of answer.
+        Tools::Xml => xml.clone(),
+        Tools::Off => chats,
+    };
     let names = shared.names.clone();
     let renaming = signed.clone().map_request(move |request| names.rename(request));
-    let lane = SseReframeLayer::new().layer(renaming.clone());
-    let bytes = |path| pass::route(lane.clone(), path, config.body_pace);
-    let (chats, texts) = (bytes("/chat/completions"), bytes("/completions"));
-    // What a server can be asked for and the layers have not, it is asked for byte by byte.
-    let or_bytes = |typed, bytes: &Route| pass::or_bytes(typed, bytes.clone(), config.body_pace);
-    let chat = match config.tools {
-        Tools::Openai | Tools::Rescue => with(ToolCallLayer::native_with_rescue()),
-        Tools::Native => with(ToolCallLayer::native()),
-        Tools::Prompt => with(ToolCallLayer::prompted()),
-        Tools::Xml => xml.clone(),
-        Tools::Off => chats.clone(),
-    };
-    let (chat, completions) = match config.tools {
-        Tools::Off => (chat, texts),
-        // What answers in XML has one form of answer.
-        Tools::Xml => (chat, or_bytes(typed, &texts)),
-        _ => (or_bytes(chat, &chats), or_bytes(typed, &texts)),
-    };
     let embeddings = EmbeddingsLayer::new(server)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace))
@@ -468,6 +488,7 @@ where
             embeddings: route(embed_one),
         },
         completions,
+        infill,
         embeddings: route(embeddings),
         can: Can { tools: true, images: true },
         models: Catalogue::compatible(signed, server),

@@ -2,7 +2,13 @@
 
 use axum::http::Request;
 use bytes::Bytes;
-use tower_qwen::{FullBody, Text, alias::Aliases, chat::Json, edge::model, qwen::models::Model};
+use tower_qwen::{
+    FullBody, Text,
+    alias::Aliases,
+    chat::{Extra, Json},
+    edge::model,
+    qwen::models::Model,
+};
 
 use super::{ConfigError, options::AliasSettings};
 
@@ -83,25 +89,37 @@ impl ModelNames {
     /// `request` for the model that its body's name stands for: for what goes to an upstream
     /// without a layer that looks at it.
     pub(crate) fn rename(&self, mut request: Request<FullBody>) -> Request<FullBody> {
-        if let Some(body) = self.renamed(request.body()) {
+        if !self.aliases.is_empty()
+            && let Some((_, body)) = self.renamed(&request.body().clone().into_bytes())
+        {
             *request.body_mut() = body.into();
         }
         request
     }
 
-    fn renamed(&self, body: &FullBody) -> Option<Bytes> {
+    /// The name in `body`, and a body for the model that it stands for; `None` where it stands for
+    /// itself.
+    pub(crate) fn renamed(&self, body: &Bytes) -> Option<(Text, Bytes)> {
         if self.aliases.is_empty() {
             return None;
         }
-        let body = body.clone().into_bytes();
         // What cannot be read is for the upstream to refuse.
-        let found = self.resolve(&model(&body).ok()??)?;
-        let text = Text::from_utf8(body).ok()?;
-        let mut fields = Json::parse(text).ok()?.as_fields()?;
+        let asked = model(body).ok()??;
+        let found = self.resolve(&asked)?;
+        let mut fields = fields(body)?;
         fields.insert("model", serde_json::Value::from(found.as_str()));
-        Some(Json::from(&fields).to_string().into())
+        Some((asked.into(), Json::from(&fields).to_string().into()))
     }
 }
+
+/// The fields of a body that is an object.
+pub(crate) fn fields(body: &Bytes) -> Option<Extra> {
+    let mark = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    Json::parse(Text::from_utf8(body.slice(mark..)).ok()?).ok()?.as_fields()
+}
+
+/// Which the edges read over.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// `model` under another name.
 pub(crate) fn named(model: &Model, name: &str) -> Model {

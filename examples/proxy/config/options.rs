@@ -330,6 +330,11 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
     pub(super) tools: Option<Tools>,
 
+    /// What becomes of prompts (`POST /v1/completions`), which autocomplete sends; for compatible
+    /// upstreams only [default: auto]
+    #[arg(long, value_enum, value_name = "FORM", env = "QWEN_COMPLETIONS", hide_env_values = true)]
+    pub(super) completions: Option<Completions>,
+
     /// Which upstream the emulator imitates [default: web]
     #[arg(
         long,
@@ -429,6 +434,22 @@ pub(crate) enum Tools {
     Off,
 }
 
+/// What becomes of prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Completions {
+    /// By the server: they go to it as they are where it has the route. A `suffix` that it does not
+    /// take is written into the prompt for models with `coder` in their name
+    #[default]
+    Auto,
+    /// They go to the server byte by byte, with their `suffix`
+    Raw,
+    /// They go to the server, and a `suffix` is written into the prompt for any model
+    Fim,
+    /// Each is answered as a chat
+    Chat,
+}
+
 impl Settings {
     /// These, and `other`'s where nothing is set here. Empty values count as not set.
     pub(super) fn or(self, other: Self) -> Self {
@@ -475,6 +496,7 @@ impl UpstreamSettings {
             api: self.api.or(other.api),
             high_effort: self.high_effort.or(other.high_effort),
             tools: self.tools.or(other.tools),
+            completions: self.completions.or(other.completions),
             emulate: self.emulate.or(other.emulate),
             replay: self.replay.or(other.replay),
         }

@@ -643,6 +643,25 @@ fn only_dashscope_keeps_chats_behind_an_api() {
 }
 
 #[test]
+fn what_becomes_of_prompts() {
+    let of = |args: &[&str]| only(resolve(args).expect("valid")).completions;
+    for (args, completions) in [
+        (&["--emulate", "vllm"][..], Completions::Auto),
+        (&["--emulate", "vllm", "--completions", "fim"], Completions::Fim),
+        (&["--emulate", "vllm", "--completions", "auto", "--tools", "off"], Completions::Raw),
+        (&["--emulate", "vllm", "--completions", "chat", "--tools", "off"], Completions::Chat),
+        (&["--upstream", "web", "--tools", "off"], Completions::Auto),
+        (&["--upstream", "web", "--completions", "chat"], Completions::Chat),
+    ] {
+        assert_eq!(of(args), completions, "{args:?}");
+    }
+    for form in ["raw", "fim"] {
+        let refusal = refusal(&["--upstream", "web", "--completions", form]);
+        assert!(refusal.starts_with("--completions: "), "{refusal}");
+    }
+}
+
+#[test]
 fn other_names_come_from_the_command_line_or_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("proxy.toml");

@@ -15,7 +15,7 @@ use tower_qwen_emulator as emulator;
 
 use super::{
     super::{credentials::Accounts, files},
-    Around, ConfigError, Patterns, Tools, WebCredentials, error,
+    Around, Completions, ConfigError, Patterns, Tools, WebCredentials, error,
     options::{Api, Effort, Kind, ServerKind, UpstreamSettings, secret},
     patterns,
     url::parse_url,
@@ -42,6 +42,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) high_effort: Option<ReasoningEffort>,
     /// What becomes of tools.
     pub(crate) tools: Tools,
+    /// What becomes of prompts.
+    pub(crate) completions: Completions,
     /// Whom it is asked as.
     pub(crate) accounts: Accounts,
     /// Where their logins are renewed, if not at Qwen's own endpoint.
@@ -225,6 +227,16 @@ fn upstream(
     if api == Api::Responses && !upstream.keeps_chats() {
         return error("--api: only DashScope's `responses` keeps chats; leave it out");
     }
+    let completions = match settings.completions.unwrap_or_default() {
+        Completions::Raw | Completions::Fim if !upstream.is_api() => {
+            return error(
+                "--completions: the web upstream has no prompts; `chat` answers each as a chat",
+            );
+        }
+        // Nothing is looked at there.
+        Completions::Auto if tools == Tools::Off && upstream.is_api() => Completions::Raw,
+        completions => completions,
+    };
     let high_effort = match settings.high_effort {
         None | Some(Effort::High) => None,
         Some(_) if !upstream.is_api() => {
@@ -249,6 +261,7 @@ fn upstream(
         api,
         high_effort,
         tools,
+        completions,
         accounts,
         token_url,
         body_pace,

@@ -40,6 +40,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         },
         can: Can { tools: true, images: true },
         completions: echo("completions"),
+        infill: None,
         embeddings: echo("embeddings"),
         models: Catalogue::web(catalogue, catalogue),
         chats: None,

@@ -85,6 +85,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         },
         can: Can { tools: true, images: true },
         completions: chat.clone(),
+        infill: None,
         embeddings: chat,
         models: Catalogue::web(catalogue, catalogue),
         chats: Some(deletion(deleted, None)),

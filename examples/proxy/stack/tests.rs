@@ -130,6 +130,7 @@ async fn a_conversation_goes_on_where_somebody_has_it() {
 
 mod accounts;
 mod aliases;
+mod autocomplete;
 mod echo;
 mod headers;
 mod large;

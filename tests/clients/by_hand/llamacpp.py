@@ -161,11 +161,7 @@ REPAIRS = [
     ("", r"^choices\[\d+\]\.(logprobs|message\.refusal): \"-\" → null$", "OpenAI's objects have these fields"),
     ("^chat, streamed$", r'^timings\..* → "-"$', "they come with the counts, which were not asked for"),
     ("^late instructions$", r"content|prompt_n|_tokens: ", "late instructions go into the user's turn"),
-    (
-        "^completion(, streamed| with its prompt)?$|a completion that is too long",
-        r"^choices\[0\]\.text|^usage\.|^timings\.|^counts stand alone|^error\.message",
-        "one prompt is answered as a chat",
-    ),
+    ("^completion with a suffix$", r"^error\.", "llama.cpp has no suffix, and the proxy names the field"),
     ("^embedding in base64$", "encoding_format", "an embedding has OpenAI's fields"),
     ("^models$", r"^models\[", "the list is OpenAI's alone"),
     ("^no model$", "^model: ", "the model has the name that the client uses"),

@@ -289,7 +289,8 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let upstream = &config.upstreams[0];
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
-        let lane = compatible(api, Server::Portal, upstream, desk, &Shared::new(&config, &store));
+        let shared = Shared::new(&config, &store);
+        let lane = compatible(api, api, Server::Portal, upstream, desk, &shared);
         let app = over(Lanes::new(vec![lane]), &config, &store).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];

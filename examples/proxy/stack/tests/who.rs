@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 41] = [
+const ROUTES: [(&str, &str, &str); 43] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
@@ -25,6 +25,8 @@ const ROUTES: [(&str, &str, &str); 41] = [
     ("GET", "/v1/responses/qwen3-max", ""),
     ("DELETE", "/v1/responses/qwen3-max", ""),
     ("POST", "/v1/completions", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
+    ("POST", "/infill", r#"{"input_prefix":"a","input_suffix":"b"}"#),
+    ("POST", "/v1/infill", r#"{"input_prefix":"a","input_suffix":"b"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
     ("POST", "/api/chat", CHAT),
     ("POST", "/api/generate", r#"{"model":"qwen3-max","prompt":"Hi"}"#),

@@ -1,0 +1,192 @@
+//! An upstream's answer on its way to the client.
+
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_qwen::{CredentialHeaders, Text, chat::Json};
+
+use super::super::config::fields;
+
+/// Counts a request that was sent on when it is over, also when that is because the client went
+/// away.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    path: &'static str,
+    outcome: &'static str,
+}
+
+impl Outcome {
+    /// One that was sent on to `path` and not yet seen to end.
+    pub(super) fn new(path: &'static str) -> Self {
+        Self { path, outcome: "abandoned" }
+    }
+
+    /// What became of it.
+    pub(super) fn ended(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        metrics::counter!(
+            "tower_qwen_proxy_passed_total", "path" => self.path, "outcome" => self.outcome
+        )
+        .increment(1);
+    }
+}
+
+pin_project! {
+    /// A body as it came. Of a stream of whole events the credential is masked where it is repeated
+    /// in an error, and the model is named as the client did.
+    pub(super) struct PassedBody<B> {
+        #[pin]
+        inner: B,
+        outcome: Outcome,
+        sent: Option<CredentialHeaders>,
+        asked: Option<Text>,
+    }
+}
+
+impl<B: Body> PassedBody<B> {
+    pub(super) fn new(inner: B, mut outcome: Outcome) -> Self {
+        if inner.is_end_stream() {
+            outcome.ended("complete");
+        }
+        Self { inner, outcome, sent: None, asked: None }
+    }
+
+    /// What is in the events is changed in so far.
+    pub(super) fn events(self, sent: Option<CredentialHeaders>, asked: Option<Text>) -> Self {
+        Self { sent, asked, ..self }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        match &frame {
+            Some(Err(_)) => this.outcome.ended("failed"),
+            // Whoever knows that it was the last does not ask for another.
+            _ if this.inner.is_end_stream() => this.outcome.ended("complete"),
+            None => this.outcome.ended("complete"),
+            Some(Ok(_)) => {}
+        }
+        let (sent, asked) = (this.sent.as_ref(), this.asked.as_deref());
+        let changed = |mut event: Bytes| {
+            if let Some(sent) = sent {
+                event = mask_event(event, sent);
+            }
+            if let Some(asked) = asked {
+                event = named_events(event, asked);
+            }
+            event
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(changed))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.sent, &self.asked) {
+            (None, None) => self.inner.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// A chunk of an answer has neither of these words but in what the model says, so that most events
+/// cost two short searches.
+fn mask_event(event: Bytes, sent: &CredentialHeaders) -> Bytes {
+    let says = |word: &[u8]| memchr::memmem::find(&event, word).is_some();
+    if !says(b"error") && !says(b"message") {
+        return event;
+    }
+    match std::str::from_utf8(&event).map(|text| sent.mask(text)) {
+        Ok(Cow::Owned(masked)) => masked.into(),
+        _ => event,
+    }
+}
+
+/// Whole events, in lines that end in LF, in which the model is called `asked`.
+fn named_events(events: Bytes, asked: &str) -> Bytes {
+    const DATA: &[u8] = b"data:";
+    let mut out = BytesMut::with_capacity(events.len());
+    for line in events.split_inclusive(|byte| *byte == b'\n') {
+        let named = line.strip_prefix(DATA).and_then(|data| {
+            let data = data.trim_ascii();
+            named(&events.slice_ref(data), asked)
+        });
+        match named {
+            Some(named) => {
+                out.extend_from_slice(b"data: ");
+                out.extend_from_slice(&named);
+                out.extend_from_slice(b"\n");
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    out.freeze()
+}
+
+/// Whether a whole body is what the model said: of a chat or a prompt, or llama.cpp's own form.
+pub(super) fn is_answer(json: &Bytes) -> bool {
+    let fields = fields(json);
+    fields.is_some_and(|fields| ["choices", "content"].iter().any(|name| fields.contains(name)))
+}
+
+/// The object that `json` is, with `asked` for its model. `None` where it is no object with one.
+pub(super) fn named(json: &Bytes, asked: &str) -> Option<Bytes> {
+    if !json.starts_with(b"{") || memchr::memmem::find(json, b"\"model\"").is_none() {
+        return None;
+    }
+    let mut fields = fields(json)?;
+    fields.get("model")?;
+    fields.insert("model", serde_json::Value::from(asked));
+    Some(Json::from(&fields).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named_in(events: &str) -> String {
+        let named = named_events(Bytes::copy_from_slice(events.as_bytes()), "mine");
+        String::from_utf8(named.to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn each_event_of_a_frame_names_the_model_as_the_client_did() {
+        for (events, named) in [
+            (
+                "data: {\"model\":\"m\",\"x\":[1.50]}\n\ndata:{\"id\":1,\"model\":null}\n\n",
+                "data: {\"x\":[1.50],\"model\":\"mine\"}\n\ndata: {\"id\":1,\"model\":\"mine\"}\n\n",
+            ),
+            // What has no model stays byte for byte, and so does what is no object.
+            ("data: {\"text\":\"\\\"model\\\":\"}\n\n", "data: {\"text\":\"\\\"model\\\":\"}\n\n"),
+            ("data: {\"x\":{\"model\":1}}\n\n", "data: {\"x\":{\"model\":1}}\n\n"),
+            (": {\"model\":1}\n\ndata: [DONE]\n\n", ": {\"model\":1}\n\ndata: [DONE]\n\n"),
+            ("data: {\"model\":\n\n", "data: {\"model\":\n\n"),
+            ("event: x\ndata: [{\"model\":1}]\n\n", "event: x\ndata: [{\"model\":1}]\n\n"),
+        ] {
+            assert_eq!(named_in(events), named);
+        }
+        let bytes = Bytes::from_static(b"data: {\"model\":\"\xff\"}\n\n");
+        assert_eq!(named_events(bytes.clone(), "mine"), bytes, "no UTF-8");
+    }
+}
