@@ -181,14 +181,16 @@ fn nothing_is_copied_that_leaves_as_it_came() {
 fn what_is_undecided_has_a_limit() {
     let (blanks, long) = (" ".repeat(256), "n".repeat(263));
     let wrappers = format!("<tool_call>{blanks}").repeat(4);
-    let header = format!("{blanks}{wrappers}<function={long}>{blanks}<parameter={long}");
+    let header = format!(
+        "{blanks}<function_calls>{blanks}{wrappers}<function={long}>{blanks}<parameter={long}"
+    );
     for text in [format!("x{header}"), format!("x{header}n"), format!("x {header}")] {
         for size in [1, 64, text.len()] {
             let mut scanner = scanner();
             let mut sent = String::new();
             for piece in text.as_bytes().chunks(size) {
                 sent += &push(&mut scanner, std::str::from_utf8(piece).expect("ASCII"));
-                assert!(scanner.held() <= 2129, "{} bytes were held", scanner.held());
+                assert!(scanner.held() <= 2401, "{} bytes were held", scanner.held());
             }
             assert_eq!(sent + &finish(&mut scanner), text);
         }

@@ -42,6 +42,57 @@ fn case(
     Case { name, input, text, calls }
 }
 
+/// What stands around all calls goes with them, and only with them.
+#[test]
+fn wrappers_around_calls() {
+    const READ: &str = "<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n</function>\n</tool_call>";
+    const JSON: &str = r#"<tool_call>{"name": "read", "arguments": {"path": "b"}}</tool_call>"#;
+    let (a, b) = (("read", json!({"path": "a"})), ("read", json!({"path": "b"})));
+    let mut rows: Vec<(String, &str, Vec<_>)> = Vec::new();
+    for name in ["tool_calls", "function_calls"] {
+        let around = |inside: &str| format!("<{name}>\n{inside}\n</{name}>");
+        rows.push((around(READ), "", vec![a.clone()]));
+        rows.push((around(JSON), "", vec![b.clone()]));
+        rows.push((around(&format!("{READ}\n{JSON}")), "", vec![a.clone(), b.clone()]));
+        rows.push((
+            around("<function=read><parameter=path>a</parameter></function>"),
+            "",
+            vec![a.clone()],
+        ));
+        rows.push((around("<read><path>a</path></read>"), "", vec![a.clone()]));
+        rows.push((format!("I read.\n\n{}\n", around(READ)), "I read.", vec![a.clone()]));
+        rows.push((format!("{}\n{}", around(READ), around(JSON)), "", vec![a.clone(), b.clone()]));
+        // It was never closed, or never opened.
+        rows.push((format!("<{name}>{READ}"), "", vec![a.clone()]));
+        rows.push((format!("{READ}\n</{name}>"), "", vec![a.clone()]));
+        rows.push((format!("<{name}>{READ}</{name}> Done."), "Done.", vec![a.clone()]));
+    }
+    for (input, text, calls) in rows {
+        let scanned = scan_every_way(&toolset(&declared()), &input);
+        let outcome = scanned.outcome();
+        let told: Vec<(&str, Value)> =
+            outcome.calls.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        assert_eq!((outcome.text.as_ref(), told), (text, calls), "{input}");
+    }
+    for input in [
+        "<tool_calls>",
+        "<tool_calls>\n</tool_calls>",
+        "<tool_calls>none</tool_calls>",
+        "<tool_calls>\n\n",
+        "The <tool_calls> tag is around <tool_call> tags.",
+        "<tool_calls><tool_call>none</tool_call></tool_calls>",
+        "<tool_calls>{\"name\": 1}</tool_calls>",
+        "`<tool_calls>` <function_calls>x</function_calls>",
+        "```\n<tool_calls><read><path>a</path></read></tool_calls>\n```",
+        "<calls><div>x</div></calls>",
+        "<tool_calls><tool_call>{\"a\": 1}</tool_call></tool_calls>",
+    ] {
+        let scanned = scan_every_way(&toolset(&declared()), input);
+        let outcome = scanned.outcome();
+        assert_eq!((outcome.text.as_ref(), outcome.calls.len()), (input, 0), "{input}");
+    }
+}
+
 #[test]
 fn openers() {
     check(vec![

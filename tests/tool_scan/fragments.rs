@@ -4,6 +4,9 @@
 pub(crate) const FRAGMENTS: &[&str] = &[
     "<tool_call>",
     "</tool_call>",
+    "<tool_calls>",
+    "</tool_calls>",
+    "<function_calls>\n<tool_call>\n",
     "<function=read>",
     "<function=search>",
     "<function=\"list\">",

@@ -39,7 +39,7 @@ pub(crate) fn outcome(tools: &[Declared], text: &str) -> Option<Outcome> {
 }
 
 /// The closers that the generated texts hold, right and wrong ones.
-const WRAPPER_CLOSERS: [&str; 3] = ["</tool_call>", "</Tool-Calls>", "<|im_end|>"];
+const WRAPPER_CLOSERS: [&str; 4] = ["</tool_call>", "</tool_calls>", "</Tool-Calls>", "<|im_end|>"];
 const CALL_CLOSERS: [&str; 2] = ["</function>", "</func>"];
 
 enum Header {
@@ -121,6 +121,15 @@ impl Twin<'_> {
 
     /// A confirmed opener at `at`, and in how many wrappers.
     fn opener(&self, at: usize) -> Option<(Header, u8)> {
+        self.alone(at).or_else(|| {
+            let around = ["<tool_calls>", "<function_calls>"];
+            let around = around.into_iter().find(|tag| self.text[at..].starts_with(tag))?;
+            self.alone(self.past_blanks(at + around.len())?)
+        })
+    }
+
+    /// The same, with nothing around it.
+    fn alone(&self, at: usize) -> Option<(Header, u8)> {
         if self.text[at..].starts_with("<tool_call>") {
             let mut at = at;
             for wrappers in 1..=4 {

@@ -10,6 +10,9 @@ use super::{
 /// How many opening wrappers in a row count as one.
 const WRAPPERS: u8 = 4;
 
+/// What models open around all their calls, beside the tags of each. It goes with the first of them.
+const AROUND: [&str; 2] = ["<tool_calls>", "<function_calls>"];
+
 /// A confirmed opener, `length` bytes long, in so many wrappers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Opening {
@@ -37,7 +40,12 @@ impl Opening {
 
     /// The same, behind `length` bytes that are a wrapper.
     fn wrapped(self, length: usize) -> Self {
-        Self { length: self.length + length, wrappers: self.wrappers + 1, ..self }
+        Self { wrappers: self.wrappers + 1, ..self.behind(length) }
+    }
+
+    /// The same, behind `length` bytes that go with it.
+    fn behind(self, length: usize) -> Self {
+        Self { length: self.length + length, ..self }
     }
 }
 
@@ -58,8 +66,23 @@ impl<N: Names> Openers<'_, N> {
         if self.only_xml {
             return self.tag(text);
         }
+        AROUND.iter().fold(self.call(text), |call, around| call.or(|| self.around(text, around)))
+    }
+
+    /// The same, with nothing around it.
+    fn call(&self, text: &str) -> Look<Opening> {
         let bare = || self.function(text, false).or(|| self.tag(text));
         self.wrapper(text, WRAPPERS).or(bare)
+    }
+
+    /// A call behind the opening tag `around`.
+    fn around(&self, text: &str, around: &str) -> Look<Opening> {
+        literal(text, &[around]).and_then(|start| {
+            blanks(&text[start..]).and_then(|gap| {
+                let at = start + gap;
+                self.call(&text[at..]).map(|opening| opening.behind(at))
+            })
+        })
     }
 
     /// A call inside a `<tool_call>` that was opened before; blanks have been passed.

@@ -21,7 +21,7 @@ use crate::{
 /// Finds calls in text that comes in pieces, and tells a [`Sink`] of them.
 ///
 /// Any cut of the same text comes to the same. Time is linear in the text. Held back is at most
-/// undecided markup, as a rule a tag and never more than 2,129 bytes (blanks, four wrappers with
+/// undecided markup, as a rule a tag and never more than 2,401 bytes (blanks, five wrappers with
 /// blanks, two tags with a long name), and a call in JSON until it is known to be one.
 #[derive(Debug)]
 pub(in crate::tool) struct Reader<S> {

@@ -56,12 +56,14 @@
 //!   where nothing in a piece needs an escape.
 //! - Time is linear in the text. Kept is at most one parameter whose type is undecided, or one
 //!   JSON object whose name is unknown (1 MiB), and beside it undecided markup, which is what is
-//!   looked at again when more arrives: a tag, as a rule, and never more than 2,129 bytes (blanks,
-//!   four wrappers with blanks, two tags with a long name).
+//!   looked at again when more arrives: a tag, as a rule, and never more than 2,401 bytes (blanks,
+//!   five wrappers with blanks, two tags with a long name).
 //! - Nothing is an error: markup that does not become a call is text.
 //!
 //! # What is decided beyond the rules
 //!
+//! - `<tool_calls>` and `<function_calls>` directly before an opener go with it, as all closing tags
+//!   behind a call do. Without a call behind them they are text.
 //! - Bare and fenced JSON, `<tools>` and `tool_code` are text, as the rules have it by default.
 //!   There is no option for them: whether a reply is one such object is known only at its end, so
 //!   all of it would have to be held back.
