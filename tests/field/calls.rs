@@ -254,6 +254,148 @@ const STREAMS: &[Row] = &[
         "get_weather{} tool_calls",
     ),
     (
+        "two names in pieces that interleave",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_","arguments":""}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"write","arguments":""}}"#),
+            call!(r#"{"index":0,"function":{"name":"weather"}}"#),
+            call!(r#"{"index":1,"function":{"name":"_file"}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"{\"x\":2}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "get_weather{\"x\":1} write_file{\"x\":2} tool_calls",
+    ),
+    (
+        "two names in pieces, in one event each",
+        &[
+            call!(
+                r#"{"index":0,"id":"a","function":{"name":"write"}},{"index":1,"id":"b","function":{"name":"get_"}}"#
+            ),
+            call!(
+                r#"{"index":0,"function":{"name":"_file"}},{"index":1,"function":{"name":"weather"}}"#
+            ),
+            call!(
+                r#"{"index":0,"function":{"arguments":"{}"}},{"index":1,"function":{"arguments":"{}"}}"#
+            ),
+            END,
+        ],
+        "write_file{} get_weather{} tool_calls",
+    ),
+    (
+        "arguments between the pieces of another call's name",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get_"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"function":{"name":"weather"}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"2}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "get_weather{\"x\":1} f{\"x\":2} tool_calls",
+    ),
+    (
+        "names of three calls, letter by letter, of which one never ends",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"get"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"get_wea"}}"#),
+            call!(r#"{"index":2,"id":"c","function":{"name":"w"}}"#),
+            call!(r#"{"index":0,"function":{"name":"_weather"}}"#),
+            call!(r#"{"index":2,"function":{"name":"rite_file"}}"#),
+            call!(r#"{"index":2,"function":{"arguments":"{\"x\":3}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "get_weather{\"x\":1} get_wea{} write_file{\"x\":3} tool_calls",
+    ),
+    (
+        "names and ids of two calls that interleave",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f"}}"#),
+            call!(r#"{"index":1,"function":{"name":"get_"}}"#),
+            call!(r#"{"index":0,"id":"a"}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"weather"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{}"}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{} get_weather{\"x\":1} tool_calls",
+    ),
+    (
+        "arguments that repeat all so far",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"Pa"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"Paris\"}"}}"#),
+            END,
+        ],
+        "f{\"x\":\"Paris\"} tool_calls",
+    ),
+    (
+        "arguments that repeat all so far, with all else too",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":""}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
+        "arguments of two calls that repeat all so far and interleave",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"g","arguments":"{\"y"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1"}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"{\"y\":2"}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"{\"y\":2}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} g{\"y\":2} tool_calls",
+    ),
+    (
+        "arguments that repeat all so far, cut",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"Pa"}}"#),
+            END,
+        ],
+        "f{\"x\":\"Pa length",
+    ),
+    (
+        "arguments in which the object stands in itself",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"}"}}"#),
+            END,
+        ],
+        "f{\"x\":{\"x\":1}} tool_calls",
+    ),
+    (
+        "several chunks in one event",
+        &[
+            concat!(
+                "[",
+                call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x"}}"#),
+                ", ",
+                call!(r#"{"index":0,"function":{"arguments":"\":1}"}}"#),
+                "]"
+            ),
+            r#"[]"#,
+            r#"[null, 7, "x", [{"choices":[{"delta":{"content":"no"}}]}]]"#,
+            concat!(
+                "[",
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+                "]"
+            ),
+        ],
+        "f{\"x\":1} tool_calls",
+    ),
+    (
         "the beginning of a name that nothing follows",
         &[call!(r#"{"index":0,"id":"a","function":{"name":"get_","arguments":"{}"}}"#), END],
         "get_{} tool_calls",

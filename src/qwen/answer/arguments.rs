@@ -1,6 +1,14 @@
 //! The arguments of a native call, held to what they must be: one JSON object.
+//!
+//! Most servers send what is new in each piece, and some all that there is so far. JSON tells which:
+//! behind the beginning of an object the same beginning once more is hardly ever JSON. So pieces are
+//! taken to repeat themselves where each begins with all of the one before, each is the beginning of
+//! an object by itself, and joined they are not. Pieces that joined are one object are never taken
+//! for that, whatever stands in them: each beginning of an object is one. Where both can be, as
+//! behind `{"a":`, the pieces are held until it shows, at most [`HELD_LEN`] bytes of them; and at the
+//! end, where one of the two is whole.
 
-use super::unwrap::{Meant, meant};
+use super::unwrap::{Meant, is_object, meant};
 use crate::{
     Text,
     json::object::{Checker, Found},
@@ -18,13 +26,50 @@ const HELD_LEN: usize = 64 * 1024;
 /// count as cut: the call would be one of those that the model meant.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
+    object: Reader,
+    pieces: Pieces,
+}
+
+/// What the pieces hold.
+#[derive(Debug)]
+enum Pieces {
+    /// That is not known yet; the first one was this.
+    Undecided(Text),
+    /// It may be either.
+    Either(Box<Either>),
+    /// What is new.
+    Increments,
+    /// All that there is so far, which is this.
+    Repeating(Text),
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self::Undecided(Text::new())
+    }
+}
+
+/// Two ways to read the pieces behind the first.
+#[derive(Debug)]
+struct Either {
+    first: Text,
+    /// The object that they are if they are joined, and what passed of it.
+    joined: Reader,
+    passed: String,
+    /// The last piece, which is all of the object if they repeat it.
+    last: Text,
+}
+
+/// The joined pieces.
+#[derive(Clone, Debug, Default)]
+struct Reader {
     checker: Checker,
     state: State,
     /// Whether something did not pass as it came.
     mended: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum State {
     #[default]
     Open,
@@ -40,7 +85,7 @@ enum State {
 }
 
 /// What stands behind an object, as far as it was read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Behind {
     /// Leftovers.
     #[default]
@@ -74,6 +119,181 @@ pub(super) enum End {
 }
 
 impl Arguments {
+    /// Takes the next piece; what of it passes.
+    pub(super) fn push(&mut self, piece: Text) -> Option<Text> {
+        match &mut self.pieces {
+            Pieces::Increments => self.object.push(piece),
+            Pieces::Undecided(first) if first.is_empty() => {
+                if piece.trim_ascii().is_empty() {
+                    return self.object.push(piece);
+                }
+                // A copy: a slice would keep its event as long as the answer lasts.
+                let first = (piece.len() <= HELD_LEN).then(|| Text::from(piece.as_str()));
+                let passed = self.object.push(piece);
+                self.pieces = match first.filter(|_| self.object.is_half()) {
+                    Some(first) => Pieces::Undecided(first),
+                    None => Pieces::Increments,
+                };
+                passed
+            }
+            Pieces::Undecided(_) if piece.is_empty() => None,
+            Pieces::Undecided(first) => {
+                if !piece.starts_with(first.as_str()) || !is_beginning(&piece) {
+                    self.pieces = Pieces::Increments;
+                    return self.object.push(piece);
+                }
+                let mut either = Box::new(Either {
+                    first: std::mem::take(first),
+                    joined: self.object.clone(),
+                    passed: String::new(),
+                    last: piece.clone(),
+                });
+                either.join(piece);
+                self.choose(either)
+            }
+            Pieces::Either(_) if piece.is_empty() => None,
+            Pieces::Either(either) => {
+                let grows = piece.starts_with(either.last.as_str());
+                // An earlier state of them is nothing new.
+                if !(grows || either.last.starts_with(piece.as_str())) || !is_beginning(&piece) {
+                    let passed = self.as_increments();
+                    return joined(passed, self.object.push(piece));
+                }
+                if grows {
+                    either.last = piece.clone();
+                }
+                either.join(piece);
+                let Pieces::Either(either) = std::mem::take(&mut self.pieces) else { return None };
+                self.choose(either)
+            }
+            Pieces::Repeating(whole) => {
+                // An earlier state of them is nothing new.
+                if whole.starts_with(piece.as_str()) {
+                    return None;
+                }
+                if let Some(new) = piece.strip_prefix(whole.as_str()) {
+                    let new = piece.slice_ref(new);
+                    *whole = piece;
+                    return self.object.push(new);
+                }
+                // They were changed instead of grown, and what was told cannot be taken back.
+                self.object.fail();
+                None
+            }
+        }
+    }
+
+    /// Keeps both ways, or takes the one that is left.
+    fn choose(&mut self, either: Box<Either>) -> Option<Text> {
+        let is_long = either.passed.len() > HELD_LEN;
+        let can_be_joined = either.joined.reads_on();
+        self.pieces = Pieces::Either(either);
+        match can_be_joined {
+            true if is_long => self.as_increments(),
+            true => None,
+            false => self.as_repeated(),
+        }
+    }
+
+    /// The pieces hold what is new; what waited of them.
+    fn as_increments(&mut self) -> Option<Text> {
+        let Pieces::Either(either) = std::mem::replace(&mut self.pieces, Pieces::Increments) else {
+            return None;
+        };
+        let Either { joined, passed, .. } = *either;
+        self.object = joined;
+        (!passed.is_empty()).then(|| passed.into())
+    }
+
+    /// The pieces hold all that there is so far; what is new in the last.
+    fn as_repeated(&mut self) -> Option<Text> {
+        let pieces = std::mem::take(&mut self.pieces);
+        let Pieces::Either(either) = pieces else {
+            self.pieces = pieces;
+            return None;
+        };
+        let new = either.last.slice(either.first.len()..);
+        self.pieces = Pieces::Repeating(either.last);
+        self.object.push(new)
+    }
+
+    /// Nothing more comes: chooses between two ways to read the pieces, of which at most one is a whole
+    /// object. What was not decided by now is as it usually is.
+    pub(super) fn decide(&mut self) -> Option<Text> {
+        let Pieces::Either(either) = &self.pieces else { return None };
+        let is_whole = matches!(either.joined.clone().finish(), End::Whole(_));
+        match !is_whole && is_object(&either.last) {
+            true => self.as_repeated(),
+            false => self.as_increments(),
+        }
+    }
+
+    /// Whether the pieces were seen to hold all that there is so far.
+    pub(super) fn is_repeating(&self) -> bool {
+        matches!(self.pieces, Pieces::Repeating(_))
+    }
+
+    /// Whether the last piece that held all there is was this one.
+    pub(super) fn have_come_as(&self, json: &str) -> bool {
+        matches!(&self.pieces, Pieces::Repeating(whole) if whole.as_str() == json)
+    }
+
+    /// Gives the empty object that was kept, as nothing takes its place.
+    pub(super) fn settle(&mut self) -> Option<Text> {
+        self.object.settle()
+    }
+
+    /// Whether an empty object is kept.
+    pub(super) fn is_placeholder(&self) -> bool {
+        self.object.is_placeholder()
+    }
+
+    /// Whether a whole object is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.object.is_whole()
+    }
+
+    /// Whether half an object is there.
+    pub(super) fn is_half(&self) -> bool {
+        self.object.is_half()
+    }
+
+    /// Whether something did not pass as it came.
+    pub(super) fn is_mended(&self) -> bool {
+        self.object.mended
+    }
+
+    /// The arguments have ended, and it was [decided](Self::decide) how they are read.
+    pub(super) fn finish(&mut self) -> End {
+        self.object.finish()
+    }
+}
+
+impl Either {
+    /// Reads `piece` behind those before it.
+    fn join(&mut self, piece: Text) {
+        if let Some(passed) = self.joined.push(piece) {
+            self.passed.push_str(&passed);
+        }
+    }
+}
+
+/// Two texts that passed, one behind the other.
+fn joined(first: Option<Text>, second: Option<Text>) -> Option<Text> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}{second}").into()),
+        (first, second) => first.or(second),
+    }
+}
+
+/// Whether `piece` is an object, or the beginning of one.
+fn is_beginning(piece: &Text) -> bool {
+    let mut reader = Reader::default();
+    reader.push(piece.clone());
+    reader.is_half() || reader.is_whole()
+}
+
+impl Reader {
     /// Takes the next piece; what of it passes.
     pub(super) fn push(&mut self, piece: Text) -> Option<Text> {
         match &mut self.state {
@@ -142,7 +362,7 @@ impl Arguments {
     }
 
     /// Gives the empty object that was kept, as nothing takes its place.
-    pub(super) fn settle(&mut self) -> Option<Text> {
+    fn settle(&mut self) -> Option<Text> {
         let State::Placeholder(kept) = &mut self.state else { return None };
         let kept = std::mem::take(kept);
         self.state = State::Open;
@@ -152,29 +372,39 @@ impl Arguments {
     }
 
     /// Whether an empty object is kept.
-    pub(super) fn is_placeholder(&self) -> bool {
+    fn is_placeholder(&self) -> bool {
         matches!(self.state, State::Placeholder(_))
     }
 
     /// Whether a whole object is there.
-    pub(super) fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.is_placeholder()
             || matches!(self.state, State::Open | State::Whole(Behind::Rest))
                 && self.checker.found() == Found::Object
     }
 
     /// Whether half an object is there.
-    pub(super) fn is_half(&self) -> bool {
+    fn is_half(&self) -> bool {
         matches!(self.state, State::Open) && self.checker.found() == Found::Beginning
     }
 
-    /// Whether something did not pass as it came.
-    pub(super) fn is_mended(&self) -> bool {
-        self.mended
+    /// Whether it is the beginning of one object, or one.
+    fn reads_on(&self) -> bool {
+        !matches!(self.state, State::Broken | State::Whole(Behind::Brace | Behind::Object))
+    }
+
+    /// Nothing more passes, and what did is no whole object.
+    fn fail(&mut self) {
+        self.mended = true;
+        self.state = match self.checker.found() {
+            // There is another one.
+            Found::Object => State::Whole(Behind::Object),
+            _ => State::Broken,
+        };
     }
 
     /// The arguments have ended.
-    pub(super) fn finish(&mut self) -> End {
+    fn finish(&mut self) -> End {
         let state = std::mem::replace(&mut self.state, State::Whole(Behind::Rest));
         match (state, self.checker.found()) {
             (State::Held(held), _) => match meant(&held) {
@@ -201,7 +431,7 @@ fn is_placeholder(piece: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, value::RawValue};
+    use serde_json::{Value, json, value::RawValue};
 
     use super::*;
 
@@ -214,6 +444,7 @@ mod tests {
                 passed.push_str(&piece);
             }
         }
+        passed.push_str(arguments.decide().as_deref().unwrap_or_default());
         (passed, arguments.finish())
     }
 
@@ -305,7 +536,118 @@ mod tests {
         assert_eq!(read(&["[", &long, "]"]), nothing(End::Cut("{}".into())));
     }
 
+    #[test]
+    fn pieces_that_repeat_all_so_far_are_told_from_those_that_do_not() {
+        let all = r#"{"city": "Paris", "days": [1, 2]}"#;
+        for pieces in [
+            &[&all[..3], &all[..11], &all[..20], all][..],
+            &["", &all[..1], &all[..2], &all[..2], all, all],
+            // Both can be, up to the end.
+            &[&all[..8], all],
+            &[&all[..8], &all[..9], &all[..24], all],
+            // An earlier state is nothing new.
+            &[&all[..9], &all[..20], &all[..12], "", all],
+        ] {
+            assert_eq!(read(pieces), whole(all), "{pieces:?}");
+        }
+        for pieces in [
+            // The object is in itself, under a name that it has too.
+            &[r#"{"a":"#, r#"{"a":1}"#, "}"][..],
+            &[r#"{"a":"#, r#"{"a":"#, r#"{"a":1}"#, "}}"],
+            &[r#"{"a":["#, r#"{"a":[]}"#, "]}"],
+            &[r#"{"a":["#, r#"{"a":[1]}"#, r#",{"a":[1]}"#, "]}"],
+            // What looks like it stands in a string.
+            &[r#"{"a":"x"#, "{", r#"\"a\":\"x"#, r#""}"#],
+            &["{", r#""a":"{"#, r#"}"}"#],
+        ] {
+            assert_eq!(read(pieces), whole(&pieces.concat()), "{pieces:?}");
+        }
+        // Nobody can tell what an object was that was changed.
+        let changed = read(&[r#"{"a"#, r#"{"a":"xy""#, r#"{"a":"xz"}"#]);
+        assert_eq!(changed, (r#"{"a":"xy""#.to_owned(), End::Cut("}".into())));
+        let mut arguments = Arguments::default();
+        arguments.push("{\"a".into());
+        assert_eq!(arguments.push("{\"a\":1".into()).as_deref(), Some("\":1"));
+        assert!(arguments.is_repeating() && arguments.have_come_as("{\"a\":1"));
+    }
+
+    #[test]
+    fn little_is_held_of_what_may_be_either() {
+        let mut arguments = Arguments::default();
+        arguments.push("{\"a\":".into());
+        let long = format!("{{\"a\":\"{}", "x".repeat(HELD_LEN));
+        assert_eq!(arguments.push(long.as_str().into()).as_deref(), Some(long.as_str()));
+        assert_eq!(arguments.push("\"}}".into()).as_deref(), Some("\"}}"));
+        assert_eq!((arguments.decide(), arguments.finish()), (None, End::Whole(String::new())));
+    }
+
+    /// Objects whose parts look like their whole.
+    fn objects() -> impl Strategy<Value = String> {
+        let leaf = prop::sample::select(vec![
+            json!(1),
+            json!(""),
+            json!("{"),
+            json!("{\"a\":"),
+            json!("\u{1f980}\n"),
+            json!({}),
+            json!([]),
+        ]);
+        let value = leaf.prop_recursive(5, 40, 3, |inner| {
+            let name = prop::sample::select(vec!["a", "", ",", "{", "b\""]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::vec((name, inner), 1..3).prop_map(|members| {
+                    Value::Object(members.into_iter().map(|(n, v)| (n.to_owned(), v)).collect())
+                }),
+            ]
+        });
+        (value, any::<bool>()).prop_map(|(value, is_bare)| match value {
+            Value::Object(_) if is_bare => value.to_string(),
+            value => json!({"a": value}).to_string(),
+        })
+    }
+
+    /// The places at which `json` is cut.
+    fn cuts(json: &str, at: &[prop::sample::Index]) -> Vec<usize> {
+        let mut cuts: Vec<_> = at.iter().map(|at| at.index(json.len() + 1)).collect();
+        cuts.push(json.len());
+        cuts.retain(|cut| json.is_char_boundary(*cut));
+        cuts.sort_unstable();
+        cuts
+    }
+
     proptest! {
+        /// Nothing is changed of an object in pieces that hold what is new, whatever they look like.
+        #[test]
+        fn increments_pass(
+            json in objects(),
+            at in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut begin = 0;
+            let pieces: Vec<_> = cuts(&json, &at)
+                .into_iter()
+                .map(|cut| &json[std::mem::replace(&mut begin, cut)..cut])
+                .collect();
+            let (passed, end) = read(&pieces);
+            let End::Whole(rest) = end else { return Err(TestCaseError::fail(format!("{pieces:?}"))) };
+            prop_assert_eq!(passed + &rest, json.as_str(), "{:?}", pieces);
+        }
+
+        /// Pieces that hold all so far give the object once.
+        #[test]
+        fn what_repeats_itself_is_told_once(
+            json in objects(),
+            at in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut cuts = cuts(&json, &at);
+            // Two whole ones are two objects, unless something was repeated before.
+            cuts.dedup();
+            let pieces: Vec<_> = cuts.into_iter().map(|cut| &json[..cut]).collect();
+            let (passed, end) = read(&pieces);
+            let End::Whole(rest) = end else { return Err(TestCaseError::fail(format!("{pieces:?}"))) };
+            prop_assert_eq!(passed + &rest, json.as_str(), "{:?}", pieces);
+        }
+
         /// What passes is the beginning of an object at each moment, and closes to a whole one.
         #[test]
         fn whatever_comes_can_be_closed(

@@ -1,6 +1,6 @@
 //! The calls of an answer that come as such, put right.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use uuid::Uuid;
 
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{Error, ErrorKind, Text, chat::ChatEvent, json::lenient::Half};
 
-/// How much of the arguments of an answer's calls may wait for names, in bytes, and how much of one
-/// for an id. Servers send the name first, and the id with it; those that do not send it with the
+/// How much of the arguments of an answer's calls may wait for names, in bytes, and how much for what
+/// is missing of names and ids that have begun. Servers send the name first, and the id with it; those that do not send it with the
 /// next delta.
 const NAMELESS_LEN: usize = 64 * 1024;
 
@@ -50,9 +50,11 @@ pub(crate) struct Calls {
     announced: u32,
     /// How much of their arguments waits for a name.
     waiting: usize,
-    /// The place of the call that has a name and waits for its id. It is the one that the last piece
-    /// belongs to.
-    held: Option<usize>,
+    /// The places of calls that have a name and wait: for their id, for more of the name, or for one
+    /// before them that does. Whoever waits is told in the order of the places.
+    held: BTreeSet<usize>,
+    /// How much of their arguments waits with them.
+    held_len: usize,
     /// They ended with the answer.
     closed: bool,
     /// Of the functions on offer.
@@ -85,7 +87,7 @@ impl Call {
             && name.is_some()
             && self.name.as_ref() == name
             && self.arguments.is_whole()
-            && self.digest == digest(NO_DIGEST, json)
+            && (self.digest == digest(NO_DIGEST, json) || self.arguments.have_come_as(json))
     }
 
     /// The id of the call with what a piece says of it, where that says something new. Some servers
@@ -128,8 +130,8 @@ impl Given {
 
 impl Calls {
     /// Whether the client was told of a call, or will be.
-    pub(crate) const fn is_any_named(&self) -> bool {
-        self.announced > 0 || self.held.is_some()
+    pub(crate) fn is_any_named(&self) -> bool {
+        self.announced > 0 || !self.held.is_empty()
     }
 
     /// Takes the names of the functions on offer.
@@ -148,17 +150,41 @@ impl Calls {
         self.calls.iter().any(|call| call.name.is_none())
     }
 
-    /// Something else follows: the call that waits for its id is told without one.
+    /// Something else follows: calls that wait are told as they are.
     #[inline]
     pub(crate) fn settle(&mut self, repairs: &mut Repairs, out: &mut VecDeque<ChatEvent>) {
-        if let Some(held) = self.held {
+        while let Some(held) = self.held.first().copied() {
+            self.announce(held, repairs, out);
+        }
+    }
+
+    /// Tells the client of the calls that wait, up to the first that has to wait on. `place` is the one
+    /// that a piece has come for, and `is_due` whether it waits for nothing more. Arguments say that
+    /// the server is through with the names and ids of the calls that it has begun, but for a name that
+    /// is none.
+    fn release(
+        &mut self,
+        place: usize,
+        is_due: bool,
+        has_arguments: bool,
+        repairs: &mut Repairs,
+        out: &mut VecDeque<ChatEvent>,
+    ) {
+        while let Some(held) = self.held.first().copied() {
+            let is_begun = |calls: &Self| {
+                calls.calls[held].name.as_ref().is_some_and(|name| calls.names.is_begun(name))
+            };
+            let goes = if held == place { is_due } else { has_arguments && !is_begun(self) };
+            if !goes {
+                break;
+            }
             self.announce(held, repairs, out);
         }
     }
 
     /// Tells the client of the call at `place`, if it has a name.
     fn announce(&mut self, place: usize, repairs: &mut Repairs, out: &mut VecDeque<ChatEvent>) {
-        self.held = None;
+        self.held.remove(&place);
         let call = &mut self.calls[place];
         let Some(name) = call.name.clone() else { return };
         let index = self.announced;
@@ -171,6 +197,7 @@ impl Calls {
         });
         out.push_back(ChatEvent::ToolCall { index, id, name });
         let json = std::mem::take(&mut call.waiting);
+        self.held_len -= json.len();
         if !json.is_empty() {
             out.push_back(ChatEvent::ToolArguments { index, json: json.into() });
         }
@@ -201,9 +228,6 @@ impl Calls {
             && let Some(before) = known.checked_sub(1)
         {
             self.settle_arguments(before, out);
-        }
-        if let Some(held) = self.held.filter(|held| *held != place) {
-            self.announce(held, repairs, out);
         }
         let call = &mut self.calls[place];
         if call.repeats(id.as_ref(), named.as_ref(), &arguments) {
@@ -240,6 +264,7 @@ impl Calls {
                 self.waiting -= call.waiting.len();
                 let passed = call.arguments.push(std::mem::take(&mut call.waiting).into());
                 call.waiting = passed.map_or_else(String::new, |json| json.as_str().to_owned());
+                self.held_len += call.waiting.len();
             }
         }
         let json = match arguments {
@@ -254,6 +279,10 @@ impl Calls {
                 Text::default()
             }
         };
+        if call.arguments.is_repeating() {
+            // The piece has the whole of what was cut.
+            call.half.forget();
+        }
         let json = call.half.join(json);
         if call.name.is_none() {
             self.waiting += json.len();
@@ -275,20 +304,28 @@ impl Calls {
             let is_whole = call.id.as_ref().is_some_and(|id| !is_begun(id))
                 && call.name.as_ref().is_some_and(|name| !self.names.go_on(name));
             let is_due = call.id.is_some() && (is_whole || !json.is_empty())
-                || !is_first && !json.is_empty()
-                || call.waiting.len() + json.len() > NAMELESS_LEN;
-            if is_due {
-                self.announce(place, repairs, out);
-            } else {
-                self.held = Some(place);
-            }
+                || !is_first && !json.is_empty();
+            self.held.insert(place);
+            self.release(place, is_due, !json.is_empty(), repairs, out);
+        } else if !json.is_empty() {
+            self.release(place, true, true, repairs, out);
+        }
+        if self.held_len + json.len() > NAMELESS_LEN {
+            self.settle(repairs, out);
         }
         let call = &mut self.calls[place];
         call.digest = digest(call.digest, &json);
-        if let Some(json) = call.arguments.push(json) {
+        let passed = call.arguments.push(json);
+        if call.arguments.is_repeating() {
+            repairs.note(Repair::Cumulative);
+        }
+        if let Some(json) = passed {
             match call.announced {
                 Some(index) => out.push_back(ChatEvent::ToolArguments { index, json }),
-                None => call.waiting.push_str(&json),
+                None => {
+                    self.held_len += json.len();
+                    call.waiting.push_str(&json);
+                }
             }
         }
         Ok(())
@@ -300,7 +337,10 @@ impl Calls {
         let Some(json) = call.arguments.settle() else { return };
         match call.announced {
             Some(index) => out.push_back(ChatEvent::ToolArguments { index, json }),
-            None => call.waiting.push_str(&json),
+            None => {
+                self.held_len += json.len();
+                call.waiting.push_str(&json);
+            }
         }
     }
 
@@ -399,6 +439,12 @@ impl Calls {
             let is_last = index + 1 == self.announced;
             if let Some(json) = call.half.settle().and_then(|end| call.arguments.push(end)) {
                 out.push_back(ChatEvent::ToolArguments { index, json });
+            }
+            if let Some(json) = call.arguments.decide() {
+                out.push_back(ChatEvent::ToolArguments { index, json });
+            }
+            if call.arguments.is_repeating() {
+                repairs.note(Repair::Cumulative);
             }
             let json = match call.arguments.finish() {
                 End::Whole(rest) => rest,

@@ -11,7 +11,12 @@ use super::{
 use crate::{
     Error, Text,
     chat::{Started, Usage},
-    json::lenient::{Count, List, Object, Said, Something, Word, lenient, slice, without_halves},
+    json::{
+        self,
+        lenient::{
+            self, Count, List, Object, Said, Something, Word, lenient, slice, without_halves,
+        },
+    },
 };
 
 /// How many choices of an event are looked at. One was asked for.
@@ -152,6 +157,28 @@ impl Counts {
         usage.reasoning_tokens = details.and_then(|d| d.reasoning_tokens.0);
         Some(usage)
     }
+}
+
+/// Gives each object of an event that is a list of them, as some gateways send what waits for the
+/// client. `None` where the event is no list, or is none that can be read.
+#[inline]
+pub(crate) fn each_of_list(
+    data: &Text,
+    take: impl FnMut(Text) -> Result<(), Error>,
+) -> Option<Result<(), Error>> {
+    if data.trim_ascii_start().starts_with('[') { each_item(data, take) } else { None }
+}
+
+#[cold]
+fn each_item(
+    data: &Text,
+    take: impl FnMut(Text) -> Result<(), Error>,
+) -> Option<Result<(), Error>> {
+    let list =
+        lenient::read(data, |data| serde_json::from_str::<&RawValue>(data).map(|_| data.clone()));
+    let list = list.ok()?;
+    let objects = json::items(&list).filter(|item| item.starts_with('{'));
+    Some(objects.map(|object| list.slice_ref(object)).try_for_each(take))
 }
 
 /// Which of the choices of the events is the answer's: the first that says something. One was asked

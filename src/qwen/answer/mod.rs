@@ -26,7 +26,7 @@ mod word;
 pub(crate) use self::reply::Reply;
 pub(crate) use self::{
     calls::{Given, Piece},
-    chunk::{Arguments, Chunk, Counts, Ours},
+    chunk::{Arguments, Chunk, Counts, Ours, each_of_list},
     names::Names,
     pieces::Pieces,
     reader::{Reader, Wire},

@@ -25,6 +25,11 @@ impl Names {
         self.0.lines().any(|known| known.len() > name.len() && known.starts_with(name))
     }
 
+    /// Whether `name` is none, but the beginning of one: more of it must come.
+    pub(super) fn is_begun(&self, name: &str) -> bool {
+        !self.has(name) && self.go_on(name)
+    }
+
     /// What `begun` and `more` are together, if a name begins so: `more` goes on from `begun`, or is all
     /// of the name so far. It is no other name.
     pub(super) fn joined(&self, begun: &str, more: &str) -> Option<Text> {
@@ -72,6 +77,7 @@ mod tests {
         ] {
             assert_eq!(names.joined(begun, more).as_deref(), whole, "{begun} {more}");
         }
+        assert!(names.is_begun("get_") && !names.is_begun("get") && !names.is_begun("read"));
         assert!(names.go_on("get") && names.go_on("write_") && !names.go_on("write_file"));
         assert!(Names::of(&[]).is_empty() && !Names::default().go_on(""));
     }

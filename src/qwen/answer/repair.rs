@@ -35,6 +35,8 @@ pub(crate) enum Repair {
     Usage,
     /// A whole answer although a stream was asked for.
     Whole,
+    /// Several chunks in one event.
+    List,
     /// An event stream under another media type.
     MediaType,
     /// A status in the place of an error's code.
@@ -64,6 +66,7 @@ impl Repair {
             Self::MissingDone => "missing_done",
             Self::Usage => "usage",
             Self::Whole => "whole",
+            Self::List => "list",
             Self::MediaType => "media_type",
             Self::ErrorCode => "error_code",
             Self::FlatError => "flat_error",

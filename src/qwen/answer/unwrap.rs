@@ -55,7 +55,8 @@ pub(super) fn meant(text: &str) -> Meant {
     if is_object(&text) { Meant::Object(text) } else { Meant::Unknown }
 }
 
-fn is_object(text: &str) -> bool {
+/// Whether `text` is a whole object.
+pub(super) fn is_object(text: &str) -> bool {
     let mut checker = Checker::default();
     text.starts_with('{') && checker.push(text).is_ok() && checker.found() == Found::Object
 }

@@ -45,11 +45,13 @@
 //! | reasoning as `reasoning_content`, `reasoning`, or both | one stream of reasoning | |
 //! | a leading `<think>` block in the content | reasoning | `think_tags` |
 //! | pieces that hold the whole text so far | what is new in them, see [`ContentMode`] | `cumulative` |
+//! | pieces of `arguments` that hold all so far | what is new in them, where joined they would be no JSON | `cumulative` |
 //! | no id of a call, or that of another | one is made up | `call_id` |
 //! | id, name or type of a call again, or empty, or null | announced once | `call_repeated` |
 //! | `arguments` null or an object | `{}`, or its text | `arguments` |
 //! | `arguments` an object in a string, in a list, in a fence or in the tags of a dialect; raw control characters in them; text behind them | the object | `arguments` |
 //! | `arguments` that are cut or no JSON | as much as is JSON; the answer ends with `length` | `arguments`, `finish_reason` |
+//! | names in pieces, those of several calls in turns too | joined, where that makes the name of a function on offer | |
 //! | all calls under index 0 | told apart by their ids | `call_index` |
 //! | a new id on a piece without a name | the call goes on that is open under its index | `call_repeated` |
 //! | white space before a call, closing tags behind it | left out | |
@@ -78,6 +80,7 @@
 //! | usage that cannot be read | left out | `usage` |
 //! | explicit nulls, missing deltas, unknown fields, comments | nothing | |
 //! | a whole answer although a stream was asked for | read as one | `whole` |
+//! | an event that is a list of chunks | each of them | `list` |
 //! | an event stream under another media type | read as one, known by its beginning | `media_type` |
 //!
 //! Where each was seen says `docs/reference/qwen-wire.md`, in its parts B and C.

@@ -8,7 +8,7 @@ use crate::{
     chat::{Extra, FinishReason, Json},
     json::{self, ReadError, lenient},
     qwen::{
-        answer::{Answer, Chunk, Ours, Repair, Wire},
+        answer::{Answer, Chunk, Ours, Repair, Wire, each_of_list},
         redact::Secrets,
     },
 };
@@ -79,6 +79,16 @@ impl Translator {
     }
 
     fn data(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
+        match each_of_list(data, |chunk| self.object(&chunk, answer)) {
+            Some(taken) => {
+                answer.repaired(Repair::List);
+                taken
+            }
+            None => self.object(data, answer),
+        }
+    }
+
+    fn object(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
         let taken = lenient::read(data, |data| {
             // What is no object says nothing.
             let chunk: lenient::Object<Chunk<'_>> = serde_json::from_str(data)?;

@@ -19,7 +19,7 @@ use crate::{
         unquoted,
     },
     qwen::{
-        answer::{Answer, Chunk, Ours, Wire},
+        answer::{Answer, Chunk, Ours, Repair, Wire, each_of_list},
         redact::Secrets,
     },
     sse::Decoder,
@@ -161,6 +161,17 @@ impl Turn {
             }
             return Ok(());
         }
+        if self.lines.is_none()
+            && let Some(taken) = each_of_list(&data, |event| self.object(event, answer))
+        {
+            answer.repaired(Repair::List);
+            return taken;
+        }
+        self.object(data, answer)
+    }
+
+    /// The same of an event that is no list.
+    fn object(&mut self, data: Text, answer: &mut Answer) -> Result<(), Error> {
         let Some(data) = self.joined(data)? else { return Ok(()) };
         let event = match Event::parse(&data) {
             Ok(event) => event,
