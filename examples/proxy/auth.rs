@@ -62,10 +62,7 @@ impl ApiKeys {
         if self.is_empty() {
             return Ok(None);
         }
-        let bearer = headers.get(AUTHORIZATION).and_then(|value| {
-            let (scheme, key) = value.as_bytes().split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
-        });
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         let named = |name: &str| headers.get(name).map(|value| value.as_bytes().trim_ascii());
         let presented = [bearer, named("x-api-key"), named("api-key")];
         let mut presented = presented.into_iter().flatten().peekable();
@@ -84,6 +81,20 @@ impl ApiKeys {
         found
             .map(Some)
             .ok_or_else(|| Error::new(ErrorKind::Auth, "the API key is not one of this proxy's"))
+    }
+}
+
+/// The key in `Authorization`: behind `Bearer`, or by itself, as many a hand-written client has it. A
+/// word that names a scheme is no key.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEMES: [&[u8]; 3] = [b"bearer", b"basic", b"digest"];
+    let value = value.trim_ascii();
+    match value.iter().position(u8::is_ascii_whitespace) {
+        Some(end) => {
+            value[..end].eq_ignore_ascii_case(b"bearer").then(|| value[end..].trim_ascii())
+        }
+        None if SCHEMES.iter().any(|scheme| value.eq_ignore_ascii_case(scheme)) => None,
+        None => Some(value),
     }
 }
 
@@ -110,6 +121,10 @@ mod tests {
         for headers in [
             &[("authorization", "Bearer two")][..],
             &[("authorization", "bearer  two ")],
+            // Without a word for what it is.
+            &[("authorization", "two")],
+            &[("authorization", " two ")],
+            &[("authorization", "sdk"), ("x-api-key", "two")],
             &[("x-api-key", "two")],
             &[("api-key", "two")],
             // What an SDK sends of itself does not spoil the key beside it.
@@ -123,15 +138,29 @@ mod tests {
     fn anything_else_is_refused() {
         for headers in [
             &[][..],
-            &[("authorization", "two")],
+            &[("authorization", "tw")],
+            &[("authorization", "two two")],
+            &[("authorization", "two,one")],
             &[("authorization", "Basic two")],
+            &[("authorization", "Token two")],
             &[("authorization", "Bearer ")],
+            &[("authorization", "Bearer")],
+            &[("authorization", "")],
             &[("authorization", "Bearer tw")],
             &[("authorization", "Bearer two,one")],
             &[("x-api-key", "")],
             &[("cookie", "two")],
         ] {
             assert!(check("one,two", headers).expect_err("no key").is_auth(), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn who_presents_none_is_told_how() {
+        for headers in [&[][..], &[("authorization", "Bearer")], &[("authorization", "Basic two")]]
+        {
+            let told = check("one,two", headers).expect_err("no key").to_string();
+            assert!(told.contains("Authorization: Bearer KEY"), "{headers:?}: {told}");
         }
     }
 

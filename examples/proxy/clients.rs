@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderValue, header::CONTENT_TYPE, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -126,6 +126,19 @@ fn tenant_of(kind: &str, id: &[u8]) -> Tenant {
     Tenant::from_digest(digest.chain_update(id).finalize().into())
 }
 
+/// Has a body of plain text read as the JSON that it must be: `fetch` of JavaScript calls every text
+/// so, unless it is told. Only of clients with a key: a page of somebody else can send plain text to
+/// this machine and needs nobody's leave for that, and the key is what it has not got.
+fn take_text_for_json(headers: &mut HeaderMap) {
+    let is_text = headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        media_type.trim_ascii().eq_ignore_ascii_case(b"text/plain")
+    });
+    if is_text {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+}
+
 /// Lets through who may come in, and notes who it is.
 pub(crate) async fn identify(
     State(clients): State<Clients>,
@@ -136,6 +149,9 @@ pub(crate) async fn identify(
         Ok(client) => {
             trace::note_client(client);
             request.extensions_mut().insert(client);
+            if matches!(client.who, Who::Key(_)) {
+                take_text_for_json(request.headers_mut());
+            }
             next.run(request).await
         }
         Err(error) => error_response(&error).into_response(),

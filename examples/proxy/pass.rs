@@ -26,7 +26,7 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
     CredentialHeaders, Error, ErrorKind, FullBody,
     chat::ANSWER_LIMIT,
-    edge::{BodyPace, read_body},
+    edge::{BodyPace, acceptable, read_body},
     openai::error_response,
 };
 
@@ -167,12 +167,16 @@ impl Passage {
             >,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        if request.method() != Method::POST {
-            let message = format!("{} is not served here; use POST", request.method());
-            let error = Error::new(ErrorKind::MethodNotAllowed, message);
-            return ([(header::ALLOW, "POST")], error_response(&error)).into_response();
-        }
         let (mut head, body) = request.into_parts();
+        if let Err(error) = acceptable(&head) {
+            let response = error_response(&error).into_response();
+            return match error.kind() {
+                ErrorKind::MethodNotAllowed => {
+                    ([(header::ALLOW, "POST")], response).into_response()
+                }
+                _ => response,
+            };
+        }
         // Whole, so that it can be sent again with a newer credential.
         let body = match read_body(body, MAX_BODY, Some(self.body_pace)).await {
             Ok(body) => body,

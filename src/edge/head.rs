@@ -28,8 +28,29 @@ pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
     }
 }
 
-/// Checks what can be checked before the body is read.
-pub(crate) fn acceptable(parts: &Parts) -> Result<(), Error> {
+/// Checks what the edges check of a request before they read its body.
+///
+/// It is for the routes around them that take the same requests, such as one that passes them on
+/// unread. A body may be called `application/json`, what `curl -d` calls it, or nothing. `text/plain`
+/// is refused: any page's form can send that to a server on the reader's own machine, without asking
+/// first whether it may ([Fetch, 2.2.2](https://fetch.spec.whatwg.org/#cors-safelisted-request-header)).
+///
+/// # Errors
+///
+/// [`MethodNotAllowed`](ErrorKind::MethodNotAllowed) for another method than POST;
+/// [`UnsupportedMediaType`](ErrorKind::UnsupportedMediaType) for a coding that nobody has decoded,
+/// and for another content type.
+///
+/// ```
+/// use tower_qwen::{ErrorKind, edge};
+///
+/// let request = http::Request::post("/v1/completions").header("content-type", "text/plain");
+/// let (head, ()) = request.body(())?.into_parts();
+/// let error = edge::acceptable(&head).expect_err("a page may have sent it");
+/// assert_eq!(error.kind(), ErrorKind::UnsupportedMediaType);
+/// # Ok::<_, http::Error>(())
+/// ```
+pub fn acceptable(parts: &Parts) -> Result<(), Error> {
     if parts.method != Method::POST {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,

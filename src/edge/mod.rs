@@ -87,6 +87,8 @@ mod tools;
 pub(crate) use self::held::{Held, HeldItem};
 #[cfg(feature = "openai")]
 pub(crate) use self::tools::Object;
+#[cfg(any(feature = "anthropic", feature = "compatible"))]
+pub(crate) use self::refusal::of_edge;
 pub(crate) use self::{
     body::EdgeBody,
     config::Config,
@@ -103,7 +105,7 @@ pub(crate) use self::{
 };
 pub use self::{
     budget::{BodyBudget, Budgeted, BudgetedBody},
-    head::tenant,
+    head::{acceptable, tenant},
     limits::Limits,
     model::{MAX_MODEL_LEN, model},
     offer::Offer,
@@ -112,7 +114,5 @@ pub use self::{
 };
 #[cfg(any(feature = "openai", feature = "responses"))]
 pub(crate) use self::{decoder::string_field, openai_error::openai_error_into};
-#[cfg(any(feature = "anthropic", feature = "compatible"))]
-pub(crate) use self::{head::acceptable, refusal::of_edge};
 #[cfg(feature = "compatible")]
 pub(crate) use self::{head::strip_credentials, metrics::Outcome, read::ReadBody};

@@ -165,3 +165,56 @@ async fn a_logins_own_headers_win() {
         }
     }
 }
+
+/// Requests: plain text is read as JSON of who has a key, which a page of somebody else has not.
+#[tokio::test(start_paused = true)]
+async fn plain_text_is_json_of_who_has_a_key() {
+    const KEY: &[&str] = &["--api-key", "sk-ann"];
+    const PROMPT: &str = r#"{"model":"qwen3-coder-30b","prompt":"Hi"}"#;
+    let message =
+        r#"{"model":"qwen3-coder-30b","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let more = message.replace("max_tokens", "n\":2,\"max_tokens");
+    for (path, args, body) in [
+        ("/v1/chat/completions", &[][..], message),
+        ("/v1/chat/completions", &["--tools", "off"], message),
+        // It goes byte by byte.
+        ("/v1/chat/completions", &[], &more),
+        ("/xml/v1/chat/completions", &[], message),
+        ("/v1/messages", &[], message),
+        ("/v1/messages/count_tokens", &[], message),
+        ("/v1/responses", &[], r#"{"model":"qwen3-coder-30b","input":"Hi"}"#),
+        ("/v1/completions", &[], PROMPT),
+        ("/v1/completions", &["--completions", "chat"], PROMPT),
+        ("/v1/completions", &["--completions", "raw"], PROMPT),
+        ("/infill", &[], r#"{"input_prefix":"a","input_suffix":"b"}"#),
+        ("/v1/embeddings", &[], r#"{"model":"qwen3-embedding-0.6b","input":"Hi"}"#),
+    ] {
+        for (content_type, keys, key, status) in [
+            (Some("text/plain;charset=UTF-8"), KEY, Some("Bearer sk-ann"), 200),
+            (Some("Text/Plain"), KEY, Some("sk-ann"), 200),
+            (Some("text/plain"), KEY, None, 401),
+            (Some("text/plain"), KEY, Some("sk-bob"), 401),
+            (Some("text/plain"), &[], None, 415),
+            // A key that nobody asked for is none.
+            (Some("text/plain;charset=UTF-8"), &[], Some("sk-ann"), 415),
+            (Some("text/html"), KEY, Some("sk-ann"), 415),
+            (Some("multipart/form-data"), &[], None, 415),
+            (Some("application/json"), &[], None, 200),
+            (Some("application/x-www-form-urlencoded"), &[], None, 200),
+            (None, &[], None, 200),
+        ] {
+            let app = proxy(&[&["--emulate", "llamacpp"], args, keys].concat());
+            let mut request = Request::post(path);
+            for (name, value) in [("content-type", content_type), ("authorization", key)] {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            let request = request.body(AxumBody::from(body.to_owned())).expect("a request");
+            let response = app.oneshot(request).await.expect("infallible");
+            let had = response.status().as_u16();
+            let said = response.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(had, status, "{path} {args:?} {content_type:?} {key:?}: {said:?}");
+        }
+    }
+}
