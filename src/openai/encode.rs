@@ -78,7 +78,9 @@ impl Envelope {
 /// Writes the chunks of a streamed answer.
 ///
 /// One `id`, `created` and `model` for all chunks; the role once and first; one finish reason, in
-/// a chunk of its own; the usage chunk only when asked for; then `[DONE]`. An error is one object
+/// a chunk of its own; the usage chunk only when asked for; then `[DONE]`. What the server says behind
+/// the finish reason (`timings`) stands beside the usage, or where that was not asked for beside the
+/// finish reason, which waits for it: it is written with the end. An error is one object
 /// without an `event:` line, then `[DONE]`; never a normal end. What does not change from chunk
 /// to chunk is written once and copied.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub(super) struct ChunkEncoder {
     conversation: Option<Conversation>,
     /// For the chunk with the finish reason, and those that come behind it for that with the usage.
     server_fields: Vec<Extra>,
+    /// The finish reason, where it waits for the end.
+    reason: Option<FinishReason>,
     choice_fields: Vec<Extra>,
     state: State,
 }
@@ -102,7 +106,7 @@ enum State {
     /// Nothing was sent; the role is due.
     Start,
     Open,
-    /// The finish reason was sent.
+    /// The model has finished.
     Finished,
     /// `[DONE]` was sent.
     Done,
@@ -127,23 +131,22 @@ impl ChunkEncoder {
             usage: None,
             conversation: None,
             server_fields: Vec::new(),
+            reason: None,
             choice_fields: Vec::new(),
             state: State::Start,
         }
     }
 
-    /// Whether the finish reason was sent: the answer is whole, whatever comes now.
+    /// Whether the model has finished: the answer is whole, whatever comes now.
     fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished | State::Done)
     }
 
     /// [`event`](Self::event) for [`Form::Text`].
     fn text_event(&mut self, out: &mut BytesMut, event: ChatEvent) {
-        let (text, reason) = match event {
-            ChatEvent::Text(text) => (text, None),
-            ChatEvent::Finished(reason) => (Text::new(), Some(reason)),
-            _ => return,
-        };
+        if !matches!(event, ChatEvent::Text(_) | ChatEvent::Finished(_)) {
+            return;
+        }
         if self.state == State::Start {
             self.state = State::Open;
             if let Form::Text { echo: Some(echo) } = &mut self.form {
@@ -151,9 +154,29 @@ impl ChunkEncoder {
                 self.text_chunk(out, &echo, None);
             }
         }
-        self.text_chunk(out, &text, reason);
-        if reason.is_some() {
-            self.state = State::Finished;
+        match event {
+            ChatEvent::Text(text) => self.text_chunk(out, &text, None),
+            ChatEvent::Finished(reason) => self.finished(out, reason),
+            _ => {}
+        }
+    }
+
+    /// The model has finished, so nothing follows but what the server says of its answer.
+    fn finished(&mut self, out: &mut BytesMut, reason: FinishReason) {
+        self.state = State::Finished;
+        match self.include_usage {
+            true => self.finish_chunk(out, reason),
+            false => self.reason = Some(reason),
+        }
+    }
+
+    fn finish_chunk(&mut self, out: &mut BytesMut, reason: FinishReason) {
+        match self.form {
+            Form::Text { .. } => self.text_chunk(out, "", Some(reason)),
+            Form::Chat => {
+                out.put_slice(&self.head);
+                self.last_tail(out, reason);
+            }
         }
     }
 
@@ -279,11 +302,7 @@ impl Writer for ChunkEncoder {
                 out.put_slice(b"]");
                 self.tail(out);
             }
-            ChatEvent::Finished(reason) => {
-                out.put_slice(&self.head);
-                self.last_tail(out, reason);
-                self.state = State::Finished;
-            }
+            ChatEvent::Finished(reason) => self.finished(out, reason),
             ChatEvent::Usage(_)
             | ChatEvent::Started(_)
             | ChatEvent::ServerFields(_)
@@ -300,6 +319,9 @@ impl Writer for ChunkEncoder {
             State::Done => {}
             State::Start | State::Open => self.error(out, &truncated()),
             State::Finished => {
+                if let Some(reason) = self.reason.take() {
+                    self.finish_chunk(out, reason);
+                }
                 if let Some(usage) = self.usage.filter(|_| self.include_usage) {
                     out.put_slice(&self.head[..self.choices]);
                     out.put_slice(b"],\"usage\":");

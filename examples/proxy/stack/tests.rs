@@ -241,6 +241,40 @@ async fn every_kind_that_is_emulated_answers_and_calls_tools() {
     }
 }
 
+/// llama.cpp's page reads `timings`, which the server sends with the counts that the layers ask for.
+#[tokio::test(start_paused = true)]
+async fn timings_of_llama_cpp_reach_a_client_that_wants_no_counts() {
+    for year in ["2025", "2026"] {
+        for counts in [true, false] {
+            let app = proxy(&["--emulate", "llamacpp"]);
+            let body = json!({
+                "model": "qwen3-32b-q4_k_m", "stream": true,
+                "stream_options": {"include_usage": counts},
+                "messages": [{"role": "user", "content": format!("emulate:style={year} emulate:say=Hi")}],
+            });
+            let request = Request::post("/v1/chat/completions");
+            let request = request.body(AxumBody::from(body.to_string())).expect("a request");
+            let response = app.oneshot(request).await.expect("infallible");
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            let text = String::from_utf8(body.into()).expect("UTF-8");
+            let chunks: Vec<Value> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("data: "))
+                .filter(|data| *data != "[DONE]")
+                .map(|data| serde_json::from_str(data).expect("JSON"))
+                .collect();
+            let with: Vec<_> = chunks.iter().filter(|chunk| chunk["timings"].is_object()).collect();
+            let [with] = &*with else { panic!("{year} {counts}: {text}") };
+            let apart = counts && year == "2026";
+            assert_eq!(with["choices"] == json!([]), apart, "{year} {counts}: {text}");
+            if !apart {
+                assert_eq!(with["choices"][0]["finish_reason"], "stop", "{year} {counts}: {text}");
+            }
+            assert_eq!(text.contains("\"usage\":{"), counts, "{year}: {text}");
+        }
+    }
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn a_redis_that_cannot_be_is_refused_in_words_that_help() {

@@ -159,7 +159,6 @@ VOLATILE = [
 OF_THE_EDGE = "no JSON|no object|no messages|no prompt|no input|a temperature in words"
 REPAIRS = [
     ("", r"^choices\[\d+\]\.(logprobs|message\.refusal): \"-\" → null$", "OpenAI's objects have these fields"),
-    ("^chat, streamed$", r'^timings\..* → "-"$', "they come with the counts, which were not asked for"),
     ("^late instructions$", r"content|prompt_n|_tokens: ", "late instructions go into the user's turn"),
     ("^completion with a suffix$", r"^error\.", "llama.cpp has no suffix, and the proxy names the field"),
     ("^embedding in base64$", "encoding_format", "an embedding has OpenAI's fields"),
