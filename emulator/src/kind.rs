@@ -104,6 +104,7 @@ impl Kind {
                 "qwen3-max",
                 "qwen3-32b",
                 "qwq-plus",
+                "qwen-coder-turbo",
                 "text-embedding-v4",
                 "text-embedding-v2",
             ],

@@ -139,7 +139,7 @@
 //! | `POST /chat/completions` | all |
 //! | `GET /models` | all; llama.cpp without a key |
 //! | `GET /models/{id}` | SGLang, Ollama |
-//! | `POST /completions` | all but the portal; DashScope for models with `coder` in their name |
+//! | `POST /completions` | all but the portal; DashScope for `qwen-coder…` and `qwen2.5-coder…` |
 //! | `POST /infill` | llama.cpp |
 //! | `POST /responses`; `GET`, `DELETE /responses/{id}` | DashScope, which keeps what it answered for seven days ([`Emulator::responses`]) |
 //! | `POST /embeddings` | all but the portal, for models with `embed` in their name |

@@ -275,7 +275,7 @@ impl Lanes {
             return no_infill();
         };
         let (lane, request) = match &*self.lanes {
-            [_] => (first, request),
+            [_] if first.patterns.is_any() => (first, request),
             _ if request.method() != Method::POST => (first, request),
             _ => match self.choose(request, |model| model, first).await {
                 Ok(chosen) => chosen,
@@ -289,8 +289,8 @@ impl Lanes {
     }
 
     /// Reads the body to see who is asked, as an edge does. One that names no model goes to
-    /// `otherwise`, whose edge says so. One that cannot be read goes to nobody: an upstream that gets the
-    /// bytes as they are might read another model in it than was found here.
+    /// `otherwise`, whose edge says so. One that cannot be read goes to nobody: an upstream that gets
+    /// the bytes as they are might read another model in it than was found here.
     async fn choose<'a>(
         &'a self,
         request: Request,

@@ -1,5 +1,4 @@
 //! The pass-through lane: bytes in, bytes out, where no layer is asked to look at them.
-
 //!
 //! # Observability
 //!
@@ -222,12 +221,14 @@ impl Passage {
             let body = PassedBody::new(body, outcome).events(sent, asked);
             return Response::from_parts(head, AxumBody::new(body));
         }
-        let is_json = is_of_type(&head.headers, b"application/json");
-        let response = Response::from_parts(head, AxumBody::new(PassedBody::new(body, outcome)));
-        if is_json && (sent.is_some() || asked.is_some()) {
-            return self.whole(response, sent.as_ref(), asked.as_deref()).await;
+        let is_text = !head.headers.contains_key(header::CONTENT_TYPE)
+            || is_of_type(&head.headers, b"application/json")
+            || is_of_type(&head.headers, b"text/");
+        if is_text && (sent.is_some() || asked.is_some()) {
+            let response = Response::from_parts(head, AxumBody::new(body));
+            return self.whole(response, outcome, sent.as_ref(), asked.as_deref()).await;
         }
-        response
+        Response::from_parts(head, AxumBody::new(PassedBody::new(body, outcome)))
     }
 
     /// A whole answer in which the model is called `asked`. What has a good status and is no answer
@@ -235,6 +236,7 @@ impl Passage {
     async fn whole(
         &self,
         response: Response,
+        mut outcome: Outcome,
         sent: Option<&CredentialHeaders>,
         asked: Option<&str>,
     ) -> Response {
@@ -242,6 +244,7 @@ impl Passage {
         let mut body = match to_bytes(body, self.max_answer).await {
             Ok(body) => body,
             Err(error) => {
+                outcome.ended("failed");
                 let message = format!(
                     "the upstream's answer broke off, or is larger than the {} bytes that are read",
                     self.max_answer
@@ -258,6 +261,7 @@ impl Passage {
         if let Some(named) = asked.and_then(|asked| body::named(&body, asked)) {
             body = named;
         }
+        outcome.ended("complete");
         head.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(head, body.into())
     }

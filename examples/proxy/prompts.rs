@@ -36,6 +36,11 @@ fn is_coder(model: &str) -> bool {
     model.contains("coder") && !OF_OTHERS.iter().any(|other| model.contains(other))
 }
 
+/// Whether DashScope has the route for `model`: it names these, in its region of Beijing.
+fn is_completed_by_dashscope(model: &str) -> bool {
+    ["qwen-coder", "qwen2.5-coder"].iter().any(|start| model.starts_with(start))
+}
+
 /// What becomes of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -102,6 +107,7 @@ impl Prompts {
             return Ok((Form::Raw, request));
         }
         let (head, body) = request.into_parts();
+        edge::acceptable(&head)?;
         let mut body = read_body(body, MAX_BODY, Some(self.body_pace)).await?;
         let model = edge::model(&body)?.unwrap_or_default();
         let meant = self.names.resolve(&model);
@@ -121,9 +127,11 @@ impl Prompts {
             (Completions::Raw, _) => Form::Raw,
             (Completions::Chat, _) => Form::Chat,
             (Completions::Fim, _) => Form::Tokens { reads: true },
-            // The portal has no such route, and DashScope has it for coder models.
+            // The portal has no such route, and DashScope has it for some models.
             (Completions::Auto, Server::Portal) => Form::Chat,
-            (Completions::Auto, Server::DashScope) if !reads => Form::Chat,
+            (Completions::Auto, Server::DashScope) if !is_completed_by_dashscope(model) => {
+                Form::Chat
+            }
             // Ollama's templates know where the suffix goes.
             (Completions::Auto, Server::Ollama) => Form::Raw,
             // vLLM and llama.cpp refuse a suffix, SGLang looks away, the others tell of none.

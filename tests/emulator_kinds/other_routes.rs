@@ -115,7 +115,7 @@ async fn lists_of_models() {
 /// A model that continues prompts.
 fn completer(kind: Kind) -> &'static str {
     match kind {
-        Kind::DashScope => "qwen3-coder-plus",
+        Kind::DashScope => "qwen-coder-turbo",
         _ => coder(kind),
     }
 }
@@ -184,9 +184,11 @@ async fn suffixes_of_completions() {
     let body = json!({"model": "qwen3:32b", "prompt": "a", "suffix": "b"});
     let refused = post(&builder(Kind::Ollama).build(), "/v1/completions", &body).await;
     assert!(refused.status == 400 && refused.text().contains("does not support insert"));
-    let body = json!({"model": "qwen-plus", "prompt": "a"});
-    let refused = post(&builder(Kind::DashScope).build(), "/v1/completions", &body).await;
-    assert!(refused.status == 400 && refused.text().contains("Unsupported model"));
+    for model in ["qwen-plus", "qwen3-coder-plus"] {
+        let body = json!({"model": model, "prompt": "a"});
+        let refused = post(&builder(Kind::DashScope).build(), "/v1/completions", &body).await;
+        assert!(refused.status == 400 && refused.text().contains("Unsupported model"));
+    }
 }
 
 /// llama.cpp's own route for what stands between two texts.

@@ -106,6 +106,7 @@ impl Ask {
             _ => return Err(Fault::bad(Some("prompt"), "Field required")),
         };
         let is_coder = model.to_ascii_lowercase().contains("coder");
+        let has = |start: &&str| model.starts_with(start);
         let suffix = given(&body, "suffix");
         let content = match dialect.kind {
             Kind::Vllm if suffix.is_some() => {
@@ -115,7 +116,7 @@ impl Ask {
             Kind::LlamaCpp if body.get("suffix").is_some() => {
                 return Err(Fault::bad(None, "Unsupported param: suffix"));
             }
-            Kind::DashScope if !is_coder => {
+            Kind::DashScope if !["qwen-coder", "qwen2.5-coder"].iter().any(has) => {
                 let message = format!("Unsupported model `{model}` for OpenAI compatibility mode.");
                 return Err(Fault::bad(None, message));
             }

@@ -16,6 +16,9 @@ const KINDS: [Kind; 5] = [Kind::Vllm, Kind::SgLang, Kind::Ollama, Kind::LlamaCpp
 /// A model of `kind` that fills in, and one that only chats.
 fn models(kind: Kind) -> (String, String) {
     let models = kind.models();
+    if kind == Kind::DashScope {
+        return ("qwen-coder-turbo".to_owned(), "qwen3-coder-plus".to_owned());
+    }
     let coder = models.iter().find(|model| model.to_ascii_lowercase().contains("coder"));
     let other = models.iter().find(|model| !model.to_ascii_lowercase().contains("coder"));
     (coder.expect("one").clone(), other.expect("one").clone())
@@ -169,7 +172,8 @@ async fn only_where_nobody_has_the_route_a_prompt_is_a_chat() {
         (&["--emulate", "web"][..], "qwen3-max", true),
         (&["--emulate", "portal"], "coder-model", true),
         (&["--emulate", "dashscope"], "qwen-plus", true),
-        (&["--emulate", "dashscope"], "qwen3-coder-plus", false),
+        (&["--emulate", "dashscope"], "qwen3-coder-plus", true),
+        (&["--emulate", "dashscope"], "qwen-coder-turbo", false),
         (&["--emulate", "vllm"], "Qwen/Qwen3-32B", false),
         (&["--emulate", "vllm", "--completions", "chat"], "Qwen/Qwen3-32B", true),
     ] {
