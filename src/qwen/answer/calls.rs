@@ -6,15 +6,15 @@ use uuid::Uuid;
 
 use super::{
     arguments::{Arguments, End},
-    names::Names,
+    names::{Known, Names},
     places::Places,
     repair::{Repair, Repairs},
 };
 use crate::{Error, ErrorKind, Text, chat::ChatEvent, json::lenient::Half};
 
 /// How much of the arguments of an answer's calls may wait for names, in bytes, and how much for what
-/// is missing of names and ids that have begun. Servers send the name first, and the id with it; those that do not send it with the
-/// next delta.
+/// is missing of names and ids that have begun. Servers send the name first, and the id with it; those
+/// that do not send it with the next delta.
 const NAMELESS_LEN: usize = 64 * 1024;
 
 /// How many calls an answer may have, and as many pieces of calls an event.
@@ -67,6 +67,8 @@ struct Call {
     upstream_index: u64,
     id: Option<Text>,
     name: Option<Text>,
+    /// How the name stands to those of the functions on offer.
+    known: Known,
     /// Our index, once it was announced; until then the arguments wait. A call that is never
     /// named leaves no gap.
     announced: Option<u32>,
@@ -171,10 +173,10 @@ impl Calls {
         out: &mut VecDeque<ChatEvent>,
     ) {
         while let Some(held) = self.held.first().copied() {
-            let is_begun = |calls: &Self| {
-                calls.calls[held].name.as_ref().is_some_and(|name| calls.names.is_begun(name))
+            let goes = match held == place {
+                true => is_due,
+                false => has_arguments && self.calls[held].known != Known::Begun,
             };
-            let goes = if held == place { is_due } else { has_arguments && !is_begun(self) };
             if !goes {
                 break;
             }
@@ -255,10 +257,12 @@ impl Calls {
             && let Some(name) = &named
             && let Some(whole) = self.names.joined(begun, name)
         {
+            call.known = self.names.known(&whole);
             *begun = whole;
         }
         if let Some(name) = named.filter(|_| is_first) {
             call.name = Some(name.as_str().into());
+            call.known = self.names.known(&name);
             if !call.waiting.is_empty() {
                 repairs.note(Repair::LateName);
                 self.waiting -= call.waiting.len();
@@ -301,8 +305,8 @@ impl Calls {
         if call.announced.is_none() {
             // The id may come one piece behind the name. Arguments of a second piece that still
             // has none say that none will come.
-            let is_whole = call.id.as_ref().is_some_and(|id| !is_begun(id))
-                && call.name.as_ref().is_some_and(|name| !self.names.go_on(name));
+            let is_whole =
+                call.id.as_ref().is_some_and(|id| !is_begun(id)) && call.known == Known::Whole;
             let is_due = call.id.is_some() && (is_whole || !json.is_empty())
                 || !is_first && !json.is_empty();
             self.held.insert(place);
@@ -310,7 +314,8 @@ impl Calls {
         } else if !json.is_empty() {
             self.release(place, true, true, repairs, out);
         }
-        if self.held_len + json.len() > NAMELESS_LEN {
+        let waits = self.calls[place].announced.is_none();
+        if waits && self.held_len + json.len() > NAMELESS_LEN {
             self.settle(repairs, out);
         }
         let call = &mut self.calls[place];
@@ -410,6 +415,7 @@ impl Calls {
             upstream_index,
             id: None,
             name: None,
+            known: Known::Whole,
             announced: None,
             waiting: String::new(),
             arguments: Arguments::default(),

@@ -9,6 +9,17 @@ use crate::{Text, chat::Tool};
 #[derive(Debug, Default)]
 pub(crate) struct Names(Box<str>);
 
+/// How a name stands to those on offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// No longer one begins so.
+    Whole,
+    /// It is one, and a longer one begins so.
+    GoesOn,
+    /// It is none, and one begins so: more of it must come.
+    Begun,
+}
+
 impl Names {
     pub(crate) fn of(tools: &[Tool]) -> Self {
         let names = tools.iter().filter_map(Tool::as_function).map(|function| &*function.name);
@@ -21,13 +32,17 @@ impl Names {
     }
 
     /// Whether there is a longer name that begins so.
-    pub(super) fn go_on(&self, name: &str) -> bool {
+    fn go_on(&self, name: &str) -> bool {
         self.0.lines().any(|known| known.len() > name.len() && known.starts_with(name))
     }
 
-    /// Whether `name` is none, but the beginning of one: more of it must come.
-    pub(super) fn is_begun(&self, name: &str) -> bool {
-        !self.has(name) && self.go_on(name)
+    /// How `name` stands to them. It takes a look at each.
+    pub(super) fn known(&self, name: &str) -> Known {
+        match (self.go_on(name), self.has(name)) {
+            (false, _) => Known::Whole,
+            (true, true) => Known::GoesOn,
+            (true, false) => Known::Begun,
+        }
     }
 
     /// What `begun` and `more` are together, if a name begins so: `more` goes on from `begun`, or is all
@@ -77,7 +92,14 @@ mod tests {
         ] {
             assert_eq!(names.joined(begun, more).as_deref(), whole, "{begun} {more}");
         }
-        assert!(names.is_begun("get_") && !names.is_begun("get") && !names.is_begun("read"));
+        for (name, known) in [
+            ("get_", Known::Begun),
+            ("get", Known::GoesOn),
+            ("get_weather", Known::Whole),
+            ("read", Known::Whole),
+        ] {
+            assert_eq!(names.known(name), known, "{name}");
+        }
         assert!(names.go_on("get") && names.go_on("write_") && !names.go_on("write_file"));
         assert!(Names::of(&[]).is_empty() && !Names::default().go_on(""));
     }
