@@ -16,4 +16,5 @@ mod odd;
 mod refusals;
 #[path = "../traced/mod.rs"]
 mod traced;
+mod turns;
 mod wires;
