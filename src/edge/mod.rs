@@ -85,10 +85,10 @@ mod tools;
 
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) use self::held::{Held, HeldItem};
-#[cfg(feature = "openai")]
-pub(crate) use self::tools::Object;
 #[cfg(any(feature = "anthropic", feature = "compatible"))]
 pub(crate) use self::refusal::of_edge;
+#[cfg(feature = "openai")]
+pub(crate) use self::tools::Object;
 pub(crate) use self::{
     body::EdgeBody,
     config::Config,
