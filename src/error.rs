@@ -40,7 +40,29 @@ struct Inner {
     code: Option<Cow<'static, str>>,
     param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
+    fate: Fate,
     source: Option<BoxError>,
+}
+
+/// What became of a request that failed, as far as whoever noticed can tell: what a layer needs to
+/// know that would send it once more.
+///
+/// It is beside the [`ErrorKind`], since a kind says what went wrong and not how far the request
+/// got. A time-out, say, is of the same kind whether the upstream said so and is done with the
+/// request, or a limit on this side ran out and the upstream still works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fate {
+    /// Nobody knows: the connection broke while the upstream was at work, for instance.
+    #[default]
+    Unknown,
+    /// Nothing of it was sent: the upstream could not be reached.
+    Unsent,
+    /// The upstream has answered that it failed, and is done with it.
+    Refused,
+    /// A limit of time on this side ran out. The upstream may still be at work on the request, and
+    /// may have it paid for, so nothing sends it again by itself.
+    Abandoned,
 }
 
 /// The class of an [`Error`]: what it means for whoever may retry, refresh, rotate or report.
@@ -145,6 +167,7 @@ impl Error {
                 code: None,
                 param: None,
                 retry_after: None,
+                fate: Fate::Unknown,
                 source: None,
             }),
         }
@@ -183,6 +206,13 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.inner.retry_after = Some(retry_after);
+        self
+    }
+
+    /// Says what became of the request. Default: [`Fate::Unknown`].
+    #[must_use]
+    pub fn with_fate(mut self, fate: Fate) -> Self {
+        self.inner.fate = fate;
         self
     }
 
@@ -228,6 +258,12 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
+    }
+
+    /// What became of the request, as far as that is known.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        self.inner.fate
     }
 
     /// A credential is missing, expired or revoked: refreshing it may help.
@@ -319,6 +355,9 @@ impl fmt::Debug for Error {
         }
         if let Some(retry_after) = &inner.retry_after {
             debug.field("retry_after", retry_after);
+        }
+        if inner.fate != Fate::Unknown {
+            debug.field("fate", &inner.fate);
         }
         if let Some(source) = &inner.source {
             debug.field("source", source);

@@ -21,6 +21,7 @@
 //!   ToolCallLayer      tools → prompt, calls in the text → tool_calls
 //!   (or, outside of DedupLayer, ToolWrapLayer: every reply is one XML tool call,
 //!                      for XML-protocol clients)
+//!   TimeoutLayer       first event, idle, total; comments are not progress
 //!   AuthRefreshLayer   put the credential on; refresh once, retry once
 //!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire;
 //!                      or QwenResponsesLayer: chat ⇄ DashScope's Responses)
@@ -149,6 +150,7 @@
 //! | `join` | `JoinLayer` | 37 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
+//! | `timeout` | `TimeoutLayer` | 30 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
@@ -310,6 +312,9 @@ mod steps;
 pub mod steps;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod text;
+#[cfg(feature = "timeout")]
+#[cfg_attr(docsrs, doc(cfg(feature = "timeout")))]
+pub mod timeout;
 #[cfg(feature = "chat")]
 #[cfg_attr(docsrs, doc(cfg(feature = "chat")))]
 pub mod tokens;
@@ -328,7 +333,7 @@ pub use self::body::FullBody;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat", feature = "client"))))]
 pub use self::credential::CredentialHeaders;
-pub use self::error::{Error, ErrorKind};
+pub use self::error::{Error, ErrorKind, Fate};
 #[cfg(any(feature = "chat", feature = "sse"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "chat", feature = "sse"))))]
 pub use self::text::Text;

@@ -7,7 +7,7 @@ use std::{
 use http::{Response, StatusCode, header};
 
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Fate,
     error::causes,
     head::{effective_status, is_sent_to_sign_in},
     retry_after::retry_after,
@@ -34,7 +34,9 @@ pub enum Outcome {
         /// For how long, where the upstream says.
         retry_after: Option<Duration>,
     },
-    /// The upstream was too slow: retry once.
+    /// The upstream said that it was too slow, and is done with the request: retry once. Where a limit
+    /// on this side ran out ([`Fate::Abandoned`]) it may still be at work, and that is
+    /// [`Other`](Self::Other).
     Timeout,
     /// An anti-bot layer answered: leave it alone.
     Challenge,
@@ -105,7 +107,7 @@ fn of_error(error: &Error) -> Outcome {
         Outcome::Quota { retry_after }
     } else if error.is_rate_limited() {
         Outcome::RateLimited { retry_after }
-    } else if error.is_timeout() {
+    } else if error.is_timeout() && error.fate() != Fate::Abandoned {
         Outcome::Timeout
     } else if error.is_challenge() {
         Outcome::Challenge

@@ -61,6 +61,10 @@ pub struct ChatRequest {
     /// That credential. Set by the auth layer; the adapter puts it on the HTTP requests that it
     /// makes, in place of headers of the envelope that have the same names.
     pub credential: Option<CredentialHeaders>,
+    /// Whether a layer above gives up an answer of which nothing comes. Set by the timeout layer; an
+    /// adapter then has no limit of time of its own for that, so that there is one, and the one that
+    /// was set.
+    pub is_timed: bool,
     /// Fields that are not named here, as the client sent them.
     pub extra: Extra,
 }
@@ -85,6 +89,7 @@ impl ChatRequest {
             tenant: None,
             account: None,
             credential: None,
+            is_timed: false,
             extra: Extra::new(),
         }
     }

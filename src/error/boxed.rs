@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, error::Error as StdError, io};
 
-use super::{Error, ErrorKind, Inner};
+use super::{Error, ErrorKind, Fate, Inner};
 use crate::BoxError;
 
 impl Error {
@@ -10,16 +10,18 @@ impl Error {
     ///
     /// - one of ours is taken out as it is; where another error holds it, however deep, what it
     ///   says is said again, with the other as the source;
-    /// - tower's `Elapsed` and an I/O error that is a time-out are a [`Timeout`], tower's
-    ///   `Overloaded` is an [`Overloaded`];
+    /// - tower's `Elapsed` and an I/O error that is a time-out are a [`Timeout`], and the request is
+    ///   [abandoned](Fate::Abandoned); tower's `Overloaded` is an [`Overloaded`], and nothing was
+    ///   [sent](Fate::Unsent);
     /// - all else is an error of class `otherwise` with this message.
     ///
     /// [`Timeout`]: ErrorKind::Timeout
     /// [`Overloaded`]: ErrorKind::Overloaded
     pub(crate) fn from_boxed(error: BoxError, otherwise: ErrorKind, message: &'static str) -> Self {
         Self::own_in(error).unwrap_or_else(|error| {
-            let (kind, message) = causes(&*error).find_map(known).unwrap_or((otherwise, message));
-            Self::new(kind, message).with_source(error)
+            let known = causes(&*error).find_map(known);
+            let (kind, fate, message) = known.unwrap_or((otherwise, Fate::Unknown, message));
+            Self::new(kind, message).with_fate(fate).with_source(error)
         })
     }
 
@@ -43,7 +45,8 @@ impl Error {
 
     /// The same words, without the source.
     pub(crate) fn said_again(&self) -> Self {
-        let Inner { kind, message, status, code, param, retry_after, source: _ } = &*self.inner;
+        let Inner { kind, message, status, code, param, retry_after, fate, source: _ } =
+            &*self.inner;
         Self {
             inner: Box::new(Inner {
                 kind: *kind,
@@ -52,6 +55,7 @@ impl Error {
                 code: code.clone(),
                 param: param.clone(),
                 retry_after: *retry_after,
+                fate: *fate,
                 source: None,
             }),
         }
@@ -72,22 +76,25 @@ pub(crate) fn causes<'a>(
 }
 
 /// What errors of others are known to mean.
-fn known(cause: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str)> {
+fn known(cause: &(dyn StdError + 'static)) -> Option<(ErrorKind, Fate, &'static str)> {
     #[cfg(feature = "chat")]
     {
         if cause.is::<tower::timeout::error::Elapsed>() {
-            return Some((ErrorKind::Timeout, "the answer did not begin within the time limit"));
+            let message = "the answer did not begin within the time limit";
+            return Some((ErrorKind::Timeout, Fate::Abandoned, message));
         }
         if cause.is::<tower::load_shed::error::Overloaded>() {
-            return Some((
-                ErrorKind::Overloaded,
-                "too much is being done already; try again later",
-            ));
+            let message = "too much is being done already; try again later";
+            return Some((ErrorKind::Overloaded, Fate::Unsent, message));
         }
     }
     let io = cause.downcast_ref::<io::Error>()?;
-    (io.kind() == io::ErrorKind::TimedOut)
-        .then_some((ErrorKind::Timeout, "the upstream was too slow"))
+    match io.kind() {
+        io::ErrorKind::TimedOut => {
+            Some((ErrorKind::Timeout, Fate::Abandoned, "the upstream was too slow"))
+        }
+        _ => None,
+    }
 }
 
 /// Layers of tower and of others give boxed errors; with this they stand between any two layers
@@ -146,6 +153,7 @@ mod tests {
             .with_code("c")
             .with_param("p")
             .with_retry_after(Duration::from_secs(3))
+            .with_fate(Fate::Refused)
     }
 
     #[test]
@@ -163,6 +171,7 @@ mod tests {
             assert_eq!((error.code(), error.param()), (Some("c"), Some("p")));
             assert_eq!(error.status(), http::StatusCode::IM_A_TEAPOT);
             assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+            assert_eq!(error.fate(), Fate::Refused);
         }
         let wrapped = Error::from(BoxError::from(Wrapper(own().into())));
         assert_eq!(wrapped.source().expect("the wrapper").to_string(), "wrapped");
@@ -172,6 +181,7 @@ mod tests {
     fn errors_of_others_are_what_they_are_known_for() {
         let timed_out = || BoxError::from(io::Error::from(io::ErrorKind::TimedOut));
         assert!(Error::from(timed_out()).is_timeout());
+        assert_eq!(Error::from(timed_out()).fate(), Fate::Abandoned);
         assert!(Error::from(BoxError::from(Wrapper(timed_out()))).is_timeout());
         let other = Error::from(BoxError::from("else"));
         assert_eq!(other.kind(), ErrorKind::Internal);
@@ -186,8 +196,10 @@ mod tests {
         let elapsed = BoxError::from(tower::timeout::error::Elapsed::new());
         let elapsed = Error::from(elapsed);
         assert!(elapsed.is_timeout());
+        assert_eq!(elapsed.fate(), Fate::Abandoned);
         assert_eq!(elapsed.status(), http::StatusCode::GATEWAY_TIMEOUT);
         let shed = Error::from(BoxError::from(tower::load_shed::error::Overloaded::new()));
         assert_eq!((shed.kind(), shed.is_retryable()), (ErrorKind::Overloaded, true));
+        assert_eq!(shed.fate(), Fate::Unsent);
     }
 }

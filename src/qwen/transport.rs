@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind, budget::Budget, clock, sse::BOM};
+use crate::{BoxError, CredentialHeaders, Error, ErrorKind, Fate, budget::Budget, clock, sse::BOM};
 
 /// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
 /// not be reached.
@@ -134,7 +134,8 @@ impl Cut {
                     "the upstream's answer did not end within {} seconds of its beginning",
                     deadline.as_secs()
                 ),
-            ),
+            )
+            .with_fate(Fate::Abandoned),
             Self::Broken(cause) => match error(cause) {
                 broken if broken.kind() == ErrorKind::Upstream => {
                     Error::new(ErrorKind::Truncated, "the upstream's answer broke off")

@@ -113,6 +113,12 @@ impl KeepAliveTimer {
         self.poll_clock(cx)
     }
 
+    /// Whether neither the clock nor the runtime's timer was ever asked.
+    #[cfg(all(test, feature = "timeout"))]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.since.is_none() && self.alarm.is_none()
+    }
+
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.alarm.is_none() && !clock::is_there() {
             return Poll::Pending;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::keep_alive::{KeepAlive, KeepAliveTimer};
-use crate::{Error, ErrorKind, observe};
+use crate::{Error, ErrorKind, Fate, observe};
 
 /// How much of a stream may bring no event, by default: two events of the largest size that a
 /// [`Decoder`](super::Decoder) takes, so that no event which is read is ever refused.
@@ -100,7 +100,7 @@ fn too_quiet(limit: KeepAlive) -> Error {
          not count",
         limit.interval()
     );
-    Error::new(ErrorKind::Timeout, message)
+    Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned)
 }
 
 #[cfg(any(feature = "web", feature = "compatible"))]

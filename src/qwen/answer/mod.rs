@@ -29,7 +29,7 @@ pub(crate) use self::{
     chunk::{Arguments, Chunk, Counts, Ours, each_of_list},
     names::Names,
     pieces::Pieces,
-    reader::{Reader, Wire},
+    reader::{GRACE, Reader, Wire},
     repair::{Repair, Repairs},
     state::Answer,
     think::ThinkSplitter,

@@ -25,8 +25,9 @@ use crate::{
 };
 
 /// For how long token counts, and the word that nothing more comes, are awaited when the model has
-/// finished. Comments do not make it longer.
-const GRACE: KeepAlive = KeepAlive::new(Duration::from_secs(2));
+/// finished, unless an adapter is set to something else. It is the one place where an answer ends
+/// that is complete, whatever the connection does.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// What the events of one wire mean.
 pub(crate) trait Wire {
@@ -62,7 +63,9 @@ pub(crate) struct Reader<B, W> {
     failed: Option<Error>,
     /// Of events, which the body's own does not count: one frame may hold many.
     budget: Budget,
-    grace: KeepAliveTimer,
+    /// How long the rest is awaited when the model has finished. Comments do not make it longer;
+    /// `None` where nothing is awaited.
+    grace: Option<KeepAliveTimer>,
     /// After the body, so that the connection is closed before the wire is told.
     wire: W,
 }
@@ -70,8 +73,7 @@ pub(crate) struct Reader<B, W> {
 impl<B, W: Wire> Reader<B, W> {
     /// An answer that was read whole.
     pub(crate) fn whole(answer: Answer, wire: W) -> Self {
-        let grace = GRACE.timer();
-        Self { events: None, answer, failed: None, budget: Budget::new(), grace, wire }
+        Self { events: None, answer, failed: None, budget: Budget::new(), grace: None, wire }
     }
 
     pub(crate) fn wire_mut(&mut self) -> &mut W {
@@ -105,19 +107,22 @@ where
     B::Error: Into<BoxError>,
     W: Wire,
 {
-    /// The answer in `body`, of which `decoder` may have been given the beginning.
+    /// The answer in `body`, of which `decoder` may have been given the beginning. When the model has
+    /// finished, the rest is awaited for `grace`.
     pub(crate) fn new(
         decoder: Decoder,
         body: Pin<Box<B>>,
         answer: Answer,
         wire: W,
         limits: Limits,
+        grace: Duration,
     ) -> Self {
         // Some servers forget the last newline; what it holds is JSON or a marker, so a cut one
         // is found out.
         let body = ProgressBody::new(body, limits);
         let events = EventStream::with_decoder(body, decoder).take_unfinished(true);
-        Self { events: Some(events), ..Self::whole(answer, wire) }
+        let grace = (!grace.is_zero()).then(|| KeepAlive::new(grace).timer());
+        Self { events: Some(events), grace, ..Self::whole(answer, wire) }
     }
 
     /// Reads up to the commit point: until something is there that the client will see. The body
@@ -191,7 +196,9 @@ where
     /// Waits for what may follow the answer's end, but not for long.
     #[cold]
     fn poll_grace(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        ready!(Pin::new(&mut self.grace).poll_quiet(cx));
+        if let Some(grace) = &mut self.grace {
+            ready!(Pin::new(grace).poll_quiet(cx));
+        }
         tracing::debug!("the upstream keeps the connection open behind the answer's end");
         self.end();
         Poll::Ready(true)

@@ -52,7 +52,8 @@ pub(crate) trait Reply: Wire {
     fn refusal(&self, head: &Parts, read: &Read) -> Error;
 }
 
-/// Reads a response up to the commit point.
+/// Reads a response up to the commit point. When the model has finished, the rest of a stream is awaited for
+/// `grace`.
 ///
 /// # Errors
 ///
@@ -62,6 +63,7 @@ pub(crate) async fn open<B, W>(
     mut wire: W,
     mut answer: Answer,
     limits: Limits,
+    grace: Duration,
 ) -> Result<Reader<B, W>, Error>
 where
     B: Body<Data = Bytes>,
@@ -72,7 +74,7 @@ where
     let mut body = Box::pin(body);
     let media_type = media_type(&head.headers);
     if head.status.is_success() && media_type == "text/event-stream" {
-        return stream(Bytes::new(), body, answer, wire, limits).await;
+        return stream(Bytes::new(), body, answer, wire, limits, grace).await;
     }
     // A page holds no answer, and may not end.
     let (limit, deadline) = if head.status.is_success() && media_type != "text/html" {
@@ -85,7 +87,7 @@ where
     let (bytes, cut) = transport::read_until(body.as_mut(), limit, deadline, is_stream).await;
     if let Some(Cut::Enough) = cut {
         answer.repaired(Repair::MediaType);
-        return stream(bytes, body, answer, wire, limits).await;
+        return stream(bytes, body, answer, wire, limits, grace).await;
     }
     let read = Read { bytes, complete: cut.is_none() };
     if head.status.is_success() {
@@ -114,6 +116,7 @@ async fn stream<B, W>(
     answer: Answer,
     wire: W,
     limits: Limits,
+    grace: Duration,
 ) -> Result<Reader<B, W>, Error>
 where
     B: Body<Data = Bytes>,
@@ -122,7 +125,7 @@ where
 {
     let mut decoder = Decoder::new().error_field();
     decoder.push(start);
-    let mut reader = Reader::new(decoder, body, answer, wire, limits);
+    let mut reader = Reader::new(decoder, body, answer, wire, limits, grace);
     reader.commit().await?;
     Ok(reader)
 }

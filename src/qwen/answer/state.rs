@@ -12,7 +12,7 @@ use super::{
     word::{Ending, ending, is_usual},
 };
 use crate::{
-    Error, ErrorKind, Text,
+    Error, ErrorKind, Fate, Text,
     chat::{ChatEvent, Extra, FinishReason, Started, Usage, truncated},
     json::lenient::Half,
 };
@@ -235,7 +235,8 @@ impl Answer {
             Ending::Finished(reason) => self.finished(reason),
             Ending::Failed(kind) => {
                 // It is a known word, so none of the model's.
-                Err(Error::new(kind, format!("the upstream ended its answer with `{word}`")))
+                let message = format!("the upstream ended its answer with `{word}`");
+                Err(Error::new(kind, message).with_fate(Fate::Refused))
             }
         }
     }

@@ -59,7 +59,6 @@ pub struct QwenUpstreamBuilder {
     token_cookie: bool,
     connect_timeout: Duration,
     first_byte_timeout: Duration,
-    idle_timeout: Duration,
     pool_idle_timeout: Duration,
     http2_only: bool,
     env_proxy: bool,
@@ -77,7 +76,6 @@ impl QwenUpstreamBuilder {
             token_cookie: browser,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(120),
-            idle_timeout: Duration::from_secs(60),
             pool_idle_timeout: Duration::from_secs(90),
             http2_only: false,
             env_proxy: true,
@@ -137,17 +135,19 @@ impl QwenUpstreamBuilder {
         self
     }
 
-    /// The longest time from the request to the head of its response; models that think may take
-    /// theirs. Default: 120 s.
+    /// The longest time from the request to the head of its response. Models that think may take
+    /// theirs, and so may a local server that loads a model or reads a long prompt: over one of
+    /// these give it what [`TimeoutLayer`] has for the first event.
+    /// Default: 120 s.
+    ///
+    /// It is the one limit of time of a response here. How long an answer may be silent is said by
+    /// the layers that read it, which know what is progress: [`TimeoutLayer`] above an adapter, the
+    /// adapters themselves without it, and
+    /// [`SseReframeLayer`](crate::sse::reframe::SseReframeLayer) where it stands alone.
+    ///
+    /// [`TimeoutLayer`]: crate::timeout::TimeoutLayer
     pub fn first_byte_timeout(mut self, timeout: Duration) -> Self {
         self.first_byte_timeout = timeout;
-        self
-    }
-
-    /// The longest silence within a response, which is noticed at most an eighth later.
-    /// chat.qwen.ai keeps its streams alive every 10 s. Default: 60 s.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
         self
     }
 
@@ -207,7 +207,6 @@ impl QwenUpstreamBuilder {
             credential,
             is_browser: self.browser,
             first_byte_timeout: self.first_byte_timeout,
-            idle_timeout: self.idle_timeout,
         };
         Ok(QwenUpstream::new(client, Arc::new(config)))
     }
@@ -303,7 +302,6 @@ impl fmt::Debug for QwenUpstreamBuilder {
             .field("has_cookies", &self.cookies.is_some())
             .field("connect_timeout", &self.connect_timeout)
             .field("first_byte_timeout", &self.first_byte_timeout)
-            .field("idle_timeout", &self.idle_timeout)
             .finish_non_exhaustive()
     }
 }

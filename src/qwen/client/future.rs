@@ -15,7 +15,7 @@ use super::{
     UpstreamBody,
     error::{count, to_error},
 };
-use crate::{CredentialHeaders, Error, ErrorKind};
+use crate::{CredentialHeaders, Error, ErrorKind, Fate};
 
 type Pending = <reqwest::Client as Service<reqwest::Request>>::Future;
 
@@ -29,19 +29,13 @@ pin_project! {
         deadline: Sleep,
         begun: Instant,
         limit: Duration,
-        idle: Duration,
         sent: CredentialHeaders,
     }
 }
 
 impl ResponseFuture {
-    pub(super) fn new(
-        pending: Pending,
-        limit: Duration,
-        idle: Duration,
-        sent: CredentialHeaders,
-    ) -> Self {
-        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, idle, sent }
+    pub(super) fn new(pending: Pending, limit: Duration, sent: CredentialHeaders) -> Self {
+        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, sent }
     }
 }
 
@@ -55,17 +49,16 @@ impl Future for ResponseFuture {
                 tracing::debug!(status = %response.status(), "answered");
                 let elapsed = this.begun.elapsed();
                 metrics::histogram!("tower_qwen_client_first_byte_seconds").record(elapsed);
-                let idle = *this.idle;
                 let mut response = Response::from(response);
                 // For whoever shows a client what upstream says.
                 response.extensions_mut().insert(this.sent.clone());
-                Ok(response.map(|body| UpstreamBody::new(body, idle)))
+                Ok(response.map(UpstreamBody::new))
             }
             Poll::Ready(Err(error)) => Err(to_error(error)),
             Poll::Pending => {
                 ready!(this.deadline.poll(cx));
                 let message = format!("upstream did not answer within {:?}", this.limit);
-                Err(Error::new(ErrorKind::Timeout, message))
+                Err(Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned))
             }
         };
         Poll::Ready(result.inspect_err(count))

@@ -42,7 +42,6 @@ pub(super) struct Config {
     pub(super) credential: HeaderMap,
     pub(super) is_browser: bool,
     pub(super) first_byte_timeout: Duration,
-    pub(super) idle_timeout: Duration,
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -145,12 +144,7 @@ where
         let mut request = reqwest::Request::new(head.method, url);
         *request.headers_mut() = head.headers;
         *request.body_mut() = (!body.is_end_stream()).then(|| reqwest::Body::wrap(body));
-        ResponseFuture::new(
-            self.client.call(request),
-            self.config.first_byte_timeout,
-            self.config.idle_timeout,
-            sent,
-        )
+        ResponseFuture::new(self.client.call(request), self.config.first_byte_timeout, sent)
     }
 }
 
@@ -163,7 +157,6 @@ impl fmt::Debug for QwenUpstream {
             .field("origin", &self.origin())
             .field("headers", &names)
             .field("first_byte_timeout", &self.config.first_byte_timeout)
-            .field("idle_timeout", &self.config.idle_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Text,
-    chat::ReasoningEffort,
-    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
+    chat::{ChatRequest, ReasoningEffort},
+    qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
         progress::{self, Limits},
@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub(super) content: Option<ContentMode>,
     pub(super) overrides: Arc<Overrides>,
     pub(super) progress: Limits,
+    pub(super) grace: Duration,
 }
 
 impl Default for Config {
@@ -40,6 +41,7 @@ impl Default for Config {
                 idle: Some(KeepAlive::new(DEFAULT_IDLE_EVENTS)),
                 bytes: progress::DEFAULT_MAX_BYTES,
             },
+            grace: GRACE,
         }
     }
 }
@@ -54,6 +56,14 @@ pub(in crate::qwen) struct Overrides {
 }
 
 impl Config {
+    /// How long an answer to such a request may bring no event.
+    pub(super) fn limits(&self, request: &ChatRequest) -> Limits {
+        match request.is_timed {
+            true => Limits { idle: None, ..self.progress },
+            false => self.progress,
+        }
+    }
+
     /// What is known of an answer before it begins.
     pub(super) fn answer(&self) -> Answer {
         let pieces = match self.content.unwrap_or(self.server.content()) {

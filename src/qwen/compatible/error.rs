@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{METRIC, server::Server};
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Fate,
     head::is_sent_to_sign_in,
     json::lenient::tree,
     qwen::{
@@ -245,7 +245,7 @@ impl Fault {
         } else {
             secrets.redact(&self.message)
         };
-        let mut error = Error::new(kind, message);
+        let mut error = Error::new(kind, message).with_fate(Fate::Refused);
         // A server that took the fault upon itself named the wrong class.
         let is_wrong = status.is_server_error() && kind == ErrorKind::InvalidRequest;
         let mut words = [self.code, self.kind.filter(|_| !is_wrong)].into_iter().flatten();

@@ -85,6 +85,9 @@ impl CompatibleLayer {
     /// and only waiting does. It may end by a 64th of the limit later. `None` is for ever. Default:
     /// [10 minutes](Self::DEFAULT_IDLE_EVENTS).
     ///
+    /// It is for stacks without a [`TimeoutLayer`](crate::timeout::TimeoutLayer). Under one the limits of
+    /// that layer hold, and this is none.
+    ///
     /// # Panics
     ///
     /// If the limit is zero.
@@ -100,6 +103,15 @@ impl CompatibleLayer {
     #[must_use]
     pub fn max_bytes_without_event(mut self, bytes: usize) -> Self {
         self.config.progress.bytes = bytes;
+        self
+    }
+
+    /// For how long token counts, and the word that nothing more comes, are awaited when the model has
+    /// finished. Then the answer ends, though the connection stays open, and whatever comments come:
+    /// it is complete. [`Duration::ZERO`] takes only what has come by then. Default: 2 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.config.grace = grace;
         self
     }
 }

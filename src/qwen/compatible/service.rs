@@ -62,7 +62,8 @@ where
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
-        let config = self.config.clone();
+        let mut config = self.config.clone();
+        config.progress = config.limits(request.body());
         let credential = request.body().credential.clone();
         let (envelope, chat) = request.into_parts();
         if let Err(error) = chat.destination.upstream() {
@@ -141,7 +142,8 @@ where
     let secrets = Secrets::new(credential.as_ref(), response.extensions());
     let translator = Translator::new(config.server, secrets);
     let answer = config.answer().offering(names);
-    let reader = reply::open(response, translator, answer, config.progress).await?;
+    let (limits, grace) = (config.progress, config.grace);
+    let reader = reply::open(response, translator, answer, limits, grace).await?;
     Ok(Response::new(AnswerStream::new(reader)))
 }
 

@@ -4,7 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{ChatType, Thinking};
 use crate::{
-    qwen::answer::{Answer, Pieces, Repairs, ThinkSplitter},
+    chat::ChatRequest,
+    qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
         progress::{self, Limits},
@@ -27,11 +28,20 @@ pub(super) struct Config {
     pub(super) delete_orphans: bool,
     pub(super) commit_bytes: usize,
     pub(super) progress: Limits,
+    pub(super) grace: Duration,
     pub(super) answer_limit: usize,
     pub(super) page_deadline: Duration,
 }
 
 impl Config {
+    /// How long an answer to such a request may bring no event.
+    pub(super) fn limits(&self, request: &ChatRequest) -> Limits {
+        match request.is_timed {
+            true => Limits { idle: None, ..self.progress },
+            false => self.progress,
+        }
+    }
+
     /// What is known of an answer before it begins.
     pub(super) fn answer(&self) -> Answer {
         let pieces = if self.incremental { Pieces::incremental } else { Pieces::cumulative };
@@ -57,6 +67,7 @@ impl Default for Config {
                 idle: Some(KeepAlive::new(DEFAULT_IDLE_EVENTS)),
                 bytes: progress::DEFAULT_MAX_BYTES,
             },
+            grace: GRACE,
             answer_limit: 8 * 1024 * 1024,
             page_deadline: Duration::from_secs(10),
         }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Fate,
     json::lenient::tree,
     qwen::{
         redact::Secrets,
@@ -156,7 +156,8 @@ impl Failure {
                     Verdict::new(ErrorKind::Upstream, "the upstream failed")
                 }
             });
-        let mut error = Error::new(verdict.kind, verdict.message(&self.text, secrets));
+        let mut error =
+            Error::new(verdict.kind, verdict.message(&self.text, secrets)).with_fate(Fate::Refused);
         if let Some(status) = verdict.status {
             error = error.with_status(status);
         }

@@ -119,6 +119,9 @@ impl QwenWebLayer {
     /// and only waiting does. It may end by a 64th of the limit later. `None` is for ever. Default:
     /// [5 minutes](Self::DEFAULT_IDLE_EVENTS).
     ///
+    /// It is for stacks without a [`TimeoutLayer`](crate::timeout::TimeoutLayer). Under one the limits of
+    /// that layer hold, and this is none.
+    ///
     /// # Panics
     ///
     /// If the limit is zero.
@@ -133,6 +136,14 @@ impl QwenWebLayer {
     #[must_use]
     pub fn max_bytes_without_event(self, bytes: usize) -> Self {
         self.with(|config| config.progress.bytes = bytes)
+    }
+
+    /// For how long token counts, and the word that nothing more comes, are awaited when the model has
+    /// finished. Then the answer ends, though the connection stays open, and whatever comments come:
+    /// it is complete. [`Duration::ZERO`] takes only what has come by then. Default: 2 s.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        self.with(|config| config.grace = grace)
     }
 
     /// The largest answer in bytes that is read where upstream sends one JSON body instead of a

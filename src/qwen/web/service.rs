@@ -178,6 +178,7 @@ where
         };
         // A long history is kept no longer than it is needed.
         let names = Names::of(&request.tools);
+        let limits = self.config.limits(&request);
         drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
@@ -205,8 +206,9 @@ where
             .secrets(secrets)
             .commit_bytes(self.config.commit_bytes)
             .stop(stop);
-        let (answer, limits) = (self.config.answer().offering(names), self.config.progress);
-        let mut reader = Reader::new(Decoder::lenient(), Box::pin(body), answer, turn, limits);
+        let answer = self.config.answer().offering(names);
+        let (decoder, grace) = (Decoder::lenient(), self.config.grace);
+        let mut reader = Reader::new(decoder, Box::pin(body), answer, turn, limits, grace);
         reader.commit().await?;
         reader.wire_mut().keep_chat();
         Ok(Response::new(AnswerStream::new(reader)))
