@@ -19,17 +19,21 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind, FullBody,
+    Error, ErrorKind, Fate, FullBody,
     chat::{Answer, ChatRequest, ChatStream, ChatStreamExt, Message, Role},
     qwen::{
         compatible::{CompatibleLayer, Server},
         web::QwenWebLayer,
     },
     sse::reframe::SseReframeLayer,
+    timeout::TimeoutLayer,
 };
 
 const IDLE: Duration = Duration::from_secs(40);
 const BYTES: usize = 1 << 17;
+
+const TIMEOUT: TimeoutLayer =
+    TimeoutLayer::hosted().first_event(Some(IDLE)).idle(Some(IDLE)).total(None);
 
 type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 /// Makes a stream for this reader.
@@ -41,21 +45,30 @@ enum Reader {
     Web,
     Compatible,
     Lane,
+    /// An adapter under the layer for limits of time.
+    TimedWeb,
+    TimedCompatible,
 }
 
-const READERS: [Reader; 3] = [Reader::Web, Reader::Compatible, Reader::Lane];
+const READERS: [Reader; 5] = [
+    Reader::Web,
+    Reader::Compatible,
+    Reader::Lane,
+    Reader::TimedWeb,
+    Reader::TimedCompatible,
+];
 
 impl Reader {
     /// What says something.
     fn text(self) -> &'static str {
         match self {
-            Self::Web => concat!(
+            Self::Web | Self::TimedWeb => concat!(
                 r#"data: {"response.created": {"chat_id": "c-1", "response_id": "r-1"}}"#,
                 "\n\n",
                 r#"data: {"choices": [{"delta": {"content": "Hi", "phase": "answer"}}]}"#,
                 "\n\n"
             ),
-            Self::Compatible | Self::Lane => {
+            Self::Compatible | Self::TimedCompatible | Self::Lane => {
                 concat!(r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#, "\n\n")
             }
         }
@@ -64,11 +77,11 @@ impl Reader {
     /// An event with nothing in it.
     fn empty(self) -> &'static str {
         match self {
-            Self::Web => concat!(
+            Self::Web | Self::TimedWeb => concat!(
                 r#"data: {"choices": [{"delta": {"content": "", "phase": "answer"}}]}"#,
                 "\n\n"
             ),
-            Self::Compatible => concat!(
+            Self::Compatible | Self::TimedCompatible => concat!(
                 r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#,
                 "\n\n"
             ),
@@ -79,11 +92,11 @@ impl Reader {
 
     fn last(self) -> &'static str {
         match self {
-            Self::Web => concat!(
+            Self::Web | Self::TimedWeb => concat!(
                 r#"data: {"choices": [{"delta": {"phase": "answer", "status": "finished"}}]}"#,
                 "\n\n"
             ),
-            Self::Compatible | Self::Lane => concat!(
+            Self::Compatible | Self::TimedCompatible | Self::Lane => concat!(
                 r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
                 "\n\ndata: [DONE]\n\n"
             ),
@@ -126,6 +139,20 @@ impl Reader {
                     .idle_events(Some(IDLE))
                     .max_bytes_without_event(BYTES);
                 answer(layer.layer(upstream)).await
+            }
+            // What the adapter itself is set to does not count there.
+            Self::TimedWeb => {
+                let layer = QwenWebLayer::new()
+                    .commit_limit(usize::MAX)
+                    .idle_events(Some(IDLE / 100))
+                    .max_bytes_without_event(BYTES);
+                answer(TIMEOUT.layer(layer.layer(upstream))).await
+            }
+            Self::TimedCompatible => {
+                let layer = CompatibleLayer::new(Server::Generic)
+                    .idle_events(Some(IDLE / 100))
+                    .max_bytes_without_event(BYTES);
+                answer(TIMEOUT.layer(layer.layer(upstream))).await
             }
             Self::Lane => {
                 let layer =
@@ -248,6 +275,7 @@ async fn noise_at_any_pace_ends_when_no_event_comes() {
             let error = ended.expect_err(&case);
             assert_eq!(error.kind(), ErrorKind::Timeout, "{case}: {error}");
             assert!(error.message().contains("40s"), "it names the limit: {error}");
+            assert_eq!(error.fate(), Fate::Abandoned, "{case}");
             let elapsed = begun.elapsed();
             assert!(
                 elapsed >= IDLE && elapsed < IDLE + Duration::from_secs(1),
