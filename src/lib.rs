@@ -151,6 +151,7 @@
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `timeout` | `TimeoutLayer` | 30 | yes |
+//! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 30 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
@@ -234,7 +235,13 @@ mod body;
 mod budget;
 #[cfg(feature = "chat")]
 pub mod chat;
-#[cfg(any(feature = "fallback", feature = "join", feature = "keep-alive", feature = "session"))]
+#[cfg(any(
+    feature = "fallback",
+    feature = "join",
+    feature = "keep-alive",
+    feature = "retry",
+    feature = "session"
+))]
 mod clock;
 #[cfg(any(feature = "compatible", feature = "tool-call", feature = "tool-wrap", feature = "web"))]
 mod closer;
@@ -296,6 +303,9 @@ pub mod openai;
 pub mod qwen;
 #[cfg(feature = "responses")]
 pub mod responses;
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub mod retry;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]

@@ -473,6 +473,7 @@ async fn a_refused_connection_is_an_upstream_error() {
     let error = upstream.oneshot(get("/path?token=s3cr3t")).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Upstream);
     assert_eq!(error.to_string(), "the upstream could not be reached");
+    assert_eq!(error.fate(), Fate::Unsent);
     assert!(!format!("{error:?}").contains("s3cr3t"), "{error:?}");
 }
 
@@ -489,6 +490,7 @@ async fn a_silent_upstream_times_out() {
     let error = upstream.oneshot(get("/")).await.expect_err("silent");
     assert!(error.is_timeout());
     assert_eq!(error.to_string(), "upstream did not answer within 30ms");
+    assert_eq!(error.fate(), Fate::Abandoned, "it may be at work");
 }
 
 #[tokio::test]
@@ -507,7 +509,8 @@ async fn a_response_cut_short_is_an_error() {
     let response = at(address).build().unwrap().oneshot(get("/")).await.unwrap();
     let mut body = Box::pin(response.into_body());
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
-    assert_eq!(body.frame().await.unwrap().expect_err("cut").kind(), ErrorKind::Upstream);
+    let error = body.frame().await.unwrap().expect_err("cut");
+    assert_eq!((error.kind(), error.fate()), (ErrorKind::Upstream, Fate::Unknown));
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub enum Outcome {
         retry_after: Option<Duration>,
     },
     /// The upstream said that it was too slow, and is done with the request: retry once. Where a limit
-    /// on this side ran out ([`Fate::Abandoned`]) it may still be at work, and that is
-    /// [`Other`](Self::Other).
+    /// on this side ran out it may still be at work ([`Fate::Abandoned`]) or was never reached
+    /// ([`Fate::Unsent`]), and that is [`Other`](Self::Other).
     Timeout,
     /// An anti-bot layer answered: leave it alone.
     Challenge,
@@ -107,7 +107,7 @@ fn of_error(error: &Error) -> Outcome {
         Outcome::Quota { retry_after }
     } else if error.is_rate_limited() {
         Outcome::RateLimited { retry_after }
-    } else if error.is_timeout() && error.fate() != Fate::Abandoned {
+    } else if error.is_timeout() && !matches!(error.fate(), Fate::Abandoned | Fate::Unsent) {
         Outcome::Timeout
     } else if error.is_challenge() {
         Outcome::Challenge
@@ -247,6 +247,16 @@ mod tests {
             let error = Error::new(kind, "x").with_retry_after(Duration::from_secs(3600));
             let outcome = Classify::<(), Error>::classify(&DefaultClassify, Err(&error));
             assert_eq!(outcome, expected);
+        }
+        for (fate, expected) in [
+            (Fate::Unknown, Outcome::Timeout),
+            (Fate::Refused, Outcome::Timeout),
+            (Fate::Unsent, Outcome::Other),
+            (Fate::Abandoned, Outcome::Other),
+        ] {
+            let error = Error::new(ErrorKind::Timeout, "x").with_fate(fate);
+            let outcome = Classify::<(), Error>::classify(&DefaultClassify, Err(&error));
+            assert_eq!(outcome, expected, "{fate:?}");
         }
     }
 }

@@ -63,7 +63,7 @@
 //! | quota used up | cools down: as the upstream says, else 65 s doubled up to midnight (UTC+8) | sent once more with another account at once |
 //! | rate limited | the last choice: as the upstream says, else 1 s doubled up to 60 s | passed on |
 //! | too slow, as the upstream says (504) | refreshed, unless this credential stems from a refresh for a timeout | sent once more |
-//! | a limit of time on this side ran out ([`Fate::Abandoned`](crate::Fate::Abandoned)) | left alone | passed on: the upstream may still be at work on it |
+//! | a limit of time on this side ran out, of connecting or of an answer ([`Fate`](crate::Fate)) | left alone | passed on: the upstream may still be at work on it |
 //! | anti-bot challenge | left alone | passed on; all requests pause for 60 s, doubled up to 15 min |
 //! | anything else | left alone | passed on |
 //!

@@ -11,8 +11,8 @@ impl Error {
     /// - one of ours is taken out as it is; where another error holds it, however deep, what it
     ///   says is said again, with the other as the source;
     /// - tower's `Elapsed` and an I/O error that is a time-out are a [`Timeout`], and the request is
-    ///   [abandoned](Fate::Abandoned); tower's `Overloaded` is an [`Overloaded`], and nothing was
-    ///   [sent](Fate::Unsent);
+    ///   [abandoned](Fate::Abandoned); tower's `Overloaded` is an [`Overloaded`], and an I/O error of a
+    ///   connection that was refused an upstream's: nothing was [sent](Fate::Unsent);
     /// - all else is an error of class `otherwise` with this message.
     ///
     /// [`Timeout`]: ErrorKind::Timeout
@@ -92,6 +92,12 @@ fn known(cause: &(dyn StdError + 'static)) -> Option<(ErrorKind, Fate, &'static 
     match io.kind() {
         io::ErrorKind::TimedOut => {
             Some((ErrorKind::Timeout, Fate::Abandoned, "the upstream was too slow"))
+        }
+        // Only whoever connects is told so.
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => {
+            Some((ErrorKind::Upstream, Fate::Unsent, "the upstream could not be reached"))
         }
         _ => None,
     }
@@ -186,6 +192,9 @@ mod tests {
         let other = Error::from(BoxError::from("else"));
         assert_eq!(other.kind(), ErrorKind::Internal);
         assert_eq!(other.source().expect("kept").to_string(), "else");
+        let refused = BoxError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let refused = Error::from(BoxError::from(Wrapper(refused)));
+        assert_eq!((refused.kind(), refused.fate()), (ErrorKind::Upstream, Fate::Unsent));
         let upstream = Error::from_boxed("else".into(), ErrorKind::Upstream, "out of reach");
         assert_eq!((upstream.kind(), upstream.message()), (ErrorKind::Upstream, "out of reach"));
     }

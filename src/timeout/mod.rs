@@ -44,7 +44,8 @@
 //!   progress. A name for the answer, token counts, other fields of the server's, and a piece with
 //!   nothing in it are none.
 //! - Of the first two limits only waiting counts: the time in which nobody asks for the next event does
-//!   not, so that a slow client is never taken for a dead upstream. The total is the time that passes.
+//!   not, so that a slow client is never taken for a dead upstream. The total is the time that passes
+//!   from the first wait, whoever is slow.
 //! - The first event is never given up early, nor is the whole; each is noticed as it is due. An idle
 //!   answer may be noticed a 64th of the limit later, and in return a wait that is shorter than that
 //!   reads no clock.
@@ -60,7 +61,8 @@
 //!
 //! Nothing sends such a request again by itself, since the upstream may still be at work on it, and it
 //! would be paid for twice: its [`Fate`](crate::Fate) is `Abandoned`, which
-//! [`AuthRefreshLayer`](crate::auth::AuthRefreshLayer) and [`Retry`](crate::retry::Retry) heed.
+//! [`AuthRefreshLayer`](crate::auth::AuthRefreshLayer) and [`RetryPolicy`](crate::retry::RetryPolicy)
+//! heed.
 //!
 //! # Where it stands
 //!

@@ -245,7 +245,11 @@ impl Fault {
         } else {
             secrets.redact(&self.message)
         };
-        let mut error = Error::new(kind, message).with_fate(Fate::Refused);
+        let mut error = Error::new(kind, message);
+        // A redirect that is not followed is none of its failures.
+        if !status.is_redirection() {
+            error = error.with_fate(Fate::Refused);
+        }
         // A server that took the fault upon itself named the wrong class.
         let is_wrong = status.is_server_error() && kind == ErrorKind::InvalidRequest;
         let mut words = [self.code, self.kind.filter(|_| !is_wrong)].into_iter().flatten();

@@ -156,8 +156,11 @@ impl Failure {
                     Verdict::new(ErrorKind::Upstream, "the upstream failed")
                 }
             });
-        let mut error =
-            Error::new(verdict.kind, verdict.message(&self.text, secrets)).with_fate(Fate::Refused);
+        let mut error = Error::new(verdict.kind, verdict.message(&self.text, secrets));
+        // A redirect that is not followed is none of its failures.
+        if !status.is_some_and(|status| status.is_redirection()) {
+            error = error.with_fate(Fate::Refused);
+        }
         if let Some(status) = verdict.status {
             error = error.with_status(status);
         }
