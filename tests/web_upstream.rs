@@ -29,7 +29,7 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_qwen::{
-    Error, ErrorKind, FullBody,
+    Error, ErrorKind, Fate, FullBody,
     qwen::client::{QwenUpstream, QwenUpstreamBuilder},
 };
 

@@ -106,8 +106,10 @@ async fn bare_arguments_keep_every_digit() {
         let call = format!(
             r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
         );
-        let stream = format!("data: {{\"choices\":[{{\"delta\":{call}}}]}}\n\n{DONE}");
-        let body = format!("{{\"choices\":[{{\"message\":{call}}}]}}");
+        let reasoned = "\"finish_reason\":\"tool_calls\"";
+        let stream =
+            format!("data: {{\"choices\":[{{\"delta\":{call},{reasoned}}}]}}\n\n{DONE}");
+        let body = format!("{{\"choices\":[{{\"message\":{call},{reasoned}}}]}}");
         let whole = Upstream { content_type: "application/json", ..Upstream::stream(&body) };
         for upstream in [Upstream::stream(&stream), whole] {
             let answer = upstream.answer(CompatibleLayer::new(Server::Vllm), request()).await;

@@ -242,6 +242,63 @@ async fn trouble_behind_the_end() {
     }
 }
 
+/// `[DONE]` without a finish reason: the upstream itself says that it is done. An answer that looks
+/// whole is told as that, and one that does not as cut; without the mark it has broken off.
+#[tokio::test]
+async fn an_end_mark_without_a_reason() {
+    const HI: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    const TYPED: &str = r#"{"choices":[{"delta":{"content":"Hi","phase":"answer","status":"typing"}}]}"#;
+    const MUSED: &str = r#"{"choices":[{"delta":{"content":"Hm","phase":"think","status":"typing"}}]}"#;
+    const THOUGHT: &str = r#"{"choices":[{"delta":{"reasoning_content":"Hm"}}]}"#;
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    const CALL: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}"#;
+    const OPEN: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}}]}}]}"#;
+    const NAMED: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#;
+    const SECOND: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"d","function":{"name":"g","arguments":"{"}}]}}]}"#;
+    const REFUSED: &str =
+        "Upstream: the arguments of the upstream's call of `f` are not one JSON object";
+    let rows: &[crate::wires::Row] = &[
+        ("text", &[HI], "Hi stop"),
+        ("text in phases", &[TYPED], "Hi stop"),
+        ("text and counts", &[HI, USAGE], "Hi stop"),
+        ("counts and text", &[USAGE, HI], "Hi stop"),
+        ("thinking and text", &[THOUGHT, HI], "(Hm) Hi stop"),
+        ("thinking", &[THOUGHT], "(Hm) length"),
+        ("a call", &[CALL], "f{\"a\":1} tool_calls"),
+        ("text and a call", &[HI, CALL], "Hi f{\"a\":1} tool_calls"),
+        ("a call that is open", &[OPEN], "f{\"a\": length"),
+        ("a call and one that is open", &[CALL, SECOND], "f{\"a\":1} g{ length"),
+        ("a call that is open, and another", &[OPEN, SECOND], REFUSED),
+        ("a name alone", &[NAMED], "f length"),
+        ("a name alone, and a call that is open", &[NAMED, SECOND], "f{} g{ length"),
+    ];
+    streams(rows).await;
+    for (kind, events, _) in rows {
+        for answer in [
+            compatible(Server::Generic, Given::events(events)).await,
+            web(Given::events(events)).await,
+        ] {
+            assert!(shown(answer).starts_with("Truncated: "), "{kind}, without the mark");
+        }
+    }
+    // Thinking in tags, and in the phases of the web wire.
+    let tags = r#"{"choices":[{"delta":{"content":"<think>Hm"}}]}"#;
+    let events = Given::events(&[tags, "[DONE]"]);
+    assert_eq!(shown(compatible(Server::Generic, events).await), "(Hm) length");
+    let closed = r#"{"choices":[{"delta":{"content":"</think>Hi"}}]}"#;
+    let events = Given::events(&[tags, closed, "[DONE]"]);
+    assert_eq!(shown(compatible(Server::Generic, events).await), "(Hm) Hi stop");
+    assert_eq!(shown(web(Given::events(&[MUSED, "[DONE]"])).await), "(Hm) length");
+    assert_eq!(shown(web(Given::events(&[MUSED, TYPED, "[DONE]"])).await), "(Hm) Hi stop");
+    // Nothing is not an answer, and what comes in front of one is not its end.
+    for events in [&["[DONE]"][..], &[USAGE, "[DONE]"]] {
+        let answer = shown(compatible(Server::Generic, Given::events(events)).await);
+        assert!(answer.starts_with("Upstream: "), "{events:?}: {answer}");
+    }
+    let finished = r#"{"choices":[{"delta":{"phase":"answer","status":"finished"}}]}"#;
+    assert_eq!(shown(web(Given::events(&["[DONE]", TYPED, finished])).await), "Hi stop");
+}
+
 /// The web wire's own end says that nothing more comes, and a word beside it says why.
 #[tokio::test]
 async fn a_word_beside_the_web_wires_own_end() {

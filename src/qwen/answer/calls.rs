@@ -428,10 +428,12 @@ impl Calls {
     /// The calls end with the answer, of which they need to be told once.
     ///
     /// Only the last may stay as it is then, and only where the answer is cut, too: the others are
-    /// closed, so that whoever reads them finds JSON.
+    /// closed, so that whoever reads them finds JSON. Where nobody `is_told` why the answer ended, a
+    /// last call without any arguments may be one that was cut.
     pub(crate) fn close(
         &mut self,
         is_cut: bool,
+        is_told: bool,
         repairs: &mut Repairs,
         out: &mut VecDeque<ChatEvent>,
     ) -> Closed {
@@ -455,6 +457,10 @@ impl Calls {
             let json = match call.arguments.finish() {
                 End::Whole(rest) => rest,
                 End::Empty if is_last && is_cut => String::new(),
+                End::Empty if is_last && !is_told => {
+                    closed.cut(None);
+                    String::new()
+                }
                 End::Empty => "{}".to_owned(),
                 End::Cut(_) if is_last => {
                     closed.cut(None);

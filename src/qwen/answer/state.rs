@@ -29,6 +29,8 @@ pub(crate) struct Answer {
     calls: Calls,
     /// There was text, or thinking.
     is_begun: bool,
+    /// There was more than thinking, beside calls.
+    has_answered: bool,
     usage: Option<Usage>,
     finish: Option<FinishReason>,
     repairs: Repairs,
@@ -49,6 +51,7 @@ impl Answer {
             leftovers: Leftovers::default(),
             calls: Calls::default(),
             is_begun: false,
+            has_answered: false,
             usage: None,
             finish: None,
             repairs,
@@ -143,6 +146,7 @@ impl Answer {
         if self.think.found() {
             self.repairs.note(Repair::ThinkTags);
         }
+        self.has_answered |= self.think.is_plain();
         // Of thinking and calls nothing waits, and whatever comes of them says so.
         self.is_plain =
             self.content.is_plain() && self.think.is_plain() && self.leftovers.is_plain();
@@ -169,6 +173,7 @@ impl Answer {
     pub(crate) fn other(&mut self, event: ChatEvent) {
         if !self.is_finished() {
             self.settle_calls();
+            self.has_answered |= matches!(event, ChatEvent::Attachment(_));
             self.ready.push_back(event);
         }
     }
@@ -248,9 +253,14 @@ impl Answer {
     /// Where the arguments of a call before the last are no JSON: a client would run that call. Where
     /// a call has arguments and no name, or calls were announced and nothing at all was sent.
     pub(crate) fn finished(&mut self, reason: FinishReason) -> Result<(), Error> {
+        self.ended(reason, true)
+    }
+
+    /// The same, where the upstream itself may not have told the reason.
+    fn ended(&mut self, reason: FinishReason, is_told: bool) -> Result<(), Error> {
         self.settle();
         let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
-        let closed = self.calls.close(is_cut, &mut self.repairs, &mut self.ready);
+        let closed = self.calls.close(is_cut, is_told, &mut self.repairs, &mut self.ready);
         if self.calls.is_any_nameless() {
             self.repairs.note(Repair::Nameless);
         }
@@ -291,18 +301,30 @@ impl Answer {
         Ok(())
     }
 
-    /// The upstream said that its answer is over and did not say why; `reason` is why, where there
-    /// are no calls that say so.
+    /// The upstream said that its answer is over and did not say why; `reason` is why, as far as the
+    /// answer itself does not say something else. One whose calls are whole ended for them. One that
+    /// is nothing but thinking, or whose last call has no arguments or half of them, is told as cut:
+    /// nobody said that it is complete, and it does not look so.
     ///
     /// # Errors
     ///
     /// As those of [`finished`](Self::finished).
     pub(crate) fn finished_somehow(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.repairs.note(Repair::MissingFinishReason);
-        self.finished(match self.calls.is_any_named() {
+        self.settle();
+        let has_text = self.has_answered
+            || self.ready.iter().any(|event| matches!(event, ChatEvent::Text(_)));
+        let reason = match self.calls.is_any_named() {
             true => FinishReason::ToolCalls,
+            false if self.is_begun && !has_text => FinishReason::Length,
             false => reason,
-        })
+        };
+        self.ended(reason, false)
+    }
+
+    /// Whether there was anything of the answer.
+    pub(crate) const fn is_begun(&self) -> bool {
+        self.is_begun || self.has_answered || self.calls.is_any_named()
     }
 
     /// The error of an answer that ended before the model finished: closes what is open.
@@ -315,7 +337,7 @@ impl Answer {
     /// The answer failed: closes what must be closed before that is told.
     pub(crate) fn fail(&mut self) {
         self.is_plain = false;
-        self.calls.close(true, &mut self.repairs, &mut self.ready);
+        self.calls.close(true, true, &mut self.repairs, &mut self.ready);
     }
 
     /// Gives what is held of the content, since something else follows.

@@ -195,8 +195,10 @@ impl Turn {
                 Ok(())
             }
             Event::OpenAi => self.openai(&data, answer).map(drop),
+            // OpenAI's end mark, which nobody writes who has more to say. Before the answer it says
+            // nothing.
             Event::Done => {
-                self.is_over = self.openai.is_some();
+                self.is_over |= self.openai.is_some() || answer.is_begun();
                 Ok(())
             }
             Event::Nothing => Ok(()),
