@@ -38,6 +38,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     openai::OpenAiLayer,
     qwen::web::QwenWebLayer,
+    retry::RetryPolicy,
     session::{MemoryStore, SessionLayer},
     sse::reframe::SseReframeLayer,
     tool::call::ToolCallLayer,
@@ -81,6 +82,11 @@ fn auth() -> AuthRefreshLayer {
     AuthRefreshLayer::new(StaticCredential::new(key))
 }
 
+/// The limits of time, which have tower's name.
+fn limits() -> tower_qwen::timeout::TimeoutLayer {
+    tower_qwen::timeout::TimeoutLayer::hosted()
+}
+
 /// The full stack with a layer in one of its gaps.
 macro_rules! stack {
     (@chat $emulator:expr, [$($above:expr),*], $layer:expr, [$($below:expr),*]) => {
@@ -95,46 +101,54 @@ macro_rules! stack {
     (edge_session, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator, [OpenAiLayer::new()], $layer, [
             SessionLayer::new(MemoryStore::default()), DedupLayer::new(), ToolCallLayer::prompted(),
-            auth(), QwenWebLayer::new(), SseReframeLayer::new()
+            limits(), auth(), QwenWebLayer::new(), SseReframeLayer::new()
         ])
     };
     (session_dedup, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default())], $layer,
-            [DedupLayer::new(), ToolCallLayer::prompted(), auth(), QwenWebLayer::new(),
+            [DedupLayer::new(), ToolCallLayer::prompted(), limits(), auth(), QwenWebLayer::new(),
              SseReframeLayer::new()])
     };
     (dedup_tool, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new()],
             $layer,
-            [ToolCallLayer::prompted(), auth(), QwenWebLayer::new(), SseReframeLayer::new()])
+            [ToolCallLayer::prompted(), limits(), auth(), QwenWebLayer::new(),
+             SseReframeLayer::new()])
     };
-    (tool_auth, $emulator:expr, $layer:expr) => {
+    (tool_timeout, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new(),
              ToolCallLayer::prompted()],
+            $layer,
+            [limits(), auth(), QwenWebLayer::new(), SseReframeLayer::new()])
+    };
+    (timeout_auth, $emulator:expr, $layer:expr) => {
+        stack!(@chat $emulator,
+            [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new(),
+             ToolCallLayer::prompted(), limits()],
             $layer,
             [auth(), QwenWebLayer::new(), SseReframeLayer::new()])
     };
     (auth_web, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new(),
-             ToolCallLayer::prompted(), auth()],
+             ToolCallLayer::prompted(), limits(), auth()],
             $layer,
             [QwenWebLayer::new(), SseReframeLayer::new()])
     };
     (web_reframe, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new(),
-             ToolCallLayer::prompted(), auth(), QwenWebLayer::new()],
+             ToolCallLayer::prompted(), limits(), auth(), QwenWebLayer::new()],
             $layer,
             [SseReframeLayer::new()])
     };
     (reframe_upstream, $emulator:expr, $layer:expr) => {
         stack!(@chat $emulator,
             [OpenAiLayer::new(), SessionLayer::new(MemoryStore::default()), DedupLayer::new(),
-             ToolCallLayer::prompted(), auth(), QwenWebLayer::new(), SseReframeLayer::new()],
+             ToolCallLayer::prompted(), limits(), auth(), QwenWebLayer::new(), SseReframeLayer::new()],
             $layer,
             [])
     };
@@ -255,7 +269,7 @@ macro_rules! changes_nothing {
         mod $name {
             use super::*;
 
-            changes_nothing!(@ $layer, edge_session session_dedup dedup_tool tool_auth auth_web
+            changes_nothing!(@ $layer, edge_session session_dedup dedup_tool tool_timeout timeout_auth auth_web
                 web_reframe reframe_upstream);
         }
     };
@@ -293,6 +307,22 @@ changes_nothing!(
         header::USER_AGENT
     ])
 );
+
+/// What is of this crate and reads nothing of a chat stands anywhere among the layers of chats, also
+/// where the stack has it already.
+macro_rules! stands_among_chats {
+    ($name:ident, $layer:expr) => {
+        mod $name {
+            use super::*;
+
+            changes_nothing!(@ $layer, edge_session session_dedup dedup_tool tool_timeout
+                timeout_auth auth_web);
+        }
+    };
+}
+
+stands_among_chats!(limits_of_time, limits());
+stands_among_chats!(retry_policy, RetryLayer::new(RetryPolicy::new()));
 
 /// Two of them around each layer at once, as a service grows them.
 #[tokio::test]
@@ -342,7 +372,7 @@ mod replayed {
         };
     }
 
-    sent_as_it_was!(edge_session session_dedup dedup_tool tool_auth auth_web);
+    sent_as_it_was!(edge_session session_dedup dedup_tool tool_timeout timeout_auth auth_web);
 }
 
 mod instructed {
@@ -387,7 +417,7 @@ mod instructed {
     }
 
     sent_once!(edge_session session_dedup);
-    sent_always!(dedup_tool tool_auth auth_web);
+    sent_always!(dedup_tool tool_timeout timeout_auth auth_web);
 }
 
 /// What is put into the request's extensions outside is there inside, on every call of a turn.

@@ -50,13 +50,8 @@ enum Reader {
     TimedCompatible,
 }
 
-const READERS: [Reader; 5] = [
-    Reader::Web,
-    Reader::Compatible,
-    Reader::Lane,
-    Reader::TimedWeb,
-    Reader::TimedCompatible,
-];
+const READERS: [Reader; 5] =
+    [Reader::Web, Reader::Compatible, Reader::Lane, Reader::TimedWeb, Reader::TimedCompatible];
 
 impl Reader {
     /// What says something.
@@ -354,6 +349,77 @@ async fn noise_behind_the_end_fails_nothing() {
         });
         let (ended, _) = Reader::Compatible.read(make).await;
         assert_eq!(ended.expect("it is complete"), "Hi");
+    }
+}
+
+/// For how long the rest is awaited is an option of either adapter, and nothing makes it longer.
+#[tokio::test(start_paused = true)]
+async fn the_grace_behind_the_end_can_be_set() {
+    let finished = concat!(
+        r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}"#,
+        "\n\n"
+    );
+    let usage = concat!(
+        r#"data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+        "\n\n"
+    );
+    for noise in [Noise::Comments, Noise::Silence, Noise::EmptyEvents] {
+        let upstream = service_fn(move |request: Request<FullBody>| {
+            let response = Response::builder();
+            std::future::ready(if request.uri().path() == "/api/v2/chats/new" {
+                let chat = Full::from(r#"{"success": true, "data": {"id": "c-1"}}"#);
+                response.header("content-type", "application/json").body(chat.boxed_unsync())
+            } else {
+                let counts = stream::once(async {
+                    sleep(Duration::from_secs(3)).await;
+                    Bytes::from_static(usage.as_bytes())
+                });
+                let noise = slowly(noise.pieces(Reader::Compatible), Duration::from_millis(700));
+                let pieces = stream::iter([Bytes::from_static(finished.as_bytes())])
+                    .chain(stream::select(counts, noise))
+                    .map(Frame::data)
+                    .map(Ok::<_, Infallible>);
+                let body = StreamBody::new(Box::pin(pieces)).boxed_unsync();
+                response.header("content-type", "text/event-stream").body(body)
+            })
+        });
+        for (grace, has_counts) in [
+            (None, false),
+            (Some(Duration::ZERO), false),
+            (Some(Duration::from_millis(500)), false),
+            (Some(Duration::from_secs(5)), true),
+        ] {
+            let (mut compatible, mut web) =
+                (CompatibleLayer::new(Server::Generic), QwenWebLayer::new());
+            if let Some(grace) = grace {
+                (compatible, web) = (compatible.grace(grace), web.grace(grace));
+            }
+            let (compatible, web) =
+                (compatible.layer(upstream.clone()), web.layer(upstream.clone()));
+            let hello = || {
+                let hello = Message::new(Role::User, "Hello");
+                Request::new(ChatRequest::new("qwen3-max", vec![hello]))
+            };
+            for of_web in [false, true] {
+                let case = format!("{noise:?}, {grace:?}, web: {of_web}");
+                let begun = Instant::now();
+                let answer = if of_web {
+                    let response = web.clone().oneshot(hello()).await.expect(&case);
+                    Answer::collect(response.into_body().checked()).await
+                } else {
+                    let response = compatible.clone().oneshot(hello()).await.expect(&case);
+                    Answer::collect(response.into_body().checked()).await
+                };
+                let answer = answer.expect("it is complete");
+                assert_eq!(answer.text, "Hi", "{case}");
+                assert_eq!(answer.usage.is_some(), has_counts, "{case}");
+                let (grace, took) = (grace.unwrap_or(Duration::from_secs(2)), begun.elapsed());
+                assert!(
+                    took >= grace && took <= grace + Duration::from_millis(2),
+                    "{case}: {took:?}"
+                );
+            }
+        }
     }
 }
 

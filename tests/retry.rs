@@ -79,7 +79,10 @@ where
 }
 
 /// When the requests came of one that fails so for ever.
-async fn tried(policy: RetryPolicy, error: impl Fn() -> Error + Clone + Send + 'static) -> Vec<Duration> {
+async fn tried(
+    policy: RetryPolicy,
+    error: impl Fn() -> Error + Clone + Send + 'static,
+) -> Vec<Duration> {
     let came = Times::default();
     let service = RetryLayer::new(policy).layer(failing(usize::MAX, error.clone(), &came));
     let last = ended(service).await.expect_err("for ever");
@@ -117,12 +120,15 @@ async fn what_may_help_is_tried_again_and_nothing_else() {
         for fate in [Fate::Unknown, Fate::Unsent, Fate::Refused, Fate::Abandoned] {
             let again = match kind {
                 _ if fate == Fate::Abandoned => false,
-                ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::ConversationBusy => true,
+                ErrorKind::RateLimited | ErrorKind::Overloaded | ErrorKind::ConversationBusy => {
+                    true
+                }
                 ErrorKind::Upstream => matches!(fate, Fate::Unsent | Fate::Refused),
                 ErrorKind::Timeout => fate == Fate::Unsent,
                 _ => false,
             };
-            let came = tried(RetryPolicy::new(), move || Error::new(kind, "x").with_fate(fate)).await;
+            let came =
+                tried(RetryPolicy::new(), move || Error::new(kind, "x").with_fate(fate)).await;
             assert_eq!(came.len(), if again { 3 } else { 1 }, "{kind:?}, {fate:?}");
         }
     }
@@ -169,9 +175,7 @@ async fn pauses_grow_and_differ() {
 
 #[tokio::test(start_paused = true)]
 async fn no_try_comes_before_upstream_said() {
-    let limited = |wait| {
-        move || Error::new(ErrorKind::RateLimited, "x").with_retry_after(wait)
-    };
+    let limited = |wait| move || Error::new(ErrorKind::RateLimited, "x").with_retry_after(wait);
     for wait in [Duration::ZERO, Duration::from_millis(1), secs(7), secs(30)] {
         let came = tried(RetryPolicy::new(), limited(wait)).await;
         assert_eq!(came.len(), 3, "{wait:?}");

@@ -184,14 +184,16 @@ async fn an_answer_that_always_has_more_ends_at_the_total() {
 async fn a_reader_that_takes_its_time_is_no_silence() {
     let layer = layer().total(None);
     let events = each(secs(100), stream::repeat_with(text));
-    let mut stream = answered(layer.first_event(Some(IDLE)), secs(1), events).await.expect("a head");
+    let mut stream =
+        answered(layer.first_event(Some(IDLE)), secs(1), events).await.expect("a head");
     for _ in 0..5 {
         assert!(stream.next().await.expect("one more").is_ok());
         sleep(IDLE * 10).await;
     }
-    let mut silent = answered(layer, secs(1), Box::pin(stream::iter([text()]).chain(stream::pending())))
-        .await
-        .expect("a head");
+    let mut silent =
+        answered(layer, secs(1), Box::pin(stream::iter([text()]).chain(stream::pending())))
+            .await
+            .expect("a head");
     assert!(silent.next().await.expect("one").is_ok());
     sleep(IDLE * 10).await;
     let begun = Instant::now();
@@ -221,7 +223,8 @@ async fn limits_can_be_lifted() {
     let error = answered(total, day, Box::pin(stream::pending())).await.err().expect("too long");
     assert_given_up(&error, Limit::Total, TOTAL);
     let idle = layer().first_event(None).total(None);
-    let items = all(answered(idle, day, each(day, stream::iter([text(), text()]))).await.expect("ok"));
+    let items =
+        all(answered(idle, day, each(day, stream::iter([text(), text()]))).await.expect("ok"));
     assert_given_up(items.await[1].as_ref().expect_err("idle"), Limit::Idle, IDLE);
 }
 

@@ -435,18 +435,23 @@ async fn an_error_after_the_commit_point_ends_the_stream() {
 
 #[tokio::test]
 async fn an_end_without_the_terminal_event_is_an_error() {
-    for end in [
-        "",
-        "data: [DONE]\n\n",
-        "data: {\"choices\": [{\"del",
-        &FINISHED.replace("answer", "think"),
-    ] {
+    for end in ["", "data: {\"choices\": [{\"del", &FINISHED.replace("answer", "think")] {
         let text = [CREATED, &delta("Hel"), end].concat();
         let items = items(Upstream::streaming(text), QwenWebLayer::new()).await;
         let last = items.last().unwrap().as_ref().expect_err("cut");
         assert_eq!(last.kind(), ErrorKind::Truncated, "{end}");
         assert_eq!(items.len(), 3);
     }
+}
+
+/// A gateway's `[DONE]` in the place of that event: the answer is not lost, and not told as whole.
+#[tokio::test]
+async fn an_end_mark_in_its_place_is_told_as_cut() {
+    let text = [CREATED, &delta("Hel"), "data: [DONE]\n\n", &delta("lo")].concat();
+    let items = items(Upstream::streaming(text), QwenWebLayer::new()).await;
+    assert_eq!(items.len(), 3);
+    let last = items.last().unwrap().as_ref().expect("it is not lost");
+    assert_eq!(*last, ChatEvent::Finished(FinishReason::Length));
 }
 
 #[tokio::test]

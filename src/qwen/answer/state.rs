@@ -312,8 +312,8 @@ impl Answer {
     pub(crate) fn finished_somehow(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.repairs.note(Repair::MissingFinishReason);
         self.settle();
-        let has_text = self.has_answered
-            || self.ready.iter().any(|event| matches!(event, ChatEvent::Text(_)));
+        let has_text =
+            self.has_answered || self.ready.iter().any(|event| matches!(event, ChatEvent::Text(_)));
         let reason = match self.calls.is_any_named() {
             true => FinishReason::ToolCalls,
             false if self.is_begun && !has_text => FinishReason::Length,

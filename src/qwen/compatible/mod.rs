@@ -60,14 +60,14 @@
 //! | `NaN` and `Infinity` | nothing | |
 //! | content as a list of parts, or a number | its text | |
 //! | a choice whose index is not 0 | the answer, if it comes first | |
-//! | a connection that stays open behind the finish reason | the answer ends after 2 s at most | |
+//! | a connection that stays open behind the finish reason, with comments or silent | the answer ends after 2 s at most ([`grace`](CompatibleLayer::grace)) | |
 //! | arguments before the name; a call that is never named | they wait for it; it is none | `late_name`, `nameless` |
 //! | `finish_reason` `""` or `"null"` on middle chunks | not the end | `empty_finish_reason` |
 //! | finish `stop` after calls, `tool_calls` without | `tool_calls`, `stop` | `finish_reason` |
 //! | a finish reason in another vendor's words | that of ours which means the same | `unknown_finish_reason` |
 //! | a finish reason that nobody knows | `length`, for the answer may not be whole | `unknown_finish_reason` |
 //! | a finish reason that says the server failed, such as `abort` | an error | `unknown_finish_reason` |
-//! | no finish reason before `[DONE]` | `stop`, or `tool_calls` | `missing_finish_reason` |
+//! | no finish reason before `[DONE]`, which is the server's own word that it is done | `stop`, or `tool_calls` if all calls are whole; `length` if there is thinking alone, or a call without arguments or with half of them | `missing_finish_reason` |
 //! | no finish reason of a whole answer, which was cut at 300 s | `length` | `missing_finish_reason` |
 //! | no `[DONE]` | not needed behind a finish reason | `missing_done` |
 //! | an end without either | [`ErrorKind::Truncated`](crate::ErrorKind::Truncated) | |

@@ -100,7 +100,10 @@
 //! event, or as a page of its anti-bot layer. All become an
 //! [`Error`](crate::Error) of the kind that it stands for. Upstream's words in it are
 //! cut to 400 characters, and what looks like a credential is masked. An answer that ends
-//! without upstream's terminal event is [`Truncated`](crate::ErrorKind::Truncated).
+//! without upstream's terminal event is [`Truncated`](crate::ErrorKind::Truncated); where a gateway has
+//! put a `[DONE]` in its place, it ends with [`Length`](crate::chat::FinishReason::Length), for nobody
+//! has said that all of it has come. Behind the terminal event nothing is waited for, and behind
+//! another server's finish reason 2 s at most ([`grace`](QwenWebLayer::grace)).
 //!
 //! A field of another type than expected costs no answer, and events in OpenAI's own shape are read as
 //! [`compatible`](super::compatible) servers' are, with the same repairs. A redirect to the page where

@@ -195,7 +195,7 @@ impl Turn {
                 Ok(())
             }
             Event::OpenAi => self.openai(&data, answer).map(drop),
-            // OpenAI's end mark, which nobody writes who has more to say. Before the answer it says
+            // OpenAI's end mark: nobody writes it who has more to say. Before the answer it says
             // nothing.
             Event::Done => {
                 self.is_over |= self.openai.is_some() || answer.is_begun();
@@ -354,7 +354,12 @@ impl Wire for Turn {
             if !self.is_over {
                 return Err(answer.cut());
             }
-            answer.finished_somehow(FinishReason::Stop)?;
+            // Of OpenAI's shape `[DONE]` is the end. The wire's own is a status, and never missing: what
+            // a gateway has put in its place may stand behind half an answer.
+            answer.finished_somehow(match self.openai {
+                Some(_) => FinishReason::Stop,
+                None => FinishReason::Length,
+            })?;
         }
         answer.give_counts();
         Ok(())
