@@ -107,8 +107,7 @@ async fn bare_arguments_keep_every_digit() {
             r#"{{"tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":{json}}}}}]}}"#
         );
         let reasoned = "\"finish_reason\":\"tool_calls\"";
-        let stream =
-            format!("data: {{\"choices\":[{{\"delta\":{call},{reasoned}}}]}}\n\n{DONE}");
+        let stream = format!("data: {{\"choices\":[{{\"delta\":{call},{reasoned}}}]}}\n\n{DONE}");
         let body = format!("{{\"choices\":[{{\"message\":{call},{reasoned}}}]}}");
         let whole = Upstream { content_type: "application/json", ..Upstream::stream(&body) };
         for upstream in [Upstream::stream(&stream), whole] {
