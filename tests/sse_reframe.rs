@@ -219,6 +219,33 @@ async fn a_frame_in_good_form_is_the_same_bytes() {
     assert!(body.is_end_stream());
 }
 
+/// What is no event stream has bytes alone for progress.
+#[tokio::test(start_paused = true)]
+async fn a_body_without_events_may_not_be_silent_for_ever() {
+    let minutes = |count: u64| Step::Wait(Duration::from_secs(60 * count));
+    let json = |script: Script| {
+        let mut response = Response::new(script);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        call(SseReframeLayer::new(), response)
+    };
+    let slow = Script::new([minutes(9), piece("{"), minutes(9), piece("}"), minutes(9)]);
+    let (frames, error) = collect(json(slow).await.into_body()).await;
+    assert_eq!((&frames[..], error.is_none()), (&["{".into(), "}".into()][..], true));
+
+    let begun = Instant::now();
+    let stalled = Script::new([piece("{"), Step::Stall]);
+    let mut body = json(stalled).await.into_body();
+    assert!(body.frame().await.expect("a frame").is_ok());
+    let error = body.frame().await.expect("an error").expect_err("silent");
+    let error = error.downcast::<Error>().expect("one of the crate's");
+    assert!(error.is_timeout() && error.message().contains("600s"), "{error}");
+    let limit = SseReframeLayer::DEFAULT_IDLE_EVENTS;
+    assert!(begun.elapsed() >= limit && begun.elapsed() <= limit + limit / 64 + limit / 600);
+    assert!(body.is_end_stream() && body.frame().await.is_none(), "one error ends it");
+}
+
 #[tokio::test]
 async fn a_body_error_is_passed_on_as_it_is() {
     let script = Script::new([

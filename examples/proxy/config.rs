@@ -5,6 +5,7 @@ mod aliases;
 mod bounds;
 mod file;
 mod options;
+mod patience;
 mod patterns;
 mod upstream;
 mod url;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     aliases::{ModelNames, fields, named},
     bounds::Bounds,
     options::{Api, Completions, Tools},
+    patience::Patience,
     patterns::Patterns,
     upstream::{Upstream, UpstreamConfig},
     url::parse_url,

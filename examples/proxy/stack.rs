@@ -11,6 +11,7 @@ use http_body::Body;
 use secrecy::ExposeSecret;
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    retry::RetryLayer,
     util::{BoxCloneSyncService, option_layer},
 };
 use tower_qwen::{
@@ -179,7 +180,11 @@ fn lane(config: &UpstreamConfig, shared: &Shared) -> Result<Lane, String> {
             Ok(web(client.clone(), client.anonymous(), config, desk, shared))
         }
         Upstream::Compatible { base_url, server } => {
-            let client_of = |url: String| QwenUpstream::builder(url).build().map_err(failed);
+            let first_event = config.patience.first_event;
+            let client_of = |url: String| {
+                let client = QwenUpstream::builder(url).first_byte_timeout(first_event);
+                client.build().map_err(failed)
+            };
             let client = client_of(base_url.to_string())?;
             let own = match server {
                 Server::LlamaCpp => client_of(sign_in::beside_v1(base_url))?,
@@ -268,8 +273,15 @@ where
         .layer(DedupLayer::new())
         .layer(FormatLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    // Right over the adapter: ended tokens are reported inside a 200, and only it reads that.
-    let web = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(QwenWebLayer::new());
+    // A chat that is busy is waited for by the session, or is none.
+    let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
+    // The credential is right over the adapter: ended tokens are reported inside a 200, and only it
+    // reads that.
+    let web = ServiceBuilder::new()
+        .layer(config.patience.limits())
+        .layer(option_layer(retry))
+        .layer(option_layer(auth.clone()))
+        .layer(QwenWebLayer::new().grace(config.patience.grace));
 
     // Outside of dedup: the names of the client's tools stand in its system prompt, which dedup
     // leaves out of later turns.
@@ -397,11 +409,15 @@ where
     let edge =
         ServiceBuilder::new().layer(chat_edge(config, &shared.bounds)).layer(shared.aliases());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    let mut adapter = CompatibleLayer::new(server);
+    let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
         adapter = adapter.effort(ReasoningEffort::High, meant.clone());
     }
-    let adapter = ServiceBuilder::new().layer(option_layer(auth.clone())).layer(adapter);
+    let adapter = ServiceBuilder::new()
+        .layer(config.patience.limits())
+        .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
+        .layer(option_layer(auth.clone()))
+        .layer(adapter);
     let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
     let xml = route(xml.service(upstream.clone()));
     let prompts = ServiceBuilder::new()
@@ -439,10 +455,13 @@ where
             .all_headers(config.tools == Tools::Off)
     };
     let own = signed(own, auth.as_ref());
-    let infill = (server == Server::LlamaCpp)
-        .then(|| passage("/infill").over(SseReframeLayer::new().layer(own)));
+    // There one limit is for the first event as for those behind it.
+    let silence = config.patience.first_event.max(config.patience.idle);
+    let reframe = SseReframeLayer::new().idle_events(Some(silence));
+    let infill =
+        (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
     let signed = signed(upstream.clone(), auth.as_ref());
-    let bytes = SseReframeLayer::new().layer(signed.clone());
+    let bytes = reframe.layer(signed.clone());
     let chats = passage("/chat/completions").over(bytes.clone());
     // A prompt that is answered as a chat is no prompt any more, so the server's own route is first.
     let completions = Prompts::new(server, config.completions)
@@ -625,7 +644,8 @@ fn web_client(
     credentials: &WebCredentials,
     config: &UpstreamConfig,
 ) -> Result<QwenUpstream, Error> {
-    let mut builder = QwenUpstream::web().base_url(base_url);
+    let mut builder =
+        QwenUpstream::web().base_url(base_url).first_byte_timeout(config.patience.first_event);
     if let Some(token) = &credentials.umid_token {
         builder = builder.header("bx-umidtoken", token.expose_secret());
     }

@@ -85,21 +85,34 @@ impl Progress {
     /// Is ready when no event has come for too long; to be asked where there is nothing to read.
     #[inline]
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.poll_limit(cx).map(|limit| {
+            too_quiet(format!(
+                "no event of the answer came from the upstream for {:?}; comments and empty events do \
+                 not count",
+                limit.interval()
+            ))
+        })
+    }
+
+    /// The same of a body in which there are no events.
+    pub(crate) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.poll_limit(cx).map(|limit| {
+            too_quiet(format!("nothing came from the upstream for {:?}", limit.interval()))
+        })
+    }
+
+    #[inline]
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<KeepAlive> {
         match (&mut self.idle, self.limit) {
-            (Some(timer), Some(limit)) => Pin::new(timer).poll_quiet(cx).map(|()| too_quiet(limit)),
+            (Some(timer), Some(limit)) => Pin::new(timer).poll_quiet(cx).map(|()| limit),
             _ => Poll::Pending,
         }
     }
 }
 
 #[cold]
-fn too_quiet(limit: KeepAlive) -> Error {
+fn too_quiet(message: String) -> Error {
     observe::count!("tower_qwen_sse_stalls_total", "kind" => "idle");
-    let message = format!(
-        "no event of the answer came from the upstream for {:?}; comments and empty events do \
-         not count",
-        limit.interval()
-    );
     Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned)
 }
 

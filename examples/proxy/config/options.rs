@@ -244,6 +244,9 @@ pub(super) const MAX_TTL: u64 = 31_536_000;
 /// The longest timeout, in seconds: a day.
 pub(super) const MAX_TIMEOUT: u64 = 86_400;
 
+/// The most tries that may follow the first.
+pub(super) const MAX_RETRIES: i64 = 10;
+
 /// What is set for one upstream.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -325,6 +328,61 @@ pub(crate) struct UpstreamSettings {
         hide_env_values = true
     )]
     pub(super) high_effort: Option<Effort>,
+
+    /// How many seconds the first event of an answer may take, from the request; also the head of
+    /// any response of the upstream. Comments are no events [default: 60 for web, 120 for
+    /// dashscope and portal, 600 for other servers, which may load a model first]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_FIRST_EVENT_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) first_event_timeout: Option<u64>,
+
+    /// How many seconds each event behind the first may be waited for [default: 120 for web,
+    /// dashscope and portal, 300 for other servers, which may write a whole call first]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_IDLE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) idle_timeout: Option<u64>,
+
+    /// How many seconds a whole answer may take, from the request [default: 900]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_TOTAL_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) total_timeout: Option<u64>,
+
+    /// For how many seconds token counts are awaited when the model has finished and the connection
+    /// stays open [default: 2]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_GRACE",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT)
+    )]
+    pub(super) grace: Option<u64>,
+
+    /// How many more times a request is sent that is limited, finds the upstream overloaded, failed
+    /// or out of reach, while nothing of an answer has come; 0 for none [default: 2]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_RETRIES",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u32).range(..=MAX_RETRIES)
+    )]
+    pub(super) retries: Option<u32>,
 
     /// How calls of tools reach the client [default: openai]
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
@@ -495,6 +553,11 @@ impl UpstreamSettings {
             server: self.server.or(other.server),
             api: self.api.or(other.api),
             high_effort: self.high_effort.or(other.high_effort),
+            first_event_timeout: self.first_event_timeout.or(other.first_event_timeout),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
+            total_timeout: self.total_timeout.or(other.total_timeout),
+            grace: self.grace.or(other.grace),
+            retries: self.retries.or(other.retries),
             tools: self.tools.or(other.tools),
             completions: self.completions.or(other.completions),
             emulate: self.emulate.or(other.emulate),

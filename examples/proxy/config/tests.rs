@@ -612,6 +612,64 @@ fn every_command_of_the_upstream_table_is_valid() {
     assert_eq!(seen, 13);
 }
 
+/// How long each kind of upstream is waited for, and that every limit is an option.
+#[test]
+fn how_long_an_upstream_is_waited_for() {
+    let of = |args: &[&str]| {
+        let Patience { first_event, idle, total, grace, retries } =
+            only(resolve(args).expect("valid")).patience;
+        let seconds = [first_event, idle, total, grace].map(|limit| limit.as_secs());
+        (seconds, retries)
+    };
+    let local = ([600, 300, 900, 2], 2);
+    let hosted = ([120, 120, 900, 2], 2);
+    let web = ([60, 120, 900, 2], 2);
+    assert_eq!(of(&[]), web);
+    assert_eq!(of(&["--upstream", "web"]), web);
+    for emulated in ["vllm", "sglang", "ollama", "llamacpp"] {
+        assert_eq!(of(&["--emulate", emulated]), local, "{emulated}");
+        let url = ["--base-url", "http://127.0.0.1:8000/v1", "--server", emulated];
+        assert_eq!(of(&url), local, "{emulated}");
+    }
+    for emulated in ["dashscope", "portal"] {
+        assert_eq!(of(&["--emulate", emulated]), hosted, "{emulated}");
+    }
+    assert_eq!(of(&["--upstream-key", "sk-demo"]), hosted);
+    assert_eq!(of(&["--base-url", "http://127.0.0.1:8000/v1"]), local, "perhaps a machine at home");
+    let set = [
+        "--first-event-timeout=7",
+        "--idle-timeout=8",
+        "--total-timeout=300",
+        "--grace=0",
+        "--retries=0",
+    ];
+    assert_eq!(of(&set), ([7, 8, 300, 0], 0));
+    assert!(only(resolve(&set).expect("valid")).patience.retry().is_none());
+}
+
+/// What the command line would refuse is refused in a file too.
+#[test]
+fn limits_of_time_in_a_file_are_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxy.toml");
+    let path = file.to_str().expect("UTF-8");
+    for (line, words) in [
+        ("first-event-timeout = 0", "--first-event-timeout: it must be 1 to 86400 seconds"),
+        ("idle-timeout = 0", "--idle-timeout: it must be 1 to 86400 seconds"),
+        ("total-timeout = 86401", "--total-timeout: it must be 1 to 86400 seconds"),
+        ("grace = 86401", "--grace: it must be 0 to 86400 seconds"),
+        ("retries = 11", "--retries: it must be 0 to 10"),
+    ] {
+        fs::write(&file, format!("[[upstream]]\nkind = \"web\"\n{line}\n")).expect("written");
+        let refused = refusal(&["--config", path]);
+        assert!(refused.contains(words), "{refused}");
+    }
+    let text = "[[upstream]]\nkind = \"web\"\nidle-timeout = 5\nretries = 3\n";
+    fs::write(&file, text).expect("written");
+    let patience = only(resolve(&["--config", path]).expect("valid")).patience;
+    assert_eq!((patience.idle, patience.retries), (Duration::from_secs(5), 3));
+}
+
 #[test]
 fn what_a_high_effort_means() {
     let of = |args: &[&str]| only(resolve(args).expect("valid")).high_effort;

@@ -15,9 +15,9 @@ use tower_qwen_emulator as emulator;
 
 use super::{
     super::{credentials::Accounts, files},
-    Around, Completions, ConfigError, Patterns, Tools, WebCredentials, error,
+    Around, Completions, ConfigError, Patience, Patterns, Tools, WebCredentials, error,
     options::{Api, Effort, Kind, ServerKind, UpstreamSettings, secret},
-    patterns,
+    patience, patterns,
     url::parse_url,
     web::web_credentials,
 };
@@ -40,6 +40,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) api: Api,
     /// What an effort of `high` means, if something else.
     pub(crate) high_effort: Option<ReasoningEffort>,
+    /// How long it is waited for, and how often it is asked.
+    pub(crate) patience: Patience,
     /// What becomes of tools.
     pub(crate) tools: Tools,
     /// What becomes of prompts.
@@ -130,6 +132,7 @@ fn upstream(
     settings: UpstreamSettings,
     around: &Around<'_>,
 ) -> Result<UpstreamConfig, ConfigError> {
+    let patience = patience::Asked::from(&settings);
     let credentials = web_credentials(secret(settings.token), secret(settings.cookies))?;
     let base_url = settings.base_url.as_deref();
     let base_url = base_url.map(|url| parse_url("--base-url", url)).transpose()?;
@@ -207,6 +210,7 @@ fn upstream(
             "--cookies: without the cookie `token` they are no account's, and there are others",
         );
     }
+    let patience = Patience::new(patience, &upstream)?;
     let given = match &upstream {
         Upstream::Emulator { .. } => None,
         Upstream::Web { credentials, .. } => credentials.session()?,
@@ -260,6 +264,7 @@ fn upstream(
         reason,
         api,
         high_effort,
+        patience,
         tools,
         completions,
         accounts,

@@ -31,7 +31,8 @@ pin_project! {
     /// The body of a response of an [`SseReframe`](super::SseReframe).
     ///
     /// Where the response is no event stream, this passes the inner body's frames on as they
-    /// are, and costs a branch.
+    /// are, and costs a branch. It ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where
+    /// nothing comes of it for as long as a stream may bring no event.
     ///
     /// # Cancel safety
     ///
@@ -42,6 +43,8 @@ pin_project! {
         // Whether a frame of whole events may pass without a look at `reframe`. Of a slow stream
         // nothing is in the processor's cache when an event comes, so that each look costs.
         is_between: bool,
+        // Of what is no event stream: nothing came for too long.
+        is_over: bool,
         progress: Progress,
         keep_alive: Option<KeepAliveTimer>,
         reframe: Option<Box<Reframe>>,
@@ -66,9 +69,9 @@ enum Next {
 }
 
 impl<B> ReframeBody<B> {
-    pub(super) fn pass(inner: B) -> Self {
-        let progress = Progress::new(Limits { idle: None, bytes: usize::MAX });
-        Self { inner, is_between: false, progress, keep_alive: None, reframe: None }
+    pub(super) fn pass(inner: B, config: Config) -> Self {
+        let progress = Progress::new(Limits { bytes: usize::MAX, ..config.progress });
+        Self { inner, is_between: false, is_over: false, progress, keep_alive: None, reframe: None }
     }
 
     pub(super) fn reframe(inner: B, config: Config) -> Self {
@@ -76,6 +79,7 @@ impl<B> ReframeBody<B> {
         Self {
             inner,
             is_between: false,
+            is_over: false,
             progress: Progress::new(config.progress),
             keep_alive: config.keep_alive.map(|keep_alive| keep_alive.timer()),
             reframe: Some(Box::new(Reframe {
@@ -104,14 +108,25 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         let Some(reframe) = this.reframe.as_deref_mut() else {
-            return this.inner.poll_frame(cx).map(|frame| {
-                frame.map(|frame| match frame {
-                    Ok(frame) => {
-                        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-                    }
-                    Err(error) => Err(error.into()),
-                })
-            });
+            if *this.is_over {
+                return Poll::Ready(None);
+            }
+            return match this.inner.poll_frame(cx) {
+                Poll::Ready(frame) => {
+                    this.progress.event();
+                    Poll::Ready(frame.map(|frame| match frame {
+                        Ok(frame) => {
+                            Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+                        }
+                        Err(error) => Err(error.into()),
+                    }))
+                }
+                Poll::Pending => {
+                    let error = ready!(this.progress.poll_silent(cx));
+                    *this.is_over = true;
+                    Poll::Ready(Some(Err(error.into())))
+                }
+            };
         };
         loop {
             if !*this.is_between && !matches!(reframe.next, Next::Read) {
@@ -198,7 +213,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.reframe {
-            None => self.inner.is_end_stream(),
+            None => self.is_over || self.inner.is_end_stream(),
             Some(_) if self.is_between => self.inner.is_end_stream(),
             Some(reframe) => match reframe.next {
                 Next::Read => self.inner.is_end_stream() && reframe.reframer.held() == 0,

@@ -42,7 +42,7 @@ where
             prepare_for_streaming(response.headers_mut());
             response.map(|body| ReframeBody::reframe(body, *this.config))
         } else {
-            response.map(ReframeBody::pass)
+            response.map(|body| ReframeBody::pass(body, *this.config))
         }))
     }
 }

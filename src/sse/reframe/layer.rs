@@ -49,6 +49,8 @@ impl SseReframeLayer {
     /// `None` is for ever. Default: [10 minutes](Self::DEFAULT_IDLE_EVENTS). Outside of a tokio runtime
     /// there is no such limit.
     ///
+    /// Of a response that is no event stream, any bytes are progress.
+    ///
     /// # Panics
     ///
     /// If the limit is zero.

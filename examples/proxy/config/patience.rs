@@ -1,0 +1,112 @@
+//! How long an upstream is waited for, and how often it is asked.
+
+use std::time::Duration;
+
+use tower_qwen::{qwen::compatible::Server, retry::RetryPolicy, timeout::TimeoutLayer};
+use tower_qwen_emulator::Kind;
+
+use super::{
+    ConfigError, Upstream, error,
+    options::{MAX_RETRIES, MAX_TIMEOUT, UpstreamSettings},
+};
+
+/// For how long token counts are awaited when the model has finished, in seconds.
+const GRACE: u64 = 2;
+
+/// How often a request is sent once more.
+const RETRIES: u32 = 2;
+
+/// How long a whole answer may take, in seconds.
+const TOTAL: u64 = 15 * 60;
+
+/// How long an upstream is waited for, and how often it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// For the first event of an answer, and the head of any response.
+    pub(crate) first_event: Duration,
+    /// For each event behind it.
+    pub(crate) idle: Duration,
+    /// For the whole answer.
+    pub(crate) total: Duration,
+    /// For what may follow the end of the answer.
+    pub(crate) grace: Duration,
+    /// How often a request is sent once more.
+    pub(crate) retries: u32,
+}
+
+/// What is set of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    first_event: Option<u64>,
+    idle: Option<u64>,
+    total: Option<u64>,
+    grace: Option<u64>,
+    retries: Option<u32>,
+}
+
+impl From<&UpstreamSettings> for Asked {
+    fn from(settings: &UpstreamSettings) -> Self {
+        Self {
+            first_event: settings.first_event_timeout,
+            idle: settings.idle_timeout,
+            total: settings.total_timeout,
+            grace: settings.grace,
+            retries: settings.retries,
+        }
+    }
+}
+
+impl Patience {
+    /// What is `asked` of `upstream`, and what suits its kind where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// For a number that is none of seconds or tries. The command line has refused it already; a
+    /// file has not.
+    pub(super) fn new(asked: Asked, upstream: &Upstream) -> Result<Self, ConfigError> {
+        let (first_event, idle) = usual(upstream);
+        let seconds = |name: &str, asked: Option<u64>, least, usual: u64| match asked {
+            Some(asked) if asked < least || asked > MAX_TIMEOUT => {
+                error(format!("--{name}: it must be {least} to {MAX_TIMEOUT} seconds"))
+            }
+            asked => Ok(Duration::from_secs(asked.unwrap_or(usual))),
+        };
+        let retries = asked.retries.unwrap_or(RETRIES);
+        if i64::from(retries) > MAX_RETRIES {
+            return error(format!("--retries: it must be 0 to {MAX_RETRIES}"));
+        }
+        Ok(Self {
+            first_event: seconds("first-event-timeout", asked.first_event, 1, first_event)?,
+            idle: seconds("idle-timeout", asked.idle, 1, idle)?,
+            total: seconds("total-timeout", asked.total, 1, TOTAL)?,
+            grace: seconds("grace", asked.grace, 0, GRACE)?,
+            retries,
+        })
+    }
+
+    /// The limits of time of a chat.
+    pub(crate) fn limits(&self) -> TimeoutLayer {
+        TimeoutLayer::local()
+            .first_event(Some(self.first_event))
+            .idle(Some(self.idle))
+            .total(Some(self.total))
+    }
+
+    /// What is sent once more; `None` where nothing is.
+    pub(crate) fn retry(&self) -> Option<RetryPolicy> {
+        (self.retries > 0).then(|| RetryPolicy::new().tries(self.retries))
+    }
+}
+
+/// How many seconds the first event and each further one usually may take.
+fn usual(upstream: &Upstream) -> (u64, u64) {
+    let hosted = (120, 120);
+    let local = (600, 300);
+    match upstream {
+        Upstream::Web { .. } | Upstream::Emulator { emulated: Kind::Web, .. } => (60, 120),
+        Upstream::Emulator { emulated: Kind::DashScope | Kind::Portal, .. }
+        | Upstream::Compatible { server: Server::DashScope | Server::Portal, .. } => hosted,
+        // Somebody's own machine, or what may be one.
+        Upstream::Emulator { .. } | Upstream::Compatible { .. } => local,
+    }
+}
