@@ -135,6 +135,7 @@ mod echo;
 mod headers;
 mod large;
 mod ollama;
+mod patience;
 mod who;
 
 /// Serves what an API answers on loopback, and gives its base URL.
