@@ -12,7 +12,13 @@ use http::{HeaderMap, HeaderName, header};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::{BoxError, CredentialHeaders, Error, ErrorKind, Fate, budget::Budget, clock, sse::BOM};
+use crate::{
+    BoxError, CredentialHeaders, Error, ErrorKind, Fate,
+    budget::Budget,
+    chat::ChatRequest,
+    clock,
+    sse::{BOM, progress::Limits},
+};
 
 /// The error of an HTTP service or body as one of ours; what nobody knows means that upstream could
 /// not be reached.
@@ -81,6 +87,15 @@ fn kept(
         credential.apply(&mut kept);
     }
     kept
+}
+
+/// How long an answer to `request` may bring no event, of an adapter that is set to `limits`: where a
+/// layer above sees to that, there is no limit of time here.
+pub(crate) fn limits(limits: Limits, request: &ChatRequest) -> Limits {
+    match request.is_timed {
+        true => Limits { idle: None, ..limits },
+        false => limits,
+    }
 }
 
 /// Waits until `service` takes a request, then hands it one.

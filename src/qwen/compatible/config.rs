@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Text,
-    chat::{ChatRequest, ReasoningEffort},
+    chat::ReasoningEffort,
     qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
@@ -56,14 +56,6 @@ pub(in crate::qwen) struct Overrides {
 }
 
 impl Config {
-    /// How long an answer to such a request may bring no event.
-    pub(super) fn limits(&self, request: &ChatRequest) -> Limits {
-        match request.is_timed {
-            true => Limits { idle: None, ..self.progress },
-            false => self.progress,
-        }
-    }
-
     /// What is known of an answer before it begins.
     pub(super) fn answer(&self) -> Answer {
         let pieces = match self.content.unwrap_or(self.server.content()) {

@@ -63,7 +63,7 @@ where
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let mut config = self.config.clone();
-        config.progress = config.limits(request.body());
+        config.progress = transport::limits(config.progress, request.body());
         let credential = request.body().credential.clone();
         let (envelope, chat) = request.into_parts();
         if let Err(error) = chat.destination.upstream() {

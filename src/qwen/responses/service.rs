@@ -17,7 +17,7 @@ use crate::{
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
-        answer::{Answer, Names, Pieces, Repairs, Reply, ThinkSplitter, reply},
+        answer::{Answer, GRACE, Names, Pieces, Repairs, Reply, ThinkSplitter, reply},
         compatible::{Server, refusal},
         effort::telling,
         redact::Secrets,
@@ -78,7 +78,7 @@ where
 async fn turn<S, B>(
     inner: &mut S,
     request: Request<ChatRequest>,
-    config: Config,
+    mut config: Config,
 ) -> Result<Response<AnswerStream<B>>, Error>
 where
     S: Service<Request<FullBody>, Response = Response<B>>,
@@ -87,6 +87,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (envelope, chat) = request.into_parts();
+    config.progress = transport::limits(config.progress, &chat);
     let place = chat.destination.upstream()?.cloned().map(whole_place);
     let account = account(&chat, place.as_ref());
     let credential = chat.credential.clone();
@@ -151,7 +152,8 @@ where
     let secrets = Secrets::new(credential.as_ref(), response.extensions());
     let translator = Translator::new(place, account, secrets);
     let answer = Answer::new(Pieces::incremental, ThinkSplitter::off(), Repairs::new(METRIC));
-    let reader = reply::open(response, translator, answer.offering(names), config.progress).await?;
+    let (answer, limits) = (answer.offering(names), config.progress);
+    let reader = reply::open(response, translator, answer, limits, GRACE).await?;
     Ok(Response::new(AnswerStream::new(reader)))
 }
 

@@ -4,7 +4,6 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{ChatType, Thinking};
 use crate::{
-    chat::ChatRequest,
     qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
     sse::{
         KeepAlive,
@@ -34,14 +33,6 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// How long an answer to such a request may bring no event.
-    pub(super) fn limits(&self, request: &ChatRequest) -> Limits {
-        match request.is_timed {
-            true => Limits { idle: None, ..self.progress },
-            false => self.progress,
-        }
-    }
-
     /// What is known of an answer before it begins.
     pub(super) fn answer(&self) -> Answer {
         let pieces = if self.incremental { Pieces::incremental } else { Pieces::cumulative };

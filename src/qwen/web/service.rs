@@ -178,7 +178,7 @@ where
         };
         // A long history is kept no longer than it is needed.
         let names = Names::of(&request.tools);
-        let limits = self.config.limits(&request);
+        let limits = transport::limits(self.config.progress, &request);
         drop(request);
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
