@@ -87,8 +87,7 @@ async fn tried(
     let service = RetryLayer::new(policy).layer(failing(usize::MAX, error.clone(), &came));
     let last = ended(service).await.expect_err("for ever");
     assert_eq!((last.kind(), last.message()), (error().kind(), error().message()));
-    let came = came.lock().expect("not poisoned").clone();
-    came
+    Arc::into_inner(came).map(Mutex::into_inner).expect("nobody else has it").expect("not poisoned")
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +334,7 @@ async fn waits_are_a_part_of_the_first_events_limit() {
         .layer(TimeoutLayer::hosted())
         .layer(RetryLayer::new(RetryPolicy::new().tries(10)))
         .service(failing(usize::MAX, limited, &came));
-    let error = service.oneshot(request()).await.err().expect("given up");
+    let error = service.oneshot(request()).await.expect_err("given up");
     assert!(error.is_timeout());
     assert!(begun.elapsed() >= secs(60) && begun.elapsed() < secs(61));
     assert_eq!(came.lock().expect("not poisoned").len(), 3);
@@ -353,7 +352,7 @@ async fn each_failure_is_sent_again_by_one_layer_at_most() {
             .layer(RetryLayer::new(RetryPolicy::new().busy(false)))
             .layer(AuthRefreshLayer::new(key))
             .service(failing(usize::MAX, error, &came));
-        let error = service.oneshot(request()).await.err().expect("for ever");
+        let error = service.oneshot(request()).await.expect_err("for ever");
         let count = came.lock().expect("not poisoned").len();
         (count, error.kind())
     };
@@ -401,7 +400,7 @@ async fn what_is_given_up_is_not_sent_again() {
         .layer(adapter())
         .service(silent.clone());
     let begun = Instant::now();
-    let error = timed.oneshot(request()).await.err().expect("given up");
+    let error = timed.oneshot(request()).await.expect_err("given up");
     assert!(error.is_timeout() && begun.elapsed() >= secs(60), "{error}");
     assert_eq!(std::mem::take(&mut *count.lock().expect("not poisoned")), 1);
 
@@ -412,7 +411,7 @@ async fn what_is_given_up_is_not_sent_again() {
         .layer(adapter())
         .service(silent);
     let begun = Instant::now();
-    let error = untimed.oneshot(request()).await.err().expect("given up");
+    let error = untimed.oneshot(request()).await.expect_err("given up");
     assert!(error.is_timeout() && begun.elapsed() < secs(22), "{error}");
     assert_eq!(*count.lock().expect("not poisoned"), 1);
 }

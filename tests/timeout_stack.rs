@@ -247,7 +247,7 @@ async fn every_edge_tells_each_limit_in_its_own_form() {
                 let object: Value = if is_stream {
                     assert_eq!(head.status, StatusCode::OK, "{case}: it had begun");
                     let data = body.lines().filter(|line| line.contains(words));
-                    let data = data.map(|line| line.trim_start_matches("data:")).last();
+                    let data = data.map(|line| line.trim_start_matches("data:")).next_back();
                     serde_json::from_str(data.expect("in one line")).expect("JSON")
                 } else {
                     assert_eq!(head.status, StatusCode::GATEWAY_TIMEOUT, "{case}: {body}");
