@@ -40,6 +40,8 @@
 //! - Dedup needs the conversation that the session found, so it is inside of the session.
 //! - The tools go only into the first message of a chat, so they are inside of dedup. The XML mode
 //!   is outside of it, for it reads the client's system prompt in every turn.
+//! - Text that the tools hold back is progress, and a wait for another turn of the chat is none of the
+//!   upstream's, so the limits of time are between them.
 //! - An expired token is reported inside a 200 that only the adapter can read, so the credential is
 //!   outside of the adapter.
 //!
@@ -128,7 +130,8 @@
 //! What tower's `Timeout`, `ConcurrencyLimit` and `Buffer` bound ends with the head of the
 //! response: an adapter answers when the first meaningful event is there, so a time-out is one for
 //! that event, and a limit counts requests that wait for it. A stream that goes on afterwards is
-//! bounded by neither.
+//! bounded by neither; the time that it takes is by this crate's own
+//! [`TimeoutLayer`](timeout::TimeoutLayer). For tower's `Retry` there is a [policy](retry::RetryPolicy).
 //!
 //! # Features
 //!
@@ -150,8 +153,8 @@
 //! | `join` | `JoinLayer` | 37 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
-//! | `timeout` | `TimeoutLayer` | 30 | yes |
-//! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 30 | yes |
+//! | `timeout` | `TimeoutLayer` | 28 | yes |
+//! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 33 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
@@ -163,7 +166,7 @@
 //! | `full` | `default` and `client-rustls` | 140 | no |
 //! | `redis` | the store for several proxies | 101 | no |
 //!
-//! All that is on by default comes to 68 crates: no HTTP client, no server, no TLS, no Redis.
+//! All that is on by default comes to 72 crates: no HTTP client, no server, no TLS, no Redis.
 //! The numbers are of crates that somebody gets with that feature alone, this one included, on
 //! Linux; this prints them:
 //!
@@ -171,8 +174,8 @@
 //! cargo tree -e normal --no-default-features --features sse --prefix none --no-dedupe | sort -u | wc -l
 //! ```
 //!
-//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and the edges, `web`
-//! and `compatible` also `keep-alive`. Of several TLS features the first in the table is used. No
+//! Any other layer but `SseReframeLayer` switches `metrics` and `tracing` on, and the edges,
+//! `web`, `compatible` and `timeout` also `keep-alive`. Of several TLS features the first in the table is used. No
 //! feature changes what other crates of a program do.
 //!
 //! # What is promised
@@ -189,7 +192,8 @@
 //!   lost.
 //! - An upstream that goes on and says nothing keeps no request open: comments, blank lines and
 //!   empty events are no progress, and a client's body has to get on too.
-//! - A credential is refreshed once at a time, and a request is replayed once at most.
+//! - A credential is refreshed once at a time, and a request is replayed for it once at most. What was
+//!   given up on this side, while the upstream may still be at work on it, is not sent again.
 //! - Nothing is repeated after the *commit point*. An adapter answers only when the first event
 //!   that a client sees is there. Errors before it have a status of their own; errors after it are
 //!   written into the stream.
