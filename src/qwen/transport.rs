@@ -13,7 +13,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::{
-    BoxError, CredentialHeaders, Error, ErrorKind, Fate,
+    BoxError, CredentialHeaders, Error, ErrorKind,
     budget::Budget,
     chat::ChatRequest,
     clock,
@@ -150,7 +150,7 @@ impl Cut {
                     deadline.as_secs()
                 ),
             )
-            .with_fate(Fate::Abandoned),
+            .with_fate(crate::Fate::Abandoned),
             Self::Broken(cause) => match error(cause) {
                 broken if broken.kind() == ErrorKind::Upstream => {
                     Error::new(ErrorKind::Truncated, "the upstream's answer broke off")
