@@ -394,8 +394,7 @@ async fn the_grace_behind_the_end_can_be_set() {
             if let Some(grace) = grace {
                 (compatible, web) = (compatible.grace(grace), web.grace(grace));
             }
-            let (compatible, web) =
-                (compatible.layer(upstream.clone()), web.layer(upstream.clone()));
+            let (compatible, web) = (compatible.layer(upstream), web.layer(upstream));
             let hello = || {
                 let hello = Message::new(Role::User, "Hello");
                 Request::new(ChatRequest::new("qwen3-max", vec![hello]))

@@ -116,7 +116,7 @@ async fn the_head_is_waited_for_as_long_as_the_first_event() {
 
     let begun = Instant::now();
     let error = answered(layer(), FIRST * 2, Box::pin(stream::pending())).await;
-    assert_given_up(&error.err().expect("too slow"), Limit::FirstEvent, FIRST);
+    assert_given_up(&error.expect_err("too slow"), Limit::FirstEvent, FIRST);
     assert_about(begun.elapsed(), FIRST);
     assert!(begun.elapsed() <= FIRST + Duration::from_millis(2), "it is due, not late");
 }
@@ -220,7 +220,7 @@ async fn limits_can_be_lifted() {
     assert_eq!(all(answered(never, day, late).await.expect("a head")).await.len(), 3);
     // Each stands for itself.
     let total = layer().first_event(None).idle(None);
-    let error = answered(total, day, Box::pin(stream::pending())).await.err().expect("too long");
+    let error = answered(total, day, Box::pin(stream::pending())).await.expect_err("too long");
     assert_given_up(&error, Limit::Total, TOTAL);
     let idle = layer().first_event(None).total(None);
     let items =
@@ -477,9 +477,8 @@ proptest! {
         let limit = Elapsed::of(&error).expect("a limit").limit();
         let mut steps = steps;
         // The head is one wait with the first event.
-        match steps.first_mut() {
-            Some((wait, _)) => *wait += head,
-            None => {}
+        if let Some((wait, _)) = steps.first_mut() {
+            *wait += head;
         }
         let limits = [60_000, 120_000, total.unwrap_or(u64::MAX)];
         // A timer's tick is a millisecond.

@@ -349,12 +349,19 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let mut adapter = QwenResponsesLayer::new();
+    let mut adapter = QwenResponsesLayer::new().grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
         adapter = adapter.effort(ReasoningEffort::High, meant.clone());
     }
     let auth = lane.desk.pool.clone().map(AuthRefreshLayer::from_pool);
-    let adapter = ServiceBuilder::new().layer(option_layer(auth)).layer(adapter).service(upstream);
+    // A chat that is busy is waited for by the session.
+    let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
+    let adapter = ServiceBuilder::new()
+        .layer(config.patience.limits())
+        .layer(option_layer(retry))
+        .layer(option_layer(auth))
+        .layer(adapter)
+        .service(upstream);
     let sessions = ServiceBuilder::new()
         .layer(shared.aliases())
         // It makes several answers in one chat at the same time.

@@ -29,6 +29,7 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
         tenant: _,
         account: _,
         credential: _,
+        is_timed: _,
         extra,
     } = request;
     let mut hash = Hash(Sha256::new());

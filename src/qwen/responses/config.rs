@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{qwen::compatible::Overrides, sse::progress::Limits};
 
@@ -8,4 +8,5 @@ pub(super) struct Config {
     pub(super) overrides: Arc<Overrides>,
     pub(super) session_cache: bool,
     pub(super) progress: Limits,
+    pub(super) grace: Duration,
 }

@@ -5,6 +5,7 @@ use tower_layer::Layer;
 use super::{config::Config, service::QwenResponses};
 use crate::{
     chat::ReasoningEffort,
+    qwen::answer::GRACE,
     sse::{
         KeepAlive,
         progress::{self, Limits},
@@ -32,7 +33,14 @@ impl QwenResponsesLayer {
             idle: Some(KeepAlive::new(Self::DEFAULT_IDLE_EVENTS)),
             bytes: progress::DEFAULT_MAX_BYTES,
         };
-        Self { config: Config { overrides: Arc::default(), session_cache: true, progress } }
+        Self {
+            config: Config {
+                overrides: Arc::default(),
+                session_cache: true,
+                progress,
+                grace: GRACE,
+            },
+        }
     }
 
     /// Whether upstream caches what it keeps of a chat, of 1,024 tokens and more. It does by default:
@@ -56,6 +64,9 @@ impl QwenResponsesLayer {
     /// well as between two; then it ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     /// `None` is for ever. Default: [10 minutes](Self::DEFAULT_IDLE_EVENTS).
     ///
+    /// It is for stacks without a [`TimeoutLayer`](crate::timeout::TimeoutLayer). Under one the limits of
+    /// that layer hold, and this is none.
+    ///
     /// # Panics
     ///
     /// If the limit is zero.
@@ -70,6 +81,15 @@ impl QwenResponsesLayer {
     #[must_use]
     pub fn max_bytes_without_event(mut self, bytes: usize) -> Self {
         self.config.progress.bytes = bytes;
+        self
+    }
+
+    /// For how long token counts, and the word that nothing more comes, are awaited when the model has
+    /// finished. Then the answer ends, though the connection stays open, and whatever comments come:
+    /// it is complete. [`Duration::ZERO`] takes only what has come by then. Default: 2 s.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.config.grace = grace;
         self
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
-        answer::{Answer, GRACE, Names, Pieces, Repairs, Reply, ThinkSplitter, reply},
+        answer::{Answer, Names, Pieces, Repairs, Reply, ThinkSplitter, reply},
         compatible::{Server, refusal},
         effort::telling,
         redact::Secrets,
@@ -153,7 +153,7 @@ where
     let translator = Translator::new(place, account, secrets);
     let answer = Answer::new(Pieces::incremental, ThinkSplitter::off(), Repairs::new(METRIC));
     let (answer, limits) = (answer.offering(names), config.progress);
-    let reader = reply::open(response, translator, answer, limits, GRACE).await?;
+    let reader = reply::open(response, translator, answer, limits, config.grace).await?;
     Ok(Response::new(AnswerStream::new(reader)))
 }
 
