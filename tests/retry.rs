@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, sleep};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt,
@@ -414,4 +414,81 @@ async fn what_is_given_up_is_not_sent_again() {
     let error = untimed.oneshot(request()).await.expect_err("given up");
     assert!(error.is_timeout() && begun.elapsed() < secs(22), "{error}");
     assert_eq!(*count.lock().expect("not poisoned"), 1);
+}
+
+/// A server whose streams time out, and what it says in one piece.
+async fn asked_in_one_piece(
+    policy: RetryPolicy,
+    text: &str,
+    status: u16,
+) -> (Result<String, Error>, Vec<(bool, bool, String)>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let server = service_fn(move |request: Request<FullBody>| {
+        let log = Arc::clone(&log);
+        async move {
+            let accepted = request.headers()["accept"].to_str().expect("ASCII").to_owned();
+            let body = request.into_body().collect().await.expect("infallible").to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let is_stream = body["stream"] == true;
+            let has_options = body.get("stream_options").is_some();
+            log.lock().expect("not poisoned").push((is_stream, has_options, accepted));
+            let response = Response::builder();
+            Ok::<_, Infallible>(
+                match (is_stream, status) {
+                    (true, _) => response.status(504).body(Full::from("stream timeout")),
+                    (false, 200) => {
+                        response.header("content-type", "application/json").body(Full::from(
+                            r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#,
+                        ))
+                    }
+                    (false, status) => response.status(status).body(Full::<Bytes>::default()),
+                }
+                .expect("a response"),
+            )
+        }
+    });
+    let chat = ServiceBuilder::new()
+        .layer(RetryLayer::new(policy))
+        .layer(CompatibleLayer::new(Server::Portal))
+        .service(server);
+    let request = ChatRequest::new("m", vec![Message::new(Role::User, text)]);
+    let answer = match chat.oneshot(Request::new(request)).await {
+        Ok(response) => Answer::collect(response.into_body()).await.map(|answer| answer.text),
+        Err(error) => Err(error),
+    };
+    let seen = seen.lock().expect("not poisoned").clone();
+    (answer, seen)
+}
+
+/// The portal's `stream timeout`: once in one piece, if that is wanted and the request is small.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_timed_out_upstream_is_asked_for_in_one_piece() {
+    let stream = || (true, true, "text/event-stream".to_owned());
+    let whole = || (false, false, "application/json".to_owned());
+    let wanted = || RetryPolicy::new().whole_after_timeout(true);
+
+    let (answer, seen) = asked_in_one_piece(wanted(), "Hello", 200).await;
+    assert_eq!((answer.expect("answered"), seen), ("Hi".to_owned(), vec![stream(), whole()]));
+    // Whatever tries there are.
+    let (answer, seen) = asked_in_one_piece(wanted().tries(0), "Hello", 200).await;
+    assert_eq!((answer.expect("answered"), seen.len()), ("Hi".to_owned(), 2));
+
+    // What it says then is about a request that nobody has made: the first failure stands.
+    for status in [400, 401, 429, 500, 503, 504] {
+        let (answer, seen) = asked_in_one_piece(wanted(), "Hello", status).await;
+        let error = answer.expect_err("a failure");
+        assert!(error.is_timeout() && error.message().contains("stream timeout"), "{error:?}");
+        assert_eq!(seen, [stream(), whole()], "{status}");
+    }
+
+    let long = "a long prompt ".repeat(5_000);
+    for (policy, text) in [(wanted(), &*long), (RetryPolicy::new(), "Hello")] {
+        let (answer, seen) = asked_in_one_piece(policy, text, 200).await;
+        assert!(answer.expect_err("a failure").is_timeout());
+        assert_eq!(seen, [stream()]);
+    }
+    // A limit on this side is none of the upstream's words.
+    let abandoned = || Error::new(ErrorKind::Timeout, "x").with_fate(Fate::Abandoned);
+    assert_eq!(tried(wanted(), abandoned).await.len(), 1);
 }

@@ -46,12 +46,43 @@ mod json;
 mod message;
 mod request;
 mod service;
+#[cfg(any(
+    feature = "compatible",
+    feature = "edge",
+    feature = "join",
+    feature = "retry",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+#[cfg_attr(
+    not(any(
+        feature = "compatible",
+        feature = "join",
+        feature = "retry",
+        feature = "session",
+        feature = "tool-call",
+        feature = "web"
+    )),
+    allow(dead_code, reason = "the edge alone asks only how large a body is")
+)]
+mod size;
 mod stream;
 
 pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
 #[allow(unused_imports, reason = "the feature `edge` alone has no edge")]
 pub(crate) use self::json::Fields;
+#[cfg(any(
+    feature = "compatible",
+    feature = "edge",
+    feature = "join",
+    feature = "retry",
+    feature = "session",
+    feature = "tool-call",
+    feature = "web"
+))]
+pub(crate) use self::size::exceeds;
 #[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
 #[allow(unused_imports, reason = "the feature `edge` alone has no edge")]
 pub(crate) use self::stream::truncated;

@@ -65,6 +65,10 @@ pub struct ChatRequest {
     /// adapter then has no limit of time of its own for that, so that there is one, and the one that
     /// was set.
     pub is_timed: bool,
+    /// Whether the upstream is to be asked for the answer in one piece, since a stream of it has failed.
+    /// Set by the policy of a retry layer. An adapter that can ask for either heeds it, and gives a
+    /// stream of events all the same.
+    pub is_whole: bool,
     /// Fields that are not named here, as the client sent them.
     pub extra: Extra,
 }
@@ -90,6 +94,7 @@ impl ChatRequest {
             account: None,
             credential: None,
             is_timed: false,
+            is_whole: false,
             extra: Extra::new(),
         }
     }

@@ -30,6 +30,7 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
         account: _,
         credential: _,
         is_timed: _,
+        is_whole: _,
         extra,
     } = request;
     let mut hash = Hash(Sha256::new());

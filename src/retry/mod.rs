@@ -44,7 +44,8 @@
 //! | the upstream answered that it failed (500, 502), also in an event before the first of the answer | yes | a pause |
 //! | nothing was [sent](crate::Fate::Unsent): the upstream could not be reached | yes | a pause |
 //! | the connection broke behind the request | no: it may be at work, and is paid | |
-//! | too slow, by a limit on this side or as the upstream says | no, the same | |
+//! | too slow, by a limit on this side | no, the same | |
+//! | too slow, as the upstream says (504) | no, but [once in one piece](RetryPolicy::whole_after_timeout), if that is on | at once |
 //! | a refused or used-up credential | no: [`AuthRefreshLayer`](crate::auth::AuthRefreshLayer) sees to it | |
 //! | a challenge, and whatever is the request's own fault | no | |
 //!
@@ -69,7 +70,7 @@
 //!
 //! | name | labels |
 //! | --- | --- |
-//! | `tower_qwen_retries_total` | `cause`: `rate_limited`, `overloaded`, `busy`, `upstream`, `unsent`; `result`: `again`, `too_often` (no try was left), `over_budget`, `too_long` (the wait) |
+//! | `tower_qwen_retries_total` | `cause`: `rate_limited`, `overloaded`, `busy`, `upstream`, `unsent`, `stream_timeout` (asked for in one piece); `result`: `again`, `too_often` (no try was left), `over_budget`, `too_long` (the wait) |
 
 mod policy;
 mod wait;

@@ -7,7 +7,11 @@ use tower::retry::{
 };
 
 use super::wait::Wait;
-use crate::{Error, ErrorKind, Fate, chat::ChatRequest, clock};
+use crate::{
+    Error, ErrorKind, Fate,
+    chat::{ChatRequest, exceeds},
+    clock,
+};
 
 /// The longest pause, a day: half as much again is a time that every clock can add.
 const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
@@ -26,8 +30,22 @@ pub struct RetryPolicy {
     pause: Duration,
     longest: Duration,
     busy: bool,
+    whole: Whole,
     budget: Arc<dyn Budget + Send + Sync>,
 }
+
+/// Whether a request whose stream timed out upstream is sent for a whole answer.
+#[derive(Clone, Debug)]
+enum Whole {
+    Never,
+    Once,
+    /// It was, and this is what the stream's failure was.
+    Asked(Arc<Error>),
+}
+
+/// A request of more than this is not asked for in one piece, in bytes: what is cut in a stream for its
+/// length would be so in one piece too.
+const SMALL: usize = 64 * 1024;
 
 impl RetryPolicy {
     /// Two more tries, a pause of 1 s before the first of them, and no wait of more than 30 s.
@@ -38,6 +56,7 @@ impl RetryPolicy {
             pause: Duration::from_secs(1),
             longest: Duration::from_secs(30),
             busy: true,
+            whole: Whole::Never,
             budget: Arc::new(TpsBudget::new(Duration::from_secs(10), 1, 0.2)),
         }
     }
@@ -70,6 +89,17 @@ impl RetryPolicy {
         self
     }
 
+    /// Whether a request of up to 64 KiB for which the upstream itself gave up its stream in front of the
+    /// first event (a 504, such as the portal's `stream timeout`) is sent once more for an answer in
+    /// one piece, at once and whatever tries are left. The client gets a stream all the same. Where
+    /// that fails as well, the first failure stands. For adapters that can ask for either:
+    /// [`CompatibleLayer`](crate::qwen::compatible::CompatibleLayer). Default: no.
+    #[must_use]
+    pub fn whole_after_timeout(mut self, ask: bool) -> Self {
+        self.whole = if ask { Whole::Once } else { Whole::Never };
+        self
+    }
+
     /// How many more tries all requests together may have. Default: a fifth of the answers of the
     /// last 10 s, and one a second.
     #[must_use]
@@ -91,6 +121,16 @@ impl RetryPolicy {
         }
     }
 
+    /// Whether a request that failed so is sent for an answer in one piece.
+    fn asks_whole(&self, request: &ChatRequest, error: &Error) -> bool {
+        matches!(self.whole, Whole::Once)
+            && error.is_timeout()
+            && error.fate() == Fate::Refused
+            && clock::is_there()
+            && !exceeds(request, SMALL)
+            && self.budget.withdraw()
+    }
+
     /// How long to wait for another try, and whether there is one.
     fn plan(&mut self, error: &Error) -> Result<Duration, &'static str> {
         let Some(left) = self.left.checked_sub(1) else { return Err("too_often") };
@@ -110,6 +150,12 @@ impl RetryPolicy {
     }
 }
 
+fn noted(cause: &'static str, result: &'static str) {
+    metrics::counter!("tower_qwen_retries_total", "cause" => cause, "result" => result)
+        .increment(1);
+    tracing::debug!(cause, result, "a request that failed");
+}
+
 impl fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryPolicy")
@@ -117,6 +163,7 @@ impl fmt::Debug for RetryPolicy {
             .field("pause", &self.pause)
             .field("longest", &self.longest)
             .field("busy", &self.busy)
+            .field("whole", &self.whole)
             .finish_non_exhaustive()
     }
 }
@@ -132,7 +179,7 @@ impl<S> Policy<Request<ChatRequest>, Response<S>, Error> for RetryPolicy {
 
     fn retry(
         &mut self,
-        _: &mut Request<ChatRequest>,
+        request: &mut Request<ChatRequest>,
         result: &mut Result<Response<S>, Error>,
     ) -> Option<Wait> {
         let error = match result {
@@ -142,12 +189,20 @@ impl<S> Policy<Request<ChatRequest>, Response<S>, Error> for RetryPolicy {
             }
             Err(error) => error,
         };
+        if let Whole::Asked(first) = &self.whole {
+            *error = first.said_again();
+            return None;
+        }
+        if self.asks_whole(request.body(), error) {
+            self.whole = Whole::Asked(Arc::new(error.said_again()));
+            request.body_mut().is_whole = true;
+            noted("stream_timeout", "again");
+            return Some(Wait::new(Duration::ZERO));
+        }
         let cause = self.cause(error).filter(|_| clock::is_there())?;
         let plan = self.plan(error);
         let result = plan.err().unwrap_or("again");
-        metrics::counter!("tower_qwen_retries_total", "cause" => cause, "result" => result)
-            .increment(1);
-        tracing::debug!(cause, result, wait = ?plan.ok(), "a request that failed");
+        noted(cause, result);
         plan.ok().map(Wait::new)
     }
 

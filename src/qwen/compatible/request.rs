@@ -31,8 +31,8 @@ const PRESERVE: &str = "preserve_thinking";
 
 /// Writes the body of `POST /chat/completions`.
 ///
-/// It always asks for a stream with usage: the middle of the stack streams, and that also avoids
-/// what DashScope refuses or cuts in whole answers. Unknown fields, schemas and other forms
+/// It asks for a stream with usage, unless a stream has failed already: the middle of the stack
+/// streams, and that also avoids what DashScope refuses or cuts in whole answers. Unknown fields, schemas and other forms
 /// go out as they came, byte for byte.
 ///
 /// The body is measured before it is written, so that it is allocated once and at its size: of
@@ -104,15 +104,17 @@ fn body_into<W: Sink>(
         [] => messages_into(out, request.history.iter(), server),
         arranged => messages_into(out, arranged.iter().map(|message| &**message), server),
     });
-    object.value("stream", &true);
-    object.with("stream_options", |out| {
-        let mut options = Object::open(out);
-        options.value("include_usage", &true);
-        if let Some(others) = object_in(&request.extra, "stream_options") {
-            options.extra(&others, &["include_usage"]);
-        }
-        options.close();
-    });
+    object.value("stream", &!request.is_whole);
+    if !request.is_whole {
+        object.with("stream_options", |out| {
+            let mut options = Object::open(out);
+            options.value("include_usage", &true);
+            if let Some(others) = object_in(&request.extra, "stream_options") {
+                options.extra(&others, &["include_usage"]);
+            }
+            options.close();
+        });
+    }
     // An empty list made the portal's model call tools at random.
     if !request.tools.is_empty() {
         object.with("tools", |out| {

@@ -110,7 +110,8 @@ fn wire_request(
     let headers = wire.headers_mut();
     *headers = transport::headers(&envelope.headers, chat.credential.as_ref());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    let accepted = if chat.is_whole { "application/json" } else { "text/event-stream" };
+    headers.insert(header::ACCEPT, HeaderValue::from_static(accepted));
     config.server.headers_into(headers);
     wire
 }
