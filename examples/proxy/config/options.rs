@@ -384,6 +384,20 @@ pub(crate) struct UpstreamSettings {
     )]
     pub(super) retries: Option<u32>,
 
+    /// Ask for an answer in one piece where the upstream says that its stream has timed out, once,
+    /// for requests of up to 64 KiB; the client gets a stream all the same. For compatible upstreams
+    /// only [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_WHOLE_AFTER_TIMEOUT",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) whole_after_timeout: Option<bool>,
+
     /// How calls of tools reach the client [default: openai]
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
     pub(super) tools: Option<Tools>,
@@ -558,6 +572,7 @@ impl UpstreamSettings {
             total_timeout: self.total_timeout.or(other.total_timeout),
             grace: self.grace.or(other.grace),
             retries: self.retries.or(other.retries),
+            whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),
             tools: self.tools.or(other.tools),
             completions: self.completions.or(other.completions),
             emulate: self.emulate.or(other.emulate),

@@ -32,6 +32,8 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
     /// How often a request is sent once more.
     pub(crate) retries: u32,
+    /// Whether a stream that timed out upstream is asked for in one piece.
+    pub(crate) whole: bool,
 }
 
 /// What is set of it.
@@ -42,6 +44,7 @@ pub(super) struct Asked {
     total: Option<u64>,
     grace: Option<u64>,
     retries: Option<u32>,
+    whole: Option<bool>,
 }
 
 impl From<&UpstreamSettings> for Asked {
@@ -52,6 +55,7 @@ impl From<&UpstreamSettings> for Asked {
             total: settings.total_timeout,
             grace: settings.grace,
             retries: settings.retries,
+            whole: settings.whole_after_timeout,
         }
     }
 }
@@ -75,7 +79,12 @@ impl Patience {
         if i64::from(retries) > MAX_RETRIES {
             return error(format!("--retries: it must be 0 to {MAX_RETRIES}"));
         }
+        let whole = asked.whole.unwrap_or_default();
+        if whole && !upstream.is_api() {
+            return error("--whole-after-timeout: the web upstream gives its answers as streams");
+        }
         Ok(Self {
+            whole,
             first_event: seconds("first-event-timeout", asked.first_event, 1, first_event)?,
             idle: seconds("idle-timeout", asked.idle, 1, idle)?,
             total: seconds("total-timeout", asked.total, 1, TOTAL)?,
@@ -94,7 +103,8 @@ impl Patience {
 
     /// What is sent once more; `None` where nothing is.
     pub(crate) fn retry(&self) -> Option<RetryPolicy> {
-        (self.retries > 0).then(|| RetryPolicy::new().tries(self.retries))
+        let policy = || RetryPolicy::new().tries(self.retries).whole_after_timeout(self.whole);
+        (self.retries > 0 || self.whole).then(policy)
     }
 }
 

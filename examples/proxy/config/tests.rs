@@ -616,7 +616,7 @@ fn every_command_of_the_upstream_table_is_valid() {
 #[test]
 fn how_long_an_upstream_is_waited_for() {
     let of = |args: &[&str]| {
-        let Patience { first_event, idle, total, grace, retries } =
+        let Patience { first_event, idle, total, grace, retries, whole: _ } =
             only(resolve(args).expect("valid")).patience;
         let seconds = [first_event, idle, total, grace].map(|limit| limit.as_secs());
         (seconds, retries)
@@ -645,6 +645,10 @@ fn how_long_an_upstream_is_waited_for() {
     ];
     assert_eq!(of(&set), ([7, 8, 300, 0], 0));
     assert!(only(resolve(&set).expect("valid")).patience.retry().is_none());
+    let whole = ["--emulate", "portal", "--retries=0", "--whole-after-timeout"];
+    assert!(only(resolve(&whole).expect("valid")).patience.retry().is_some());
+    let web = refusal(&["--upstream", "web", "--whole-after-timeout"]);
+    assert!(web.starts_with("--whole-after-timeout: "), "{web}");
 }
 
 /// What the command line would refuse is refused in a file too.

@@ -76,6 +76,20 @@ async fn each_limit_can_be_set() {
     }
 }
 
+/// A stream that timed out upstream comes in one piece, if that is wanted.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_timed_out_comes_in_one_piece() {
+    // The emulated portal has no credential here, so nothing but the option asks again.
+    let text = "emulate:timeout emulate:times=1";
+    for path in ROUTES {
+        let (status, body, _) = asked(&["--emulate", "portal"], path, text).await;
+        assert_eq!(status, 504, "{path}: {body}");
+        let args = ["--emulate", "portal", "--whole-after-timeout"];
+        let (status, body, _) = asked(&args, path, text).await;
+        assert_eq!(status, 200, "{path}: {body}");
+    }
+}
+
 /// What may help is tried again, and how often can be set.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_still_loads_is_asked_again() {
