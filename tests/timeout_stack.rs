@@ -20,6 +20,7 @@ use tower_qwen::{
     auth::{AuthRefreshLayer, Credential, StaticCredential},
     chat::{Answer, ChatRequest, FinishReason, FunctionTool, Json, Message, Role, Tool},
     dedup::DedupLayer,
+    ollama::OllamaLayer,
     openai::OpenAiLayer,
     qwen::{
         compatible::{CompatibleLayer, Server},
@@ -164,7 +165,7 @@ fn commenting(
 }
 
 /// One of the edges over `chat`, whose answers are read to their end.
-fn edges<S, C>(chat: S) -> [(&'static str, Route); 3]
+fn edges<S, C>(chat: S) -> [(&'static str, Route); 4]
 where
     S: Service<Request<ChatRequest>, Response = Response<C>, Error = Error, Future: Send>
         + Clone
@@ -195,7 +196,8 @@ where
     [
         ("chat", read(OpenAiLayer::new().layer(chat.clone()))),
         ("messages", read(AnthropicLayer::new().layer(chat.clone()))),
-        ("responses", read(ResponsesLayer::new().layer(chat))),
+        ("responses", read(ResponsesLayer::new().layer(chat.clone()))),
+        ("ollama", read(OllamaLayer::new().layer(chat))),
     ]
 }
 
@@ -263,6 +265,9 @@ async fn every_edge_tells_each_limit_in_its_own_form() {
                         kind == "timeout_error" && code == "upstream_timeout",
                         "{case}: {object}"
                     ),
+                    ("ollama", _) => {
+                        assert!(error.as_str().is_some_and(|said| said.contains(words)), "{case}");
+                    }
                     ("messages", _) => assert_eq!(kind, "timeout_error", "{case}: {object}"),
                     _ => assert_eq!(code, "server_error", "{case}: {object}"),
                 }

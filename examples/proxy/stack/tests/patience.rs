@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use super::*;
 
 /// The routes of answers, with what each takes its text from.
-const ROUTES: [&str; 5] = [
+const ROUTES: [&str; 7] = [
     "/v1/chat/completions",
     "/xml/v1/chat/completions",
     "/v1/messages",
     "/v1/responses",
     "/v1/completions",
+    "/api/chat",
+    "/api/generate",
 ];
 
 /// Asks for an answer to `text`; its status and body, and how long it took.
@@ -26,6 +28,8 @@ async fn asked(args: &[&str], path: &str, text: &str) -> (u16, String, Duration)
     let body = match path {
         "/v1/responses" => json!({"model": model, "input": text}),
         "/v1/completions" => json!({"model": model, "prompt": text}),
+        "/api/generate" => json!({"model": model, "prompt": text, "stream": false}),
+        "/api/chat" => json!({"model": model, "messages": messages, "stream": false}),
         _ => json!({"model": model, "max_tokens": 64, "messages": messages}),
     };
     let request = Request::post(path).header("content-type", "application/json");
