@@ -465,8 +465,7 @@ where
     // There one limit is for the first event as for those behind it.
     let silence = config.patience.first_event.max(config.patience.idle);
     let reframe = SseReframeLayer::new().idle_events(Some(silence));
-    let infill =
-        (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
+    let infill = (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
     let signed = signed(upstream.clone(), auth.as_ref());
     let bytes = reframe.layer(signed.clone());
     let chats = passage("/chat/completions").over(bytes.clone());

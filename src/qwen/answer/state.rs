@@ -323,7 +323,7 @@ impl Answer {
     }
 
     /// Whether there was anything of the answer.
-    pub(crate) const fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.is_begun || self.has_answered || self.calls.is_any_named()
     }
 

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// The routes of answers, with what each takes its text from.
-const ROUTES: [&str; 7] = [
+/// The routes of answers that go through the layers of every upstream. A prompt for `/v1/completions` goes
+/// to a compatible server byte by byte.
+const ROUTES: [&str; 6] = [
     "/v1/chat/completions",
     "/xml/v1/chat/completions",
     "/v1/messages",
     "/v1/responses",
-    "/v1/completions",
     "/api/chat",
     "/api/generate",
 ];
@@ -58,6 +58,16 @@ async fn each_kind_of_upstream_has_its_time() {
         // One try: the upstream may still be at work.
         assert!(took >= Duration::from_secs(60) && took < Duration::from_secs(62), "{took:?}");
     }
+}
+
+/// Over chat.qwen.ai a prompt is a chat.
+#[tokio::test(start_paused = true)]
+async fn a_prompt_over_the_web_has_the_same_limits() {
+    let slow = "emulate:wait=128000";
+    let (status, body, took) = asked(&["--emulate", "web"], "/v1/completions", slow).await;
+    assert_eq!(status, 504, "{body}");
+    assert!(body.contains("limit on the first event"), "{body}");
+    assert!(took >= Duration::from_secs(60) && took < Duration::from_secs(62), "{took:?}");
 }
 
 /// Each option reaches each route.
