@@ -23,6 +23,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
     format::FormatLayer,
+    join::JoinLayer,
     ollama::{self, GenerateLayer, OllamaLayer},
     openai::{
         OpenAiLayer,
@@ -260,6 +261,7 @@ where
 {
     let edge = ServiceBuilder::new()
         .layer(chat_edge(config, &shared.bounds).offer(Offer::Web))
+        .layer(config.patience.join())
         .layer(shared.aliases())
         .layer(shared.sessions.clone());
     let agents = Agents {
@@ -303,9 +305,10 @@ where
     let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
     // Their clients have a form for calls, whatever those of the chat API want.
     let plain = web.clone().service(upstream.clone());
+    let join = config.patience.join();
     let (messages, responses, ollama) = match config.tools {
-        Tools::Off => agents.over(agents_below.service(plain)),
-        _ => agents.over(agents_below.layer(ToolCallLayer::prompted()).service(plain)),
+        Tools::Off => agents.over(join, agents_below.service(plain)),
+        _ => agents.over(join, agents_below.layer(ToolCallLayer::prompted()).service(plain)),
     };
     let chat = match config.tools {
         Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
@@ -371,20 +374,21 @@ where
         Tools::Native | Tools::Off => ToolCallLayer::native(),
         Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
     };
+    let join = config.patience.join();
     let chats = sessions.clone().layer(DedupLayer::new()).layer(tools).service(adapter.clone());
     let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(adapter);
     let chat_edge = chat_edge(config, &shared.bounds).offer(Offer::Responses);
-    let xml = route(chat_edge.clone().layer(xml));
+    let xml = route(chat_edge.clone().layer(join.layer(xml)));
     let chat = match config.tools {
         Tools::Xml => xml.clone(),
-        _ => route(chat_edge.layer(chats.clone())),
+        _ => route(chat_edge.layer(join.layer(chats.clone()))),
     };
     let agents = Agents {
         messages: messages_edge(config, shared).offer(Offer::Responses),
         responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
         ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
     };
-    let (messages, responses, ollama) = agents.over(chats);
+    let (messages, responses, ollama) = agents.over(join, chats);
     Lane {
         chat,
         xml,
@@ -413,8 +417,10 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge =
-        ServiceBuilder::new().layer(chat_edge(config, &shared.bounds)).layer(shared.aliases());
+    let edge = ServiceBuilder::new()
+        .layer(chat_edge(config, &shared.bounds))
+        .layer(config.patience.join())
+        .layer(shared.aliases());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
@@ -446,6 +452,7 @@ where
         ollama: ollama_edge(config, &shared.bounds),
     };
     let (messages, responses, ollama) = agents.over(
+        config.patience.join(),
         ServiceBuilder::new()
             .layer(shared.aliases())
             .layer(tools)
@@ -536,7 +543,8 @@ struct Agents {
 
 impl Agents {
     /// Their routes over what answers chats.
-    fn over(self, chats: impl ChatService + Sync) -> (Route, Route, Route) {
+    fn over(self, join: JoinLayer, chats: impl ChatService + Sync) -> (Route, Route, Route) {
+        let chats = join.layer(chats);
         (
             route(self.messages.layer(chats.clone())),
             route(self.responses.layer(chats.clone())),

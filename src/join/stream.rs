@@ -188,6 +188,7 @@ impl Drop for Holder {
         let Ok(runtime) = Handle::try_current() else { return };
         let until = Instant::now().checked_add(self.linger);
         place.slot().park(making);
+        debug!(linger = ?self.linger, "the client is gone; its answer goes on for who asks again");
         runtime.spawn(linger(Arc::new(place), until));
     }
 }

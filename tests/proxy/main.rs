@@ -19,6 +19,8 @@ mod proxy;
 mod redis;
 #[cfg(unix)]
 mod reload;
+#[cfg(unix)]
+mod repeats;
 mod sessions;
 mod slow_clients;
 #[cfg(unix)]

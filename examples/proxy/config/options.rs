@@ -373,6 +373,17 @@ pub(crate) struct UpstreamSettings {
     )]
     pub(super) grace: Option<u64>,
 
+    /// For how many seconds a chat goes on whose client is gone, so that the same client may ask again
+    /// and have its answer; 0 cancels it at once [default: 5]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_LINGER",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT)
+    )]
+    pub(super) linger: Option<u64>,
+
     /// How many more times a request is sent that is limited, finds the upstream overloaded, failed
     /// or out of reach, while nothing of an answer has come; 0 for none [default: 2]
     #[arg(
@@ -571,6 +582,7 @@ impl UpstreamSettings {
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
             total_timeout: self.total_timeout.or(other.total_timeout),
             grace: self.grace.or(other.grace),
+            linger: self.linger.or(other.linger),
             retries: self.retries.or(other.retries),
             whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),
             tools: self.tools.or(other.tools),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tower_qwen::{qwen::compatible::Server, retry::RetryPolicy, timeout::TimeoutLayer};
+use tower_qwen::{
+    join::JoinLayer, qwen::compatible::Server, retry::RetryPolicy, timeout::TimeoutLayer,
+};
 use tower_qwen_emulator::Kind;
 
 use super::{
@@ -12,6 +14,9 @@ use super::{
 
 /// For how long token counts are awaited when the model has finished, in seconds.
 const GRACE: u64 = 2;
+
+/// For how long a chat goes on whose client is gone, in seconds.
+const LINGER: u64 = 5;
 
 /// How often a request is sent once more.
 const RETRIES: u32 = 2;
@@ -30,6 +35,8 @@ pub(crate) struct Patience {
     pub(crate) total: Duration,
     /// For what may follow the end of the answer.
     pub(crate) grace: Duration,
+    /// For who asks again, when the client is gone.
+    pub(crate) linger: Duration,
     /// How often a request is sent once more.
     pub(crate) retries: u32,
     /// Whether a stream that timed out upstream is asked for in one piece.
@@ -43,6 +50,7 @@ pub(super) struct Asked {
     idle: Option<u64>,
     total: Option<u64>,
     grace: Option<u64>,
+    linger: Option<u64>,
     retries: Option<u32>,
     whole: Option<bool>,
 }
@@ -54,6 +62,7 @@ impl From<&UpstreamSettings> for Asked {
             idle: settings.idle_timeout,
             total: settings.total_timeout,
             grace: settings.grace,
+            linger: settings.linger,
             retries: settings.retries,
             whole: settings.whole_after_timeout,
         }
@@ -89,8 +98,14 @@ impl Patience {
             idle: seconds("idle-timeout", asked.idle, 1, idle)?,
             total: seconds("total-timeout", asked.total, 1, TOTAL)?,
             grace: seconds("grace", asked.grace, 0, GRACE)?,
+            linger: seconds("linger", asked.linger, 0, LINGER)?,
             retries,
         })
+    }
+
+    /// What gives a repeated request the answer that is being made.
+    pub(crate) fn join(&self) -> JoinLayer {
+        JoinLayer::new().linger(self.linger)
     }
 
     /// The limits of time of a chat.

@@ -616,14 +616,14 @@ fn every_command_of_the_upstream_table_is_valid() {
 #[test]
 fn how_long_an_upstream_is_waited_for() {
     let of = |args: &[&str]| {
-        let Patience { first_event, idle, total, grace, retries, whole: _ } =
+        let Patience { first_event, idle, total, grace, linger, retries, whole: _ } =
             only(resolve(args).expect("valid")).patience;
-        let seconds = [first_event, idle, total, grace].map(|limit| limit.as_secs());
+        let seconds = [first_event, idle, total, grace, linger].map(|limit| limit.as_secs());
         (seconds, retries)
     };
-    let local = ([600, 300, 900, 2], 2);
-    let hosted = ([120, 120, 900, 2], 2);
-    let web = ([60, 120, 900, 2], 2);
+    let local = ([600, 300, 900, 2, 5], 2);
+    let hosted = ([120, 120, 900, 2, 5], 2);
+    let web = ([60, 120, 900, 2, 5], 2);
     assert_eq!(of(&[]), web);
     assert_eq!(of(&["--upstream", "web"]), web);
     for emulated in ["vllm", "sglang", "ollama", "llamacpp"] {
@@ -641,9 +641,10 @@ fn how_long_an_upstream_is_waited_for() {
         "--idle-timeout=8",
         "--total-timeout=300",
         "--grace=0",
+        "--linger=0",
         "--retries=0",
     ];
-    assert_eq!(of(&set), ([7, 8, 300, 0], 0));
+    assert_eq!(of(&set), ([7, 8, 300, 0, 0], 0));
     assert!(only(resolve(&set).expect("valid")).patience.retry().is_none());
     let whole = ["--emulate", "portal", "--retries=0", "--whole-after-timeout"];
     assert!(only(resolve(&whole).expect("valid")).patience.retry().is_some());
@@ -662,6 +663,7 @@ fn limits_of_time_in_a_file_are_checked() {
         ("idle-timeout = 0", "--idle-timeout: it must be 1 to 86400 seconds"),
         ("total-timeout = 86401", "--total-timeout: it must be 1 to 86400 seconds"),
         ("grace = 86401", "--grace: it must be 0 to 86400 seconds"),
+        ("linger = 86401", "--linger: it must be 0 to 86400 seconds"),
         ("retries = 11", "--retries: it must be 0 to 10"),
     ] {
         fs::write(&file, format!("[[upstream]]\nkind = \"web\"\n{line}\n")).expect("written");
