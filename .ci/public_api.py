@@ -36,6 +36,8 @@ FOREIGN = STANDARD | {
     "http",
     "http_body",
     "serde_json",
+    # Its retry layer takes a policy, and ours takes one of its budgets.
+    "tower",
     "tower_layer",
     "tower_service",
 }

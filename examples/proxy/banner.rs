@@ -138,6 +138,11 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
     for warning in config.accounts.warnings() {
         writeln!(out, "    WARNING: {warning}")?;
     }
+    for stand_in in &config.stand_ins.all {
+        let name = String::from_utf8_lossy(stand_in.name.as_bytes());
+        let model = stand_in.model.as_deref().map(|model| format!(" with {model}"));
+        writeln!(out, "    {name}{} stands in for it", model.unwrap_or_default())?;
+    }
     if !config.models.is_any() {
         writeln!(out, "    for the models {}", config.models)?;
     }

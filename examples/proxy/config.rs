@@ -7,6 +7,7 @@ mod file;
 mod options;
 mod patience;
 mod patterns;
+mod stand_ins;
 mod upstream;
 mod url;
 mod web;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     options::{Api, Completions, Tools},
     patience::Patience,
     patterns::Patterns,
+    stand_ins::{StandIn, StandIns},
     upstream::{Upstream, UpstreamConfig},
     url::parse_url,
     web::WebCredentials,

@@ -26,6 +26,10 @@ use super::{
 
 pub(crate) const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
+/// Marks a response that began before it was known which upstream would answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByWhoever;
+
 /// The largest body that is read to see which model it asks for; the edges take no larger one.
 pub(crate) const MAX_BODY: usize = 32 * 1024 * 1024;
 
@@ -96,7 +100,9 @@ impl Lane {
     /// Has `route`, one of this lane's, answer `request`.
     async fn answer(&self, request: Request, route: &Route) -> Response {
         let Ok(mut response) = route.clone().oneshot(request).await;
-        response.headers_mut().insert(X_QWEN_UPSTREAM, self.name.clone());
+        if response.extensions().get::<ByWhoever>().is_none() {
+            response.headers_mut().entry(X_QWEN_UPSTREAM).or_insert_with(|| self.name.clone());
+        }
         response
     }
 }

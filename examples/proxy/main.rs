@@ -31,6 +31,7 @@ mod routes;
 mod server;
 mod sign_in;
 mod stack;
+mod stand_ins;
 mod tokens;
 mod trace;
 mod unread;

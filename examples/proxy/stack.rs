@@ -19,11 +19,10 @@ use tower_qwen::{
     alias::AliasLayer,
     anthropic::{AnthropicLayer, CountTokens},
     auth::{AuthRefreshLayer, TokenClient},
-    chat::{ChatService, ReasoningEffort},
+    chat::ReasoningEffort,
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
     format::FormatLayer,
-    join::JoinLayer,
     ollama::{self, GenerateLayer, OllamaLayer},
     openai::{
         OpenAiLayer,
@@ -46,7 +45,7 @@ use tower_qwen::{
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
 use super::{
-    chats::{self, Chats},
+    chats,
     clients::Client,
     config::{
         Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
@@ -56,6 +55,7 @@ use super::{
     prompts::Prompts,
     routes::{self, App, Site},
     sign_in,
+    stand_ins::{Stacks, chat},
     tokens::{Desk, Tokens},
 };
 
@@ -74,7 +74,7 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.clients());
     let site = Site {
-        chats: Chats::new(lanes.clone(), Arc::clone(store), config.clients()),
+        chats: chats::Chats::new(lanes.clone(), Arc::clone(store), config.clients()),
         clients: config.clients(),
         hosts: config.hosts(),
         tokens: tokens.clone(),
@@ -91,13 +91,17 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
 /// Those of [`app`].
 pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
     let shared = Shared::new(config, store);
-    let lanes = config.upstreams.iter().map(|upstream| {
-        lane(upstream, &shared).map_err(|error| match &config.upstreams[..] {
+    let drafts = config.upstreams.iter().map(|upstream| {
+        draft(upstream, &shared).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
     });
-    let lanes = lanes.collect::<Result<_, _>>()?;
+    let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+    let all: Vec<_> = drafts.iter().map(|draft| draft.stacks.clone()).collect();
+    let lanes =
+        config.upstreams.iter().zip(drafts).map(|(upstream, draft)| draft.lane(upstream, &all));
+    let lanes = lanes.collect();
     let count = CountTokens::new(shared.estimator)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace()))
@@ -127,9 +131,15 @@ impl Shared {
         }
     }
 
-    /// Right below every edge: it has kept the client's word, and answers with it.
+    /// Below every edge: it has kept the client's word, and answers with it.
     fn aliases(&self) -> AliasLayer {
         AliasLayer::new(self.names.aliases.clone())
+    }
+
+    /// What finds the chat of `config`'s upstream that a history goes on in.
+    fn sessions(&self, config: &UpstreamConfig) -> SessionLayer {
+        let name = String::from_utf8_lossy(config.name.as_bytes()).into_owned();
+        self.sessions.clone().scope(name)
     }
 }
 
@@ -158,7 +168,22 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
     Ok(Arc::new(MemoryStore::new(sessions.capacity, sessions.ttl)))
 }
 
-fn lane(config: &UpstreamConfig, shared: &Shared) -> Result<Lane, String> {
+/// An upstream on the way to being a lane.
+struct Draft<'a> {
+    stacks: Stacks,
+    /// The lane with its edges over those that answer its chats.
+    edges: Box<dyn FnOnce(Stacks) -> Lane + 'a>,
+}
+
+impl Draft<'_> {
+    /// The lane of `config`'s upstream; `all` are the stacks of all of them.
+    fn lane(self, config: &UpstreamConfig, all: &[Stacks]) -> Lane {
+        let stacks = self.stacks.or(&config.stand_ins, &config.name, all);
+        (self.edges)(stacks.joined(&config.patience.join()))
+    }
+}
+
+fn draft<'a>(config: &'a UpstreamConfig, shared: &'a Shared) -> Result<Draft<'a>, String> {
     let failed = |error: Error| format!("the upstream cannot be set up: {error}");
     match &config.upstream {
         Upstream::Emulator { emulated, recording } => {
@@ -244,13 +269,13 @@ where
 
 /// The layers over chat.qwen.ai, outermost first. `anonymous` is the same upstream, asked without
 /// any credential.
-fn web<U, B>(
+fn web<'a, U, B>(
     upstream: U,
     anonymous: U,
-    config: &UpstreamConfig,
+    config: &'a UpstreamConfig,
     desk: Desk,
-    shared: &Shared,
-) -> Lane
+    shared: &'a Shared,
+) -> Draft<'a>
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -259,21 +284,6 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new()
-        .layer(chat_edge(config, &shared.bounds).offer(Offer::Web))
-        .layer(config.patience.join())
-        .layer(shared.aliases())
-        .layer(shared.sessions.clone());
-    let agents = Agents {
-        messages: messages_edge(config, shared).offer(Offer::Web).media(false),
-        responses: responses_edge(config, &shared.bounds).offer(Offer::Web).store(true),
-        ollama: ollama_edge(config, &shared.bounds).offer(Offer::Web),
-    };
-    let agents_below = ServiceBuilder::new()
-        .layer(shared.aliases())
-        .layer(shared.sessions.clone())
-        .layer(DedupLayer::new())
-        .layer(FormatLayer::new());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // A chat that is busy is waited for by the session, or is none.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
@@ -283,67 +293,67 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
-        .layer(QwenWebLayer::new().grace(config.patience.grace));
-
+        .layer(QwenWebLayer::new().grace(config.patience.grace))
+        .service(upstream.clone());
+    let sessions = ServiceBuilder::new().layer(shared.aliases()).layer(shared.sessions(config));
+    let calls = sessions.clone().layer(DedupLayer::new()).layer(FormatLayer::new());
+    let calls = match config.tools {
+        Tools::Off => chat(calls.service(web.clone())),
+        _ => chat(calls.layer(ToolCallLayer::prompted()).service(web.clone())),
+    };
     // Outside of dedup: the names of the client's tools stand in its system prompt, which dedup
     // leaves out of later turns.
-    let xml = edge
-        .clone()
-        .layer(ToolWrapLayer::new())
-        .layer(DedupLayer::new())
-        .layer(web.clone())
-        .service(upstream.clone());
-    let xml = route(xml);
+    let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(web.clone());
+    let stacks = Stacks::new(calls, chat(xml));
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
-    let prompts = ServiceBuilder::new()
-        .layer(shared.aliases())
-        .layer(FormatLayer::new())
-        .layer(web.clone())
-        .service(upstream.clone());
-    let generate = generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
-    let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
-    let edge = edge.layer(DedupLayer::new()).layer(FormatLayer::new());
-    // Their clients have a form for calls, whatever those of the chat API want.
-    let plain = web.clone().service(upstream.clone());
-    let join = config.patience.join();
-    let (messages, responses, ollama) = match config.tools {
-        Tools::Off => agents.over(join, agents_below.service(plain)),
-        _ => agents.over(join, agents_below.layer(ToolCallLayer::prompted()).service(plain)),
-    };
-    let chat = match config.tools {
-        Tools::Openai | Tools::Prompt | Tools::Native | Tools::Rescue => {
-            route(edge.layer(ToolCallLayer::prompted()).layer(web).service(upstream.clone()))
+    let prompts =
+        ServiceBuilder::new().layer(shared.aliases()).layer(FormatLayer::new()).service(web);
+    let edges = move |stacks: Stacks| {
+        let edges = Edges {
+            chat: chat_edge(config, &shared.bounds).offer(Offer::Web),
+            messages: messages_edge(config, shared).offer(Offer::Web).media(false),
+            responses: responses_edge(config, &shared.bounds).offer(Offer::Web).store(true),
+            ollama: ollama_edge(config, &shared.bounds).offer(Offer::Web),
+        };
+        let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
+        let generate =
+            generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
+        let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
+        let no_embeddings = route(NoEmbeddings::new("chat.qwen.ai"));
+        Lane {
+            name: config.name.clone(),
+            patterns: config.models.clone(),
+            chat: if config.tools == Tools::Xml { xml.clone() } else { calls },
+            xml,
+            messages,
+            responses,
+            ollama: OllamaRoutes {
+                chat: ollama,
+                generate: route(generate),
+                embed: no_embeddings.clone(),
+                embeddings: no_embeddings.clone(),
+            },
+            completions: route(completions),
+            infill: None,
+            embeddings: no_embeddings,
+            can: Can { tools: config.tools != Tools::Off, images: false },
+            models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
+            chats: Some(chats::deletion(upstream, auth)),
+            desk,
         }
-        Tools::Xml => xml.clone(),
-        Tools::Off => route(edge.layer(web).service(upstream.clone())),
     };
-    let no_embeddings = route(NoEmbeddings::new("chat.qwen.ai"));
-    Lane {
-        name: config.name.clone(),
-        patterns: config.models.clone(),
-        chat,
-        xml,
-        messages,
-        responses,
-        ollama: OllamaRoutes {
-            chat: ollama,
-            generate: route(generate),
-            embed: no_embeddings.clone(),
-            embeddings: no_embeddings.clone(),
-        },
-        completions: route(completions),
-        infill: None,
-        embeddings: no_embeddings,
-        can: Can { tools: config.tools != Tools::Off, images: false },
-        models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
-        chats: Some(chats::deletion(upstream, auth)),
-        desk,
-    }
+    Draft { stacks, edges: Box::new(edges) }
 }
 
-/// The routes of chats over DashScope's Responses API, which keeps them. All other routes of `lane`
+/// The same upstream with its chats over DashScope's Responses API, which keeps them. All other routes
 /// are those of the API beside it, which keeps nothing.
-fn kept<U, B>(lane: Lane, upstream: U, config: &UpstreamConfig, shared: &Shared) -> Lane
+fn kept<'a, U, B>(
+    draft: Draft<'a>,
+    upstream: U,
+    auth: Option<AuthRefreshLayer>,
+    config: &'a UpstreamConfig,
+    shared: &'a Shared,
+) -> Draft<'a>
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -356,7 +366,6 @@ where
     if let Some(meant) = &config.high_effort {
         adapter = adapter.effort(ReasoningEffort::High, meant.clone());
     }
-    let auth = lane.desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // A chat that is busy is waited for by the session.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
     let adapter = ServiceBuilder::new()
@@ -368,47 +377,51 @@ where
     let sessions = ServiceBuilder::new()
         .layer(shared.aliases())
         // It makes several answers in one chat at the same time.
-        .layer(shared.sessions.clone().contention(Contention::Share));
-    let tools = match config.tools {
+        .layer(shared.sessions(config).contention(Contention::Share));
+    let calls = sessions.clone().layer(DedupLayer::new()).layer(native(config.tools));
+    let calls = calls.service(adapter.clone());
+    let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(adapter);
+    let stacks = Stacks::new(chat(calls), chat(xml));
+    let edges = move |stacks: Stacks| {
+        let edges = Edges {
+            chat: chat_edge(config, &shared.bounds).offer(Offer::Responses),
+            messages: messages_edge(config, shared).offer(Offer::Responses),
+            responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
+            ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
+        };
+        let lane = (draft.edges)(draft.stacks);
+        let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
+        Lane {
+            chat: if config.tools == Tools::Xml { xml.clone() } else { calls },
+            xml,
+            messages,
+            responses,
+            ollama: OllamaRoutes { chat: ollama, ..lane.ollama },
+            ..lane
+        }
+    };
+    Draft { stacks, edges: Box::new(edges) }
+}
+
+/// What has calls of tools reach the client where the upstream may have tools of its own.
+const fn native(tools: Tools) -> ToolCallLayer {
+    match tools {
         Tools::Prompt => ToolCallLayer::prompted(),
         Tools::Native | Tools::Off => ToolCallLayer::native(),
         Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
-    };
-    let join = config.patience.join();
-    let chats = sessions.clone().layer(DedupLayer::new()).layer(tools).service(adapter.clone());
-    let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(adapter);
-    let chat_edge = chat_edge(config, &shared.bounds).offer(Offer::Responses);
-    let xml = route(chat_edge.clone().layer(join.layer(xml)));
-    let chat = match config.tools {
-        Tools::Xml => xml.clone(),
-        _ => route(chat_edge.layer(join.layer(chats.clone()))),
-    };
-    let agents = Agents {
-        messages: messages_edge(config, shared).offer(Offer::Responses),
-        responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
-        ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
-    };
-    let (messages, responses, ollama) = agents.over(join, chats);
-    Lane {
-        chat,
-        xml,
-        messages,
-        responses,
-        ollama: OllamaRoutes { chat: ollama, ..lane.ollama },
-        ..lane
     }
 }
 
 /// The layers over an OpenAI-compatible API, outermost first. Where it keeps no chats there are no
 /// sessions. `own` is the same server where its own API is, beside the compatible one.
-fn compatible<U, B>(
+fn compatible<'a, U, B>(
     upstream: U,
     own: U,
     server: Server,
-    config: &UpstreamConfig,
+    config: &'a UpstreamConfig,
     desk: Desk,
-    shared: &Shared,
-) -> Lane
+    shared: &'a Shared,
+) -> Draft<'a>
 where
     U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -417,10 +430,6 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let edge = ServiceBuilder::new()
-        .layer(chat_edge(config, &shared.bounds))
-        .layer(config.patience.join())
-        .layer(shared.aliases());
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
@@ -430,126 +439,128 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
         .layer(option_layer(auth.clone()))
-        .layer(adapter);
-    let xml = edge.clone().layer(ToolWrapLayer::new()).layer(adapter.clone());
-    let xml = route(xml.service(upstream.clone()));
-    let prompts = ServiceBuilder::new()
-        .layer(shared.aliases())
-        .layer(adapter.clone())
+        .layer(adapter)
         .service(upstream.clone());
-    let generate = generate_edge(config, &shared.bounds).layer(prompts.clone());
-    let as_chats = route(completions_edge(config, &shared.bounds).layer(prompts));
-    // DashScope keeps a cache by the client's marks, and bills by it.
-    let is_marked = matches!(server, Server::DashScope | Server::Portal);
-    let tools = match config.tools {
-        Tools::Prompt => ToolCallLayer::prompted(),
-        Tools::Native | Tools::Off => ToolCallLayer::native(),
-        Tools::Openai | Tools::Rescue | Tools::Xml => ToolCallLayer::native_with_rescue(),
-    };
-    let agents = Agents {
-        messages: messages_edge(config, shared).cache_control(is_marked),
-        responses: responses_edge(config, &shared.bounds),
-        ollama: ollama_edge(config, &shared.bounds),
-    };
-    let (messages, responses, ollama) = agents.over(
-        config.patience.join(),
-        ServiceBuilder::new()
-            .layer(shared.aliases())
-            .layer(tools)
-            .layer(adapter.clone())
-            .service(upstream.clone()),
-    );
-    let with =
-        |tools: ToolCallLayer| route(edge.layer(tools).layer(adapter).service(upstream.clone()));
-    let passage = |path| {
-        pass::Passage::to(path)
+    let aliases = ServiceBuilder::new().layer(shared.aliases());
+    let calls = aliases.clone().layer(native(config.tools)).service(adapter.clone());
+    let xml = aliases.clone().layer(ToolWrapLayer::new()).service(adapter.clone());
+    let stacks = Stacks::new(chat(calls), chat(xml));
+    let prompts = aliases.service(adapter);
+    let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
+    let edges = move |stacks: Stacks| {
+        // DashScope keeps a cache by the client's marks, and bills by it.
+        let is_marked = matches!(server, Server::DashScope | Server::Portal);
+        let edges = Edges {
+            chat: chat_edge(config, &shared.bounds),
+            messages: messages_edge(config, shared).cache_control(is_marked),
+            responses: responses_edge(config, &shared.bounds),
+            ollama: ollama_edge(config, &shared.bounds),
+        };
+        let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
+        let generate = generate_edge(config, &shared.bounds).layer(prompts.clone());
+        let as_chats = route(completions_edge(config, &shared.bounds).layer(prompts));
+        let passage = |path| {
+            pass::Passage::to(path)
+                .names(shared.names.clone())
+                .body_pace(config.body_pace)
+                .max_answer(shared.bounds.answer)
+                .all_headers(config.tools == Tools::Off)
+        };
+        let own = signed(own, auth.as_ref());
+        // There one limit is for the first event as for those behind it.
+        let silence = config.patience.first_event.max(config.patience.idle);
+        let reframe = SseReframeLayer::new().idle_events(Some(silence));
+        let infill =
+            (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
+        let signed = signed(upstream, auth.as_ref());
+        let bytes = reframe.layer(signed.clone());
+        let passed = passage("/chat/completions").over(bytes.clone());
+        // A prompt that is answered as a chat is no prompt any more, so the server's own route is
+        // first.
+        let completions = Prompts::new(server, config.completions)
             .names(shared.names.clone())
             .body_pace(config.body_pace)
-            .max_answer(shared.bounds.answer)
-            .all_headers(config.tools == Tools::Off)
-    };
-    let own = signed(own, auth.as_ref());
-    // There one limit is for the first event as for those behind it.
-    let silence = config.patience.first_event.max(config.patience.idle);
-    let reframe = SseReframeLayer::new().idle_events(Some(silence));
-    let infill = (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
-    let signed = signed(upstream.clone(), auth.as_ref());
-    let bytes = reframe.layer(signed.clone());
-    let chats = passage("/chat/completions").over(bytes.clone());
-    // A prompt that is answered as a chat is no prompt any more, so the server's own route is first.
-    let completions = Prompts::new(server, config.completions)
-        .names(shared.names.clone())
-        .body_pace(config.body_pace)
-        .over(as_chats, passage("/completions").over(bytes));
-    let chat = match config.tools {
-        // What a server can be asked for and the layers have not, it is asked for byte by byte.
-        Tools::Openai | Tools::Rescue => {
-            pass::or_bytes(with(ToolCallLayer::native_with_rescue()), chats, config.body_pace)
+            .over(as_chats, passage("/completions").over(bytes));
+        let chat = match config.tools {
+            // What a server can be asked for and the layers have not, it is asked for byte by byte.
+            Tools::Openai | Tools::Rescue | Tools::Native | Tools::Prompt => {
+                pass::or_bytes(calls, passed, config.body_pace)
+            }
+            // What answers in XML has one form of answer.
+            Tools::Xml => xml.clone(),
+            Tools::Off => passed,
+        };
+        let names = shared.names.clone();
+        let renaming = signed.clone().map_request(move |request| names.rename(request));
+        let embeddings = EmbeddingsLayer::new(server)
+            .max_body(MAX_BODY)
+            .body_pace(Some(config.body_pace))
+            .layer(renaming.clone());
+        let embed = ollama::EmbedLayer::new(server)
+            .max_body(MAX_BODY)
+            .body_pace(Some(config.body_pace))
+            .layer(renaming.clone());
+        let embed_one = ollama::EmbeddingsLayer::new(server)
+            .max_body(MAX_BODY)
+            .body_pace(Some(config.body_pace))
+            .layer(renaming);
+        Lane {
+            name: config.name.clone(),
+            patterns: config.models.clone(),
+            chat,
+            xml,
+            messages,
+            responses,
+            ollama: OllamaRoutes {
+                chat: ollama,
+                generate: route(generate),
+                embed: route(embed),
+                embeddings: route(embed_one),
+            },
+            completions,
+            infill,
+            embeddings: route(embeddings),
+            can: Can { tools: true, images: true },
+            models: Catalogue::compatible(signed, server),
+            chats: None,
+            desk,
         }
-        Tools::Native => pass::or_bytes(with(ToolCallLayer::native()), chats, config.body_pace),
-        Tools::Prompt => pass::or_bytes(with(ToolCallLayer::prompted()), chats, config.body_pace),
-        // What answers in XML has one form of answer.
-        Tools::Xml => xml.clone(),
-        Tools::Off => chats,
     };
-    let names = shared.names.clone();
-    let renaming = signed.clone().map_request(move |request| names.rename(request));
-    let embeddings = EmbeddingsLayer::new(server)
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .layer(renaming.clone());
-    let embed = ollama::EmbedLayer::new(server)
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .layer(renaming.clone());
-    let embed_one = ollama::EmbeddingsLayer::new(server)
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .layer(renaming);
-    let lane = Lane {
-        name: config.name.clone(),
-        patterns: config.models.clone(),
-        chat,
-        xml,
-        messages,
-        responses,
-        ollama: OllamaRoutes {
-            chat: ollama,
-            generate: route(generate),
-            embed: route(embed),
-            embeddings: route(embed_one),
-        },
-        completions,
-        infill,
-        embeddings: route(embeddings),
-        can: Can { tools: true, images: true },
-        models: Catalogue::compatible(signed, server),
-        chats: None,
-        desk,
-    };
-    match config.api {
-        Api::Chat => lane,
-        Api::Responses => kept(lane, upstream, config, shared),
+    let draft = Draft { stacks, edges: Box::new(edges) };
+    match kept_upstream {
+        None => draft,
+        Some((upstream, auth)) => kept(draft, upstream, auth, config, shared),
     }
 }
 
-/// The edges of the protocols whose clients have one form for calls, whatever those of the chat API
-/// want.
-struct Agents {
+/// The edges over chats.
+struct Edges {
+    chat: OpenAiLayer,
     messages: AnthropicLayer,
     responses: ResponsesLayer,
     ollama: OllamaLayer,
 }
 
-impl Agents {
-    /// Their routes over what answers chats.
-    fn over(self, join: JoinLayer, chats: impl ChatService + Sync) -> (Route, Route, Route) {
-        let chats = join.layer(chats);
-        (
-            route(self.messages.layer(chats.clone())),
-            route(self.responses.layer(chats.clone())),
-            route(self.ollama.layer(chats)),
-        )
+/// The routes of chats.
+struct Chats {
+    calls: Route,
+    xml: Route,
+    messages: Route,
+    responses: Route,
+    ollama: Route,
+}
+
+impl Edges {
+    /// Their routes. The protocols beside that of the chat API have one form for calls, whatever
+    /// those of the chat API want.
+    fn over(self, stacks: Stacks) -> Chats {
+        Chats {
+            calls: stacks.named(route(self.chat.layer(stacks.calls.clone()))),
+            xml: stacks.named(route(self.chat.layer(stacks.xml.clone()))),
+            messages: stacks.named(route(self.messages.layer(stacks.calls.clone()))),
+            responses: stacks.named(route(self.responses.layer(stacks.calls.clone()))),
+            ollama: stacks.named(route(self.ollama.layer(stacks.calls.clone()))),
+        }
     }
 }
 

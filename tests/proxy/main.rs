@@ -23,6 +23,9 @@ mod reload;
 mod repeats;
 mod sessions;
 mod slow_clients;
+#[path = "../served/stand_in.rs"]
+mod stand_in;
+mod stand_ins;
 #[cfg(unix)]
 #[path = "../token_endpoint/mod.rs"]
 mod token_endpoint;

@@ -373,6 +373,28 @@ pub(crate) struct UpstreamSettings {
     )]
     pub(super) grace: Option<u64>,
 
+    /// Who is asked where this upstream cannot answer and nothing of an answer has come: names of
+    /// other upstreams in the file, separated by commas, each as NAME or NAME:MODEL [default: none]
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "QWEN_FALLBACK",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(super) fallback: Option<Vec<String>>,
+
+    /// After how many seconds without the first event of an answer the next one of --fallback is
+    /// asked in its place [default: never]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_FALLBACK_AFTER",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) fallback_after: Option<u64>,
+
     /// For how many seconds a chat goes on whose client is gone, so that the same client may ask again
     /// and have its answer; 0 cancels it at once [default: 5]
     #[arg(
@@ -582,6 +604,8 @@ impl UpstreamSettings {
             idle_timeout: self.idle_timeout.or(other.idle_timeout),
             total_timeout: self.total_timeout.or(other.total_timeout),
             grace: self.grace.or(other.grace),
+            fallback: names(self.fallback).or(names(other.fallback)),
+            fallback_after: self.fallback_after.or(other.fallback_after),
             linger: self.linger.or(other.linger),
             retries: self.retries.or(other.retries),
             whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),

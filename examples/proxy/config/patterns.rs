@@ -83,12 +83,20 @@ impl fmt::Display for Patterns {
     }
 }
 
-/// Checks that every model has one upstream at most.
-pub(super) fn check<'a>(all: impl Iterator<Item = &'a Patterns>) -> Result<(), ConfigError> {
+/// Checks that every model has one upstream at most, and that each upstream is asked for something,
+/// if not in another's place: the second of a pair says whether it stands in for one.
+pub(super) fn check<'a>(
+    all: impl Iterator<Item = (&'a Patterns, bool)>,
+) -> Result<(), ConfigError> {
     let mut seen: Vec<&Pattern> = Vec::new();
-    let mut any = 0;
-    for patterns in all {
-        any += usize::from(patterns.is_any());
+    let mut has_any = false;
+    for (patterns, stands_in) in all {
+        if has_any && patterns.is_any() && !stands_in {
+            return error(
+                "two upstreams are without `models`, and one of them would never be asked",
+            );
+        }
+        has_any |= patterns.is_any();
         for pattern in &patterns.0 {
             if seen.contains(&pattern) {
                 let pattern = Patterns(vec![pattern.clone()]);
@@ -96,9 +104,6 @@ pub(super) fn check<'a>(all: impl Iterator<Item = &'a Patterns>) -> Result<(), C
             }
             seen.push(pattern);
         }
-    }
-    if any > 1 {
-        return error("two upstreams are without `models`, and one of them would never be asked");
     }
     Ok(())
 }
@@ -120,7 +125,7 @@ mod tests {
             patterns(&["qwen3-coder-*", "qwq-32b"]),
             patterns(&["qwen3-coder-plus"]),
         ];
-        check(all.iter()).expect("each its own");
+        check(all.iter().map(|patterns| (patterns, false))).expect("each its own");
         for (model, owner) in [
             ("other", 0),
             ("", 0),
@@ -137,14 +142,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_stands_in_needs_no_models() {
+        let any = Patterns::default();
+        check([(&any, false), (&any, true)].into_iter()).expect("the first is asked");
+        check([(&any, true), (&any, false)].into_iter()).expect_err("the second never is");
+    }
+
+    #[test]
     fn what_can_only_be_a_slip_is_refused() {
         for list in [&[][..], &[""], &["a*b"], &["a**"]] {
             let list = list.iter().map(|&pattern| pattern.to_owned()).collect();
             Patterns::parse(Some(list)).expect_err("a slip");
         }
-        check([&patterns(&["a", "b*"]), &patterns(&["b*"])].into_iter()).expect_err("both b*");
-        check([&Patterns::default(), &Patterns::default()].into_iter()).expect_err("both all");
-        check([&patterns(&["a", "a*"]), &patterns(&["b"])].into_iter()).expect("distinct");
+        let check = |a: &Patterns, b: &Patterns| check([(a, false), (b, false)].into_iter());
+        check(&patterns(&["a", "b*"]), &patterns(&["b*"])).expect_err("both b*");
+        check(&Patterns::default(), &Patterns::default()).expect_err("both all");
+        check(&patterns(&["a", "a*"]), &patterns(&["b"])).expect("distinct");
         assert_eq!(patterns(&["a", "b*"]).to_string(), "a, b*");
     }
 }

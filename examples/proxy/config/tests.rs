@@ -561,14 +561,21 @@ fn page(name: &str) -> String {
 }
 
 #[test]
-fn the_file_in_the_documentation_is_valid() {
-    let page = page("configuration.md");
-    let (_, section) = page.split_once("## Several upstreams").expect("the section");
-    let (_, example) = section.split_once("```toml\n").expect("an example");
-    let (example, _) = example.split_once("```").expect("its end");
-    let config = of_file(example, &[]).expect("valid");
-    let kinds: Vec<_> = config.upstreams.iter().map(|u| u.upstream.kind()).collect();
-    assert_eq!(kinds, ["web", "compatible"]);
+fn the_files_in_the_documentation_are_valid() {
+    for (name, section, expected) in [
+        ("configuration.md", "## Several upstreams", &["web", "compatible"][..]),
+        ("operating.md", "## Upstreams that stand in", &["web", "compatible", "compatible"]),
+    ] {
+        let page = page(name);
+        let (_, section) = page.split_once(section).expect("the section");
+        let (_, example) = section.split_once("```toml\n").expect("an example");
+        let (example, _) = example.split_once("```").expect("its end");
+        let config = of_file(example, &[]).expect("valid");
+        let kinds: Vec<_> = config.upstreams.iter().map(|u| u.upstream.kind()).collect();
+        assert_eq!(kinds, expected, "{name}");
+        let stand_ins = &config.upstreams[0].stand_ins.all;
+        assert_eq!(stand_ins.len(), expected.len() - 1, "{name}");
+    }
 }
 
 #[test]

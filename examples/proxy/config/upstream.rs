@@ -15,9 +15,9 @@ use tower_qwen_emulator as emulator;
 
 use super::{
     super::{credentials::Accounts, files},
-    Around, Completions, ConfigError, Patience, Patterns, Tools, WebCredentials, error,
+    Around, Completions, ConfigError, Patience, Patterns, StandIns, Tools, WebCredentials, error,
     options::{Api, Effort, Kind, ServerKind, UpstreamSettings, secret},
-    patience, patterns,
+    patience, patterns, stand_ins,
     url::parse_url,
     web::web_credentials,
 };
@@ -42,6 +42,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) high_effort: Option<ReasoningEffort>,
     /// How long it is waited for, and how often it is asked.
     pub(crate) patience: Patience,
+    /// Who is asked where it cannot answer.
+    pub(crate) stand_ins: StandIns,
     /// What becomes of tools.
     pub(crate) tools: Tools,
     /// What becomes of prompts.
@@ -106,25 +108,37 @@ pub(super) fn upstreams(
     let mut of_file = of_file.into_iter();
     let first = given.or(of_file.next().unwrap_or_default());
     let mut upstreams: Vec<UpstreamConfig> = Vec::new();
+    let mut stand_ins = Vec::new();
     for (at, settings) in std::iter::once(first).chain(of_file).enumerate() {
         let label = match &settings.name {
             Some(name) => format!("upstream {name:?}"),
             None => format!("upstream {}", at + 1),
         };
         let alone = at == 0 && settings.name.is_none();
-        let upstream = upstream(settings, around).map_err(|error| match alone {
+        let labelled = move |error: ConfigError| match alone {
             true => error,
             false => ConfigError(format!("{label}: {}", error.0)),
-        })?;
+        };
+        let asked = stand_ins::Asked::from(&settings);
+        let upstream = upstream(settings, around).map_err(&labelled)?;
         if let Some(other) = upstreams.iter().position(|other| other.name == upstream.name) {
-            return error(format!(
-                "{label}: its name is that of upstream {}; give each a `name` of its own",
-                other + 1
-            ));
+            let other = other + 1;
+            let message =
+                format!("its name is that of upstream {other}; give each a `name` of its own");
+            return Err(labelled(ConfigError(message)));
         }
         upstreams.push(upstream);
+        stand_ins.push((asked, labelled));
     }
-    patterns::check(upstreams.iter().map(|upstream| &upstream.models))?;
+    for (at, (asked, labelled)) in stand_ins.into_iter().enumerate() {
+        upstreams[at].stand_ins = asked.resolve(at, &upstreams).map_err(labelled)?;
+    }
+    let stands_in = |at| {
+        let mut all = upstreams.iter().flat_map(|upstream| &upstream.stand_ins.all);
+        all.any(|stand_in| stand_in.upstream == at)
+    };
+    let patterns = upstreams.iter().enumerate();
+    patterns::check(patterns.map(|(at, upstream)| (&upstream.models, stands_in(at))))?;
     Ok(upstreams)
 }
 
@@ -265,6 +279,8 @@ fn upstream(
         api,
         high_effort,
         patience,
+        // They are known when all upstreams are.
+        stand_ins: StandIns::default(),
         tools,
         completions,
         accounts,

@@ -12,6 +12,11 @@ fn proxy(args: &[&str]) -> App {
     app(&config, &store).expect("there is nothing to be wrong").0
 }
 
+/// The only lane: `draft` on its own.
+fn alone(draft: Draft<'_>, upstream: &UpstreamConfig) -> Lanes {
+    Lanes::new(vec![draft.lane(upstream, &[])])
+}
+
 async fn ask(app: App, path: &str, body: Value) -> Value {
     let request = Request::post(path).header("content-type", "application/json");
     let request = request.body(AxumBody::from(body.to_string())).expect("a request");

@@ -35,7 +35,7 @@ fn proxy_over(
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let (own, shared) = (emulator.clone(), Shared::new(&config, &store));
-    let lanes = Lanes::new(vec![web(own.clone(), own, upstream, desk, &shared)]);
+    let lanes = alone(web(own.clone(), own, upstream, desk, &shared), upstream);
     (over(lanes, &config, &store).0, pool)
 }
 
@@ -290,8 +290,8 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
         let shared = Shared::new(&config, &store);
-        let lane = compatible(api, api, Server::Portal, upstream, desk, &shared);
-        let app = over(Lanes::new(vec![lane]), &config, &store).0;
+        let lanes = alone(compatible(api, api, Server::Portal, upstream, desk, &shared), upstream);
+        let app = over(lanes, &config, &store).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];
         let (status, answer) =

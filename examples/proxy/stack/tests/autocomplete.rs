@@ -229,8 +229,8 @@ where
     let given = &config.upstreams[0];
     let desk = desk(given, token_client(given).expect("a client"), None);
     let shared = Shared::new(&config, &store);
-    let lane = compatible(upstream.clone(), upstream, server, given, desk, &shared);
-    over(Lanes::new(vec![lane]), &config, &store).0
+    let lanes = alone(compatible(upstream.clone(), upstream, server, given, desk, &shared), given);
+    over(lanes, &config, &store).0
 }
 
 /// Each key press cancels the last request: no time passes and nobody is woken between the drop and

@@ -175,7 +175,8 @@ async fn a_history_goes_on_whichever_edge_it_comes_over() {
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
     let shared = Shared::new(&config, &store);
-    let lanes = Lanes::new(vec![web(emulator.clone(), emulator.clone(), upstream, desk, &shared)]);
+    let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
+    let lanes = alone(draft, upstream);
     let app = over(lanes, &config, &store).0;
     let mut history = vec![json!({"role": "user", "content": "emulate:say=One."})];
     for (path, name) in [

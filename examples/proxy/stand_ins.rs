@@ -1,0 +1,102 @@
+//! What answers chats, and which upstream stands in for another.
+
+use std::pin::Pin;
+
+use axum::http::{HeaderValue, Request, Response};
+use futures_util::Stream;
+use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower_qwen::{
+    Error,
+    chat::{ChatEvent, ChatRequest, ChatService},
+    fallback::FallbackLayer,
+    join::JoinLayer,
+};
+
+use super::{
+    config::{StandIn, StandIns},
+    lanes::{ByWhoever, Route, X_QWEN_UPSTREAM},
+};
+
+/// The stream of an answer, whoever gives it.
+type Answer = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
+
+/// A stack below the edge, whatever its types.
+pub(crate) type Chat = BoxCloneSyncService<Request<ChatRequest>, Response<Answer>, Error>;
+
+/// `stack` without its types.
+pub(crate) fn chat(stack: impl ChatService + Sync) -> Chat {
+    Chat::new(stack.map_response(|response| response.map(|answer| Box::pin(answer) as Answer)))
+}
+
+/// What answers the chats of an upstream.
+#[derive(Clone)]
+pub(crate) struct Stacks {
+    /// With calls as events, for every protocol that has a form for them.
+    pub(crate) calls: Chat,
+    /// With one call a reply, written in XML.
+    pub(crate) xml: Chat,
+    /// Whether others answer in its place.
+    has_stand_ins: bool,
+}
+
+impl Stacks {
+    /// Those of one upstream, which answers alone.
+    pub(crate) const fn new(calls: Chat, xml: Chat) -> Self {
+        Self { calls, xml, has_stand_ins: false }
+    }
+
+    /// The same with others asked where it cannot answer, which is called `name`. `all` are those of
+    /// all upstreams.
+    pub(crate) fn or(self, others: &StandIns, name: &HeaderValue, all: &[Self]) -> Self {
+        if others.is_empty() {
+            return self;
+        }
+        let layer = |of: fn(&Self) -> &Chat| {
+            let first = FallbackLayer::new(word(name)).first_event(others.after);
+            others.all.iter().fold(first, |layer, other| {
+                layer.to(word(&other.name), with_model(of(&all[other.upstream]).clone(), other))
+            })
+        };
+        Self {
+            calls: chat(layer(|stacks| &stacks.calls).layer(self.calls)),
+            xml: chat(layer(|stacks| &stacks.xml).layer(self.xml)),
+            has_stand_ins: true,
+        }
+    }
+
+    /// `route`, an edge over these, so that its answers say who has given them.
+    pub(crate) fn named(&self, route: Route) -> Route {
+        if !self.has_stand_ins {
+            return route;
+        }
+        Route::new(route.map_response(|mut response: axum::response::Response| {
+            // A refusal is the edge's own, or was the last upstream's word.
+            let is_named = response.headers().contains_key(X_QWEN_UPSTREAM);
+            if response.status().is_success() && !is_named {
+                response.extensions_mut().insert(ByWhoever);
+            }
+            response
+        }))
+    }
+
+    /// The same for clients that repeat their requests.
+    pub(crate) fn joined(self, join: &JoinLayer) -> Self {
+        let (calls, xml) = (chat(join.layer(self.calls)), chat(join.layer(self.xml)));
+        Self { calls, xml, ..self }
+    }
+}
+
+/// The names of upstreams are ASCII.
+fn word(name: &HeaderValue) -> &str {
+    name.to_str().unwrap_or_default()
+}
+
+/// `stack`, asked for the model that it stands in with.
+fn with_model(stack: Chat, stand_in: &StandIn) -> Chat {
+    let Some(model) = stand_in.model.clone() else { return stack };
+    let stack = stack.map_request(move |mut request: Request<ChatRequest>| {
+        request.body_mut().model = model.as_str().into();
+        request
+    });
+    Chat::new(stack)
+}
