@@ -1,19 +1,18 @@
 //! What a layer costs that has nothing to do, per request and per event, beside the same service
 //! without it in the same run. The budget: 100 ns a request, 20 ns an event.
 //!
-//! Three of them always have something to do and are here all the same, so that it is known what
+//! Four of them always have something to do and are here all the same, so that it is known what
 //! that is. The session layer hashes every history and every answer, for the next turn may go on
 //! from there; a line of its own shows what it costs beside these hashes. The wrapping layer looks
-//! for tags in all text (its events of reasoning are idle). The reframing layer checks every
+//! for tags in all text (its events of reasoning are idle). The joining layer keeps what is said for who repeats the request,
+//! and finds that by a digest. The reframing layer checks every
 //! byte of an event stream (bodies of another type are idle).
 
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 
 use std::{
-    future::{self, Future, Ready},
     hint::black_box,
-    pin::{Pin, pin},
-    sync::Arc,
+    pin::pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -21,100 +20,32 @@ use std::{
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::Stream;
-use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
-use http_body::{Body, Frame};
+use http::{Request, Response};
+use http_body::Body;
 use tower::{Layer, Service};
 use tower_qwen::{
     Error,
-    chat::{ChatEvent, ChatRequest, Conversation, FinishReason, Message, Role, Tenant},
+    chat::{ChatEvent, ChatRequest, Conversation, Message, Role, Tenant},
     dedup::DedupLayer,
+    fallback::FallbackLayer,
+    format::FormatLayer,
+    join::JoinLayer,
     session::{MemoryStore, SessionLayer, internals::KeyChain},
     sse::reframe::SseReframeLayer,
+    timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
 };
 
+mod ready;
 #[allow(dead_code, reason = "other benches use more of it")]
 mod streams;
+use ready::{Copies, Upstream, answer, exchange, next};
 use streams::shapes;
 
 const TENANT: Tenant = Tenant::from_digest([9; 32]);
 
 const REQUEST_BUDGET: f64 = 100.0;
 const EVENT_BUDGET: f64 = 20.0;
-
-/// How many events an answer has.
-const EVENTS: usize = 8192;
-
-/// Answers at once, with copies of what it was given.
-#[derive(Clone)]
-struct Upstream<T> {
-    all: Arc<[T]>,
-    kind: &'static str,
-}
-
-/// The answer.
-struct Copies<T> {
-    all: Arc<[T]>,
-    at: usize,
-}
-
-impl<T: Clone> Copies<T> {
-    fn next(&mut self) -> Option<T> {
-        let next = self.all.get(self.at).cloned();
-        self.at += 1;
-        next
-    }
-}
-
-impl<T, B> Service<Request<B>> for Upstream<T> {
-    type Response = Response<Copies<T>>;
-    type Error = Error;
-    type Future = Ready<Result<Self::Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        black_box(&request);
-        let mut response = Response::new(Copies { all: Arc::clone(&self.all), at: 0 });
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        future::ready(Ok(response))
-    }
-}
-
-impl Stream for Copies<ChatEvent> {
-    type Item = Result<ChatEvent, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.next().map(Ok))
-    }
-}
-
-impl Body for Copies<Bytes> {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Poll::Ready(self.next().map(Frame::data).map(Ok))
-    }
-}
-
-/// Sends one request and takes the response, without a runtime's help.
-fn exchange<S, B>(service: &mut S, request: Request<B>) -> S::Response
-where
-    S: Service<Request<B>, Error = Error>,
-{
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(service.poll_ready(&mut cx).is_ready());
-    match pin!(service.call(request)).poll(&mut cx) {
-        Poll::Ready(response) => response.expect("nothing fails here"),
-        Poll::Pending => unreachable!("nothing waits here"),
-    }
-}
 
 /// Reads an answer to its end; how many items it had.
 trait Drain {
@@ -127,9 +58,8 @@ struct Events<S>(S);
 impl<S: Stream<Item = Result<ChatEvent, Error>>> Drain for Events<S> {
     fn drain(self) -> usize {
         let mut events = pin!(self.0);
-        let mut cx = Context::from_waker(Waker::noop());
         let mut count = 0;
-        while let Poll::Ready(Some(event)) = events.as_mut().poll_next(&mut cx) {
+        while let Some(event) = next(events.as_mut()) {
             black_box(event.expect("nothing fails here"));
             count += 1;
         }
@@ -261,18 +191,6 @@ fn answers<T, S, B: Clone, D: Drain, E: Drain>(
     );
 }
 
-/// Words as a model gives them, in the upstream's buffers.
-fn answer(event: fn(&'static str) -> ChatEvent) -> Upstream<ChatEvent> {
-    const WORDS: [&str; 8] = ["The", " quick", " brown", " fox", ",", " jumps", " over", " dogs."];
-    let words = (0..EVENTS - 1).map(|n| match event(WORDS[n % WORDS.len()]) {
-        ChatEvent::Text(text) => ChatEvent::Text(String::from(text.as_str()).into()),
-        ChatEvent::Reasoning(text) => ChatEvent::Reasoning(String::from(text.as_str()).into()),
-        event => event,
-    });
-    let all = words.chain([ChatEvent::Finished(FinishReason::Stop)]).collect();
-    Upstream { all, kind: "text/event-stream" }
-}
-
 fn chat(conversation: Option<Conversation>) -> Request<ChatRequest> {
     let mut chat = ChatRequest::new("qwen3-max", vec![Message::new(Role::User, "Hello")]);
     chat.tenant = Some(TENANT);
@@ -287,9 +205,15 @@ fn sessions() -> SessionLayer {
 }
 
 fn benches(criterion: &mut Criterion) {
+    // Who gives others their turn looks at the clock then.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let _guard = runtime.enter();
     let text = answer(|word| ChatEvent::Text(word.into()));
     let reasoning = answer(|word| ChatEvent::Reasoning(word.into()));
     let first = chat(None);
+    let mut nobodys = first.clone();
+    nobodys.body_mut().tenant = None;
     let own = chat(Some(Conversation::new("chat").with_parent("p").with_account("a")));
 
     macro_rules! chat {
@@ -306,6 +230,11 @@ fn benches(criterion: &mut Criterion) {
             );
         };
     }
+    chat!("timeout", TimeoutLayer::hosted(), &first, text);
+    chat!("fallback", FallbackLayer::new("a").to("b", text.clone()), &first, text);
+    chat!("join, no tenant", JoinLayer::new(), &nobodys, text);
+    chat!("join (digest, and keeps what is said)", JoinLayer::new(), &first, text);
+    chat!("format, none asked for", FormatLayer::new(), &first, text);
     chat!("dedup, no conversation", DedupLayer::new(), &first, text);
     chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
     chat!("tool calls, no tools", ToolCallLayer::prompted(), &first, text);
