@@ -16,7 +16,7 @@ use http::{Request, Response};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, Fate,
     chat::{
         Answer, ChatEvent, ChatRequest, ChatStream, ChatStreamExt, Conversation, Destination,
         FinishReason, Message, Role, Tenant,
@@ -285,6 +285,28 @@ async fn where_none_is_asked_the_client_hears_how_long() {
     who(&service, hello()).await.expect_err("it breaks off");
     who(&service, hello()).await.expect_err("it is not asked");
     assert_eq!(orders.asked(), 2);
+}
+
+/// Its work was cancelled here, so it may have been at work.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_late_is_abandoned_where_nobody_else_is_asked() {
+    let orders: [Orders; 3] = Default::default();
+    let mut rules = Breaking::new();
+    rules.failures = 2;
+    let late = Duration::from_secs(5);
+    let layer = FallbackLayer::new("first").breaking(Some(rules)).first_event(Some(late));
+    let service = three!(layer, orders);
+    // The others are paused, and it is not.
+    for all in [[true; 3], [false; 3], [true; 3]] {
+        for (orders, fails) in orders.iter().zip(all) {
+            orders.give(fails.then_some(Order::Fails(ErrorKind::Upstream)));
+        }
+        assert_eq!(who(&service, hello()).await.is_err(), all[0]);
+    }
+    orders[0].give([Order::Waits(Duration::from_secs(60))]);
+    let error = who(&service, hello()).await.expect_err("it is late");
+    assert_eq!((error.kind(), error.fate()), (ErrorKind::Timeout, Fate::Abandoned));
+    assert_eq!(orders.map(|orders| orders.asked()), [4, 2, 2]);
 }
 
 /// No other has the chat that a client names.

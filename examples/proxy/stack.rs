@@ -55,7 +55,7 @@ use super::{
     prompts::Prompts,
     routes::{self, App, Site},
     sign_in,
-    stand_ins::{Stacks, chat},
+    stand_ins::{Joined, Stacks, chat},
     tokens::{Desk, Tokens},
 };
 
@@ -172,7 +172,7 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
 struct Draft<'a> {
     stacks: Stacks,
     /// The lane with its edges over those that answer its chats.
-    edges: Box<dyn FnOnce(Stacks) -> Lane + 'a>,
+    edges: Box<dyn FnOnce(Joined) -> Lane + 'a>,
 }
 
 impl Draft<'_> {
@@ -308,7 +308,7 @@ where
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let prompts =
         ServiceBuilder::new().layer(shared.aliases()).layer(FormatLayer::new()).service(web);
-    let edges = move |stacks: Stacks| {
+    let edges = move |stacks: Joined| {
         let edges = Edges {
             chat: chat_edge(config, &shared.bounds).offer(Offer::Web),
             messages: messages_edge(config, shared).offer(Offer::Web).media(false),
@@ -382,14 +382,14 @@ where
     let calls = calls.service(adapter.clone());
     let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(adapter);
     let stacks = Stacks::new(chat(calls), chat(xml));
-    let edges = move |stacks: Stacks| {
+    let edges = move |stacks: Joined| {
         let edges = Edges {
             chat: chat_edge(config, &shared.bounds).offer(Offer::Responses),
             messages: messages_edge(config, shared).offer(Offer::Responses),
             responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
             ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
         };
-        let lane = (draft.edges)(draft.stacks);
+        let lane = (draft.edges)(draft.stacks.joined(&config.patience.join()));
         let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
         Lane {
             chat: if config.tools == Tools::Xml { xml.clone() } else { calls },
@@ -447,7 +447,7 @@ where
     let stacks = Stacks::new(chat(calls), chat(xml));
     let prompts = aliases.service(adapter);
     let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
-    let edges = move |stacks: Stacks| {
+    let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
         let is_marked = matches!(server, Server::DashScope | Server::Portal);
         let edges = Edges {
@@ -553,7 +553,7 @@ struct Chats {
 impl Edges {
     /// Their routes. The protocols beside that of the chat API have one form for calls, whatever
     /// those of the chat API want.
-    fn over(self, stacks: Stacks) -> Chats {
+    fn over(self, stacks: Joined) -> Chats {
         Chats {
             calls: stacks.named(route(self.chat.layer(stacks.calls.clone()))),
             xml: stacks.named(route(self.chat.layer(stacks.xml.clone()))),

@@ -9,7 +9,7 @@ use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, ChatService},
     fallback::FallbackLayer,
-    join::JoinLayer,
+    join::{Join, JoinLayer},
 };
 
 use super::{
@@ -30,11 +30,11 @@ pub(crate) fn chat(stack: impl ChatService + Sync) -> Chat {
 
 /// What answers the chats of an upstream.
 #[derive(Clone)]
-pub(crate) struct Stacks {
+pub(crate) struct Stacks<S = Chat> {
     /// With calls as events, for every protocol that has a form for them.
-    pub(crate) calls: Chat,
+    pub(crate) calls: S,
     /// With one call a reply, written in XML.
-    pub(crate) xml: Chat,
+    pub(crate) xml: S,
     /// Whether others answer in its place.
     has_stand_ins: bool,
 }
@@ -64,6 +64,17 @@ impl Stacks {
         }
     }
 
+    /// The same for clients that repeat their requests.
+    pub(crate) fn joined(self, join: &JoinLayer) -> Joined {
+        let (calls, xml) = (join.layer(self.calls), join.layer(self.xml));
+        Stacks { calls, xml, has_stand_ins: self.has_stand_ins }
+    }
+}
+
+/// What edges stand over.
+pub(crate) type Joined = Stacks<Join<Chat>>;
+
+impl Joined {
     /// `route`, an edge over these, so that its answers say who has given them.
     pub(crate) fn named(&self, route: Route) -> Route {
         if !self.has_stand_ins {
@@ -77,12 +88,6 @@ impl Stacks {
             }
             response
         }))
-    }
-
-    /// The same for clients that repeat their requests.
-    pub(crate) fn joined(self, join: &JoinLayer) -> Self {
-        let (calls, xml) = (chat(join.layer(self.calls)), chat(join.layer(self.xml)));
-        Self { calls, xml, ..self }
     }
 }
 

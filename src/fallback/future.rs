@@ -17,7 +17,7 @@ use super::{
     stream::{FallbackStream, Report},
 };
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Fate,
     chat::{ChatRequest, ChatStream, Destination},
     clock,
 };
@@ -172,7 +172,7 @@ impl Asked {
             }
             Err(Failed::Late) => {
                 let message = "the upstream did not begin its answer in time";
-                let error = Error::new(ErrorKind::Timeout, message);
+                let error = Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned);
                 report.who.note(&report.config, report.sent, false);
                 self.failed = Some((Some(error), "late"));
                 return Err(None);
