@@ -16,6 +16,14 @@ pub(crate) struct ReadError {
     column: usize,
 }
 
+impl ReadError {
+    /// Whether the JSON ends before its value does, as what was cut does.
+    #[cfg(any(feature = "compatible", feature = "web"))]
+    pub(crate) fn is_early_end(&self) -> bool {
+        self.category == Category::Eof
+    }
+}
+
 impl From<serde_json::Error> for ReadError {
     fn from(error: serde_json::Error) -> Self {
         Self { category: error.classify(), line: error.line(), column: error.column() }

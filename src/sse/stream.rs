@@ -88,6 +88,12 @@ impl<B> EventStream<B> {
         &mut self.body
     }
 
+    /// Whether the body has ended: an event that was given behind its end lacks its blank line.
+    #[cfg(any(feature = "compatible", feature = "web"))]
+    pub(crate) fn is_over(&self) -> bool {
+        self.done
+    }
+
     /// The decoder, to ask for the last event ID or the reconnection time.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

@@ -1,6 +1,7 @@
 //! The way from a body to an answer, whatever the wire.
 
 use std::{
+    error::Error as _,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -17,6 +18,7 @@ use crate::{
     BoxError, Error, ErrorKind, Text,
     budget::Budget,
     chat::ChatEvent,
+    json::ReadError,
     qwen::transport,
     sse::{
         Decoder, Event, EventStream, KeepAlive, KeepAliveTimer, StreamError,
@@ -184,6 +186,8 @@ where
             events.body_mut().event();
         }
         match read {
+            // It is the last event that is cut, and with it the answer.
+            Err(error) if events.is_over() && is_early_end(&error) => self.end(),
             Err(error) => self.fail(error),
             // What a server sends behind the last word, or that it keeps the connection open, is of
             // no concern.
@@ -221,6 +225,12 @@ where
             }
         }
     }
+}
+
+/// Whether an event could not be read because its JSON ends early.
+fn is_early_end(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<ReadError>());
+    cause.is_some_and(ReadError::is_early_end)
 }
 
 fn stream_error(error: StreamError) -> Error {
