@@ -1,0 +1,165 @@
+//! Every fault under the full stack and every edge: streaming, whole, and with a client that leaves.
+
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
+use tower::ServiceExt;
+use tower_qwen::join::JoinLayer;
+
+use crate::{
+    fault::{End, TABLE},
+    protocol::{EDGES, Edge, EdgeBody, Route},
+    stack::Stack,
+    upstream::{Faulty, Script},
+    wire::{PIECES, Wire},
+};
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Mode {
+    /// The answer in one piece.
+    Whole,
+    /// A stream, to its end.
+    Stream,
+    /// A stream, which is left behind the first frame, or when there is none for 20 seconds.
+    Leaves,
+}
+
+/// A question at an edge of the full stack, over an upstream with a fault.
+pub(crate) struct Turn<'a> {
+    pub(crate) wire: Wire,
+    pub(crate) stack: &'a Stack,
+    pub(crate) edge: Edge,
+    pub(crate) mode: Mode,
+    pub(crate) script: Option<Script>,
+    /// How it ends over the adapter alone.
+    pub(crate) end: End,
+    /// Whether the first event, or the error in its place, takes longer than the keep-alive of an edge.
+    pub(crate) is_late: bool,
+    pub(crate) what: String,
+}
+
+impl Turn<'_> {
+    pub(crate) async fn run(self) {
+        let Self { wire, stack, edge, mode, ref what, .. } = self;
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        let begun_with = tasks();
+        let (upstream, stand_in) = (Faulty::new(wire), Faulty::new(wire));
+        let route = edge.over(stack.over(wire, &upstream, &stand_in));
+        upstream.follow(self.script.clone());
+
+        if mode == Mode::Leaves {
+            let begin = async {
+                let response = self.ask(&route).await;
+                let mut body = response.into_body();
+                body.frame().await;
+            };
+            let _ = timeout(Duration::from_secs(20), begin).await;
+            // A join lets the answer go on for a while.
+            sleep(2 * JoinLayer::DEFAULT_LINGER).await;
+        } else {
+            self.assert_ends(self.ask(&route).await, self.end.under(&stack.as_asked_in_words()))
+                .await;
+        }
+
+        // No lease is left, so the same question waits for nothing.
+        upstream.follow(None);
+        let (begun, before) = (Instant::now(), upstream.asked());
+        let next =
+            Self { script: None, end: WELL, is_late: false, what: what.clone() + ", next", ..self };
+        let response = next.ask(&route).await;
+        next.assert_ends(response, WELL).await;
+        assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{what}: {:?}", begun.elapsed());
+
+        drop(route);
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive");
+        assert_eq!(tasks(), begun_with, "{what}: tasks");
+        if wire == Wire::Web {
+            // Who leaves before an answer has begun leaves no chat.
+            let is_left = mode == Mode::Leaves && self.is_late;
+            let first = usize::from(self.end.is_committed() && !is_left);
+            assert_eq!(upstream.chats(), first + 1, "{what}: chats");
+        }
+    }
+
+    async fn ask(&self, route: &Route) -> Response<EdgeBody> {
+        let question = self.edge.question(self.mode != Mode::Whole);
+        route.clone().oneshot(question).await.expect("infallible")
+    }
+
+    /// The response has the right status, or ends in the right frame and has no other such.
+    async fn assert_ends(&self, response: Response<EdgeBody>, end: End) {
+        let Self { edge, ref what, .. } = *self;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.expect("errors are written, not thrown").to_bytes();
+        let body = std::str::from_utf8(&bytes).expect("UTF-8");
+        let status = match end {
+            End::Finished(_) => StatusCode::OK,
+            End::Refused(kind) if self.mode == Mode::Whole || !self.is_late => kind.status(),
+            End::Broken(kind) if self.mode == Mode::Whole => kind.status(),
+            End::Refused(_) | End::Broken(_) => StatusCode::OK,
+            End::Waits => panic!("{what}: there is a limit of time"),
+        };
+        assert_eq!(head.status, status, "{what}: {body}");
+        let is_stream = self.mode != Mode::Whole && status == StatusCode::OK;
+        let said = if is_stream {
+            let (text, terminals, is_last) = edge.read(body);
+            assert_eq!(terminals, edge.terminals(end == WELL), "{what}: {body}");
+            assert!(is_last, "{what}: something is behind the end: {body}");
+            text
+        } else {
+            let object: Value = serde_json::from_str(body).expect("one JSON value");
+            assert_eq!(edge.is_error(&object), end != WELL, "{what}: {object}");
+            edge.whole(&object).to_owned()
+        };
+        match end {
+            End::Finished(_) => assert!(said.ends_with(&PIECES.concat()), "{what}: {body}"),
+            End::Broken(_) if is_stream => {
+                assert!(said.starts_with(PIECES[0]), "{what}: what came before is given: {body}");
+            }
+            _ => assert_eq!(said, "", "{what}"),
+        }
+    }
+}
+
+const WELL: End = End::Finished(tower_qwen::chat::FinishReason::Stop);
+
+async fn all(wire: Wire) {
+    for stack in [Stack::alone(), Stack::full()] {
+        for edge in EDGES {
+            for &(fault, end) in TABLE {
+                for mode in [Mode::Whole, Mode::Stream, Mode::Leaves] {
+                    let is_late = fault.is_late();
+                    let what =
+                        format!("{fault:?}, {edge:?} over {wire:?}, {mode:?}, {:?}", stack.0);
+                    let script = fault.script(wire);
+                    let stack = &stack;
+                    Turn { wire, stack, edge, mode, script, end, is_late, what }.run().await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_the_web_is_told_once_at_every_edge() {
+    all(Wire::Web).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_a_compatible_server_is_told_once_at_every_edge() {
+    all(Wire::Compatible).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_of_dashscopes_responses_is_told_once_at_every_edge() {
+    all(Wire::Responses).await;
+}

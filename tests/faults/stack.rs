@@ -1,0 +1,126 @@
+//! The layers, and every stack of two of them.
+
+use tower::{Layer, retry::RetryLayer};
+use tower_qwen::{
+    auth::{AuthRefreshLayer, Credential, StaticCredential},
+    chat::{ChatRequest, FunctionTool, ResponseFormat, Tool},
+    dedup::DedupLayer,
+    fallback::FallbackLayer,
+    format::FormatLayer,
+    join::JoinLayer,
+    retry::RetryPolicy,
+    session::{MemoryStore, SessionLayer},
+    timeout::TimeoutLayer,
+    tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+};
+
+use crate::{
+    chat::{Chat, chat},
+    upstream::Faulty,
+    wire::Wire,
+};
+
+/// A layer of chats, in the documented order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
+    Join,
+    Fallback,
+    Session,
+    ToolWrap,
+    Dedup,
+    Format,
+    ToolCall,
+    Timeout,
+    Retry,
+    Auth,
+}
+
+use Part::*;
+
+pub(crate) const PARTS: [Part; 10] =
+    [Join, Fallback, Session, ToolWrap, Dedup, Format, ToolCall, Timeout, Retry, Auth];
+
+/// Layers over an adapter, the outermost first.
+#[derive(Clone, Debug)]
+pub(crate) struct Stack(pub(crate) Vec<Part>);
+
+impl Stack {
+    /// All layers that stand together.
+    pub(crate) fn full() -> Self {
+        Self(vec![Join, Fallback, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
+    }
+
+    /// The same for clients of the XML protocol.
+    pub(crate) fn full_of_xml() -> Self {
+        Self(vec![Join, Fallback, Session, ToolWrap, Dedup, Format, Timeout, Retry, Auth])
+    }
+
+    /// The full stack that has nobody to fall back on.
+    pub(crate) fn alone() -> Self {
+        Self(vec![Join, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
+    }
+
+    /// No layer, each, each pair in its order, and the full ones.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![Self(Vec::new())];
+        all.extend(PARTS.map(|part| Self(vec![part])));
+        for (at, outer) in PARTS.iter().enumerate() {
+            all.extend(PARTS[at + 1..].iter().map(|inner| Self(vec![*outer, *inner])));
+        }
+        all.extend([Self::full(), Self::full_of_xml(), Self::alone()]);
+        all
+    }
+
+    /// The layers that do something about a question that asks for no JSON.
+    pub(crate) fn as_asked_in_words(&self) -> Self {
+        Self(self.0.iter().copied().filter(|part| *part != Format).collect())
+    }
+
+    pub(crate) fn has(&self, part: Part) -> bool {
+        self.0.contains(&part)
+    }
+
+    /// The stack over an upstream. Who stands in for it has the same layers below the fallback.
+    pub(crate) fn over(&self, wire: Wire, upstream: &Faulty, stand_in: &Faulty) -> Chat {
+        let mut chat = wire.adapter(upstream);
+        for (at, part) in self.0.iter().enumerate().rev() {
+            let other = || Self(self.0[at + 1..].to_vec()).over(wire, stand_in, stand_in);
+            chat = part.over(chat, other);
+        }
+        chat
+    }
+
+    /// Asks for what the layers do something about.
+    pub(crate) fn prepare(&self, request: &mut ChatRequest) {
+        if self.has(ToolCall) {
+            let tool = FunctionTool::without_parameters("look_out");
+            request.tools = vec![Tool::Function(tool)].into();
+        }
+        if self.has(Format) {
+            request.response_format = Some(ResponseFormat::JsonObject);
+        }
+    }
+}
+
+impl Part {
+    fn over(self, inner: Chat, other: impl FnOnce() -> Chat) -> Chat {
+        match self {
+            Join => chat(JoinLayer::new().layer(inner)),
+            Fallback => chat(FallbackLayer::new("first").to("other", other()).layer(inner)),
+            Session => chat(SessionLayer::new(MemoryStore::default()).layer(inner)),
+            ToolWrap => chat(ToolWrapLayer::new().layer(inner)),
+            Dedup => chat(DedupLayer::new().layer(inner)),
+            Format => chat(FormatLayer::new().layer(inner)),
+            ToolCall => chat(ToolCallLayer::prompted().layer(inner)),
+            Timeout => chat(TimeoutLayer::hosted().layer(inner)),
+            Retry => {
+                let policy = RetryPolicy::new().busy(false);
+                chat(RetryLayer::<RetryPolicy>::new(policy).layer(inner))
+            }
+            Auth => {
+                let key = Credential::api_key("sk-demo-upstream").expect("a key");
+                chat(AuthRefreshLayer::new(StaticCredential::new(key)).layer(inner))
+            }
+        }
+    }
+}
