@@ -9,6 +9,7 @@ mod edges;
 mod fault;
 mod pairs;
 mod protocol;
+mod sockets;
 mod stack;
 mod upstream;
 mod wire;
