@@ -1,5 +1,7 @@
 //! A good answer that is cut at each of its bytes, under the adapter alone, the full stack and every edge.
 
+use std::time::Duration;
+
 use crate::{
     edges::{Mode, Turn},
     fault::{cut, end_of_cut},
@@ -26,7 +28,15 @@ async fn under_stacks(wire: Wire) {
         for (bytes, is_reset, script) in scripts(wire) {
             let end = end_of_cut(wire, bytes, is_reset);
             let what = format!("{wire:?} cut at {bytes}, reset: {is_reset}, {:?}", stack.0);
-            let case = Case { wire, stack: &stack, script: Some(script), end, tries: 1, what };
+            let case = Case {
+                wire,
+                stack: &stack,
+                script: Some(script),
+                end,
+                tries: 1,
+                at_most: Duration::ZERO,
+                what,
+            };
             case.run(true).await;
         }
     }
@@ -45,7 +55,19 @@ async fn under_edges(wire: Wire) {
             let what =
                 format!("{edge:?} over {wire:?} cut at {bytes}, reset: {is_reset}, {mode:?}");
             let script = Some(script);
-            Turn { wire, stack: &stack, edge, mode, script, end, is_late: false, what }.run().await;
+            Turn {
+                wire,
+                stack: &stack,
+                edge,
+                mode,
+                script,
+                end,
+                is_late: false,
+                at_most: Duration::ZERO,
+                what,
+            }
+            .run()
+            .await;
         }
     }
 }

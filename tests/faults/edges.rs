@@ -14,6 +14,7 @@ use tower_qwen::join::JoinLayer;
 
 use crate::{
     fault::{End, TABLE},
+    pairs::assert_in_time,
     protocol::{EDGES, Edge, EdgeBody, Route},
     stack::Stack,
     upstream::{Faulty, Script},
@@ -42,6 +43,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) end: End,
     /// Whether the first event, or the error in its place, takes longer than the keep-alive of an edge.
     pub(crate) is_late: bool,
+    /// The longest that the end may take.
+    pub(crate) at_most: Duration,
     pub(crate) what: String,
 }
 
@@ -64,11 +67,13 @@ impl Turn<'_> {
             // A join lets the answer go on for a while.
             sleep(2 * JoinLayer::DEFAULT_LINGER).await;
         } else {
-            self.assert_ends(self.ask(&route).await, self.end.under(&stack.as_asked_in_words()))
-                .await;
+            let begun = Instant::now();
+            let end = self.end.under(&stack.as_asked_in_words());
+            self.assert_ends(self.ask(&route).await, end).await;
+            assert_in_time(begun, self.at_most, what);
         }
 
-        // No lease is left, so the same question waits for nothing.
+        // Neither a lease nor a permit is left, so the same question waits for nothing.
         upstream.follow(None);
         let (begun, before) = (Instant::now(), upstream.asked());
         let next =
@@ -76,7 +81,7 @@ impl Turn<'_> {
         let response = next.ask(&route).await;
         next.assert_ends(response, WELL).await;
         assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{what}: {:?}", begun.elapsed());
+        assert_in_time(begun, Duration::ZERO, what);
 
         drop(route);
         sleep(Duration::from_secs(300)).await;
@@ -142,7 +147,10 @@ async fn all(wire: Wire) {
                         format!("{fault:?}, {edge:?} over {wire:?}, {mode:?}, {:?}", stack.0);
                     let script = fault.script(wire);
                     let stack = &stack;
-                    Turn { wire, stack, edge, mode, script, end, is_late, what }.run().await;
+                    let at_most = fault.at_most(stack);
+                    Turn { wire, stack, edge, mode, script, end, is_late, at_most, what }
+                        .run()
+                        .await;
                 }
             }
         }

@@ -212,6 +212,31 @@ impl Fault {
         if stack.has(Part::Retry) && is_told { 3 } else { 1 }
     }
 
+    /// The longest that the answer, or the error in its place, may take. What needs no wait takes no time
+    /// on a clock that only waiting moves.
+    pub(crate) fn at_most(self, stack: &Stack) -> Duration {
+        let is_timed = stack.has(Part::Timeout);
+        match self {
+            Self::LateHead | Self::LateEvent => 50 * SECOND,
+            // For ever, where nobody sets a limit: the client leaves.
+            Self::NoHead if !is_timed => Duration::MAX,
+            Self::NoHead => 60 * SECOND,
+            Self::NoEvent | Self::Comments | Self::EmptyEvents if is_timed => 60 * SECOND,
+            // What is noticed late is so by a 64th of the limit.
+            Self::Silence | Self::CommentsInside if is_timed => 120 * SECOND * 65 / 64,
+            Self::NoEvent
+            | Self::Silence
+            | Self::Comments
+            | Self::CommentsInside
+            | Self::EmptyEvents => 600 * SECOND * 65 / 64,
+            Self::SilenceBeforeDone => 2 * SECOND,
+            Self::Drip => 30 * SECOND,
+            // A retry pauses for one second and for two, and at random for a half more.
+            Self::JsonError | Self::ErrorEvent if stack.has(Part::Retry) => 9 * SECOND / 2,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether neither an event nor an error is there for longer than the keep-alive of an edge, with the
     /// limits of time.
     pub(crate) fn is_late(self) -> bool {

@@ -62,13 +62,15 @@ pub(crate) struct Case<'a> {
     pub(crate) end: End,
     /// How often the upstream is asked.
     pub(crate) tries: usize,
+    /// The longest that the end may take.
+    pub(crate) at_most: Duration,
     pub(crate) what: String,
 }
 
 impl Case<'_> {
     /// Asks a turn of a chat, the first or, in a chat that is known, the second.
     pub(crate) async fn run(self, is_known: bool) {
-        let Self { wire, stack, script, end, tries, what } = self;
+        let Self { wire, stack, script, end, tries, at_most, what } = self;
         let tasks = || Handle::current().metrics().num_alive_tasks();
         let begun_with = tasks();
         let (upstream, stand_in) = (Faulty::new(wire), Faulty::new(wire));
@@ -81,11 +83,12 @@ impl Case<'_> {
             history.push(Message::new(Role::User, "And now?"));
         }
 
-        let before = upstream.asked();
+        let (begun, before) = (Instant::now(), upstream.asked());
         upstream.follow(script);
         let (got, text) = asked(&chat, stack, &history).await;
         let expected = end.under(stack);
         assert_eq!(got, expected, "{what}");
+        assert_in_time(begun, at_most, &what);
         if expected == WELL {
             assert_said(&text, stack, &what);
         }
@@ -93,7 +96,8 @@ impl Case<'_> {
         let stands_in = expected == WELL && end != WELL;
         assert_eq!(stand_in.asked(), usize::from(stands_in), "{what}: who answers");
 
-        // The turn is asked again and has to wait for nobody, so the first left no lease of the chat.
+        // The turn is asked again and has to wait for nobody: the first left neither a lease of the chat
+        // nor a permit.
         upstream.follow(None);
         if got == End::Waits {
             // A join lets an answer go on for a while whose client has left.
@@ -104,7 +108,7 @@ impl Case<'_> {
         assert_eq!(again, WELL, "{what}: the next turn");
         assert_said(&text, stack, &what);
         assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{what}: {:?}", begun.elapsed());
+        assert_in_time(begun, Duration::ZERO, &what);
 
         drop(chat);
         sleep(Duration::from_secs(300)).await;
@@ -124,6 +128,12 @@ impl Case<'_> {
     }
 }
 
+/// The clock has not moved by more than this, and what it rounds.
+pub(crate) fn assert_in_time(begun: Instant, at_most: Duration, what: &str) {
+    let took = begun.elapsed();
+    assert!(took <= at_most.saturating_add(Duration::from_millis(5)), "{what}: {took:?}");
+}
+
 /// A whole answer says what the upstream said, to its end.
 fn assert_said(text: &str, stack: &Stack, what: &str) {
     if stack.has(Part::Format) || stack.has(Part::ToolWrap) {
@@ -141,7 +151,8 @@ async fn all(wire: Wire) {
             for is_known in [false, true] {
                 let what = format!("{fault:?}, {wire:?}, {:?}, known: {is_known}", stack.0);
                 let (script, tries) = (fault.script(wire), fault.tries(stack));
-                Case { wire, stack, script, end, tries, what }.run(is_known).await;
+                let at_most = fault.at_most(stack);
+                Case { wire, stack, script, end, tries, at_most, what }.run(is_known).await;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The layers, and every stack of two of them.
 
-use tower::{Layer, retry::RetryLayer};
+use tower::{Layer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 use tower_qwen::{
     auth::{AuthRefreshLayer, Credential, StaticCredential},
     chat::{ChatRequest, FunctionTool, ResponseFormat, Tool},
@@ -82,12 +82,14 @@ impl Stack {
 
     /// The stack over an upstream. Who stands in for it has the same layers below the fallback.
     pub(crate) fn over(&self, wire: Wire, upstream: &Faulty, stand_in: &Faulty) -> Chat {
-        let mut chat = wire.adapter(upstream);
+        // One answer may begin at a time, so a permit that is kept shows in the next turn.
+        let limited = ConcurrencyLimitLayer::new(1).layer(wire.adapter(upstream));
+        let mut stack = chat(limited);
         for (at, part) in self.0.iter().enumerate().rev() {
             let other = || Self(self.0[at + 1..].to_vec()).over(wire, stand_in, stand_in);
-            chat = part.over(chat, other);
+            stack = part.over(stack, other);
         }
-        chat
+        stack
     }
 
     /// Asks for what the layers do something about.
