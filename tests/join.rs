@@ -184,6 +184,16 @@ async fn who_asks_again_has_the_answer_of_a_client_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_may_go_on_for_ever_does() {
+    let upstream = Upstream::letters();
+    let service = JoinLayer::new().linger(Duration::MAX).layer(upstream.clone());
+    leave(&service, ask("x", Some(ANN)), Duration::from_millis(250)).await;
+    sleep(Duration::from_secs(24 * 60 * 60)).await;
+    assert_eq!(answer(&service, ask("x", Some(ANN))).await.expect("whole").text, "abcd");
+    assert_eq!((upstream.asked(), upstream.cancelled()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_complete_waits_for_who_asks_again() {
     let upstream = Upstream::letters();
     let service = joining(&upstream);

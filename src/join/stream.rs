@@ -17,6 +17,9 @@ use tracing::debug;
 use super::slot::{Body, Making, Parked, Place};
 use crate::{Error, ErrorKind, chat::ChatEvent};
 
+/// What is as good as for ever, 30 years: a longer time would be later than any clock goes.
+const LONGEST_LINGER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// The body of [`Join`](super::Join)'s responses: the inner stream, or what is left of one that
 /// somebody has asked for before, from its beginning.
 ///
@@ -186,7 +189,7 @@ impl Drop for Holder {
         }
         // Without a runtime nothing goes on.
         let Ok(runtime) = Handle::try_current() else { return };
-        let until = Instant::now().checked_add(self.linger);
+        let until = Instant::now() + self.linger.min(LONGEST_LINGER);
         place.slot().park(making);
         debug!(linger = ?self.linger, "the client is gone; its answer goes on for who asks again");
         runtime.spawn(linger(Arc::new(place), until));
@@ -194,9 +197,7 @@ impl Drop for Holder {
 }
 
 /// Has an answer go on for nobody until `until`, and then lets it go.
-async fn linger(place: Arc<Place>, until: Option<Instant>) {
-    // Longer than there is time is for ever.
-    let Some(until) = until else { return };
+async fn linger(place: Arc<Place>, until: Instant) {
     let on = std::future::poll_fn(|cx| place.slot().poll_parked(cx));
     let outcome = match timeout_at(until, on).await {
         Ok(Parked::Taken) => return,
