@@ -71,7 +71,12 @@ impl Turn<'_> {
             let end = self.end.under(&stack.as_asked_in_words());
             self.assert_ends(self.ask(&route).await, end).await;
             assert_in_time(begun, self.at_most, what);
+            let stands_in = end == WELL && self.end != WELL;
+            assert_eq!(stand_in.asked(), usize::from(stands_in), "{what}: who answers");
         }
+
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive at once");
 
         // Neither a lease nor a permit is left, so the same question waits for nothing.
         upstream.follow(None);

@@ -237,6 +237,11 @@ impl Fault {
         }
     }
 
+    /// Whether a client may leave before all is over.
+    pub(crate) fn is_slow(self) -> bool {
+        self.at_most(&Stack(Vec::new())) > Duration::ZERO || self == Self::SilenceBehindFinish
+    }
+
     /// Whether neither an event nor an error is there for longer than the keep-alive of an edge, with the
     /// limits of time.
     pub(crate) fn is_late(self) -> bool {

@@ -28,13 +28,18 @@ const WELL: End = End::Finished(FinishReason::Stop);
 /// The longest that anybody waits for an answer here.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// How an answer to `history` ends, and what it said.
-async fn asked(chat: &Chat, stack: &Stack, history: &[Message]) -> (End, String) {
+/// The question at the end of `history`.
+fn request(stack: &Stack, history: &[Message]) -> Request<ChatRequest> {
     let mut request = ChatRequest::new("qwen3-max", history.to_vec());
     request.tenant = Some(Tenant::from_digest([7; 32]));
     stack.prepare(&mut request);
+    Request::new(request)
+}
+
+/// How an answer to `history` ends, and what it said.
+async fn asked(chat: &Chat, stack: &Stack, history: &[Message]) -> (End, String) {
     let answer = async {
-        let response = match chat.clone().oneshot(Request::new(request)).await {
+        let response = match chat.clone().oneshot(request(stack, history)).await {
             Ok(response) => response,
             Err(error) => return (End::Refused(error.kind()), String::new()),
         };
@@ -54,6 +59,7 @@ async fn asked(chat: &Chat, stack: &Stack, history: &[Message]) -> (End, String)
 }
 
 /// An upstream with a fault under a stack.
+#[derive(Clone)]
 pub(crate) struct Case<'a> {
     pub(crate) wire: Wire,
     pub(crate) stack: &'a Stack,
@@ -68,64 +74,104 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Asks a turn of a chat, the first or, in a chat that is known, the second.
+    /// Asks a turn of a chat, the first or, in a chat that is known, the second, and reads its end.
     pub(crate) async fn run(self, is_known: bool) {
-        let Self { wire, stack, script, end, tries, at_most, what } = self;
-        let tasks = || Handle::current().metrics().num_alive_tasks();
-        let begun_with = tasks();
-        let (upstream, stand_in) = (Faulty::new(wire), Faulty::new(wire));
-        let chat = stack.over(wire, &upstream, &stand_in);
-        let mut history = vec![Message::new(Role::User, "Does it rain?")];
-        if is_known {
-            let (end, text) = asked(&chat, stack, &history).await;
-            assert_eq!(end, WELL, "{what}: the first turn");
-            history.push(Message::new(Role::Assistant, text));
-            history.push(Message::new(Role::User, "And now?"));
-        }
-
-        let (begun, before) = (Instant::now(), upstream.asked());
-        upstream.follow(script);
-        let (got, text) = asked(&chat, stack, &history).await;
+        let Self { stack, end, ref what, .. } = self;
+        let scene = self.begin(is_known).await;
+        let (begun, before) = (Instant::now(), scene.upstream.asked());
+        let (got, text) = asked(&scene.chat, stack, &scene.history).await;
         let expected = end.under(stack);
         assert_eq!(got, expected, "{what}");
-        assert_in_time(begun, at_most, &what);
+        assert_in_time(begun, self.at_most, what);
         if expected == WELL {
-            assert_said(&text, stack, &what);
+            assert_said(&text, stack, what);
         }
-        assert_eq!(upstream.asked() - before, tries, "{what}: how often it is asked");
+        let tries = scene.upstream.asked() - before;
+        assert_eq!(tries, self.tries, "{what}: how often it is asked");
         let stands_in = expected == WELL && end != WELL;
-        assert_eq!(stand_in.asked(), usize::from(stands_in), "{what}: who answers");
-
-        // The turn is asked again and has to wait for nobody: the first left neither a lease of the chat
-        // nor a permit.
-        upstream.follow(None);
+        assert_eq!(scene.stand_in.asked(), usize::from(stands_in), "{what}: who answers");
         if got == End::Waits {
             // A join lets an answer go on for a while whose client has left.
             sleep(2 * JoinLayer::DEFAULT_LINGER).await;
         }
+        self.close(scene, end.is_committed(), usize::from(stands_in)).await;
+    }
+
+    /// Asks the same, and leaves behind the first event, or when there is none for 20 seconds.
+    async fn leave(self, is_known: bool, is_late: bool) {
+        let scene = self.begin(is_known).await;
+        let leaving = async {
+            let request = request(self.stack, &scene.history);
+            if let Ok(response) = scene.chat.clone().oneshot(request).await {
+                response.into_body().next().await;
+            }
+        };
+        let _ = timeout(Duration::from_secs(20), leaving).await;
+        sleep(2 * JoinLayer::DEFAULT_LINGER).await;
+        assert_eq!(scene.stand_in.asked(), 0, "{}: it could still have answered", self.what);
+        self.close(scene, self.end.is_committed() && !is_late, 0).await;
+    }
+
+    async fn begin(&self, is_known: bool) -> Scene {
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        let (upstream, stand_in) = (Faulty::new(self.wire), Faulty::new(self.wire));
+        let chat = self.stack.over(self.wire, &upstream, &stand_in);
+        let mut history = vec![Message::new(Role::User, "Does it rain?")];
+        if is_known {
+            let (end, text) = asked(&chat, self.stack, &history).await;
+            assert_eq!(end, WELL, "{}: the first turn", self.what);
+            history.push(Message::new(Role::Assistant, text));
+            history.push(Message::new(Role::User, "And now?"));
+        }
+        upstream.follow(self.script.clone());
+        Scene { upstream, stand_in, chat, history, tasks, is_known }
+    }
+
+    /// Nothing is left of the turn but its chat, and that only where somebody knows of it.
+    async fn close(&self, scene: Scene, is_begun: bool, stood_in: usize) {
+        let Self { stack, ref what, .. } = *self;
+        let Scene { upstream, stand_in, chat, history, tasks, is_known } = scene;
+        // What is said to the upstream in the background takes no time here.
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive at once");
+
+        // The turn is asked again and has to wait for nobody: the first left neither a lease of the chat
+        // nor a permit.
+        upstream.follow(None);
         let (begun, before) = (Instant::now(), upstream.asked());
         let (again, text) = asked(&chat, stack, &history).await;
         assert_eq!(again, WELL, "{what}: the next turn");
-        assert_said(&text, stack, &what);
+        assert_said(&text, stack, what);
         assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
-        assert_in_time(begun, Duration::ZERO, &what);
+        assert_in_time(begun, Duration::ZERO, what);
 
         drop(chat);
         sleep(Duration::from_secs(300)).await;
         assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive");
-        assert_eq!(tasks(), begun_with, "{what}: tasks");
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks, "{what}: tasks");
         // What breaks off under the format layer was begun for the adapter and is refused for the
         // client: whether its chat stays is not stated here.
-        let is_between = matches!(end, End::Broken(_)) && stack.has(Part::Format);
-        if wire == Wire::Web && !is_between {
+        let is_between = matches!(self.end, End::Broken(_)) && stack.has(Part::Format);
+        if self.wire == Wire::Web && !is_between {
             let chats = match (is_known, stack.has(Part::Session)) {
                 (true, true) => 1,
-                _ => usize::from(is_known) + usize::from(end.is_committed()) + 1,
+                _ => usize::from(is_known) + usize::from(is_begun) + 1,
             };
             let found = (upstream.chats(), stand_in.chats());
-            assert_eq!(found, (chats, usize::from(stands_in)), "{what}: chats");
+            assert_eq!(found, (chats, stood_in), "{what}: chats");
         }
     }
+}
+
+/// A stack over an upstream, and what is to be asked of it.
+struct Scene {
+    upstream: Faulty,
+    stand_in: Faulty,
+    chat: Chat,
+    history: Vec<Message>,
+    /// How many tasks were alive before.
+    tasks: usize,
+    is_known: bool,
 }
 
 /// The clock has not moved by more than this, and what it rounds.
@@ -152,7 +198,11 @@ async fn all(wire: Wire) {
                 let what = format!("{fault:?}, {wire:?}, {:?}, known: {is_known}", stack.0);
                 let (script, tries) = (fault.script(wire), fault.tries(stack));
                 let at_most = fault.at_most(stack);
-                Case { wire, stack, script, end, tries, at_most, what }.run(is_known).await;
+                let case = Case { wire, stack, script, end, tries, at_most, what };
+                if fault.is_slow() {
+                    case.clone().leave(is_known, fault.is_late()).await;
+                }
+                case.run(is_known).await;
             }
         }
     }
