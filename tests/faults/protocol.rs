@@ -1,6 +1,11 @@
 //! The protocols of the edges: how each is asked, and which of its frames are terminal.
 
-use http::{Request, header};
+use std::{convert::Infallible, pin::Pin};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
@@ -10,13 +15,6 @@ use tower_qwen::{
     openai::{OpenAiLayer, completions::CompletionsLayer},
     responses::ResponsesLayer,
 };
-
-use std::{convert::Infallible, pin::Pin};
-
-use bytes::Bytes;
-use http::Response;
-use http_body::Body;
-use http_body_util::BodyExt;
 
 use crate::chat::Chat;
 
