@@ -113,7 +113,9 @@ fn one_that_is_late_has_a_stand_in() {
     assert_eq!(name, "dashscope", "{answer}");
     assert!(answer.contains("At last."), "{answer}");
     let (web, dashscope) = (served.web.emulator.counters(), served.dashscope.emulator.counters());
-    assert_eq!((web.abandoned, dashscope.abandoned), (1, 0));
+    // It was told to stop, or has seen the connection end.
+    assert!(web.abandoned + web.stops > 0, "{web:?}");
+    assert_eq!(dashscope.abandoned, 0);
 }
 
 #[test]
