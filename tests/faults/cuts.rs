@@ -46,7 +46,7 @@ async fn under_edges(wire: Wire) {
     let stack = Stack::alone();
     for edge in EDGES {
         for (bytes, is_reset, script) in scripts(wire) {
-            // At the edges a place has one of the four ways, and its neighbours the others.
+            // Under an edge each place has one of the four ways, and its neighbours the others.
             if is_reset != (bytes % 2 == 0) {
                 continue;
             }
