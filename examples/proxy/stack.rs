@@ -564,65 +564,48 @@ impl Edges {
     }
 }
 
+/// An edge with the limits of the configuration, for the clients that are known here. Each is a type
+/// of its own with the same options.
+macro_rules! within {
+    ($config:ident, $bounds:expr, $edge:expr) => {
+        $edge
+            .max_body(MAX_BODY)
+            .body_pace(Some($config.body_pace))
+            .limits($bounds.limits)
+            .max_answer($bounds.answer)
+            .tenant(Client::tenant_of)
+    };
+}
+
 /// The edge of chats.
 fn chat_edge(config: &UpstreamConfig, bounds: &Bounds) -> OpenAiLayer {
-    OpenAiLayer::new()
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
-        .tenant(Client::tenant_of)
+    within!(config, bounds, OpenAiLayer::new())
 }
 
 /// The edge of the Messages API.
 fn messages_edge(config: &UpstreamConfig, shared: &Shared) -> AnthropicLayer {
-    AnthropicLayer::new()
-        .estimator(Arc::clone(&shared.estimator))
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(shared.bounds.limits)
-        .max_answer(shared.bounds.answer)
-        .tenant(Client::tenant_of)
+    let edge = AnthropicLayer::new().estimator(Arc::clone(&shared.estimator));
+    within!(config, shared.bounds, edge)
 }
 
 /// The edge of the Responses API.
 fn responses_edge(config: &UpstreamConfig, bounds: &Bounds) -> ResponsesLayer {
-    ResponsesLayer::new()
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
-        .tenant(Client::tenant_of)
+    within!(config, bounds, ResponsesLayer::new())
 }
 
 /// The edge of Ollama's chats.
 fn ollama_edge(config: &UpstreamConfig, bounds: &Bounds) -> OllamaLayer {
-    OllamaLayer::new()
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
-        .tenant(Client::tenant_of)
+    within!(config, bounds, OllamaLayer::new())
 }
 
 /// The edge of Ollama's prompts.
 fn generate_edge(config: &UpstreamConfig, bounds: &Bounds) -> GenerateLayer {
-    GenerateLayer::new()
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
-        .tenant(Client::tenant_of)
+    within!(config, bounds, GenerateLayer::new())
 }
 
 /// The edge of legacy completions.
 fn completions_edge(config: &UpstreamConfig, bounds: &Bounds) -> CompletionsLayer {
-    CompletionsLayer::new()
-        .max_body(MAX_BODY)
-        .body_pace(Some(config.body_pace))
-        .limits(bounds.limits)
-        .max_answer(bounds.answer)
-        .tenant(Client::tenant_of)
+    within!(config, bounds, CompletionsLayer::new())
 }
 
 /// A stack as the dispatcher wants it, whatever its types.

@@ -2,6 +2,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -57,7 +58,7 @@ impl fmt::Debug for ResponseFuture {
 pub(super) async fn turn<S, B>(
     inner: S,
     first: Named,
-    others: Vec<(Named, Stack)>,
+    others: Arc<[(Named, Stack)]>,
     config: Config,
     request: Request<ChatRequest>,
 ) -> Outcome
@@ -70,10 +71,10 @@ where
     let again = || Request::from_parts(head.clone(), chat.clone());
     // Only the first has the chat that a client names.
     let is_free = matches!(chat.destination, Destination::NewChat { .. });
-    let mut others = if is_free { others } else { Vec::new() }.into_iter();
+    let others = if is_free { &*others } else { &[] };
     let mut asked = Asked { config, failed: None, wait: None };
 
-    let is_last = others.len() == 0;
+    let is_last = others.is_empty();
     if let Some(report) = asked.may_ask(&first, !is_free) {
         let answer = within(asked.limit(is_last), ask(inner, again())).await;
         match asked.answered(answer, report) {
@@ -82,11 +83,11 @@ where
             Err(None) => {}
         }
     }
-    let mut from = first;
-    while let Some((who, stack)) = others.next() {
-        let is_last = others.len() == 0;
-        let Some(report) = asked.may_ask(&who, false) else { continue };
-        asked.moved(&from, &who);
+    let mut from = &first;
+    for (at, (who, stack)) in others.iter().enumerate() {
+        let is_last = at + 1 == others.len();
+        let Some(report) = asked.may_ask(who, false) else { continue };
+        asked.moved(from, who);
         let answer = within(asked.limit(is_last), stack(again())).await;
         match asked.answered(answer, report) {
             Ok(response) => return Ok(response),

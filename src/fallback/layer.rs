@@ -88,7 +88,12 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback::over(inner, self.first.clone(), self.others.clone(), self.config.clone())
+        Fallback::over(
+            inner,
+            self.first.clone(),
+            self.others.as_slice().into(),
+            self.config.clone(),
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -33,7 +34,7 @@ use crate::{
 pub struct Fallback<S> {
     inner: S,
     first: Named,
-    others: Vec<(Named, Stack)>,
+    others: Arc<[(Named, Stack)]>,
     config: Config,
 }
 
@@ -43,7 +44,7 @@ impl<S> Fallback<S> {
     pub(super) const fn over(
         inner: S,
         first: Named,
-        others: Vec<(Named, Stack)>,
+        others: Arc<[(Named, Stack)]>,
         config: Config,
     ) -> Self {
         Self { inner, first, others, config }
@@ -73,6 +74,12 @@ where
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
         let (inner, first) = (self.inner.clone(), self.first.clone());
-        ResponseFuture::new(turn(inner, first, self.others.clone(), self.config.clone(), request))
+        ResponseFuture::new(turn(
+            inner,
+            first,
+            Arc::clone(&self.others),
+            self.config.clone(),
+            request,
+        ))
     }
 }

@@ -279,3 +279,24 @@ async fn without_keys_a_request_is_of_whoever_it_says() {
         }
     }
 }
+
+/// An answer that is known by its id is one of its upstream, and no chat of another.
+#[tokio::test]
+async fn an_answer_of_one_upstream_is_unknown_to_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxy.toml");
+    let text = "[[upstream]]\nname = \"one\"\nemulate = \"web\"\nmodels = [\"qwen3-max\"]\n\
+                [[upstream]]\nname = \"two\"\nemulate = \"web\"\nmodels = [\"qwen3-coder-plus\"]\n";
+    std::fs::write(&file, text).expect("written");
+    let app = super::proxy(&["--config", file.to_str().expect("UTF-8")]);
+    let ask = async |body: Value| super::ask(app.clone(), "/v1/responses", body).await;
+    let first = ask(json!({"model": "qwen3-max", "input": "Hello"})).await;
+    let id = first["id"].as_str().expect("an id");
+    for (model, code) in
+        [("qwen3-coder-plus", json!("previous_response_not_found")), ("qwen3-max", Value::Null)]
+    {
+        let body = json!({"model": model, "input": "And?", "previous_response_id": id});
+        let answer = ask(body).await;
+        assert_eq!(answer["error"]["code"], code, "{model}: {answer}");
+    }
+}
