@@ -553,40 +553,66 @@ async fn codex_completes_a_task_over_an_api() {
     codex(&CODEX_WITH_PATCHES, KNOWN_MODEL, APIS).await;
 }
 
-/// Two files are read and told of, wherever the tools are.
+/// What two files say.
+const TEXTS: [&str; 2] = ["What the first says.", "What the second says."];
+
+/// Wherever tools can be.
+const PLACES: [Upstream; 3] = [
+    Upstream::Web(Form::Coder),
+    Upstream::Api(Kind::Vllm, "native", Form::Coder),
+    Upstream::Api(Kind::Vllm, "prompt", Form::Hermes),
+];
+
+/// A model that has `agent` read two files, which are in `folder`.
+async fn serve_two_files(agent: &Agent, upstream: Upstream, folder: &Path) -> Served {
+    let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
+    let files = ["first.txt", "second.txt"].map(|name| folder.join(name));
+    for (file, text) in files.iter().zip(TEXTS) {
+        fs::write(file, text).expect("writable");
+    }
+    let steps = files.map(|file| {
+        let [_, (read, arguments)] = (agent.calls)(&file.display().to_string());
+        step(form, read, &arguments)
+    });
+    serve_steps(upstream, steps).await
+}
+
+/// The model was told of both files, and its last word is the agent's.
+fn check_two_files(served: &Served, output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(END), "{told}");
+    let requests = served.emulator.requests();
+    let asked: Vec<_> = requests.iter().map(|request| request.body.to_string()).collect();
+    for text in TEXTS {
+        assert!(asked.iter().any(|body| body.contains(text)), "{text}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claude_code_reads_two_files() {
     let Some(program) = installed(CLAUDE_CODE.program) else { return };
-    for upstream in [
-        Upstream::Web(Form::Coder),
-        Upstream::Api(Kind::Vllm, "native", Form::Coder),
-        Upstream::Api(Kind::Vllm, "prompt", Form::Hermes),
-    ] {
-        let (Upstream::Web(form) | Upstream::Api(_, _, form)) = upstream;
+    for upstream in PLACES {
         let home = tempfile::tempdir().expect("a folder");
-        let files = ["first.txt", "second.txt"].map(|name| home.path().join(name));
-        for (file, text) in files.iter().zip(["What the first says.", "What the second says."]) {
-            fs::write(file, text).expect("writable");
-        }
-        let steps = files.each_ref().map(|file| {
-            let [_, (read, arguments)] = (CLAUDE_CODE.calls)(&file.display().to_string());
-            step(form, read, &arguments)
-        });
-        let served = serve_steps(upstream, steps).await;
+        let served = serve_two_files(&CLAUDE_CODE, upstream, home.path()).await;
         let task = claude(&program, &served, &format!("Do the {}.", served.marker), &[]);
-        let output = run(task, home.path()).await;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let told = format!("{upstream:?}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && said.contains(END), "{told}");
-        let requests = served.emulator.requests();
-        let asked: Vec<_> = requests.iter().map(|request| request.body.to_string()).collect();
-        for text in ["What the first says.", "What the second says."] {
-            assert!(asked.iter().any(|body| body.contains(text)), "{text}: {told}");
-        }
+        check_two_files(&served, &run(task, home.path()).await);
 
+        let asked = served.emulator.requests().len();
         let again = claude(&program, &served, AGAIN, &["--continue"]);
         let output = run(again, home.path()).await;
-        served.check_again(requests.len(), &output);
+        served.check_again(asked, &output);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codex_reads_two_files() {
+    let Some(program) = installed(CODEX.program) else { return };
+    for upstream in PLACES {
+        let folder = tempfile::tempdir().expect("a folder");
+        let served = serve_two_files(&CODEX, upstream, folder.path()).await;
+        let codex = Codex::new(program.clone(), &served.base(), MODEL, PATIENCE);
+        check_two_files(&served, &codex.run(&[&format!("Do the {}.", served.marker)]).await);
     }
 }
 
