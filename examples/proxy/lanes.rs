@@ -21,6 +21,7 @@ use tower_qwen::{
 use super::{
     chats::DeleteChats,
     config::{ModelNames, Patterns, named},
+    ready::Reach,
     tokens::Desk,
 };
 
@@ -87,6 +88,8 @@ pub(crate) struct Lane {
     pub(crate) chats: Option<DeleteChats>,
     /// Its accounts, and who renews them.
     pub(crate) desk: Desk,
+    /// Whether it answers.
+    pub(crate) reach: Reach,
 }
 
 impl Lane {

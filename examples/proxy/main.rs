@@ -26,6 +26,7 @@ mod ollama;
 mod pass;
 mod paths;
 mod prompts;
+mod ready;
 mod reload;
 mod routes;
 mod server;
@@ -52,6 +53,7 @@ use self::{
     accounts::List,
     config::{Cli, Command, Config, Options},
     logs::Logs,
+    ready::Draining,
     reload::Reload,
     routes::App,
 };
@@ -97,12 +99,13 @@ async fn serve(options: Options) -> ExitCode {
         Ok(store) => store,
         Err(error) => return fail(error, USAGE),
     };
-    let (app, tokens) = match stack::app(&config, &store) {
+    let draining = Draining::default();
+    let (app, tokens) = match stack::app(&config, &store, &draining) {
         Ok(made) => made,
         Err(error) => return fail(error, USAGE),
     };
     let (app, current) = watch::channel(app);
-    match run(Reload::new(options, config, store, app, tokens), current).await {
+    match run(Reload::new(options, config, store, draining, app, tokens), current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
@@ -168,6 +171,11 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
 
     let no_signals = |error| format!("cannot wait for signals: {error}");
     let stop = server::stop_signal().map_err(no_signals)?;
+    let draining = reload.draining().clone();
+    let stop = async move {
+        stop.await;
+        draining.begin();
+    };
     let hangup = server::reload_signal().map_err(no_signals)?;
     let listen = &config.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {

@@ -9,6 +9,7 @@ use tower_qwen::session::SessionStore;
 use super::{
     config::{Config, Options, Upstream},
     files,
+    ready::Draining,
     routes::App,
     stack,
     tokens::Tokens,
@@ -19,6 +20,7 @@ pub(crate) struct Reload {
     options: Options,
     config: Config,
     store: Arc<dyn SessionStore>,
+    draining: Draining,
     app: watch::Sender<App>,
     tokens: Tokens,
     /// Those that were in use before and may have a refresh in flight.
@@ -30,10 +32,11 @@ impl Reload {
         options: Options,
         config: Config,
         store: Arc<dyn SessionStore>,
+        draining: Draining,
         app: watch::Sender<App>,
         tokens: Tokens,
     ) -> Self {
-        Self { options, config, store, app, tokens, retired: Vec::new() }
+        Self { options, config, store, draining, app, tokens, retired: Vec::new() }
     }
 
     /// The accounts that are in use.
@@ -47,6 +50,11 @@ impl Reload {
         for tokens in self.retired.iter().chain([&self.tokens]) {
             tokens.settled().await;
         }
+    }
+
+    /// Whether the process is about to end.
+    pub(crate) const fn draining(&self) -> &Draining {
+        &self.draining
     }
 
     /// What is in use.
@@ -95,7 +103,7 @@ impl Reload {
         } else {
             stack::store(&config.sessions)?
         };
-        let (app, tokens) = stack::app(&config, &store)?;
+        let (app, tokens) = stack::app(&config, &store, &self.draining)?;
         for (changed, what) in [
             (config.log != self.config.log, "log"),
             (config.metrics != self.config.metrics, "metrics"),

@@ -35,6 +35,7 @@ use super::{
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
+    ready::{Draining, Ready},
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
     unread::ReadsRest,
@@ -60,6 +61,8 @@ pub(crate) struct Site {
     pub(crate) tokens: Tokens,
     /// How much of bodies may be in memory.
     pub(crate) budget: BodyBudget,
+    /// Whether the process is about to end.
+    pub(crate) draining: Draining,
 }
 
 /// Everything the proxy serves. What stands around the router leaves bodies unboxed.
@@ -68,9 +71,10 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, hosts, chats, tokens, budget } = site;
+    let Site { lanes, clients, hosts, chats, tokens, budget, draining } = site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
+    let ready = Ready::new(lanes.clone(), draining);
     let health = Health {
         upstreams: lanes.iter().map(|lane| lane.name.clone()).collect(),
         tokens: tokens.clone(),
@@ -140,6 +144,7 @@ pub(crate) fn app(site: Site) -> App {
         // Claude Code asks with HEAD whether anybody is there, Ollama's clients with either.
         .route("/", get(ollama::is_running).fallback(unknown_path))
         .route("/health", get(move || std::future::ready(health.report())))
+        .route("/ready", get(move || std::future::ready(ready.report())))
         .merge(api)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

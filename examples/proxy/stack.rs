@@ -53,6 +53,7 @@ use super::{
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
     prompts::Prompts,
+    ready::{Draining, Reach},
     routes::{self, App, Site},
     sign_in,
     stand_ins::{Joined, Stacks, chat},
@@ -65,12 +66,21 @@ use super::{
 /// # Errors
 ///
 /// If an upstream cannot be set up, with what is wrong in one line.
-pub(crate) fn app(config: &Config, store: &Arc<dyn SessionStore>) -> Result<(App, Tokens), String> {
-    Ok(over(lanes(config, store)?, config, store))
+pub(crate) fn app(
+    config: &Config,
+    store: &Arc<dyn SessionStore>,
+    draining: &Draining,
+) -> Result<(App, Tokens), String> {
+    Ok(over(lanes(config, store)?, config, store, draining))
 }
 
 /// The app over `lanes`.
-fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, Tokens) {
+fn over(
+    lanes: Lanes,
+    config: &Config,
+    store: &Arc<dyn SessionStore>,
+    draining: &Draining,
+) -> (App, Tokens) {
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.clients());
     let site = Site {
@@ -79,6 +89,7 @@ fn over(lanes: Lanes, config: &Config, store: &Arc<dyn SessionStore>) -> (App, T
         hosts: config.hosts(),
         tokens: tokens.clone(),
         budget: BodyBudget::new(config.bounds.bodies),
+        draining: draining.clone(),
         lanes,
     };
     (routes::app(site), tokens)
@@ -284,6 +295,8 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let reach = Reach::new();
+    let (upstream, anonymous) = (reach.over(upstream), reach.over(anonymous));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // A chat that is busy is waited for by the session, or is none.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
@@ -340,6 +353,7 @@ where
             models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
             chats: Some(chats::deletion(upstream, auth)),
             desk,
+            reach,
         }
     };
     Draft { stacks, edges: Box::new(edges) }
@@ -430,6 +444,8 @@ where
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    let reach = Reach::new();
+    let (upstream, own) = (reach.over(upstream), reach.over(own));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
@@ -524,6 +540,7 @@ where
             models: Catalogue::compatible(signed, server),
             chats: None,
             desk,
+            reach,
         }
     };
     let draft = Draft { stacks, edges: Box::new(edges) };

@@ -45,6 +45,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         models: Catalogue::web(catalogue, catalogue),
         chats: None,
         desk: Desk::unmanned(),
+        reach: Reach::new(),
     }
 }
 

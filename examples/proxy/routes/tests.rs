@@ -28,6 +28,7 @@ use super::{
         chats::deletion,
         config::Patterns,
         lanes::{Can, Lane, OllamaRoutes, Route},
+        ready::Reach,
         tokens::Desk,
     },
     *,
@@ -90,11 +91,13 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         models: Catalogue::web(catalogue, catalogue),
         chats: Some(deletion(deleted, None)),
         desk: Desk::unmanned(),
+        reach: Reach::new(),
     }]);
     let chats = Chats::new(lanes.clone(), store, clients.clone());
     let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
-    app(Site { lanes, clients, hosts, chats, tokens, budget: BodyBudget::new(1 << 20) })
+    let budget = BodyBudget::new(1 << 20);
+    app(Site { lanes, clients, hosts, chats, tokens, budget, draining: Draining::default() })
 }
 
 fn get(path: &str) -> Request {

@@ -9,7 +9,7 @@ use super::{super::config::Options, *};
 fn proxy(args: &[&str]) -> App {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    app(&config, &store).expect("there is nothing to be wrong").0
+    app(&config, &store, &Draining::default()).expect("there is nothing to be wrong").0
 }
 
 /// The only lane: `draft` on its own.
@@ -309,4 +309,38 @@ fn every_emulated_api_has_its_own_adapter() {
             }
         }
     }
+}
+
+/// Nobody is ready for requests who is about to end, or whom no upstream answers.
+#[tokio::test(start_paused = true)]
+async fn ready_is_who_can_answer() {
+    let upstream = "http://127.0.0.1:1/v1";
+    let args = ["--upstream", "compatible", "--base-url", upstream, "--retries", "0"];
+    let config = Options::of(&args).resolve().expect("valid");
+    let store = store(&config.sessions).expect("in memory");
+    let draining = Draining::default();
+    let app = app(&config, &store, &draining).expect("there is nothing to be wrong").0;
+    let is_ready = async || {
+        let request = Request::get("/ready").body(AxumBody::empty()).expect("a request");
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice::<Value>(&body).expect("JSON"))
+    };
+    let there = json!({"name": "compatible", "ready": true});
+    assert_eq!(is_ready().await, (200, json!({"status": "ready", "upstreams": [there]})));
+    let hello = json!({"model": "m", "messages": [{"role": "user", "content": "Hello"}]});
+    for _ in 0..5 {
+        let answer = ask(app.clone(), "/v1/chat/completions", hello.clone()).await;
+        assert!(answer.get("error").is_some(), "{answer}");
+    }
+    let gone = json!({"name": "compatible", "ready": false, "reason": "out_of_reach"});
+    let report = json!({"status": "not_ready", "reason": "no_upstream", "upstreams": [gone]});
+    assert_eq!(is_ready().await, (503, report));
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    assert_eq!(is_ready().await.0, 200);
+    draining.begin();
+    let report = json!({"status": "not_ready", "reason": "draining", "upstreams": [there]});
+    assert_eq!(is_ready().await, (503, report));
 }

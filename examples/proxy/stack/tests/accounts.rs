@@ -36,7 +36,7 @@ fn proxy_over(
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let (own, shared) = (emulator.clone(), Shared::new(&config, &store));
     let lanes = alone(web(own.clone(), own, upstream, desk, &shared), upstream);
-    (over(lanes, &config, &store).0, pool)
+    (over(lanes, &config, &store, &Draining::default()).0, pool)
 }
 
 async fn send(app: &App, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
@@ -250,6 +250,10 @@ async fn without_anybody_to_ask_as_the_answer_says_what_to_do() {
         (&health["status"], &health["credentials"]["usable"]),
         (&json!("degraded"), &json!(0))
     );
+    let (status, ready) = send(&app, "GET", "/ready", &json!({})).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.contains("no_usable_account"), "{ready}");
+    assert!(!ready.contains("ann") && !ready.contains("bob"), "{ready}");
     // The catalogue is for anyone, so it is listed all the same.
     assert_eq!(send(&app, "GET", "/v1/models", &json!({})).await.0, StatusCode::OK);
 }
@@ -291,7 +295,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let desk = desk(upstream, granting, None);
         let shared = Shared::new(&config, &store);
         let lanes = alone(compatible(api, api, Server::Portal, upstream, desk, &shared), upstream);
-        let app = over(lanes, &config, &store).0;
+        let app = over(lanes, &config, &store, &Draining::default()).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];
         let (status, answer) =

@@ -230,7 +230,7 @@ where
     let desk = desk(given, token_client(given).expect("a client"), None);
     let shared = Shared::new(&config, &store);
     let lanes = alone(compatible(upstream.clone(), upstream, server, given, desk, &shared), given);
-    over(lanes, &config, &store).0
+    over(lanes, &config, &store, &Draining::default()).0
 }
 
 /// Each key press cancels the last request: no time passes and nobody is woken between the drop and

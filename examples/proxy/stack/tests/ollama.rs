@@ -177,7 +177,7 @@ async fn a_history_goes_on_whichever_edge_it_comes_over() {
     let shared = Shared::new(&config, &store);
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    let app = over(lanes, &config, &store).0;
+    let app = over(lanes, &config, &store, &Draining::default()).0;
     let mut history = vec![json!({"role": "user", "content": "emulate:say=One."})];
     for (path, name) in [
         ("/v1/chat/completions", "qwen3-max"),

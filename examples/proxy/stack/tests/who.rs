@@ -7,10 +7,11 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 43] = [
+const ROUTES: [(&str, &str, &str); 44] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
+    ("GET", "/ready", ""),
     ("GET", "/metrics", ""),
     ("GET", "/v1/models", ""),
     ("GET", "/v1/models/qwen3-max", ""),
@@ -104,7 +105,7 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let shared = Shared::new(&config, &store);
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    over(lanes, &config, &store).0
+    over(lanes, &config, &store, &Draining::default()).0
 }
 
 /// One turn; the chat that it was answered in, or the status and code of a refusal.
@@ -156,7 +157,8 @@ async fn every_route_asks_for_a_key_but_health() {
             let path = path.replace("{id}", "none");
             let (status, _) = send(&keyed, request(method, &path, sent, body)).await;
             // Whether there is such a route is no secret.
-            let is_open = ["/", "/health", "/v1/none", "/api/none", "/metrics"].contains(&&*path)
+            let is_open = ["/", "/health", "/ready", "/v1/none", "/api/none", "/metrics"]
+                .contains(&&*path)
                 || (method, &*path) == ("PUT", "/v1/models");
             let refused = status == StatusCode::UNAUTHORIZED;
             // About a token that is not given, on a proxy without accounts: the client's mistake.
