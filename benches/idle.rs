@@ -1,12 +1,13 @@
 //! What a layer costs that has nothing to do, per request and per event, beside the same service
 //! without it in the same run. The budget: 100 ns a request, 20 ns an event.
 //!
-//! Four of them always have something to do and are here all the same, so that it is known what
+//! Five of them always have something to do and are here all the same, so that it is known what
 //! that is. The session layer hashes every history and every answer, for the next turn may go on
 //! from there; a line of its own shows what it costs beside these hashes. The wrapping layer looks
-//! for tags in all text (its events of reasoning are idle). The joining layer keeps what is said for who repeats the request,
-//! and finds that by a digest. The reframing layer checks every
-//! byte of an event stream (bodies of another type are idle).
+//! for tags in all text (its events of reasoning are idle). The joining layer keeps what is said for
+//! who repeats the request, and finds that by a digest. The layer of usage settles every request, and
+//! reads the clock for that. The reframing layer checks every byte of an event stream (bodies of
+//! another type are idle).
 
 #![allow(clippy::print_stdout, reason = "a bench reports")]
 
@@ -34,6 +35,7 @@ use tower_qwen::{
     sse::reframe::SseReframeLayer,
     timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+    usage::UsageLayer,
 };
 
 mod ready;
@@ -231,6 +233,7 @@ fn benches(criterion: &mut Criterion) {
         };
     }
     chat!("timeout", TimeoutLayer::hosted(), &first, text);
+    chat!("usage (settles)", UsageLayer::new(drop), &first, text);
     chat!("fallback", FallbackLayer::new("a").to("b", text.clone()), &first, text);
     chat!("join, no tenant", JoinLayer::new(), &nobodys, text);
     chat!("join (digest, and keeps what is said)", JoinLayer::new(), &first, text);

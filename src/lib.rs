@@ -15,6 +15,7 @@
 //!                      (or AnthropicLayer, ResponsesLayer, OllamaLayer: other protocols)
 //!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
 //!   JoinLayer          the same request again while the first still runs: one answer for both
+//!   UsageLayer         what an answer has cost, told once, however it ends
 //!   FallbackLayer      another upstream where one cannot: another whole stack from here down
 //!   SessionLayer       which upstream chat does this history continue?
 //!   DedupLayer         send only what that chat has not seen
@@ -33,7 +34,7 @@
 //! Every layer is optional and has a feature of its own. The order has reasons:
 //!
 //! - A repeated request is told by all that it asks for, and who repeats it need not know of chats, so
-//!   joining is outside of the session.
+//!   joining is outside of the session. It is not paid for twice, so what counts tokens is inside of that.
 //! - A stand-in knows nothing of a chat and gets the whole history, so falling back is outside of the
 //!   session too.
 //! - The session hashes what the *client* saw and will send back, so it is outside of the tools.
@@ -155,6 +156,7 @@
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `timeout` | `TimeoutLayer` | 28 | yes |
 //! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 33 | yes |
+//! | `usage` | `UsageLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
@@ -334,6 +336,9 @@ pub mod timeout;
 pub mod tokens;
 #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
 pub mod tool;
+#[cfg(feature = "usage")]
+#[cfg_attr(docsrs, doc(cfg(feature = "usage")))]
+pub mod usage;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]

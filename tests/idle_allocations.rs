@@ -15,6 +15,7 @@ use tower_qwen::{
     join::JoinLayer,
     timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+    usage::UsageLayer,
 };
 
 #[path = "../benches/ready/mod.rs"]
@@ -73,6 +74,8 @@ fn an_event_that_is_ready_costs_no_allocation() {
     }
     // The call that ends the answer is its own.
     assert!(count!(ToolWrapLayer::new(), reasoning) <= 1, "tool wrap");
+    // Three counters have labels that are chosen at the end.
+    assert!(count!(UsageLayer::new(drop), text) <= 3, "usage");
     // It keeps what is said, in a list that doubles.
     let kept = count!(JoinLayer::new(), text);
     assert!(kept <= 16, "{kept} for {EVENTS} events");

@@ -80,6 +80,9 @@ const SOUND_BYTES: usize = 800;
 /// Bytes of base64 for one token of a document: a page of a PDF file has some 50 kB, and 2,000 tokens.
 const DOCUMENT_BYTES: usize = 32;
 
+/// Of how many bytes of a text that is not read one token is thought to be.
+const BYTES: u64 = 4;
+
 /// Which of Qwen's vocabularies a model reads by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -118,36 +121,26 @@ pub fn of_text(text: &str, vocabulary: Vocabulary) -> u64 {
 /// behind a URL counts as an image of usual size. Files and sound count by their length.
 #[must_use]
 pub fn of_request(request: &ChatRequest) -> u64 {
-    let mut tokens = Tokens::new(Vocabulary::of_model(&request.model));
-    tokens.fixed(ANSWER);
-    for message in request.history.iter() {
-        tokens.message(message);
-    }
-    if !request.tools.is_empty() {
-        tokens.fixed(TOOLS);
-    }
-    for tool in request.tools.iter() {
-        tokens.fixed(TOOL);
-        match tool {
-            Tool::Function(function) => {
-                tokens.text(&function.name);
-                tokens.some(function.description.as_deref());
-                tokens.some(function.parameters.as_ref().map(|schema| schema.as_str()));
-            }
-            Tool::Other(whole) => tokens.text(whole.as_str()),
-        }
-    }
-    if let Some(ResponseFormat::JsonSchema(format) | ResponseFormat::Other(format)) =
-        &request.response_format
-    {
-        tokens.text(format.as_str());
-    }
-    tokens.rounded()
+    Tokens::new(Vocabulary::of_model(&request.model)).request(request)
+}
+
+/// About how many tokens `bytes` bytes of text have, whatever stands there.
+#[cfg(feature = "usage")]
+pub(crate) const fn of_len(bytes: u64) -> u64 {
+    bytes.div_ceil(BYTES)
+}
+
+/// [`of_request`] by the lengths of the texts alone, which takes a moment a message however long it
+/// is. It is a guess, of which an estimator makes a better one that learns from such guesses alone.
+#[cfg(feature = "usage")]
+pub(crate) fn of_request_len(request: &ChatRequest) -> u64 {
+    Tokens { vocabulary: None, cost: 0, fixed: 0 }.request(request)
 }
 
 /// A sum of tokens.
 struct Tokens {
-    vocabulary: Vocabulary,
+    /// `None` where the texts are not read.
+    vocabulary: Option<Vocabulary>,
     /// What the texts cost.
     cost: u64,
     /// What is known better.
@@ -156,11 +149,14 @@ struct Tokens {
 
 impl Tokens {
     const fn new(vocabulary: Vocabulary) -> Self {
-        Self { vocabulary, cost: 0, fixed: 0 }
+        Self { vocabulary: Some(vocabulary), cost: 0, fixed: 0 }
     }
 
     fn text(&mut self, text: &str) {
-        self.cost += cost(text, &WEIGHTS[self.vocabulary as usize]);
+        self.cost += match self.vocabulary {
+            Some(vocabulary) => cost(text, &WEIGHTS[vocabulary as usize]),
+            None => (text.len() as u64).div_ceil(BYTES) * TOKEN,
+        };
     }
 
     fn some(&mut self, text: Option<&str>) {
@@ -169,6 +165,34 @@ impl Tokens {
 
     const fn fixed(&mut self, tokens: u64) {
         self.fixed += tokens;
+    }
+
+    /// All of a request.
+    fn request(mut self, request: &ChatRequest) -> u64 {
+        self.fixed(ANSWER);
+        for message in request.history.iter() {
+            self.message(message);
+        }
+        if !request.tools.is_empty() {
+            self.fixed(TOOLS);
+        }
+        for tool in request.tools.iter() {
+            self.fixed(TOOL);
+            match tool {
+                Tool::Function(function) => {
+                    self.text(&function.name);
+                    self.some(function.description.as_deref());
+                    self.some(function.parameters.as_ref().map(|schema| schema.as_str()));
+                }
+                Tool::Other(whole) => self.text(whole.as_str()),
+            }
+        }
+        if let Some(ResponseFormat::JsonSchema(format) | ResponseFormat::Other(format)) =
+            &request.response_format
+        {
+            self.text(format.as_str());
+        }
+        self.rounded()
     }
 
     fn message(&mut self, message: &Message) {
@@ -194,7 +218,10 @@ impl Tokens {
         let of_bytes = |data: &str, bytes: usize| (data.len() / bytes) as u64;
         match &part.kind {
             PartKind::Text(text) | PartKind::Refusal(text) => self.text(text),
-            PartKind::Image { url, .. } => self.fixed(picture::tokens(url).unwrap_or(PICTURE)),
+            PartKind::Image { url, .. } => {
+                let seen = self.vocabulary.and_then(|_| picture::tokens(url));
+                self.fixed(seen.unwrap_or(PICTURE));
+            }
             PartKind::Audio { data, .. } => self.fixed(1 + of_bytes(data, SOUND_BYTES)),
             PartKind::File { data, name, .. } => {
                 self.some(name.as_deref());
@@ -213,7 +240,8 @@ impl Tokens {
 
     /// The sum in whole tokens, and a little more.
     fn rounded(&self) -> u64 {
-        let cost = self.cost * MARGIN[self.vocabulary as usize] / 100;
+        let margin = self.vocabulary.map_or(100, |vocabulary| MARGIN[vocabulary as usize]);
+        let cost = self.cost * margin / 100;
         // A fifth of a token more, which only counts where there are few.
         (cost + TOKEN / 5) / TOKEN + self.fixed
     }

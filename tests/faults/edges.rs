@@ -10,13 +10,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::ServiceExt;
-use tower_qwen::join::JoinLayer;
+use tower_qwen::{join::JoinLayer, usage::Outcome};
 
 use crate::{
     fault::{End, TABLE},
     pairs::assert_in_time,
     protocol::{EDGES, Edge, EdgeBody, Route},
-    stack::Stack,
+    stack::{Stack, settled},
     upstream::{Faulty, Script},
     wire::{PIECES, Wire},
 };
@@ -56,6 +56,7 @@ impl Turn<'_> {
         let (upstream, stand_in) = (Faulty::new(wire), Faulty::new(wire));
         let route = edge.over(stack.over(wire, &upstream, &stand_in));
         upstream.follow(self.script.clone());
+        settled();
 
         if mode == Mode::Leaves {
             let begin = async {
@@ -77,6 +78,16 @@ impl Turn<'_> {
 
         sleep(Duration::from_millis(1)).await;
         assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive at once");
+        let outcomes: Vec<_> = settled().iter().map(|settled| settled.outcome).collect();
+        let [outcome] = outcomes[..] else { panic!("{what}: settled as {outcomes:?}") };
+        let expected = match self.end.under(&stack.as_asked_in_words()) {
+            // The join may have gone on for nobody, to the end or not.
+            _ if mode == Mode::Leaves => outcome,
+            End::Finished(reason) => Outcome::Finished(reason),
+            End::Refused(kind) | End::Broken(kind) => Outcome::Failed(kind),
+            End::Waits => Outcome::Gone,
+        };
+        assert_eq!(outcome, expected, "{what}: how it is settled");
 
         // Neither a lease nor a permit is left, so the same question waits for nothing.
         upstream.follow(None);
@@ -87,6 +98,7 @@ impl Turn<'_> {
         next.assert_ends(response, WELL).await;
         assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
         assert_in_time(begun, Duration::ZERO, what);
+        assert_eq!(settled().len(), 1, "{what}: the next turn is settled");
 
         drop(route);
         sleep(Duration::from_secs(300)).await;

@@ -191,7 +191,7 @@ fn assert_said(text: &str, stack: &Stack, what: &str) {
 
 async fn all(wire: Wire) {
     let stacks = Stack::all();
-    assert_eq!(stacks.len(), 1 + 10 + 45 + 3);
+    assert_eq!(stacks.len(), 1 + 11 + 55 + 3);
     for stack in &stacks {
         for &(fault, end) in TABLE {
             for is_known in [false, true] {

@@ -1,5 +1,7 @@
 //! The layers, and every stack of two of them.
 
+use std::cell::RefCell;
+
 use tower::{Layer, limit::ConcurrencyLimitLayer, retry::RetryLayer};
 use tower_qwen::{
     auth::{AuthRefreshLayer, Credential, StaticCredential},
@@ -12,6 +14,7 @@ use tower_qwen::{
     session::{MemoryStore, SessionLayer},
     timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+    usage::{Settlement, UsageLayer},
 };
 
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Part {
     Join,
+    Usage,
     Fallback,
     Session,
     ToolWrap,
@@ -37,8 +41,22 @@ pub(crate) enum Part {
 
 use Part::*;
 
-pub(crate) const PARTS: [Part; 10] =
-    [Join, Fallback, Session, ToolWrap, Dedup, Format, ToolCall, Timeout, Retry, Auth];
+pub(crate) const PARTS: [Part; 11] =
+    [Join, Usage, Fallback, Session, ToolWrap, Dedup, Format, ToolCall, Timeout, Retry, Auth];
+
+thread_local! {
+    /// What was settled; a test has one thread.
+    static SETTLED: RefCell<Vec<Settlement>> = const { RefCell::new(Vec::new()) };
+}
+
+fn settle(settlement: Settlement) {
+    SETTLED.with_borrow_mut(|all| all.push(settlement));
+}
+
+/// What was settled since the last look.
+pub(crate) fn settled() -> Vec<Settlement> {
+    SETTLED.take()
+}
 
 /// Layers over an adapter, the outermost first.
 #[derive(Clone, Debug)]
@@ -47,17 +65,17 @@ pub(crate) struct Stack(pub(crate) Vec<Part>);
 impl Stack {
     /// All layers that stand together.
     pub(crate) fn full() -> Self {
-        Self(vec![Join, Fallback, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
+        Self(vec![Join, Usage, Fallback, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
     }
 
     /// The same for clients of the XML protocol.
     pub(crate) fn full_of_xml() -> Self {
-        Self(vec![Join, Fallback, Session, ToolWrap, Dedup, Format, Timeout, Retry, Auth])
+        Self(vec![Join, Usage, Fallback, Session, ToolWrap, Dedup, Format, Timeout, Retry, Auth])
     }
 
     /// The full stack that has nobody to fall back on.
     pub(crate) fn alone() -> Self {
-        Self(vec![Join, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
+        Self(vec![Join, Usage, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
     }
 
     /// No layer, each, each pair in its order, and the full ones.
@@ -108,6 +126,7 @@ impl Part {
     fn over(self, inner: Chat, other: impl FnOnce() -> Chat) -> Chat {
         match self {
             Join => chat(JoinLayer::new().layer(inner)),
+            Usage => chat(UsageLayer::new(settle).layer(inner)),
             Fallback => chat(FallbackLayer::new("first").to("other", other()).layer(inner)),
             Session => chat(SessionLayer::new(MemoryStore::default()).layer(inner)),
             ToolWrap => chat(ToolWrapLayer::new().layer(inner)),
