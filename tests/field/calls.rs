@@ -357,6 +357,63 @@ const STREAMS: &[Row] = &[
         "f{\"x\":1} g{\"y\":2} tool_calls",
     ),
     (
+        "arguments that are closed each time",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"\"}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"y\"}"}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"{\"x\":\"yz\",\"v\":[1]}"}}"#),
+            END,
+        ],
+        "f{\"x\":\"yz\",\"v\":[1]} tool_calls",
+    ),
+    (
+        "arguments that are closed each time, with all else too",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":12}"}}"#),
+            call!(r#"{"index":1,"id":"b","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(
+                r#"{"index":1,"id":"b","function":{"name":"f","arguments":"{\"x\":1,\"y\":2}"}}"#
+            ),
+            // Both whole calls once more, at the end.
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":12}"}}"#),
+            call!(
+                r#"{"index":1,"id":"b","function":{"name":"f","arguments":"{\"x\":1,\"y\":2}"}}"#
+            ),
+            END,
+        ],
+        "f{\"x\":12} f{\"x\":1,\"y\":2} tool_calls",
+    ),
+    (
+        "objects that are closed each time",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":{"x":null}}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":{"x":[1,2]}}}"#),
+            call!(r#"{"index":0,"id":"a","function":{"arguments":{"x":[1,20]}}}"#),
+            END,
+        ],
+        "f{\"x\":[1,20]} tool_calls",
+    ),
+    (
+        "calls of one function that differ in what one says more, no ids",
+        &[
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            call!(r#"{"index":0,"function":{"name":"f","arguments":"{\"x\":1,\"y\":2}"}}"#),
+            END,
+        ],
+        "f{\"x\":1} f{\"x\":1,\"y\":2} tool_calls",
+    ),
+    (
+        "text behind a call that may grow",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":1}"}}"#),
+            say!("text"),
+            END,
+        ],
+        "text f{\"x\":1} tool_calls",
+    ),
+    (
         "arguments that repeat all so far, cut",
         &[
             call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x"}}"#),

@@ -7,8 +7,14 @@
 //! for that, whatever stands in them: each beginning of an object is one. Where both can be, as
 //! behind `{"a":`, the pieces are held until it shows, at most [`HELD_LEN`] bytes of them; and at the
 //! end, where one of the two is whole.
+//!
+//! Others close the object each time. So one that came whole in its first piece is kept until
+//! something follows, and gives way to one that it has [grown](grown) into.
 
-use super::unwrap::{Meant, is_object, meant};
+use super::{
+    grown::grown,
+    unwrap::{Meant, is_object, meant},
+};
 use crate::{
     Text,
     json::object::{Checker, Found},
@@ -67,15 +73,17 @@ struct Reader {
     state: State,
     /// Whether something did not pass as it came.
     mended: bool,
+    /// Whether another object took the place of one that was kept.
+    has_grown: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 enum State {
     #[default]
     Open,
-    /// An empty object came whole and is kept, as a bridge may have written it in the place of
-    /// arguments that follow.
-    Placeholder(Text),
+    /// The object came whole in one piece and is kept, as it may grow. An empty one may also be what
+    /// a bridge wrote in the place of arguments that follow.
+    Kept(Text),
     /// It did not begin as an object.
     Held(String),
     /// An object, and something behind it.
@@ -218,9 +226,9 @@ impl Arguments {
     }
 
     /// Nothing more comes: chooses between two ways to read the pieces, of which at most one is a whole
-    /// object. What was not decided by now is as it usually is.
+    /// object. What was not decided by now is as it usually is. An object that was kept passes.
     pub(super) fn decide(&mut self) -> Option<Text> {
-        let Pieces::Either(either) = &self.pieces else { return None };
+        let Pieces::Either(either) = &self.pieces else { return self.settle() };
         let is_whole = matches!(either.joined.clone().finish(), End::Whole(_));
         match !is_whole && is_object(&either.last) {
             true => self.as_repeated(),
@@ -230,22 +238,30 @@ impl Arguments {
 
     /// Whether the pieces were seen to hold all that there is so far.
     pub(super) fn is_repeating(&self) -> bool {
-        matches!(self.pieces, Pieces::Repeating(_))
+        matches!(self.pieces, Pieces::Repeating(_)) || self.object.has_grown
     }
 
-    /// Whether the last piece that held all there is was this one.
-    pub(super) fn have_come_as(&self, json: &str) -> bool {
-        matches!(&self.pieces, Pieces::Repeating(whole) if whole.as_str() == json)
+    /// The last piece, where it held all that there is.
+    pub(super) fn all(&self) -> Option<&Text> {
+        match (&self.pieces, &self.object.state) {
+            (Pieces::Repeating(whole), _) | (_, State::Kept(whole)) => Some(whole),
+            _ => None,
+        }
     }
 
-    /// Gives the empty object that was kept, as nothing takes its place.
+    /// Gives the object that was kept, as nothing takes its place.
     pub(super) fn settle(&mut self) -> Option<Text> {
         self.object.settle()
     }
 
-    /// Whether an empty object is kept.
+    /// Whether an empty object is kept, for any other to take its place.
     pub(super) fn is_placeholder(&self) -> bool {
-        self.object.is_placeholder()
+        matches!(&self.object.state, State::Kept(kept) if is_placeholder(kept))
+    }
+
+    /// Whether the object that is kept grows into this one.
+    pub(super) fn grow_into(&self, json: &str) -> bool {
+        matches!(&self.object.state, State::Kept(kept) if grown(kept, json))
     }
 
     /// Whether a whole object is there.
@@ -297,23 +313,20 @@ impl Reader {
     /// Takes the next piece; what of it passes.
     pub(super) fn push(&mut self, piece: Text) -> Option<Text> {
         match &mut self.state {
-            State::Open if self.checker.found() == Found::Nothing && is_placeholder(&piece) => {
-                self.state = State::Placeholder(piece);
-                return None;
-            }
             State::Open => {}
-            State::Placeholder(_) if piece.trim_ascii().is_empty() => return None,
-            State::Placeholder(_) if piece.trim_ascii_start().starts_with('{') => {
-                self.mended = true;
-                self.state = State::Open;
-                return self.push(piece);
-            }
-            State::Placeholder(_) => {
-                let kept = self.settle().unwrap_or_default();
-                return Some(match self.push(piece) {
-                    Some(rest) => format!("{kept}{rest}").into(),
-                    None => kept,
-                });
+            State::Kept(_) if piece.trim_ascii().is_empty() => return None,
+            State::Kept(kept) => {
+                if is_placeholder(kept) && piece.trim_ascii_start().starts_with('{')
+                    || grown(kept, &piece)
+                {
+                    self.has_grown |= !is_placeholder(kept);
+                    self.mended = true;
+                    self.checker = Checker::default();
+                    self.state = State::Open;
+                    return self.push(piece);
+                }
+                let kept = self.settle();
+                return joined(kept, self.push(piece));
             }
             State::Held(held) => {
                 if held.len() + piece.len() > HELD_LEN {
@@ -329,6 +342,17 @@ impl Reader {
             }
             State::Broken => return None,
         }
+        let is_first = self.checker.found() == Found::Nothing;
+        let passed = self.check(piece)?;
+        if is_first && matches!(self.state, State::Open) && self.checker.found() == Found::Object {
+            self.state = State::Kept(passed);
+            return None;
+        }
+        Some(passed)
+    }
+
+    /// What passes of a piece behind those before it.
+    fn check(&mut self, piece: Text) -> Option<Text> {
         let Err(bad) = self.checker.push(&piece) else {
             return (!piece.is_empty()).then_some(piece);
         };
@@ -361,26 +385,18 @@ impl Reader {
         (!passed.is_empty()).then(|| passed.into())
     }
 
-    /// Gives the empty object that was kept, as nothing takes its place.
+    /// Gives the object that was kept, as nothing takes its place.
     fn settle(&mut self) -> Option<Text> {
-        let State::Placeholder(kept) = &mut self.state else { return None };
+        let State::Kept(kept) = &mut self.state else { return None };
         let kept = std::mem::take(kept);
         self.state = State::Open;
-        // It is an object, so nothing of it can be wrong.
-        let _ = self.checker.push(&kept);
         Some(kept)
-    }
-
-    /// Whether an empty object is kept.
-    fn is_placeholder(&self) -> bool {
-        matches!(self.state, State::Placeholder(_))
     }
 
     /// Whether a whole object is there.
     fn is_whole(&self) -> bool {
-        self.is_placeholder()
-            || matches!(self.state, State::Open | State::Whole(Behind::Rest))
-                && self.checker.found() == Found::Object
+        matches!(self.state, State::Open | State::Kept(_) | State::Whole(Behind::Rest))
+            && self.checker.found() == Found::Object
     }
 
     /// Whether half an object is there.
@@ -416,8 +432,7 @@ impl Reader {
             (State::Whole(Behind::Brace | Behind::Object), _) => End::Cut(String::new()),
             (_, Found::Object | Found::Unknown) => End::Whole(String::new()),
             (State::Broken, _) | (_, Found::Beginning) => End::Cut(self.checker.closing()),
-            (State::Placeholder(kept), _) => End::Whole(kept.as_str().to_owned()),
-            (State::Open | State::Whole(_), Found::Nothing) => End::Empty,
+            (State::Open | State::Kept(_) | State::Whole(_), Found::Nothing) => End::Empty,
         }
     }
 }
@@ -459,7 +474,11 @@ mod tests {
             assert_eq!(read(&[&json[..1], "", &json[1..]]), whole(json));
         }
         let piece = Text::from("{\"a\":1}");
-        let passed = Arguments::default().push(piece.clone()).expect("passes");
+        let mut arguments = Arguments::default();
+        assert_eq!(arguments.push(piece.clone()), None, "it may grow");
+        let passed = arguments.decide().expect("passes");
+        assert_eq!(passed.as_ptr(), piece.as_ptr(), "no copy");
+        let passed = Arguments::default().push(piece.slice(..5)).expect("passes");
         assert_eq!(passed.as_ptr(), piece.as_ptr(), "no copy");
     }
 
@@ -499,16 +518,16 @@ mod tests {
 
     #[test]
     fn an_empty_object_may_stand_for_what_follows() {
-        for (pieces, passed, end) in [
-            (&["{}"][..], "", "{}"),
-            (&["{ }", "", " "], "", "{ }"),
-            (&["{}", "{\"a\":1}"], "{\"a\":1}", ""),
-            (&["{}", "\n", "{\"a\"", ":1}"], "{\"a\":1}", ""),
-            (&["{}", "{}"], "", "{}"),
-            (&["{}", "</tool_call>"], "{}", ""),
-            (&[" ", "{}", "}"], " {}", ""),
+        for (pieces, passed) in [
+            (&["{}"][..], "{}"),
+            (&["{ }", "", " "], "{ }"),
+            (&["{}", "{\"a\":1}"], "{\"a\":1}"),
+            (&["{}", "\n", "{\"a\"", ":1}"], "{\"a\":1}"),
+            (&["{}", "{}"], "{}"),
+            (&["{}", "</tool_call>"], "{}"),
+            (&[" ", "{}", "}"], " {}"),
         ] {
-            assert_eq!(read(pieces), (passed.to_owned(), End::Whole(end.to_owned())), "{pieces:?}");
+            assert_eq!(read(pieces), whole(passed), "{pieces:?}");
         }
         let mut arguments = Arguments::default();
         assert_eq!(arguments.push("{}".into()), None);
@@ -516,6 +535,25 @@ mod tests {
         assert_eq!(arguments.settle().as_deref(), Some("{}"));
         assert!(arguments.is_whole() && !arguments.is_placeholder());
         assert_eq!((arguments.settle(), arguments.finish()), (None, End::Whole(String::new())));
+    }
+
+    #[test]
+    fn an_object_that_is_closed_each_time_is_told_once() {
+        let all = r#"{"path": "a\nb", "lines": [1, 20], "deep": {"b": null}}"#;
+        for pieces in [
+            &["{}", r#"{"path": ""}"#, r#"{"path": "a"}"#, all][..],
+            &[r#"{"path": "a\n"}"#, r#"{"path": "a\nb", "lines": [1, 2]}"#, all, all],
+            // The characters of a line are sent as they are; what is told is the last state.
+            &["{\"path\": \"a\n\"}", all],
+            &[r#"{"path": null, "lines": []}"#, "", all],
+        ] {
+            assert_eq!(read(pieces), whole(all), "{pieces:?}");
+        }
+        // Another object is another call's.
+        let cut = (r#"{"a":1}"#.to_owned(), End::Cut(String::new()));
+        for other in [r#"{"b":1}"#, r#"{"a":2}"#, r#"{"a":1"#, "{}"] {
+            assert_eq!(read(&[r#"{"a":1}"#, other]), cut, "{other}");
+        }
     }
 
     #[test]
@@ -568,7 +606,7 @@ mod tests {
         let mut arguments = Arguments::default();
         arguments.push("{\"a".into());
         assert_eq!(arguments.push("{\"a\":1".into()).as_deref(), Some("\":1"));
-        assert!(arguments.is_repeating() && arguments.have_come_as("{\"a\":1"));
+        assert!(arguments.is_repeating() && arguments.all().is_some_and(|all| all == "{\"a\":1"));
     }
 
     #[test]

@@ -83,13 +83,13 @@ struct Call {
 impl Call {
     /// Whether a piece brings the whole call once more, as some servers do at the end.
     fn repeats(&self, id: Option<&Text>, name: Option<&Text>, arguments: &Given) -> bool {
-        let (Given::Text(json) | Given::Bare(json)) = arguments else { return false };
+        let Some(json) = arguments.text() else { return false };
         id.is_some()
             && self.id.as_ref() == id
             && name.is_some()
             && self.name.as_ref() == name
             && self.arguments.is_whole()
-            && (self.digest == digest(NO_DIGEST, json) || self.arguments.have_come_as(json))
+            && self.digest == digest(NO_DIGEST, json)
     }
 
     /// The id of the call with what a piece says of it, where that says something new. Some servers
@@ -123,9 +123,14 @@ fn is_begun(id: &str) -> bool {
 impl Given {
     /// Whether an object begins here.
     fn begin_an_object(&self) -> bool {
+        self.text().is_some_and(|json| json.trim_ascii_start().starts_with('{'))
+    }
+
+    /// What the string holds, or would have held.
+    fn text(&self) -> Option<&Text> {
         match self {
-            Self::Text(json) | Self::Bare(json) => json.trim_ascii_start().starts_with('{'),
-            Self::Nothing | Self::Null => false,
+            Self::Text(json) | Self::Bare(json) => Some(json),
+            Self::Nothing | Self::Null => None,
         }
     }
 }
@@ -155,6 +160,9 @@ impl Calls {
     /// Something else follows: calls that wait are told as they are.
     #[inline]
     pub(crate) fn settle(&mut self, repairs: &mut Repairs, out: &mut VecDeque<ChatEvent>) {
+        if let Some(last) = self.calls.len().checked_sub(1) {
+            self.settle_arguments(last, out);
+        }
         while let Some(held) = self.held.first().copied() {
             self.announce(held, repairs, out);
         }
@@ -319,8 +327,12 @@ impl Calls {
             self.settle(repairs, out);
         }
         let call = &mut self.calls[place];
-        call.digest = digest(call.digest, &json);
+        let before = call.digest;
+        call.digest = digest(before, &json);
         let passed = call.arguments.push(json);
+        if let Some(all) = call.arguments.all().filter(|_| before != NO_DIGEST) {
+            call.digest = digest(NO_DIGEST, all);
+        }
         if call.arguments.is_repeating() {
             repairs.note(Repair::Cumulative);
         }
@@ -371,11 +383,14 @@ impl Calls {
         };
         let is_another = |call: &Call| {
             let is_in_its_place = index.is_some() && id.is_some() && call.name.as_ref() == name;
+            let goes_on = call.arguments.is_placeholder()
+                || call.id.as_ref() == id
+                    && arguments.text().is_some_and(|json| call.arguments.grow_into(json));
             name.is_some()
                 && call.name.is_some()
                 && arguments.begin_an_object()
                 && call.arguments.is_whole()
-                && !(call.arguments.is_placeholder() && is_in_its_place)
+                && !(is_in_its_place && goes_on)
                 && !call.repeats(id, name, arguments)
         };
         let repeated = known.filter(|known| is_another(&self.calls[*known]));

@@ -9,6 +9,7 @@
 mod arguments;
 mod calls;
 mod chunk;
+mod grown;
 mod leftovers;
 mod names;
 mod pieces;
