@@ -30,6 +30,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     fallback::FallbackLayer,
     format::FormatLayer,
+    inspect::InspectLayer,
     join::JoinLayer,
     session::{MemoryStore, SessionLayer, internals::KeyChain},
     sse::reframe::SseReframeLayer,
@@ -238,6 +239,7 @@ fn benches(criterion: &mut Criterion) {
     chat!("join, no tenant", JoinLayer::new(), &nobodys, text);
     chat!("join (digest, and keeps what is said)", JoinLayer::new(), &first, text);
     chat!("format, none asked for", FormatLayer::new(), &first, text);
+    chat!("inspect, nobody listens", InspectLayer::new("here"), &first, text);
     chat!("dedup, no conversation", DedupLayer::new(), &first, text);
     chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
     chat!("tool calls, no tools", ToolCallLayer::prompted(), &first, text);

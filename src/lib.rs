@@ -151,6 +151,7 @@
 //! | `dedup` | `DedupLayer` | 28 | yes |
 //! | `fallback` | `FallbackLayer` | 28 | yes |
 //! | `format` | `FormatLayer` | 28 | yes |
+//! | `inspect` | `InspectLayer` | 25 | yes |
 //! | `join` | `JoinLayer` | 37 | yes |
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
@@ -285,6 +286,9 @@ pub mod format;
     allow(dead_code, reason = "each reader looks for some of what a head says")
 )]
 mod head;
+#[cfg(feature = "inspect")]
+#[cfg_attr(docsrs, doc(cfg(feature = "inspect")))]
+pub mod inspect;
 #[cfg(feature = "join")]
 #[cfg_attr(docsrs, doc(cfg(feature = "join")))]
 pub mod join;

@@ -12,6 +12,7 @@ use tower_qwen::{
     dedup::DedupLayer,
     fallback::FallbackLayer,
     format::FormatLayer,
+    inspect::InspectLayer,
     join::JoinLayer,
     timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
@@ -67,11 +68,20 @@ fn an_event_that_is_ready_costs_no_allocation() {
         ("fallback", count!(FallbackLayer::new("a").to("b", text.clone()), text)),
         ("format", count!(FormatLayer::new(), text)),
         ("dedup", count!(DedupLayer::new(), text)),
+        ("inspect", count!(InspectLayer::new("here"), text)),
         ("tool calls", count!(ToolCallLayer::prompted(), text)),
         ("native tool calls", count!(ToolCallLayer::native(), text)),
     ] {
         assert_eq!(count, 0, "{name}");
     }
+    // Nor does a request where nobody listens: what a layer has is in its own future and stream.
+    let mut service = InspectLayer::new("here").layer(text.clone());
+    let made = |service: &mut dyn FnMut(Request<ChatRequest>)| {
+        let request = Request::new(chat.clone());
+        measure(|| service(request)).count_total
+    };
+    let plain = made(&mut |request| drop(exchange(&mut text.clone(), request)));
+    assert_eq!(made(&mut |request| drop(exchange(&mut service, request))), plain, "inspect");
     // The call that ends the answer is its own.
     assert!(count!(ToolWrapLayer::new(), reasoning) <= 1, "tool wrap");
     // Three counters have labels that are chosen at the end.

@@ -23,7 +23,7 @@ use std::{
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use tower_qwen::{edge::BodyPace, session::OwnChats};
+use tower_qwen::{edge::BodyPace, inspect, session::OwnChats};
 use tracing_subscriber::EnvFilter;
 
 use self::{
@@ -39,7 +39,7 @@ use super::{
 pub(crate) use self::{
     aliases::{ModelNames, fields, named},
     bounds::Bounds,
-    options::{Api, Completions, Tools},
+    options::{Api, Completions, DebugStream, Tools},
     patience::Patience,
     patterns::Patterns,
     stand_ins::{StandIn, StandIns},
@@ -131,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) write_timeout: Duration,
     /// What to log.
     pub(crate) log: String,
+    /// What is logged of streams.
+    pub(crate) debug_stream: DebugStream,
     /// Whether `/metrics` is served.
     pub(crate) metrics: bool,
 }
@@ -295,6 +297,11 @@ impl Options {
         if let Err(reason) = EnvFilter::builder().parse(&log) {
             return error(format!("--log: {log:?} is not a log filter: {reason}"));
         }
+        let debug_stream = settings.debug_stream.unwrap_or_default();
+        let log = match debug_stream {
+            DebugStream::Off => log,
+            _ => format!("{log},{}=trace", inspect::TARGET),
+        };
         let api_keys = settings.api_key.or_else(|| fallback("API_KEY").map(Into::into));
         let api_keys = match api_keys {
             Some(list) => ApiKeys::parse(list.expose_secret())
@@ -334,6 +341,7 @@ impl Options {
             body_timeout,
             write_timeout,
             log,
+            debug_stream,
             metrics,
         })
     }

@@ -12,6 +12,7 @@ mod clients;
 mod coding;
 mod config;
 mod credentials;
+mod debug_stream;
 mod files;
 mod forms;
 mod hosts;

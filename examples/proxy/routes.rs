@@ -31,7 +31,9 @@ use tower_qwen::{Error, ErrorKind, edge::BodyBudget, ollama::untagged, openai::e
 use super::{
     chats::{Chats, no_response},
     clients::{Client, Clients, identify},
-    coding, credentials, forms,
+    coding,
+    config::DebugStream,
+    credentials, debug_stream, forms,
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
@@ -63,6 +65,8 @@ pub(crate) struct Site {
     pub(crate) budget: BodyBudget,
     /// Whether the process is about to end.
     pub(crate) draining: Draining,
+    /// What is logged of streams.
+    pub(crate) debug_stream: DebugStream,
 }
 
 /// Everything the proxy serves. What stands around the router leaves bodies unboxed.
@@ -71,7 +75,7 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, hosts, chats, tokens, budget, draining } = site;
+    let Site { lanes, clients, hosts, chats, tokens, budget, draining, debug_stream } = site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let ready = Ready::new(lanes.clone(), draining);
@@ -80,7 +84,7 @@ pub(crate) fn app(site: Site) -> App {
         tokens: tokens.clone(),
     };
 
-    let api = Router::new()
+    let answers = Router::new()
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/xml/v1/models", get(list_models))
@@ -111,6 +115,9 @@ pub(crate) fn app(site: Site) -> App {
         .route("/api/delete", any(ollama::unchangeable))
         .route("/api/blobs/{*id}", any(ollama::unchangeable))
         .with_state(lanes)
+        // Around these alone: what others answer may be a token.
+        .route_layer(middleware::from_fn_with_state(debug_stream, debug_stream::choose));
+    let api = answers
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats/{id}", delete(delete_chat))
         .route("/v1/responses/{*id}", delete(forget_response).fallback(stored_response))

@@ -50,6 +50,7 @@ use super::{
     config::{
         Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
     },
+    debug_stream::place,
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
     prompts::Prompts,
@@ -90,6 +91,7 @@ fn over(
         tokens: tokens.clone(),
         budget: BodyBudget::new(config.bounds.bodies),
         draining: draining.clone(),
+        debug_stream: config.debug_stream,
         lanes,
     };
     (routes::app(site), tokens)
@@ -296,7 +298,8 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let reach = Reach::new();
-    let (upstream, anonymous) = (reach.over(upstream), reach.over(anonymous));
+    let (upstream, anonymous) =
+        (place("upstream").layer(reach.over(upstream)), reach.over(anonymous));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     // A chat that is busy is waited for by the session, or is none.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
@@ -306,6 +309,7 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
+        .layer(place("adapter"))
         .layer(QwenWebLayer::new().grace(config.patience.grace))
         .service(upstream.clone());
     let sessions = ServiceBuilder::new().layer(shared.aliases()).layer(shared.sessions(config));
@@ -386,6 +390,7 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(retry))
         .layer(option_layer(auth))
+        .layer(place("adapter"))
         .layer(adapter)
         .service(upstream);
     let sessions = ServiceBuilder::new()
@@ -445,7 +450,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let reach = Reach::new();
-    let (upstream, own) = (reach.over(upstream), reach.over(own));
+    let [upstream, own] = [upstream, own].map(|it| place("upstream").layer(reach.over(it)));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
@@ -455,6 +460,7 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
         .layer(option_layer(auth.clone()))
+        .layer(place("adapter"))
         .layer(adapter)
         .service(upstream.clone());
     let aliases = ServiceBuilder::new().layer(shared.aliases());

@@ -14,6 +14,7 @@ use tower_qwen::{
 
 use super::{
     config::{StandIn, StandIns},
+    debug_stream::place,
     lanes::{ByWhoever, Route, X_QWEN_UPSTREAM},
 };
 
@@ -23,8 +24,13 @@ type Answer = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
 /// A stack below the edge, whatever its types.
 pub(crate) type Chat = BoxCloneSyncService<Request<ChatRequest>, Response<Answer>, Error>;
 
-/// `stack` without its types.
+/// All layers of an upstream without their types.
 pub(crate) fn chat(stack: impl ChatService + Sync) -> Chat {
+    boxed(place("stack").layer(stack))
+}
+
+/// `stack` without its types.
+fn boxed(stack: impl ChatService + Sync) -> Chat {
     Chat::new(stack.map_response(|response| response.map(|answer| Box::pin(answer) as Answer)))
 }
 
@@ -58,8 +64,8 @@ impl Stacks {
             })
         };
         Self {
-            calls: chat(layer(|stacks| &stacks.calls).layer(self.calls)),
-            xml: chat(layer(|stacks| &stacks.xml).layer(self.xml)),
+            calls: boxed(layer(|stacks| &stacks.calls).layer(self.calls)),
+            xml: boxed(layer(|stacks| &stacks.xml).layer(self.xml)),
             has_stand_ins: true,
         }
     }

@@ -299,7 +299,8 @@ fn no_secret_is_in_a_log_at_trace_in_health_or_in_an_error() {
     fs::set_permissions(&web, fs::Permissions::from_mode(0o644)).expect("own file");
 
     let mut proxy = command();
-    proxy.args(["--upstream", "web", "--base-url", &origin, "--log", "trace", "--credentials"]);
+    proxy.args(["--upstream", "web", "--base-url", &origin, "--log", "trace"]);
+    proxy.args(["--debug-stream=content", "--credentials"]);
     proxy.arg(folder.path()).env("QWEN_PROXY_API_KEY", "sk-secret-of-the-proxy");
     proxy.args(["--token-url", &format!("{origin}/api/v1/oauth2/token"), "--metrics"]);
     let proxy = Running::start(proxy);
@@ -347,7 +348,9 @@ fn no_secret_is_in_a_log_at_trace_in_health_or_in_an_error() {
     }
     said.push(metrics);
     let (_, log) = proxy.stop("-TERM");
-    for told in ["a credential was renewed", "somebody has to sign in again", "TRACE"] {
+    for told in
+        ["a credential was renewed", "somebody has to sign in again", "TRACE", "tower_qwen::stream"]
+    {
         assert!(log.contains(told), "{told} is not in the log");
     }
     said.push(log);

@@ -4,6 +4,8 @@ mod binary;
 mod command;
 mod credentials;
 #[cfg(unix)]
+mod debug_stream;
+#[cfg(unix)]
 mod logs;
 mod memory;
 mod orphans;

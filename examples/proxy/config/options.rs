@@ -172,6 +172,21 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     pub(super) log: Option<String>,
 
+    /// Log what streams through: each event from the upstream, between the layers and to the client,
+    /// with its size and time. `header` does so for requests that ask for it, by
+    /// `x-qwen-debug-stream: events` [default: off]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "VIEW",
+        env = "QWEN_DEBUG_STREAM",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "events"
+    )]
+    pub(super) debug_stream: Option<DebugStream>,
+
     /// Serve what the layers count at /metrics, for Prometheus, behind the API key [default:
     /// false]
     #[arg(
@@ -458,6 +473,23 @@ pub(crate) struct UpstreamSettings {
     pub(super) replay: Option<PathBuf>,
 }
 
+/// What is logged of streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DebugStream {
+    /// Nothing
+    #[default]
+    Off,
+    /// Of every request what comes, how large it is and when
+    Events,
+    /// The same with what is said: the log is then as confidential as the conversations
+    Content,
+    /// As `events`, of requests with the header `x-qwen-debug-stream: events`
+    Header,
+    /// The same, and as `content` of those with `x-qwen-debug-stream: content`
+    HeaderContent,
+}
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -576,6 +608,7 @@ impl Settings {
             body_timeout: self.body_timeout.or(other.body_timeout),
             write_timeout: self.write_timeout.or(other.write_timeout),
             log: text(self.log).or(text(other.log)),
+            debug_stream: self.debug_stream.or(other.debug_stream),
             metrics: self.metrics.or(other.metrics),
             alias: self.alias.or(other.alias),
             claude_models: self.claude_models.or(other.claude_models),

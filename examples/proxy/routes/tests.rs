@@ -97,7 +97,16 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
     let budget = BodyBudget::new(1 << 20);
-    app(Site { lanes, clients, hosts, chats, tokens, budget, draining: Draining::default() })
+    app(Site {
+        lanes,
+        clients,
+        hosts,
+        chats,
+        tokens,
+        budget,
+        draining: Draining::default(),
+        debug_stream: DebugStream::Off,
+    })
 }
 
 fn get(path: &str) -> Request {
