@@ -23,6 +23,7 @@
 //!   (or, outside of DedupLayer, ToolWrapLayer: every reply is one XML tool call,
 //!                      for XML-protocol clients)
 //!   TimeoutLayer       first event, idle, total; comments are not progress
+//!   ResumeLayer        an answer that breaks off is gone on with
 //!   AuthRefreshLayer   put the credential on; refresh once, retry once
 //!   QwenWebLayer       chat ⇄ chat.qwen.ai wire  (or CompatibleLayer: chat ⇄ OpenAI wire;
 //!                      or QwenResponsesLayer: chat ⇄ DashScope's Responses)
@@ -43,6 +44,8 @@
 //!   is outside of it, for it reads the client's system prompt in every turn.
 //! - Text that the tools hold back is progress, and a wait for another turn of the chat is none of the
 //!   upstream's, so the limits of time are between them.
+//! - The tools read one text and the time is limited once, so what makes one answer of two is inside of
+//!   them. What it asks for needs a credential, so that is inside of it.
 //! - An expired token is reported inside a 200 that only the adapter can read, so the credential is
 //!   outside of the adapter.
 //!
@@ -156,6 +159,7 @@
 //! | `tool-call` | `ToolCallLayer` and the scanner | 32 | yes |
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `timeout` | `TimeoutLayer` | 28 | yes |
+//! | `resume` | `ResumeLayer` | 28 | yes |
 //! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 33 | yes |
 //! | `usage` | `UsageLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
@@ -246,6 +250,7 @@ pub mod chat;
     feature = "fallback",
     feature = "join",
     feature = "keep-alive",
+    feature = "resume",
     feature = "retry",
     feature = "session"
 ))]
@@ -313,6 +318,9 @@ pub mod openai;
 pub mod qwen;
 #[cfg(feature = "responses")]
 pub mod responses;
+#[cfg(feature = "resume")]
+#[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
+pub mod resume;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;

@@ -307,6 +307,7 @@ where
     // reads that.
     let web = ServiceBuilder::new()
         .layer(config.patience.limits())
+        .layer(config.patience.resume())
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
         .layer(place("adapter"))
@@ -458,6 +459,7 @@ where
     }
     let adapter = ServiceBuilder::new()
         .layer(config.patience.limits())
+        .layer(config.patience.resume().replay(true))
         .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
         .layer(option_layer(auth.clone()))
         .layer(place("adapter"))

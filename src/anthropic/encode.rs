@@ -432,7 +432,10 @@ impl Writer for MessageWriter {
             }
             // The form has no place for them: its citations point into the client's documents.
             // Attachments are text by now.
-            ChatEvent::Started(_) | ChatEvent::Citation(_) | ChatEvent::Attachment(_) => return,
+            ChatEvent::Started(_)
+            | ChatEvent::Resumed(_)
+            | ChatEvent::Citation(_)
+            | ChatEvent::Attachment(_) => return,
             _ if self.finish_reason.is_some() => return,
             _ => {}
         }

@@ -90,7 +90,7 @@ impl Answer {
     /// Takes one event in; what is joined at the end goes to `rest`.
     fn push(&mut self, event: ChatEvent, rest: &mut Rest) {
         match event {
-            ChatEvent::Started(started) => {
+            ChatEvent::Started(started) | ChatEvent::Resumed(started) => {
                 self.conversation = started.conversation;
                 self.response_id = started.response_id;
             }

@@ -111,15 +111,20 @@ impl Contract {
             ChatEvent::Started(_) if at > 0 => {
                 Err("`Started` comes at most once, as the first item".into())
             }
-            ChatEvent::Started(started) => match &started.conversation {
-                Some(conversation) if conversation.chat_id.is_empty() => {
-                    Err("the id of a chat is never empty".into())
+            ChatEvent::Resumed(_) if at == 0 => {
+                Err("`Resumed` is never the first item: nothing had begun".into())
+            }
+            ChatEvent::Started(started) | ChatEvent::Resumed(started) => {
+                match &started.conversation {
+                    Some(conversation) if conversation.chat_id.is_empty() => {
+                        Err("the id of a chat is never empty".into())
+                    }
+                    _ if started.response_id.as_deref() == Some("") => {
+                        Err("the id of a response is never empty".into())
+                    }
+                    _ => Ok(()),
                 }
-                _ if started.response_id.as_deref() == Some("") => {
-                    Err("the id of a response is never empty".into())
-                }
-                _ => Ok(()),
-            },
+            }
             ChatEvent::Text(text) => filled(text, "a piece of text is never empty"),
             ChatEvent::Reasoning(text) => filled(text, "a piece of reasoning is never empty"),
             ChatEvent::ReasoningSignature(text) => filled(text, "a signature is never empty"),
@@ -204,6 +209,7 @@ fn filled(text: &str, rule: &'static str) -> Result<(), Rule> {
 const fn name(item: &Result<ChatEvent, Error>) -> &'static str {
     match item {
         Ok(ChatEvent::Started(_)) => "Started",
+        Ok(ChatEvent::Resumed(_)) => "Resumed",
         Ok(ChatEvent::Text(_)) => "Text",
         Ok(ChatEvent::Reasoning(_)) => "Reasoning",
         Ok(ChatEvent::ReasoningSignature(_)) => "ReasoningSignature",

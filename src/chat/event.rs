@@ -28,6 +28,8 @@ use crate::Text;
 ///   that what it reads has broken off says so with an `Err` item of
 ///   [`ErrorKind::Truncated`](crate::ErrorKind::Truncated).
 ///
+/// A [`Resumed`](ChatEvent::Resumed) may come anywhere between the first item and the terminal one.
+///
 /// The counts of [`Usage`](ChatEvent::Usage) are cumulative, so the last one stands. It may come
 /// before or after `Finished`.
 ///
@@ -43,6 +45,10 @@ use crate::Text;
 pub enum ChatEvent {
     /// The upstream opened its answer. It is boxed, as it comes once and is large.
     Started(Box<Started>),
+    /// The answer had broken off, and goes on from here. What is in it takes the place of what
+    /// [`Started`](ChatEvent::Started) said: a next turn goes on from there. It is boxed, as it is
+    /// rare and large.
+    Resumed(Box<Started>),
     /// A piece of the visible answer; never empty.
     Text(Text),
     /// A piece of the model's thinking; never empty.
@@ -88,7 +94,11 @@ impl ChatEvent {
     pub const fn is_content(&self) -> bool {
         !matches!(
             self,
-            Self::Started(_) | Self::ServerFields(_) | Self::ChoiceFields(_) | Self::Usage(_)
+            Self::Started(_)
+                | Self::Resumed(_)
+                | Self::ServerFields(_)
+                | Self::ChoiceFields(_)
+                | Self::Usage(_)
         )
     }
 
@@ -257,6 +267,22 @@ impl Usage {
             total_tokens: prompt_tokens.saturating_add(completion_tokens),
             cached_tokens: None,
             reasoning_tokens: None,
+        }
+    }
+
+    /// The counts of this and of another answer together.
+    #[cfg(feature = "resume")]
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let both = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
+            total_tokens: self.total_tokens.saturating_add(other.total_tokens),
+            cached_tokens: both(self.cached_tokens, other.cached_tokens),
+            reasoning_tokens: both(self.reasoning_tokens, other.reasoning_tokens),
         }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) use self::json::Fields;
     feature = "web"
 ))]
 pub(crate) use self::size::exceeds;
-#[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "edge", feature = "resume", feature = "web"))]
 #[allow(unused_imports, reason = "the feature `edge` alone has no edge")]
 pub(crate) use self::stream::truncated;
 pub use self::{

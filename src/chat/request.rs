@@ -65,6 +65,9 @@ pub struct ChatRequest {
     /// adapter then has no limit of time of its own for that, so that there is one, and the one that
     /// was set.
     pub is_timed: bool,
+    /// Whether a layer above reads calls in the text of the answer. Set by the layers of tools; text is
+    /// then not as plain as it looks, and half of one may be half a call.
+    pub has_calls_in_text: bool,
     /// Whether the upstream is to be asked for the answer in one piece, since a stream of it has failed.
     /// Set by the policy of a retry layer. An adapter that can ask for either heeds it, and gives a
     /// stream of events all the same.
@@ -94,6 +97,7 @@ impl ChatRequest {
             account: None,
             credential: None,
             is_timed: false,
+            has_calls_in_text: false,
             is_whole: false,
             extra: Extra::new(),
         }

@@ -102,6 +102,7 @@ impl<S: ChatStream> Stream for Shaped<S> {
                 // Neither is a part of the text.
                 Some(Ok(
                     ChatEvent::Started(_)
+                    | ChatEvent::Resumed(_)
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::ServerFields(_)
                     | ChatEvent::ChoiceFields(_)

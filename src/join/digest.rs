@@ -30,6 +30,7 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
         account: _,
         credential: _,
         is_timed: _,
+        has_calls_in_text: _,
         is_whole: _,
         extra,
     } = request;

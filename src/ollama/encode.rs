@@ -169,6 +169,7 @@ impl Writer for LineWriter {
             ChatEvent::Reasoning(_)
             | ChatEvent::ReasoningSignature(_)
             | ChatEvent::Started(_)
+            | ChatEvent::Resumed(_)
             | ChatEvent::ServerFields(_)
             | ChatEvent::ChoiceFields(_)
             | ChatEvent::Citation(_)

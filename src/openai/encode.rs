@@ -256,7 +256,9 @@ impl Writer for ChunkEncoder {
     fn event(&mut self, out: &mut BytesMut, event: ChatEvent) {
         match event {
             ChatEvent::Usage(usage) => return self.usage = Some(usage),
-            ChatEvent::Started(started) => return self.conversation = started.conversation,
+            ChatEvent::Started(started) | ChatEvent::Resumed(started) => {
+                return self.conversation = started.conversation;
+            }
             ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
             ChatEvent::ChoiceFields(fields) => return self.choice_fields.push(fields),
             // Chat completions have no place for it.
@@ -305,6 +307,7 @@ impl Writer for ChunkEncoder {
             ChatEvent::Finished(reason) => self.finished(out, reason),
             ChatEvent::Usage(_)
             | ChatEvent::Started(_)
+            | ChatEvent::Resumed(_)
             | ChatEvent::ServerFields(_)
             | ChatEvent::ChoiceFields(_)
             | ChatEvent::ReasoningSignature(_)

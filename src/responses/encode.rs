@@ -457,7 +457,10 @@ impl Writer for ResponseWriter {
         match &event {
             ChatEvent::Usage(usage) => return self.usage = Some(*usage),
             // Attachments are text by now.
-            ChatEvent::Started(_) | ChatEvent::ServerFields(_) | ChatEvent::Attachment(_) => return,
+            ChatEvent::Started(_)
+            | ChatEvent::Resumed(_)
+            | ChatEvent::ServerFields(_)
+            | ChatEvent::Attachment(_) => return,
             _ if self.finish_reason.is_some() => return,
             ChatEvent::Citation(citation) => return self.citation(out, citation),
             _ => {}

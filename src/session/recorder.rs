@@ -102,13 +102,7 @@ impl Recorder {
     /// A new chat is the tenant's own from when its id is known, even if its first answer is never
     /// complete: the tenant may name it, and deletes it with its others.
     pub(super) fn started(&mut self, started: &Started) -> Option<Write> {
-        // Copied, for the ids may be slices of a buffer that would stay as long.
-        let copy = |text: &Text| Text::from(text.as_str());
-        self.started = started.conversation.as_ref().map(|conversation| Conversation {
-            chat_id: copy(&conversation.chat_id),
-            parent_id: conversation.parent_id.as_ref().map(copy),
-            account: conversation.account.clone(),
-        });
+        self.resumed(started);
         if !std::mem::take(&mut self.keeps_given) {
             return None;
         }
@@ -120,6 +114,17 @@ impl Recorder {
         Some(Write(Some(Box::pin(async move {
             bounded("record", limit, store.record(&key, &record)).await;
         }))))
+    }
+
+    /// Notes where the answer goes on.
+    pub(super) fn resumed(&mut self, started: &Started) {
+        // Copied, for the ids may be slices of a buffer that would stay as long.
+        let copy = |text: &Text| Text::from(text.as_str());
+        self.started = started.conversation.as_ref().map(|conversation| Conversation {
+            chat_id: copy(&conversation.chat_id),
+            parent_id: conversation.parent_id.as_ref().map(copy),
+            account: conversation.account.clone(),
+        });
     }
 
     /// Takes another event of the answer in.

@@ -81,6 +81,7 @@ impl<B: ChatStream> Stream for SessionStream<B> {
                             continue;
                         }
                     }
+                    (ChatEvent::Resumed(started), Some(recorder)) => recorder.resumed(started),
                     (event, Some(recorder)) => recorder.push(event),
                 },
                 // It broke off; the chat is free for another try.

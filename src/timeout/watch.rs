@@ -152,6 +152,7 @@ mod tests {
             ChatEvent::ToolArguments { index: 0, json: empty() },
             ChatEvent::Usage(Usage::new(1, 2)),
             ChatEvent::Started(Started::new().into()),
+            ChatEvent::Resumed(Started::new().into()),
             ChatEvent::ServerFields(Extra::new()),
             ChatEvent::ChoiceFields(Extra::new()),
         ] {

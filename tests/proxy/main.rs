@@ -23,6 +23,7 @@ mod redis;
 mod reload;
 #[cfg(unix)]
 mod repeats;
+mod resumes;
 mod sessions;
 mod slow_clients;
 #[path = "../served/stand_in.rs"]

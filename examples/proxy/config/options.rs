@@ -432,6 +432,17 @@ pub(crate) struct UpstreamSettings {
     )]
     pub(super) retries: Option<u32>,
 
+    /// How often an upstream is asked to go on with an answer that broke off in the middle of its text;
+    /// 0 for never [default: 0]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_RESUME",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u32).range(..=MAX_RETRIES)
+    )]
+    pub(super) resume: Option<u32>,
+
     /// Ask for an answer in one piece where the upstream says that its stream has timed out, once,
     /// for requests of up to 64 KiB; the client gets a stream all the same. For compatible upstreams
     /// only [default: false]
@@ -641,6 +652,7 @@ impl UpstreamSettings {
             fallback_after: self.fallback_after.or(other.fallback_after),
             linger: self.linger.or(other.linger),
             retries: self.retries.or(other.retries),
+            resume: self.resume.or(other.resume),
             whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),
             tools: self.tools.or(other.tools),
             completions: self.completions.or(other.completions),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tower_qwen::{
-    join::JoinLayer, qwen::compatible::Server, retry::RetryPolicy, timeout::TimeoutLayer,
+    join::JoinLayer, qwen::compatible::Server, resume::ResumeLayer, retry::RetryPolicy,
+    timeout::TimeoutLayer,
 };
 use tower_qwen_emulator::Kind;
 
@@ -39,6 +40,8 @@ pub(crate) struct Patience {
     pub(crate) linger: Duration,
     /// How often a request is sent once more.
     pub(crate) retries: u32,
+    /// How often one answer that broke off is gone on with.
+    pub(crate) resume: u32,
     /// Whether a stream that timed out upstream is asked for in one piece.
     pub(crate) whole: bool,
 }
@@ -52,6 +55,7 @@ pub(super) struct Asked {
     grace: Option<u64>,
     linger: Option<u64>,
     retries: Option<u32>,
+    resume: Option<u32>,
     whole: Option<bool>,
 }
 
@@ -64,6 +68,7 @@ impl From<&UpstreamSettings> for Asked {
             grace: settings.grace,
             linger: settings.linger,
             retries: settings.retries,
+            resume: settings.resume,
             whole: settings.whole_after_timeout,
         }
     }
@@ -84,10 +89,12 @@ impl Patience {
             }
             asked => Ok(Duration::from_secs(asked.unwrap_or(usual))),
         };
-        let retries = asked.retries.unwrap_or(RETRIES);
-        if i64::from(retries) > MAX_RETRIES {
-            return error(format!("--retries: it must be 0 to {MAX_RETRIES}"));
-        }
+        let tries = |name: &str, asked: Option<u32>, usual: u32| match asked.unwrap_or(usual) {
+            asked if i64::from(asked) > MAX_RETRIES => {
+                error(format!("--{name}: it must be 0 to {MAX_RETRIES}"))
+            }
+            asked => Ok(asked),
+        };
         let whole = asked.whole.unwrap_or_default();
         if whole && !upstream.is_api() {
             return error("--whole-after-timeout: the web upstream gives its answers as streams");
@@ -99,7 +106,8 @@ impl Patience {
             total: seconds("total-timeout", asked.total, 1, TOTAL)?,
             grace: seconds("grace", asked.grace, 0, GRACE)?,
             linger: seconds("linger", asked.linger, 0, LINGER)?,
-            retries,
+            retries: tries("retries", asked.retries, RETRIES)?,
+            resume: tries("resume", asked.resume, 0)?,
         })
     }
 
@@ -114,6 +122,11 @@ impl Patience {
             .first_event(Some(self.first_event))
             .idle(Some(self.idle))
             .total(Some(self.total))
+    }
+
+    /// What has an answer gone on with that broke off, in its chat.
+    pub(crate) fn resume(&self) -> ResumeLayer {
+        ResumeLayer::new().tries(self.resume)
     }
 
     /// What is sent once more; `None` where nothing is.

@@ -623,14 +623,14 @@ fn every_command_of_the_upstream_table_is_valid() {
 #[test]
 fn how_long_an_upstream_is_waited_for() {
     let of = |args: &[&str]| {
-        let Patience { first_event, idle, total, grace, linger, retries, whole: _ } =
+        let Patience { first_event, idle, total, grace, linger, retries, resume, whole: _ } =
             only(resolve(args).expect("valid")).patience;
         let seconds = [first_event, idle, total, grace, linger].map(|limit| limit.as_secs());
-        (seconds, retries)
+        (seconds, [retries, resume])
     };
-    let local = ([600, 300, 900, 2, 5], 2);
-    let hosted = ([120, 120, 900, 2, 5], 2);
-    let web = ([60, 120, 900, 2, 5], 2);
+    let local = ([600, 300, 900, 2, 5], [2, 0]);
+    let hosted = ([120, 120, 900, 2, 5], [2, 0]);
+    let web = ([60, 120, 900, 2, 5], [2, 0]);
     assert_eq!(of(&[]), web);
     assert_eq!(of(&["--upstream", "web"]), web);
     for emulated in ["vllm", "sglang", "ollama", "llamacpp"] {
@@ -650,13 +650,16 @@ fn how_long_an_upstream_is_waited_for() {
         "--grace=0",
         "--linger=0",
         "--retries=0",
+        "--resume=3",
     ];
-    assert_eq!(of(&set), ([7, 8, 300, 0, 0], 0));
+    assert_eq!(of(&set), ([7, 8, 300, 0, 0], [0, 3]));
     assert!(only(resolve(&set).expect("valid")).patience.retry().is_none());
     let whole = ["--emulate", "portal", "--retries=0", "--whole-after-timeout"];
     assert!(only(resolve(&whole).expect("valid")).patience.retry().is_some());
     let web = refusal(&["--upstream", "web", "--whole-after-timeout"]);
     assert!(web.starts_with("--whole-after-timeout: "), "{web}");
+    let kept = ["--emulate", "dashscope", "--api", "responses", "--resume=1"];
+    assert!(refusal(&kept).starts_with("--resume: "));
 }
 
 /// What the command line would refuse is refused in a file too.
@@ -672,6 +675,7 @@ fn limits_of_time_in_a_file_are_checked() {
         ("grace = 86401", "--grace: it must be 0 to 86400 seconds"),
         ("linger = 86401", "--linger: it must be 0 to 86400 seconds"),
         ("retries = 11", "--retries: it must be 0 to 10"),
+        ("resume = 11", "--resume: it must be 0 to 10"),
     ] {
         fs::write(&file, format!("[[upstream]]\nkind = \"web\"\n{line}\n")).expect("written");
         let refused = refusal(&["--config", path]);

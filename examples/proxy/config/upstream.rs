@@ -245,6 +245,12 @@ fn upstream(
     if api == Api::Responses && !upstream.keeps_chats() {
         return error("--api: only DashScope's `responses` keeps chats; leave it out");
     }
+    if api == Api::Responses && patience.resume > 0 {
+        return error(
+            "--resume: an answer of DashScope's `responses` that broke off is in no chat; leave it or \
+             --api responses out",
+        );
+    }
     let completions = match settings.completions.unwrap_or_default() {
         Completions::Raw | Completions::Fim if !upstream.is_api() => {
             return error(

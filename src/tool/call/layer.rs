@@ -62,6 +62,7 @@ impl ToolCallLayer {
         let callable = tools.for_choice(choice);
         let reader = (!callable.is_empty())
             .then(|| Box::new(Reader::new(callable, choice, self.mode != Mode::Native)));
+        request.has_calls_in_text |= reader.is_some() && self.mode != Mode::Native;
         if let Mode::Prompted(dialect) = self.mode
             && self.rewrites(request)
         {

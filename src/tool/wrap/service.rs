@@ -38,7 +38,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ChatRequest>) -> Self::Future {
+        request.body_mut().has_calls_in_text = true;
         let automaton = self.config.automaton(request.body());
         ResponseFuture::new(self.inner.call(request), automaton)
     }
