@@ -1,10 +1,11 @@
 //! What a layer costs that has nothing to do, per request and per event, beside the same service
 //! without it in the same run. The budget: 100 ns a request, 20 ns an event.
 //!
-//! Five of them always have something to do and are here all the same, so that it is known what
+//! Six of them always have something to do and are here all the same, so that it is known what
 //! that is. The session layer hashes every history and every answer, for the next turn may go on
 //! from there; a line of its own shows what it costs beside these hashes. The wrapping layer looks
-//! for tags in all text (its events of reasoning are idle). The joining layer keeps what is said for
+//! for tags in all text (its events of reasoning are idle). The resuming layer keeps the request, and
+//! what is said. The joining layer keeps what is said for
 //! who repeats the request, and finds that by a digest. The layer of usage settles every request, and
 //! reads the clock for that. The reframing layer checks every byte of an event stream (bodies of
 //! another type are idle).
@@ -32,6 +33,7 @@ use tower_qwen::{
     format::FormatLayer,
     inspect::InspectLayer,
     join::JoinLayer,
+    resume::ResumeLayer,
     session::{MemoryStore, SessionLayer, internals::KeyChain},
     sse::reframe::SseReframeLayer,
     timeout::TimeoutLayer,
@@ -240,6 +242,8 @@ fn benches(criterion: &mut Criterion) {
     chat!("join (digest, and keeps what is said)", JoinLayer::new(), &first, text);
     chat!("format, none asked for", FormatLayer::new(), &first, text);
     chat!("inspect, nobody listens", InspectLayer::new("here"), &first, text);
+    chat!("resume, off", ResumeLayer::new().tries(0), &first, text);
+    chat!("resume (keeps what is said)", ResumeLayer::new(), &first, text);
     chat!("dedup, no conversation", DedupLayer::new(), &first, text);
     chat!("dedup, nothing seen", DedupLayer::new(), &own, text);
     chat!("tool calls, no tools", ToolCallLayer::prompted(), &first, text);

@@ -14,6 +14,7 @@ use tower_qwen::{
     format::FormatLayer,
     inspect::InspectLayer,
     join::JoinLayer,
+    resume::ResumeLayer,
     timeout::TimeoutLayer,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
     usage::UsageLayer,
@@ -65,6 +66,7 @@ fn an_event_that_is_ready_costs_no_allocation() {
     }
     for (name, count) in [
         ("timeout", count!(TimeoutLayer::hosted(), text)),
+        ("resume, off", count!(ResumeLayer::new().tries(0), text)),
         ("fallback", count!(FallbackLayer::new("a").to("b", text.clone()), text)),
         ("format", count!(FormatLayer::new(), text)),
         ("dedup", count!(DedupLayer::new(), text)),

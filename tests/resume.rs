@@ -26,7 +26,13 @@ use tower_qwen::{
     tool::call::ToolCallLayer,
 };
 
+mod resumed;
+
+use resumed::words;
+
 type Item = Result<ChatEvent, Error>;
+/// The events of an answer, or the error in its place.
+type Reply = Result<Vec<Item>, Error>;
 type Events = Pin<Box<dyn Stream<Item = Item> + Send>>;
 
 const WHOLE: &str = "It rains in Bergen on two days of three, more in autumn than in spring, and the \
@@ -39,7 +45,7 @@ const CUT: usize = 147;
 /// An upstream that gives the next of these answers for each request, and keeps the requests.
 #[derive(Clone)]
 struct Upstream {
-    answers: Arc<Mutex<Vec<Result<Vec<Item>, Error>>>>,
+    answers: Arc<Mutex<Vec<Reply>>>,
     asked: Arc<Mutex<Vec<ChatRequest>>>,
     alive: Arc<()>,
 }
@@ -63,7 +69,7 @@ impl Upstream {
         Self::of(answers.into_iter().map(Ok))
     }
 
-    fn of(answers: impl IntoIterator<Item = Result<Vec<Item>, Error>>) -> Self {
+    fn of(answers: impl IntoIterator<Item = Reply>) -> Self {
         let mut answers: Vec<_> = answers.into_iter().collect();
         answers.reverse();
         Self {
@@ -152,13 +158,6 @@ fn request() -> ChatRequest {
 
 fn layer() -> ResumeLayer {
     ResumeLayer::new()
-}
-
-/// The words that a request to go on wants to be repeated.
-fn words(request: &ChatRequest) -> String {
-    let last = request.history.iter().last().expect("a question").text().to_string();
-    let (_, rest) = last.split_once("what comes next:\n\n").expect("the words follow");
-    rest.split_once("\n\nWrite only").expect("the words end").0.to_owned()
 }
 
 #[tokio::test]
@@ -481,8 +480,7 @@ async fn who_leaves_lets_go_what_is_asked() {
     assert_eq!(Arc::strong_count(&alive), 1);
 }
 
-/// An answer, where it breaks off, how far back it is gone on with, and how it is cut into pieces.
-fn broken() -> impl Strategy<Value = (String, usize, usize, usize)> {
+fn prose() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "rain ",
         "sun ",
@@ -498,62 +496,25 @@ fn broken() -> impl Strategy<Value = (String, usize, usize, usize)> {
         "\u{3000}",
         "😀",
     ]);
-    let whole = prop::collection::vec(word, 1..60).prop_map(|words| words.concat());
-    (whole, 0_usize..400, prop_oneof![Just(usize::MAX), 0_usize..300], 1_usize..12)
-}
-
-fn in_pieces(text: &str, size: usize) -> Vec<Item> {
-    let all: Vec<char> = text.chars().collect();
-    all.chunks(size).map(|piece| Ok(ChatEvent::Text(String::from_iter(piece).into()))).collect()
+    prop::collection::vec(word, 1..60).prop_map(|words| words.concat())
 }
 
 proptest! {
     /// Wherever it breaks off, and whether it is begun anew or gone on with as it was asked for.
     #[test]
-    fn what_is_stitched_is_the_whole((whole, cut, back, size) in broken()) {
-        let boundary = |at: usize| {
-            (0..=at.min(whole.len())).rev().find(|&at| whole.is_char_boundary(at)).unwrap_or(0)
-        };
-        let cut = boundary(cut);
-        let went_on = whole.clone();
-        let service = layer().layer(service_fn(move |request: Request<ChatRequest>| {
-            let chat = request.into_body();
-            let events = if chat.conversation().is_none() {
-                let mut first: Vec<Item> = in_pieces(&went_on[..cut], size);
-                first.insert(0, at("a1"));
-                first.push(Err(reset()));
-                first
-            } else {
-                let words = words(&chat);
-                let begins = went_on[..cut].rfind(&words).expect("its own words");
-                let is_short = went_on[..cut].trim().len() < 32;
-                let from = if is_short { 0 } else { begins.saturating_sub(back) };
-                let from = (0..=from).rev().find(|&at| went_on.is_char_boundary(at)).unwrap_or(0);
-                let mut rest = in_pieces(&went_on[from..], size);
-                rest.push(stop());
-                rest
-            };
-            async { Ok::<_, Error>(Response::new(stream::iter(events))) }
-        }));
-        let (text, ended) = tokio_test::block_on(async {
-            let response = service.oneshot(Request::new(request())).await.expect("begun");
-            let events: Vec<Item> = response.into_body().checked().collect().await;
-            let ended = events.last().is_some_and(Result::is_ok);
-            let text: String = events
-                .iter()
-                .filter_map(|event| match event {
-                    Ok(ChatEvent::Text(text)) => Some(text.as_str()),
-                    _ => None,
-                })
-                .collect();
-            (text, ended)
-        });
-        if ended {
-            prop_assert_eq!(text, whole);
-        } else {
-            // Nothing was there to go on from, or no end of it stands in it once.
-            prop_assert_eq!(&text, &whole[..cut]);
-            prop_assert!(whole[..cut].trim().is_empty() || cut > 1_280);
-        }
+    fn what_is_stitched_is_the_whole(
+        whole in prose(),
+        cut in 0_usize..400,
+        back in prop_oneof![Just(usize::MAX), 0_usize..300],
+        size in 1_usize..12,
+    ) {
+        tokio_test::block_on(resumed::check_whole(&whole, cut, back, size));
+    }
+
+    #[test]
+    fn only_the_last_words_prove_anything(said in prose(), other in prose(), size in 1_usize..12) {
+        tokio_test::block_on(resumed::check_any(&said, &other, size));
+        let again = format!("{other}{said}{other}");
+        tokio_test::block_on(resumed::check_any(&said, &again, size));
     }
 }

@@ -464,6 +464,15 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_resumed_in_its_middle() {
+        let resumed = |chat| Ok(ChatEvent::Resumed(Conversation::new(chat).into()));
+        legal([text("a"), resumed("c"), resumed("d"), text("b"), stop()]);
+        illegal([resumed("c")], "never the first");
+        illegal([text("a"), resumed("")], "id of a chat");
+        illegal([stop(), resumed("c")], "after `Finished`");
+    }
+
+    #[test]
     fn nothing_is_empty() {
         illegal([text("")], "piece of text");
         illegal([Ok(ChatEvent::Reasoning("".into()))], "piece of reasoning");

@@ -211,6 +211,7 @@ impl<'a> Told<'a> {
 fn told(event: &ChatEvent) -> Told<'_> {
     match event {
         ChatEvent::Started(_) => Told::new("started"),
+        ChatEvent::Resumed(_) => Told::new("resumed"),
         ChatEvent::Text(text) => Told::text("text", text),
         ChatEvent::Reasoning(text) => Told::text("reasoning", text),
         ChatEvent::ReasoningSignature(text) => Told::text("reasoning_signature", text),

@@ -32,6 +32,7 @@ async fn under_stacks(wire: Wire) {
                 wire,
                 stack: &stack,
                 script: Some(script),
+                is_once: false,
                 end,
                 tries: 1,
                 at_most: Duration::ZERO,

@@ -206,10 +206,32 @@ impl Place {
 }
 
 impl Fault {
-    /// How often the upstream is asked: a retry sends again only what was answered with an error.
-    pub(crate) fn tries(self, stack: &Stack) -> usize {
+    /// How often the upstream is asked: a retry sends again only what was answered with an error, and what
+    /// broke off is gone on with once.
+    pub(crate) fn tries(self, stack: &Stack, wire: Wire) -> usize {
         let is_told = matches!(self, Self::JsonError | Self::ErrorEvent);
-        if stack.has(Part::Retry) && is_told { 3 } else { 1 }
+        match () {
+            () if stack.has(Part::Retry) && is_told => 3,
+            () if self.is_resumed(stack, wire) => 2,
+            () => 1,
+        }
+    }
+
+    /// Whether an upstream is asked to go on with what broke off: where it keeps chats, and where the text
+    /// so far can be no half of a call.
+    pub(crate) fn is_resumed(self, stack: &Stack, wire: Wire) -> bool {
+        let has_calls = stack.has(Part::ToolCall) || stack.has(Part::ToolWrap);
+        stack.has(Part::Resume)
+            && wire != Wire::Compatible
+            && match self {
+                Self::GarbageInside | Self::EndlessLineInside | Self::CommentFloodInside => true,
+                Self::Cut(place) | Self::Reset(place) => match place {
+                    BehindFirstText | InSecondText => true,
+                    BehindText | InFinish => !has_calls,
+                    _ => false,
+                },
+                _ => false,
+            }
     }
 
     /// The longest that the answer, or the error in its place, may take. What needs no wait takes no time

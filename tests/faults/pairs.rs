@@ -64,6 +64,8 @@ pub(crate) struct Case<'a> {
     pub(crate) wire: Wire,
     pub(crate) stack: &'a Stack,
     pub(crate) script: Option<Script>,
+    /// Whether the fault is gone when the upstream is asked again.
+    pub(crate) is_once: bool,
     /// How it ends over the adapter alone.
     pub(crate) end: End,
     /// How often the upstream is asked.
@@ -123,7 +125,10 @@ impl Case<'_> {
             history.push(Message::new(Role::Assistant, text));
             history.push(Message::new(Role::User, "And now?"));
         }
-        upstream.follow(self.script.clone());
+        match self.is_once {
+            true => upstream.follow_once(self.script.clone()),
+            false => upstream.follow(self.script.clone()),
+        }
         Scene { upstream, stand_in, chat, history, tasks, is_known }
     }
 
@@ -191,14 +196,15 @@ fn assert_said(text: &str, stack: &Stack, what: &str) {
 
 async fn all(wire: Wire) {
     let stacks = Stack::all();
-    assert_eq!(stacks.len(), 1 + 11 + 55 + 3);
+    assert_eq!(stacks.len(), 1 + 12 + 66 + 4);
     for stack in &stacks {
         for &(fault, end) in TABLE {
             for is_known in [false, true] {
                 let what = format!("{fault:?}, {wire:?}, {:?}, known: {is_known}", stack.0);
-                let (script, tries) = (fault.script(wire), fault.tries(stack));
+                let (script, tries) = (fault.script(wire), fault.tries(stack, wire));
                 let at_most = fault.at_most(stack);
-                let case = Case { wire, stack, script, end, tries, at_most, what };
+                let is_once = false;
+                let case = Case { wire, stack, script, is_once, end, tries, at_most, what };
                 if fault.is_slow() {
                     case.clone().leave(is_known, fault.is_late()).await;
                 }
@@ -221,4 +227,33 @@ async fn every_fault_of_a_compatible_server_ends_as_the_table_says() {
 #[tokio::test(start_paused = true)]
 async fn every_fault_of_dashscopes_responses_ends_as_the_table_says() {
     all(Wire::Responses).await;
+}
+
+/// What broke off is whole where the upstream goes on with it, under whatever stands above.
+async fn all_resumed(wire: Wire) {
+    let mut count = 0;
+    for stack in Stack::all().iter().filter(|stack| stack.has(Part::Resume)) {
+        for &(fault, _) in TABLE.iter().filter(|(fault, _)| fault.is_resumed(stack, wire)) {
+            for is_known in [false, true] {
+                let what = format!("{fault:?}, {wire:?}, {:?}, known: {is_known}", stack.0);
+                let script = fault.script(wire);
+                let (tries, at_most) = (2, Duration::ZERO);
+                let case =
+                    Case { wire, stack, script, is_once: true, end: WELL, tries, at_most, what };
+                case.run(is_known).await;
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 150, "{count}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_broke_off_is_whole_where_the_web_goes_on() {
+    all_resumed(Wire::Web).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_broke_off_is_whole_where_dashscopes_responses_go_on() {
+    all_resumed(Wire::Responses).await;
 }

@@ -10,6 +10,7 @@ use tower_qwen::{
     fallback::FallbackLayer,
     format::FormatLayer,
     join::JoinLayer,
+    resume::ResumeLayer,
     retry::RetryPolicy,
     session::{MemoryStore, SessionLayer},
     timeout::TimeoutLayer,
@@ -35,14 +36,16 @@ pub(crate) enum Part {
     Format,
     ToolCall,
     Timeout,
+    Resume,
     Retry,
     Auth,
 }
 
 use Part::*;
 
-pub(crate) const PARTS: [Part; 11] =
-    [Join, Usage, Fallback, Session, ToolWrap, Dedup, Format, ToolCall, Timeout, Retry, Auth];
+pub(crate) const PARTS: [Part; 12] = [
+    Join, Usage, Fallback, Session, ToolWrap, Dedup, Format, ToolCall, Timeout, Resume, Retry, Auth,
+];
 
 thread_local! {
     /// What was settled; a test has one thread.
@@ -78,6 +81,11 @@ impl Stack {
         Self(vec![Join, Usage, Session, Dedup, Format, ToolCall, Timeout, Retry, Auth])
     }
 
+    /// The same with all that may be done for an answer in words.
+    pub(crate) fn resuming() -> Self {
+        Self(vec![Join, Usage, Session, Dedup, ToolCall, Timeout, Resume, Retry, Auth])
+    }
+
     /// No layer, each, each pair in its order, and the full ones.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self(Vec::new())];
@@ -85,7 +93,7 @@ impl Stack {
         for (at, outer) in PARTS.iter().enumerate() {
             all.extend(PARTS[at + 1..].iter().map(|inner| Self(vec![*outer, *inner])));
         }
-        all.extend([Self::full(), Self::full_of_xml(), Self::alone()]);
+        all.extend([Self::full(), Self::full_of_xml(), Self::alone(), Self::resuming()]);
         all
     }
 
@@ -134,6 +142,7 @@ impl Part {
             Format => chat(FormatLayer::new().layer(inner)),
             ToolCall => chat(ToolCallLayer::prompted().layer(inner)),
             Timeout => chat(TimeoutLayer::hosted().layer(inner)),
+            Resume => chat(ResumeLayer::new().layer(inner)),
             Retry => {
                 let policy = RetryPolicy::new().busy(false);
                 chat(RetryLayer::<RetryPolicy>::new(policy).layer(inner))

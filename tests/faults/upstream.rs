@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -78,6 +78,8 @@ struct State {
     wire: Wire,
     /// What is done with each question; without it the answer is good.
     script: Mutex<Option<Script>>,
+    /// Whether that is done with one question alone.
+    is_once: AtomicBool,
     /// Requests without a response and bodies that somebody holds.
     alive: Arc<AtomicUsize>,
     /// How many questions it was asked.
@@ -91,6 +93,7 @@ impl Faulty {
         Self(Arc::new(State {
             wire,
             script: Mutex::default(),
+            is_once: AtomicBool::new(false),
             alive: Arc::default(),
             asked: AtomicUsize::new(0),
             chats: Mutex::default(),
@@ -100,6 +103,13 @@ impl Faulty {
     /// From now on it does this with each question, or answers well.
     pub(crate) fn follow(&self, script: Option<Script>) {
         *lock(&self.0.script) = script;
+        self.0.is_once.store(false, Ordering::SeqCst);
+    }
+
+    /// It does this with the next question, and answers well from then on.
+    pub(crate) fn follow_once(&self, script: Option<Script>) {
+        self.follow(script);
+        self.0.is_once.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn alive(&self) -> usize {
@@ -138,7 +148,10 @@ impl Faulty {
         if let Some(chat) = query.strip_prefix("chat_id=") {
             assert!(lock(&self.0.chats).contains(chat), "asked in {chat}, which is not open");
         }
-        let script = lock(&self.0.script).clone();
+        let script = match self.0.is_once.load(Ordering::SeqCst) {
+            true => lock(&self.0.script).take(),
+            false => lock(&self.0.script).clone(),
+        };
         script.unwrap_or_else(|| self.0.wire.good(count))
     }
 }

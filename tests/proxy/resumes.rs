@@ -69,7 +69,7 @@ fn ask(proxy: &Running, path: &str, body: &Value) -> String {
 fn an_answer_that_breaks_off_is_gone_on_with() {
     let runtime = Runtime::new().expect("a runtime");
     for kind in [Kind::Web, Kind::Vllm] {
-        let (proxy, emulator, model) = proxy(&runtime, kind, &["--resume", "1"]);
+        let (proxy, emulator, model) = proxy(&runtime, kind, &["--resume", "1", "--metrics"]);
         let mut asked = 0;
         for (path, body) in requests(model) {
             let answer = ask(&proxy, path, &body);
