@@ -79,6 +79,18 @@ const STREAMS: &[Row] = &[
         "f{\"x\":1} tool_calls",
     ),
     (
+        "another number for the rest of a second call",
+        &[
+            call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\": "}}"#),
+            call!(r#"{"index":0,"function":{"arguments":"1}"}}"#),
+            call!(r#"{"index":0,"id":"b","function":{"name":"g","arguments":""}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"{\"y\": "}}"#),
+            call!(r#"{"index":1,"function":{"arguments":"2}"}}"#),
+            END,
+        ],
+        "f{\"x\": 1} g{\"y\": 2} tool_calls",
+    ),
+    (
         "another number for every piece, ids tell",
         &[
             call!(r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{\"x\":"}}"#),

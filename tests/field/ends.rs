@@ -223,7 +223,6 @@ async fn trouble_behind_the_end() {
     streams(&[
         ("an error", &[HI, STOP, r#"{"error":{"message":"boom"}}"#], "Hi stop"),
         ("no JSON", &[HI, STOP, "{nonsense"], "Hi stop"),
-        ("more text", &[HI, STOP, HI], "Hi stop"),
         (
             "another finish reason",
             &[HI, STOP, r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#],
@@ -239,6 +238,61 @@ async fn trouble_behind_the_end() {
         let answer = compatible(Server::Generic, Given::events(events)).await;
         assert!(shown(answer).starts_with("Truncated: "), "{events:?}");
         assert!(shown(web(Given::events(events)).await).starts_with("Truncated: "), "{events:?}");
+    }
+}
+
+/// Some servers say why the answer ends with every piece of it. What comes behind is the answer's, and
+/// the last reason counts; where none stands at the end and no end mark either, it may be cut.
+#[tokio::test]
+async fn reasons_before_the_end() {
+    const HI: &str = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    const SAYS: &str = r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    const CUT: &str = r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":"length"}]}"#;
+    const STOP: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    const EMPTY: &str = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    const THOUGHT: &str =
+        r#"{"choices":[{"delta":{"reasoning_content":"Hm"},"finish_reason":"stop"}]}"#;
+    const HALF: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}}]},"finish_reason":"tool_calls"}]}"#;
+    const REST: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},"finish_reason":"tool_calls"}]}"#;
+    const WHOLE: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"stop"}]}"#;
+    const OTHER: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]},"finish_reason":"stop"}]}"#;
+    let rows: &[(&str, &[&str], &str, &str)] = &[
+        ("text behind one", &[SAYS, HI], "HiHi stop", "HiHi length"),
+        ("text behind one, and counts", &[SAYS, USAGE, HI], "HiHi stop", "HiHi length"),
+        ("one on each piece of text", &[SAYS, SAYS, STOP], "HiHi stop", "HiHi stop"),
+        ("one before all text", &[STOP, HI], "Hi stop", "Hi length"),
+        ("another that is the last", &[CUT, SAYS], "HiHi stop", "HiHi stop"),
+        ("another with nothing between them", &[CUT, STOP], "Hi length", "Hi length"),
+        ("an empty piece behind it", &[SAYS, EMPTY], "Hi stop", "Hi stop"),
+        ("one with the thinking", &[THOUGHT, SAYS], "(Hm) Hi stop", "(Hm) Hi stop"),
+        (
+            "one on each piece of a call",
+            &[HALF, REST],
+            "f{\"a\":1} tool_calls",
+            "f{\"a\":1} tool_calls",
+        ),
+        (
+            "one with each call",
+            &[WHOLE, OTHER],
+            "f{\"a\":1} g{} tool_calls",
+            "f{\"a\":1} g{} tool_calls",
+        ),
+        (
+            "a call once more behind it",
+            &[WHOLE, WHOLE],
+            "f{\"a\":1} tool_calls",
+            "f{\"a\":1} tool_calls",
+        ),
+        ("a call that is cut behind it", &[SAYS, HALF], "Hi f{\"a\": length", "Hi f{\"a\": length"),
+    ];
+    for (kind, events, done, not_done) in rows {
+        for (mark, expected) in [(&["[DONE]"][..], done), (&[], not_done)] {
+            let events: Vec<&str> = events.iter().chain(mark).copied().collect();
+            let answer = compatible(Server::Generic, Given::events(&events)).await;
+            assert_eq!(shown(answer), *expected, "{kind} {mark:?}, compatible");
+            assert_eq!(shown(web(Given::events(&events)).await), *expected, "{kind} {mark:?}, web");
+        }
     }
 }
 

@@ -283,6 +283,20 @@ const ROWS: &[Row] = &[
         "Hi stop",
     ),
     (
+        "finish_reason: 0",
+        &[r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":0}]}"#, STOP],
+        "Hi stop",
+    ),
+    (
+        "an index that counts the events",
+        &[
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"H"}}]}"#,
+            r#"{"choices":[{"index":1,"delta":{"content":"i"}}]}"#,
+            r#"{"choices":[{"index":2,"delta":{},"finish_reason":"stop"}]}"#,
+        ],
+        "Hi stop",
+    ),
+    (
         "finish_reason: an object",
         &[r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":{}}]}"#, STOP],
         "Hi stop",
@@ -394,6 +408,15 @@ async fn odd_events_of_the_web_wire() {
             "Hi stop",
         ),
         (
+            "phase and status are empty",
+            &[
+                r#"{"choices":[{"delta":{"content":"H","phase":null,"status":null}}]}"#,
+                r#"{"choices":[{"delta":{"content":"i","phase":"","status":""}}]}"#,
+                FINISHED,
+            ],
+            "Hi stop",
+        ),
+        (
             "error: false",
             &[
                 r#"{"error":false,"choices":[{"delta":{"content":"Hi","phase":"answer"}}]}"#,
@@ -447,6 +470,60 @@ async fn odd_events_of_the_web_wire() {
     ] {
         let shown = shown(web(Given::new(200, "text/event-stream", body)).await);
         assert_eq!(shown.split(':').next(), expected.split(':').next(), "{kind}: {shown}");
+    }
+}
+
+/// A second answer that nobody asked for is left out, and does not end the first.
+#[tokio::test]
+async fn a_second_answer() {
+    const FIRST: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"H"}}]}"#;
+    const SECOND: &str = r#"{"choices":[{"index":1,"delta":{"role":"assistant","content":"No"}}]}"#;
+    const REST: &str = r#"{"choices":[{"index":0,"delta":{"content":"i"}}]}"#;
+    const CUT: &str =
+        r#"{"choices":[{"index":1,"delta":{"content":"!"},"finish_reason":"length"}]}"#;
+    let given = Given::events(&[FIRST, SECOND, REST, CUT, STOP, "[DONE]"]);
+    assert_eq!(shown(compatible(Server::Generic, given).await), "Hi stop");
+    // Whether what was left out belongs to it nobody can tell.
+    let given = Given::events(&[FIRST, SECOND, REST, CUT, "[DONE]"]);
+    assert!(shown(compatible(Server::Generic, given).await).starts_with("Truncated: "));
+}
+
+/// A choice that says that it failed, as gateways write it, with a reason for the end and without.
+#[tokio::test]
+async fn errors_of_a_choice() {
+    const ERROR: &str = r#""error":{"code":502,"message":"Provider returned error"}"#;
+    const SAID: &str = "Upstream: Provider returned error";
+    for reason in ["\"stop\"", "\"error\"", "null"] {
+        let whole = format!(
+            r#"{{"choices":[{{"message":{{"content":"Hi"}},"finish_reason":{reason},{ERROR}}}]}}"#
+        );
+        let given = Given::new(200, "application/json", &*whole);
+        assert_eq!(shown(compatible(Server::Generic, given).await), SAID, "{reason}");
+        let piece = format!(
+            r#"{{"choices":[{{"delta":{{"content":"Hi"}},"finish_reason":{reason},{ERROR}}}]}}"#
+        );
+        let given = Given::events(&[&piece, "[DONE]"]);
+        assert_eq!(shown(compatible(Server::Generic, given).await), SAID, "{reason}");
+    }
+    for nothing in ["null", "{}", "\"\"", "false", "[]"] {
+        let piece = format!(
+            r#"{{"choices":[{{"delta":{{"content":"Hi"}},"finish_reason":"stop","error":{nothing}}}]}}"#
+        );
+        let given = Given::events(&[&piece, "[DONE]"]);
+        assert_eq!(shown(compatible(Server::Generic, given).await), "Hi stop", "{nothing}");
+    }
+}
+
+/// A stream is one by how it begins, whatever a gateway calls it.
+#[tokio::test]
+async fn media_types_of_streams() {
+    let body = r#"data: {"choices":[{"delta":{"content":"Hi","phase":"answer","status":"finished"},"finish_reason":"stop"}]}"#.to_owned() + "\n\n";
+    for media_type in
+        ["text/plain; charset=utf-8", "application/octet-stream", "application/json", ""]
+    {
+        let given = || Given::new(200, media_type, &*body);
+        assert_eq!(shown(compatible(Server::Generic, given()).await), "Hi stop", "{media_type}");
+        assert_eq!(shown(web(given()).await), "Hi stop", "{media_type}");
     }
 }
 

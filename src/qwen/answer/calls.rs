@@ -213,7 +213,7 @@ impl Calls {
         }
     }
 
-    /// Takes what an event says of a call.
+    /// Takes what an event says of a call; whether that is anything new.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl Calls {
         piece: Piece,
         repairs: &mut Repairs,
         out: &mut VecDeque<ChatEvent>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Piece { index, id, name, arguments } = piece;
         let named = name.filter(|name| !name.is_empty());
         let known = self.calls.len();
@@ -242,7 +242,7 @@ impl Calls {
         let call = &mut self.calls[place];
         if call.repeats(id.as_ref(), named.as_ref(), &arguments) {
             repairs.note(Repair::CallRepeated);
-            return Ok(());
+            return Ok(false);
         }
         let is_empty = |word: Option<&Text>| word.is_some_and(|word| word.is_empty());
         // A name that is empty was left out above, and costs nothing.
@@ -308,8 +308,9 @@ impl Calls {
                 ));
             }
             call.waiting.push_str(&json);
-            return Ok(());
+            return Ok(true);
         }
+        let is_new = is_first || !json.is_empty();
         if call.announced.is_none() {
             // The id may come one piece behind the name. Arguments of a second piece that still
             // has none say that none will come.
@@ -345,7 +346,7 @@ impl Calls {
                 }
             }
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Gives what is kept of the arguments of the call at `place`.
@@ -401,7 +402,18 @@ impl Calls {
             _ if repeated.is_some() => repeated,
             // A number that is new, under an id that is known, is no call of its own without a name.
             Some(index) => self.places.find(Some(index), None).or_else(|| {
-                id.filter(|_| name.is_none()).and_then(|id| self.places.find(None, Some(id)))
+                match id {
+                    Some(id) if name.is_none() => self.places.find(None, Some(id)),
+                    // A new number for the rest of the call that was named last.
+                    None if name.is_none() => {
+                        let last = self.calls.len().checked_sub(1);
+                        last.filter(|&last| {
+                            let call = &self.calls[last];
+                            call.name.is_some() && !call.arguments.is_whole()
+                        })
+                    }
+                    _ => None,
+                }
             }),
             None => self.calls.len().checked_sub(1),
         };

@@ -43,11 +43,13 @@ lenient! {
         /// A server that ignores `stream` sends this one.
         message: Object<Delta<'a>> = "message",
         finish_reason: Word<'a> = "finish_reason",
+        error: Something = "error",
     }
 }
 
 lenient! {
     struct Delta<'a> {
+        role: Something = "role",
         content: Said<'a> = "content",
         reasoning_content: Said<'a> = "reasoning_content",
         reasoning: Said<'a> = "reasoning",
@@ -188,17 +190,58 @@ pub(crate) struct Ours {
     index: Option<u64>,
     /// Deltas of it said something, so that a whole message behind them says it once more.
     streams: bool,
+    /// The highest number of another that has begun.
+    other: Option<u64>,
+}
+
+impl Ours {
+    /// Whether a choice is the answer's, which may be the `only` one of its event.
+    ///
+    /// Some servers count events in place of choices. A choice of another number that begins with a role
+    /// is another answer.
+    fn are(&mut self, index: u64, only: bool, delta: Option<&Delta<'_>>) -> bool {
+        let Some(ours) = self.index else {
+            self.index = Some(index);
+            return true;
+        };
+        if ours == index {
+            return true;
+        }
+        let is_another = !only
+            || index < ours
+            || self.other.is_some_and(|other| index <= other)
+            || delta.is_none_or(|delta| delta.role.0);
+        match is_another {
+            true => self.other = self.other.max(Some(index)),
+            false => self.index = Some(index),
+        }
+        !is_another
+    }
+
+    /// Whether something of another was left out.
+    pub(crate) const fn are_not_all(&self) -> bool {
+        self.other.is_some()
+    }
 }
 
 impl Chunk<'_> {
     /// Whether it is a piece of an answer, as nearly all are, and says nothing of an error.
     pub(crate) fn is_usual(&self) -> bool {
-        !self.error.0 && (!self.choices.items.is_empty() || self.usage.0.is_some())
+        !self.error.0
+            && !self.choice_failed()
+            && (!self.choices.items.is_empty() || self.usage.0.is_some())
+    }
+
+    /// Whether the choice itself says that it failed.
+    pub(crate) fn choice_failed(&self) -> bool {
+        let choice = self.choices.items.first().and_then(|choice| choice.0.as_ref());
+        choice.is_some_and(|choice| choice.error.0)
     }
 
     /// Whether it says that it is an error.
     pub(crate) fn is_error(&self) -> bool {
         self.error.0
+            || self.choice_failed()
             || self.object.0.as_deref() == Some("error")
             || self.choices.items.is_empty() && (self.message.0 || self.code.0)
     }
@@ -223,9 +266,9 @@ impl Chunk<'_> {
             }
         }
         let mut answered = false;
+        let only = self.choices.items.len() == 1;
         for choice in self.choices.items.into_iter().filter_map(|choice| choice.0) {
-            let index = choice.index.0.unwrap_or(0);
-            if *ours.index.get_or_insert(index) != index || answer.is_finished() {
+            if !ours.are(choice.index.0.unwrap_or(0), only, choice.delta.0.as_ref()) {
                 continue;
             }
             if let Some(delta) = choice.delta.0 {

@@ -30,7 +30,7 @@ pub(crate) use self::{
     chunk::{Arguments, Chunk, Counts, Ours, each_of_list},
     names::Names,
     pieces::Pieces,
-    reader::{GRACE, Reader, Wire},
+    reader::{GRACE, Reader, Wire, begins_as_events},
     repair::{Repair, Repairs},
     state::Answer,
     think::ThinkSplitter,

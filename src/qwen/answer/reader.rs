@@ -21,7 +21,7 @@ use crate::{
     json::ReadError,
     qwen::transport,
     sse::{
-        Decoder, Event, EventStream, KeepAlive, KeepAliveTimer, StreamError,
+        BOM, Decoder, Event, EventStream, KeepAlive, KeepAliveTimer, StreamError,
         progress::{Limits, ProgressBody},
     },
 };
@@ -30,6 +30,9 @@ use crate::{
 /// finished, unless an adapter is set to something else. It is the one place where an answer ends
 /// that is complete, whatever the connection does.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
+
+/// Within how many bytes a body shows that it is an event stream.
+const BEGINNING_LEN: usize = 256;
 
 /// What the events of one wire mean.
 pub(crate) trait Wire {
@@ -225,6 +228,15 @@ where
             }
         }
     }
+}
+
+/// Whether a body is an event stream by its beginning, whatever its media type: no JSON and no
+/// page begins with a field or a comment.
+pub(crate) fn begins_as_events(bytes: &[u8]) -> bool {
+    // It is asked with every frame, so blank lines without end are not looked at to their end.
+    let start = &bytes[..bytes.len().min(BEGINNING_LEN)];
+    let start = start.strip_prefix(BOM).unwrap_or(start).trim_ascii_start();
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field))
 }
 
 /// Whether an event could not be read because its JSON ends early.

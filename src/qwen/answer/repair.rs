@@ -25,6 +25,8 @@ pub(crate) enum Repair {
     EmptyFinishReason,
     /// A finish reason that does not go with whether there were calls.
     FinishReason,
+    /// A finish reason that more of the answer followed.
+    EarlyFinishReason,
     /// A finish reason in another vendor's words, or that nobody knows.
     UnknownFinishReason,
     /// `[DONE]` without a finish reason, or a whole answer without one.
@@ -61,6 +63,7 @@ impl Repair {
             Self::Arguments => "arguments",
             Self::EmptyFinishReason => "empty_finish_reason",
             Self::FinishReason => "finish_reason",
+            Self::EarlyFinishReason => "early_finish_reason",
             Self::UnknownFinishReason => "unknown_finish_reason",
             Self::MissingFinishReason => "missing_finish_reason",
             Self::MissingDone => "missing_done",

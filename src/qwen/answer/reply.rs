@@ -10,14 +10,14 @@ use http::{HeaderMap, Response, header, response::Parts};
 use http_body::Body;
 
 use super::{
-    reader::{Reader, Wire},
+    reader::{Reader, Wire, begins_as_events},
     repair::Repair,
     state::Answer,
 };
 use crate::{
     BoxError, Error, ErrorKind, Text,
     qwen::transport::{self, Cut, Read},
-    sse::{BOM, Decoder, progress::Limits},
+    sse::{Decoder, progress::Limits},
 };
 
 /// How much of an error body is read.
@@ -25,9 +25,6 @@ const ERROR_LEN: usize = 64 * 1024;
 
 /// How much of an answer is read that came whole although a stream was asked for.
 const WHOLE_LEN: usize = 16 * 1024 * 1024;
-
-/// Within how many bytes a body shows that it is an event stream.
-const BEGINNING_LEN: usize = 256;
 
 /// How long the end of such an answer may take: servers write it when it is complete, and those
 /// that cut it do so at 300 s. A little more, so that what they then send still counts.
@@ -128,15 +125,6 @@ where
     let mut reader = Reader::new(decoder, body, answer, wire, limits, grace);
     reader.commit().await?;
     Ok(reader)
-}
-
-/// Whether a body is an event stream by its beginning, whatever its media type: no JSON and no
-/// page begins with a field or a comment.
-fn begins_as_events(bytes: &[u8]) -> bool {
-    // It is asked with every frame, so blank lines without end are not looked at to their end.
-    let start = &bytes[..bytes.len().min(BEGINNING_LEN)];
-    let start = start.strip_prefix(BOM).unwrap_or(start).trim_ascii_start();
-    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| start.starts_with(field))
 }
 
 fn not_a_chat(error: std::str::Utf8Error) -> Error {

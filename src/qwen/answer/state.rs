@@ -19,7 +19,7 @@ use crate::{
 
 /// What came of an answer so far.
 ///
-/// When the model has finished, nothing is taken any more but token counts.
+/// Why it ends is told when nothing more can come: some servers say it with every piece.
 #[derive(Debug)]
 pub(crate) struct Answer {
     content: Pieces,
@@ -32,7 +32,12 @@ pub(crate) struct Answer {
     /// There was more than thinking, beside calls.
     has_answered: bool,
     usage: Option<Usage>,
+    /// Why it ends, as the upstream said last.
     finish: Option<FinishReason>,
+    /// More came behind that, so the upstream does not keep it for the end.
+    went_on: bool,
+    /// What it says of the answer behind the reason, which is told behind it.
+    behind: Vec<ChatEvent>,
     repairs: Repairs,
     /// Whether text passes as it is: all of the above has come to rest.
     is_plain: bool,
@@ -54,6 +59,8 @@ impl Answer {
             has_answered: false,
             usage: None,
             finish: None,
+            went_on: false,
+            behind: Vec::new(),
             repairs,
             is_plain: false,
             passed: None,
@@ -99,9 +106,18 @@ impl Answer {
         self.ready.range(seen..).any(ChatEvent::is_content)
     }
 
-    /// Whether the model finished: then the answer is complete, whatever comes now.
+    /// Whether the model finished: then the answer is complete, whatever goes wrong now. Where the
+    /// upstream has said so before and was not through, nobody knows.
     pub(crate) const fn is_finished(&self) -> bool {
-        self.finish.is_some()
+        self.finish.is_some() && !self.went_on
+    }
+
+    /// There is more of it.
+    fn goes_on(&mut self) {
+        if self.is_finished() {
+            self.went_on = true;
+            self.repairs.note(Repair::EarlyFinishReason);
+        }
     }
 
     pub(crate) fn repaired(&mut self, repair: Repair) {
@@ -130,9 +146,10 @@ impl Answer {
 
     #[inline(never)]
     fn any_text(&mut self, piece: Text) {
-        if piece.is_empty() || self.is_finished() {
+        if piece.is_empty() {
             return;
         }
+        self.goes_on();
         self.is_begun = true;
         self.settle_reasoning();
         self.settle_calls();
@@ -155,9 +172,10 @@ impl Answer {
     /// A piece of the model's thinking.
     #[inline]
     pub(crate) fn reasoning(&mut self, piece: Text) {
-        if piece.is_empty() || self.is_finished() {
+        if piece.is_empty() {
             return;
         }
+        self.goes_on();
         self.is_begun = true;
         self.is_plain = false;
         self.settle_content();
@@ -171,11 +189,10 @@ impl Answer {
 
     /// What is neither text nor a call.
     pub(crate) fn other(&mut self, event: ChatEvent) {
-        if !self.is_finished() {
-            self.settle_calls();
-            self.has_answered |= matches!(event, ChatEvent::Attachment(_));
-            self.ready.push_back(event);
-        }
+        self.goes_on();
+        self.settle_calls();
+        self.has_answered |= matches!(event, ChatEvent::Attachment(_));
+        self.ready.push_back(event);
     }
 
     /// The text that follows stands in one event with calls.
@@ -187,7 +204,11 @@ impl Answer {
     /// What the upstream says of its answer, which may come behind the end.
     pub(crate) fn server_fields(&mut self, fields: Extra) {
         if !fields.is_empty() {
-            self.ready.push_back(ChatEvent::ServerFields(fields));
+            let fields = ChatEvent::ServerFields(fields);
+            match self.is_finished() {
+                true => self.behind.push(fields),
+                false => self.ready.push_back(fields),
+            }
         }
     }
 
@@ -210,7 +231,10 @@ impl Answer {
         let Self { think, leftovers, calls, repairs, ready, .. } = self;
         think.settle(|event| leftovers.push(event, ready));
         leftovers.call(ready);
-        calls.push(piece, repairs, ready)
+        if calls.push(piece, repairs, ready)? {
+            self.goes_on();
+        }
+        Ok(())
     }
 
     /// Token counts; the last ones stand.
@@ -227,7 +251,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// Where it says that the answer failed, or the arguments of a call before the last are broken.
+    /// Where it says that the answer failed.
     pub(crate) fn ends(&mut self, word: &str) -> Result<(), Error> {
         if !is_usual(word) && ending(word) != Ending::GoesOn {
             self.repairs.note(Repair::UnknownFinishReason);
@@ -237,7 +261,10 @@ impl Answer {
                 self.repairs.note(Repair::EmptyFinishReason);
                 Ok(())
             }
-            Ending::Finished(reason) => self.finished(reason),
+            Ending::Finished(reason) => {
+                self.finished(reason);
+                Ok(())
+            }
             Ending::Failed(kind) => {
                 // It is a known word, so none of the model's.
                 let message = format!("the upstream ended its answer with `{word}`");
@@ -246,17 +273,39 @@ impl Answer {
         }
     }
 
-    /// The model finished.
+    /// The model finished, which is told with [`conclude`](Self::conclude). Of several reasons for one
+    /// end the first stands.
+    pub(crate) fn finished(&mut self, reason: FinishReason) {
+        // What follows is looked at, should it be more of the answer.
+        self.is_plain = false;
+        if !self.is_finished() {
+            self.finish = Some(reason);
+            self.went_on = false;
+        }
+    }
+
+    /// Nothing more comes of an answer that went on behind the reason for its end. The reason stands
+    /// where the upstream `is_done`; where it did not say so, the answer may have been cut.
+    pub(crate) fn settle_reason(&mut self, is_done: bool) {
+        if std::mem::take(&mut self.went_on) && !is_done {
+            self.finish = Some(FinishReason::Length);
+        }
+    }
+
+    /// Nothing more comes of an answer that the model finished: tells why it ended.
     ///
     /// # Errors
     ///
     /// Where the arguments of a call before the last are no JSON: a client would run that call. Where
     /// a call has arguments and no name, or calls were announced and nothing at all was sent.
-    pub(crate) fn finished(&mut self, reason: FinishReason) -> Result<(), Error> {
-        self.ended(reason, true)
+    pub(crate) fn conclude(&mut self) -> Result<(), Error> {
+        match self.finish {
+            Some(reason) => self.ended(reason, true),
+            None => Ok(()),
+        }
     }
 
-    /// The same, where the upstream itself may not have told the reason.
+    /// The answer ends for this reason, which the upstream itself may not have told.
     fn ended(&mut self, reason: FinishReason, is_told: bool) -> Result<(), Error> {
         self.settle();
         let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
@@ -296,8 +345,8 @@ impl Answer {
         if told != reason {
             self.repairs.note(Repair::FinishReason);
         }
-        self.finish = Some(told);
         self.ready.push_back(ChatEvent::Finished(told));
+        self.ready.extend(self.behind.drain(..));
         Ok(())
     }
 
@@ -308,7 +357,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// As those of [`finished`](Self::finished).
+    /// As those of [`conclude`](Self::conclude).
     pub(crate) fn finished_somehow(&mut self, reason: FinishReason) -> Result<(), Error> {
         self.repairs.note(Repair::MissingFinishReason);
         self.settle();

@@ -5,7 +5,7 @@ use crate::{ErrorKind, chat::FinishReason};
 /// What the word in the place of a finish reason says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The answer goes on: `""` and `"null"` occur.
+    /// The answer goes on: `""`, `"null"` and `0` occur.
     GoesOn,
     Finished(FinishReason),
     /// The server itself says that it failed or was stopped.
@@ -24,7 +24,7 @@ pub(crate) fn ending(word: &str) -> Ending {
         c => c.to_ascii_lowercase(),
     }));
     Ending::Finished(match &*plain {
-        "" | "null" | "none" => return Ending::GoesOn,
+        "" | "null" | "none" | "0" => return Ending::GoesOn,
         "stop" | "stop_sequence" | "stop_token" | "eos" | "eos_token" | "eot" | "end_turn"
         | "end_of_turn" | "end_of_sequence" | "end" | "complete" | "completed" | "finished"
         | "done" | "success" => FinishReason::Stop,

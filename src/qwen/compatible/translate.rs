@@ -153,7 +153,11 @@ impl Translator {
     /// The error that an event holds, in its own field, flat, or in place of the answer.
     fn fault(&self, chunk: &Chunk<'_>, data: &Text) -> Option<Error> {
         let whole = Fault::tree(data.trim());
-        match whole.as_ref().and_then(Fault::from_json) {
+        let said = match chunk.choice_failed() && !chunk.error.0 {
+            true => whole.as_ref().and_then(|whole| whole.pointer("/choices/0")),
+            false => whole.as_ref(),
+        };
+        match said.and_then(Fault::from_json) {
             // Some gateways write beside every event that all is well.
             Some(fault) if fault.is_success() && !chunk.error.0 => None,
             Some(fault) if !fault.is_success() => Some(self.in_stream(fault)),
@@ -202,8 +206,9 @@ impl Wire for Translator {
     /// A server that says `[DONE]` has said that the answer is complete, whether or not it
     /// remembered to say why; one that says neither has broken off.
     fn end(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        answer.settle_reason(self.done);
         if !answer.is_finished() {
-            if !self.done {
+            if !self.done || self.ours.are_not_all() {
                 return Err(answer.cut());
             }
             if !self.answered {
@@ -218,8 +223,11 @@ impl Wire for Translator {
                 true => FinishReason::Length,
                 false => FinishReason::Stop,
             })?;
-        } else if !self.done {
-            answer.repaired(Repair::MissingDone);
+        } else {
+            if !self.done {
+                answer.repaired(Repair::MissingDone);
+            }
+            answer.conclude()?;
         }
         answer.give_counts();
         Ok(())

@@ -331,7 +331,8 @@ impl Translator {
             None if status == "incomplete" => FinishReason::Length,
             None => FinishReason::Stop,
         };
-        answer.finished(reason)
+        answer.finished(reason);
+        Ok(())
     }
 }
 
@@ -349,6 +350,7 @@ impl Wire for Translator {
         if !answer.is_finished() {
             return Err(answer.cut());
         }
+        answer.conclude()?;
         answer.give_counts();
         Ok(())
     }

@@ -28,10 +28,10 @@ use crate::{
     offload::{is_large, offload},
     qwen::{
         ResponseFuture,
-        answer::{Names, Reader},
+        answer::{Names, Reader, Repair, begins_as_events},
         effort::telling,
         redact::Secrets,
-        transport,
+        transport::{self, Cut, Read},
     },
     sse::Decoder,
 };
@@ -186,19 +186,29 @@ where
 
         let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
         let status = effective_status(&head.headers, head.status);
+        let mut answer = self.config.answer().offering(names);
+        let (mut body, mut decoder) = (Box::pin(body), Decoder::lenient());
         if !(status.is_success() && is_event_stream(&head.headers)) {
             let limit = if is_json(&head.headers) { self.config.answer_limit } else { PAGE_LIMIT };
-            let read = transport::read(body, limit, self.config.page_deadline).await;
-            // What it says besides is the answer, which is read where it lies.
-            drop(envelope(call, head.status, &head.headers, &read, &secrets)?);
-            let json = Text::from_utf8(read.bytes).map_err(transport::error)?;
-            let mut turn = Turn::new(conversation, call);
-            let mut answer = self.config.answer().offering(names);
-            turn.whole(&json, &mut answer)?;
-            if let Some(fresh) = fresh {
-                fresh.keep();
+            let deadline = self.config.page_deadline;
+            // What stands before chat.qwen.ai may call a stream plain text.
+            let is_stream = |bytes: &[u8]| status.is_success() && begins_as_events(bytes);
+            let (bytes, cut) =
+                transport::read_until(body.as_mut(), limit, deadline, is_stream).await;
+            if !matches!(cut, Some(Cut::Enough)) {
+                let read = Read { bytes, complete: cut.is_none() };
+                // What it says besides is the answer, which is read where it lies.
+                drop(envelope(call, head.status, &head.headers, &read, &secrets)?);
+                let json = Text::from_utf8(read.bytes).map_err(transport::error)?;
+                let mut turn = Turn::new(conversation, call);
+                turn.whole(&json, &mut answer)?;
+                if let Some(fresh) = fresh {
+                    fresh.keep();
+                }
+                return Ok(Response::new(AnswerStream::new(Reader::whole(answer, turn))));
             }
-            return Ok(Response::new(AnswerStream::new(Reader::whole(answer, turn))));
+            answer.repaired(Repair::MediaType);
+            decoder.push(bytes);
         }
 
         let stop = self.stop(chat_id, fresh);
@@ -206,9 +216,8 @@ where
             .secrets(secrets)
             .commit_bytes(self.config.commit_bytes)
             .stop(stop);
-        let answer = self.config.answer().offering(names);
-        let (decoder, grace) = (Decoder::lenient(), self.config.grace);
-        let mut reader = Reader::new(decoder, Box::pin(body), answer, turn, limits, grace);
+        let grace = self.config.grace;
+        let mut reader = Reader::new(decoder, body, answer, turn, limits, grace);
         reader.commit().await?;
         reader.wire_mut().keep_chat();
         Ok(Response::new(AnswerStream::new(reader)))

@@ -133,8 +133,9 @@ impl Turn {
             return Err(no_answer());
         }
         if !answer.is_finished() {
-            answer.finished(FinishReason::Stop)?;
+            answer.finished(FinishReason::Stop);
         }
+        answer.conclude()?;
         answer.give_counts();
         Ok(())
     }
@@ -319,7 +320,7 @@ impl Turn {
                 answer.ends(&word)?;
             }
             if !answer.is_finished() {
-                answer.finished(FinishReason::Stop)?;
+                answer.finished(FinishReason::Stop);
             }
         }
         Ok(())
@@ -350,6 +351,7 @@ impl Wire for Turn {
     }
 
     fn end(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        answer.settle_reason(self.is_over);
         if !answer.is_finished() {
             if !self.is_over {
                 return Err(answer.cut());
@@ -360,6 +362,8 @@ impl Wire for Turn {
                 Some(_) => FinishReason::Stop,
                 None => FinishReason::Length,
             })?;
+        } else {
+            answer.conclude()?;
         }
         answer.give_counts();
         Ok(())

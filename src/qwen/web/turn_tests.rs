@@ -26,7 +26,10 @@ fn run_as(
     events: &[&str],
 ) -> (Vec<ChatEvent>, Option<Error>) {
     let mut answer = new_answer(pieces);
-    let error = events.iter().find_map(|data| push(turn, data, &mut answer).err());
+    let mut error = events.iter().find_map(|data| push(turn, data, &mut answer).err());
+    if error.is_none() && turn.is_done() {
+        error = turn.end(&mut answer).err();
+    }
     (std::iter::from_fn(|| answer.pop()).collect(), error)
 }
 

@@ -146,7 +146,7 @@ impl Event {
             return Ok(Self::Nothing);
         };
         Ok(Self::Delta(Delta {
-            phase: delta.phase.0.as_deref().map_or(Phase::Answer, Phase::from_wire),
+            phase: delta.phase.non_empty().as_deref().map_or(Phase::Answer, Phase::from_wire),
             status: delta.status.0.as_deref().map_or(Status::Typing, Status::from_wire),
             content: delta.content.text.map(|text| slice(data, text)).unwrap_or_default(),
             extra: delta.extra.map(|extra| data.slice_ref(extra.get())),
