@@ -47,30 +47,17 @@ const OF_THE_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// What a client proves itself with to the proxy, and what the proxy and its client below say
-/// themselves.
-const OF_THE_PROXY: [HeaderName; 10] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    header::COOKIE,
-    header::ORIGIN,
-    header::REFERER,
-    // What is compressed cannot be reframed.
-    header::ACCEPT_ENCODING,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-];
-
-/// What of a client's own headers goes along where the proxy chose that the server gets the bytes:
-/// no more than goes along through the layers ([`qwen`](tower_qwen::qwen#headers)).
+/// What of a client's own headers goes along: what goes along through the layers
+/// ([`qwen`](tower_qwen::qwen#headers)), and what DashScope is asked for in `x-dashscope-*`. The rest is
+/// between the client and the proxy: where he is, who he is, his keys of other services.
 const OF_THE_LIST: [HeaderName; 4] = [
     header::CONTENT_TYPE,
     X_REQUEST_ID,
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
 ];
+
+const OF_DASHSCOPE: &str = "x-dashscope-";
 
 /// What of an upstream's response is for the client; every header whose name begins with one of
 /// [`FOR_CLIENTS`] is too. The rest is between the upstream and its own client: its cookies, what
@@ -99,7 +86,6 @@ pub(crate) struct Passage {
     names: ModelNames,
     body_pace: BodyPace,
     max_answer: usize,
-    all_headers: bool,
 }
 
 impl Passage {
@@ -110,7 +96,6 @@ impl Passage {
             names: ModelNames::default(),
             body_pace: BodyPace::new(),
             max_answer: ANSWER_LIMIT,
-            all_headers: false,
         }
     }
 
@@ -122,12 +107,6 @@ impl Passage {
     /// How fast the bodies of requests must come.
     pub(crate) fn body_pace(self, body_pace: BodyPace) -> Self {
         Self { body_pace, ..self }
-    }
-
-    /// Whether all headers of a client go along that are not between it and the proxy; otherwise
-    /// those that go through the layers too.
-    pub(crate) fn all_headers(self, all_headers: bool) -> Self {
-        Self { all_headers, ..self }
     }
 
     /// The largest answer in one piece, in bytes: it is read to see that it is one, and to name the
@@ -187,12 +166,9 @@ impl Passage {
         };
         head.uri = Uri::from_static(self.path);
         head.version = axum::http::Version::HTTP_11;
-        if self.all_headers {
-            end_hop(&mut head.headers);
-            remove(&mut head.headers, &OF_THE_PROXY);
-        } else {
-            keep(&mut head.headers, |name| OF_THE_LIST.contains(name));
-        }
+        keep(&mut head.headers, |name| {
+            OF_THE_LIST.contains(name) || name.as_str().starts_with(OF_DASHSCOPE)
+        });
         // What is dropped from here on is a request that the client has given up.
         let mut outcome = Outcome::new(self.path);
         let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;

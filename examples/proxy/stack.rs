@@ -488,7 +488,6 @@ where
                 .names(shared.names.clone())
                 .body_pace(config.body_pace)
                 .max_answer(shared.bounds.answer)
-                .all_headers(config.tools == Tools::Off)
         };
         let own = signed(own, auth.as_ref());
         // There one limit is for the first event as for those behind it.

@@ -217,8 +217,9 @@ async fn messages_with_thinking_are_not_merged() {
         (vec![plain("a"), plain("c")], vec!["a\n\nc"]),
     ] {
         let count = messages.iter().filter(|message| message.reasoning.is_some()).count();
-        let (_, _, body) = sent(Server::Portal, ChatRequest::new("m", messages)).await;
-        let messages = &body["messages"].as_array().expect("messages")[1..];
+        let asked: Vec<_> = [Message::new(Role::User, "x")].into_iter().chain(messages).collect();
+        let (_, _, body) = sent(Server::Portal, ChatRequest::new("m", asked)).await;
+        let messages = &body["messages"].as_array().expect("messages")[2..];
         let sent: Vec<_> = messages.iter().map(|message| &message["content"]).collect();
         assert_eq!(sent, contents);
         let thinks = messages.iter().filter(|message| message["reasoning_content"] == "hm");
@@ -931,7 +932,24 @@ async fn a_system_message_that_is_not_first_goes_into_the_users_turn() {
                 image, text("\n</system-reminder>")]}]),
         ),
         ("an empty one", json!([user("a"), system("")]), json!([user("a")])),
-        ("alone", json!([{"role": "developer", "content": "d"}]), json!([system("d")])),
+        // Templates raise where no turn is the user's.
+        ("alone", json!([{"role": "developer", "content": "d"}]), json!([user("d")])),
+        ("several alone", json!([system("s"), system("t")]), json!([user("s\n\nt")])),
+        (
+            "before calls that nobody asked for",
+            json!([system("s"), call, result]),
+            json!([system("s"), user("Continue."), call, result]),
+        ),
+        (
+            "none, and calls that nobody asked for",
+            json!([call, result]),
+            json!([user("Continue."), call, result]),
+        ),
+        (
+            "late, beside calls that nobody asked for",
+            json!([call, result, system("t")]),
+            json!([call, result, user(&note("t"))]),
+        ),
     ] {
         let through = async |server, model: &str| {
             let body = json!({"model": model, "messages": history});

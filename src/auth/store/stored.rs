@@ -12,8 +12,9 @@ use crate::auth::{Credential, CredentialKind, InvalidToken, Secret, token};
 ///
 /// Reads what the tools of this field write:
 ///
-/// - `oauth_creds.json` of qwen-code: `expiry_date` in milliseconds;
-/// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339;
+/// - `oauth_creds.json` of qwen-code: `expiry_date` in milliseconds, or in seconds;
+/// - the same of CLIProxyAPI: `type: "qwen"`, `expired` as RFC 3339. With the `type` of another vendor
+///   it is no credential: such files lie in one folder, and their tokens are not for Qwen;
 /// - an account of a credential store: `kind`, `jwt`, `cookies`, `headers`, `access_token`,
 ///   `refresh_token`, `expiry_ms`, `resource_url`, `api_key`;
 /// - the objects inside [compressed tokens][tokens], a compressed token itself, a JWT, or a key: a
@@ -255,6 +256,10 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
     let text = |name: &str| {
         fields.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
     };
+    // Some tools keep the logins of many vendors in one folder.
+    if text("type").is_some_and(|vendor| !is_of_qwen(vendor)) {
+        return Err(InvalidToken(()));
+    }
     let kind = text("kind").map(str::to_ascii_lowercase);
     let kind = kind.as_deref().filter(|kind| matches!(*kind, "web" | "apikey" | "oauth"));
     let jwt = text("jwt").or_else(|| text("token").filter(|token| is_jwt(token)));
@@ -301,13 +306,39 @@ fn read(fields: &Map<String, Value>) -> Result<(Credential, Format), InvalidToke
     Ok((credential, format))
 }
 
+/// Whether `type` does not say that a login is another vendor's.
+fn is_of_qwen(vendor: &str) -> bool {
+    let vendor = vendor.to_ascii_lowercase();
+    ["qwen", "dashscope", "alibaba", "aliyun", "bailian"].iter().any(|own| vendor.contains(own))
+        || matches!(
+            &*vendor.replace(['-', ' '], "_"),
+            "oauth"
+                | "oauth2"
+                | "bearer"
+                | "web"
+                | "cookie"
+                | "cookies"
+                | "session"
+                | "jwt"
+                | "token"
+                | "api"
+                | "apikey"
+                | "api_key"
+                | "key"
+                | "openai_compatible"
+        )
+}
+
 /// When the credential ends, in any of the spellings.
 fn moment(fields: &Map<String, Value>) -> Option<SystemTime> {
-    for name in ["expiry_date", "expiry_ms"] {
-        if let Some(millis) = fields.get(name).and_then(Value::as_f64) {
-            let since = Duration::try_from_secs_f64(millis / 1000.0).ok()?;
-            return SystemTime::UNIX_EPOCH.checked_add(since);
-        }
+    // What is smaller is in seconds: as milliseconds it ended in 1973 or before.
+    const MILLIS: f64 = 1e11;
+    let number = |name: &str| fields.get(name).and_then(Value::as_f64);
+    let expiry = number("expiry_date")
+        .map(|expiry| if expiry < MILLIS { expiry } else { expiry / 1000.0 })
+        .or_else(|| number("expiry_ms").map(|millis| millis / 1000.0));
+    if let Some(seconds) = expiry {
+        return SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
     }
     let expired: jiff::Timestamp = fields.get("expired")?.as_str()?.parse().ok()?;
     Some(expired.into())
@@ -334,6 +365,31 @@ mod tests {
 
     fn at(millis: u64) -> Option<SystemTime> {
         Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn logins_of_other_vendors_are_none() {
+        let file = |vendor: &str| {
+            let text = format!(r#"{{"type": "{vendor}", "access_token": "at-demo-token"}}"#);
+            StoredCredential::parse(&text)
+        };
+        for vendor in ["qwen", "Qwen-Code", "dashscope", "oauth", "OAuth2", "bearer", "api-key"] {
+            file(vendor).expect(vendor);
+        }
+        for vendor in ["claude", "codex", "gemini", "iflow", "kimi", "github-copilot", "openai"] {
+            file(vendor).expect_err(vendor);
+        }
+    }
+
+    #[test]
+    fn an_end_in_seconds_is_one() {
+        for (end, millis) in
+            [("4070908800", 4_070_908_800_000), ("1790021600000", 1_790_021_600_000)]
+        {
+            let text = format!(r#"{{"access_token": "at-demo-token", "expiry_date": {end}}}"#);
+            let stored = StoredCredential::parse(&text).expect("a login");
+            assert_eq!(stored.credential().expires_at(), at(millis), "{end}");
+        }
     }
 
     fn secret(secret: Option<&Secret>) -> Option<&str> {

@@ -4,6 +4,10 @@
 //! agents send others. So those at the start become one, and each later one goes, marked as what it
 //! is, into the turn of the user that it stands beside. What stood before it does not change, so
 //! that a server's cache of it holds.
+//!
+//! They raise as well where no turn is the user's, as when an agent has cut its history or asks with
+//! instructions alone. Then instructions are the user's, and before anything else stands a turn of
+//! his.
 
 use std::borrow::Cow;
 
@@ -12,8 +16,11 @@ use crate::{
     chat::{Content, Message, Part, PartKind, Role},
 };
 
-/// The messages with one instruction, and that first; `None` where they are so already. A history
-/// that only `goes_on` has none that is first.
+/// What the user says of a history that begins with something else.
+const QUESTION: &str = "Continue.";
+
+/// The messages with one instruction, and that first, and with a turn of the user; `None` where they
+/// are so already. A history that only `goes_on` has none that is first, and had its turn before.
 pub(in crate::qwen) fn arranged<'a>(
     history: impl Iterator<Item = &'a Message> + Clone,
     goes_on: bool,
@@ -21,7 +28,8 @@ pub(in crate::qwen) fn arranged<'a>(
     let is_instruction = |message: &&Message| message.role.is_instruction() && !goes_on;
     let leading = history.clone().take_while(is_instruction).count();
     let mut rest = history.clone().skip(leading);
-    if leading <= 1 && !rest.any(|message| message.role.is_instruction()) {
+    let is_asked = goes_on || history.clone().any(|message| message.role == Role::User);
+    if leading <= 1 && is_asked && !rest.any(|message| message.role.is_instruction()) {
         return None;
     }
     let mut messages = Vec::new();
@@ -58,7 +66,21 @@ pub(in crate::qwen) fn arranged<'a>(
         }
     }
     put_behind(&mut messages, late);
+    if !goes_on && !messages.iter().any(|message| message.role == Role::User) {
+        ask(&mut messages);
+    }
     Some(messages)
+}
+
+/// Makes a turn of the user of the only instruction, or puts one behind it.
+fn ask(messages: &mut Vec<Cow<'_, Message>>) {
+    match &mut **messages {
+        [only] if only.role.is_instruction() => only.to_mut().role = Role::User,
+        _ => {
+            let at = messages.iter().take_while(|message| message.role.is_instruction()).count();
+            messages.insert(at, Cow::Owned(Message::new(Role::User, QUESTION)));
+        }
+    }
 }
 
 /// Puts what the system said late into the user's turn that was the last, or one of its own.
