@@ -16,6 +16,7 @@
 //!       │  http::Request<ChatRequest>            http::Response<impl ChatStream>
 //!   JoinLayer          the same request again while the first still runs: one answer for both
 //!   UsageLayer         what an answer has cost, told once, however it ends
+//!   ShutdownLayer      an error in the client's protocol where the server has to stop
 //!   FallbackLayer      another upstream where one cannot: another whole stack from here down
 //!   SessionLayer       which upstream chat does this history continue?
 //!   DedupLayer         send only what that chat has not seen
@@ -160,6 +161,7 @@
 //! | `tool-wrap` | `ToolWrapLayer` | 28 | yes |
 //! | `timeout` | `TimeoutLayer` | 28 | yes |
 //! | `resume` | `ResumeLayer` | 28 | yes |
+//! | `shutdown` | `ShutdownLayer` | 28 | yes |
 //! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 33 | yes |
 //! | `usage` | `UsageLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
@@ -330,6 +332,9 @@ mod retry_after;
 pub mod session;
 #[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
 mod shared_task;
+#[cfg(feature = "shutdown")]
+#[cfg_attr(docsrs, doc(cfg(feature = "shutdown")))]
+pub mod shutdown;
 #[cfg(feature = "sse")]
 pub mod sse;
 #[cfg(all(any(feature = "chat", feature = "sse"), not(fuzzing)))]

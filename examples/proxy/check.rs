@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{accounts, banner, config::Config, stack};
+use super::{accounts, banner, config::Config, shutdown::Shutdown, stack};
 
 /// Writes what `config` comes to, asks every upstream for its models, and whether it lets the
 /// accounts in.
@@ -15,7 +15,7 @@ use super::{accounts, banner, config::Config, stack};
 pub(crate) async fn run(mut out: impl Write, config: &Config) -> Result<bool, String> {
     let failed = |error: io::Error| format!("cannot write to standard output: {error}");
     let store = stack::store(&config.sessions)?;
-    let lanes = stack::lanes(config, &store)?;
+    let lanes = stack::lanes(config, &store, &Shutdown::default())?;
     banner::settings(&mut out, config).map_err(failed)?;
     let mut all = true;
     for lane in lanes.iter() {

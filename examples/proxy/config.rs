@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     accounts::List, auth::ApiKeys, clients::Clients, credentials, hosts::Hosts, launch::Launch,
-    login::Login,
+    login::Login, shutdown,
 };
 
 pub(crate) use self::{
@@ -53,6 +53,7 @@ const DEFAULT_TTL: u64 = 3600;
 const DEFAULT_CAPACITY: u64 = 100_000;
 const DEFAULT_BODY_TIMEOUT: u64 = 300;
 const DEFAULT_WRITE_TIMEOUT: u64 = 60;
+const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
 
 /// An OpenAI-compatible proxy in front of Qwen.
 #[derive(Debug, Parser)]
@@ -129,6 +130,8 @@ pub(crate) struct Config {
     pub(crate) body_timeout: Duration,
     /// For how long a client may take nothing of an answer.
     pub(crate) write_timeout: Duration,
+    /// How long it takes for its end.
+    pub(crate) shutdown: shutdown::Patience,
     /// What to log.
     pub(crate) log: String,
     /// What is logged of streams.
@@ -324,6 +327,10 @@ impl Options {
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         let body_timeout = seconds(settings.body_timeout, DEFAULT_BODY_TIMEOUT);
         let write_timeout = seconds(settings.write_timeout, DEFAULT_WRITE_TIMEOUT);
+        let shutdown = shutdown::Patience {
+            delay: seconds(settings.shutdown_delay, 0),
+            timeout: seconds(settings.shutdown_timeout, DEFAULT_SHUTDOWN_TIMEOUT),
+        };
         for upstream in &mut upstreams {
             upstream.body_pace = body_pace(body_timeout);
         }
@@ -340,6 +347,7 @@ impl Options {
             bounds,
             body_timeout,
             write_timeout,
+            shutdown,
             log,
             debug_stream,
             metrics,

@@ -31,6 +31,7 @@ mod ready;
 mod reload;
 mod routes;
 mod server;
+mod shutdown;
 mod sign_in;
 mod stack;
 mod stand_ins;
@@ -54,9 +55,9 @@ use self::{
     accounts::List,
     config::{Cli, Command, Config, Options},
     logs::Logs,
-    ready::Draining,
     reload::Reload,
     routes::App,
+    shutdown::Shutdown,
 };
 
 /// What is wrong is the user's to mend: the same code as clap's.
@@ -100,13 +101,13 @@ async fn serve(options: Options) -> ExitCode {
         Ok(store) => store,
         Err(error) => return fail(error, USAGE),
     };
-    let draining = Draining::default();
-    let (app, tokens) = match stack::app(&config, &store, &draining) {
+    let shutdown = Shutdown::default();
+    let (app, tokens) = match stack::app(&config, &store, &shutdown) {
         Ok(made) => made,
         Err(error) => return fail(error, USAGE),
     };
     let (app, current) = watch::channel(app);
-    match run(Reload::new(options, config, store, draining, app, tokens), current).await {
+    match run(Reload::new(options, config, store, shutdown, app, tokens), current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
@@ -172,11 +173,6 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
 
     let no_signals = |error| format!("cannot wait for signals: {error}");
     let stop = server::stop_signal().map_err(no_signals)?;
-    let draining = reload.draining().clone();
-    let stop = async move {
-        stop.await;
-        draining.begin();
-    };
     let hangup = server::reload_signal().map_err(no_signals)?;
     let listen = &config.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
@@ -185,7 +181,8 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
         }
         _ => format!("cannot listen on {listen}: {error}"),
     })?;
-    let write_timeout = config.write_timeout;
+    let (write_timeout, patience) = (config.write_timeout, config.shutdown);
+    let shutdown = reload.shutdown().clone();
     let address =
         listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
     let mut banner = Vec::new();
@@ -194,7 +191,7 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
     logs.put(banner);
     reload.tokens().load_in_background();
     tokio::select! {
-        () = server::serve(listener, app, write_timeout, stop) => {}
+        () = server::serve(listener, app, write_timeout, shutdown, patience, stop) => {}
         never = reload.run(hangup) => match never {},
     }
     if tokio::time::timeout(SETTLE_TIMEOUT, reload.settled()).await.is_err() {

@@ -4,7 +4,7 @@
 //!
 //! `tower_qwen_proxy_passed_total` counts what was sent on, by `path` and `outcome`: `complete`,
 //! `refused` (the upstream answered with an error), `failed` (it could not be asked, or its answer
-//! broke off), and `abandoned`, where the client went away first.
+//! broke off), `cut` (the proxy was shut down), and `abandoned`, where the client went away first.
 
 mod body;
 
@@ -27,6 +27,7 @@ use tower_qwen::{
     chat::ANSWER_LIMIT,
     edge::{BodyPace, acceptable, read_body},
     openai::error_response,
+    shutdown::ShutdownHandle,
 };
 
 use self::body::{Outcome, PassedBody};
@@ -86,6 +87,7 @@ pub(crate) struct Passage {
     names: ModelNames,
     body_pace: BodyPace,
     max_answer: usize,
+    shutdown: ShutdownHandle,
 }
 
 impl Passage {
@@ -96,12 +98,18 @@ impl Passage {
             names: ModelNames::default(),
             body_pace: BodyPace::new(),
             max_answer: ANSWER_LIMIT,
+            shutdown: ShutdownHandle::new(),
         }
     }
 
     /// By which other names models are asked for. Whoever asks by one is answered with it.
     pub(crate) fn names(self, names: ModelNames) -> Self {
         Self { names, ..self }
+    }
+
+    /// What has streams of events end with an error.
+    pub(crate) fn shutdown(self, shutdown: ShutdownHandle) -> Self {
+        Self { shutdown, ..self }
     }
 
     /// How fast the bodies of requests must come.
@@ -194,7 +202,10 @@ impl Passage {
             if sent.is_some() || asked.is_some() {
                 head.headers.remove(header::CONTENT_LENGTH);
             }
-            let body = PassedBody::new(body, outcome).events(sent, asked);
+            // Nothing fits between the events of what is compressed.
+            let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
+            let cut = is_plain.then(|| self.shutdown.asked());
+            let body = PassedBody::new(body, outcome).events(sent, asked, cut);
             return Response::from_parts(head, AxumBody::new(body));
         }
         let is_text = !head.headers.contains_key(header::CONTENT_TYPE)

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -28,23 +28,8 @@ use tower::Service;
 use super::{
     credentials::Health,
     lanes::{Lane, Lanes},
+    shutdown::Shutdown,
 };
-
-/// Whether the process is about to end. A clone says and is told the same.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Draining(Arc<AtomicBool>);
-
-impl Draining {
-    /// From now on nobody new shall come.
-    pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether that has been said.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// After so many failed calls in a row an upstream counts as out of reach, as for those that others
 /// stand in for.
@@ -152,19 +137,19 @@ where
 #[derive(Clone)]
 pub(crate) struct Ready {
     lanes: Lanes,
-    draining: Draining,
+    shutdown: Shutdown,
 }
 
 impl Ready {
-    pub(crate) const fn new(lanes: Lanes, draining: Draining) -> Self {
-        Self { lanes, draining }
+    pub(crate) const fn new(lanes: Lanes, shutdown: Shutdown) -> Self {
+        Self { lanes, shutdown }
     }
 
     /// The answer: `200` where requests are welcome, else `503`. It names upstreams as `/health` does,
     /// and no account.
     pub(crate) fn report(&self) -> axum::response::Response {
         let lacks: Vec<_> = self.lanes.iter().map(|lane| (lane, lack(lane))).collect();
-        let reason = if self.draining.has_begun() {
+        let reason = if self.shutdown.is_draining() {
             Some("draining")
         } else if lacks.iter().all(|(_, lack)| lack.is_some()) {
             Some("no_upstream")

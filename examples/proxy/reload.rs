@@ -9,8 +9,8 @@ use tower_qwen::session::SessionStore;
 use super::{
     config::{Config, Options, Upstream},
     files,
-    ready::Draining,
     routes::App,
+    shutdown::Shutdown,
     stack,
     tokens::Tokens,
 };
@@ -20,7 +20,7 @@ pub(crate) struct Reload {
     options: Options,
     config: Config,
     store: Arc<dyn SessionStore>,
-    draining: Draining,
+    shutdown: Shutdown,
     app: watch::Sender<App>,
     tokens: Tokens,
     /// Those that were in use before and may have a refresh in flight.
@@ -32,11 +32,16 @@ impl Reload {
         options: Options,
         config: Config,
         store: Arc<dyn SessionStore>,
-        draining: Draining,
+        shutdown: Shutdown,
         app: watch::Sender<App>,
         tokens: Tokens,
     ) -> Self {
-        Self { options, config, store, draining, app, tokens, retired: Vec::new() }
+        Self { options, config, store, shutdown, app, tokens, retired: Vec::new() }
+    }
+
+    /// Where the proxy is on its way to its end.
+    pub(crate) const fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
     }
 
     /// The accounts that are in use.
@@ -50,11 +55,6 @@ impl Reload {
         for tokens in self.retired.iter().chain([&self.tokens]) {
             tokens.settled().await;
         }
-    }
-
-    /// Whether the process is about to end.
-    pub(crate) const fn draining(&self) -> &Draining {
-        &self.draining
     }
 
     /// What is in use.
@@ -103,11 +103,12 @@ impl Reload {
         } else {
             stack::store(&config.sessions)?
         };
-        let (app, tokens) = stack::app(&config, &store, &self.draining)?;
+        let (app, tokens) = stack::app(&config, &store, &self.shutdown)?;
         for (changed, what) in [
             (config.log != self.config.log, "log"),
             (config.metrics != self.config.metrics, "metrics"),
             (config.write_timeout != self.config.write_timeout, "write-timeout"),
+            (config.shutdown != self.config.shutdown, "shutdown-delay or shutdown-timeout"),
         ] {
             if changed {
                 tracing::warn!(option = what, "a new value needs a restart");

@@ -37,7 +37,8 @@ use super::{
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
-    ready::{Draining, Ready},
+    ready::Ready,
+    shutdown::{Shutdown, refuse_late},
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
     unread::ReadsRest,
@@ -61,10 +62,10 @@ pub(crate) struct Site {
     pub(crate) chats: Chats,
     /// Whose tokens are good.
     pub(crate) tokens: Tokens,
+    /// When answers end.
+    pub(crate) shutdown: Shutdown,
     /// How much of bodies may be in memory.
     pub(crate) budget: BodyBudget,
-    /// Whether the process is about to end.
-    pub(crate) draining: Draining,
     /// What is logged of streams.
     pub(crate) debug_stream: DebugStream,
 }
@@ -75,10 +76,10 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, hosts, chats, tokens, budget, draining, debug_stream } = site;
+    let Site { lanes, clients, hosts, chats, tokens, shutdown, budget, debug_stream } = site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
-    let ready = Ready::new(lanes.clone(), draining);
+    let ready = Ready::new(lanes.clone(), shutdown.clone());
     let health = Health {
         upstreams: lanes.iter().map(|lane| lane.name.clone()).collect(),
         tokens: tokens.clone(),
@@ -132,6 +133,7 @@ pub(crate) fn app(site: Site) -> App {
     // Outside of the budget: what counts is what a body decodes to.
     let api = api.route_layer(middleware::from_fn(coding::decode));
     let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
+    let api = api.route_layer(middleware::from_fn_with_state(shutdown, refuse_late));
     let around = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
         .layer(middleware::from_fn(forms::speak))

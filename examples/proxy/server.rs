@@ -9,30 +9,36 @@ use std::{convert::Infallible, future::Future, io, pin::pin, process, time::Dura
 
 use axum::{extract::Request, http::Response};
 use bytes::Bytes;
+use futures_util::{FutureExt, future};
 use http_body::Body;
 use hyper_util::{rt::TokioTimer, server::conn::auto};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
     time,
 };
 use tower::{BoxError, Service};
 
 use self::{drain::Drain, write::Exchanges};
+use super::shutdown::{Patience, Shutdown};
 
 /// For how long a connection may take to send the head of a request, its first included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long streams may go on after the server was told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// For how long a connection that has brought nothing yet may still bring a request, when the server
+/// stops.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long clients may take to read that their answers are cut, and upstreams to be told.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// How often an HTTP/2 peer is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Serves everyone who connects until `stop` is ready; then takes no one more, and gives what is
-/// under way [`DRAIN_TIMEOUT`] to end.
+/// Serves everyone who connects until `stop` is ready, and comes to an end as `patience` says: for the
+/// delay it goes on, then it takes no one more, and what is under way has the time-out to end. What has
+/// not is cut, with an error in the protocol of its client.
 ///
 /// A client that takes nothing of its answer for `write_timeout` is let go.
 ///
@@ -42,6 +48,8 @@ pub(crate) async fn serve<A, B>(
     listener: TcpListener,
     app: watch::Receiver<A>,
     write_timeout: Duration,
+    shutdown: Shutdown,
+    patience: Patience,
     stop: impl Future<Output = ()>,
 ) where
     A: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
@@ -52,42 +60,68 @@ pub(crate) async fn serve<A, B>(
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let builder = protocols(write_timeout);
-    let drain = Drain::new();
-    let mut stop = pin!(stop);
+    let drain = Drain::default();
+    let mut stop = pin!(async {
+        stop.await;
+        shutdown.drain();
+        tracing::info!(open = drain.open(), "stopping");
+        time::sleep(patience.delay).await;
+    });
+    let serve = |stream: TcpStream| {
+        // Events are small and must not wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        tokio::spawn(connection::serve(
+            stream,
+            &builder,
+            write_timeout,
+            app,
+            shutdown,
+            drain.watcher(),
+        ));
+    };
 
     loop {
-        let stream = tokio::select! {
+        tokio::select! {
             biased;
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => serve(stream),
                 Err(error) => {
                     if !is_of_the_connection(&error) {
                         tracing::error!(%error, "cannot accept connections; trying again");
                         time::sleep(ACCEPT_PAUSE).await;
                     }
-                    continue;
                 }
             },
-        };
-        // Events are small and must not wait for each other.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        tokio::spawn(connection::serve(
-            stream,
-            &builder,
-            write_timeout,
-            app.clone(),
-            drain.watcher(),
-        ));
     }
 
+    // To them the kernel has said already that somebody is here.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        serve(stream);
+    }
     drop(listener);
-    let open = drain.open();
-    tracing::info!(open, "stopping");
-    if time::timeout(DRAIN_TIMEOUT, drain.ended()).await.is_err() {
-        tracing::warn!("some connections did not end in time and are cut");
+    let mut ended = pin!(drain.ended());
+    let timeout = patience.timeout;
+    let in_time = time::timeout(timeout, ended.as_mut()).await.is_ok();
+    if !in_time {
+        tracing::warn!(open = drain.open(), ?timeout, "answers did not end in time and are cut");
+    }
+    // Also of those that go on for a client which may come back.
+    shutdown.cut();
+    let (read, settled) = future::join(
+        async { in_time || time::timeout(CUT_TIMEOUT, ended).await.is_ok() },
+        time::timeout(CUT_TIMEOUT, shutdown.settled()),
+    )
+    .await;
+    if !read {
+        tracing::warn!(open = drain.open(), "clients did not read that; their connections are cut");
+    }
+    if settled.is_err() {
+        tracing::warn!("an upstream could not be told in time that its answer is not wanted");
     }
 }
 
@@ -198,7 +232,7 @@ mod tests {
     use std::sync::Arc;
 
     use axum::{Router, body::Body as AxumBody, routing::get};
-    use futures_util::{FutureExt, stream};
+    use futures_util::stream;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::{Mutex, mpsc},
@@ -217,12 +251,13 @@ mod tests {
     fn connect_to(router: Router) -> (DuplexStream, Drain) {
         let (client, server) = duplex(1024);
         let (_, router) = watch::channel(router);
-        let drain = Drain::new();
+        let drain = Drain::default();
         tokio::spawn(connection::serve(
             server,
             &protocols(WRITE_TIMEOUT),
             WRITE_TIMEOUT,
             router,
+            Shutdown::default(),
             drain.watcher(),
         ));
         (client, drain)
@@ -262,7 +297,7 @@ mod tests {
         let (mut client, drain) = connect();
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is open");
         tokio::task::yield_now().await;
-        let stopped = tokio::spawn(drain.ended());
+        let stopped = tokio::spawn(async move { drain.ended().await });
         let (elapsed, said) = closes_in(client).await;
         assert!(said.ends_with("here"), "{said}");
         assert_eq!(elapsed, Duration::ZERO);

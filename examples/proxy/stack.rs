@@ -54,15 +54,16 @@ use super::{
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
     prompts::Prompts,
-    ready::{Draining, Reach},
+    ready::Reach,
     routes::{self, App, Site},
+    shutdown::Shutdown,
     sign_in,
     stand_ins::{Joined, Stacks, chat},
     tokens::{Desk, Tokens},
 };
 
 /// The app over the stacks that `config` asks for, and what knows their accounts;
-/// conversations are remembered in `store`.
+/// conversations are remembered in `store`, and answers end with `shutdown`.
 ///
 /// # Errors
 ///
@@ -70,9 +71,9 @@ use super::{
 pub(crate) fn app(
     config: &Config,
     store: &Arc<dyn SessionStore>,
-    draining: &Draining,
+    shutdown: &Shutdown,
 ) -> Result<(App, Tokens), String> {
-    Ok(over(lanes(config, store)?, config, store, draining))
+    Ok(over(lanes(config, store, shutdown)?, config, store, shutdown))
 }
 
 /// The app over `lanes`.
@@ -80,7 +81,7 @@ fn over(
     lanes: Lanes,
     config: &Config,
     store: &Arc<dyn SessionStore>,
-    draining: &Draining,
+    shutdown: &Shutdown,
 ) -> (App, Tokens) {
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.clients());
@@ -89,8 +90,8 @@ fn over(
         clients: config.clients(),
         hosts: config.hosts(),
         tokens: tokens.clone(),
+        shutdown: shutdown.clone(),
         budget: BodyBudget::new(config.bounds.bodies),
-        draining: draining.clone(),
         debug_stream: config.debug_stream,
         lanes,
     };
@@ -102,8 +103,12 @@ fn over(
 /// # Errors
 ///
 /// Those of [`app`].
-pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<Lanes, String> {
-    let shared = Shared::new(config, store);
+pub(crate) fn lanes(
+    config: &Config,
+    store: &Arc<dyn SessionStore>,
+    shutdown: &Shutdown,
+) -> Result<Lanes, String> {
+    let shared = Shared::new(config, store, shutdown);
     let drafts = config.upstreams.iter().map(|upstream| {
         draft(upstream, &shared).map_err(|error| match &config.upstreams[..] {
             [_] => error,
@@ -112,8 +117,11 @@ pub(crate) fn lanes(config: &Config, store: &Arc<dyn SessionStore>) -> Result<La
     });
     let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
     let all: Vec<_> = drafts.iter().map(|draft| draft.stacks.clone()).collect();
-    let lanes =
-        config.upstreams.iter().zip(drafts).map(|(upstream, draft)| draft.lane(upstream, &all));
+    let lanes = config
+        .upstreams
+        .iter()
+        .zip(drafts)
+        .map(|(upstream, draft)| draft.lane(upstream, shutdown, &all));
     let lanes = lanes.collect();
     let count = CountTokens::new(shared.estimator)
         .max_body(MAX_BODY)
@@ -132,15 +140,18 @@ struct Shared {
     estimator: Arc<TokenEstimator>,
     /// By which other names models are asked for.
     names: ModelNames,
+    /// What ends answers.
+    shutdown: Shutdown,
 }
 
 impl Shared {
-    fn new(config: &Config, store: &Arc<dyn SessionStore>) -> Self {
+    fn new(config: &Config, store: &Arc<dyn SessionStore>, shutdown: &Shutdown) -> Self {
         Self {
             bounds: config.bounds,
             sessions: SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats()),
             estimator: Arc::new(TokenEstimator::new()),
             names: config.names.clone(),
+            shutdown: shutdown.clone(),
         }
     }
 
@@ -190,9 +201,9 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     /// The lane of `config`'s upstream; `all` are the stacks of all of them.
-    fn lane(self, config: &UpstreamConfig, all: &[Stacks]) -> Lane {
+    fn lane(self, config: &UpstreamConfig, shutdown: &Shutdown, all: &[Stacks]) -> Lane {
         let stacks = self.stacks.or(&config.stand_ins, &config.name, all);
-        (self.edges)(stacks.joined(&config.patience.join()))
+        (self.edges)(stacks.joined(&config.patience.join(), &shutdown.layer()))
     }
 }
 
@@ -324,8 +335,11 @@ where
     let xml = sessions.layer(ToolWrapLayer::new()).layer(DedupLayer::new()).service(web.clone());
     let stacks = Stacks::new(calls, chat(xml));
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
-    let prompts =
-        ServiceBuilder::new().layer(shared.aliases()).layer(FormatLayer::new()).service(web);
+    let prompts = ServiceBuilder::new()
+        .layer(shared.shutdown.layer())
+        .layer(shared.aliases())
+        .layer(FormatLayer::new())
+        .service(web);
     let edges = move |stacks: Joined| {
         let edges = Edges {
             chat: chat_edge(config, &shared.bounds).offer(Offer::Web),
@@ -409,7 +423,8 @@ where
             responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
             ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
         };
-        let lane = (draft.edges)(draft.stacks.joined(&config.patience.join()));
+        let lane =
+            (draft.edges)(draft.stacks.joined(&config.patience.join(), &shared.shutdown.layer()));
         let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
         Lane {
             chat: if config.tools == Tools::Xml { xml.clone() } else { calls },
@@ -469,7 +484,7 @@ where
     let calls = aliases.clone().layer(native(config.tools)).service(adapter.clone());
     let xml = aliases.clone().layer(ToolWrapLayer::new()).service(adapter.clone());
     let stacks = Stacks::new(chat(calls), chat(xml));
-    let prompts = aliases.service(adapter);
+    let prompts = shared.shutdown.layer().layer(aliases.service(adapter));
     let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
@@ -486,6 +501,7 @@ where
         let passage = |path| {
             pass::Passage::to(path)
                 .names(shared.names.clone())
+                .shutdown(shared.shutdown.answers().clone())
                 .body_pace(config.body_pace)
                 .max_answer(shared.bounds.answer)
         };

@@ -10,6 +10,7 @@ use tower_qwen::{
     chat::{ChatEvent, ChatRequest, ChatService},
     fallback::FallbackLayer,
     join::{Join, JoinLayer},
+    shutdown::{Shutdown, ShutdownLayer},
 };
 
 use super::{
@@ -70,15 +71,16 @@ impl Stacks {
         }
     }
 
-    /// The same for clients that repeat their requests.
-    pub(crate) fn joined(self, join: &JoinLayer) -> Joined {
-        let (calls, xml) = (join.layer(self.calls), join.layer(self.xml));
+    /// The same for clients that repeat their requests, until the `shutdown`.
+    pub(crate) fn joined(self, join: &JoinLayer, shutdown: &ShutdownLayer) -> Joined {
+        let joined = |chat| join.layer(shutdown.layer(chat));
+        let (calls, xml) = (joined(self.calls), joined(self.xml));
         Stacks { calls, xml, has_stand_ins: self.has_stand_ins }
     }
 }
 
 /// What edges stand over.
-pub(crate) type Joined = Stacks<Join<Chat>>;
+pub(crate) type Joined = Stacks<Join<Shutdown<Chat>>>;
 
 impl Joined {
     /// `route`, an edge over these, so that its answers say who has given them.

@@ -158,8 +158,14 @@ impl Running {
 
     /// Sends the signal, waits for the end, and gives the exit code and what was logged.
     #[cfg(unix)]
-    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String) {
         self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits for the end, and gives the exit code and what was logged.
+    #[cfg(unix)]
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("it was started").code();
         let reader = self.reader.take().expect("it is taken once, here");
         reader.join().expect("it does not panic");

@@ -25,6 +25,8 @@ mod reload;
 mod repeats;
 mod resumes;
 mod sessions;
+#[cfg(unix)]
+mod shutdown;
 mod slow_clients;
 #[path = "../served/stand_in.rs"]
 mod stand_in;

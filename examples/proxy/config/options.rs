@@ -167,6 +167,27 @@ pub(crate) struct Settings {
     )]
     pub(super) write_timeout: Option<u64>,
 
+    /// How many seconds the proxy goes on taking connections when it is told to stop and `/ready` says
+    /// so, for a load balancer to see that [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_SHUTDOWN_DELAY",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT)
+    )]
+    pub(super) shutdown_delay: Option<u64>,
+
+    /// How many seconds answers may go on then, before they end with an error [default: 30]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_SHUTDOWN_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT)
+    )]
+    pub(super) shutdown_timeout: Option<u64>,
+
     /// What to log on standard error, such as `debug` or `tower_qwen=trace,info`. Without it
     /// LOG_LEVEL is read [default: info]
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
@@ -618,6 +639,8 @@ impl Settings {
             redis: secret(self.redis).or(secret(other.redis)),
             body_timeout: self.body_timeout.or(other.body_timeout),
             write_timeout: self.write_timeout.or(other.write_timeout),
+            shutdown_delay: self.shutdown_delay.or(other.shutdown_delay),
+            shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log: text(self.log).or(text(other.log)),
             debug_stream: self.debug_stream.or(other.debug_stream),
             metrics: self.metrics.or(other.metrics),

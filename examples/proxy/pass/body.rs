@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -9,9 +10,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tower_qwen::{CredentialHeaders, Text, chat::Json};
+use tower_qwen::{CredentialHeaders, Text, chat::Json, openai::error_response, shutdown::Asked};
 
-use super::super::config::fields;
+use super::super::{config::fields, shutdown};
 
 /// Counts a request that was sent on when it is over, also when that is because the client went
 /// away.
@@ -44,10 +45,12 @@ impl Drop for Outcome {
 
 pin_project! {
     /// A body as it came. Of a stream of whole events the credential is masked where it is repeated
-    /// in an error, and the model is named as the client did.
+    /// in an error, the model is named as the client did, and a shutdown is an event with an error.
     pub(super) struct PassedBody<B> {
+        // `None` when it was cut.
         #[pin]
-        inner: B,
+        inner: Option<B>,
+        cut: Option<Asked>,
         outcome: Outcome,
         sent: Option<CredentialHeaders>,
         asked: Option<Text>,
@@ -59,12 +62,17 @@ impl<B: Body> PassedBody<B> {
         if inner.is_end_stream() {
             outcome.ended("complete");
         }
-        Self { inner, outcome, sent: None, asked: None }
+        Self { inner: Some(inner), cut: None, outcome, sent: None, asked: None }
     }
 
-    /// What is in the events is changed in so far.
-    pub(super) fn events(self, sent: Option<CredentialHeaders>, asked: Option<Text>) -> Self {
-        Self { sent, asked, ..self }
+    /// Of a stream of events: what is in them is changed in so far, and it ends when `cut` is ready.
+    pub(super) fn events(
+        self,
+        sent: Option<CredentialHeaders>,
+        asked: Option<Text>,
+        cut: Option<Asked>,
+    ) -> Self {
+        Self { sent, asked, cut, ..self }
     }
 }
 
@@ -77,11 +85,17 @@ impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        if this.cut.as_mut().is_some_and(|cut| Pin::new(cut).poll(cx).is_ready()) {
+            this.inner.set(None);
+            this.outcome.ended("cut");
+            return Poll::Ready(Some(Ok(Frame::data(shut_down()))));
+        }
+        let frame = ready!(inner.as_mut().poll_frame(cx));
         match &frame {
             Some(Err(_)) => this.outcome.ended("failed"),
             // Whoever knows that it was the last does not ask for another.
-            _ if this.inner.is_end_stream() => this.outcome.ended("complete"),
+            _ if inner.is_end_stream() => this.outcome.ended("complete"),
             None => this.outcome.ended("complete"),
             Some(Ok(_)) => {}
         }
@@ -99,15 +113,22 @@ impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.sent, &self.asked) {
-            (None, None) => self.inner.size_hint(),
+        match (&self.inner, &self.cut) {
+            (Some(inner), None) => inner.size_hint(),
             _ => SizeHint::default(),
         }
     }
+}
+
+/// The last event of a stream that is cut. The reframer below gives whole events, so that it fits
+/// between any two.
+fn shut_down() -> Bytes {
+    let error = error_response(&shutdown::cut()).into_body().into_bytes();
+    [b"data: ", &*error, b"\n\n"].concat().into()
 }
 
 /// A chunk of an answer has neither of these words but in what the model says, so that most events

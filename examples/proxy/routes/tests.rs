@@ -104,7 +104,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         chats,
         tokens,
         budget,
-        draining: Draining::default(),
+        shutdown: Shutdown::default(),
         debug_stream: DebugStream::Off,
     })
 }

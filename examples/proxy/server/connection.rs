@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{Response, Version, header::CONNECTION},
+    http::{HeaderValue, Response, Version, header::CONNECTION},
 };
 use bytes::Bytes;
 use futures_util::TryFutureExt;
@@ -28,13 +28,13 @@ use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    super::unread::Rest,
-    HEADER_TIMEOUT,
+    super::{shutdown::Shutdown, unread::Rest},
+    HEADER_TIMEOUT, LAST_TIMEOUT,
     drain::Watcher,
     linger::Lingering,
     write::{Exchanges, Watched, Writing},
@@ -47,6 +47,8 @@ pin_project! {
     /// is one flat struct: an `async` block for each of its concerns would be a line to load each.
     struct Serving<C> {
         watcher: Watcher,
+        // Whether it is asked to end and has not been told yet.
+        is_stopping: bool,
         unheard: Option<Pin<Box<Unheard>>>,
         #[pin]
         connection: C,
@@ -62,12 +64,14 @@ pin_project! {
     }
 }
 
-/// Serves `stream` with the `app` of each request's moment.
+/// Serves `stream` with the `app` of each request's moment. While `shutdown` is draining an answer over
+/// HTTP/1 is the last of its connection; an HTTP/2 client is told when the connection is asked to end.
 pub(super) fn serve<I, A, B>(
     stream: I,
     builder: &auto::Builder<Exchanges>,
     write_timeout: Duration,
     app: watch::Receiver<A>,
+    shutdown: Shutdown,
     watcher: Watcher,
 ) -> impl Future<Output = ()> + use<I, A, B>
 where
@@ -90,10 +94,14 @@ where
         let app = app.borrow().clone();
         let is_http2 = request.version() == Version::HTTP_2;
         let is_unread = Arc::clone(&is_unread);
+        let shutdown = shutdown.clone();
         app.oneshot(request.map(axum::body::Body::new)).map_ok(move |mut response| {
             // Only over a body that was not read the app ends a connection.
             if response.headers().contains_key(CONNECTION) {
                 is_unread.store(true, Ordering::Relaxed);
+            }
+            if shutdown.is_draining() && !is_http2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let unread = response.extensions_mut().remove::<Rest>();
             response.map(|body| Watched::new(body, is_http2, unread))
@@ -101,7 +109,7 @@ where
     });
     let stream = TokioIo::new(Writing::new(stream, write_timeout));
     let connection = builder.serve_connection(stream, service).into_owned();
-    Serving { watcher, unheard: Some(Box::pin(unheard)), connection }
+    Serving { watcher, is_stopping: false, unheard: Some(Box::pin(unheard)), connection }
 }
 
 impl<C: GracefulConnection<Error = BoxError>> Future for Serving<C> {
@@ -109,25 +117,38 @@ impl<C: GracefulConnection<Error = BoxError>> Future for Serving<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if this.watcher.poll_asked(cx).is_ready() {
-            this.connection.as_mut().graceful_shutdown();
-        }
-        if let Poll::Ready(result) = this.connection.poll(cx) {
-            if let Err(error) = result {
-                // Clients that go away in the middle are everyday.
-                tracing::debug!(error, "a connection ended with an error");
-            }
-            return Poll::Ready(());
-        }
-        if let Some(unheard) = this.unheard {
-            let unheard = unheard.as_mut().project();
-            if unheard.heard.load(Ordering::Relaxed) {
-                *this.unheard = None;
-            } else if unheard.limit.poll(cx).is_ready() {
-                tracing::debug!("a connection brought no request in time");
+        loop {
+            // First, so that a request that has arrived is under way before it is asked to end.
+            if let Poll::Ready(result) = this.connection.as_mut().poll(cx) {
+                if let Err(error) = result {
+                    // Clients that go away in the middle are everyday.
+                    tracing::debug!(error, "a connection ended with an error");
+                }
                 return Poll::Ready(());
             }
+            let is_asked = this.watcher.poll_asked(cx).is_ready();
+            *this.is_stopping |= is_asked;
+            if let Some(unheard) = this.unheard {
+                let mut unheard = unheard.as_mut().project();
+                if unheard.heard.load(Ordering::Relaxed) {
+                    *this.unheard = None;
+                } else {
+                    if is_asked {
+                        // hyper would cut it off, and who has just connected may be asking.
+                        let last = (Instant::now() + LAST_TIMEOUT).min(unheard.limit.deadline());
+                        unheard.limit.as_mut().reset(last);
+                    }
+                    if unheard.limit.poll(cx).is_ready() {
+                        tracing::debug!("a connection brought no request in time");
+                        return Poll::Ready(());
+                    }
+                    return Poll::Pending;
+                }
+            }
+            if !std::mem::take(this.is_stopping) {
+                return Poll::Pending;
+            }
+            this.connection.as_mut().graceful_shutdown();
         }
-        Poll::Pending
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 
-use super::super::{connection, drain::Drain, protocols};
+use super::super::{super::shutdown::Shutdown, connection, drain::Drain, protocols};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -50,9 +50,16 @@ fn endless(pace: Option<Duration>) -> (Router, oneshot::Receiver<()>, Arc<Atomic
 fn connect(router: Router) -> DuplexStream {
     let (client, server) = duplex(16 * 1024);
     let (_, router) = watch::channel(router);
-    let drain = Drain::new();
+    let drain = Drain::default();
     let watcher = drain.watcher();
-    tokio::spawn(connection::serve(server, &protocols(LIMIT), LIMIT, router, watcher));
+    tokio::spawn(connection::serve(
+        server,
+        &protocols(LIMIT),
+        LIMIT,
+        router,
+        Shutdown::default(),
+        watcher,
+    ));
     // The server is never told to stop.
     std::mem::forget(drain);
     client

@@ -9,12 +9,12 @@ use super::{super::config::Options, *};
 fn proxy(args: &[&str]) -> App {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    app(&config, &store, &Draining::default()).expect("there is nothing to be wrong").0
+    app(&config, &store, &Shutdown::default()).expect("there is nothing to be wrong").0
 }
 
 /// The only lane: `draft` on its own.
 fn alone(draft: Draft<'_>, upstream: &UpstreamConfig) -> Lanes {
-    Lanes::new(vec![draft.lane(upstream, &[])])
+    Lanes::new(vec![draft.lane(upstream, &Shutdown::default(), &[])])
 }
 
 async fn ask(app: App, path: &str, body: Value) -> Value {
@@ -318,8 +318,8 @@ async fn ready_is_who_can_answer() {
     let args = ["--upstream", "compatible", "--base-url", upstream, "--retries", "0"];
     let config = Options::of(&args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    let draining = Draining::default();
-    let app = app(&config, &store, &draining).expect("there is nothing to be wrong").0;
+    let shutdown = Shutdown::default();
+    let app = app(&config, &store, &shutdown).expect("there is nothing to be wrong").0;
     let is_ready = async || {
         let request = Request::get("/ready").body(AxumBody::empty()).expect("a request");
         let response = app.clone().oneshot(request).await.expect("infallible");
@@ -340,7 +340,7 @@ async fn ready_is_who_can_answer() {
     assert_eq!(is_ready().await, (503, report));
     tokio::time::advance(std::time::Duration::from_secs(10)).await;
     assert_eq!(is_ready().await.0, 200);
-    draining.begin();
+    shutdown.drain();
     let report = json!({"status": "not_ready", "reason": "draining", "upstreams": [there]});
     assert_eq!(is_ready().await, (503, report));
 }

@@ -254,8 +254,9 @@ where
                 let uri = chat_uri(&chat_id).ok_or_else(|| {
                     Error::new(ErrorKind::Upstream, "the chat's id cannot stand in a path")
                 })?;
-                delete(service, uri, head.headers, head.credential.as_ref(), head.extensions)
-                    .await?;
+                // A clone: what waits for the end of a request waits for its extensions to be dropped.
+                let extensions = head.extensions.clone();
+                delete(service, uri, head.headers, head.credential.as_ref(), extensions).await?;
                 tracing::debug!(%chat_id, "deleted a chat that nobody knows of");
                 Ok(())
             }

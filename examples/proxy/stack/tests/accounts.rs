@@ -34,9 +34,9 @@ fn proxy_over(
     let builder = CredentialPool::builder().clock(clock).refresh_ahead(Duration::from_secs(600));
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
-    let (own, shared) = (emulator.clone(), Shared::new(&config, &store));
+    let (own, shared) = (emulator.clone(), Shared::new(&config, &store, &Shutdown::default()));
     let lanes = alone(web(own.clone(), own, upstream, desk, &shared), upstream);
-    (over(lanes, &config, &store, &Draining::default()).0, pool)
+    (over(lanes, &config, &store, &Shutdown::default()).0, pool)
 }
 
 async fn send(app: &App, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
@@ -293,9 +293,9 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let upstream = &config.upstreams[0];
         let store = store(&config.sessions).expect("in memory");
         let desk = desk(upstream, granting, None);
-        let shared = Shared::new(&config, &store);
+        let shared = Shared::new(&config, &store, &Shutdown::default());
         let lanes = alone(compatible(api, api, Server::Portal, upstream, desk, &shared), upstream);
-        let app = over(lanes, &config, &store, &Draining::default()).0;
+        let app = over(lanes, &config, &store, &Shutdown::default()).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];
         let (status, answer) =

@@ -174,10 +174,10 @@ async fn a_history_goes_on_whichever_edge_it_comes_over() {
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
-    let shared = Shared::new(&config, &store);
+    let shared = Shared::new(&config, &store, &Shutdown::default());
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    let app = over(lanes, &config, &store, &Draining::default()).0;
+    let app = over(lanes, &config, &store, &Shutdown::default()).0;
     let mut history = vec![json!({"role": "user", "content": "emulate:say=One."})];
     for (path, name) in [
         ("/v1/chat/completions", "qwen3-max"),

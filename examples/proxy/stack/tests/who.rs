@@ -102,10 +102,10 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let store = store(&config.sessions).expect("in memory");
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
-    let shared = Shared::new(&config, &store);
+    let shared = Shared::new(&config, &store, &Shutdown::default());
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    over(lanes, &config, &store, &Draining::default()).0
+    over(lanes, &config, &store, &Shutdown::default()).0
 }
 
 /// One turn; the chat that it was answered in, or the status and code of a refusal.
