@@ -147,7 +147,7 @@ pub(crate) async fn identify(
 ) -> Response {
     match clients.identify(request.headers()) {
         Ok(client) => {
-            trace::note_client(client);
+            trace::note_client(request.extensions(), client);
             request.extensions_mut().insert(client);
             if matches!(client.who, Who::Key(_)) {
                 take_text_for_json(request.headers_mut());

@@ -39,7 +39,7 @@ use super::{
 pub(crate) use self::{
     aliases::{ModelNames, fields, named},
     bounds::Bounds,
-    options::{Api, Completions, DebugStream, Tools},
+    options::{Api, Completions, DebugStream, LogFormat, Tools},
     patience::Patience,
     patterns::Patterns,
     stand_ins::{StandIn, StandIns},
@@ -134,6 +134,8 @@ pub(crate) struct Config {
     pub(crate) shutdown: shutdown::Patience,
     /// What to log.
     pub(crate) log: String,
+    /// How its lines look.
+    pub(crate) log_format: LogFormat,
     /// What is logged of streams.
     pub(crate) debug_stream: DebugStream,
     /// Whether `/metrics` is served.
@@ -349,6 +351,7 @@ impl Options {
             write_timeout,
             shutdown,
             log,
+            log_format: settings.log_format.unwrap_or_default(),
             debug_stream,
             metrics,
         })

@@ -15,6 +15,10 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
+use super::config::LogFormat;
+
 /// How many bytes may wait to be written; a line that does not fit is dropped.
 const WAITING: usize = 1024 * 1024;
 
@@ -24,6 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Where lines of the log go; a clone leads to the same place.
 #[derive(Clone)]
 pub(crate) struct Logs {
+    format: LogFormat,
     sender: Sender<Message>,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
@@ -41,13 +46,21 @@ impl Logs {
     /// # Errors
     ///
     /// If there can be no such thread.
-    pub(crate) fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn to(out: impl Write + Send + 'static, format: LogFormat) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        let logs = Self { sender, waiting: Arc::default(), dropped: Arc::default() };
+        let logs = Self { format, sender, waiting: Arc::default(), dropped: Arc::default() };
         let (waiting, dropped) = (Arc::clone(&logs.waiting), Arc::clone(&logs.dropped));
-        let writing = move || write_all(out, &receiver, &waiting, &dropped);
+        let writing = move || write_all(out, format, &receiver, &waiting, &dropped);
         thread::Builder::new().name("logs".to_owned()).spawn(writing)?;
         Ok(logs)
+    }
+
+    /// Puts words that come from no logger into the queue, as the format has them.
+    pub(crate) fn say(&self, words: Vec<u8>) {
+        self.put(match self.format {
+            LogFormat::Text | LogFormat::Pretty => words,
+            LogFormat::Json => as_json("INFO", String::from_utf8_lossy(&words).trim_end()),
+        });
     }
 
     /// Puts a line, or several, into the queue.
@@ -89,9 +102,18 @@ fn count(dropped: &AtomicU64, reason: &'static str) {
     metrics::counter!("tower_qwen_proxy_log_lines_dropped_total", "reason" => reason).increment(1);
 }
 
+/// A line as those of the logger are in JSON, but for the time.
+fn as_json(level: &str, message: &str) -> Vec<u8> {
+    let line = json!({"level": level, "fields": {"message": message}, "target": "proxy"});
+    let mut line = line.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
 /// Writes what comes, until nobody is left to send anything.
 fn write_all(
     mut out: impl Write,
+    format: LogFormat,
     lines: &Receiver<Message>,
     waiting: &AtomicUsize,
     dropped: &AtomicU64,
@@ -110,7 +132,11 @@ fn write_all(
         let told = if lost == 0 {
             Ok(())
         } else {
-            let told = writeln!(out, "{lost} lines of the log were dropped before this one");
+            let told = format!("{lost} lines of the log were dropped before this one");
+            let told = match format {
+                LogFormat::Text | LogFormat::Pretty => writeln!(out, "{told}"),
+                LogFormat::Json => out.write_all(&as_json("WARN", &told)),
+            };
             if told.is_ok() {
                 dropped.fetch_sub(lost, Ordering::Relaxed);
             }
@@ -179,7 +205,7 @@ mod tests {
     fn a_place_that_is_full_holds_nobody_up_and_the_gap_is_told() {
         let place = Place::default();
         place.set(|state| state.is_full = true);
-        let mut logs = Logs::to(place.clone()).expect("a thread");
+        let mut logs = Logs::to(place.clone(), LogFormat::Text).expect("a thread");
         let line = [&[b'x'; 1023][..], b"\n"].concat();
         logs.write_all(&line).expect("never fails");
         place.wait_for(|state| state.is_waited_for);
@@ -203,7 +229,7 @@ mod tests {
     fn a_place_that_fails_is_written_to_again_later() {
         let place = Place::default();
         place.set(|state| state.fails = true);
-        let logs = Logs::to(place.clone()).expect("a thread");
+        let logs = Logs::to(place.clone(), LogFormat::Text).expect("a thread");
         for _ in 0..3 {
             logs.put(b"lost\n".to_vec());
         }
@@ -216,6 +242,28 @@ mod tests {
         assert_eq!(
             place.written(),
             "3 lines of the log were dropped before this one\nkept\nand this\n"
+        );
+    }
+
+    #[test]
+    fn in_json_every_line_is_an_object() {
+        let place = Place::default();
+        place.set(|state| state.fails = true);
+        let logs = Logs::to(place.clone(), LogFormat::Json).expect("a thread");
+        logs.put(b"{}\n".to_vec());
+        logs.flush();
+        place.set(|state| state.fails = false);
+        logs.say(b"it listens\n  here\n".to_vec());
+        logs.flush();
+        let written = place.written();
+        let messages: Vec<_> = written
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+            .map(|line| line["fields"]["message"].clone())
+            .collect();
+        assert_eq!(
+            messages,
+            ["1 lines of the log were dropped before this one", "it listens\n  here"]
         );
     }
 }

@@ -3,6 +3,7 @@
 //! `cargo run --release --example proxy -- --help` shows what can be set; [`stack`] is where the
 //! layers are put together.
 
+mod access;
 mod accounts;
 mod auth;
 mod banner;
@@ -31,6 +32,7 @@ mod ready;
 mod reload;
 mod routes;
 mod server;
+mod settle;
 mod shutdown;
 mod sign_in;
 mod stack;
@@ -49,11 +51,11 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::watch};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{
     accounts::List,
-    config::{Cli, Command, Config, Options},
+    config::{Cli, Command, Config, LogFormat, Options},
     logs::Logs,
     reload::Reload,
     routes::App,
@@ -141,13 +143,19 @@ async fn accounts(options: Options, list: List) -> ExitCode {
 
 /// Logs from now on, until what is given is dropped.
 fn log(config: &Config) -> Written {
-    let logs = Logs::to(io::stderr()).expect("a thread for the log can be started");
+    let format = config.log_format;
+    let logs = Logs::to(io::stderr(), format);
+    let logs = logs.expect("a thread for the log can be started");
     let writer = logs.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(move || writer.clone())
-        .init();
+        .with_writer(move || writer.clone());
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Pretty => lines.pretty().boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(EnvFilter::new(&config.log)).init();
     // A panic that is written to standard error could wait there for ever.
     panic::set_hook(Box::new(|panicked| {
         tracing::error!(backtrace = %Backtrace::capture(), "{panicked}");
@@ -188,7 +196,7 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
     let mut banner = Vec::new();
     banner::write(&mut banner, config, address)
         .map_err(|error| format!("cannot write to memory: {error}"))?;
-    logs.put(banner);
+    logs.say(banner);
     reload.tokens().load_in_background();
     tokio::select! {
         () = server::serve(listener, app, write_timeout, shutdown, patience, stop) => {}

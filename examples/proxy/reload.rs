@@ -106,6 +106,7 @@ impl Reload {
         let (app, tokens) = stack::app(&config, &store, &self.shutdown)?;
         for (changed, what) in [
             (config.log != self.config.log, "log"),
+            (config.log_format != self.config.log_format, "log-format"),
             (config.metrics != self.config.metrics, "metrics"),
             (config.write_timeout != self.config.write_timeout, "write-timeout"),
             (config.shutdown != self.config.shutdown, "shutdown-delay or shutdown-timeout"),

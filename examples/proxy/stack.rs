@@ -41,6 +41,7 @@ use tower_qwen::{
     sse::reframe::SseReframeLayer,
     tokens::TokenEstimator,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
+    usage::UsageLayer,
 };
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
@@ -56,6 +57,7 @@ use super::{
     prompts::Prompts,
     ready::Reach,
     routes::{self, App, Site},
+    settle,
     shutdown::Shutdown,
     sign_in,
     stand_ins::{Joined, Stacks, chat},
@@ -136,6 +138,8 @@ struct Shared {
     bounds: Bounds,
     /// What finds the chat that a history goes on in.
     sessions: SessionLayer,
+    /// Settles what they come to.
+    settle: UsageLayer,
     /// Learns how many tokens the requests have.
     estimator: Arc<TokenEstimator>,
     /// By which other names models are asked for.
@@ -149,10 +153,16 @@ impl Shared {
         Self {
             bounds: config.bounds,
             sessions: SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats()),
+            settle: settle::layer(),
             estimator: Arc::new(TokenEstimator::new()),
             names: config.names.clone(),
             shutdown: shutdown.clone(),
         }
+    }
+
+    /// What settles the requests of `config`'s upstream.
+    fn settle(&self, config: &UpstreamConfig) -> UsageLayer {
+        self.settle.clone().upstream(String::from_utf8_lossy(config.name.as_bytes()).into_owned())
     }
 
     /// Below every edge: it has kept the client's word, and answers with it.
@@ -195,6 +205,8 @@ pub(crate) fn store(sessions: &Sessions) -> Result<Arc<dyn SessionStore>, String
 /// An upstream on the way to being a lane.
 struct Draft<'a> {
     stacks: Stacks,
+    /// What settles its requests.
+    settle: UsageLayer,
     /// The lane with its edges over those that answer its chats.
     edges: Box<dyn FnOnce(Joined) -> Lane + 'a>,
 }
@@ -203,7 +215,8 @@ impl Draft<'_> {
     /// The lane of `config`'s upstream; `all` are the stacks of all of them.
     fn lane(self, config: &UpstreamConfig, shutdown: &Shutdown, all: &[Stacks]) -> Lane {
         let stacks = self.stacks.or(&config.stand_ins, &config.name, all);
-        (self.edges)(stacks.joined(&config.patience.join(), &shutdown.layer()))
+        let join = config.patience.join();
+        (self.edges)(stacks.joined(&join, &self.settle, &shutdown.layer()))
     }
 }
 
@@ -336,6 +349,7 @@ where
     let stacks = Stacks::new(calls, chat(xml));
     // A prompt is a chat of its own: nobody goes on with it, so nothing is remembered of it.
     let prompts = ServiceBuilder::new()
+        .layer(shared.settle(config))
         .layer(shared.shutdown.layer())
         .layer(shared.aliases())
         .layer(FormatLayer::new())
@@ -375,7 +389,7 @@ where
             reach,
         }
     };
-    Draft { stacks, edges: Box::new(edges) }
+    Draft { stacks, settle: shared.settle(config), edges: Box::new(edges) }
 }
 
 /// The same upstream with its chats over DashScope's Responses API, which keeps them. All other routes
@@ -423,8 +437,9 @@ where
             responses: responses_edge(config, &shared.bounds).offer(Offer::Responses).store(true),
             ollama: ollama_edge(config, &shared.bounds).offer(Offer::Responses),
         };
-        let lane =
-            (draft.edges)(draft.stacks.joined(&config.patience.join(), &shared.shutdown.layer()));
+        let join = config.patience.join();
+        let beside = draft.stacks.joined(&join, &draft.settle, &shared.shutdown.layer());
+        let lane = (draft.edges)(beside);
         let Chats { calls, xml, messages, responses, ollama } = edges.over(stacks);
         Lane {
             chat: if config.tools == Tools::Xml { xml.clone() } else { calls },
@@ -435,7 +450,7 @@ where
             ..lane
         }
     };
-    Draft { stacks, edges: Box::new(edges) }
+    Draft { stacks, settle: shared.settle(config), edges: Box::new(edges) }
 }
 
 /// What has calls of tools reach the client where the upstream may have tools of its own.
@@ -485,6 +500,7 @@ where
     let xml = aliases.clone().layer(ToolWrapLayer::new()).service(adapter.clone());
     let stacks = Stacks::new(chat(calls), chat(xml));
     let prompts = shared.shutdown.layer().layer(aliases.service(adapter));
+    let prompts = shared.settle(config).layer(prompts);
     let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
@@ -566,7 +582,7 @@ where
             reach,
         }
     };
-    let draft = Draft { stacks, edges: Box::new(edges) };
+    let draft = Draft { stacks, settle: shared.settle(config), edges: Box::new(edges) };
     match kept_upstream {
         None => draft,
         Some((upstream, auth)) => kept(draft, upstream, auth, config, shared),

@@ -4,19 +4,24 @@ use std::pin::Pin;
 
 use axum::http::{HeaderValue, Request, Response};
 use futures_util::Stream;
-use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
+use tower::{
+    Layer, ServiceBuilder, ServiceExt,
+    util::{BoxCloneSyncService, MapRequest},
+};
 use tower_qwen::{
     Error,
     chat::{ChatEvent, ChatRequest, ChatService},
     fallback::FallbackLayer,
     join::{Join, JoinLayer},
     shutdown::{Shutdown, ShutdownLayer},
+    usage::{UsageLayer, UsageService},
 };
 
 use super::{
     config::{StandIn, StandIns},
     debug_stream::place,
     lanes::{ByWhoever, Route, X_QWEN_UPSTREAM},
+    settle,
 };
 
 /// The stream of an answer, whoever gives it.
@@ -71,16 +76,27 @@ impl Stacks {
         }
     }
 
-    /// The same for clients that repeat their requests, until the `shutdown`.
-    pub(crate) fn joined(self, join: &JoinLayer, shutdown: &ShutdownLayer) -> Joined {
-        let joined = |chat| join.layer(shutdown.layer(chat));
-        let (calls, xml) = (joined(self.calls), joined(self.xml));
+    /// The same, settled, for clients that repeat their requests, until the `shutdown`.
+    pub(crate) fn joined(
+        self,
+        join: &JoinLayer,
+        settle: &UsageLayer,
+        shutdown: &ShutdownLayer,
+    ) -> Joined {
+        let layers = ServiceBuilder::new()
+            .map_request(settle::note_model as NoteModel)
+            .layer(join)
+            .layer(settle)
+            .layer(shutdown);
+        let (calls, xml) = (layers.service(self.calls), layers.service(self.xml));
         Stacks { calls, xml, has_stand_ins: self.has_stand_ins }
     }
 }
 
 /// What edges stand over.
-pub(crate) type Joined = Stacks<Join<Shutdown<Chat>>>;
+pub(crate) type Joined = Stacks<MapRequest<Join<UsageService<Shutdown<Chat>>>, NoteModel>>;
+
+type NoteModel = fn(Request<ChatRequest>) -> Request<ChatRequest>;
 
 impl Joined {
     /// `route`, an edge over these, so that its answers say who has given them.

@@ -13,19 +13,19 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{HeaderName, Response},
+    http::{Extensions, HeaderName, Response},
 };
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
-use tracing::{Span, debug, field, info, info_span, warn};
+use tracing::{Span, debug, field, info_span, warn};
 
-use super::clients::Client;
+use super::{access::Access, clients::Client};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Answers within a span that says method, path, the id of `x-request-id` and who asks, and logs each
-/// request and its response.
+/// Answers within a span that says method, path, the id of `x-request-id` and who asks, and has each
+/// request written to the [access log](super::access).
 #[derive(Clone, Debug)]
 pub(crate) struct Traced<S> {
     inner: S,
@@ -40,6 +40,7 @@ impl<S> Traced<S> {
 impl<S, B> Service<Request> for Traced<S>
 where
     S: Service<Request, Response = Response<B>>,
+    B: Body,
 {
     type Response = Response<TracedBody<B>>;
     type Error = S::Error;
@@ -49,8 +50,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let begun = Instant::now();
+        let access = Access::open(&mut request);
         let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
         let span = info_span!(
             "request",
@@ -63,12 +65,15 @@ where
             debug!("started processing request");
             self.inner.call(request)
         });
-        ResponseFuture { inner, span, begun }
+        ResponseFuture { inner, span, begun, access }
     }
 }
 
-/// Says in the request's span whose it is, once that is known.
-pub(crate) fn note_client(client: Client) {
+/// Says in the request's span and in its line of the access log whose it is, once that is known.
+pub(crate) fn note_client(request: &Extensions, client: Client) {
+    if let Some(access) = Access::of(request) {
+        access.client(client);
+    }
     Span::current().record("client", field::display(client));
 }
 
@@ -79,12 +84,14 @@ pin_project! {
         inner: F,
         span: Span,
         begun: Instant,
+        access: Option<Access>,
     }
 }
 
 impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
 {
     type Output = Result<Response<TracedBody<B>>, E>;
 
@@ -93,13 +100,25 @@ where
         let entered = this.span.enter();
         let response = ready!(this.inner.poll(cx)?);
         let (status, latency) = (response.status(), Millis(this.begun.elapsed()));
-        info!(%latency, status = status.as_u16(), "finished processing request");
+        debug!(%latency, status = status.as_u16(), "answered");
         if status.is_server_error() {
             warn!(classification = %format_args!("Status code: {status}"), %latency, "response failed");
         }
         drop(entered);
         let span = std::mem::replace(this.span, Span::none());
-        Poll::Ready(Ok(response.map(|inner| TracedBody { inner, span })))
+        let mut access = this.access.take();
+        if let Some(access) = &access {
+            access.head(status, response.headers());
+        }
+        Poll::Ready(Ok(response.map(|inner| {
+            // Then nobody asks for a frame of it.
+            if inner.is_end_stream()
+                && let Some(access) = access.take()
+            {
+                access.ended(true);
+            }
+            TracedBody { inner, read: Reading(access), span }
+        })))
     }
 }
 
@@ -108,7 +127,27 @@ pin_project! {
     pub(crate) struct TracedBody<B> {
         #[pin]
         inner: B,
+        read: Reading,
         span: Span,
+    }
+}
+
+/// Notes whether a body was read to its end.
+struct Reading(Option<Access>);
+
+impl Reading {
+    fn ended(&mut self) {
+        if let Some(access) = self.0.take() {
+            access.ended(true);
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(access) = self.0.take() {
+            access.ended(false);
+        }
     }
 }
 
@@ -120,9 +159,14 @@ impl<B: Body> Body for TracedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
+        let mut this = self.project();
         let _entered = this.span.enter();
-        this.inner.poll_frame(cx)
+        let frame = this.inner.as_mut().poll_frame(cx);
+        // Whoever knows that a frame was the last does not ask for another.
+        if matches!(frame, Poll::Ready(None)) || frame.is_ready() && this.inner.is_end_stream() {
+            this.read.ended();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -94,7 +94,9 @@ impl Running {
             banner.push_str(&line);
         }
         let (_, rest) = banner.split_once("http://").expect("the banner has the address");
-        let origin = rest.split_whitespace().next().expect("the banner has the address");
+        // In JSON a line break is written as `\n`.
+        let is_end = |c: char| c.is_whitespace() || c == '\\';
+        let origin = rest.split(is_end).next().expect("the banner has the address");
         if let Some(kept) = &mut kept {
             kept.write_all(banner.as_bytes()).expect("a file takes it");
         }

@@ -1,5 +1,7 @@
 //! The proxy of examples/proxy: the unit tests of its modules, and the program from outside.
 
+#[cfg(unix)]
+mod access;
 mod binary;
 mod command;
 mod credentials;

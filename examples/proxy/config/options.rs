@@ -193,6 +193,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     pub(super) log: Option<String>,
 
+    /// How lines of the log look [default: text]
+    #[arg(long, value_enum, value_name = "FORM", env = "QWEN_LOG_FORMAT", hide_env_values = true)]
+    pub(super) log_format: Option<LogFormat>,
+
     /// Log what streams through: each event from the upstream, between the layers and to the client,
     /// with its size and time. `header` does so for requests that ask for it, by
     /// `x-qwen-debug-stream: events` [default: off]
@@ -505,6 +509,19 @@ pub(crate) struct UpstreamSettings {
     pub(super) replay: Option<PathBuf>,
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// One line each, for people
+    #[default]
+    Text,
+    /// Several lines each, with colours on a terminal, for people who look for something
+    Pretty,
+    /// One JSON object a line, for programs; so is all else that is said on standard error
+    Json,
+}
+
 /// What is logged of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -642,6 +659,7 @@ impl Settings {
             shutdown_delay: self.shutdown_delay.or(other.shutdown_delay),
             shutdown_timeout: self.shutdown_timeout.or(other.shutdown_timeout),
             log: text(self.log).or(text(other.log)),
+            log_format: self.log_format.or(other.log_format),
             debug_stream: self.debug_stream.or(other.debug_stream),
             metrics: self.metrics.or(other.metrics),
             alias: self.alias.or(other.alias),

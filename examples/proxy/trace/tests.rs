@@ -42,7 +42,7 @@ async fn log_of(status: StatusCode) -> String {
     let answer = service_fn(move |request: Request| async move {
         warn!("asked");
         let clients = Clients::new(ApiKeys::parse("sk-one,sk-two").expect("keys"), true);
-        note_client(clients.identify(request.headers()).expect("a key"));
+        note_client(request.extensions(), clients.identify(request.headers()).expect("a key"));
         let frames = stream::iter(["a", "b"]).map(|text| {
             warn!("frame {text}");
             Ok::<_, Infallible>(Frame::data(Bytes::from(text)))
@@ -77,13 +77,16 @@ async fn what_is_logged_stands_in_the_span_of_its_request() {
     let said = [
         "started processing request",
         "asked",
-        "finished processing request latency=0 ms status=200",
+        "answered latency=0 ms status=200",
         "frame a",
         "frame b",
     ];
     assert_eq!(of_the_request, said.map(Some), "{log}");
     let rest: Vec<_> = log.lines().filter(|line| !line.contains(span)).collect();
-    assert!(matches!(rest[..], [line] if line.ends_with("after")), "{log}");
+    let [access, after] = rest[..] else { panic!("{log}") };
+    assert!(access.contains("proxy::access: method=GET path=\"/v1/models\" id=\"mine\""), "{log}");
+    assert!(access.contains("status=200 client=key 2 tenant="), "{log}");
+    assert!(access.ends_with("outcome=\"complete\"") && after.ends_with("after"), "{log}");
     assert!(!log.contains("secret") && !log.contains("sk-"), "{log}");
 }
 
