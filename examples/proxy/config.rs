@@ -32,8 +32,8 @@ use self::{
     url::{address_from_parts, checked_address, checked_host},
 };
 use super::{
-    accounts::List, auth::ApiKeys, clients::Clients, credentials, hosts::Hosts, launch::Launch,
-    login::Login, shutdown,
+    accounts::List, auth::ApiKeys, clients::Clients, credentials, files, hosts::Hosts,
+    launch::Launch, login::Login, shutdown,
 };
 
 pub(crate) use self::{
@@ -95,7 +95,13 @@ pub(crate) enum Command {
 pub(crate) struct Options {
     /// Read these options, and several upstreams, from this TOML file; it is read again on
     /// SIGHUP [default: none]
-    #[arg(long, value_name = "FILE", env = "QWEN_PROXY_CONFIG", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "QWEN_PROXY_CONFIG",
+        hide_env_values = true,
+        value_parser = files::named()
+    )]
     config: Option<PathBuf>,
 
     #[command(flatten)]

@@ -1,6 +1,25 @@
 //! The files that options name.
 
-use std::{fs, io, path::Path};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+/// Reads the value of an option that names a file.
+pub(crate) fn named() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(at_home)
+}
+
+/// The path with the user's home in the place of a `~` that it begins with: no shell has read it in an
+/// environment file, in a file of options or behind `=`.
+pub(crate) fn at_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
+}
 
 /// Reads a file whole.
 ///
@@ -31,4 +50,23 @@ pub(crate) fn check(metadata: &fs::Metadata) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other("it is not a regular file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_where_no_shell_has_written_it() {
+        let home = env::home_dir().expect("a home");
+        for (given, meant) in [
+            ("~/.qwen", home.join(".qwen")),
+            ("~", home.join("")),
+            ("~other/.qwen", "~other/.qwen".into()),
+            ("a/~/b", "a/~/b".into()),
+            ("/etc/x", "/etc/x".into()),
+        ] {
+            assert_eq!(at_home(given.into()), meant, "{given}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use super::{config::parse_url, files, server, sign_in};
 pub(crate) struct Login {
     /// The file to write, readable by you alone; a login that it holds is replaced [default:
     /// ~/.qwen/oauth_creds.json, shared with the qwen-code CLI]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = files::named())]
     file: Option<PathBuf>,
 
     /// The endpoint that grants tokens [default: Qwen's own]

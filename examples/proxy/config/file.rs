@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     for upstream in &mut settings.upstream {
         for path in upstream.paths() {
-            *path = folder.join(&*path);
+            *path = folder.join(files::at_home(std::mem::take(path)));
         }
     }
     Ok(settings)

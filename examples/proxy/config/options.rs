@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use tower_qwen_emulator as emulator;
 
+use super::super::files;
+
 /// What is set for the whole proxy.
 ///
 /// A field is an option of the command line and a key of the file at the same time, so that
@@ -335,7 +337,8 @@ pub(crate) struct UpstreamSettings {
         value_name = "FILE",
         env = "QWEN_CREDENTIALS",
         hide_env_values = true,
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = files::named()
     )]
     pub(super) credentials: Option<Vec<PathBuf>>,
 
@@ -505,7 +508,13 @@ pub(crate) struct UpstreamSettings {
 
     /// Answer with this recorded event stream of the web upstream; for the emulator only
     /// [default: none]
-    #[arg(long, value_name = "FILE", env = "QWEN_REPLAY", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "QWEN_REPLAY",
+        hide_env_values = true,
+        value_parser = files::named()
+    )]
     pub(super) replay: Option<PathBuf>,
 }
 
