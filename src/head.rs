@@ -22,7 +22,7 @@ pub(crate) fn is_sent_to_sign_in(status: StatusCode, headers: &HeaderMap) -> boo
 
 /// Whether an address is that of a page where people sign in.
 pub(crate) fn is_sign_in(target: &str) -> bool {
-    const PAGES: [&str; 11] = [
+    const PAGES: [&str; 12] = [
         "auth",
         "login",
         "signin",
@@ -31,6 +31,7 @@ pub(crate) fn is_sign_in(target: &str) -> bool {
         "sso",
         "passport",
         "oauth",
+        "oauth2",
         "authorize",
         "signup",
         "account",
@@ -67,6 +68,7 @@ mod tests {
             "https://login.example.com/",
             "https://passport.example.com/x",
             "/user/Sign-In",
+            "/oauth2/start?rd=%2Fv1",
         ] {
             assert!(is_sign_in(target), "{target}");
         }

@@ -18,7 +18,15 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
         let number: f64 = text(name)?.parse().ok()?;
         (number.is_finite() && number >= 0.0).then_some(number)
     };
-    let date = |name: &str| httpdate::parse_http_date(text(name)?).ok();
+    // Some write it as mail has it (RFC 5322).
+    let date = |name: &str| {
+        let date = text(name)?;
+        let in_gmt = ["+0000", "-0000", "UTC"].iter().find_map(|zone| date.strip_suffix(*zone));
+        match in_gmt {
+            Some(moment) => httpdate::parse_http_date(&format!("{moment}GMT")).ok(),
+            None => httpdate::parse_http_date(date).ok(),
+        }
+    };
     let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after"));
     let wait = match seconds {
         // What does not fit is too long.
@@ -52,6 +60,9 @@ mod tests {
             (&[("retry-after", "Wed, 21 Oct 2026 07:28:30 GMT")], Some(ms(30_000))),
             (&[("retry-after", "Wednesday, 21-Oct-26 07:28:30 GMT")], Some(ms(30_000))),
             (&[("retry-after", "Wed Oct 21 07:28:30 2026")], Some(ms(30_000))),
+            (&[("retry-after", "Wed, 21 Oct 2026 07:28:30 +0000")], Some(ms(30_000))),
+            (&[("retry-after", "Wed, 21 Oct 2026 07:28:30 UTC")], Some(ms(30_000))),
+            (&[("retry-after", "Wed, 21 Oct 2026 07:28:30 +0200")], None),
             (&[("retry-after", "Wed, 21 Oct 2026 07:00:00 GMT")], Some(ms(0))),
             // The server's clock is ten minutes behind.
             (

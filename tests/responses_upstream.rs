@@ -463,6 +463,7 @@ async fn how_it_ends_is_told_as_it_is() {
             ends(json!({"incomplete_details": {"reason": "max_output_tokens"}})),
             FinishReason::Length,
         ),
+        ("an empty object for null", ends(json!({"incomplete_details": {}})), FinishReason::Stop),
         (
             "a reason that is not known",
             ends(json!({"incomplete_details": {"reason": "tired"}})),

@@ -295,20 +295,28 @@ async fn a_redirect_elsewhere_is_not_followed() {
     let other = Server::start(ok).await;
     let location = format!("{}/stolen", other.url());
     let server = Server::start(move |got| {
-        let to = if got.target == "/inside" { "/there" } else { &location };
-        match got.target.as_str() {
-            "/there" => Response::new(body("arrived")),
-            _ => Response::builder().status(302).header("location", to).body(body("")).unwrap(),
-        }
+        let (status, to) = match got.target.as_str() {
+            "/there" | "/slash/" => return Response::new(body("arrived")),
+            "/inside" => (308, "/there"),
+            "/slash" => (301, "/slash/"),
+            "/page" => (302, "/there"),
+            _ => (308, &*location),
+        };
+        Response::builder().status(status).header("location", to).body(body("")).unwrap()
     })
     .await;
     let upstream = server.web().token("jwt").build().unwrap();
     let response = upstream.clone().oneshot(get("/outside")).await.unwrap();
-    assert_eq!(response.status(), StatusCode::FOUND);
+    assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
     assert!(other.got().is_empty());
     assert_eq!(other.connections.load(Ordering::SeqCst), 0);
-    let response = upstream.oneshot(get("/inside")).await.unwrap();
-    assert_eq!(text(response).await, "arrived");
+    for path in ["/inside", "/slash"] {
+        let response = upstream.clone().oneshot(get(path)).await.unwrap();
+        assert_eq!(text(response).await, "arrived", "{path}");
+    }
+    // A request that became a GET would be another.
+    let response = upstream.oneshot(get("/page")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FOUND);
 }
 
 /// The page where people sign in is no answer: that the credential is not taken is in the redirect.

@@ -109,7 +109,16 @@ pub(crate) fn is_context_overflow(status: Option<StatusCode>, code: &str, text: 
                 "sequence length",
                 "model length",
             ]));
-    let of_tokens = says(&["too many tokens", "token limit", "sequence length", "n_ctx"]);
+    let of_tokens = says(&[
+        "too many tokens",
+        "token limit",
+        "sequence length",
+        "n_ctx",
+        "prompt exceeds max length",
+        "total tokens",
+        "message tokens",
+        "total text bytes",
+    ]);
     is_too_much && (of_context || of_prompt || of_tokens)
 }
 

@@ -119,6 +119,8 @@ async fn errors_keep_their_meaning() {
         (Server::DashScope, 400, json!({"code": "InvalidParameter", "message": "no", "request_id": "r"}), ErrorKind::InvalidRequest),
         (Server::DashScope, 400, wrapped("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 5]", json!("x")), ErrorKind::ContextLength),
         (Server::DashScope, 400, wrapped("inappropriate", json!("data_inspection_failed")), ErrorKind::ContentFilter),
+        (Server::Generic, 400, wrapped("Content Exists Risk", json!("invalid_request_error")), ErrorKind::ContentFilter),
+        (Server::Generic, 400, wrapped("系统检测到输入或生成内容可能包含不安全或敏感内容", json!("1301")), ErrorKind::ContentFilter),
         (Server::DashScope, 400, wrapped("overdue", json!("Arrearage")), ErrorKind::Quota),
         (Server::DashScope, 403, wrapped("no access", json!("Model.AccessDenied")), ErrorKind::Permission),
         (Server::DashScope, 403, wrapped("free tier", json!("AllocationQuota.FreeTierOnly")), ErrorKind::ModelQuota),

@@ -13,6 +13,9 @@ const HELD_LEN: usize = 256;
 /// How much white space may be left out before a call, in bytes: a longer run is the answer.
 const LAYOUT_LEN: usize = 64;
 
+/// What stands before the calls of a dialect. A reader of calls that takes their bodies may leave it.
+const OPENERS: [&str; 3] = ["<tool_call>", "<tool_calls>", "<function_calls>"];
+
 /// How many braces too many may stand behind a call, before its closer.
 const BRACES: usize = 4;
 
@@ -83,9 +86,6 @@ impl Leftovers {
         if text.ends_with(char::is_whitespace) {
             return true;
         }
-        if !self.is_around_calls {
-            return false;
-        }
         let line = match memrchr(b'\n', text.as_bytes()) {
             Some(end) => &text[end + 1..],
             None if self.has_begun => return false,
@@ -149,10 +149,10 @@ impl Leftovers {
         if !self.calls_may_come && from > 0 {
             return text.len();
         }
-        if !self.is_around_calls || body.is_empty() {
+        if !self.calls_may_come || body.is_empty() {
             return from;
         }
-        // From the last line backwards, as long as there is nothing but closers in them. Within a
+        // From the last line backwards, as long as there is nothing but tags in them. Within a
         // line they may be what the text is about.
         let mut end = text.len();
         let mut last = body.len();
@@ -160,8 +160,8 @@ impl Leftovers {
             let line_end = memrchr(b'\n', &text.as_bytes()[..last]);
             let line = &text[line_end.map_or(0, |at| at + 1)..end];
             let is_whole = line_end.is_some() || !self.has_begun;
-            let is_closers = match Run::of(line) {
-                Run::Closers => true,
+            let is_closers = match Run::of(line, self.is_around_calls) {
+                Run::Tags => true,
                 Run::Half => end == text.len(),
                 Run::Text => false,
             };
@@ -192,6 +192,10 @@ impl Leftovers {
             }
             if rest.len() - closer.len() > HELD_LEN {
                 break false;
+            }
+            // It may be left over from the next call, or the beginning of one that is text.
+            if braces == 0 && closer.len() <= HELD_LEN && Run::of(closer, false) != Run::Text {
+                break true;
             }
             match Closer::at(closer) {
                 Closer::Whole { len, .. } => {
@@ -232,7 +236,7 @@ impl Leftovers {
     pub(super) fn call(&mut self, ready: &mut VecDeque<ChatEvent>) {
         self.calls_may_come = true;
         self.is_around_calls = true;
-        if !self.held.is_empty() && Run::of(&self.joined()) != Run::Closers {
+        if !self.held.is_empty() && Run::of(&self.joined(), true) != Run::Tags {
             self.settle_text(ready);
         }
         self.state = State::BehindCall;
@@ -240,14 +244,13 @@ impl Leftovers {
         self.len = 0;
     }
 
-    /// The end: what is held is text, unless it is white space behind a call, or closers.
+    /// The end: what is held is text, unless it is white space behind a call, or tags.
     pub(super) fn settle(&mut self, ready: &mut VecDeque<ChatEvent>) {
         let held = self.joined();
+        let is_tags = Run::of(&held, true) == Run::Tags || is_cut_closer(&held);
         let is_nothing = match self.state {
-            State::Text => {
-                self.is_around_calls && !is_blank(&held) && Run::of(&held) == Run::Closers
-            }
-            State::BehindCall | State::BehindCloser => is_blank(&held),
+            State::Text => self.is_around_calls && !is_blank(&held) && is_tags,
+            State::BehindCall | State::BehindCloser => is_tags,
         };
         if is_nothing {
             self.held.clear();
@@ -265,25 +268,42 @@ impl Leftovers {
 /// What a text is that may be left over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Run {
-    /// Closers and white space.
-    Closers,
-    /// The same, and the last closer is cut.
+    /// Tags and white space.
+    Tags,
+    /// The same, and the last tag is cut.
     Half,
     Text,
 }
 
 impl Run {
-    fn of(text: &str) -> Self {
+    /// What a text is, in which closers count as tags, too, if `closers` says so.
+    fn of(text: &str, closers: bool) -> Self {
         let mut rest = text.trim_start();
         while !rest.is_empty() {
+            if let Some(opener) = OPENERS.iter().find(|opener| rest.starts_with(**opener)) {
+                rest = rest[opener.len()..].trim_start();
+                continue;
+            }
+            if OPENERS.iter().any(|opener| opener.starts_with(rest)) {
+                return Self::Half;
+            }
             match Closer::at(rest) {
-                Closer::Whole { len, .. } => rest = rest[len..].trim_start(),
-                Closer::Half => return Self::Half,
-                Closer::None => return Self::Text,
+                Closer::Whole { len, .. } if closers => rest = rest[len..].trim_start(),
+                Closer::Half if closers => return Self::Half,
+                _ => return Self::Text,
             }
         }
-        Self::Closers
+        Self::Tags
     }
+}
+
+/// Whether a text ends within a closer that lacks but its end, as where that was a stop token.
+fn is_cut_closer(text: &str) -> bool {
+    let rest = text.trim();
+    ["</tool_call", "</tool_calls", "</function_calls"].iter().any(|closer| {
+        let before = rest.strip_suffix(closer);
+        before.is_some_and(|before| Run::of(before, true) == Run::Tags)
+    })
 }
 
 /// Whether `text` is white space; nearly all pieces show with their first character that they are
@@ -302,6 +322,7 @@ mod tests {
 
     fn read(pieces: &[&str]) -> String {
         let (mut leftovers, mut ready) = (Leftovers::default(), VecDeque::new());
+        leftovers.calls_may_come();
         for piece in pieces {
             match *piece {
                 CALL => leftovers.call(&mut ready),
@@ -352,6 +373,23 @@ mod tests {
             (&[CALL, "["], "["),
             (&[CALL, "<", "b>"], "<b>"),
             (&[CALL, "</tool"], "</tool"),
+            (&[CALL, "</tool_call"], ""),
+            (&[CALL, "\n</function>\n</tool_call"], ""),
+            (&[CALL, "Look.\n</tool_call"], "Look."),
+            // Openers directly before a call, and in a closer's place.
+            (&["<tool_call>\n", CALL, "\n</tool_call>"], ""),
+            (&["<tool_call>", "\n", CALL], ""),
+            (&["Let me look.\n<tool_call>\n", CALL], "Let me look."),
+            (&["Let me look.", "\n", "<tool_", "calls>", CALL], "Let me look."),
+            (&[CALL, "\n</tool_call>\n<tool_call>\n", CALL, "</tool_call>"], ""),
+            (&[CALL, "\n<tool_call>"], ""),
+            (&[CALL, "Look.\n<tool_call>"], "Look."),
+            (&["<tool_call>"], "<tool_call>"),
+            (&["<tool_call>\n{}"], "<tool_call>\n{}"),
+            (&["<tool_call>", "\n{}", CALL], "<tool_call>\n{}"),
+            (&[CALL, "<tool_call>\n{}"], "<tool_call>\n{}"),
+            (&[CALL, "</tool_call>\n<tool_call>", "{}"], "<tool_call>{}"),
+            (&["The <tool_call>", CALL], "The <tool_call>"),
             (&["</tool_call>"], "</tool_call>"),
             (&[CALL, "a < b"], "a < b"),
             // In lines of their own behind text that stands behind a call.

@@ -351,11 +351,20 @@ fn header_value(name: &str, value: &str) -> Result<HeaderValue, Error> {
 }
 
 /// Follows a redirect that stays where the credential belongs, and is none to a page for people: what
-/// that says is that the credential is not taken.
+/// that says is that the credential is not taken. With a status that makes a GET of what was sent (RFC
+/// 9110, section 15.4) only a slash at the end may come or go.
 fn same_place(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let stays =
         attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
-    if stays && !is_sign_in(attempt.url().path()) && attempt.previous().len() <= REDIRECTS {
+    let is_same_request = matches!(attempt.status().as_u16(), 307 | 308)
+        || attempt.previous().last().is_some_and(|from| {
+            from.path().trim_end_matches('/') == attempt.url().path().trim_end_matches('/')
+        });
+    if stays
+        && is_same_request
+        && !is_sign_in(attempt.url().path())
+        && attempt.previous().len() <= REDIRECTS
+    {
         attempt.follow()
     } else {
         attempt.stop()

@@ -278,7 +278,7 @@ impl Fault {
         // What the text or the code says outranks the status, which gateways change.
         if code.contains("datainspectionfailed")
             || is(&["data_inspection_failed", "content_filter"])
-            || text.contains("datainspectionfailed")
+            || says(&["datainspectionfailed", "content exists risk", "敏感内容", "违规内容"])
         {
             return (ErrorKind::ContentFilter, None);
         }

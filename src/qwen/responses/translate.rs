@@ -327,6 +327,8 @@ impl Translator {
         let reason = incomplete_details.0.map(|details| details.reason.0);
         let reason = match reason.as_ref().map(|reason| reason.as_deref().unwrap_or_default()) {
             Some("content_filter") => FinishReason::ContentFilter,
+            // An empty object in the place of null.
+            Some("") if status == "completed" => FinishReason::Stop,
             Some(_) => FinishReason::Length,
             None if status == "incomplete" => FinishReason::Length,
             None => FinishReason::Stop,

@@ -325,6 +325,17 @@ impl<S: Sink> Reader<S> {
                     }
                     _ => {}
                 }
+                // Models write the opener again in a closer's place. It is one where nothing follows.
+                match literal(text, &["<tool_call>"]) {
+                    Look::Yes(length)
+                        if text.len() <= length + BLANK_LIMIT
+                            && text[length..].trim_start().is_empty() =>
+                    {
+                        return end.then_some(at + text.len());
+                    }
+                    Look::More if !end => return None,
+                    _ => {}
+                }
                 // That of a call in tags of its own, once more.
                 match declared_tag(text, "</", self.sink.names()) {
                     Look::Yes((length, _)) => return Some(at + length),
