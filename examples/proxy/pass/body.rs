@@ -45,7 +45,8 @@ impl Drop for Outcome {
 
 pin_project! {
     /// A body as it came. Of a stream of whole events the credential is masked where it is repeated
-    /// in an error, the model is named as the client did, and a shutdown is an event with an error.
+    /// in an error, the model is named as the client did, a shutdown is an event with an error, and the
+    /// end mark is the end, though the connection stays open.
     pub(super) struct PassedBody<B> {
         // `None` when it was cut.
         #[pin]
@@ -54,6 +55,9 @@ pin_project! {
         outcome: Outcome,
         sent: Option<CredentialHeaders>,
         asked: Option<Text>,
+        of_events: bool,
+        // The end mark came.
+        is_done: bool,
     }
 }
 
@@ -62,7 +66,15 @@ impl<B: Body> PassedBody<B> {
         if inner.is_end_stream() {
             outcome.ended("complete");
         }
-        Self { inner: Some(inner), cut: None, outcome, sent: None, asked: None }
+        Self {
+            inner: Some(inner),
+            cut: None,
+            outcome,
+            sent: None,
+            asked: None,
+            of_events: false,
+            is_done: false,
+        }
     }
 
     /// Of a stream of events: what is in them is changed in so far, and it ends when `cut` is ready.
@@ -72,7 +84,7 @@ impl<B: Body> PassedBody<B> {
         asked: Option<Text>,
         cut: Option<Asked>,
     ) -> Self {
-        Self { sent, asked, cut, ..self }
+        Self { sent, asked, cut, of_events: true, ..self }
     }
 }
 
@@ -91,7 +103,20 @@ impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
             this.outcome.ended("cut");
             return Poll::Ready(Some(Ok(Frame::data(shut_down()))));
         }
-        let frame = ready!(inner.as_mut().poll_frame(cx));
+        let polled = inner.as_mut().poll_frame(cx);
+        if *this.is_done {
+            // It was asked once more, so that a connection that is at its end can be used again.
+            this.inner.set(None);
+            return Poll::Ready(None);
+        }
+        let frame = ready!(polled);
+        if *this.of_events
+            && let Some(Ok(frame)) = &frame
+            && frame.data_ref().is_some_and(|events| ends_with_mark(events))
+        {
+            *this.is_done = true;
+            this.outcome.ended("complete");
+        }
         match &frame {
             Some(Err(_)) => this.outcome.ended("failed"),
             // Whoever knows that it was the last does not ask for another.
@@ -122,6 +147,16 @@ impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
             _ => SizeHint::default(),
         }
     }
+}
+
+/// Whether the last of some whole events is OpenAI's end mark, which nothing follows.
+fn ends_with_mark(events: &[u8]) -> bool {
+    let events = events.trim_ascii_end();
+    events.ends_with(b"[DONE]")
+        && events.strip_suffix(b"[DONE]").is_some_and(|before| {
+            let line = before.rsplit(|byte| *byte == b'\n').next().unwrap_or(before);
+            line.trim_ascii() == b"data:"
+        })
 }
 
 /// The last event of a stream that is cut. The reframer below gives whole events, so that it fits

@@ -1,5 +1,5 @@
 use axum::http::StatusCode;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::Value;
@@ -127,7 +127,8 @@ async fn events_leave_whole() {
         let frames = pieces.map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from(piece))));
         let response = axum::http::Response::builder()
             .header("content-type", "text/event-stream")
-            .body(StreamBody::new(stream::iter(frames)));
+            // Nothing follows the end mark, whatever the connection does.
+            .body(StreamBody::new(stream::iter(frames).chain(stream::pending())));
         Ok::<_, BoxError>(response.expect("a response"))
     });
     let upstream = tower::ServiceBuilder::new().layer(SseReframeLayer::new()).service(upstream);
