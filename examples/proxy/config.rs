@@ -22,6 +22,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use secrecy::{ExposeSecret, SecretString};
 use tower_qwen::{edge::BodyPace, inspect, session::OwnChats};
 use tracing_subscriber::EnvFilter;
@@ -32,8 +33,8 @@ use self::{
     url::{address_from_parts, checked_address, checked_host},
 };
 use super::{
-    accounts::List, auth::ApiKeys, clients::Clients, credentials, files, hosts::Hosts,
-    launch::Launch, login::Login, shutdown,
+    accounts::List, auth::ApiKeys, clients::Clients, credentials, files, health::Health,
+    hosts::Hosts, launch::Launch, login::Login, manual::ManPage, shutdown,
 };
 
 pub(crate) use self::{
@@ -87,6 +88,16 @@ pub(crate) enum Command {
         options: Box<Options>,
         #[command(flatten)]
         list: List,
+    },
+    /// Asks a proxy on this machine whether it is well; ends with code 1 where it is not
+    Health(Health),
+    /// Writes the manual page
+    Man(ManPage),
+    /// Writes the script that has a shell complete the command line
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
     },
 }
 
@@ -247,6 +258,11 @@ impl Cli {
         (options, command)
     }
 
+    /// The command line that is read.
+    pub(crate) fn program() -> clap::Command {
+        Self::command()
+    }
+
     /// The command, which does not read the environment names that pass `test`.
     fn without_env(test: impl Fn(&OsStr) -> bool) -> clap::Command {
         let without = |command: clap::Command| {
@@ -267,6 +283,31 @@ struct Around<'a> {
     login: Option<PathBuf>,
 }
 
+/// Where to listen, from what was set and what the environment says else.
+///
+/// # Errors
+///
+/// What is wrong with it.
+fn listen(
+    set: Option<String>,
+    fallback: impl Fn(&str) -> Option<String>,
+) -> Result<String, ConfigError> {
+    match set {
+        Some(listen) => checked_address(listen, "--listen"),
+        None => address_from_parts(fallback("HOST"), fallback("PORT")),
+    }
+}
+
+/// Where a proxy listens by the environment alone.
+///
+/// # Errors
+///
+/// What is wrong with that.
+pub(crate) fn default_listen() -> Result<String, ConfigError> {
+    let env = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    listen(env("QWEN_PROXY_LISTEN"), env)
+}
+
 impl Options {
     /// Those of this command line, whatever the environment holds.
     #[cfg(test)]
@@ -274,6 +315,12 @@ impl Options {
         let args = std::iter::once("proxy").chain(args.iter().copied());
         let matches = Cli::without_env(|_| true).try_get_matches_from(args);
         Cli::from_arg_matches(&matches.expect("valid arguments")).expect("valid arguments").options
+    }
+
+    /// The same, whose proxy listens at this address, whatever was set.
+    pub(crate) fn listening_at(mut self, address: SocketAddr) -> Self {
+        self.settings.listen = Some(address.to_string());
+        self
     }
 
     /// The file that they name.
@@ -299,10 +346,7 @@ impl Options {
         let settings = self.settings.or(read);
 
         let bounds = Bounds::new(&settings);
-        let listen = match settings.listen {
-            Some(listen) => checked_address(listen, "--listen")?,
-            None => address_from_parts(fallback("HOST"), fallback("PORT"))?,
-        };
+        let listen = listen(settings.listen, fallback)?;
         let log = settings.log.or_else(|| fallback("LOG_LEVEL"));
         let log = log.unwrap_or_else(|| DEFAULT_LOG.into());
         if let Err(reason) = EnvFilter::builder().parse(&log) {

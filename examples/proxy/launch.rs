@@ -225,7 +225,11 @@ async fn window(url: &Uri, key: Option<&SecretString>, id: &str) -> Option<u64> 
 }
 
 /// What the proxy answers at `path`.
-async fn get(
+///
+/// # Errors
+///
+/// A [`Failure`] where nobody answers.
+pub(crate) async fn get(
     url: &Uri,
     key: Option<&SecretString>,
     path: &str,

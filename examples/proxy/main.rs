@@ -16,11 +16,13 @@ mod credentials;
 mod debug_stream;
 mod files;
 mod forms;
+mod health;
 mod hosts;
 mod lanes;
 mod launch;
 mod login;
 mod logs;
+mod manual;
 mod memory;
 mod metrics;
 mod models;
@@ -32,6 +34,7 @@ mod ready;
 mod reload;
 mod routes;
 mod server;
+mod service;
 mod settle;
 mod shutdown;
 mod sign_in;
@@ -85,10 +88,40 @@ async fn obey() -> ExitCode {
             Err(failure) => fail(failure.message, failure.code),
         },
         Some(Command::Accounts { options, list }) => accounts(*options, list).await,
+        Some(Command::Health(health)) => match health.run().await {
+            Ok(word) => {
+                written(writeln!(io::stdout(), "{word}").map_err(|error| error.to_string()))
+            }
+            Err(failure) => fail(failure.message, failure.code),
+        },
+        Some(Command::Man(page)) => written(page.write(&mut io::stdout().lock(), &Cli::program())),
+        Some(Command::Completions { shell }) => {
+            written(manual::completions(&mut io::stdout().lock(), shell, &Cli::program()))
+        }
+    }
+}
+
+/// The code for what was written to standard output.
+fn written(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error, USAGE),
     }
 }
 
 async fn serve(options: Options) -> ExitCode {
+    let given = match service::listener() {
+        Ok(given) => given,
+        Err(error) => {
+            return fail(format!("LISTEN_FDS: the socket cannot be used: {error}"), USAGE);
+        }
+    };
+    // Who may do what depends on who can connect.
+    let options = match given.as_ref().map(std::net::TcpListener::local_addr).transpose() {
+        Ok(None) => options,
+        Ok(Some(address)) => options.listening_at(address),
+        Err(error) => return fail(format!("LISTEN_FDS: cannot tell where it listens: {error}"), 1),
+    };
     let config = match options.clone().resolve() {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
@@ -109,7 +142,7 @@ async fn serve(options: Options) -> ExitCode {
         Err(error) => return fail(error, USAGE),
     };
     let (app, current) = watch::channel(app);
-    match run(Reload::new(options, config, store, shutdown, app, tokens), current).await {
+    match run(Reload::new(options, config, store, shutdown, app, tokens), given, current).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
@@ -175,7 +208,11 @@ impl Drop for Written {
 /// The longest time to wait for a refresh at the end: the wait for its lock and for its answer.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String> {
+async fn run(
+    mut reload: Reload,
+    given: Option<std::net::TcpListener>,
+    app: watch::Receiver<App>,
+) -> Result<(), String> {
     let config = reload.config();
     let Written(logs) = &log(config);
 
@@ -183,7 +220,11 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
     let stop = server::stop_signal().map_err(no_signals)?;
     let hangup = server::reload_signal().map_err(no_signals)?;
     let listen = &config.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| match error.kind() {
+    let listener = match given {
+        Some(given) => TcpListener::from_std(given),
+        None => TcpListener::bind(listen).await,
+    };
+    let listener = listener.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("cannot listen on {listen}: it is in use; choose another with --listen")
         }
@@ -198,6 +239,7 @@ async fn run(mut reload: Reload, app: watch::Receiver<App>) -> Result<(), String
         .map_err(|error| format!("cannot write to memory: {error}"))?;
     logs.say(banner);
     reload.tokens().load_in_background();
+    service::tell(service::State::Ready);
     tokio::select! {
         () = server::serve(listener, app, write_timeout, shutdown, patience, stop) => {}
         never = reload.run(hangup) => match never {},

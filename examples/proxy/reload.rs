@@ -10,6 +10,7 @@ use super::{
     config::{Config, Options, Upstream},
     files,
     routes::App,
+    service,
     shutdown::Shutdown,
     stack,
     tokens::Tokens,
@@ -66,6 +67,7 @@ impl Reload {
     pub(crate) async fn run(&mut self, mut asked: impl AsyncFnMut()) -> Infallible {
         loop {
             asked().await;
+            service::tell(service::State::Reloading);
             match self.again().await {
                 Ok(()) => {
                     let upstreams = self.config.upstreams.len();
@@ -75,6 +77,7 @@ impl Reload {
                     tracing::error!(%error, "the new configuration is not used; the old one stays");
                 }
             }
+            service::tell(service::State::Ready);
         }
     }
 

@@ -22,7 +22,10 @@ use tokio::{
 use tower::{BoxError, Service};
 
 use self::{drain::Drain, write::Exchanges};
-use super::shutdown::{Patience, Shutdown};
+use super::{
+    service,
+    shutdown::{Patience, Shutdown},
+};
 
 /// For how long a connection may take to send the head of a request, its first included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,6 +67,7 @@ pub(crate) async fn serve<A, B>(
     let mut stop = pin!(async {
         stop.await;
         shutdown.drain();
+        service::tell(service::State::Stopping);
         tracing::info!(open = drain.open(), "stopping");
         time::sleep(patience.delay).await;
     });

@@ -4,6 +4,7 @@
 mod access;
 mod binary;
 mod command;
+mod commands;
 mod credentials;
 #[cfg(unix)]
 mod debug_stream;
