@@ -149,7 +149,7 @@ fn joining(upstream: &Upstream) -> Join<Upstream> {
 async fn body(
     service: &Join<Upstream>,
     request: Request<ChatRequest>,
-) -> Result<JoinStream, Error> {
+) -> Result<JoinStream<Body>, Error> {
     Ok(service.clone().oneshot(request).await?.into_body())
 }
 

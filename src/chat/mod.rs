@@ -41,6 +41,7 @@ mod answer;
 mod contract;
 mod ending;
 mod event;
+mod future;
 mod history;
 mod json;
 mod message;
@@ -90,6 +91,7 @@ pub use self::{
     answer::{ANSWER_LIMIT, Answer, Collect},
     contract::{ChatStreamExt, Checked, Contract, Violation},
     event::{Attachment, AttachmentKind, ChatEvent, Citation, FinishReason, Started, Usage},
+    future::ResponseFuture,
     history::{History, Messages},
     json::{Extra, Json},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},

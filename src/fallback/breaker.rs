@@ -31,6 +31,18 @@ impl Default for Breaking {
     }
 }
 
+/// When a request was sent, by how much news there was before it. It takes no clock to tell what was
+/// sent before a failure from what was sent after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+impl Ticket {
+    fn next(&mut self) -> Self {
+        self.0 += 1;
+        *self
+    }
+}
+
 /// What is known of an upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Breaker {
@@ -41,9 +53,11 @@ pub(super) struct Breaker {
     /// Until when it is not asked.
     until: Option<Instant>,
     /// When the request was sent that finds out, if one does.
-    probe: Option<Instant>,
-    /// When the last failure was told.
-    failed: Option<Instant>,
+    probe: Option<(Ticket, Instant)>,
+    /// The last failure.
+    failed: Ticket,
+    /// The last failure, or the last request that finds out.
+    last: Ticket,
 }
 
 /// What may be done with an upstream.
@@ -67,43 +81,51 @@ pub(super) enum Change {
 impl Breaker {
     /// Whether it is asked. A request that finds out is the only one until there is news of it, or
     /// until another pause has passed: its client may have gone.
-    pub(super) fn ask(&mut self, rules: &Breaking, now: Instant) -> Allowed {
-        let Some(until) = self.until else { return Allowed::Yes };
+    ///
+    /// The time matters only where it has failed.
+    pub(super) fn ask(
+        &mut self,
+        rules: &Breaking,
+        now: impl FnOnce() -> Instant,
+    ) -> (Allowed, Ticket) {
+        let Some(until) = self.until else { return (Allowed::Yes, self.last) };
+        let now = now();
         if now < until {
-            return Allowed::No(until - now);
+            return (Allowed::No(until - now), self.last);
         }
-        if let Some(probe) = self.probe {
+        if let Some((_, probe)) = self.probe {
             let next = probe + self.pause(rules);
             if now < next {
-                return Allowed::No(next - now);
+                return (Allowed::No(next - now), self.last);
             }
         }
-        self.probe = Some(now);
-        Allowed::Probe
+        let ticket = self.last.next();
+        self.probe = Some((ticket, now));
+        (Allowed::Probe, ticket)
     }
 
-    /// A request that was sent at `sent` was answered. It is no news where something failed since:
-    /// the answer was begun before that.
-    pub(super) fn succeeded(&mut self, sent: Instant) -> Option<Change> {
-        if self.failed.is_some_and(|failed| sent < failed) {
+    /// A request was answered. It is no news where something failed since it was sent: the answer was
+    /// begun before that.
+    pub(super) fn succeeded(&mut self, sent: Ticket) -> Option<Change> {
+        if sent < self.failed {
             return None;
         }
         let was_open = self.until.is_some();
-        *self = Self { failed: self.failed, ..Self::default() };
+        *self = Self { failed: self.failed, last: self.last, ..Self::default() };
         was_open.then_some(Change::Closed)
     }
 
-    /// A request that was sent at `sent` has failed.
+    /// A request has failed.
     pub(super) fn failed(
         &mut self,
         rules: &Breaking,
-        sent: Instant,
+        sent: Ticket,
         now: Instant,
     ) -> Option<Change> {
-        self.failed = Some(now);
+        self.failed = self.last.next();
         if self.until.is_some() {
             // What was sent before it was known is no news; the request that finds out is.
-            if self.probe.is_none_or(|probe| sent < probe) {
+            if self.probe.is_none_or(|(probe, _)| sent < probe) {
                 return None;
             }
         } else {
@@ -132,66 +154,115 @@ mod tests {
     const RULES: Breaking =
         Breaking { failures: 3, pause: Duration::from_secs(10), longest: Duration::from_secs(25) };
 
-    fn after(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
+    /// A breaker and a clock.
+    struct Clocked {
+        breaker: Breaker,
+        now: Instant,
+        ticket: Ticket,
+    }
+
+    impl Clocked {
+        fn new() -> Self {
+            Self { breaker: Breaker::default(), now: Instant::now(), ticket: Ticket::default() }
+        }
+
+        fn wait(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+        }
+
+        /// Asks, and keeps the ticket.
+        fn ask(&mut self) -> Allowed {
+            let now = self.now;
+            let (allowed, ticket) = self.breaker.ask(&RULES, || now);
+            self.ticket = ticket;
+            allowed
+        }
+
+        fn succeeds(&mut self) -> Option<Change> {
+            self.breaker.succeeded(self.ticket)
+        }
+
+        fn fails(&mut self) -> Option<Change> {
+            self.breaker.failed(&RULES, self.ticket, self.now)
+        }
+
+        /// Fails until it is not asked any more.
+        fn open(&mut self) {
+            for _ in 1..RULES.failures {
+                assert_eq!(self.ask(), Allowed::Yes);
+                assert_eq!(self.fails(), None);
+            }
+            assert_eq!(self.ask(), Allowed::Yes);
+            assert_eq!(self.fails(), Some(Change::Opened));
+        }
+    }
+
+    fn no(seconds: u64) -> Allowed {
+        Allowed::No(Duration::from_secs(seconds))
     }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_closes_by_one_that_finds_out() {
-        let start = Instant::now();
-        let mut breaker = Breaker::default();
-        let at = |seconds| after(start, seconds);
+        let mut it = Clocked::new();
         for _ in 0..2 {
-            assert_eq!(breaker.failed(&RULES, at(0), at(0)), None);
+            it.ask();
+            assert_eq!(it.fails(), None);
         }
-        assert_eq!(breaker.succeeded(at(1)), None, "it was not open");
-        for _ in 0..2 {
-            assert_eq!(breaker.failed(&RULES, at(1), at(1)), None, "not in a row");
-        }
-        assert_eq!(breaker.failed(&RULES, at(1), at(2)), Some(Change::Opened));
-        assert_eq!(breaker.ask(&RULES, at(2)), Allowed::No(Duration::from_secs(10)));
-        assert_eq!(breaker.ask(&RULES, at(11)), Allowed::No(Duration::from_secs(1)));
-        assert_eq!(breaker.ask(&RULES, at(12)), Allowed::Probe);
-        assert_eq!(
-            breaker.ask(&RULES, at(13)),
-            Allowed::No(Duration::from_secs(9)),
-            "one finds out"
-        );
-        assert_eq!(breaker.succeeded(at(12)), Some(Change::Closed));
-        assert_eq!(breaker.ask(&RULES, at(14)), Allowed::Yes);
+        it.ask();
+        assert_eq!(it.succeeds(), None, "it was not open");
+        it.open();
+        assert_eq!(it.ask(), no(10));
+        it.wait(9);
+        assert_eq!(it.ask(), no(1));
+        it.wait(1);
+        assert_eq!(it.ask(), Allowed::Probe);
+        let probe = it.ticket;
+        it.wait(1);
+        assert_eq!(it.ask(), no(9), "one finds out");
+        it.ticket = probe;
+        assert_eq!(it.succeeds(), Some(Change::Closed));
+        assert_eq!(it.ask(), Allowed::Yes);
     }
 
     #[test]
     fn each_pause_is_twice_as_long_up_to_a_limit() {
-        let start = Instant::now();
-        let mut breaker = Breaker::default();
-        let mut now = start;
-        for _ in 0..3 {
-            breaker.failed(&RULES, now, now);
-        }
+        let mut it = Clocked::new();
+        it.open();
         for pause in [10, 20, 25, 25] {
-            assert_eq!(breaker.ask(&RULES, now), Allowed::No(Duration::from_secs(pause)));
-            now += Duration::from_secs(pause);
-            assert_eq!(breaker.ask(&RULES, now), Allowed::Probe);
-            assert_eq!(breaker.failed(&RULES, now, now), Some(Change::Opened));
+            assert_eq!(it.ask(), no(pause));
+            it.wait(pause);
+            assert_eq!(it.ask(), Allowed::Probe);
+            assert_eq!(it.fails(), Some(Change::Opened));
         }
     }
 
     /// One slow answer that was begun before does not say that all is well.
     #[test]
     fn good_news_counts_only_if_it_is_younger_than_the_bad_news() {
-        let start = Instant::now();
-        let at = |seconds| after(start, seconds);
+        let mut it = Clocked::new();
+        it.ask();
+        let early = it.ticket;
+        it.open();
+        it.ticket = early;
+        assert_eq!(it.succeeds(), None);
+        assert!(matches!(it.ask(), Allowed::No(_)));
+        // Nor do failures of requests that were sent before make the pause longer.
+        it.wait(7);
+        it.ticket = early;
+        assert_eq!(it.fails(), None);
+        it.wait(3);
+        assert_eq!(it.ask(), Allowed::Probe);
+        // A client that has gone told nothing: another finds out.
+        it.wait(10);
+        assert_eq!(it.ask(), Allowed::Probe);
+    }
+
+    #[test]
+    fn while_all_is_well_nobody_looks_at_the_clock() {
         let mut breaker = Breaker::default();
         for _ in 0..3 {
-            breaker.failed(&RULES, at(5), at(5));
+            let (allowed, ticket) = breaker.ask(&RULES, || unreachable!("the time is asked for"));
+            assert_eq!((allowed, breaker.succeeded(ticket)), (Allowed::Yes, None));
         }
-        assert_eq!(breaker.succeeded(at(1)), None);
-        assert!(matches!(breaker.ask(&RULES, at(6)), Allowed::No(_)));
-        // Nor do failures of requests that were sent before make the pause longer.
-        assert_eq!(breaker.failed(&RULES, at(4), at(7)), None);
-        assert_eq!(breaker.ask(&RULES, at(15)), Allowed::Probe);
-        // A client that has gone told nothing: another finds out.
-        assert_eq!(breaker.ask(&RULES, at(25)), Allowed::Probe);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 use tracing::warn;
 
-use super::breaker::{Allowed, Breaker, Breaking, Change};
+use super::breaker::{Allowed, Breaker, Breaking, Change, Ticket};
 use crate::{
     Error, ErrorKind,
     chat::{ChatEvent, ChatRequest, ChatStream},
@@ -45,7 +45,24 @@ where
 /// Says whether an error is one for which another upstream is asked.
 type When = dyn Fn(&Error) -> bool + Send + Sync;
 
-/// What all requests go by.
+/// What all requests go by, and who is asked.
+pub(super) struct Rules {
+    pub(super) first: Named,
+    pub(super) others: Box<[(Named, Stack)]>,
+    pub(super) config: Config,
+}
+
+impl Rules {
+    /// The stack at this place: the first, or one of the others behind it.
+    pub(super) fn named(&self, place: usize) -> &Named {
+        match place.checked_sub(1) {
+            None => &self.first,
+            Some(other) => &self.others[other].0,
+        }
+    }
+}
+
+/// What is set.
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) when: Arc<When>,
@@ -116,19 +133,19 @@ impl Named {
     }
 
     /// Whether it may be asked now.
-    pub(super) fn ask(&self, config: &Config, now: Instant) -> Allowed {
+    pub(super) fn ask(&self, config: &Config) -> (Allowed, Ticket) {
         match &config.breaking {
-            Some(rules) => self.with(|breaker| breaker.ask(rules, now)),
-            None => Allowed::Yes,
+            Some(rules) => self.with(|breaker| breaker.ask(rules, Instant::now)),
+            None => (Allowed::Yes, Ticket::default()),
         }
     }
 
-    /// Takes note of how a request has gone that was sent at `sent`.
-    pub(super) fn note(&self, config: &Config, sent: Instant, is_well: bool) {
+    /// Takes note of how a request has gone.
+    pub(super) fn note(&self, config: &Config, ticket: Ticket, is_well: bool) {
         let Some(rules) = &config.breaking else { return };
         let change = self.with(|breaker| match is_well {
-            true => breaker.succeeded(sent),
-            false => breaker.failed(rules, sent, Instant::now()),
+            true => breaker.succeeded(ticket),
+            false => breaker.failed(rules, ticket, Instant::now()),
         });
         let state = match change {
             None => return,

@@ -1,21 +1,13 @@
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response};
-use tokio::time::Instant;
 use tower_service::Service;
 use tracing::debug;
 
 use super::{
     breaker::Allowed,
-    config::{Body, Config, Named, Stack, ask},
-    stream::{FallbackStream, Report},
+    config::Rules,
+    stream::{FallbackStream, Given, Report},
 };
 use crate::{
     Error, ErrorKind, Fate,
@@ -26,83 +18,67 @@ use crate::{
 /// Says who answers.
 const X_QWEN_UPSTREAM: HeaderName = HeaderName::from_static("x-qwen-upstream");
 
-type Outcome = Result<Response<FallbackStream>, Error>;
-
-/// The response future of [`Fallback`](super::Fallback).
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture {
-    turn: Pin<Box<dyn Future<Output = Outcome> + Send>>,
-}
-
-impl ResponseFuture {
-    pub(super) fn new(turn: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self { turn: Box::pin(turn) }
-    }
-}
-
-impl Future for ResponseFuture {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.turn.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
+type Outcome<B> = Result<Response<FallbackStream<B>>, Error>;
 
 /// One request up to the commit point of whoever answers it.
 pub(super) async fn turn<S, B>(
-    inner: S,
-    first: Named,
-    others: Arc<[(Named, Stack)]>,
-    config: Config,
+    mut inner: S,
+    rules: Arc<Rules>,
     request: Request<ChatRequest>,
-) -> Outcome
+) -> Outcome<B>
 where
     S: Service<Request<ChatRequest>, Response = Response<B>>,
     S::Error: Into<Error>,
     B: ChatStream + Send + 'static,
 {
-    let (head, chat) = request.into_parts();
-    let again = || Request::from_parts(head.clone(), chat.clone());
     // Only the first has the chat that a client names.
-    let is_free = matches!(chat.destination, Destination::NewChat { .. });
-    let others = if is_free { &*others } else { &[] };
-    let mut asked = Asked { config, failed: None, wait: None };
+    let is_free = matches!(request.body().destination, Destination::NewChat { .. });
+    let last = if is_free { rules.others.len() } else { 0 };
+    // The last that is asked gets the request itself.
+    let mut request = Some(request);
+    let mut next = |place: usize| match place == last {
+        true => request.take(),
+        false => request.clone(),
+    };
+    let mut asked = Asked { rules, last, failed: None, wait: None };
 
-    let is_last = others.is_empty();
-    if let Some(report) = asked.may_ask(&first, !is_free) {
-        let answer = within(asked.limit(is_last), ask(inner, again())).await;
+    let mut from = 0;
+    if let Some(report) = asked.may_ask(0, !is_free)
+        && let Some(request) = next(0)
+    {
+        let answer = async {
+            poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+            let response = inner.call(request).await.map_err(Into::into)?;
+            Ok(response.map(|answer| Given::First { answer }))
+        };
+        let answer = within(asked.limit(0), answer).await;
         match asked.answered(answer, report) {
             Ok(response) => return Ok(response),
             Err(Some(error)) => return Err(error),
             Err(None) => {}
         }
     }
-    let mut from = &first;
-    for (at, (who, stack)) in others.iter().enumerate() {
-        let is_last = at + 1 == others.len();
-        let Some(report) = asked.may_ask(who, false) else { continue };
-        asked.moved(from, who);
-        let answer = within(asked.limit(is_last), stack(again())).await;
+    for place in 1..=last {
+        let Some(report) = asked.may_ask(place, false) else { continue };
+        let Some(request) = next(place) else { break };
+        asked.moved(from, place);
+        let stack = Arc::clone(&asked.rules.others[place - 1].1);
+        let answer = async { Ok(stack(request).await?.map(|answer| Given::Other { answer })) };
+        let answer = within(asked.limit(place), answer).await;
         match asked.answered(answer, report) {
             Ok(response) => return Ok(response),
             Err(Some(error)) => return Err(error),
-            Err(None) => from = who,
+            Err(None) => from = place,
         }
     }
     Err(asked.nobody())
 }
 
 /// What comes of asking one stack.
-async fn within(
+async fn within<B>(
     limit: Option<Duration>,
-    answer: impl Future<Output = Result<Response<Body>, Error>>,
-) -> Result<Response<Body>, Failed> {
+    answer: impl Future<Output = Result<Response<Given<B>>, Error>>,
+) -> Result<Response<Given<B>>, Failed> {
     let answer = match limit {
         None => answer.await,
         Some(limit) => clock::within(limit, answer).await.ok_or(Failed::Late)?,
@@ -118,7 +94,9 @@ enum Failed {
 
 /// What has come of those that were asked.
 struct Asked {
-    config: Config,
+    rules: Arc<Rules>,
+    /// The place of the last that may be asked.
+    last: usize,
     /// The last error, and why the next one is asked.
     failed: Option<(Option<Error>, &'static str)>,
     /// How long it takes until one may be asked again that is not asked now.
@@ -126,27 +104,28 @@ struct Asked {
 }
 
 impl Asked {
-    /// Who is told how `who` has answered, if that may be asked; `anyway` it may.
-    fn may_ask(&mut self, who: &Named, anyway: bool) -> Option<Report> {
-        let now = Instant::now();
-        match who.ask(&self.config, now) {
+    /// Who is told how the stack at `place` has answered, if that may be asked; `anyway` it may.
+    fn may_ask(&mut self, place: usize, anyway: bool) -> Option<Report> {
+        let (allowed, ticket) = self.rules.named(place).ask(&self.rules.config);
+        match allowed {
             Allowed::No(wait) if !anyway => {
                 self.wait = Some(self.wait.map_or(wait, |known| known.min(wait)));
                 self.failed.get_or_insert((None, "paused"));
                 None
             }
             Allowed::Yes | Allowed::Probe | Allowed::No(_) => {
-                Some(Report { who: who.clone(), config: self.config.clone(), sent: now })
+                Some(Report { rules: Arc::clone(&self.rules), place, ticket })
             }
         }
     }
 
-    fn limit(&self, is_last: bool) -> Option<Duration> {
-        self.config.first_event.filter(|_| !is_last)
+    fn limit(&self, place: usize) -> Option<Duration> {
+        self.rules.config.first_event.filter(|_| place != self.last)
     }
 
     /// Notes that another is asked.
-    fn moved(&self, from: &Named, to: &Named) {
+    fn moved(&self, from: usize, to: usize) {
+        let (from, to) = (self.rules.named(from), self.rules.named(to));
         let cause = self.failed.as_ref().map_or("error", |(_, cause)| cause);
         debug!(from = &*from.name, to = &*to.name, cause, "another upstream is asked");
         metrics::counter!(
@@ -159,29 +138,29 @@ impl Asked {
     }
 
     /// The response, the error that is the client's to hear, or neither: then the next is asked.
-    fn answered(
+    fn answered<B>(
         &mut self,
-        answer: Result<Response<Body>, Failed>,
+        answer: Result<Response<Given<B>>, Failed>,
         report: Report,
-    ) -> Result<Response<FallbackStream>, Option<Error>> {
+    ) -> Result<Response<FallbackStream<B>>, Option<Error>> {
         let error = match answer {
             Ok(mut response) => {
-                if let Some(name) = &report.who.header {
+                if let Some(name) = &self.rules.named(report.place).header {
                     response.headers_mut().insert(X_QWEN_UPSTREAM, name.clone());
                 }
-                return Ok(response.map(|body| FallbackStream::new(body, report)));
+                return Ok(response.map(|answer| FallbackStream::new(answer, report)));
             }
             Err(Failed::Late) => {
                 let message = "the upstream did not begin its answer in time";
                 let error = Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned);
-                report.who.note(&report.config, report.sent, false);
+                report.note_that(false);
                 self.failed = Some((Some(error), "late"));
                 return Err(None);
             }
             Err(Failed::Error(error)) => error,
         };
         report.note(Err(&error));
-        if !(self.config.when)(&error) {
+        if !(self.rules.config.when)(&error) {
             return Err(Some(error));
         }
         self.failed = Some((Some(error), "error"));

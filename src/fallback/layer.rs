@@ -6,7 +6,7 @@ use tower_service::Service;
 
 use super::{
     breaker::Breaking,
-    config::{Config, Named, Stack, ask},
+    config::{Config, Named, Rules, Stack, ask},
     service::Fallback,
 };
 use crate::{
@@ -88,12 +88,12 @@ impl<S> Layer<S> for FallbackLayer {
     type Service = Fallback<S>;
 
     fn layer(&self, inner: S) -> Fallback<S> {
-        Fallback::over(
-            inner,
-            self.first.clone(),
-            self.others.as_slice().into(),
-            self.config.clone(),
-        )
+        let rules = Rules {
+            first: self.first.clone(),
+            others: self.others.as_slice().into(),
+            config: self.config.clone(),
+        };
+        Fallback::over(inner, Arc::new(rules))
     }
 }
 

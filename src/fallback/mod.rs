@@ -76,6 +76,5 @@ mod service;
 mod stream;
 
 pub use self::{
-    breaker::Breaking, future::ResponseFuture, layer::FallbackLayer, service::Fallback,
-    stream::FallbackStream,
+    breaker::Breaking, layer::FallbackLayer, service::Fallback, stream::FallbackStream,
 };

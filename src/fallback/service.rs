@@ -7,14 +7,10 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{
-    config::{Config, Named, Stack},
-    future::{ResponseFuture, turn},
-    stream::FallbackStream,
-};
+use super::{config::Rules, future::turn, stream::FallbackStream};
 use crate::{
     Error,
-    chat::{ChatRequest, ChatStream},
+    chat::{ChatRequest, ChatStream, ResponseFuture},
 };
 
 /// Answers by the first of several stacks that can.
@@ -33,27 +29,20 @@ use crate::{
 #[derive(Clone)]
 pub struct Fallback<S> {
     inner: S,
-    first: Named,
-    others: Arc<[(Named, Stack)]>,
-    config: Config,
+    rules: Arc<Rules>,
 }
 
 impl<S> Fallback<S> {
     service!();
 
-    pub(super) const fn over(
-        inner: S,
-        first: Named,
-        others: Arc<[(Named, Stack)]>,
-        config: Config,
-    ) -> Self {
-        Self { inner, first, others, config }
+    pub(super) const fn over(inner: S, rules: Arc<Rules>) -> Self {
+        Self { inner, rules }
     }
 }
 
 impl<S> fmt::Debug for Fallback<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fallback").field("first", &self.first).finish_non_exhaustive()
+        f.debug_struct("Fallback").field("first", &self.rules.first).finish_non_exhaustive()
     }
 }
 
@@ -64,22 +53,15 @@ where
     S::Future: Send,
     B: ChatStream + Send + 'static,
 {
-    type Response = Response<FallbackStream>;
+    type Response = Response<FallbackStream<B>>;
     type Error = Error;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<FallbackStream<B>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
-        let (inner, first) = (self.inner.clone(), self.first.clone());
-        ResponseFuture::new(turn(
-            inner,
-            first,
-            Arc::clone(&self.others),
-            self.config.clone(),
-            request,
-        ))
+        ResponseFuture::new(turn(self.inner.clone(), Arc::clone(&self.rules), request))
     }
 }

@@ -2,11 +2,12 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::debug;
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     Error,
-    chat::{ChatRequest, ChatStream, Tenant},
+    chat::{self, ChatRequest, ChatStream, Tenant},
     clock,
     offload::{is_large, offload},
 };
@@ -29,52 +30,78 @@ const RETRY_COUNT: &str = "x-stainless-retry-count";
 /// For how long a client that is still there may keep its answer from the one that it asks for again.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
-type Outcome = Result<Response<JoinStream>, Error>;
+type Outcome<B> = Result<Response<JoinStream<B>>, Error>;
 
-/// The response future of [`Join`](super::Join).
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture {
-    turn: Pin<Box<dyn Future<Output = Outcome> + Send>>,
-}
-
-impl ResponseFuture {
-    pub(super) fn new(turn: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self { turn: Box::pin(turn) }
+pin_project! {
+    /// The response future of [`Join`](super::Join).
+    ///
+    /// # Panics
+    ///
+    /// If it is polled after it was ready.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, B> {
+        #[pin]
+        state: State<F, B>,
     }
 }
 
-impl Future for ResponseFuture {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.turn.as_mut().poll(cx)
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, B> {
+        // Nobody can tell whose it is, so nobody gets another's.
+        Alone { #[pin] call: F },
+        Turn { #[pin] turn: chat::ResponseFuture<JoinStream<B>> },
     }
 }
 
-impl fmt::Debug for ResponseFuture {
+impl<F, B> ResponseFuture<F, B> {
+    pub(super) const fn alone(call: F) -> Self {
+        Self { state: State::Alone { call } }
+    }
+
+    pub(super) fn turn(turn: impl Future<Output = Outcome<B>> + Send + 'static) -> Self {
+        Self { state: State::Turn { turn: chat::ResponseFuture::new(turn) } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: Into<Error>,
+{
+    type Output = Outcome<B>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<B>> {
+        match self.project().state.project() {
+            StateProjection::Alone { call } => {
+                let response = ready!(call.poll(cx)).map_err(Into::into)?;
+                Poll::Ready(Ok(response.map(JoinStream::alone)))
+            }
+            StateProjection::Turn { turn } => turn.poll(cx),
+        }
+    }
+}
+
+impl<F, B> fmt::Debug for ResponseFuture<F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
-/// One request up to the head of its response.
+/// One request of `tenant` up to the head of its response.
 pub(super) async fn turn<S, B>(
     config: Config,
     register: Register,
     mut inner: S,
+    tenant: Tenant,
     request: Request<ChatRequest>,
-) -> Outcome
+) -> Outcome<B>
 where
     S: Service<Request<ChatRequest>, Response = Response<B>> + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
     B: ChatStream + Send + 'static,
 {
-    // Nobody can tell whose it is, so nobody gets another's.
-    let Some(tenant) = request.body().tenant else {
-        let response = inner.call(request).await.map_err(Into::into)?;
-        return Ok(boxed(response).map(JoinStream::alone));
-    };
     let digest = digest_of(tenant, request.body()).await?;
     if let Some((making, slot, case)) = made(&register, &digest, request.headers()).await {
         debug!(case, "a repeated request gets the answer that is being made");
@@ -90,7 +117,7 @@ where
             head(Holder::new(making, place, config.linger)).await
         }
         // Somebody asks for the same at the same time, on purpose.
-        None => Ok(call.await?.map(JoinStream::alone)),
+        None => Ok(call.await?.map(JoinStream::beside)),
     }
 }
 
@@ -125,7 +152,7 @@ fn is_repeated(headers: &HeaderMap) -> bool {
     count.and_then(|count| count.trim().parse::<u32>().ok()).is_some_and(|count| count > 0)
 }
 
-async fn head(mut holder: Holder) -> Outcome {
+async fn head<B>(mut holder: Holder) -> Outcome<B> {
     let head = poll_fn(|cx| holder.poll_head(cx)).await?;
     Ok(Response::from_parts(head, JoinStream::joinable(holder)))
 }

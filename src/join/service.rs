@@ -52,18 +52,21 @@ where
     S::Future: Send,
     B: ChatStream + Send + 'static,
 {
-    type Response = Response<JoinStream>;
+    type Response = Response<JoinStream<B>>;
     type Error = Error;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<S::Future, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
+        let Some(tenant) = request.body().tenant else {
+            return ResponseFuture::alone(self.inner.call(request));
+        };
         // The service that is ready goes along, its fresh clone stays.
         let inner = self.inner.clone();
         let inner = mem::replace(&mut self.inner, inner);
-        ResponseFuture::new(turn(self.config, self.register.clone(), inner, request))
+        ResponseFuture::turn(turn(self.config, self.register.clone(), inner, tenant, request))
     }
 }

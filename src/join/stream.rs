@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep_until, timeout_at},
@@ -15,63 +16,77 @@ use tokio::{
 use tracing::debug;
 
 use super::slot::{Body, Making, Parked, Place};
-use crate::{Error, ErrorKind, chat::ChatEvent};
+use crate::{
+    Error, ErrorKind,
+    chat::{ChatEvent, ChatStream},
+};
 
 /// What is as good as for ever, 30 years: a longer time would be later than any clock goes.
 const LONGEST_LINGER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// The body of [`Join`](super::Join)'s responses: the inner stream, or what is left of one that
-/// somebody has asked for before, from its beginning.
-///
-/// # Cancel safety
-///
-/// Dropped before its end, it goes on for the time that was set, in a task of its own, and is then
-/// dropped. Where nothing is to go on, it is dropped at once.
-#[must_use = "streams do nothing unless polled"]
-pub struct JoinStream {
-    source: Source,
-}
-
-enum Source {
-    /// Nobody can join it.
-    Alone(Body),
-    /// Somebody can.
-    Joinable(Holder),
-    /// Somebody has.
-    Over,
-}
-
-impl JoinStream {
-    pub(super) fn alone(body: Body) -> Self {
-        Self { source: Source::Alone(body) }
-    }
-
-    pub(super) fn joinable(holder: Holder) -> Self {
-        Self { source: Source::Joinable(holder) }
+pin_project! {
+    /// The body of [`Join`](super::Join)'s responses: the inner stream, or what is left of one that
+    /// somebody has asked for before, from its beginning.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, it goes on for the time that was set, in a task of its own, and is then
+    /// dropped. Where nothing is to go on, it is dropped at once.
+    #[must_use = "streams do nothing unless polled"]
+    pub struct JoinStream<B> {
+        #[pin]
+        source: Source<B>,
     }
 }
 
-impl Stream for JoinStream {
+pin_project! {
+    #[project = SourceProjection]
+    enum Source<B> {
+        // Nobody can join it.
+        Alone { #[pin] answer: B },
+        // The same of one that somebody could have joined.
+        Beside { answer: Body },
+        // Somebody can.
+        Joinable { holder: Holder },
+        // Somebody has.
+        Over,
+    }
+}
+
+impl<B> JoinStream<B> {
+    pub(super) const fn alone(answer: B) -> Self {
+        Self { source: Source::Alone { answer } }
+    }
+
+    pub(super) fn beside(answer: Body) -> Self {
+        Self { source: Source::Beside { answer } }
+    }
+
+    pub(super) const fn joinable(holder: Holder) -> Self {
+        Self { source: Source::Joinable { holder } }
+    }
+}
+
+impl<B: ChatStream> Stream for JoinStream<B> {
     type Item = Result<ChatEvent, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = &mut self.get_mut().source;
-        match source {
-            Source::Alone(body) => body.as_mut().poll_next(cx),
-            Source::Joinable(holder) => {
-                let event = ready!(holder.poll_event(cx));
-                if !matches!(event, Some(Ok(_))) {
-                    // It is over: nobody has to be told.
-                    *source = Source::Over;
-                }
-                Poll::Ready(event)
-            }
-            Source::Over => Poll::Ready(None),
+        let mut source = self.project().source;
+        let event = match source.as_mut().project() {
+            SourceProjection::Alone { answer } => return answer.poll_next(cx),
+            SourceProjection::Beside { answer } => return answer.as_mut().poll_next(cx),
+            SourceProjection::Joinable { holder } => ready!(holder.poll_event(cx)),
+            SourceProjection::Over => return Poll::Ready(None),
+        };
+        if !matches!(event, Some(Ok(_))) {
+            // It is over: nobody has to be told.
+            source.set(Source::Over);
         }
+        Poll::Ready(event)
     }
 }
 
-impl fmt::Debug for JoinStream {
+impl<B> fmt::Debug for JoinStream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinStream").finish_non_exhaustive()
     }

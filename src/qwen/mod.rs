@@ -73,8 +73,6 @@ pub mod compatible;
 )]
 mod effort;
 #[cfg(any(feature = "compatible", feature = "web"))]
-mod future;
-#[cfg(any(feature = "compatible", feature = "web"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]
 pub mod models;
 #[cfg(any(feature = "compatible", feature = "web"))]
@@ -93,6 +91,3 @@ pub(crate) mod transport;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod web;
-
-#[cfg(any(feature = "compatible", feature = "web"))]
-pub use self::future::ResponseFuture;

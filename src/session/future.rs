@@ -1,9 +1,6 @@
 use std::{
-    fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     hash::{BuildHasher as _, RandomState},
-    pin::Pin,
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -28,34 +25,6 @@ use crate::{
 };
 
 type Outcome<B> = Result<Response<SessionStream<B>>, Error>;
-
-/// The response future of [`Session`](super::Session).
-///
-/// Dropping it ends the turn and frees the chat.
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<B> {
-    turn: Pin<Box<dyn Future<Output = Outcome<B>> + Send>>,
-}
-
-impl<B> ResponseFuture<B> {
-    pub(super) fn new(turn: impl Future<Output = Outcome<B>> + Send + 'static) -> Self {
-        Self { turn: Box::pin(turn) }
-    }
-}
-
-impl<B> Future for ResponseFuture<B> {
-    type Output = Outcome<B>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.turn.as_mut().poll(cx)
-    }
-}
-
-impl<B> fmt::Debug for ResponseFuture<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
 
 /// One turn up to its commit point.
 pub(super) async fn turn<S, B>(

@@ -152,7 +152,6 @@ mod wait;
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 pub use self::{
     config::{Contention, OwnChats},
-    future::ResponseFuture,
     key::{ChatKey, Key, TenantTag},
     layer::SessionLayer,
     memory::MemoryStore,

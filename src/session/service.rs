@@ -6,14 +6,10 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{
-    config::Config,
-    future::{ResponseFuture, turn},
-    stream::SessionStream,
-};
+use super::{config::Config, future::turn, stream::SessionStream};
 use crate::{
     Error,
-    chat::{ChatRequest, ChatStream},
+    chat::{ChatRequest, ChatStream, ResponseFuture},
 };
 
 /// Finds the upstream chat that a history continues, and remembers where each answer ended.
@@ -62,7 +58,7 @@ where
 {
     type Response = Response<SessionStream<B>>;
     type Error = Error;
-    type Future = ResponseFuture<B>;
+    type Future = ResponseFuture<SessionStream<B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)

@@ -12,11 +12,10 @@ use tower_service::Service;
 use super::{config::Config, error::refusal, request, stream::AnswerStream, translate::Translator};
 use crate::{
     BoxError, CredentialHeaders, Error, FullBody, Text,
-    chat::ChatRequest,
+    chat::{ChatRequest, ResponseFuture},
     json::lenient::{self, Object, lenient},
     offload::{is_large, offload},
     qwen::{
-        ResponseFuture,
         answer::{Answer, Names, Reply, reply},
         effort::telling,
         redact::Secrets,

@@ -12,11 +12,10 @@ use tower_service::Service;
 use super::{METRIC, config::Config, request, stream::AnswerStream, translate::Translator};
 use crate::{
     AccountName, BoxError, CredentialHeaders, Error, FullBody, Text,
-    chat::{ChatRequest, Conversation},
+    chat::{ChatRequest, Conversation, ResponseFuture},
     json::lenient::{self, Object, lenient},
     offload::{is_large, offload},
     qwen::{
-        ResponseFuture,
         answer::{Answer, Names, Pieces, Repairs, Reply, ThinkSplitter, reply},
         compatible::{Server, refusal},
         effort::telling,

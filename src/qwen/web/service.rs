@@ -23,11 +23,10 @@ use super::{
 };
 use crate::{
     BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
-    chat::{ChatRequest, Conversation},
+    chat::{ChatRequest, Conversation, ResponseFuture},
     head::effective_status,
     offload::{is_large, offload},
     qwen::{
-        ResponseFuture,
         answer::{Names, Reader, Repair, begins_as_events},
         effort::telling,
         redact::Secrets,
