@@ -234,6 +234,41 @@ async fn fields_of_the_server_stand_where_it_wrote_them() {
     assert_eq!((&whole["timings"], &whole["system_fingerprint"]), (&json!({"n": 1}), &json!("fp")));
 }
 
+/// The same of the message and of the counts.
+#[tokio::test]
+async fn fields_of_the_message_and_of_the_counts_stand_in_them() {
+    let fields = |json: Value| serde_json::from_value::<Extra>(json).expect("an object");
+    let events = || {
+        [
+            piece("x"),
+            Ok(ChatEvent::MessageFields(fields(json!({"annotations": [1], "content": "no"})))),
+            STOP,
+            Ok(ChatEvent::UsageFields(fields(json!({
+                "cost": 0.5,
+                "total_tokens": 1,
+                "prompt_tokens_details": {"cached_tokens": 99, "audio_tokens": 2},
+                "completion_tokens_details": {"accepted_prediction_tokens": 3},
+            })))),
+            Ok(ChatEvent::Usage(usage())),
+        ]
+    };
+    let counts = |counts: &Value| {
+        assert_eq!((&counts["cost"], &counts["total_tokens"]), (&json!(0.5), &json!(871)));
+        let cached = &counts["prompt_tokens_details"];
+        assert_eq!((&cached["cached_tokens"], &cached["audio_tokens"]), (&json!(0), &json!(2)));
+        let details = &counts["completion_tokens_details"];
+        assert_eq!(details["accepted_prediction_tokens"], 3);
+    };
+    let options = json!({"stream": true, "stream_options": {"include_usage": true}});
+    let chunks = chunks(&text(answered(ask(options), stream::iter(events())).await).await);
+    assert_eq!(chunks[2]["choices"][0]["delta"], json!({"annotations": [1]}));
+    counts(&chunks.last().expect("some")["usage"]);
+    let whole = json_of(answered(ask(json!({})), stream::iter(events())).await).await;
+    let message = &whole["choices"][0]["message"];
+    assert_eq!((&message["annotations"], &message["content"]), (&json!([1]), &json!("x")));
+    counts(&whole["usage"]);
+}
+
 #[tokio::test]
 async fn calls_are_announced_once_and_their_arguments_flow() {
     let response = answered(

@@ -430,6 +430,7 @@ impl Writer for MessageWriter {
             ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields) => {
                 return self.server_fields(fields);
             }
+            ChatEvent::MessageFields(_) | ChatEvent::UsageFields(_) => return,
             // The form has no place for them: its citations point into the client's documents.
             // Attachments are text by now.
             ChatEvent::Started(_)

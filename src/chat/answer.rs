@@ -42,6 +42,10 @@ pub struct Answer {
     pub server_fields: Extra,
     /// What it gave beside the answer in the one choice.
     pub choice_fields: Extra,
+    /// The same of the message ([`MessageFields`](ChatEvent::MessageFields)).
+    pub message_fields: Extra,
+    /// The same of the token counts ([`UsageFields`](ChatEvent::UsageFields)).
+    pub usage_fields: Extra,
     /// The last token counts.
     pub usage: Option<Usage>,
     /// Why the answer ended.
@@ -110,6 +114,8 @@ impl Answer {
             ChatEvent::Citation(citation) => self.citations.push(*citation),
             ChatEvent::ServerFields(fields) => rest.server_fields.push(fields),
             ChatEvent::ChoiceFields(fields) => rest.choice_fields.push(fields),
+            ChatEvent::MessageFields(fields) => rest.message_fields.push(fields),
+            ChatEvent::UsageFields(fields) => rest.usage_fields.push(fields),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
             ChatEvent::Finished(reason) => self.finish_reason = Some(reason),
         }
@@ -139,7 +145,10 @@ fn added(event: &ChatEvent) -> usize {
         ChatEvent::Citation(citation) => {
             ITEM + citation.url.len() + some(&citation.title) + some(&citation.snippet)
         }
-        ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields) => fields.byte_len(),
+        ChatEvent::ServerFields(fields)
+        | ChatEvent::ChoiceFields(fields)
+        | ChatEvent::MessageFields(fields)
+        | ChatEvent::UsageFields(fields) => fields.byte_len(),
         // Each takes the place of the one before.
         _ => 0,
     }
@@ -179,6 +188,8 @@ struct Rest {
     arguments: Vec<String>,
     server_fields: Vec<Extra>,
     choice_fields: Vec<Extra>,
+    message_fields: Vec<Extra>,
+    usage_fields: Vec<Extra>,
 }
 
 impl<S: ChatStream> Future for Collect<S> {
@@ -197,9 +208,12 @@ impl<S: ChatStream> Future for Collect<S> {
             this.answer.push(event, this.rest);
         }
         let mut answer = std::mem::take(this.answer);
-        let Rest { arguments, server_fields, choice_fields } = std::mem::take(this.rest);
+        let Rest { arguments, server_fields, choice_fields, message_fields, usage_fields } =
+            std::mem::take(this.rest);
         answer.server_fields.merge_all(server_fields);
         answer.choice_fields.merge_all(choice_fields);
+        answer.message_fields.merge_all(message_fields);
+        answer.usage_fields.merge_all(usage_fields);
         for (call, arguments) in answer.tool_calls.iter_mut().zip(arguments) {
             call.arguments = arguments.into();
         }

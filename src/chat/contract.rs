@@ -139,12 +139,19 @@ impl Contract {
                 }
                 _ => filled(&citation.url, "the address of a source is never empty"),
             },
-            ChatEvent::ServerFields(fields) | ChatEvent::ChoiceFields(fields)
+            ChatEvent::ServerFields(fields)
+            | ChatEvent::ChoiceFields(fields)
+            | ChatEvent::MessageFields(fields)
+            | ChatEvent::UsageFields(fields)
                 if fields.is_empty() =>
             {
                 Err("fields of a server are never none".into())
             }
-            ChatEvent::ServerFields(_) | ChatEvent::ChoiceFields(_) | ChatEvent::Usage(_) => Ok(()),
+            ChatEvent::ServerFields(_)
+            | ChatEvent::ChoiceFields(_)
+            | ChatEvent::MessageFields(_)
+            | ChatEvent::UsageFields(_)
+            | ChatEvent::Usage(_) => Ok(()),
             ChatEvent::Finished(reason) => {
                 self.end = End::Finished;
                 self.whole(matches!(reason, FinishReason::Length | FinishReason::ContentFilter))
@@ -219,6 +226,8 @@ const fn name(item: &Result<ChatEvent, Error>) -> &'static str {
         Ok(ChatEvent::Citation(_)) => "Citation",
         Ok(ChatEvent::ServerFields(_)) => "ServerFields",
         Ok(ChatEvent::ChoiceFields(_)) => "ChoiceFields",
+        Ok(ChatEvent::MessageFields(_)) => "MessageFields",
+        Ok(ChatEvent::UsageFields(_)) => "UsageFields",
         Ok(ChatEvent::Usage(_)) => "Usage",
         Ok(ChatEvent::Finished(_)) => "Finished",
         Err(_) => "Err",

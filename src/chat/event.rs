@@ -21,8 +21,9 @@ use crate::Text;
 ///   call may be cut: what there is of its arguments is then the beginning of an object, or
 ///   nothing. The calls before it are whole all the same.
 /// - There is exactly one terminal item: [`Finished`](ChatEvent::Finished) or an `Err`.
-///   After `Finished` nothing comes but [`Usage`](ChatEvent::Usage) and
-///   [`ServerFields`](ChatEvent::ServerFields), and then the stream ends.
+///   After `Finished` nothing comes but [`Usage`](ChatEvent::Usage),
+///   [`UsageFields`](ChatEvent::UsageFields) and [`ServerFields`](ChatEvent::ServerFields), and then
+///   the stream ends.
 ///   After an `Err` nothing comes, and the stream ends.
 /// - A stream that ends without a terminal item is a bug of whoever wraps it. Whoever notices
 ///   that what it reads has broken off says so with an `Err` item of
@@ -81,6 +82,11 @@ pub enum ChatEvent {
     ServerFields(Extra),
     /// The same of the one choice that the answer is, such as `stop_reason`; never empty.
     ChoiceFields(Extra),
+    /// The same of the message, such as `annotations`; never empty.
+    MessageFields(Extra),
+    /// The same of the token counts, such as `cost`; never empty. Of `prompt_tokens_details` and
+    /// `completion_tokens_details` it has what [`Usage`] has not.
+    UsageFields(Extra),
     /// Token counts so far.
     Usage(Usage),
     /// The answer is complete.
@@ -98,13 +104,15 @@ impl ChatEvent {
                 | Self::Resumed(_)
                 | Self::ServerFields(_)
                 | Self::ChoiceFields(_)
+                | Self::MessageFields(_)
+                | Self::UsageFields(_)
                 | Self::Usage(_)
         )
     }
 
     /// Whether it may come after [`Finished`](Self::Finished).
     pub(crate) const fn may_follow_the_end(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::ServerFields(_))
+        matches!(self, Self::Usage(_) | Self::UsageFields(_) | Self::ServerFields(_))
     }
 }
 

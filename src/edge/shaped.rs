@@ -106,6 +106,8 @@ impl<S: ChatStream> Stream for Shaped<S> {
                     | ChatEvent::Reasoning(_)
                     | ChatEvent::ServerFields(_)
                     | ChatEvent::ChoiceFields(_)
+                    | ChatEvent::MessageFields(_)
+                    | ChatEvent::UsageFields(_)
                     | ChatEvent::Usage(_),
                 )) => return Poll::Ready(item),
                 _ => stops.finish(),

@@ -165,6 +165,12 @@ fn given<B>(answer: Answer) -> FormatStream<B> {
     if !answer.choice_fields.is_empty() {
         events.push(ChatEvent::ChoiceFields(answer.choice_fields));
     }
+    if !answer.message_fields.is_empty() {
+        events.push(ChatEvent::MessageFields(answer.message_fields));
+    }
+    if !answer.usage_fields.is_empty() {
+        events.push(ChatEvent::UsageFields(answer.usage_fields));
+    }
     events.extend(answer.usage.map(ChatEvent::Usage));
     events.push(ChatEvent::Finished(answer.finish_reason.unwrap_or(FinishReason::Stop)));
     FormatStream::whole(events)

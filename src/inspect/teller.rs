@@ -227,6 +227,12 @@ fn told(event: &ChatEvent) -> Told<'_> {
         ChatEvent::ChoiceFields(fields) => {
             Told { bytes: Some(fields.byte_len()), ..Told::new("choice_fields") }
         }
+        ChatEvent::MessageFields(fields) => {
+            Told { bytes: Some(fields.byte_len()), ..Told::new("message_fields") }
+        }
+        ChatEvent::UsageFields(fields) => {
+            Told { bytes: Some(fields.byte_len()), ..Told::new("usage_fields") }
+        }
         ChatEvent::Usage(usage) => {
             let (prompt, completion) = (usage.prompt_tokens, usage.completion_tokens);
             Told::new("usage").detail(format_args!("{prompt} in, {completion} out"))

@@ -292,7 +292,7 @@ macro_rules! expecting {
 macro_rules! lenient {
     (
         $(#[$meta:meta])*
-        $vis:vis struct $name:ident $(<$life:lifetime>)? {
+        $vis:vis struct $name:ident $(<$life:lifetime>)? $(else $other:ident)? {
             $($(#[$of_field:meta])* $see:vis $field:ident: $type:ty = $key:literal,)*
         }
     ) => {
@@ -300,6 +300,10 @@ macro_rules! lenient {
         #[derive(Debug, Default)]
         $vis struct $name $(<$life>)? {
             $($(#[$of_field])* $see $field: $type,)*
+            $(
+                /// Another field says something.
+                $other: bool,
+            )?
         }
 
         impl<'de $(: $life, $life)?> serde::Deserialize<'de> for $name $(<$life>)? {
@@ -322,9 +326,7 @@ macro_rules! lenient {
                         while let Some(key) = object.next_key::<crate::json::Str<'de>>()? {
                             match &*key.0 {
                                 $($key => fields.$field = object.next_value()?,)*
-                                _ => {
-                                    object.next_value::<serde::de::IgnoredAny>()?;
-                                }
+                                _ => crate::json::lenient::other!(object $(, fields.$other)?),
                             }
                         }
                         Ok(fields)
@@ -337,6 +339,17 @@ macro_rules! lenient {
     };
 }
 pub(crate) use lenient;
+
+/// Reads over the value of a field that is not known; the place is told whether it says something.
+macro_rules! other {
+    ($object:ident) => {{
+        $object.next_value::<serde::de::IgnoredAny>()?;
+    }};
+    ($object:ident, $place:expr) => {
+        $place |= $object.next_value::<crate::json::lenient::Something>()?.0
+    };
+}
+pub(crate) use other;
 
 /// A word: a string, borrowed where it has no escapes, or a number as it would be written in one.
 #[derive(Debug, Default)]

@@ -172,6 +172,8 @@ impl Writer for LineWriter {
             | ChatEvent::Resumed(_)
             | ChatEvent::ServerFields(_)
             | ChatEvent::ChoiceFields(_)
+            | ChatEvent::MessageFields(_)
+            | ChatEvent::UsageFields(_)
             | ChatEvent::Citation(_)
             | ChatEvent::Attachment(_) => {}
         }

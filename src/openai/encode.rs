@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::{
     Error, Text,
     chat::{
-        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, ToolCall, Usage, truncated,
+        Answer, ChatEvent, Citation, Conversation, Extra, FinishReason, Json, ToolCall, Usage,
+        truncated,
     },
     edge::{Writer, openai_error_into},
     json::{self, escape_into, number_into, string_into},
@@ -92,6 +93,7 @@ pub(super) struct ChunkEncoder {
     choices: usize,
     include_usage: bool,
     usage: Option<Usage>,
+    usage_fields: Vec<Extra>,
     conversation: Option<Conversation>,
     /// For the chunk with the finish reason, and those that come behind it for that with the usage.
     server_fields: Vec<Extra>,
@@ -129,6 +131,7 @@ impl ChunkEncoder {
             choices,
             include_usage: envelope.include_usage,
             usage: None,
+            usage_fields: Vec::new(),
             conversation: None,
             server_fields: Vec::new(),
             reason: None,
@@ -261,6 +264,7 @@ impl Writer for ChunkEncoder {
             }
             ChatEvent::ServerFields(fields) => return self.server_fields.push(fields),
             ChatEvent::ChoiceFields(fields) => return self.choice_fields.push(fields),
+            ChatEvent::UsageFields(fields) => return self.usage_fields.push(fields),
             // Chat completions have no place for it.
             ChatEvent::ReasoningSignature(_) => return,
             // Text by now, see `images`.
@@ -304,8 +308,14 @@ impl Writer for ChunkEncoder {
                 out.put_slice(b"]");
                 self.tail(out);
             }
+            ChatEvent::MessageFields(fields) => {
+                out.put_slice(&self.head);
+                members_into(out, &fields, &OF_MESSAGES[..5]);
+                self.tail(out);
+            }
             ChatEvent::Finished(reason) => self.finished(out, reason),
             ChatEvent::Usage(_)
+            | ChatEvent::UsageFields(_)
             | ChatEvent::Started(_)
             | ChatEvent::Resumed(_)
             | ChatEvent::ServerFields(_)
@@ -328,7 +338,9 @@ impl Writer for ChunkEncoder {
                 if let Some(usage) = self.usage.filter(|_| self.include_usage) {
                     out.put_slice(&self.head[..self.choices]);
                     out.put_slice(b"],\"usage\":");
-                    usage_into(out, &usage);
+                    let mut fields = Extra::new();
+                    fields.merge_all(std::mem::take(&mut self.usage_fields));
+                    usage_into(out, &usage, &fields);
                     self.server_fields_into(out);
                     out.put_slice(b"}\n\n");
                 }
@@ -383,7 +395,7 @@ fn text_completion(envelope: &Envelope, answer: &Answer, echo: Option<&str>) -> 
     server_fields_into(&mut out, &answer.server_fields);
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
-        usage_into(&mut out, usage);
+        usage_into(&mut out, usage, &answer.usage_fields);
     }
     out.put_slice(b"}");
     out.freeze()
@@ -425,13 +437,15 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
         list_into(&mut out, &answer.citations, citation_into);
         out.put_slice(b"]");
     }
+    let own = if answer.citations.is_empty() { &OF_MESSAGES[..5] } else { &OF_MESSAGES };
+    fields_into(&mut out, &answer.message_fields, own);
     out.put_slice(b"},\"logprobs\":null,\"finish_reason\":");
     string_into(&mut out, answer.finish_reason.unwrap_or(FinishReason::Stop).as_str());
     choice_fields_into(&mut out, &answer.choice_fields);
     out.put_slice(b"}]");
     if let Some(usage) = &answer.usage {
         out.put_slice(b",\"usage\":");
-        usage_into(&mut out, usage);
+        usage_into(&mut out, usage, &answer.usage_fields);
     }
     if let Some(conversation) = &answer.conversation {
         conversation_into(&mut out, conversation);
@@ -495,9 +509,24 @@ fn choice_fields_into(out: &mut BytesMut, fields: &Extra) {
     fields_into(out, fields, &["index", "message", "delta", "text", "logprobs", "finish_reason"]);
 }
 
+/// What the edge says of a message itself; the last only where there are citations.
+const OF_MESSAGES: [&str; 6] =
+    ["role", "content", "reasoning_content", "refusal", "tool_calls", "annotations"];
+
+/// Fields behind others.
 fn fields_into(out: &mut BytesMut, fields: &Extra, own: &[&str]) {
-    for (name, value) in fields.iter().filter(|(name, _)| !own.contains(&&**name)) {
+    if fields.iter().any(|(name, _)| !own.contains(&&*name)) {
         out.put_slice(b",");
+        members_into(out, fields, own);
+    }
+}
+
+fn members_into(out: &mut BytesMut, fields: &Extra, own: &[&str]) {
+    let others = fields.iter().filter(|(name, _)| !own.contains(&&**name));
+    for (index, (name, value)) in others.enumerate() {
+        if index > 0 {
+            out.put_slice(b",");
+        }
         string_into(out, &name);
         out.put_slice(b":");
         // A line end would end the event.
@@ -520,22 +549,43 @@ fn citation_into(out: &mut BytesMut, citation: &Citation) {
     out.put_slice(b"}}");
 }
 
-fn usage_into(out: &mut BytesMut, usage: &Usage) {
+fn usage_into(out: &mut BytesMut, usage: &Usage, fields: &Extra) {
     out.put_slice(b"{\"prompt_tokens\":");
     number_into(out, usage.prompt_tokens);
     out.put_slice(b",\"completion_tokens\":");
     number_into(out, usage.completion_tokens);
     out.put_slice(b",\"total_tokens\":");
     number_into(out, usage.total_tokens);
-    if let Some(cached) = usage.cached_tokens {
-        out.put_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
-        number_into(out, cached);
+    for (name, known, count) in [
+        ("prompt_tokens_details", "cached_tokens", usage.cached_tokens),
+        ("completion_tokens_details", "reasoning_tokens", usage.reasoning_tokens),
+    ] {
+        let others = fields.get(name).as_ref().and_then(Json::as_fields).unwrap_or_default();
+        if count.is_none() && others.is_empty() {
+            continue;
+        }
+        out.put_slice(b",");
+        string_into(out, name);
+        out.put_slice(b":{");
+        if let Some(count) = count {
+            string_into(out, known);
+            out.put_slice(b":");
+            number_into(out, count);
+            fields_into(out, &others, &[known]);
+        } else {
+            members_into(out, &others, &[]);
+        }
         out.put_slice(b"}");
     }
-    if let Some(reasoning) = usage.reasoning_tokens {
-        out.put_slice(b",\"completion_tokens_details\":{\"reasoning_tokens\":");
-        number_into(out, reasoning);
-        out.put_slice(b"}");
-    }
+    fields_into(out, fields, &OF_USAGE);
     out.put_slice(b"}");
 }
+
+/// What the edge says of token counts itself.
+const OF_USAGE: [&str; 5] = [
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+];

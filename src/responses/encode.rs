@@ -460,6 +460,8 @@ impl Writer for ResponseWriter {
             ChatEvent::Started(_)
             | ChatEvent::Resumed(_)
             | ChatEvent::ServerFields(_)
+            | ChatEvent::MessageFields(_)
+            | ChatEvent::UsageFields(_)
             | ChatEvent::Attachment(_) => return,
             _ if self.finish_reason.is_some() => return,
             ChatEvent::Citation(citation) => return self.citation(out, citation),

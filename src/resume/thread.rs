@@ -294,6 +294,8 @@ where
                 | ChatEvent::Citation(_)
                 | ChatEvent::ServerFields(_)
                 | ChatEvent::ChoiceFields(_)
+                | ChatEvent::MessageFields(_)
+                | ChatEvent::UsageFields(_)
                 | ChatEvent::Resumed(_),
             )) => Step::IsLeftOut,
             Some(Ok(

@@ -155,6 +155,8 @@ mod tests {
             ChatEvent::Resumed(Started::new().into()),
             ChatEvent::ServerFields(Extra::new()),
             ChatEvent::ChoiceFields(Extra::new()),
+            ChatEvent::MessageFields(Extra::new()),
+            ChatEvent::UsageFields(Extra::new()),
         ] {
             assert!(!is_progress(&event), "{event:?}");
         }

@@ -762,3 +762,31 @@ async fn fields_of_the_choice_and_behind_the_end_are_given() {
         }
     }
 }
+
+/// What a server says in the message and in the counts that nothing here reads, in pieces and whole.
+#[tokio::test]
+async fn fields_of_the_message_and_of_the_counts_are_told() {
+    let said = json!({"role": "assistant", "content": "Hi", "reasoning_details": [{"x": 1}], "audio": null});
+    let usage = json!({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7, "cost": 0.01,
+        "prompt_tokens_details": {"cached_tokens": 3, "cache_creation_input_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": 1}});
+    let whole = Upstream::json(
+        200,
+        &json!({"choices": [{"message": said, "finish_reason": "stop"}], "usage": usage}),
+    );
+    let counts = json!({"choices": [], "usage": usage});
+    for upstream in
+        [whole, Upstream::stream(&(events(&[delta(said.clone()), finish("stop"), counts]) + DONE))]
+    {
+        let answer = upstream.answer(CompatibleLayer::new(Server::Generic), request()).await;
+        let answer = answer.expect("complete");
+        let told = |fields: &tower_qwen::chat::Extra| {
+            serde_json::to_value(fields.to_map().expect("fields")).expect("JSON")
+        };
+        assert_eq!(told(&answer.message_fields), json!({"reasoning_details": [{"x": 1}]}));
+        let details = json!({"cache_creation_input_tokens": 1});
+        let expected = json!({"cost": 0.01, "prompt_tokens_details": details});
+        assert_eq!(told(&answer.usage_fields), expected);
+        assert_eq!(answer.usage.expect("counted").cached_tokens, Some(3));
+    }
+}

@@ -48,7 +48,7 @@ lenient! {
 }
 
 lenient! {
-    struct Delta<'a> {
+    struct Delta<'a> else others {
         role: Something = "role",
         content: Said<'a> = "content",
         reasoning_content: Said<'a> = "reasoning_content",
@@ -121,7 +121,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Arguments<'a> {
 
 lenient! {
     /// Token counts, under the names of either wire.
-    pub(crate) struct Counts {
+    pub(crate) struct Counts else others {
         prompt_tokens: Count = "prompt_tokens",
         completion_tokens: Count = "completion_tokens",
         input_tokens: Count = "input_tokens",
@@ -136,7 +136,7 @@ lenient! {
 }
 
 lenient! {
-    struct Details {
+    struct Details else others {
         cached_tokens: Count = "cached_tokens",
         reasoning_tokens: Count = "reasoning_tokens",
     }
@@ -230,6 +230,22 @@ impl Chunk<'_> {
         !self.error.0
             && !self.choice_failed()
             && (!self.choices.items.is_empty() || self.usage.0.is_some())
+    }
+
+    /// Whether the message says something that nothing here reads.
+    pub(crate) fn message_has_others(&self) -> bool {
+        let choice = self.choices.items.first().and_then(|choice| choice.0.as_ref());
+        let message =
+            choice.and_then(|choice| choice.delta.0.as_ref().or(choice.message.0.as_ref()));
+        message.is_some_and(|message| message.others)
+    }
+
+    /// Whether the counts do.
+    pub(crate) fn usage_has_others(&self) -> bool {
+        self.usage.0.as_ref().is_some_and(|usage| {
+            let details = [&usage.prompt_details, &usage.completion_details];
+            usage.others || details.into_iter().flat_map(|details| &details.0).any(|of| of.others)
+        })
     }
 
     /// Whether the choice itself says that it failed.

@@ -219,6 +219,21 @@ impl Answer {
         }
     }
 
+    /// What it says of the message.
+    pub(crate) fn message_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() {
+            self.goes_on();
+            self.ready.push_back(ChatEvent::MessageFields(fields));
+        }
+    }
+
+    /// What it says of the token counts, which may come behind the end.
+    pub(crate) fn usage_fields(&mut self, fields: Extra) {
+        if !fields.is_empty() {
+            self.behind.push(ChatEvent::UsageFields(fields));
+        }
+    }
+
     /// A piece of a call.
     ///
     /// # Errors

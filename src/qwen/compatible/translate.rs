@@ -24,6 +24,23 @@ const READ: [&str; 9] =
 const READ_OF_CHOICES: [&str; 6] =
     ["index", "delta", "message", "text", "logprobs", "finish_reason"];
 
+/// The same of a message, or of a piece of one.
+const READ_OF_MESSAGES: [&str; 7] =
+    ["role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call"];
+
+/// The same of token counts, and of what they consist of.
+const READ_OF_COUNTS: [&str; 8] = [
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+];
+const READ_OF_DETAILS: [&str; 2] = ["cached_tokens", "reasoning_tokens"];
+
 /// Reads the events of these servers, and their whole answers.
 #[derive(Debug)]
 pub(super) struct Translator {
@@ -129,6 +146,27 @@ impl Translator {
         {
             answer.choice_fields(self.fields(choice, &READ_OF_CHOICES));
         }
+        if chunk.message_has_others() {
+            let message = member(data, "choices")
+                .and_then(|choices| json::items(choices).next())
+                .and_then(|choice| member(choice, "delta").or_else(|| member(choice, "message")));
+            if let Some(message) = message {
+                answer.message_fields(self.fields(message, &READ_OF_MESSAGES));
+            }
+        }
+        if chunk.usage_has_others()
+            && let Some(counts) = member(data, "usage")
+        {
+            let mut fields = self.fields(counts, &READ_OF_COUNTS);
+            for name in ["prompt_tokens_details", "completion_tokens_details"] {
+                let details = member(counts, name).unwrap_or_default();
+                let details = self.fields(details, &READ_OF_DETAILS);
+                if !details.is_empty() {
+                    fields.insert(name, Json::from(&details));
+                }
+            }
+            answer.usage_fields(fields);
+        }
         self.answered |= chunk.take(data, &mut self.ours, answer)?;
         Ok(())
     }
@@ -172,6 +210,12 @@ impl Translator {
         let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
         fault.into_error(status, None, self.server, &self.secrets)
     }
+}
+
+/// The object or list that the last field of this name holds.
+fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let value = json::members(object).filter(|member| member.0 == name).last()?.1;
+    value.starts_with(['{', '[']).then_some(value)
 }
 
 /// Whether an event has a reason for the end of the answer. Of a text that quotes one it may say so
