@@ -369,7 +369,7 @@ async fn a_meter_settles_when_it_is_dropped() {
     let layer = book.layer().upstream("mine");
     let meter = |prompt| {
         let book = book.clone();
-        layer.meter(Some(ANN), "m".into(), prompt, move |settled| {
+        layer.meter(Some(ANN), "m", prompt, move |settled| {
             book.0.lock().expect("not poisoned").push(settled);
         })
     };

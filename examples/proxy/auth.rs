@@ -1,18 +1,35 @@
 //! Which clients are served.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_qwen::{Error, ErrorKind};
+
+use super::keys::{Key, Keys};
 
 /// The keys of which a client must present one; with none, any client is served.
 ///
 /// Only digests are kept. They are of one length, so comparing them takes the same time whatever
 /// is presented, and tells nothing of a key, its length included.
 #[derive(Clone, Default)]
-pub(crate) struct ApiKeys(Vec<[u8; 32]>);
+pub(crate) struct ApiKeys {
+    /// Those of a list, which may do what they like.
+    listed: Vec<[u8; 32]>,
+    /// Those of a file, if there is one.
+    filed: Option<Keys>,
+}
+
+/// A key that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found<'a> {
+    /// One of the list, by its place and its digest.
+    Listed(usize, &'a [u8; 32]),
+    /// One of the file.
+    Filed(&'a Arc<Key>),
+}
 
 impl ApiKeys {
     /// Reads a list separated by commas; blanks around a key are not part of it.
@@ -26,24 +43,41 @@ impl ApiKeys {
             .collect::<Option<Vec<_>>>()
             .ok_or("a key must be one word of visible ASCII characters")?;
         // A list of commas is a slip; it must not open the proxy to everyone.
-        if keys.is_empty() { Err("it holds no key") } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err("it holds no key")
+        } else {
+            Ok(Self { listed: keys, filed: None })
+        }
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.0.len()
+    /// These and those of a file.
+    pub(crate) fn and(self, filed: Option<Keys>) -> Self {
+        Self { filed, ..self }
     }
 
-    /// Whether any client is served.
+    /// Those of the file, if there is one.
+    pub(crate) const fn filed(&self) -> Option<&Keys> {
+        self.filed.as_ref()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.listed.len() + self.filed.iter().flat_map(Keys::iter).count()
+    }
+
+    /// Whether any client is served. A file without a key lets nobody in.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.listed.is_empty() && self.filed.is_none()
     }
 
-    /// The one of them that `key` is, by its place and its digest. Every key is looked at, in
-    /// constant time.
-    fn find(&self, key: &[u8]) -> Option<(usize, &[u8; 32])> {
+    /// The one of them that `key` is. Every key is looked at, in constant time.
+    fn find(&self, key: &[u8]) -> Option<Found<'_>> {
         let presented: [u8; 32] = Sha256::digest(key).into();
-        self.0.iter().enumerate().fold(None, |found, key| {
-            if bool::from(key.1.ct_eq(&presented)) { Some(key) } else { found }
+        let is = |digest: &[u8; 32]| bool::from(digest.ct_eq(&presented));
+        let listed = self.listed.iter().enumerate().fold(None, |found, (at, digest)| {
+            if is(digest) { Some(Found::Listed(at, digest)) } else { found }
+        });
+        self.filed.iter().flat_map(Keys::iter).fold(listed, |found, key| {
+            if is(key.digest()) { Some(Found::Filed(key)) } else { found }
         })
     }
 
@@ -52,13 +86,13 @@ impl ApiKeys {
         self.find(key.as_bytes()).is_some()
     }
 
-    /// The key that lets these headers in, by its place and its digest; `None` where none is asked for. Of
-    /// several that are presented the bearer's counts before the others.
+    /// The key that lets these headers in; `None` where none is asked for. Of several that are
+    /// presented the bearer's counts before the others.
     ///
     /// # Errors
     ///
-    /// An error of class [`ErrorKind::Auth`] unless `headers` present one of the keys.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<(usize, &[u8; 32])>, Error> {
+    /// An error of class [`ErrorKind::Auth`] unless `headers` present one of the keys that is good.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<Option<Found<'_>>, Error> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -78,6 +112,9 @@ impl ApiKeys {
             let key = self.find(key);
             found.or(key)
         });
+        if let Some(Found::Filed(key)) = found {
+            key.check(Timestamp::now())?;
+        }
         found
             .map(Some)
             .ok_or_else(|| Error::new(ErrorKind::Auth, "the API key is not one of this proxy's"))
@@ -100,7 +137,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ApiKeys({})", self.0.len())
+        write!(f, "ApiKeys({})", self.len())
     }
 }
 
@@ -172,6 +209,6 @@ mod tests {
 
     #[test]
     fn without_keys_everyone_is_served() {
-        assert_eq!(ApiKeys::default().check(&HeaderMap::new()).expect("open"), None);
+        assert!(ApiKeys::default().check(&HeaderMap::new()).expect("open").is_none());
     }
 }

@@ -33,6 +33,15 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
     } else {
         writeln!(out, "  clients: those with an API key")?;
     }
+    if let Some(keys) = config.api_keys.filed() {
+        writeln!(out, "    {} keys in {}", keys.iter().count(), keys.file().display())?;
+        if keys.iter().any(|key| key.limits.have_budget()) {
+            writeln!(
+                out,
+                "    what they have used of their budgets is in memory, and begins anew here"
+            )?;
+        }
+    }
     let mut local = address;
     if address.ip().is_unspecified() {
         local.set_ip(match address {

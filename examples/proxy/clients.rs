@@ -1,6 +1,6 @@
 //! Who a client is: one answer for the edges, the sessions, deletions and logs.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -11,7 +11,11 @@ use axum::{
 use sha2::{Digest, Sha256};
 use tower_qwen::{Error, chat::Tenant, edge, openai::error_response};
 
-use super::{auth::ApiKeys, trace};
+use super::{
+    auth::{ApiKeys, Found},
+    keys::{Key, KeyId, Keys},
+    trace,
+};
 
 /// What tells clients from each other.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Client {
 enum Who {
     /// Whoever has this one of the keys that are asked for, counted from 1.
     Key(usize),
+    /// Whoever has the key of the file that is called so.
+    Filed(KeyId),
     /// Whoever has the key that was presented and not asked for.
     Presented,
     /// The one tenant of this machine.
@@ -59,8 +65,16 @@ impl Clients {
     /// An error of class [`ErrorKind::Auth`](tower_qwen::ErrorKind::Auth) without a key that is
     /// asked for.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Client, Error> {
-        if let Some((at, key)) = self.keys.check(headers)? {
-            return Ok(Client { tenant: Some(tenant_of("key", key)), who: Who::Key(at + 1) });
+        match self.keys.check(headers)? {
+            Some(Found::Listed(at, key)) => {
+                return Ok(Client { tenant: Some(tenant_of("key", key)), who: Who::Key(at + 1) });
+            }
+            // Not the key itself: another one with the id goes on with the conversations.
+            Some(Found::Filed(key)) => {
+                let tenant = Some(tenant_of("id", key.id.as_str().as_bytes()));
+                return Ok(Client { tenant, who: Who::Filed(key.id) });
+            }
+            None => {}
         }
         let (tenant, who) = match edge::tenant(headers) {
             Some(tenant) => (Some(tenant), Who::Presented),
@@ -87,6 +101,17 @@ impl Clients {
         self.keys.have(key)
     }
 
+    /// The keys of the file.
+    pub(crate) fn filed(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.filed().into_iter().flat_map(Keys::iter)
+    }
+
+    /// The key of the file that `client` has.
+    pub(crate) fn key_of(&self, client: Client) -> Option<&Arc<Key>> {
+        let Who::Filed(id) = client.who else { return None };
+        self.filed().find(|key| key.id == id)
+    }
+
     /// Whether anybody may come who can reach the proxy from elsewhere.
     pub(crate) const fn are_strangers(&self) -> bool {
         self.keys.is_empty() && !self.local
@@ -109,10 +134,22 @@ impl Client {
     }
 }
 
+impl Client {
+    /// In which account it is entered what it uses.
+    pub(crate) fn account(self) -> KeyId {
+        match self.who {
+            Who::Key(at) => KeyId::listed(at),
+            Who::Filed(id) => id,
+            Who::Presented | Who::Local | Who::Nobody => KeyId::others(),
+        }
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.who {
             Who::Key(at) => write!(f, "key {at}"),
+            Who::Filed(id) => write!(f, "key {id}"),
             Who::Presented => f.write_str("a key of its own"),
             Who::Local => f.write_str("local"),
             Who::Nobody => f.write_str("unknown"),
@@ -149,7 +186,7 @@ pub(crate) async fn identify(
         Ok(client) => {
             trace::note_client(request.extensions(), client);
             request.extensions_mut().insert(client);
-            if matches!(client.who, Who::Key(_)) {
+            if matches!(client.who, Who::Key(_) | Who::Filed(_)) {
                 take_text_for_json(request.headers_mut());
             }
             next.run(request).await

@@ -33,8 +33,18 @@ use self::{
     url::{address_from_parts, checked_address, checked_host},
 };
 use super::{
-    accounts::List, auth::ApiKeys, clients::Clients, credentials, files, health::Health,
-    hosts::Hosts, launch::Launch, login::Login, manual::ManPage, shutdown,
+    accounts::List,
+    auth::ApiKeys,
+    clients::Clients,
+    credentials, files,
+    gate::Rules,
+    health::Health,
+    hosts::Hosts,
+    keys::{Keys, Manage},
+    launch::Launch,
+    login::Login,
+    manual::ManPage,
+    shutdown,
 };
 
 pub(crate) use self::{
@@ -55,6 +65,8 @@ const DEFAULT_CAPACITY: u64 = 100_000;
 const DEFAULT_BODY_TIMEOUT: u64 = 300;
 const DEFAULT_WRITE_TIMEOUT: u64 = 60;
 const DEFAULT_SHUTDOWN_TIMEOUT: u64 = 30;
+const DEFAULT_QUEUE: usize = 100;
+const DEFAULT_QUEUE_TIMEOUT: u64 = 10;
 
 /// An OpenAI-compatible proxy in front of Qwen.
 #[derive(Debug, Parser)]
@@ -82,6 +94,8 @@ pub(crate) enum Command {
     Login(Login),
     /// Starts a client with the settings that make it use a proxy that is running
     Launch(Launch),
+    /// Makes, lists and revokes the keys of clients in a file
+    Keys(Manage),
     /// Lists the accounts and whether they can be used; ends with code 1 where none can
     Accounts {
         #[command(flatten)]
@@ -143,6 +157,8 @@ pub(crate) struct Config {
     pub(crate) names: ModelNames,
     /// How much memory requests and answers may take.
     pub(crate) bounds: Bounds,
+    /// How many answers may be under way.
+    pub(crate) rules: Rules,
     /// Within which time the body of a request must be complete.
     pub(crate) body_timeout: Duration,
     /// For how long a client may take nothing of an answer.
@@ -363,6 +379,9 @@ impl Options {
                 .map_err(|reason| ConfigError(format!("--api-key: {reason}")))?,
             None => ApiKeys::default(),
         };
+        let filed = settings.keys_file.as_deref().map(Keys::read).transpose();
+        let filed = filed.map_err(|reason| ConfigError(format!("--keys-file: {reason}")))?;
+        let api_keys = api_keys.and(filed);
         if settings.redis.is_some() && cfg!(not(feature = "redis")) {
             return error("--redis: this build has no Redis in it; build it with --features redis");
         }
@@ -386,6 +405,11 @@ impl Options {
         for upstream in &mut upstreams {
             upstream.body_pace = body_pace(body_timeout);
         }
+        let rules = Rules {
+            streams: settings.max_streams,
+            queue: settings.max_queue.unwrap_or(DEFAULT_QUEUE),
+            wait: seconds(settings.queue_timeout, DEFAULT_QUEUE_TIMEOUT),
+        };
         let metrics = settings.metrics.unwrap_or_default();
         Ok(Config {
             file,
@@ -397,6 +421,7 @@ impl Options {
             allow_hosts,
             names,
             bounds,
+            rules,
             body_timeout,
             write_timeout,
             shutdown,

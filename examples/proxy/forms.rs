@@ -59,6 +59,11 @@ impl Form {
     }
 }
 
+/// Whether it is a client of the Messages API.
+pub(crate) fn is_messages(request: &Request) -> bool {
+    Form::of(request) == Some(Form::Messages)
+}
+
 /// Answers a client of the Messages API or of Ollama's in its own form.
 pub(crate) async fn speak(request: Request, next: Next) -> Response {
     let Some(form) = Form::of(&request) else { return next.run(request).await };

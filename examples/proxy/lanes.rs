@@ -11,7 +11,7 @@ use axum::{
 use futures_util::future::join_all;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_qwen::{
-    Error, ErrorKind,
+    Error, ErrorKind, Text,
     anthropic::CountTokens,
     edge::{self, BodyPace, read_body},
     openai::error_response,
@@ -175,6 +175,11 @@ impl Lanes {
             [lane] => Some(&lane.name),
             _ => None,
         }
+    }
+
+    /// The model that a client means that calls it `model`.
+    pub(crate) fn meant(&self, model: &str) -> Text {
+        self.names.resolve(model).unwrap_or_else(|| model.to_owned().into())
     }
 
     /// Who is asked for what a client calls `model`.

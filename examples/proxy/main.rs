@@ -16,8 +16,10 @@ mod credentials;
 mod debug_stream;
 mod files;
 mod forms;
+mod gate;
 mod health;
 mod hosts;
+mod keys;
 mod lanes;
 mod launch;
 mod login;
@@ -59,6 +61,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 use self::{
     accounts::List,
     config::{Cli, Command, Config, LogFormat, Options},
+    gate::Gate,
     logs::Logs,
     reload::Reload,
     routes::App,
@@ -86,6 +89,10 @@ async fn obey() -> ExitCode {
         Some(Command::Launch(launch)) => match launch.run().await {
             Ok(code) => ExitCode::from(code),
             Err(failure) => fail(failure.message, failure.code),
+        },
+        Some(Command::Keys(keys)) => match keys.run(io::stdout().lock(), io::stderr().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error, 1),
         },
         Some(Command::Accounts { options, list }) => accounts(*options, list).await,
         Some(Command::Health(health)) => match health.run().await {
@@ -137,12 +144,15 @@ async fn serve(options: Options) -> ExitCode {
         Err(error) => return fail(error, USAGE),
     };
     let shutdown = Shutdown::default();
-    let (app, tokens) = match stack::app(&config, &store, &shutdown) {
+    let gate = Gate::default();
+    let (app, tokens) = match stack::app(&config, &store, &shutdown, &gate) {
         Ok(made) => made,
         Err(error) => return fail(error, USAGE),
     };
     let (app, current) = watch::channel(app);
-    match run(Reload::new(options, config, store, shutdown, app, tokens), given, current).await {
+    match run(Reload::new(options, config, store, shutdown, gate, app, tokens), given, current)
+        .await
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }

@@ -9,6 +9,8 @@ use tower_qwen::session::SessionStore;
 use super::{
     config::{Config, Options, Upstream},
     files,
+    gate::Gate,
+    keys::Keys,
     routes::App,
     service,
     shutdown::Shutdown,
@@ -22,6 +24,7 @@ pub(crate) struct Reload {
     config: Config,
     store: Arc<dyn SessionStore>,
     shutdown: Shutdown,
+    gate: Gate,
     app: watch::Sender<App>,
     tokens: Tokens,
     /// Those that were in use before and may have a refresh in flight.
@@ -34,10 +37,11 @@ impl Reload {
         config: Config,
         store: Arc<dyn SessionStore>,
         shutdown: Shutdown,
+        gate: Gate,
         app: watch::Sender<App>,
         tokens: Tokens,
     ) -> Self {
-        Self { options, config, store, shutdown, app, tokens, retired: Vec::new() }
+        Self { options, config, store, shutdown, gate, app, tokens, retired: Vec::new() }
     }
 
     /// Where the proxy is on its way to its end.
@@ -87,7 +91,9 @@ impl Reload {
     ///
     /// What is wrong with it, in one line; nothing has changed then.
     async fn again(&mut self) -> Result<(), String> {
-        if let Some(path) = self.options.file() {
+        let keys = self.config.api_keys.filed().map(Keys::file);
+        let files = self.options.file().into_iter().chain(keys);
+        for path in files {
             let text = settled(|| files::read(path)).await;
             let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
             if text.trim_ascii().is_empty() {
@@ -106,7 +112,7 @@ impl Reload {
         } else {
             stack::store(&config.sessions)?
         };
-        let (app, tokens) = stack::app(&config, &store, &self.shutdown)?;
+        let (app, tokens) = stack::app(&config, &store, &self.shutdown, &self.gate)?;
         for (changed, what) in [
             (config.log != self.config.log, "log"),
             (config.log_format != self.config.log_format, "log-format"),

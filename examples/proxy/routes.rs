@@ -34,6 +34,7 @@ use super::{
     coding,
     config::DebugStream,
     credentials, debug_stream, forms,
+    gate::{Admission, admit, may_ask, report},
     hosts::{self, Hosts, own_names_only},
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
@@ -66,6 +67,8 @@ pub(crate) struct Site {
     pub(crate) shutdown: Shutdown,
     /// How much of bodies may be in memory.
     pub(crate) budget: BodyBudget,
+    /// Who may ask for an answer now.
+    pub(crate) admission: Admission,
     /// What is logged of streams.
     pub(crate) debug_stream: DebugStream,
 }
@@ -76,7 +79,8 @@ pub(crate) type App =
 
 /// Everything the proxy serves.
 pub(crate) fn app(site: Site) -> App {
-    let Site { lanes, clients, hosts, chats, tokens, shutdown, budget, debug_stream } = site;
+    let Site { lanes, clients, hosts, chats, tokens, shutdown, budget, admission, debug_stream } =
+        site;
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let ready = Ready::new(lanes.clone(), shutdown.clone());
@@ -86,15 +90,10 @@ pub(crate) fn app(site: Site) -> App {
     };
 
     let answers = Router::new()
-        .route("/v1/models", get(list_models))
-        .route("/v1/models/{*id}", get(one_model))
-        .route("/xml/v1/models", get(list_models))
-        .route("/xml/v1/models/{*id}", get(one_model))
         // Their edges say themselves what they think of other methods than POST.
         .route("/v1/chat/completions", any(chat))
         .route("/xml/v1/chat/completions", any(chat_in_xml))
         .route("/v1/messages", any(messages))
-        .route("/v1/messages/count_tokens", any(count_tokens))
         .route("/v1/responses", any(responses))
         .route("/v1/completions", any(completions))
         // Of llama.cpp's own API, which stands beside `/v1`.
@@ -105,6 +104,16 @@ pub(crate) fn app(site: Site) -> App {
         .route("/api/generate", any(ollama_generate))
         .route("/api/embed", any(ollama_embed))
         .route("/api/embeddings", any(ollama_embeddings))
+        .with_state(lanes.clone())
+        .route_layer(middleware::from_fn_with_state(admission.clone(), may_ask))
+        // Outside of what reads bodies: who waits for a place has none in memory.
+        .route_layer(middleware::from_fn_with_state(admission.clone(), admit));
+    let answers = answers
+        .route("/v1/models", get(list_models))
+        .route("/v1/models/{*id}", get(one_model))
+        .route("/xml/v1/models", get(list_models))
+        .route("/xml/v1/models/{*id}", get(one_model))
+        .route("/v1/messages/count_tokens", any(count_tokens))
         .route("/api/version", get(ollama::version))
         .route("/api/tags", get(ollama::tags))
         .route("/api/show", post(ollama::show))
@@ -125,7 +134,9 @@ pub(crate) fn app(site: Site) -> App {
         .with_state(chats)
         .route("/v1/validate", get(tokens::validate).post(tokens::validate))
         .route("/v1/refresh", post(tokens::refresh))
-        .with_state(tokens);
+        .with_state(tokens)
+        .route("/v1/usage", get(report))
+        .with_state(admission);
     // Paths, accounts and their states are not for everyone.
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
     // Inside of who is let in: what is refused there is never kept.

@@ -38,6 +38,22 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// How often an HTTP/2 peer is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the answer to that may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many headers a request of HTTP/1 may have.
+const MAX_HEADERS: usize = 100;
+/// How much of a connection of HTTP/1 is read ahead, and so how long the head of a request may be, in
+/// bytes.
+const MAX_HEAD: usize = 400 * 1024;
+/// How many requests an HTTP/2 connection may have under way.
+const MAX_H2_STREAMS: u32 = 200;
+/// How long the headers of a request of HTTP/2 may be, in bytes, as its standard counts them.
+const MAX_H2_HEADERS: u32 = 16 * 1024;
+/// How many requests of an HTTP/2 connection may be taken back before anybody has looked at them; with
+/// more the connection ends. Such floods cost a client nothing and a server the work.
+const MAX_H2_TAKEN_BACK: usize = 20;
+/// How many streams of a connection may be ended for what the client did wrong; the same.
+const MAX_H2_WRONG: usize = 256;
 
 /// Serves everyone who connects until `stop` is ready, and comes to an end as `patience` says: for the
 /// delay it goes on, then it takes no one more, and what is under way has the time-out to end. What has
@@ -132,10 +148,23 @@ pub(crate) async fn serve<A, B>(
 fn protocols(write_timeout: Duration) -> auto::Builder<Exchanges> {
     let mut builder = auto::Builder::new(Exchanges { limit: write_timeout });
     // Without a timer hyper would drop its timeouts silently.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
     // Events are small, and to write three parts of each costs more than to copy them together.
     builder.http1().writev(false);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .max_header_list_size(MAX_H2_HEADERS)
+        .max_pending_accept_reset_streams(MAX_H2_TAKEN_BACK)
+        .max_local_error_reset_streams(MAX_H2_WRONG);
     builder
 }
 
@@ -284,6 +313,42 @@ mod tests {
             client.write_all(said.as_bytes()).await.expect("it is open");
             let (elapsed, _) = closes_in(client).await;
             assert!(elapsed >= HEADER_TIMEOUT && elapsed < almost, "{said:?}: {elapsed:?}");
+        }
+    }
+
+    /// What a client of HTTP/2 is told at the beginning (RFC 9113 6.5).
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_client_is_told_the_limits() {
+        let (mut client, _drain) = connect();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it is open");
+        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("it is open");
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await.expect("a frame");
+        assert_eq!(head[3], 4, "its settings come first");
+        let mut settings = vec![0; usize::from(head[1]) * 256 + usize::from(head[2])];
+        client.read_exact(&mut settings).await.expect("the frame");
+        let of = |id: u8| {
+            let found = settings.chunks_exact(6).find(|setting| setting[..2] == [0, id]);
+            found
+                .map(|setting| u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]))
+        };
+        assert_eq!((of(3), of(6)), (Some(MAX_H2_STREAMS), Some(MAX_H2_HEADERS)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_long_is_refused() {
+        let fields = |count: usize| "x: y\r\n".repeat(count);
+        let long = format!("x: {}\r\n", "y".repeat(MAX_HEAD));
+        for (fields, status) in
+            [(fields(MAX_HEADERS - 1), 200), (fields(MAX_HEADERS), 431), (long, 431)]
+        {
+            let (mut client, _drain) = connect();
+            let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{fields}\r\n");
+            // What is refused is not read to its end.
+            let _ = client.write_all(request.as_bytes()).await;
+            let mut said = [0; 12];
+            client.read_exact(&mut said).await.expect("an answer");
+            assert_eq!(String::from_utf8_lossy(&said), format!("HTTP/1.1 {status}"));
         }
     }
 

@@ -52,6 +52,7 @@ use super::{
         Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
     },
     debug_stream::place,
+    gate::{Admission, Gate, Metered},
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
     pass,
     prompts::Prompts,
@@ -74,8 +75,9 @@ pub(crate) fn app(
     config: &Config,
     store: &Arc<dyn SessionStore>,
     shutdown: &Shutdown,
+    gate: &Gate,
 ) -> Result<(App, Tokens), String> {
-    Ok(over(lanes(config, store, shutdown)?, config, store, shutdown))
+    Ok(over(lanes(config, store, shutdown)?, config, store, shutdown, gate))
 }
 
 /// The app over `lanes`.
@@ -84,6 +86,7 @@ fn over(
     config: &Config,
     store: &Arc<dyn SessionStore>,
     shutdown: &Shutdown,
+    gate: &Gate,
 ) -> (App, Tokens) {
     let desks = lanes.iter().map(|lane| lane.desk.clone()).collect();
     let tokens = Tokens::new(desks, config.clients());
@@ -94,6 +97,7 @@ fn over(
         tokens: tokens.clone(),
         shutdown: shutdown.clone(),
         budget: BodyBudget::new(config.bounds.bodies),
+        admission: Admission::new(gate.clone(), config.clients(), config.rules, lanes.clone()),
         debug_stream: config.debug_stream,
         lanes,
     };
@@ -501,6 +505,7 @@ where
     let stacks = Stacks::new(chat(calls), chat(xml));
     let prompts = shared.shutdown.layer().layer(aliases.service(adapter));
     let prompts = shared.settle(config).layer(prompts);
+    let settle = shared.settle(config);
     let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
@@ -525,10 +530,10 @@ where
         // There one limit is for the first event as for those behind it.
         let silence = config.patience.first_event.max(config.patience.idle);
         let reframe = SseReframeLayer::new().idle_events(Some(silence));
-        let infill =
-            (server == Server::LlamaCpp).then(|| passage("/infill").over(reframe.layer(own)));
+        let infill = (server == Server::LlamaCpp)
+            .then(|| passage("/infill").over(Metered::new(reframe.layer(own), settle.clone())));
         let signed = signed(upstream, auth.as_ref());
-        let bytes = reframe.layer(signed.clone());
+        let bytes = Metered::new(reframe.layer(signed.clone()), settle.clone());
         let passed = passage("/chat/completions").over(bytes.clone());
         // A prompt that is answered as a chat is no prompt any more, so the server's own route is
         // first.
@@ -547,6 +552,7 @@ where
         };
         let names = shared.names.clone();
         let renaming = signed.clone().map_request(move |request| names.rename(request));
+        let renaming = Metered::new(renaming, settle);
         let embeddings = EmbeddingsLayer::new(server)
             .max_body(MAX_BODY)
             .body_pace(Some(config.body_pace))

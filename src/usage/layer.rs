@@ -78,13 +78,19 @@ impl UsageLayer {
 
     /// Measures a request that is no chat, of `tenant` for `model`, whose prompt has `prompt` bytes of
     /// text; `settle` is told. Estimates go by what the layer has learnt.
-    pub fn meter<F>(&self, tenant: Option<Tenant>, model: Text, prompt: u64, settle: F) -> Meter
+    pub fn meter<F>(
+        &self,
+        tenant: Option<Tenant>,
+        model: impl Into<Text>,
+        prompt: u64,
+        settle: F,
+    ) -> Meter
     where
         F: FnOnce(Settlement) + Send + 'static,
     {
         let (settle, estimates) = (Settle::One(Box::new(settle)), Arc::clone(&self.estimates));
         let upstream = self.upstream.clone();
-        Meter::new(settle, estimates, upstream, tenant, model, tokens::of_len(prompt))
+        Meter::new(settle, estimates, upstream, tenant, model.into(), tokens::of_len(prompt))
     }
 
     /// Begins to measure `request`.

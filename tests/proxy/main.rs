@@ -8,6 +8,7 @@ mod commands;
 mod credentials;
 #[cfg(unix)]
 mod debug_stream;
+mod limits;
 #[cfg(unix)]
 mod logs;
 mod memory;

@@ -28,9 +28,11 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     if settings.session_ttl.is_some_and(|ttl| !(1..=MAX_TTL).contains(&ttl)) {
         return error(format!("--config: {shown}: session-ttl is not from 1 to {MAX_TTL} seconds"));
     }
-    for (key, given) in
-        [("body-timeout", settings.body_timeout), ("write-timeout", settings.write_timeout)]
-    {
+    for (key, given) in [
+        ("body-timeout", settings.body_timeout),
+        ("write-timeout", settings.write_timeout),
+        ("queue-timeout", settings.queue_timeout),
+    ] {
         if given.is_some_and(|given| !(1..=MAX_TIMEOUT).contains(&given)) {
             return error(format!(
                 "--config: {shown}: {key} is not from 1 to {MAX_TIMEOUT} seconds"
@@ -38,6 +40,9 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
         }
     }
     let folder = path.parent().unwrap_or(Path::new(""));
+    if let Some(path) = &mut settings.keys_file {
+        *path = folder.join(files::at_home(std::mem::take(path)));
+    }
     for upstream in &mut settings.upstream {
         for path in upstream.paths() {
             *path = folder.join(files::at_home(std::mem::take(path)));

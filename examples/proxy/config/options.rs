@@ -29,6 +29,17 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "KEYS", env = "QWEN_PROXY_API_KEY", hide_env_values = true)]
     pub(super) api_key: Option<SecretString>,
 
+    /// A file of keys with names, limits and budgets, as `proxy keys` makes it, beside those of
+    /// --api-key; it is read again on SIGHUP [default: none]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "QWEN_KEYS_FILE",
+        hide_env_values = true,
+        value_parser = files::named()
+    )]
+    pub(super) keys_file: Option<PathBuf>,
+
     /// Let clients go on in any chat whose id they send as `qwen_chat_id`. Otherwise it must be one
     /// that they were given here, but for a proxy without keys on loopback [default: false]
     #[arg(
@@ -146,6 +157,33 @@ pub(crate) struct Settings {
         value_parser = at_least_one
     )]
     pub(super) max_bodies: Option<usize>,
+
+    /// How many answers may be under way at once; further requests wait for a place, and are answered
+    /// with 503 where as many wait as may, or too long [default: any number]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "QWEN_MAX_STREAMS",
+        hide_env_values = true,
+        value_parser = at_least_one
+    )]
+    pub(super) max_streams: Option<usize>,
+
+    /// How many requests may wait for a place: of one key with a limit, and of all together; 0 for
+    /// none [default: 100]
+    #[arg(long, value_name = "COUNT", env = "QWEN_MAX_QUEUE", hide_env_values = true)]
+    pub(super) max_queue: Option<usize>,
+
+    /// How many seconds a request waits for a place [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "QWEN_QUEUE_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(super) queue_timeout: Option<u64>,
+
     /// Within how many seconds a request's body must be complete; and 32 KiB of it, or its end,
     /// must come every 30 s. A slower one is answered with 408 [default: 300]
     #[arg(
@@ -651,6 +689,7 @@ impl Settings {
         Self {
             listen: text(self.listen).or(text(other.listen)),
             api_key: secret(self.api_key).or(secret(other.api_key)),
+            keys_file: path(self.keys_file).or(path(other.keys_file)),
             allow_foreign_chats: self.allow_foreign_chats.or(other.allow_foreign_chats),
             allow_host: names(self.allow_host).or(names(other.allow_host)),
             session_ttl: self.session_ttl.or(other.session_ttl),
@@ -662,6 +701,9 @@ impl Settings {
             max_nesting: self.max_nesting.or(other.max_nesting),
             max_answer: self.max_answer.or(other.max_answer),
             max_bodies: self.max_bodies.or(other.max_bodies),
+            max_streams: self.max_streams.or(other.max_streams),
+            max_queue: self.max_queue.or(other.max_queue),
+            queue_timeout: self.queue_timeout.or(other.queue_timeout),
             redis: secret(self.redis).or(secret(other.redis)),
             body_timeout: self.body_timeout.or(other.body_timeout),
             write_timeout: self.write_timeout.or(other.write_timeout),
@@ -731,6 +773,10 @@ fn names(names: Option<Vec<String>>) -> Option<Vec<String>> {
     let mut names = names?;
     names.retain(|name| !name.trim().is_empty());
     Some(names).filter(|names| !names.is_empty())
+}
+
+fn path(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn paths(paths: Option<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {

@@ -27,6 +27,7 @@ use super::{
         auth::ApiKeys,
         chats::deletion,
         config::Patterns,
+        gate::{Gate, Rules},
         lanes::{Can, Lane, OllamaRoutes, Route},
         ready::Reach,
         tokens::Desk,
@@ -97,6 +98,8 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
     let budget = BodyBudget::new(1 << 20);
+    let rules = Rules { streams: None, queue: 0, wait: Duration::ZERO };
+    let admission = Admission::new(Gate::default(), clients.clone(), rules, lanes.clone());
     app(Site {
         lanes,
         clients,
@@ -104,6 +107,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         chats,
         tokens,
         budget,
+        admission,
         shutdown: Shutdown::default(),
         debug_stream: DebugStream::Off,
     })

@@ -9,7 +9,9 @@ use super::{super::config::Options, *};
 fn proxy(args: &[&str]) -> App {
     let config = Options::of(args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
-    app(&config, &store, &Shutdown::default()).expect("there is nothing to be wrong").0
+    app(&config, &store, &Shutdown::default(), &Gate::default())
+        .expect("there is nothing to be wrong")
+        .0
 }
 
 /// The only lane: `draft` on its own.
@@ -139,6 +141,7 @@ mod autocomplete;
 mod echo;
 mod headers;
 mod large;
+mod limits;
 mod ollama;
 mod patience;
 mod who;
@@ -319,7 +322,8 @@ async fn ready_is_who_can_answer() {
     let config = Options::of(&args).resolve().expect("valid");
     let store = store(&config.sessions).expect("in memory");
     let shutdown = Shutdown::default();
-    let app = app(&config, &store, &shutdown).expect("there is nothing to be wrong").0;
+    let app =
+        app(&config, &store, &shutdown, &Gate::default()).expect("there is nothing to be wrong").0;
     let is_ready = async || {
         let request = Request::get("/ready").body(AxumBody::empty()).expect("a request");
         let response = app.clone().oneshot(request).await.expect("infallible");

@@ -36,7 +36,7 @@ fn proxy_over(
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let (own, shared) = (emulator.clone(), Shared::new(&config, &store, &Shutdown::default()));
     let lanes = alone(web(own.clone(), own, upstream, desk, &shared), upstream);
-    (over(lanes, &config, &store, &Shutdown::default()).0, pool)
+    (over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0, pool)
 }
 
 async fn send(app: &App, method: &str, path: &str, body: &Value) -> (StatusCode, String) {
@@ -295,7 +295,7 @@ async fn a_refused_login_of_an_api_is_renewed_with_and_without_layers() {
         let desk = desk(upstream, granting, None);
         let shared = Shared::new(&config, &store, &Shutdown::default());
         let lanes = alone(compatible(api, api, Server::Portal, upstream, desk, &shared), upstream);
-        let app = over(lanes, &config, &store, &Shutdown::default()).0;
+        let app = over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0;
 
         let history = [json!({"role": "user", "content": "Hi"})];
         let (status, answer) =

@@ -230,7 +230,7 @@ where
     let desk = desk(given, token_client(given).expect("a client"), None);
     let shared = Shared::new(&config, &store, &Shutdown::default());
     let lanes = alone(compatible(upstream.clone(), upstream, server, given, desk, &shared), given);
-    over(lanes, &config, &store, &Shutdown::default()).0
+    over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0
 }
 
 /// Each key press cancels the last request: no time passes and nobody is woken between the drop and

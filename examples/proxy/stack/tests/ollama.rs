@@ -177,7 +177,7 @@ async fn a_history_goes_on_whichever_edge_it_comes_over() {
     let shared = Shared::new(&config, &store, &Shutdown::default());
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    let app = over(lanes, &config, &store, &Shutdown::default()).0;
+    let app = over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0;
     let mut history = vec![json!({"role": "user", "content": "emulate:say=One."})];
     for (path, name) in [
         ("/v1/chat/completions", "qwen3-max"),

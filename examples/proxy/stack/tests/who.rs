@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 44] = [
+const ROUTES: [(&str, &str, &str); 45] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
@@ -44,6 +44,7 @@ const ROUTES: [(&str, &str, &str); 44] = [
     ("DELETE", "/api/delete", r#"{"model":"qwen3-max"}"#),
     ("HEAD", "/api/blobs/qwen3-max", ""),
     ("GET", "/api/none", ""),
+    ("GET", "/v1/usage", ""),
     ("GET", "/v1/validate", ""),
     ("POST", "/v1/validate", "{}"),
     ("POST", "/v1/refresh", "{}"),
@@ -105,7 +106,7 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let shared = Shared::new(&config, &store, &Shutdown::default());
     let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
-    over(lanes, &config, &store, &Shutdown::default()).0
+    over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0
 }
 
 /// One turn; the chat that it was answered in, or the status and code of a refusal.

@@ -1,0 +1,110 @@
+//! The program with a limit on answers at once.
+
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use tokio::runtime::Runtime;
+use tower_qwen_emulator::Emulator;
+
+use crate::{
+    binary,
+    proxied::{command, serve, start, upstream},
+};
+
+const QUESTION: &str =
+    r#"{"model":"qwen3-max","messages":[{"role":"user","content":"emulate:wait=200 Hello"}]}"#;
+
+/// 1,000 requests at once against 10 places: 10 run, 50 wait, the others are refused, none hangs.
+#[test]
+fn a_thousand_requests_at_once() {
+    let runtime = Runtime::new().expect("a runtime");
+    let emulator: Emulator = upstream().build();
+    let origin = runtime.block_on(serve(emulator.clone()));
+    let mut proxy = command(&origin, "sk-ann");
+    proxy.args(["--max-streams", "10", "--max-queue", "50", "--queue-timeout", "60"]);
+    let proxy = runtime.block_on(start(proxy));
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
+    let client = client.expect("a client");
+    let ask = async || {
+        let request = client.post(format!("{}/v1/chat/completions", proxy.origin));
+        let request = request.header("content-type", "application/json").bearer_auth("sk-ann");
+        let response = request.body(QUESTION).send().await.expect("an answer");
+        let wait = response.headers().get("retry-after").cloned();
+        let (status, body) = (response.status().as_u16(), response.text().await.expect("a body"));
+        match status {
+            200 => true,
+            503 => {
+                assert_eq!(wait.expect("a time to wait"), "5");
+                assert!(body.contains("\"code\":\"proxy_overloaded\""), "{body}");
+                false
+            }
+            other => panic!("{other}: {body}"),
+        }
+    };
+    let answers = runtime.block_on(async { join_all((0..1_000).map(|_| ask())).await });
+    let answered = answers.iter().filter(|is_answered| **is_answered).count();
+    // Connections come one after the other, so a place may be free again before the last.
+    assert!((60..1_000).contains(&answered), "{answered}");
+    assert!(runtime.block_on(ask()), "all places are free again");
+    let usage = runtime.block_on(async {
+        let request = client.get(format!("{}/v1/usage", proxy.origin)).bearer_auth("sk-ann");
+        request.send().await.expect("an answer").text().await.expect("a body")
+    });
+    assert!(usage.contains(&format!("\"requests\":{}", answered + 1)), "{usage}");
+}
+
+/// A key that `proxy keys` has made is let in, on SIGHUP, and out again.
+#[cfg(unix)]
+#[test]
+fn keys_come_and_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.toml");
+    let keys = |args: &[&str]| {
+        let mut command = binary::command();
+        command.args(["keys", "--file"]).arg(&file).args(args).stdout(Stdio::piped());
+        let output = command.output().expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    fs::write(&file, "# ours\n").expect("written");
+    let runtime = Runtime::new().expect("a runtime");
+    let origin = runtime.block_on(serve(upstream().build()));
+    let mut proxy = command(&origin, "sk-listed");
+    proxy.arg("--keys-file").arg(&file).env("RUST_LOG", "info");
+    let proxy = runtime.block_on(start(proxy));
+    assert!(proxy.banner.contains("0 keys in "), "{}", proxy.banner);
+    let status = |key: &str| {
+        let request = reqwest::Client::new().get(format!("{}/v1/models", proxy.origin));
+        let request = request.bearer_auth(key).send();
+        runtime.block_on(request).expect("an answer").status().as_u16()
+    };
+    let read = |count: usize| {
+        proxy.signal("-HUP");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let again = "the configuration was read again";
+        while proxy.log().lock().expect("no one panics with it").matches(again).count() < count {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+    };
+    let (code, key, told) = keys(&["add", "--id", "ann", "--name", "Ann"]);
+    let key = key.trim();
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!((status(key), status("sk-listed")), (401, 200), "it was not read yet");
+    read(1);
+    assert_eq!((status(key), status("sk-listed")), (200, 200));
+    let (_, list, _) = keys(&["list"]);
+    assert!(list.contains("ann") && list.contains("good") && !list.contains(key), "{list}");
+    assert_eq!(keys(&["revoke", "ann"]).0, Some(0));
+    read(2);
+    assert_eq!((status(key), status("sk-listed")), (401, 200));
+    let (code, _, told) = keys(&["revoke", "bob"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("there is no key \"bob\""), "{told}");
+    assert!(!proxy.log().lock().expect("no one panics with it").contains(key));
+}
