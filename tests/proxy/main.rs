@@ -29,6 +29,8 @@ mod reload;
 mod repeats;
 mod resumes;
 mod sessions;
+#[cfg(all(unix, feature = "redis"))]
+mod several;
 #[cfg(unix)]
 mod shutdown;
 mod slow_clients;
