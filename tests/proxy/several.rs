@@ -102,6 +102,7 @@ struct Served {
 
 impl Served {
     /// `None`, said aloud, where nginx or Redis is not installed.
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests shall know")]
     fn start(also: &[&str]) -> Option<Self> {
         let there = Command::new("nginx").arg("-v").stderr(Stdio::null()).status();
         if there.is_err() {
