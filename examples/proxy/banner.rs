@@ -36,10 +36,7 @@ pub(crate) fn write(mut out: impl Write, config: &Config, address: SocketAddr) -
     if let Some(keys) = config.api_keys.filed() {
         writeln!(out, "    {} keys in {}", keys.iter().count(), keys.file().display())?;
         if keys.iter().any(|key| key.limits.have_budget()) {
-            writeln!(
-                out,
-                "    what they have used of their budgets is in memory, and begins anew here"
-            )?;
+            writeln!(out, "    what they have used of their budgets is {}", config.keep)?;
         }
     }
     let mut local = address;

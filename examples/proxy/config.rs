@@ -28,7 +28,7 @@ use tower_qwen::{edge::BodyPace, inspect, session::OwnChats};
 use tracing_subscriber::EnvFilter;
 
 use self::{
-    options::{Settings, UpstreamSettings},
+    options::{Settings, UpstreamSettings, UsageFailure},
     upstream::upstreams,
     url::{address_from_parts, checked_address, checked_host},
 };
@@ -37,7 +37,7 @@ use super::{
     auth::ApiKeys,
     clients::Clients,
     credentials, files,
-    gate::Rules,
+    gate::{Keep, Rules},
     health::Health,
     hosts::Hosts,
     keys::{Keys, Manage},
@@ -159,6 +159,8 @@ pub(crate) struct Config {
     pub(crate) bounds: Bounds,
     /// How many answers may be under way.
     pub(crate) rules: Rules,
+    /// Where what was used is kept.
+    pub(crate) keep: Keep,
     /// Within which time the body of a request must be complete.
     pub(crate) body_timeout: Duration,
     /// For how long a client may take nothing of an answer.
@@ -409,6 +411,18 @@ impl Options {
             streams: settings.max_streams,
             queue: settings.max_queue.unwrap_or(DEFAULT_QUEUE),
             wait: seconds(settings.queue_timeout, DEFAULT_QUEUE_TIMEOUT),
+            fail_closed: settings.usage_failure == Some(UsageFailure::Closed),
+        };
+        let keep = match settings.usage_db {
+            None => Keep::Memory,
+            #[cfg(feature = "usage-db")]
+            Some(path) => Keep::Db(path),
+            #[cfg(not(feature = "usage-db"))]
+            Some(_) => {
+                return error(
+                    "--usage-db: this build has no database in it; build it with --features usage-db",
+                );
+            }
         };
         let metrics = settings.metrics.unwrap_or_default();
         Ok(Config {
@@ -422,6 +436,7 @@ impl Options {
             names,
             bounds,
             rules,
+            keep,
             body_timeout,
             write_timeout,
             shutdown,

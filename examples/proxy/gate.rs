@@ -7,7 +7,8 @@
 //!
 //! | name | labels |
 //! | --- | --- |
-//! | `tower_qwen_proxy_limited_total` | `reason`: `requests`, `tokens`, `budget`, `key_streams`, `streams` |
+//! | `tower_qwen_proxy_limited_total` | `reason`: `requests`, `tokens`, `budget`, `key_streams`, `streams`, `usage` |
+//! | `tower_qwen_proxy_usage_writes_total` | `outcome`: `written`, `failed` |
 //! | `tower_qwen_proxy_queued` (gauge) | |
 //! | `tower_qwen_proxy_key_requests_total` | `key`: the id in the file, `#1` for the first of `--api-key`, `*` for all others; `outcome` |
 //! | `tower_qwen_proxy_key_tokens_total` | `key`; `kind`: `prompt`, `completion`; `counted` |
@@ -16,14 +17,17 @@ mod admit;
 mod book;
 mod bucket;
 mod bytes;
+#[cfg(feature = "usage-db")]
+mod db;
 mod held;
+mod keep;
 mod report;
 mod streams;
 mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -42,6 +46,7 @@ use super::keys::{KeyId, Limits};
 pub(crate) use self::{
     admit::{Admission, admit, may_ask},
     bytes::Metered,
+    keep::Keep,
     report::report,
 };
 
@@ -54,6 +59,8 @@ pub(crate) struct Rules {
     pub(crate) queue: usize,
     /// How long one waits.
     pub(crate) wait: Duration,
+    /// Whether keys with a budget are refused as long as what they use cannot be written.
+    pub(crate) fail_closed: bool,
 }
 
 /// The accounts of all clients. A clone has the same.
@@ -64,6 +71,10 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     streams: Streams,
     accounts: Mutex<BTreeMap<KeyId, Arc<Account>>>,
+    /// Where they are kept, if they are.
+    shelf: Mutex<Option<keep::Shared>>,
+    /// Whether they cannot be written there.
+    is_failing: AtomicBool,
 }
 
 /// What is known of one client.
@@ -81,6 +92,8 @@ struct State {
     requests: Bucket,
     tokens: Bucket,
     book: Book,
+    /// Whether that is newer than what was written.
+    is_new: bool,
 }
 
 /// Who pays for a request; among its extensions from the edge to the leaf.
@@ -141,6 +154,7 @@ impl Account {
     fn settle(&self, settled: &Settlement, now: Instant, time: Timestamp) {
         let mut state = lock(&self.state);
         let tokens = state.book.enter(settled, time);
+        state.is_new = true;
         if let Some(limit) = state.limits.tokens_per_minute {
             state.tokens.charge(tokens, limit, now);
         }

@@ -144,7 +144,10 @@ async fn serve(options: Options) -> ExitCode {
         Err(error) => return fail(error, USAGE),
     };
     let shutdown = Shutdown::default();
-    let gate = Gate::default();
+    let gate = match Gate::open(&config.keep) {
+        Ok(gate) => gate,
+        Err(error) => return fail(error, USAGE),
+    };
     let (app, tokens) = match stack::app(&config, &store, &shutdown, &gate) {
         Ok(made) => made,
         Err(error) => return fail(error, USAGE),
@@ -250,6 +253,11 @@ async fn run(
     logs.say(banner);
     reload.tokens().load_in_background();
     service::tell(service::State::Ready);
+    let gate = reload.gate().clone();
+    let keeping = tokio::spawn({
+        let gate = gate.clone();
+        async move { gate.keep().await }
+    });
     tokio::select! {
         () = server::serve(listener, app, write_timeout, shutdown, patience, stop) => {}
         never = reload.run(hangup) => match never {},
@@ -257,6 +265,8 @@ async fn run(
     if tokio::time::timeout(SETTLE_TIMEOUT, reload.settled()).await.is_err() {
         tracing::error!("a refresh did not end; somebody may have to sign in again");
     }
+    keeping.abort();
+    gate.flush().await;
     Ok(())
 }
 

@@ -62,6 +62,11 @@ impl Reload {
         }
     }
 
+    /// The accounts of clients.
+    pub(crate) const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// What is in use.
     pub(crate) const fn config(&self) -> &Config {
         &self.config
@@ -118,6 +123,7 @@ impl Reload {
             (config.log_format != self.config.log_format, "log-format"),
             (config.metrics != self.config.metrics, "metrics"),
             (config.write_timeout != self.config.write_timeout, "write-timeout"),
+            (config.keep != self.config.keep, "usage-db"),
             (config.shutdown != self.config.shutdown, "shutdown-delay or shutdown-timeout"),
         ] {
             if changed {

@@ -34,6 +34,9 @@ pub(crate) fn path() -> &'static Path {
         if cfg!(feature = "redis") {
             build.arg("--features=redis");
         }
+        if cfg!(feature = "usage-db") {
+            build.arg("--features=usage-db");
+        }
         assert!(build.status().expect("cargo").success(), "the proxy cannot be built");
         profile.join("examples").join("proxy")
     })

@@ -108,3 +108,74 @@ fn keys_come_and_go() {
     assert!(told.contains("there is no key \"bob\""), "{told}");
     assert!(!proxy.log().lock().expect("no one panics with it").contains(key));
 }
+
+/// A proxy that was killed and started again knows what was used.
+#[cfg(all(unix, feature = "usage-db"))]
+#[test]
+fn what_was_used_outlives_the_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.toml");
+    let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let table = format!("[[key]]\nid = \"ann\"\nsha256 = \"{digest}\"\ntokens-per-month = 1\n");
+    fs::write(&file, table).expect("written");
+    let runtime = Runtime::new().expect("a runtime");
+    let origin = runtime.block_on(serve(upstream().build()));
+    let begin = || {
+        let mut proxy = command(&origin, "sk-listed");
+        proxy.arg("--keys-file").arg(&file).arg("--usage-db").arg(folder.path().join("usage.redb"));
+        proxy.arg("--metrics");
+        runtime.block_on(start(proxy))
+    };
+    let get = |origin: &str, path: &str| {
+        // The key is "foo".
+        let request = reqwest::Client::new().get(format!("{origin}{path}")).bearer_auth("foo");
+        runtime.block_on(async {
+            request.send().await.expect("an answer").text().await.expect("a body")
+        })
+    };
+    let ask = |origin: &str| {
+        let request = reqwest::Client::new().post(format!("{origin}/v1/chat/completions"));
+        let request = request.header("content-type", "application/json").bearer_auth("foo");
+        let answer = runtime.block_on(request.body(QUESTION).send()).expect("an answer");
+        answer.status().as_u16()
+    };
+    let mut proxy = begin();
+    assert!(proxy.banner.contains("of their budgets is kept in "), "{}", proxy.banner);
+    assert_eq!(ask(&proxy.origin), 200);
+    let told = get(&proxy.origin, "/v1/usage");
+    // How long that takes is seen on a paused clock.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let written = "tower_qwen_proxy_usage_writes_total{outcome=\"written\"} 1";
+    while !get(&proxy.origin, "/metrics").contains(written) {
+        assert!(Instant::now() < deadline, "it was not written");
+        thread::yield_now();
+    }
+    proxy.kill();
+    let proxy = begin();
+    assert_eq!(get(&proxy.origin, "/v1/usage"), told);
+    assert_eq!(ask(&proxy.origin), 429, "the budget is used up");
+
+    // Two cannot write the same file.
+    let mut second = command(&origin, "sk-listed");
+    second.arg("--usage-db").arg(folder.path().join("usage.redb"));
+    second.env("QWEN_PROXY_LISTEN", "127.0.0.1:0");
+    let output = second.output().expect("it runs");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("is in use by another process"), "{error}");
+
+    // Who is told to stop writes what is new at once.
+    let listed = reqwest::Client::new().post(format!("{}/v1/chat/completions", proxy.origin));
+    let listed = listed.header("content-type", "application/json").bearer_auth("sk-listed");
+    let answer = runtime.block_on(async {
+        listed.body(QUESTION).send().await.expect("an answer").text().await.expect("a body")
+    });
+    assert!(answer.contains("choices"), "{answer}");
+    assert_eq!(proxy.stop("-TERM").0, Some(0));
+    let proxy = begin();
+    let usage = reqwest::Client::new().get(format!("{}/v1/usage", proxy.origin));
+    let usage = usage.bearer_auth("sk-listed");
+    let usage = runtime
+        .block_on(async { usage.send().await.expect("an answer").text().await.expect("a body") });
+    assert!(usage.contains("\"requests\":1,"), "{usage}");
+}

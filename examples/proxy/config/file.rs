@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
         }
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    if let Some(path) = &mut settings.keys_file {
+    for path in [&mut settings.keys_file, &mut settings.usage_db].into_iter().flatten() {
         *path = folder.join(files::at_home(std::mem::take(path)));
     }
     for upstream in &mut settings.upstream {

@@ -184,6 +184,28 @@ pub(crate) struct Settings {
     )]
     pub(super) queue_timeout: Option<u64>,
 
+    /// Keep what keys have used in this file, so that budgets outlive the process; a build with
+    /// `--features usage-db` can [default: none, in memory]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "QWEN_USAGE_DB",
+        hide_env_values = true,
+        value_parser = files::named()
+    )]
+    pub(super) usage_db: Option<PathBuf>,
+
+    /// What becomes of keys with a budget while what they use cannot be written to --usage-db, such
+    /// as on a full disk [default: open]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WAY",
+        env = "QWEN_USAGE_FAILURE",
+        hide_env_values = true
+    )]
+    pub(super) usage_failure: Option<UsageFailure>,
+
     /// Within how many seconds a request's body must be complete; and 32 KiB of it, or its end,
     /// must come every 30 s. A slower one is answered with 408 [default: 300]
     #[arg(
@@ -635,6 +657,16 @@ pub(crate) enum Api {
     Responses,
 }
 
+/// What becomes of budgets that cannot be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum UsageFailure {
+    /// They go on in memory
+    Open,
+    /// Keys that have one are answered with 503
+    Closed,
+}
+
 /// How hard a model thinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -704,6 +736,8 @@ impl Settings {
             max_streams: self.max_streams.or(other.max_streams),
             max_queue: self.max_queue.or(other.max_queue),
             queue_timeout: self.queue_timeout.or(other.queue_timeout),
+            usage_db: path(self.usage_db).or(path(other.usage_db)),
+            usage_failure: self.usage_failure.or(other.usage_failure),
             redis: secret(self.redis).or(secret(other.redis)),
             body_timeout: self.body_timeout.or(other.body_timeout),
             write_timeout: self.write_timeout.or(other.write_timeout),

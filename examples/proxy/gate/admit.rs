@@ -128,6 +128,20 @@ impl Refusal {
         }
     }
 
+    fn unwritten() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "server_error",
+            code: "usage_unavailable",
+            message: "this proxy cannot write down what API keys with a budget use, and answers \
+                      none of them until it can"
+                .to_owned(),
+            retry_after: COME_BACK,
+            is_worth_it: true,
+            reason: "usage",
+        }
+    }
+
     fn of_key(limit: usize, full: Full) -> Self {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
@@ -203,6 +217,9 @@ pub(crate) async fn admit(
     let limits = key_limits(admission.clients.key_of(client));
     let is_messages = forms::is_messages(&request);
 
+    if admission.rules.fail_closed && limits.have_budget() && admission.gate.is_failing() {
+        return Refusal::unwritten().into_response();
+    }
     let taken = account.take(&limits, Instant::now(), Timestamp::now());
     let admitted = match taken {
         Ok(()) => admission.places(&account, &limits).await,

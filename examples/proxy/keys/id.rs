@@ -28,6 +28,15 @@ impl KeyId {
         Self::of("*")
     }
 
+    /// The id that was written before; `None` where it is none.
+    #[cfg(feature = "usage-db")]
+    pub(crate) fn written(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| (text == "*").then(Self::others)).or_else(|| {
+            let at = text.strip_prefix('#')?.parse().ok()?;
+            Some(Self::listed(at))
+        })
+    }
+
     fn of(text: &str) -> Self {
         let len = text.len().min(MAX_LEN);
         let mut bytes = [0; MAX_LEN];

@@ -98,7 +98,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
     let tokens = Tokens::new(vec![Desk::unmanned()], clients.clone());
     let hosts = Hosts::new("127.0.0.1:8080", &["proxy".to_owned()]);
     let budget = BodyBudget::new(1 << 20);
-    let rules = Rules { streams: None, queue: 0, wait: Duration::ZERO };
+    let rules = Rules { streams: None, queue: 0, wait: Duration::ZERO, fail_closed: false };
     let admission = Admission::new(Gate::default(), clients.clone(), rules, lanes.clone());
     app(Site {
         lanes,

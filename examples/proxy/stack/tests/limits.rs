@@ -249,6 +249,31 @@ async fn a_budget_that_is_used_up_is_told() {
     );
 }
 
+/// What cannot be written lets budgets go on, or does not, as the operator says.
+#[tokio::test(start_paused = true)]
+async fn budgets_that_cannot_be_written_are_open_or_closed() {
+    let file = File::of(&[("ann", "tokens-per-day = 1000"), ("bob", "requests-per-minute = 9")]);
+    for (way, gate, of_ann) in [
+        ("open", Gate::failing(), 200),
+        ("closed", Gate::failing(), 503),
+        ("closed", Gate::default(), 200),
+    ] {
+        let app = file.proxy_at(&gate, &["--usage-failure", way]);
+        let ask =
+            async |key: &str, path: &str, body: &Value| send(&app, post(key, path, body)).await;
+        let ann = ask("ann", "/v1/chat/completions", &question()).await;
+        assert_eq!(ann.status, of_ann, "{way}: {}", ann.body);
+        if of_ann == 503 {
+            assert_eq!(ann.body["error"]["code"], "usage_unavailable");
+            assert_eq!(ann.header("retry-after"), "5");
+            let told = ask("ann", "/v1/messages", &message()).await;
+            assert_eq!(told.body["error"]["type"], "overloaded_error");
+        }
+        let bob = ask("bob", "/v1/chat/completions", &question()).await;
+        assert_eq!(bob.status, 200, "a key without a budget goes on");
+    }
+}
+
 /// A key sees its own numbers, an admin's all, and who has no key those of all who have none.
 #[tokio::test(start_paused = true)]
 async fn who_sees_what_was_used() {
