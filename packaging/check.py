@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import sys
@@ -33,6 +34,12 @@ def main():
         tree = folder / "root"
         shutil.copytree(sys.argv[1], tree)
         os.chown(tree / "var/lib/qwen-proxy", USER, USER)
+        # What any runtime of containers gives; a static program reads random bytes there.
+        (tree / "dev").mkdir()
+        for name, minor in [("null", 3), ("random", 8), ("urandom", 9)]:
+            device = tree / "dev" / name
+            os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+            device.chmod(0o666)
         Check(folder, tree).run()
 
 
