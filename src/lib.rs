@@ -162,7 +162,7 @@
 //! | `timeout` | `TimeoutLayer` | 28 | yes |
 //! | `resume` | `ResumeLayer` | 28 | yes |
 //! | `shutdown` | `ShutdownLayer` | 28 | yes |
-//! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 33 | yes |
+//! | `retry` | `RetryPolicy`, for tower's `RetryLayer` | 34 | yes |
 //! | `usage` | `UsageLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
@@ -243,7 +243,13 @@ pub mod alias;
 pub mod anthropic;
 #[cfg(feature = "auth")]
 pub mod auth;
-#[cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web"))]
+#[cfg(any(
+    feature = "auth",
+    feature = "compatible",
+    feature = "edge",
+    feature = "retry",
+    feature = "web"
+))]
 mod body;
 #[cfg(any(feature = "chat", feature = "sse"))]
 mod budget;
@@ -327,7 +333,7 @@ pub mod resume;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
-#[cfg(any(feature = "auth", feature = "compatible", feature = "web"))]
+#[cfg(any(feature = "auth", feature = "compatible", feature = "retry", feature = "web"))]
 mod retry_after;
 #[cfg(feature = "session")]
 pub mod session;
@@ -361,10 +367,22 @@ pub mod usage;
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]
 pub use self::account::AccountName;
-#[cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web"))]
+#[cfg(any(
+    feature = "auth",
+    feature = "compatible",
+    feature = "edge",
+    feature = "retry",
+    feature = "web"
+))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(any(feature = "auth", feature = "compatible", feature = "edge", feature = "web")))
+    doc(cfg(any(
+        feature = "auth",
+        feature = "compatible",
+        feature = "edge",
+        feature = "retry",
+        feature = "web"
+    )))
 )]
 pub use self::body::FullBody;
 #[cfg(any(feature = "auth", feature = "chat", feature = "client"))]

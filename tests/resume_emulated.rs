@@ -1,5 +1,7 @@
 //! Answers of the emulated upstreams that break off, with `ResumeLayer` in the stack.
 
+use std::time::Duration;
+
 use http::Request;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_qwen::{
@@ -30,7 +32,8 @@ fn upstream(kind: Kind) -> Emulator {
         true => Some(WHOLE.to_owned()),
         false => rest(message),
     };
-    Emulator::builder().kind(kind).answers(answers).build()
+    // So slowly that what comes too late for one answer would meet the next.
+    Emulator::builder().kind(kind).answers(answers).pace(Duration::from_millis(10)).build()
 }
 
 fn user(text: &str) -> Message {

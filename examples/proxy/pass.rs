@@ -4,7 +4,7 @@
 //!
 //! `tower_qwen_proxy_passed_total` counts what was sent on, by `path` and `outcome`: `complete`,
 //! `refused` (the upstream answered with an error), `failed` (it could not be asked, or its answer
-//! broke off), `cut` (the proxy was shut down), and `abandoned`, where the client went away first.
+//! broke off, or took too long), `cut` (the proxy was shut down), and `abandoned`, where the client went away first.
 
 mod body;
 
@@ -20,10 +20,10 @@ use bytes::Bytes;
 use http_body::Body;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_qwen::{
-    CredentialHeaders, Error, ErrorKind, FullBody,
+    CredentialHeaders, Error, ErrorKind, Fate, FullBody,
     chat::ANSWER_LIMIT,
     edge::{BodyPace, acceptable, read_body},
     openai::error_response,
@@ -88,6 +88,7 @@ pub(crate) struct Passage {
     body_pace: BodyPace,
     max_answer: usize,
     shutdown: ShutdownHandle,
+    total: Option<Duration>,
 }
 
 impl Passage {
@@ -99,7 +100,13 @@ impl Passage {
             body_pace: BodyPace::new(),
             max_answer: ANSWER_LIMIT,
             shutdown: ShutdownHandle::new(),
+            total: None,
         }
+    }
+
+    /// How long a whole answer may take, from the request.
+    pub(crate) fn total(self, total: Duration) -> Self {
+        Self { total: Some(total), ..self }
     }
 
     /// By which other names models are asked for. Whoever asks by one is answered with it.
@@ -177,10 +184,14 @@ impl Passage {
         keep(&mut head.headers, |name| {
             OF_THE_LIST.contains(name) || name.as_str().starts_with(OF_DASHSCOPE)
         });
+        let limit = self.total.map(|total| TotalLimit { total, until: Instant::now() + total });
         // What is dropped from here on is a request that the client has given up.
         let mut outcome = Outcome::new(self.path);
-        let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
-        let response = match answer.map_err(|error| known(error.into())) {
+        let answer = async {
+            let answer = upstream.oneshot(Request::from_parts(head, FullBody::new(body))).await;
+            answer.map_err(|error| known(error.into()))
+        };
+        let response = match within(limit, answer).await.and_then(|answer| answer) {
             Ok(response) => response,
             Err(error) => {
                 outcome.ended("failed");
@@ -205,7 +216,7 @@ impl Passage {
             // Nothing fits between the events of what is compressed.
             let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
             let cut = is_plain.then(|| self.shutdown.asked());
-            let body = PassedBody::new(body, outcome).events(sent, asked, cut);
+            let body = PassedBody::new(body, outcome, limit).events(sent, asked, cut);
             return Response::from_parts(head, AxumBody::new(body));
         }
         let is_text = !head.headers.contains_key(header::CONTENT_TYPE)
@@ -213,9 +224,9 @@ impl Passage {
             || is_of_type(&head.headers, b"text/");
         if is_text && (sent.is_some() || asked.is_some()) {
             let response = Response::from_parts(head, AxumBody::new(body));
-            return self.whole(response, outcome, sent.as_ref(), asked.as_deref()).await;
+            return self.whole(response, outcome, limit, sent.as_ref(), asked.as_deref()).await;
         }
-        Response::from_parts(head, AxumBody::new(PassedBody::new(body, outcome)))
+        Response::from_parts(head, AxumBody::new(PassedBody::new(body, outcome, limit)))
     }
 
     /// A whole answer in which the model is called `asked`. What has a good status and is no answer
@@ -224,19 +235,24 @@ impl Passage {
         &self,
         response: Response,
         mut outcome: Outcome,
+        limit: Option<TotalLimit>,
         sent: Option<&CredentialHeaders>,
         asked: Option<&str>,
     ) -> Response {
         let (mut head, body) = response.into_parts();
-        let mut body = match to_bytes(body, self.max_answer).await {
-            Ok(body) => body,
-            Err(error) => {
-                outcome.ended("failed");
+        let read = async {
+            to_bytes(body, self.max_answer).await.map_err(|error| {
                 let message = format!(
                     "the upstream's answer broke off, or is larger than the {} bytes that are read",
                     self.max_answer
                 );
-                let error = Error::new(ErrorKind::Upstream, message).with_source(error);
+                Error::new(ErrorKind::Upstream, message).with_source(error)
+            })
+        };
+        let mut body = match within(limit, read).await.and_then(|read| read) {
+            Ok(body) => body,
+            Err(error) => {
+                outcome.ended("failed");
                 return error_response(&error).into_response();
             }
         };
@@ -251,6 +267,34 @@ impl Passage {
         outcome.ended("complete");
         head.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(head, body.into())
+    }
+}
+
+/// How long a whole answer may take.
+#[derive(Clone, Copy, Debug)]
+struct TotalLimit {
+    total: Duration,
+    until: Instant,
+}
+
+impl TotalLimit {
+    /// The error of an answer that has taken so long, which is counted.
+    fn passed(self) -> Error {
+        metrics::counter!("tower_qwen_timeouts_total", "limit" => "total").increment(1);
+        let message = format!(
+            "the answer was not complete within {:?} of the request, which is the limit on a whole \
+             answer",
+            self.total
+        );
+        Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned)
+    }
+}
+
+/// What `work` gives, if it gives it in time.
+async fn within<T>(limit: Option<TotalLimit>, work: impl Future<Output = T>) -> Result<T, Error> {
+    match limit {
+        Some(limit) => timeout_at(limit.until, work).await.map_err(|_| limit.passed()),
+        None => Ok(work.await),
     }
 }
 

@@ -37,6 +37,7 @@ use tower_qwen::{
         web::QwenWebLayer,
     },
     responses::ResponsesLayer,
+    retry::RetryPolicy,
     session::{Contention, MemoryStore, SessionLayer, SessionStore},
     sse::reframe::SseReframeLayer,
     tokens::TokenEstimator,
@@ -521,6 +522,7 @@ where
         let as_chats = route(completions_edge(config, &shared.bounds).layer(prompts));
         let passage = |path| {
             pass::Passage::to(path)
+                .total(config.patience.total)
                 .names(shared.names.clone())
                 .shutdown(shared.shutdown.answers().clone())
                 .body_pace(config.body_pace)
@@ -530,10 +532,15 @@ where
         // There one limit is for the first event as for those behind it.
         let silence = config.patience.first_event.max(config.patience.idle);
         let reframe = SseReframeLayer::new().idle_events(Some(silence));
-        let infill = (server == Server::LlamaCpp)
-            .then(|| passage("/infill").over(Metered::new(reframe.layer(own), settle.clone())));
+        // By the head of a response: nobody has seen anything of it then.
+        let again = option_layer(config.patience.retry().map(RetryLayer::<RetryPolicy>::new));
+        let infill = (server == Server::LlamaCpp).then(|| {
+            let own = reframe.layer(again.layer(own));
+            passage("/infill").over(Metered::new(own, settle.clone()))
+        });
         let signed = signed(upstream, auth.as_ref());
-        let bytes = Metered::new(reframe.layer(signed.clone()), settle.clone());
+        let bytes = reframe.layer(again.layer(signed.clone()));
+        let bytes = Metered::new(bytes, settle.clone());
         let passed = passage("/chat/completions").over(bytes.clone());
         // A prompt that is answered as a chat is no prompt any more, so the server's own route is
         // first.

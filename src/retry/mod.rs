@@ -56,6 +56,8 @@
 //! - A pause is 1 s before the second try and twice as long before each further one, times a random
 //!   number between a half and one and a half, so that clients that failed together do not come
 //!   back together. To what the upstream says up to one pause is added.
+//! - Over an HTTP service, which takes `Request<FullBody>`, it goes by the head of the response alone: 500,
+//!   502, 503 and 529, and a 429 that says when. The last response is the client's, as it came.
 //! - All requests of a layer share a [budget](RetryPolicy::budget): a fifth as many more tries as there
 //!   are answers, and one a second besides. An upstream that is down is not asked three times as often.
 //!
@@ -72,6 +74,7 @@
 //! | --- | --- |
 //! | `tower_qwen_retries_total` | `cause`: `rate_limited`, `overloaded`, `busy`, `upstream`, `unsent`, `stream_timeout` (asked for in one piece); `result`: `again`, `too_often` (no try was left), `over_budget`, `too_long` (the wait) |
 
+mod http;
 mod policy;
 mod wait;
 

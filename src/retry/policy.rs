@@ -131,6 +131,20 @@ impl RetryPolicy {
             && self.budget.withdraw()
     }
 
+    /// What is waited for before another try, if there is one.
+    pub(super) fn again(&mut self, error: &Error) -> Option<Wait> {
+        let cause = self.cause(error).filter(|_| clock::is_there())?;
+        let plan = self.plan(error);
+        let result = plan.err().unwrap_or("again");
+        noted(cause, result);
+        plan.ok().map(Wait::new)
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&self) {
+        self.budget.deposit();
+    }
+
     /// How long to wait for another try, and whether there is one.
     fn plan(&mut self, error: &Error) -> Result<Duration, &'static str> {
         let Some(left) = self.left.checked_sub(1) else { return Err("too_often") };
@@ -184,7 +198,7 @@ impl<S> Policy<Request<ChatRequest>, Response<S>, Error> for RetryPolicy {
     ) -> Option<Wait> {
         let error = match result {
             Ok(_) => {
-                self.budget.deposit();
+                self.answered();
                 return None;
             }
             Err(error) => error,
@@ -199,11 +213,7 @@ impl<S> Policy<Request<ChatRequest>, Response<S>, Error> for RetryPolicy {
             noted("stream_timeout", "again");
             return Some(Wait::new(Duration::ZERO));
         }
-        let cause = self.cause(error).filter(|_| clock::is_there())?;
-        let plan = self.plan(error);
-        let result = plan.err().unwrap_or("again");
-        noted(cause, result);
-        plan.ok().map(Wait::new)
+        self.again(error)
     }
 
     fn clone_request(&mut self, request: &Request<ChatRequest>) -> Option<Request<ChatRequest>> {

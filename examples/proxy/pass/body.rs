@@ -10,9 +10,16 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tower_qwen::{CredentialHeaders, Text, chat::Json, openai::error_response, shutdown::Asked};
+use tokio::time::{Sleep, sleep_until};
+use tower::BoxError;
+use tower_qwen::{
+    CredentialHeaders, Error, Text, chat::Json, openai::error_response, shutdown::Asked,
+};
 
-use super::super::{config::fields, shutdown};
+use super::{
+    super::{config::fields, shutdown},
+    TotalLimit,
+};
 
 /// Counts a request that was sent on when it is over, also when that is because the client went
 /// away.
@@ -52,6 +59,9 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         cut: Option<Asked>,
+        limit: Option<TotalLimit>,
+        #[pin]
+        alarm: Option<Sleep>,
         outcome: Outcome,
         sent: Option<CredentialHeaders>,
         asked: Option<Text>,
@@ -62,13 +72,15 @@ pin_project! {
 }
 
 impl<B: Body> PassedBody<B> {
-    pub(super) fn new(inner: B, mut outcome: Outcome) -> Self {
+    pub(super) fn new(inner: B, mut outcome: Outcome, limit: Option<TotalLimit>) -> Self {
         if inner.is_end_stream() {
             outcome.ended("complete");
         }
         Self {
             inner: Some(inner),
             cut: None,
+            limit,
+            alarm: limit.map(|limit| sleep_until(limit.until)),
             outcome,
             sent: None,
             asked: None,
@@ -88,26 +100,39 @@ impl<B: Body> PassedBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
+impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for PassedBody<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         if this.cut.as_mut().is_some_and(|cut| Pin::new(cut).poll(cx).is_ready()) {
             this.inner.set(None);
             this.outcome.ended("cut");
-            return Poll::Ready(Some(Ok(Frame::data(shut_down()))));
+            return Poll::Ready(Some(Ok(Frame::data(event_of(&shutdown::cut())))));
         }
         let polled = inner.as_mut().poll_frame(cx);
         if *this.is_done {
             // It was asked once more, so that a connection that is at its end can be used again.
             this.inner.set(None);
             return Poll::Ready(None);
+        }
+        // The clock is looked at where nothing has come.
+        if polled.is_pending()
+            && let Some(alarm) = this.alarm.as_mut().as_pin_mut()
+        {
+            ready!(alarm.poll(cx));
+            this.inner.set(None);
+            this.outcome.ended("failed");
+            let error = this.limit.take().map(TotalLimit::passed);
+            return Poll::Ready(error.map(|error| match *this.of_events {
+                true => Ok(Frame::data(event_of(&error))),
+                false => Err(error.into()),
+            }));
         }
         let frame = ready!(polled);
         if *this.of_events
@@ -134,7 +159,9 @@ impl<B: Body<Data = Bytes>> Body for PassedBody<B> {
             }
             event
         };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(changed))))
+        Poll::Ready(
+            frame.map(|frame| frame.map(|frame| frame.map_data(changed)).map_err(Into::into)),
+        )
     }
 
     fn is_end_stream(&self) -> bool {
@@ -159,10 +186,10 @@ fn ends_with_mark(events: &[u8]) -> bool {
         })
 }
 
-/// The last event of a stream that is cut. The reframer below gives whole events, so that it fits
-/// between any two.
-fn shut_down() -> Bytes {
-    let error = error_response(&shutdown::cut()).into_body().into_bytes();
+/// The last event of a stream that ends before its time. The reframer below gives whole events, so that
+/// it fits between any two.
+fn event_of(error: &Error) -> Bytes {
+    let error = error_response(error).into_body().into_bytes();
     [b"data: ", &*error, b"\n\n"].concat().into()
 }
 

@@ -236,3 +236,45 @@ async fn what_asks_for_more_passes_byte_by_byte() {
     let answer = response.into_body().collect().await.expect("a body").to_bytes();
     assert!(answer.starts_with(b"typed"));
 }
+
+/// The limit on a whole answer holds for its head, for events and for what is read whole.
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_has_a_limit() {
+    const TOTAL: Duration = Duration::from_secs(9);
+    let answer = async |head: Duration, content_type: &'static str, key: bool| {
+        let upstream = service_fn(move |_: axum::http::Request<FullBody>| async move {
+            tokio::time::sleep(head).await;
+            let mut response = axum::http::Response::builder().header("content-type", content_type);
+            if key {
+                let key = "Bearer of-the/upstream".parse().expect("a value");
+                response =
+                    response.extension(CredentialHeaders::new([(header::AUTHORIZATION, key)]));
+            }
+            let first = stream::iter([Ok::<_, BoxError>(Bytes::from("data: {\"a\":1}\n\n"))]);
+            let body = AxumBody::from_stream(first.chain(stream::pending()));
+            Ok::<_, BoxError>(response.body(body).expect("a response"))
+        });
+        let begun = Instant::now();
+        let passage = Passage::to("/x").total(TOTAL).over(upstream);
+        let response = passage.oneshot(request("{}")).await.expect("infallible");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map(|body| body.to_bytes());
+        assert!((TOTAL..TOTAL + Duration::from_millis(5)).contains(&begun.elapsed()));
+        let body = body.map(|body| String::from_utf8(body.to_vec()).expect("UTF-8"));
+        (status, body.map_err(|error| format!("{error:?}")))
+    };
+    let words = "was not complete within 9s of the request";
+    let (status, body) = answer(Duration::from_secs(60), "text/event-stream", false).await;
+    assert!(status == 504 && body.as_ref().is_ok_and(|body| body.contains(words)), "{body:?}");
+    let (status, body) = answer(Duration::from_secs(1), "text/event-stream", false).await;
+    let body = body.expect("it ends with an event");
+    assert_eq!(status, 200);
+    let last = body.strip_prefix("data: {\"a\":1}\n\ndata: ").expect("what was said before");
+    let error: Value = serde_json::from_str(last.trim_end()).expect("one event");
+    assert!(error["error"]["message"].as_str().is_some_and(|said| said.contains(words)), "{error}");
+    // Nothing fits behind half of something else.
+    let (status, body) = answer(Duration::ZERO, "application/json", false).await;
+    assert!(status == 200 && body.as_ref().is_err_and(|error| error.contains(words)), "{body:?}");
+    let (status, body) = answer(Duration::ZERO, "application/json", true).await;
+    assert!(status == 504 && body.as_ref().is_ok_and(|body| body.contains(words)), "{body:?}");
+}

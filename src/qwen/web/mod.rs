@@ -129,6 +129,7 @@ mod layer;
 mod request;
 mod service;
 mod stop;
+mod stopping;
 mod stream;
 mod turn;
 mod wire;

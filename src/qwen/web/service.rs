@@ -18,6 +18,7 @@ use super::{
     fresh::Fresh,
     request,
     stop::Stop,
+    stopping::Stopping,
     stream::AnswerStream,
     turn::Turn,
 };
@@ -46,13 +47,14 @@ const PAGE_LIMIT: usize = 64 * 1024;
 pub struct QwenWeb<S> {
     inner: S,
     config: Arc<Config>,
+    stopping: Stopping,
 }
 
 impl<S> QwenWeb<S> {
     service!();
 
     pub(super) fn over(inner: S, config: Arc<Config>) -> Self {
-        Self { inner, config }
+        Self { inner, config, stopping: Stopping::default() }
     }
 }
 
@@ -76,7 +78,8 @@ where
         // The instance that was polled ready makes the first call.
         let spare = self.inner.clone();
         let ready = mem::replace(&mut self.inner, spare);
-        let exchange = Exchange::new(ready, Arc::clone(&self.config), &mut request);
+        let (config, stopping) = (Arc::clone(&self.config), self.stopping.clone());
+        let exchange = Exchange::new(ready, config, stopping, &mut request);
         ResponseFuture::new(exchange.run(request.into_body()))
     }
 }
@@ -88,6 +91,7 @@ struct Exchange<S> {
     /// For the calls after it.
     spare: S,
     config: Arc<Config>,
+    stopping: Stopping,
     head: Head,
 }
 
@@ -107,14 +111,19 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn new(ready: S, config: Arc<Config>, request: &mut Request<ChatRequest>) -> Self {
+    fn new(
+        ready: S,
+        config: Arc<Config>,
+        stopping: Stopping,
+        request: &mut Request<ChatRequest>,
+    ) -> Self {
         let spare = ready.clone();
         let head = Head {
             credential: request.body().credential.clone(),
             extensions: mem::take(request.extensions_mut()),
             headers: transport::page_headers(request.headers(), request.body().credential.as_ref()),
         };
-        Self { ready: Some(ready), spare, config, head }
+        Self { ready: Some(ready), spare, config, stopping, head }
     }
 
     async fn run(mut self, request: ChatRequest) -> Result<Response<AnswerStream<B>>, Error> {
@@ -150,6 +159,7 @@ where
         let (conversation, call) = match request.destination.upstream()? {
             Some(given) => {
                 check_id("conversation.chat_id", &given.chat_id)?;
+                self.stopping.wait(&given.chat_id).await;
                 (given.clone(), Call::Turn { continued: true })
             }
             None => {
@@ -286,7 +296,7 @@ where
                 Ok(())
             }
         });
-        Stop::new(call, fresh)
+        Stop::new(call, fresh, &self.stopping, chat_id)
     }
 }
 

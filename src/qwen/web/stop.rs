@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use super::fresh::Fresh;
+use super::{fresh::Fresh, stopping::Stopping};
 use crate::{Error, Text};
 
 /// How long the call may take. Nobody waits for it.
@@ -14,6 +14,9 @@ type Task = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 pub(super) struct Stop {
     call: Option<Box<dyn FnOnce(Text) -> Task + Send>>,
     response_id: Option<Text>,
+    /// Where turns of the chat find that an answer is being stopped.
+    stopping: Stopping,
+    chat_id: Text,
     /// The chat, as long as nobody knows of it. It is deleted when the answer was stopped: a
     /// busy chat may not be.
     fresh: Option<Fresh>,
@@ -21,7 +24,12 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Not armed yet: `call` needs the id of the answer. `None` for `call`: nothing is stopped.
-    pub(super) fn new<C, F>(call: Option<C>, fresh: Option<Fresh>) -> Self
+    pub(super) fn new<C, F>(
+        call: Option<C>,
+        fresh: Option<Fresh>,
+        stopping: &Stopping,
+        chat_id: &Text,
+    ) -> Self
     where
         C: FnOnce(Text) -> F + Send + 'static,
         F: Future<Output = Result<(), Error>> + Send + 'static,
@@ -29,7 +37,8 @@ impl Stop {
         let call = call.map(|call| -> Box<dyn FnOnce(Text) -> Task + Send> {
             Box::new(|id| Box::pin(call(id)))
         });
-        Self { call, response_id: None, fresh }
+        let (stopping, chat_id) = (stopping.clone(), chat_id.clone());
+        Self { call, response_id: None, stopping, chat_id, fresh }
     }
 
     /// Somebody knows of the chat now: it stays.
@@ -62,12 +71,14 @@ impl Drop for Stop {
         metrics::counter!("tower_qwen_web_stops_total").increment(1);
         let task = call(response_id);
         let fresh = self.fresh.take();
+        let pending = self.stopping.begin(&self.chat_id);
         runtime.spawn(async move {
             match tokio::time::timeout(LIMIT, task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "upstream could not be told to stop"),
                 Err(_) => tracing::debug!("upstream could not be told to stop in time"),
             }
+            drop(pending);
             drop(fresh);
         });
     }

@@ -37,8 +37,12 @@ async fn asked(args: &[&str], path: &str, text: &str) -> (u16, String, Duration)
     let begun = Instant::now();
     let response = proxy(args).oneshot(request).await.expect("infallible");
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await.expect("a body").to_bytes();
-    (status, String::from_utf8(body.into()).expect("UTF-8"), begun.elapsed())
+    let body = match response.into_body().collect().await {
+        Ok(body) => String::from_utf8(body.to_bytes().into()).expect("UTF-8"),
+        // It broke off.
+        Err(error) => format!("{error:?}"),
+    };
+    (status, body, begun.elapsed())
 }
 
 /// A prompt that a server of one's own takes two minutes to read is answered; over chat.qwen.ai it is
@@ -116,5 +120,31 @@ async fn a_server_that_still_loads_is_asked_again() {
         let (status, body, took) = asked(&["--emulate", "vllm", "--retries=0"], path, text).await;
         assert_eq!(status, 503, "{path}: {body}");
         assert_eq!(took, Duration::ZERO, "{path}");
+    }
+}
+
+/// What passes byte by byte is asked again, too, and has the limit on the whole.
+#[tokio::test(start_paused = true)]
+async fn the_byte_lane_asks_again_and_gives_up() {
+    let bytes = &["--emulate", "vllm", "--tools", "off"];
+    for (args, path) in [
+        (&bytes[..], "/v1/chat/completions"),
+        (bytes, "/v1/completions"),
+        (&bytes[..2], "/v1/completions"),
+    ] {
+        let with = |option| [args, &[option]].concat();
+        let text = "emulate:loading emulate:times=2";
+        let (status, body, _) = asked(args, path, text).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let (status, body, took) = asked(&with("--retries=0"), path, text).await;
+        assert_eq!((status, took), (503, Duration::ZERO), "{path}: {body}");
+
+        let text = "emulate:stall=1 emulate:tokens=9";
+        let (status, body, took) = asked(&with("--total-timeout=9"), path, text).await;
+        // Its head is on its way by then.
+        assert_eq!(status, 200, "{path}: {body}");
+        assert!(body.contains("limit on a whole answer"), "{path}: {body}");
+        let limit = Duration::from_secs(9);
+        assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}");
     }
 }
