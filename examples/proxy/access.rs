@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::metrics::histogram;
 use axum::{
     extract::Request,
     http::{Extensions, HeaderMap, StatusCode},
@@ -22,7 +23,7 @@ use tower_qwen::{
 };
 use tracing::{Level, debug, enabled, info};
 
-use super::{clients::Client, lanes::X_QWEN_UPSTREAM, trace::X_REQUEST_ID};
+use super::{clients::Client, lanes::X_QWEN_UPSTREAM, metrics, trace::X_REQUEST_ID};
 
 /// The target of these lines.
 pub(crate) const TARGET: &str = "proxy::access";
@@ -48,13 +49,15 @@ struct Known {
     /// When the client had its answer, or was gone.
     total: Option<Duration>,
     is_read: bool,
+    /// Whether an upstream was asked.
+    is_asked: bool,
     settlement: Option<Settlement>,
 }
 
 impl Access {
     /// That of `request`, if the line is to be written; it is among the extensions from now on.
     pub(crate) fn open(request: &mut Request) -> Option<Self> {
-        if !enabled!(target: TARGET, Level::INFO) {
+        if !enabled!(target: TARGET, Level::INFO) && !metrics::is_on() {
             return None;
         }
         let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -84,6 +87,15 @@ impl Access {
         self.0.known().model = Some(model.clone());
     }
 
+    /// Notes that an upstream is asked. All that was before is the proxy's own time.
+    pub(crate) fn asked(&self) {
+        let mut known = self.0.known();
+        if !std::mem::replace(&mut known.is_asked, true) {
+            drop(known);
+            histogram!("tower_qwen_proxy_overhead_seconds").record(self.0.begun.elapsed());
+        }
+    }
+
     /// Notes the head of the response.
     pub(crate) fn head(&self, status: StatusCode, headers: &HeaderMap) {
         let upstream = headers.get(X_QWEN_UPSTREAM);
@@ -94,8 +106,10 @@ impl Access {
 
     /// Notes that the client has read its answer to the end, or that it is gone.
     pub(crate) fn ended(&self, is_read: bool) {
+        let total = self.0.begun.elapsed();
+        histogram!("tower_qwen_proxy_request_seconds").record(total);
         let mut known = self.0.known();
-        (known.total, known.is_read) = (Some(self.0.begun.elapsed()), is_read);
+        (known.total, known.is_read) = (Some(total), is_read);
     }
 
     /// Notes what the request has come to.

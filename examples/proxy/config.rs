@@ -175,6 +175,8 @@ pub(crate) struct Config {
     pub(crate) debug_stream: DebugStream,
     /// Whether `/metrics` is served.
     pub(crate) metrics: bool,
+    /// Whether they are by OpenTelemetry's conventions too.
+    pub(crate) gen_ai_metrics: bool,
 }
 
 fn body_pace(timeout: Duration) -> BodyPace {
@@ -444,6 +446,7 @@ impl Options {
             log_format: settings.log_format.unwrap_or_default(),
             debug_stream,
             metrics,
+            gen_ai_metrics: settings.gen_ai_metrics.unwrap_or_default(),
         })
     }
 }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
+    access::Access,
     credentials::Health,
     lanes::{Lane, Lanes},
     shutdown::Shutdown,
@@ -105,6 +106,9 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
+        if let Some(access) = request.extensions().get::<Access>() {
+            access.asked();
+        }
         ReachedFuture { inner: self.inner.call(request), reach: self.reach.clone() }
     }
 }

@@ -59,7 +59,7 @@ use super::{
     prompts::Prompts,
     ready::Reach,
     routes::{self, App, Site},
-    settle,
+    settle::Settle,
     shutdown::Shutdown,
     sign_in,
     stand_ins::{Joined, Stacks, chat},
@@ -129,7 +129,8 @@ pub(crate) fn lanes(
         .iter()
         .zip(drafts)
         .map(|(upstream, draft)| draft.lane(upstream, shutdown, &all));
-    let lanes = lanes.collect();
+    let lanes: Vec<_> = lanes.collect();
+    shared.settle.models(lanes.iter().map(|lane| lane.models.clone()).collect());
     let count = CountTokens::new(shared.estimator)
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace()))
@@ -143,8 +144,10 @@ struct Shared {
     bounds: Bounds,
     /// What finds the chat that a history goes on in.
     sessions: SessionLayer,
-    /// Settles what they come to.
-    settle: UsageLayer,
+    /// What is done with what they come to.
+    settle: Settle,
+    /// Settles it.
+    usage: UsageLayer,
     /// Learns how many tokens the requests have.
     estimator: Arc<TokenEstimator>,
     /// By which other names models are asked for.
@@ -155,10 +158,13 @@ struct Shared {
 
 impl Shared {
     fn new(config: &Config, store: &Arc<dyn SessionStore>, shutdown: &Shutdown) -> Self {
+        let names = config.upstreams.iter().map(UpstreamConfig::label).collect();
+        let settle = Settle::new(config.names.clone(), names, config.gen_ai_metrics);
         Self {
             bounds: config.bounds,
             sessions: SessionLayer::from_shared(Arc::clone(store)).own_chats(config.own_chats()),
-            settle: settle::layer(),
+            usage: settle.layer(),
+            settle,
             estimator: Arc::new(TokenEstimator::new()),
             names: config.names.clone(),
             shutdown: shutdown.clone(),
@@ -167,7 +173,7 @@ impl Shared {
 
     /// What settles the requests of `config`'s upstream.
     fn settle(&self, config: &UpstreamConfig) -> UsageLayer {
-        self.settle.clone().upstream(String::from_utf8_lossy(config.name.as_bytes()).into_owned())
+        self.usage.clone().upstream(config.label())
     }
 
     /// Below every edge: it has kept the client's word, and answers with it.
@@ -177,8 +183,7 @@ impl Shared {
 
     /// What finds the chat of `config`'s upstream that a history goes on in.
     fn sessions(&self, config: &UpstreamConfig) -> SessionLayer {
-        let name = String::from_utf8_lossy(config.name.as_bytes()).into_owned();
-        self.sessions.clone().scope(name)
+        self.sessions.clone().scope(config.label())
     }
 }
 
@@ -506,7 +511,8 @@ where
     let stacks = Stacks::new(chat(calls), chat(xml));
     let prompts = shared.shutdown.layer().layer(aliases.service(adapter));
     let prompts = shared.settle(config).layer(prompts);
-    let settle = shared.settle(config);
+    let usage = shared.settle(config);
+    let settle = shared.settle.clone();
     let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
@@ -536,11 +542,11 @@ where
         let again = option_layer(config.patience.retry().map(RetryLayer::<RetryPolicy>::new));
         let infill = (server == Server::LlamaCpp).then(|| {
             let own = reframe.layer(again.layer(own));
-            passage("/infill").over(Metered::new(own, settle.clone()))
+            passage("/infill").over(Metered::new(own, usage.clone(), settle.clone()))
         });
         let signed = signed(upstream, auth.as_ref());
         let bytes = reframe.layer(again.layer(signed.clone()));
-        let bytes = Metered::new(bytes, settle.clone());
+        let bytes = Metered::new(bytes, usage.clone(), settle.clone());
         let passed = passage("/chat/completions").over(bytes.clone());
         // A prompt that is answered as a chat is no prompt any more, so the server's own route is
         // first.
@@ -559,7 +565,7 @@ where
         };
         let names = shared.names.clone();
         let renaming = signed.clone().map_request(move |request| names.rename(request));
-        let renaming = Metered::new(renaming, settle);
+        let renaming = Metered::new(renaming, usage, settle);
         let embeddings = EmbeddingsLayer::new(server)
             .max_body(MAX_BODY)
             .body_pace(Some(config.body_pace))

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::metrics::{gauge, histogram};
 use axum::{
     extract::Request,
     http::{Extensions, HeaderName, Response},
@@ -20,7 +21,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tracing::{Span, debug, field, info_span, warn};
 
-use super::{access::Access, clients::Client};
+use super::{access::Access, clients::Client, metrics};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -117,7 +118,8 @@ where
             {
                 access.ended(true);
             }
-            TracedBody { inner, read: Reading(access), span }
+            let stream = (metrics::is_on() && !inner.is_end_stream()).then(Stream::open);
+            TracedBody { inner, read: Reading(access), stream, span }
         })))
     }
 }
@@ -128,9 +130,51 @@ pin_project! {
         #[pin]
         inner: B,
         read: Reading,
+        stream: Option<Stream>,
         span: Span,
     }
 }
+
+/// A response under way, for the metrics. The clock is read where there is nothing to send, and when that
+/// wait is over.
+struct Stream {
+    has_begun: bool,
+    waits_since: Option<Instant>,
+    longest: Duration,
+}
+
+impl Stream {
+    fn open() -> Self {
+        gauge!(OPEN_STREAMS).increment(1.0);
+        Self { has_begun: false, waits_since: None, longest: Duration::ZERO }
+    }
+
+    #[inline]
+    fn polled(&mut self, is_ready: bool) {
+        if !is_ready {
+            if self.has_begun && self.waits_since.is_none() {
+                self.waits_since = Some(Instant::now());
+            }
+        } else {
+            self.has_begun = true;
+            if let Some(since) = self.waits_since.take() {
+                self.longest = self.longest.max(since.elapsed());
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        gauge!(OPEN_STREAMS).decrement(1.0);
+        // What came in one piece has no gap.
+        if !self.longest.is_zero() {
+            histogram!("tower_qwen_proxy_longest_gap_seconds").record(self.longest);
+        }
+    }
+}
+
+const OPEN_STREAMS: &str = "tower_qwen_proxy_open_streams";
 
 /// Notes whether a body was read to its end.
 struct Reading(Option<Access>);
@@ -162,9 +206,13 @@ impl<B: Body> Body for TracedBody<B> {
         let mut this = self.project();
         let _entered = this.span.enter();
         let frame = this.inner.as_mut().poll_frame(cx);
+        if let Some(stream) = this.stream {
+            stream.polled(frame.is_ready());
+        }
         // Whoever knows that a frame was the last does not ask for another.
         if matches!(frame, Poll::Ready(None)) || frame.is_ready() && this.inner.is_end_stream() {
             this.read.ended();
+            *this.stream = None;
         }
         frame
     }

@@ -61,6 +61,7 @@
 //! | name | labels |
 //! | --- | --- |
 //! | `tower_qwen_dedup_messages_total` | `result`: `left_out` |
+//! | `tower_qwen_dedup_tokens_saved_total` | none; estimated by the lengths of what was left out |
 //! | `tower_qwen_dedup_replays_total` | `cause`: `nothing_new`, `answer_first` |
 
 mod layer;

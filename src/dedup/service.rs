@@ -5,7 +5,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::plan::{self, Plan};
-use crate::chat::ChatRequest;
+use crate::{chat::ChatRequest, tokens};
 
 /// Leaves out of a request what its conversation holds already.
 ///
@@ -57,7 +57,14 @@ where
                     .increment(1);
             }
         }
-        plan.apply(chat);
+        if let Plan::Fresh = plan {
+            let whole = tokens::of_request_len(chat);
+            plan.apply(chat);
+            let saved = whole.saturating_sub(tokens::of_request_len(chat));
+            metrics::counter!("tower_qwen_dedup_tokens_saved_total").increment(saved);
+        } else {
+            plan.apply(chat);
+        }
         self.inner.call(request)
     }
 }

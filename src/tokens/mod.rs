@@ -132,7 +132,7 @@ pub(crate) const fn of_len(bytes: u64) -> u64 {
 
 /// [`of_request`] by the lengths of the texts alone, which takes a moment a message however long it
 /// is. It is a guess, of which an estimator makes a better one that learns from such guesses alone.
-#[cfg(feature = "usage")]
+#[cfg(any(feature = "dedup", feature = "usage"))]
 pub(crate) fn of_request_len(request: &ChatRequest) -> u64 {
     Tokens { vocabulary: None, cost: 0, fixed: 0 }.request(request)
 }

@@ -12,6 +12,7 @@ mod limits;
 #[cfg(unix)]
 mod logs;
 mod memory;
+mod metrics;
 mod orphans;
 mod pages;
 #[path = "../served/proxied.rs"]

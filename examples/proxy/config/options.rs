@@ -287,6 +287,19 @@ pub(crate) struct Settings {
     )]
     pub(super) metrics: Option<bool>,
 
+    /// Count by OpenTelemetry's conventions for generative AI too (`gen_ai_*`), with --metrics
+    /// [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_GEN_AI_METRICS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) gen_ai_metrics: Option<bool>,
+
     /// Other names for models, as NAME=MODEL, separated by commas; the first that fits counts. A
     /// `*` in NAME stands for any characters, and in MODEL for the same ones [default: none]
     #[arg(
@@ -747,6 +760,7 @@ impl Settings {
             log_format: self.log_format.or(other.log_format),
             debug_stream: self.debug_stream.or(other.debug_stream),
             metrics: self.metrics.or(other.metrics),
+            gen_ai_metrics: self.gen_ai_metrics.or(other.gen_ai_metrics),
             alias: self.alias.or(other.alias),
             claude_models: self.claude_models.or(other.claude_models),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },

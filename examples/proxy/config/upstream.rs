@@ -56,6 +56,13 @@ pub(crate) struct UpstreamConfig {
     pub(crate) body_pace: BodyPace,
 }
 
+impl UpstreamConfig {
+    /// Its name, where that is no header.
+    pub(crate) fn label(&self) -> String {
+        String::from_utf8_lossy(self.name.as_bytes()).into_owned()
+    }
+}
+
 /// Who answers.
 #[derive(Debug)]
 pub(crate) enum Upstream {

@@ -23,7 +23,7 @@ use tower_qwen::{
     usage::{Meter, Outcome, UsageLayer},
 };
 
-use super::super::{clients::Client, settle};
+use super::super::{clients::Client, settle::Settle};
 
 /// How much of the end of an answer is kept, at least; at most twice as much.
 const TAIL: usize = 4096;
@@ -36,11 +36,12 @@ const EVENT: u64 = 4;
 pub(crate) struct Metered<S> {
     inner: S,
     layer: UsageLayer,
+    settle: Settle,
 }
 
 impl<S> Metered<S> {
-    pub(crate) const fn new(inner: S, layer: UsageLayer) -> Self {
-        Self { inner, layer }
+    pub(crate) const fn new(inner: S, layer: UsageLayer, settle: Settle) -> Self {
+        Self { inner, layer, settle }
     }
 }
 
@@ -62,7 +63,7 @@ where
             let tenant = request.extensions().get::<Client>().and_then(|client| client.tenant);
             let body = request.body().clone().into_bytes();
             let model = edge::model(&body).ok().flatten().unwrap_or_default();
-            let settle = settle::of(request.extensions());
+            let settle = self.settle.of(request.extensions());
             self.layer.meter(tenant, model, body.len() as u64, settle)
         });
         MeteredFuture { call: self.inner.call(request), meter }

@@ -220,6 +220,12 @@ impl Catalogue {
         }
     }
 
+    /// The last list, however old; nobody is asked. `None` where there was none yet.
+    #[must_use]
+    pub fn last(&self) -> Option<Listing> {
+        self.shared.lock().current.as_ref().map(Snapshot::listing)
+    }
+
     /// The model of this id, of the list that [`list`](Catalogue::list) gives.
     ///
     /// # Errors
