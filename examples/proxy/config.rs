@@ -47,6 +47,9 @@ use super::{
     shutdown,
 };
 
+#[cfg(feature = "redis")]
+use super::gate::Url;
+
 pub(crate) use self::{
     aliases::{ModelNames, fields, named},
     bounds::Bounds,
@@ -416,6 +419,10 @@ impl Options {
             fail_closed: settings.usage_failure == Some(UsageFailure::Closed),
         };
         let keep = match settings.usage_db {
+            #[cfg(feature = "redis")]
+            None if sessions.redis.is_some() => {
+                sessions.redis.clone().map_or(Keep::Memory, |url| Keep::Redis(Url(url)))
+            }
             None => Keep::Memory,
             #[cfg(feature = "usage-db")]
             Some(path) => Keep::Db(path),

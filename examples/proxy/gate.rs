@@ -22,6 +22,8 @@ mod db;
 mod held;
 mod keep;
 mod report;
+#[cfg(feature = "redis")]
+mod shared;
 mod streams;
 mod told;
 
@@ -43,6 +45,8 @@ use self::{
 };
 use super::keys::{KeyId, Limits};
 
+#[cfg(feature = "redis")]
+pub(crate) use self::keep::Url;
 pub(crate) use self::{
     admit::{Admission, admit, may_ask},
     bytes::Metered,
@@ -94,6 +98,10 @@ struct State {
     book: Book,
     /// Whether that is newer than what was written.
     is_new: bool,
+    /// What of it others know.
+    base: Book,
+    /// Whether it asked since others were asked.
+    has_asked: bool,
 }
 
 /// Who pays for a request; among its extensions from the edge to the leaf.
@@ -141,6 +149,7 @@ impl Account {
     fn take(&self, limits: &Limits, now: Instant, time: Timestamp) -> Result<(), Reached> {
         let mut state = lock(&self.state);
         state.limits = *limits;
+        state.has_asked = true;
         state.book.check(limits, time).map_err(Reached::Budget)?;
         if let Some(limit) = limits.tokens_per_minute {
             state.tokens.check(limit, now).map_err(|wait| Reached::Tokens(limit, wait))?;

@@ -179,3 +179,74 @@ fn what_was_used_outlives_the_process() {
         .block_on(async { usage.send().await.expect("an answer").text().await.expect("a body") });
     assert!(usage.contains("\"requests\":1,"), "{usage}");
 }
+
+/// What a key has used of one proxy counts for another that has the same Redis.
+#[cfg(feature = "redis")]
+#[test]
+fn several_proxies_share_what_was_used() {
+    let runtime = Runtime::new().expect("a runtime");
+    let Some(mut server) = runtime.block_on(crate::redis::Server::start()) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.toml");
+    // The key is "foo".
+    let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let table = format!("[[key]]\nid = \"ann\"\nsha256 = \"{digest}\"\ntokens-per-month = 1\n");
+    fs::write(&file, table).expect("written");
+    let origin = runtime.block_on(serve(upstream().build()));
+    let begin = || {
+        let mut proxy = command(&origin, "sk-listed");
+        proxy.arg("--keys-file").arg(&file).args(["--redis", &server.url()]);
+        proxy.args(["--usage-failure", "closed"]);
+        runtime.block_on(start(proxy))
+    };
+    let (one, other) = (begin(), begin());
+    assert!(one.banner.contains("of their budgets is kept in Redis"), "{}", one.banner);
+    let usage = |proxy: &binary::Running| -> serde_json::Value {
+        let request = reqwest::Client::new().get(format!("{}/v1/usage", proxy.origin));
+        let answer = runtime.block_on(async {
+            request
+                .bearer_auth("foo")
+                .send()
+                .await
+                .expect("an answer")
+                .text()
+                .await
+                .expect("a body")
+        });
+        let list: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        list["data"][0].clone()
+    };
+    let ask = |proxy: &binary::Running| {
+        let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", proxy.origin));
+        let request = request.header("content-type", "application/json").bearer_auth("foo");
+        let answer = runtime.block_on(request.body(QUESTION).send()).expect("an answer");
+        answer.status().as_u16()
+    };
+    let until = |is_so: &dyn Fn() -> bool, what: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::yield_now();
+        }
+    };
+    assert_eq!(ask(&one), 200);
+    let used = usage(&one)["month"]["tokens"].as_u64().expect("a number");
+    assert!(used > 1);
+    // The other learns of it within half a second of the key's next request there, whatever comes of that.
+    until(&|| ask(&other) == 429, "the budget is used up there too");
+    until(&|| usage(&one) == usage(&other), "both know the same");
+    let sum = usage(&one);
+    assert!(sum["month"]["tokens"].as_u64() >= Some(used), "{sum}");
+
+    // One that begins anew knows it.
+    drop(other);
+    let other = begin();
+    until(&|| usage(&other) == sum, "it was read");
+    assert_eq!(ask(&other), 429);
+
+    // Without Redis it says so, and refuses keys with a budget, as it was told to.
+    server.kill();
+    until(&|| ask(&other) == 503, "what is used cannot be written");
+    runtime.block_on(server.run());
+    until(&|| ask(&other) != 503, "it can be written again");
+}

@@ -44,6 +44,25 @@ impl Used {
     }
 }
 
+#[cfg(feature = "redis")]
+impl Used {
+    fn without(self, base: Self) -> Self {
+        let before = if base.from == self.from { base.tokens } else { 0 };
+        Self { tokens: self.tokens.saturating_sub(before), ..self }
+    }
+
+    /// The later of both times, with what was used in it.
+    fn and(self, more: Self) -> Self {
+        match self.from.cmp(&more.from) {
+            std::cmp::Ordering::Less => more,
+            std::cmp::Ordering::Equal => {
+                Self { tokens: self.tokens.saturating_add(more.tokens), ..self }
+            }
+            std::cmp::Ordering::Greater => self,
+        }
+    }
+}
+
 /// Which budget is used up, and when there is a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spent {
@@ -77,6 +96,34 @@ impl Book {
         add(&mut self.day.tokens, tokens);
         add(&mut self.month.tokens, tokens);
         tokens
+    }
+
+    /// What is in it that is not in `base`, an older one.
+    #[cfg(feature = "redis")]
+    pub(super) fn without(&self, base: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(base.requests),
+            failed: self.failed.saturating_sub(base.failed),
+            prompt_tokens: self.prompt_tokens.saturating_sub(base.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_sub(base.completion_tokens),
+            estimated_tokens: self.estimated_tokens.saturating_sub(base.estimated_tokens),
+            day: self.day.without(base.day),
+            month: self.month.without(base.month),
+        }
+    }
+
+    /// It and what is in `more`.
+    #[cfg(feature = "redis")]
+    pub(super) fn and(&self, more: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(more.requests),
+            failed: self.failed.saturating_add(more.failed),
+            prompt_tokens: self.prompt_tokens.saturating_add(more.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(more.completion_tokens),
+            estimated_tokens: self.estimated_tokens.saturating_add(more.estimated_tokens),
+            day: self.day.and(more.day),
+            month: self.month.and(more.month),
+        }
     }
 
     /// Whether the budgets of `limits` leave anything at `now`. What is under way is let go on.
@@ -199,5 +246,31 @@ mod tests {
         used(&mut book, 7, before);
         assert_eq!((book.day.tokens, book.month.tokens), (107, 107));
         book.check(&budget, at("2026-12-02T00:00:00Z")).expect("the next day");
+    }
+
+    /// What two proxies have used is the sum, whichever of them sees a new day first.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn what_is_new_is_added() {
+        let monday = at("2026-11-30T12:00:00Z");
+        let (mut base, mut ours) = (Book::default(), Book::default());
+        used(&mut base, 10, monday);
+        ours = Book { requests: 2, ..base.and(&ours) };
+        used(&mut ours, 5, monday);
+        let new = ours.without(&base);
+        assert_eq!((new.requests, new.day.tokens, new.month.tokens), (2, 5, 5));
+        let sum = base.and(&new);
+        assert_eq!(sum, ours);
+        // A new day has nothing of the old one.
+        let tuesday = at("2026-12-01T12:00:00Z");
+        used(&mut ours, 7, tuesday);
+        let new = ours.without(&base);
+        assert_eq!((new.day.tokens, new.month.tokens), (7, 7));
+        assert_eq!(base.and(&new).day, ours.day);
+        assert_eq!(
+            ours.and(&base.without(&Book::default())).day,
+            ours.day,
+            "what is older is over"
+        );
     }
 }

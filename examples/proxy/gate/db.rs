@@ -78,7 +78,7 @@ impl<F> Shelf for Db<F>
 where
     F: Fn(&Path) -> Result<Database, DatabaseError> + Send,
 {
-    fn load(&mut self) -> Result<Vec<Row>, String> {
+    fn load(&mut self, _: &Book) -> Result<Vec<Row>, String> {
         let read = self.with(|database| {
             let table = match database.begin_read()?.open_table(BOOKS) {
                 Ok(table) => table,
@@ -97,24 +97,24 @@ where
             let (id, book) = found.ok_or_else(|| {
                 format!("{} holds an account that cannot be read: {id:?}", self.path.display())
             })?;
-            Ok(Row { id, book })
+            Ok(Row { id, book, base: book })
         };
         rows.into_iter().map(row).collect()
     }
 
-    fn write(&mut self, rows: &[Row]) -> Result<(), String> {
+    fn write(&mut self, rows: &[Row]) -> Result<Vec<Row>, String> {
         let written = self.with(|database| {
             let transaction = database.begin_write()?;
             {
                 let mut table = transaction.open_table(BOOKS)?;
-                for Row { id, book } in rows {
+                for Row { id, book, .. } in rows {
                     let book = serde_json::to_vec(book).map_err(io::Error::other)?;
                     table.insert(id.as_str(), book.as_slice())?;
                 }
             }
             Ok(transaction.commit()?)
         });
-        written.map_err(|error| self.said("write", &error))
+        written.map(|()| Vec::new()).map_err(|error| self.said("write", &error))
     }
 }
 
@@ -140,7 +140,8 @@ mod tests {
 
     fn row(id: &str, requests: u64) -> Row {
         let id = KeyId::written(id).expect("an id");
-        Row { id, book: Book { requests, ..Book::default() } }
+        let book = Book { requests, ..Book::default() };
+        Row { id, book, base: book }
     }
 
     #[test]
@@ -148,12 +149,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("usage.redb");
         let mut db = Db::new(path.clone());
-        assert_eq!(db.load(), Ok(Vec::new()));
+        assert_eq!(db.load(&Book::default()), Ok(Vec::new()));
         db.write(&[row("ann", 1), row("#1", 2), row("*", 3)]).expect("written");
         db.write(&[row("ann", 4)]).expect("written");
         let expected = [row("#1", 2), row("*", 3), row("ann", 4)];
-        assert_eq!(db.load().expect("all"), expected);
-        let refused = Db::new(path.clone()).load().expect_err("one at a time");
+        assert_eq!(db.load(&Book::default()).expect("all"), expected);
+        let refused = Db::new(path.clone()).load(&Book::default()).expect_err("one at a time");
         assert!(
             refused.ends_with(
                 "usage.redb is in use by another process; give each proxy a file of its own"
@@ -161,7 +162,7 @@ mod tests {
             "{refused}"
         );
         drop(db);
-        assert_eq!(Db::new(path.clone()).load().expect("all"), expected);
+        assert_eq!(Db::new(path.clone()).load(&Book::default()).expect("all"), expected);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -176,9 +177,11 @@ mod tests {
         let path = folder.path().join("notes.txt");
         fs::write(&path, "not a database, and long enough to look at".repeat(200))
             .expect("written");
-        let refused = Db::new(path.clone()).load().expect_err("no database");
+        let refused = Db::new(path.clone()).load(&Book::default()).expect_err("no database");
         assert!(refused.contains("notes.txt"), "{refused}");
-        let nowhere = Db::new(folder.path().join("none/usage.redb")).load().expect_err("no folder");
+        let nowhere = Db::new(folder.path().join("none/usage.redb"))
+            .load(&Book::default())
+            .expect_err("no folder");
         assert!(nowhere.starts_with("cannot read "), "{nowhere}");
     }
 
@@ -249,8 +252,8 @@ mod tests {
             assert!(refused.starts_with("cannot write "), "{refused}");
         }
         is_full.store(false, Ordering::Relaxed);
-        assert_eq!(db.load().expect("what was there"), [row("ann", 1)]);
+        assert_eq!(db.load(&Book::default()).expect("what was there"), [row("ann", 1)]);
         db.write(&[row("ann", 2), row("bob", 1)]).expect("there is room");
-        assert_eq!(db.load().expect("all"), [row("ann", 2), row("bob", 1)]);
+        assert_eq!(db.load(&Book::default()).expect("all"), [row("ann", 2), row("bob", 1)]);
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{super::keys::KeyId, Gate, State, book::Book, lock};
@@ -25,7 +26,26 @@ pub(crate) enum Keep {
     /// In this file.
     #[cfg(feature = "usage-db")]
     Db(std::path::PathBuf),
+    /// In this Redis, with those of other proxies.
+    #[cfg(feature = "redis")]
+    Redis(Url),
 }
+
+/// Where Redis is; it may hold a password.
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug)]
+pub(crate) struct Url(pub(crate) secrecy::SecretString);
+
+#[cfg(feature = "redis")]
+impl PartialEq for Url {
+    fn eq(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret;
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Eq for Url {}
 
 impl fmt::Display for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,6 +53,8 @@ impl fmt::Display for Keep {
             Self::Memory => f.write_str("in memory, and begins anew here"),
             #[cfg(feature = "usage-db")]
             Self::Db(path) => write!(f, "kept in {}", path.display()),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => f.write_str("kept in Redis"),
         }
     }
 }
@@ -42,23 +64,31 @@ impl fmt::Display for Keep {
 pub(super) struct Row {
     pub(super) id: KeyId,
     pub(super) book: Book,
+    /// What of it was written before.
+    pub(super) base: Book,
 }
 
 /// What keeps accounts. It is asked where it may block.
 pub(super) trait Shelf: Send + fmt::Debug {
-    /// All that were written.
+    /// Whether others write to it as well.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// All that were written. Of a shelf that is shared, what was used in the day and the month of
+    /// `today`.
     ///
     /// # Errors
     ///
     /// Why they cannot be read, in one line.
-    fn load(&mut self) -> Result<Vec<Row>, String>;
+    fn load(&mut self, today: &Book) -> Result<Vec<Row>, String>;
 
-    /// Writes these, all of them or none.
+    /// Writes these, all of them or none; what they are with what others have written, if others do.
     ///
     /// # Errors
     ///
     /// Why they cannot be written, in one line; they may be written another time.
-    fn write(&mut self, rows: &[Row]) -> Result<(), String>;
+    fn write(&mut self, rows: &[Row]) -> Result<Vec<Row>, String>;
 }
 
 /// A shelf that is used by one at a time.
@@ -78,23 +108,30 @@ impl Gate {
                 let db = super::db::Db::new(path.clone());
                 Self::on(Box::new(db)).map_err(|reason| format!("--usage-db: {reason}"))
             }
+            #[cfg(feature = "redis")]
+            Keep::Redis(Url(url)) => {
+                let shared = super::shared::Shared::new(secrecy::ExposeSecret::expose_secret(url))?;
+                Self::on(Box::new(shared))
+            }
         }
     }
 
-    /// Those on `shelf`.
+    /// Those on `shelf`. One that is shared is read later: where it does not answer, a proxy begins all
+    /// the same, as it does without its conversations.
     ///
     /// # Errors
     ///
     /// Those of its reading.
     #[cfg_attr(
-        not(any(feature = "usage-db", test)),
+        not(any(feature = "redis", feature = "usage-db", test)),
         allow(dead_code, reason = "there is no shelf")
     )]
     pub(super) fn on(mut shelf: Box<dyn Shelf>) -> Result<Self, String> {
-        let rows = shelf.load()?;
         let gate = Self::default();
-        for Row { id, book } in rows {
-            lock(&gate.account(id).state).book = book;
+        if !shelf.is_shared() {
+            for Row { id, book, .. } in shelf.load(&Book::default())? {
+                lock(&gate.account(id).state).book = book;
+            }
         }
         *lock(&gate.0.shelf) = Some(Arc::new(Mutex::new(shelf)));
         Ok(gate)
@@ -102,8 +139,11 @@ impl Gate {
 
     /// Writes what is new, again and again; ends at once where nothing is kept.
     pub(crate) async fn keep(&self) {
-        if lock(&self.0.shelf).is_none() {
-            return;
+        let Some(shelf) = lock(&self.0.shelf).clone() else { return };
+        let gate = self.clone();
+        let read = tokio::task::spawn_blocking(move || gate.read_shared(&shelf)).await;
+        if let Err(error) = read {
+            tracing::error!(%error, "what was used could not be read");
         }
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,41 +168,96 @@ impl Gate {
         }
     }
 
+    /// Takes in what others have written.
+    fn read_shared(&self, shelf: &Shared) {
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.is_shared() {
+            self.load_shared(&mut **shelf);
+        }
+    }
+
+    fn load_shared(&self, shelf: &mut dyn Shelf) {
+        let mut today = Book::default();
+        today.roll(Timestamp::now());
+        let read = shelf.load(&today);
+        self.note(read.as_ref().err());
+        for row in read.into_iter().flatten() {
+            self.take_in(&row, None);
+        }
+    }
+
+    /// Takes in what an account is with what others have written, and `written` from here; without a word
+    /// on that, what was written before.
+    fn take_in(&self, row: &Row, written: Option<&Book>) {
+        #[cfg(feature = "redis")]
+        {
+            let account = self.account(row.id);
+            let mut state = lock(&account.state);
+            let new = state.book.without(written.unwrap_or(&state.base));
+            state.book = row.book.and(&new);
+            state.base = row.book;
+        }
+        #[cfg(not(feature = "redis"))]
+        let _ = (row, written);
+    }
+
+    /// Notes whether what is used cannot be written.
+    fn note(&self, error: Option<&String>) {
+        let was_failing = self.0.is_failing.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            None if was_failing => tracing::info!("what is used can be written again"),
+            Some(error) if !was_failing => tracing::error!(
+                error,
+                "what is used cannot be written; it is tried again, and would be lost with the \
+                 process"
+            ),
+            _ => {}
+        }
+    }
+
     fn write(&self, shelf: &Shared) {
         // First this lock, so that nobody writes what is older over what is newer.
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = self.new_rows();
+        if self.is_failing() && shelf.is_shared() {
+            // Nobody may have anything to write who is refused for that.
+            self.load_shared(&mut **shelf);
+            if self.is_failing() {
+                return;
+            }
+        }
+        let rows = self.new_rows(shelf.is_shared(), Timestamp::now());
         if rows.is_empty() {
             return;
         }
         let written = shelf.write(&rows);
         let outcome = if written.is_ok() { "written" } else { "failed" };
         metrics::counter!("tower_qwen_proxy_usage_writes_total", "outcome" => outcome).increment(1);
-        let was_failing = self.0.is_failing.swap(written.is_err(), Ordering::Relaxed);
+        self.note(written.as_ref().err());
         match written {
-            Ok(()) if was_failing => tracing::info!("what is used can be written again"),
-            Ok(()) => {}
-            Err(error) => {
+            Ok(sums) => {
+                for (sum, row) in sums.iter().zip(&rows) {
+                    self.take_in(sum, Some(&row.book));
+                }
+            }
+            Err(_) => {
                 for row in &rows {
                     lock(&self.account(row.id).state).is_new = true;
-                }
-                if !was_failing {
-                    tracing::error!(
-                        error,
-                        "what is used cannot be written; it is tried again, and would be lost with \
-                         the process"
-                    );
                 }
             }
         }
     }
 
-    /// What was not written yet, which then counts as written.
-    fn new_rows(&self) -> Vec<Row> {
+    /// What was not written yet, which then counts as written; of a shelf that is `shared` also those who
+    /// have asked, for whom others may have written something.
+    fn new_rows(&self, shared: bool, now: Timestamp) -> Vec<Row> {
         let accounts: Vec<_> = lock(&self.0.accounts).values().cloned().collect();
         let new = accounts.iter().filter_map(|account| {
-            let State { book, is_new, .. } = &mut *lock(&account.state);
-            std::mem::take(is_new).then(|| Row { id: account.id, book: *book })
+            let State { book, is_new, base, has_asked, .. } = &mut *lock(&account.state);
+            let has_asked = std::mem::take(has_asked) && shared;
+            (std::mem::take(is_new) || has_asked).then(|| {
+                book.roll(now);
+                Row { id: account.id, book: *book, base: *base }
+            })
         });
         new.collect()
     }
@@ -202,11 +297,11 @@ mod tests {
     }
 
     impl Shelf for Memory {
-        fn load(&mut self) -> Result<Vec<Row>, String> {
+        fn load(&mut self, _: &Book) -> Result<Vec<Row>, String> {
             Ok(lock(&self.rows).clone())
         }
 
-        fn write(&mut self, new: &[Row]) -> Result<(), String> {
+        fn write(&mut self, new: &[Row]) -> Result<Vec<Row>, String> {
             if self.is_full.load(Ordering::Relaxed) {
                 return Err("no space left on device".to_owned());
             }
@@ -214,7 +309,7 @@ mod tests {
             let mut rows = lock(&self.rows);
             rows.retain(|row| new.iter().all(|other| other.id != row.id));
             rows.extend_from_slice(new);
-            Ok(())
+            Ok(Vec::new())
         }
     }
 

@@ -51,6 +51,8 @@ fn row(admission: &Admission, id: KeyId, now: Timestamp) -> Value {
     let (streams, queued) = account.streams.taken();
     let mut state = lock(&account.state);
     state.book.roll(now);
+    // Whoever looks again sees what other proxies have entered.
+    state.has_asked = true;
     let book = state.book;
     drop(state);
     let Limits { streams: most, requests_per_minute, tokens_per_minute, .. } = limits;

@@ -29,7 +29,7 @@ impl KeyId {
     }
 
     /// The id that was written before; `None` where it is none.
-    #[cfg(feature = "usage-db")]
+    #[cfg(any(feature = "redis", feature = "usage-db"))]
     pub(crate) fn written(text: &str) -> Option<Self> {
         Self::parse(text).or_else(|| (text == "*").then(Self::others)).or_else(|| {
             let at = text.strip_prefix('#')?.parse().ok()?;
