@@ -18,8 +18,8 @@ import sys
 def manifest(text):
     """Cargo.toml without what only the workspace, tests and benches need."""
     sections = re.split(r"(?m)^(?=\[)", text)
-    dropped = ("[dev-dependencies]", "[[bench]]", "[[test]]", "[[example]]")
-    kept = "".join(section for section in sections if not section.startswith(dropped))
+    dropped = re.compile(r"\[(target\..*\.)?dev-dependencies\]|\[\[(bench|test|example)\]\]")
+    kept = "".join(section for section in sections if not dropped.match(section))
     return re.sub(r"(?m)^members = .*\n", "", kept)
 
 
