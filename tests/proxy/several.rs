@@ -164,6 +164,36 @@ fn any_proxy_goes_on_in_the_chat_of_another() {
     assert!(shares.iter().all(|share| *share > 0), "nginx takes turns: {shares:?}");
 }
 
+/// A budget is one for both: when it is used up, neither lets the key go on.
+#[test]
+fn a_budget_is_shared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.toml");
+    // The key is "foo".
+    let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let table = format!("[[key]]\nid = \"ann\"\nsha256 = \"{digest}\"\ntokens-per-month = 1\n");
+    fs::write(&file, table).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let Some(served) = Served::start(&["--keys-file", file]) else { return };
+    let head = HEAD.replace("sk-ann", "foo");
+    let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hello"}]});
+    let ask = || exchange(&served.nginx.origin, &head, &body.to_string());
+    let first = ask();
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    // They take turns, so four refusals in a row are two of each.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut refused = 0;
+    while refused < 4 {
+        let said = ask();
+        refused = if said.starts_with("HTTP/1.1 429") { refused + 1 } else { 0 };
+        assert!(refused > 0 || said.starts_with("HTTP/1.1 200"), "{said}");
+        assert!(refused == 0 || said.contains("key_budget_exceeded"), "{said}");
+        assert!(Instant::now() < deadline, "one of them goes on: {said}");
+    }
+    let shares = served.shares();
+    assert!(shares.iter().all(|share| *share > 0), "nginx takes turns: {shares:?}");
+}
+
 /// Each event goes on when it comes, and so does the error of a stream that a proxy has to cut.
 #[test]
 fn streams_are_not_held_back() {
