@@ -254,6 +254,27 @@ fn benches(criterion: &mut Criterion) {
     let (hashes, with) = (Hashes(text.clone()), sessions().layer(text.clone()));
     requests(criterion, "session, first turn, beside its hashes", hashes, with, &first);
     chat!("session, the client's chat (hashes)", sessions(), &own, text);
+    // What each hashes of a longer history, which is not the same.
+    let mut long = first.clone();
+    for index in 0..32 {
+        let role = if index % 2 == 0 { Role::Assistant } else { Role::User };
+        long.body_mut().history.push(Message::new(role, "All work and no play. ".repeat(46)));
+    }
+    requests(
+        criterion,
+        "join, 32 KiB (digest)",
+        text.clone(),
+        JoinLayer::new().layer(text.clone()),
+        &long,
+    );
+    requests(
+        criterion,
+        "session, 32 KiB (hashes)",
+        text.clone(),
+        sessions().layer(text.clone()),
+        &long,
+    );
+    requests(criterion, "hashes of 32 KiB alone", text.clone(), Hashes(text.clone()), &long);
 
     let aligned = shapes().into_iter().find(|shape| shape.name == "aligned").expect("a shape");
     let request = Request::new(Bytes::new());

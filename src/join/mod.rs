@@ -59,6 +59,13 @@
 //! A digest of the request, and a copy of what the answer says, up to the limit. An event of an
 //! answer takes no lock; one that goes on for nobody is polled by a task of its own.
 //!
+//! The session hashes the same request, and neither can do with what the other has. A key of the session
+//! says what a history means: there is one for each beginning of it, spelling that clients change on the
+//! way does not count, and nor do the options of the request. So a client is found again that writes its history
+//! in another way. A repetition is the very same request with all its options, for they decide what the
+//! answer is. One digest for both would give a request the answer to another temperature, or lose a chat
+//! for a blank. So each is made once, by who needs it, and without a tenant neither is.
+//!
 //! # Metrics
 //!
 //! | name | labels |
