@@ -186,6 +186,9 @@ pub(crate) async fn identify(
         Ok(client) => {
             trace::note_client(request.extensions(), client);
             request.extensions_mut().insert(client);
+            if let Some(key) = clients.key_of(client) {
+                request.extensions_mut().insert(Arc::clone(key));
+            }
             if matches!(client.who, Who::Key(_) | Who::Filed(_)) {
                 take_text_for_json(request.headers_mut());
             }

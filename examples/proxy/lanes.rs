@@ -21,6 +21,7 @@ use tower_qwen::{
 use super::{
     chats::DeleteChats,
     config::{ModelNames, Patterns, named},
+    keys::Key,
     ready::Reach,
     tokens::Desk,
 };
@@ -117,6 +118,16 @@ pub(crate) struct Models {
     pub(crate) models: Vec<Model>,
     /// How old the oldest list is, if an upstream could not be asked anew.
     pub(crate) stale: Option<Duration>,
+}
+
+impl Models {
+    /// Those that `key` may ask for; all, where no key of a file is asked for.
+    pub(crate) fn of_key(mut self, key: Option<&Key>, lanes: &Lanes) -> Self {
+        if let Some(key) = key.filter(|key| !key.models.is_any()) {
+            self.models.retain(|model| key.models.fit(&lanes.meant(&model.id)).is_some());
+        }
+        self
+    }
 }
 
 /// Every upstream, in the order of the configuration.

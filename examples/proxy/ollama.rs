@@ -1,8 +1,10 @@
 //! What Ollama's API has beside its chats: the server, its models, and what is done with them.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{Extension, Request, State},
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
@@ -16,6 +18,7 @@ use tower_qwen::{
 };
 
 use super::{
+    keys::Key,
     lanes::{Can, Lanes, Models, no_model},
     models::created_at,
 };
@@ -38,8 +41,12 @@ pub(crate) async fn version() -> Json<Value> {
 }
 
 /// The models, by the names that requests use.
-pub(crate) async fn tags(State(lanes): State<Lanes>) -> Result<Json<Value>, Response> {
+pub(crate) async fn tags(
+    State(lanes): State<Lanes>,
+    key: Option<Extension<Arc<Key>>>,
+) -> Result<Json<Value>, Response> {
     let list = lanes.list_models(false).await.map_err(refuse)?;
+    let list = list.of_key(key.as_deref().map(Arc::as_ref), &lanes);
     let tag = |model: &Model| {
         let can = lanes.find(&model.id).map(|lane| lane.can).unwrap_or_default();
         json!({

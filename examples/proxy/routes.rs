@@ -1,6 +1,9 @@
 //! The routes, and what stands around all of them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     Extension, Json, Router,
@@ -36,6 +39,7 @@ use super::{
     credentials, debug_stream, forms,
     gate::{Admission, admit, may_ask, report},
     hosts::{self, Hosts, own_names_only},
+    keys::Key,
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
     ready::Ready,
@@ -268,12 +272,19 @@ async fn ollama_embeddings(State(lanes): State<Lanes>, request: Request) -> Resp
     lanes.serve_by(request, |lane| &lane.ollama.embeddings, untagged).await
 }
 
-async fn list_models(State(lanes): State<Lanes>, headers: HeaderMap) -> Result<Response, Response> {
+async fn list_models(
+    State(lanes): State<Lanes>,
+    key: Option<Extension<Arc<Key>>>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let key = key.as_deref().map(Arc::as_ref);
     if models::are_for_claude(&headers) {
         let list = lanes.list_for_claude(wants_new(&headers)).await.map_err(refuse)?;
+        let list = list.of_key(key, &lanes);
         return Ok(with_age(list.stale, models::list_for_claude(&list.models)));
     }
     let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
+    let list = list.of_key(key, &lanes);
     Ok(with_age(list.stale, models::list(&list.models)))
 }
 

@@ -446,6 +446,17 @@ async fn a_key_may_ask_for_its_models_alone() {
         }),
     );
     assert_eq!(refused.await.body["error"]["type"], "permission_error");
+    for (key, path, all, name, count) in [
+        ("ann", "/v1/models", "data", "id", 2),
+        ("ann", "/api/tags", "models", "name", 2),
+        ("bob", "/v1/models", "data", "id", 8),
+    ] {
+        let list = get(&app, key, path).await.body;
+        let names: Vec<_> =
+            list[all].as_array().expect("a list").iter().map(|model| &model[name]).collect();
+        assert_eq!(names.len(), count, "{key} {path}: {names:?}");
+        assert_eq!(names[..2], ["qwen3-max", "qwen3-coder-plus"]);
+    }
     let llama = file.proxy(&["--emulate", "llamacpp"]);
     let infill = json!({"input_prefix": "a", "input_suffix": "b"});
     assert_eq!(send(&llama, post("ann", "/infill", &infill)).await.status, StatusCode::FORBIDDEN);
