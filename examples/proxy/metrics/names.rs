@@ -3,7 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Counters, which end in `_total`.
-pub(super) const COUNTERS: [(&str, &str); 61] = [
+pub(super) const COUNTERS: [(&str, &str); 62] = [
     ("tower_qwen_answers_total", "Answers of the edges, by outcome."),
     ("tower_qwen_auth_challenges_total", "Challenges of an anti-bot layer that were reported."),
     ("tower_qwen_auth_refresh_total", "Refreshes of credentials, by result."),
@@ -38,6 +38,7 @@ pub(super) const COUNTERS: [(&str, &str); 61] = [
     ("tower_qwen_proxy_passed_total", "Requests passed byte by byte, by outcome."),
     ("tower_qwen_proxy_requests_total", "Requests that were settled, by model and outcome."),
     ("tower_qwen_proxy_tokens_total", "Tokens of settled requests, by model and kind."),
+    ("tower_qwen_proxy_usage_writes_total", "Times that what keys use was written, by outcome."),
     ("tower_qwen_proxy_write_timeouts_total", "Clients let go that took nothing of an answer."),
     ("tower_qwen_responses_errors_total", "Errors of a Responses upstream, by kind."),
     ("tower_qwen_responses_repairs_total", "Repairs of what a Responses upstream sent."),
@@ -74,9 +75,10 @@ pub(super) const COUNTERS: [(&str, &str); 61] = [
 ];
 
 /// Gauges.
-pub(super) const GAUGES: [(&str, &str); 2] = [
+pub(super) const GAUGES: [(&str, &str); 3] = [
     ("tower_qwen_auth_account_state", "1 for the state that an account is in."),
     ("tower_qwen_proxy_open_streams", "Answers under way to clients."),
+    ("tower_qwen_proxy_queued", "Requests that wait for a place."),
 ];
 
 /// Histograms, of seconds where they end in `_seconds`.
@@ -152,7 +154,8 @@ mod tests {
                     |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
                 let is_ours = |name: &str| {
                     let begins = name.starts_with("tower_qwen_") || name.starts_with("gen_ai_");
-                    let ends = ["_total", "_seconds", "_state", "_streams", "_token_usage"];
+                    let ends =
+                        ["_total", "_seconds", "_state", "_streams", "_queued", "_token_usage"];
                     begins && ends.iter().any(|end| name.ends_with(end))
                 };
                 if is_name(quoted) && is_ours(quoted) {
