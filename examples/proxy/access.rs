@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,13 @@ use tower_qwen::{
 };
 use tracing::{Level, debug, enabled, info};
 
-use super::{clients::Client, lanes::X_QWEN_UPSTREAM, metrics, trace::X_REQUEST_ID};
+use super::{
+    board::{Board, Ended, Row, UnderWay},
+    clients::Client,
+    lanes::X_QWEN_UPSTREAM,
+    metrics,
+    trace::X_REQUEST_ID,
+};
 
 /// The target of these lines.
 pub(crate) const TARGET: &str = "proxy::access";
@@ -32,7 +38,11 @@ pub(crate) const TARGET: &str = "proxy::access";
 #[derive(Clone)]
 pub(crate) struct Access(Arc<Line>);
 
+#[derive(Debug)]
 struct Line {
+    board: Board,
+    /// Whether the line is written.
+    is_logged: bool,
     method: axum::http::Method,
     path: String,
     id: Option<String>,
@@ -40,7 +50,7 @@ struct Line {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Known {
     status: Option<StatusCode>,
     upstream: Option<String>,
@@ -55,19 +65,32 @@ struct Known {
 }
 
 impl Access {
-    /// That of `request`, if the line is to be written; it is among the extensions from now on.
-    pub(crate) fn open(request: &mut Request) -> Option<Self> {
-        if !enabled!(target: TARGET, Level::INFO) && !metrics::is_on() {
+    /// That of `request`; it is among the extensions from now on, and on the `board` until it ends.
+    /// None of what is asked every few seconds by whoever looks after the proxy, unless that is logged or
+    /// counted.
+    pub(crate) fn open(request: &mut Request, board: &Board) -> Option<Self> {
+        let is_quiet = is_quiet(request.uri().path());
+        let is_logged = match is_quiet {
+            true => enabled!(target: TARGET, Level::DEBUG),
+            false => enabled!(target: TARGET, Level::INFO),
+        };
+        if is_quiet && !is_logged && !metrics::is_on() {
             return None;
         }
         let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
         let access = Self(Arc::new(Line {
+            board: board.clone(),
+            is_logged,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             id: id.map(str::to_owned),
             begun: Instant::now(),
             known: Mutex::default(),
         }));
+        if !is_quiet {
+            let line: Weak<Line> = Arc::downgrade(&access.0);
+            board.begin(line);
+        }
         request.extensions_mut().insert(access.clone());
         Some(access)
     }
@@ -151,6 +174,27 @@ impl Drop for Line {
         let upstream = settled.and_then(|settled| settled.upstream.as_deref());
         let model = known.model.as_deref().or(settled.map(|settled| settled.model.as_str()));
         let usage = settled.map(|settled| settled.usage);
+        let upstream = upstream.or(known.upstream.as_deref());
+        if !is_quiet(&self.path) {
+            self.board.end(&Ended {
+                path: &self.path,
+                status: known.status.map(|status| status.as_u16()),
+                client: known.client.map(|client| client.to_string()),
+                model,
+                upstream,
+                outcome,
+                reason: match settled.map(|settled| settled.outcome) {
+                    Some(Outcome::Failed(_)) => reason.clone(),
+                    _ => None,
+                },
+                prompt_tokens: usage.map_or(0, |usage| usage.prompt_tokens),
+                completion_tokens: usage.map_or(0, |usage| usage.completion_tokens),
+                first_event: settled.and_then(|settled| settled.first_event),
+            });
+        }
+        if !self.is_logged {
+            return;
+        }
         macro_rules! line {
             ($log:ident) => {
                 write_line!(
@@ -162,7 +206,7 @@ impl Drop for Line {
                     client = known.client.map(tracing::field::display),
                     tenant = tenant.map(|tenant| tracing::field::display(Tag(tenant))),
                     model = model,
-                    upstream = upstream.or(known.upstream.as_deref()),
+                    upstream = upstream,
                     prompt_tokens = usage.map(|usage| usage.prompt_tokens),
                     completion_tokens = usage.map(|usage| usage.completion_tokens),
                     cached_tokens = usage.and_then(|usage| usage.cached_tokens),
@@ -174,13 +218,31 @@ impl Drop for Line {
                 )
             };
         }
-        // Those are asked every few seconds by whoever looks after the proxy.
-        if ["/", "/health", "/ready", "/metrics"].contains(&&*self.path) {
+        if is_quiet(&self.path) {
             line!(debug);
         } else {
             line!(info);
         }
     }
+}
+
+impl UnderWay for Line {
+    fn row(&self) -> Row {
+        let known = self.known();
+        Row {
+            path: self.path.clone(),
+            client: known.client.map(|client| client.to_string()),
+            model: known.model.as_deref().map(str::to_owned),
+            upstream: known.upstream.clone(),
+            for_ms: millis(self.begun.elapsed()),
+            is_answered: known.status.is_some(),
+        }
+    }
+}
+
+/// Whether it is asked every few seconds by whoever looks after the proxy.
+fn is_quiet(path: &str) -> bool {
+    ["/", "/health", "/ready", "/metrics", "/dashboard", "/dashboard/status"].contains(&path)
 }
 
 impl Known {

@@ -43,7 +43,10 @@ use self::{
     streams::Streams,
     told::Told,
 };
-use super::keys::{KeyId, Limits};
+use super::{
+    board::Board,
+    keys::{KeyId, Limits},
+};
 
 #[cfg(feature = "redis")]
 pub(crate) use self::keep::Url;
@@ -51,7 +54,7 @@ pub(crate) use self::{
     admit::{Admission, admit, may_ask},
     bytes::Metered,
     keep::Keep,
-    report::report,
+    report::{report, rows},
 };
 
 /// What holds for all clients together.
@@ -74,6 +77,7 @@ pub(crate) struct Gate(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     streams: Streams,
+    board: Board,
     accounts: Mutex<BTreeMap<KeyId, Arc<Account>>>,
     /// Where they are kept, if they are.
     shelf: Mutex<Option<keep::Shared>>,
@@ -125,6 +129,11 @@ impl Gate {
             Arc::new(Account { id, streams: Streams::default(), state })
         };
         Arc::clone(accounts.entry(id).or_insert_with(new))
+    }
+
+    /// What is shown of the requests of all of them.
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
     }
 
     /// Whose accounts there are.

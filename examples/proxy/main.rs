@@ -5,14 +5,17 @@
 
 mod access;
 mod accounts;
+mod advice;
 mod auth;
 mod banner;
+mod board;
 mod chats;
 mod check;
 mod clients;
 mod coding;
 mod config;
 mod credentials;
+mod dashboard;
 mod debug_stream;
 mod files;
 mod forms;

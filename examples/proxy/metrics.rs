@@ -77,6 +77,20 @@ pub(crate) fn is_on() -> bool {
     RECORDER.get().is_some()
 }
 
+/// What these counters have come to, each by its labels; nothing where nothing is counted.
+pub(crate) fn sums(names: &[&str]) -> serde_json::Value {
+    let counts = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
+    let rows = counts.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let labels = labels.strip_suffix('}').unwrap_or(labels);
+        names.contains(&name).then(|| {
+            serde_json::json!({"name": name, "labels": labels, "value": value.parse::<f64>().ok()})
+        })
+    });
+    rows.collect()
+}
+
 /// The counts.
 pub(crate) async fn render() -> Response {
     let counts = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();

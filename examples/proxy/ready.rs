@@ -152,6 +152,16 @@ impl Ready {
     /// The answer: `200` where requests are welcome, else `503`. It names upstreams as `/health` does,
     /// and no account.
     pub(crate) fn report(&self) -> axum::response::Response {
+        let report = self.told();
+        let status = match report.get("reason") {
+            None => StatusCode::OK,
+            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, [(CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    }
+
+    /// What it says.
+    pub(crate) fn told(&self) -> Value {
         let lacks: Vec<_> = self.lanes.iter().map(|lane| (lane, lack(lane))).collect();
         let reason = if self.shutdown.is_draining() {
             Some("draining")
@@ -168,11 +178,7 @@ impl Ready {
         if let Some(reason) = reason {
             report["reason"] = reason.into();
         }
-        let status = match reason {
-            None => StatusCode::OK,
-            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, [(CACHE_CONTROL, "no-store")], Json(report)).into_response()
+        report
     }
 }
 

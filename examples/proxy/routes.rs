@@ -36,7 +36,9 @@ use super::{
     clients::{Client, Clients, identify},
     coding,
     config::DebugStream,
-    credentials, debug_stream, forms,
+    credentials,
+    dashboard::{self, Dashboard},
+    debug_stream, forms,
     gate::{Admission, admit, may_ask, report},
     hosts::{self, Hosts, own_names_only},
     keys::Key,
@@ -88,6 +90,14 @@ pub(crate) fn app(site: Site) -> App {
     let open = clients.are_all_let_in();
     let only = lanes.only_name().cloned();
     let ready = Ready::new(lanes.clone(), shutdown.clone());
+    let board = admission.gate().board().clone();
+    let shown = Dashboard {
+        board: board.clone(),
+        clients: clients.clone(),
+        admission: admission.clone(),
+        ready: ready.clone(),
+        tokens: tokens.clone(),
+    };
     let health = Health {
         upstreams: lanes.iter().map(|lane| lane.name.clone()).collect(),
         tokens: tokens.clone(),
@@ -140,7 +150,9 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/refresh", post(tokens::refresh))
         .with_state(tokens)
         .route("/v1/usage", get(report))
-        .with_state(admission);
+        .with_state(admission)
+        .route("/dashboard/status", get(dashboard::status))
+        .with_state(shown);
     // Paths, accounts and their states are not for everyone.
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
     // Inside of who is let in: what is refused there is never kept.
@@ -169,6 +181,7 @@ pub(crate) fn app(site: Site) -> App {
         .route("/", get(ollama::is_running).fallback(unknown_path))
         .route("/health", get(move || std::future::ready(health.report())))
         .route("/ready", get(move || std::future::ready(ready.report())))
+        .route("/dashboard", get(dashboard::page))
         .merge(api)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -178,7 +191,7 @@ pub(crate) fn app(site: Site) -> App {
             (|request| paths::mend(forget_odd_request_id(request))) as fn(Request) -> Request,
         )
         .set_x_request_id(MakeRequestUuid)
-        .service(Traced::new(ReadsRest::new(router)))
+        .service(Traced::new(ReadsRest::new(router), board))
 }
 
 /// What `/health` tells.

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tower_qwen::{
     Error, ErrorKind,
     auth::{
-        Credential, CredentialKind, CredentialPool, RefreshError, RefreshErrorKind, TokenClient,
-        Validation,
+        AccountState, Credential, CredentialKind, CredentialPool, RefreshError, RefreshErrorKind,
+        TokenClient, Validation,
     },
     edge::{BodyPace, read_body},
     openai::error_response,
@@ -82,6 +82,22 @@ impl Tokens {
     pub(crate) fn health(&self) -> Option<Health> {
         self.pools().next()?;
         Some(Health::of(self.pools()))
+    }
+
+    /// The accounts of every upstream with their states: for who runs the proxy.
+    pub(crate) fn accounts(&self) -> Vec<Value> {
+        let of = |desk: &Desk| {
+            let accounts = desk.pool.as_ref().map(CredentialPool::accounts).unwrap_or_default();
+            let row = |account: AccountState| {
+                let is_usable = credentials::is_usable(&account);
+                let mut row = json!(account);
+                row["upstream"] = desk.upstream.as_str().into();
+                row["usable"] = is_usable.into();
+                row
+            };
+            accounts.into_iter().map(row).collect::<Vec<_>>()
+        };
+        self.desks.iter().flat_map(of).collect()
     }
 
     /// Loads every account and renews what has ended, so that the log tells of a dead login when

@@ -21,20 +21,21 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tracing::{Span, debug, field, info_span, warn};
 
-use super::{access::Access, clients::Client, metrics};
+use super::{access::Access, board::Board, clients::Client, metrics};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers within a span that says method, path, the id of `x-request-id` and who asks, and has each
-/// request written to the [access log](super::access).
+/// request written to the [access log](super::access) and to the board.
 #[derive(Clone, Debug)]
 pub(crate) struct Traced<S> {
     inner: S,
+    board: Board,
 }
 
 impl<S> Traced<S> {
-    pub(crate) const fn new(inner: S) -> Self {
-        Self { inner }
+    pub(crate) const fn new(inner: S, board: Board) -> Self {
+        Self { inner, board }
     }
 }
 
@@ -53,7 +54,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let begun = Instant::now();
-        let access = Access::open(&mut request);
+        let access = Access::open(&mut request, &self.board);
         let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
         let span = info_span!(
             "request",

@@ -6,6 +6,7 @@ mod binary;
 mod command;
 mod commands;
 mod credentials;
+mod dashboard;
 #[cfg(unix)]
 mod debug_stream;
 mod limits;

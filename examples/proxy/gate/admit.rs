@@ -52,7 +52,7 @@ impl Admission {
         Self { gate, clients, rules, lanes }
     }
 
-    pub(super) const fn gate(&self) -> &Gate {
+    pub(crate) const fn gate(&self) -> &Gate {
         &self.gate
     }
 

@@ -33,15 +33,19 @@ pub(crate) async fn report(
                        has used";
         return error_response(&Error::new(ErrorKind::Permission, message)).into_response();
     }
-    let now = Timestamp::now();
-    let data: Vec<Value> = if is_admin {
-        let mut ids = admission.gate().known();
-        ids.extend(clients.filed().map(|key| key.id));
-        ids.into_iter().map(|id| row(&admission, id, now)).collect()
-    } else {
-        vec![row(&admission, client.account(), now)]
+    let data = match is_admin {
+        true => rows(&admission),
+        false => vec![row(&admission, client.account(), Timestamp::now())],
     };
     ([(CACHE_CONTROL, "no-store")], Json(json!({"object": "list", "data": data}))).into_response()
+}
+
+/// The numbers of all.
+pub(crate) fn rows(admission: &Admission) -> Vec<Value> {
+    let now = Timestamp::now();
+    let mut ids = admission.gate().known();
+    ids.extend(admission.clients().filed().map(|key| key.id));
+    ids.into_iter().map(|id| row(admission, id, now)).collect()
 }
 
 fn row(admission: &Admission, id: KeyId, now: Timestamp) -> Value {

@@ -55,7 +55,8 @@ async fn log_of(status: StatusCode) -> String {
         .header(X_REQUEST_ID, "mine")
         .header("x-api-key", "sk-two");
     let request = request.body(AxumBody::empty()).expect("a request");
-    let response = Traced::new(answer).oneshot(request).await.expect("infallible");
+    let response =
+        Traced::new(answer, Board::default()).oneshot(request).await.expect("infallible");
     assert_eq!(response.status(), status);
     let body = response.into_body().collect().await.expect("infallible").to_bytes();
     assert_eq!(body, "ab");
