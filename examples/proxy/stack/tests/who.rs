@@ -45,6 +45,8 @@ const ROUTES: [(&str, &str, &str); 45] = [
     ("HEAD", "/api/blobs/qwen3-max", ""),
     ("GET", "/api/none", ""),
     ("GET", "/v1/usage", ""),
+    ("GET", "/dashboard", ""),
+    ("GET", "/dashboard/status", ""),
     ("GET", "/v1/validate", ""),
     ("POST", "/v1/validate", "{}"),
     ("POST", "/v1/refresh", "{}"),
@@ -158,9 +160,10 @@ async fn every_route_asks_for_a_key_but_health() {
             let path = path.replace("{id}", "none");
             let (status, _) = send(&keyed, request(method, &path, sent, body)).await;
             // Whether there is such a route is no secret.
-            let is_open = ["/", "/health", "/ready", "/v1/none", "/api/none", "/metrics"]
-                .contains(&&*path)
-                || (method, &*path) == ("PUT", "/v1/models");
+            let is_open =
+                ["/", "/health", "/ready", "/dashboard", "/v1/none", "/api/none", "/metrics"]
+                    .contains(&&*path)
+                    || (method, &*path) == ("PUT", "/v1/models");
             let refused = status == StatusCode::UNAUTHORIZED;
             // About a token that is not given, on a proxy without accounts: the client's mistake.
             if refused != (owner(sent).is_none() && !is_open) {
