@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 45] = [
+const ROUTES: [(&str, &str, &str); 47] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
