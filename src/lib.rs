@@ -174,6 +174,7 @@
 //! | `client-native-tls` | TLS for it: OpenSSL, or what the platform has | 111 | no |
 //! | `full` | `default` and `client-rustls` | 140 | no |
 //! | `usage-db` | nothing here: a file for what the proxy's keys have used | 29 | no |
+//! | `otlp` | for the proxy alone: spans for a collector; nothing in the library | 127 | no |
 //! | `redis` | the store for several proxies | 101 | no |
 //!
 //! All that is on by default comes to 72 crates: no HTTP client, no server, no TLS, no Redis.

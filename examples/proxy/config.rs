@@ -176,6 +176,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// What is logged of streams.
     pub(crate) debug_stream: DebugStream,
+    /// Where spans are sent.
+    pub(crate) otlp: Option<String>,
     /// Whether `/metrics` is served.
     pub(crate) metrics: bool,
     /// Whether they are by OpenTelemetry's conventions too.
@@ -389,6 +391,12 @@ impl Options {
         let filed = settings.keys_file.as_deref().map(Keys::read).transpose();
         let filed = filed.map_err(|reason| ConfigError(format!("--keys-file: {reason}")))?;
         let api_keys = api_keys.and(filed);
+        if settings.otlp.is_some() && cfg!(not(feature = "otlp")) {
+            return error("--otlp: this build exports nothing; build it with --features otlp");
+        }
+        if let Some(url) = &settings.otlp {
+            parse_url("--otlp", url)?;
+        }
         if settings.redis.is_some() && cfg!(not(feature = "redis")) {
             return error("--redis: this build has no Redis in it; build it with --features redis");
         }
@@ -453,6 +461,7 @@ impl Options {
             log_format: settings.log_format.unwrap_or_default(),
             debug_stream,
             metrics,
+            otlp: settings.otlp,
             gen_ai_metrics: settings.gen_ai_metrics.unwrap_or_default(),
         })
     }

@@ -32,6 +32,7 @@ mod memory;
 mod metrics;
 mod models;
 mod ollama;
+mod otlp;
 mod pass;
 mod paths;
 mod prompts;
@@ -66,6 +67,7 @@ use self::{
     config::{Cli, Command, Config, LogFormat, Options},
     gate::Gate,
     logs::Logs,
+    otlp::Export,
     reload::Reload,
     routes::App,
     shutdown::Shutdown,
@@ -169,7 +171,7 @@ async fn check(options: Options) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    let _written = log(&config);
+    let _written = log(&config, None);
     match check::run(io::stdout().lock(), &config).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -182,7 +184,7 @@ async fn accounts(options: Options, list: List) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(error, USAGE),
     };
-    let _written = log(&config);
+    let _written = log(&config, None);
     match accounts::run(io::stdout().lock(), &config, list).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -191,7 +193,7 @@ async fn accounts(options: Options, list: List) -> ExitCode {
 }
 
 /// Logs from now on, until what is given is dropped.
-fn log(config: &Config) -> Written {
+fn log(config: &Config, export: Option<Export>) -> Written {
     let format = config.log_format;
     let logs = Logs::to(io::stderr(), format);
     let logs = logs.expect("a thread for the log can be started");
@@ -204,20 +206,35 @@ fn log(config: &Config) -> Written {
         LogFormat::Pretty => lines.pretty().boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    tracing_subscriber::registry().with(lines).with(EnvFilter::new(&config.log)).init();
+    let filter = EnvFilter::new(&config.log);
+    #[cfg(feature = "otlp")]
+    if let Some(export) = &export {
+        // What is exported is no matter of what is logged.
+        let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
+        registry.with(export.layer()).init();
+    } else {
+        tracing_subscriber::registry().with(lines).with(filter).init();
+    }
+    #[cfg(not(feature = "otlp"))]
+    tracing_subscriber::registry().with(lines).with(filter).init();
     // A panic that is written to standard error could wait there for ever.
     panic::set_hook(Box::new(|panicked| {
         tracing::error!(backtrace = %Backtrace::capture(), "{panicked}");
     }));
-    Written(logs)
+    Written { logs, export }
 }
 
-/// The log, which is written to its end when this goes.
-struct Written(Logs);
+/// The log, which is written to its end when this goes, and the spans, which are sent before that.
+struct Written {
+    logs: Logs,
+    export: Option<Export>,
+}
 
 impl Drop for Written {
     fn drop(&mut self) {
-        self.0.flush();
+        // The last spans are sent, and what became of them is in the log.
+        self.export = None;
+        self.logs.flush();
     }
 }
 
@@ -230,7 +247,9 @@ async fn run(
     app: watch::Receiver<App>,
 ) -> Result<(), String> {
     let config = reload.config();
-    let Written(logs) = &log(config);
+    let export = config.otlp.as_deref().map(Export::to).transpose();
+    let export = export.map_err(|error| format!("--otlp: {error}"))?;
+    let Written { logs, .. } = &log(config, export);
 
     let no_signals = |error| format!("cannot wait for signals: {error}");
     let stop = server::stop_signal().map_err(no_signals)?;

@@ -55,6 +55,7 @@ use super::{
     debug_stream::place,
     gate::{Admission, Gate, Metered},
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
+    otlp::call_span,
     pass,
     prompts::Prompts,
     ready::Reach,
@@ -344,6 +345,7 @@ where
         .layer(config.patience.resume())
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
+        .layer(call_span())
         .layer(place("adapter"))
         .layer(QwenWebLayer::new().grace(config.patience.grace))
         .service(upstream.clone());
@@ -429,6 +431,7 @@ where
         .layer(config.patience.limits())
         .layer(option_layer(retry))
         .layer(option_layer(auth))
+        .layer(call_span())
         .layer(place("adapter"))
         .layer(adapter)
         .service(upstream);
@@ -502,6 +505,7 @@ where
         .layer(config.patience.resume().replay(true))
         .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
         .layer(option_layer(auth.clone()))
+        .layer(call_span())
         .layer(place("adapter"))
         .layer(adapter)
         .service(upstream.clone());

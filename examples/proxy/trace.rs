@@ -21,7 +21,7 @@ use pin_project_lite::pin_project;
 use tower::Service;
 use tracing::{Span, debug, field, info_span, warn};
 
-use super::{access::Access, board::Board, clients::Client, metrics};
+use super::{access::Access, board::Board, clients::Client, metrics, otlp};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -56,18 +56,57 @@ where
         let begun = Instant::now();
         let access = Access::open(&mut request, &self.board);
         let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
-        let span = info_span!(
-            "request",
-            method = %request.method(),
-            path = request.uri().path(),
-            id = id.unwrap_or_default(),
-            client = field::Empty,
-        );
+        let span = if otlp::is_on() {
+            let span = info_span!(
+                target: otlp::TARGET,
+                "request",
+                method = %request.method(),
+                path = request.uri().path(),
+                id = id.unwrap_or_default(),
+                client = field::Empty,
+                otel.kind = "server",
+                otel.name = name(&request),
+                otel.status_code = field::Empty,
+                http.request.method = %request.method(),
+                url.path = request.uri().path(),
+                http.response.status_code = field::Empty,
+            );
+            otlp::continue_trace(&span, request.headers());
+            span
+        } else {
+            info_span!(
+                "request",
+                method = %request.method(),
+                path = request.uri().path(),
+                id = id.unwrap_or_default(),
+                client = field::Empty,
+            )
+        };
         let inner = span.in_scope(|| {
             debug!("started processing request");
             self.inner.call(request)
         });
         ResponseFuture { inner, span, begun, access }
+    }
+}
+
+/// The name of a request's span: with the route, where it is one of those that chats are asked by. Of
+/// others clients can make up as many as they like.
+fn name(request: &Request) -> String {
+    const ROUTES: [&str; 8] = [
+        "/v1/chat/completions",
+        "/xml/v1/chat/completions",
+        "/v1/messages",
+        "/v1/responses",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/api/chat",
+        "/api/generate",
+    ];
+    let path = ROUTES.iter().find(|route| **route == request.uri().path());
+    match path {
+        Some(path) => format!("{} {path}", request.method()),
+        None => request.method().to_string(),
     }
 }
 
@@ -103,6 +142,12 @@ where
         let response = ready!(this.inner.poll(cx)?);
         let (status, latency) = (response.status(), Millis(this.begun.elapsed()));
         debug!(%latency, status = status.as_u16(), "answered");
+        if otlp::is_on() {
+            this.span.record("http.response.status_code", status.as_u16());
+            if status.is_server_error() {
+                this.span.record("otel.status_code", "error");
+            }
+        }
         if status.is_server_error() {
             warn!(classification = %format_args!("Status code: {status}"), %latency, "response failed");
         }

@@ -31,6 +31,9 @@ pub(crate) fn path() -> &'static Path {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
+        if cfg!(feature = "otlp") {
+            build.arg("--features=otlp");
+        }
         if cfg!(feature = "redis") {
             build.arg("--features=redis");
         }

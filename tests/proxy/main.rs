@@ -15,6 +15,8 @@ mod logs;
 mod memory;
 mod metrics;
 mod orphans;
+#[cfg(all(unix, feature = "otlp"))]
+mod otlp;
 mod pages;
 #[path = "../served/proxied.rs"]
 mod proxied;

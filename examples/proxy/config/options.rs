@@ -274,6 +274,11 @@ pub(crate) struct Settings {
     )]
     pub(super) debug_stream: Option<DebugStream>,
 
+    /// Send a span of each request and of each call of an upstream to this collector, by OTLP over
+    /// HTTP; a build with `--features otlp` can [default: none]
+    #[arg(long, value_name = "URL", env = "QWEN_OTLP", hide_env_values = true)]
+    pub(super) otlp: Option<String>,
+
     /// Serve what the layers count at /metrics, for Prometheus, behind the API key [default:
     /// false]
     #[arg(
@@ -759,6 +764,7 @@ impl Settings {
             log: text(self.log).or(text(other.log)),
             log_format: self.log_format.or(other.log_format),
             debug_stream: self.debug_stream.or(other.debug_stream),
+            otlp: text(self.otlp).or(text(other.otlp)),
             metrics: self.metrics.or(other.metrics),
             gen_ai_metrics: self.gen_ai_metrics.or(other.gen_ai_metrics),
             alias: self.alias.or(other.alias),
