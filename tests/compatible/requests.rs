@@ -1065,3 +1065,23 @@ async fn each_family_has_a_ladder_of_its_own() {
         }
     }
 }
+
+/// An effort that a client writes for the template itself goes as a word that the template knows.
+#[tokio::test]
+async fn efforts_written_for_the_template() {
+    for (server, model, given, told) in [
+        (Server::Vllm, "Qwen/Qwen3.8-27B", "high", "xhigh"),
+        (Server::LlamaCpp, "qwen3.8", "minimal", "low"),
+        (Server::SgLang, "qwen3.8", "medium", "medium"),
+        (Server::Vllm, "qwen3.8", "a word of tomorrow", "a word of tomorrow"),
+        (Server::Vllm, "Qwen/Qwen3.6-27B", "high", "high"),
+        (Server::Generic, "qwen3.8", "high", "high"),
+    ] {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "x"}],
+            "chat_template_kwargs": {"reasoning_effort": given, "foo": 1}});
+        let decoded = tower_qwen::openai::decode(&body.to_string().into()).expect("valid");
+        let (_, _, body) = sent(server, decoded.chat).await;
+        let expected = json!({"reasoning_effort": told, "foo": 1});
+        assert_eq!(body["chat_template_kwargs"], expected, "{server:?} {model} {given}");
+    }
+}

@@ -35,6 +35,8 @@ pub(super) struct Leftovers {
     has_begun: bool,
     held: Vec<Text>,
     len: usize,
+    /// White space between text and a call. If more text follows, it stood between the two.
+    gap: Vec<Text>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +126,9 @@ impl Leftovers {
         let at = self.held_from(&text);
         if at > 0 {
             self.settle_text(ready);
+            if !is_blank(&text[..at]) {
+                ready.extend(self.gap.drain(..).map(ChatEvent::Text));
+            }
             self.has_begun = true;
             ready.push_back(ChatEvent::Text(text.slice(..at)));
         }
@@ -239,6 +244,9 @@ impl Leftovers {
         if !self.held.is_empty() && Run::of(&self.joined(), true) != Run::Tags {
             self.settle_text(ready);
         }
+        if self.state == State::Text && self.has_begun && is_blank(&self.joined()) {
+            self.gap = std::mem::take(&mut self.held);
+        }
         self.state = State::BehindCall;
         self.held.clear();
         self.len = 0;
@@ -344,6 +352,12 @@ mod tests {
         let long = " ".repeat(LAYOUT_LEN + 1);
         for (pieces, expected) in [
             (&["\n\n", CALL][..], ""),
+            // What stood between two texts.
+            (&["One. ", CALL, "Two."], "One. Two."),
+            (&["One.", "\n", "\n", CALL, "Two.", "\n", CALL, "Three."], "One.\n\nTwo.\nThree."),
+            (&["One. ", CALL, "\n</tool_call>\n", "Two."], "One. Two."),
+            (&["\n", CALL, "Two."], "Two."),
+            (&["One. ", CALL, "\n"], "One."),
             (&["Hi", "\n", " \n", CALL], "Hi"),
             (&["\n\n", "Hi"], "\n\nHi"),
             (&["Hi", "\n\n"], "Hi\n\n"),

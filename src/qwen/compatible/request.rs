@@ -15,19 +15,22 @@ use super::{
     config::Overrides,
     schema::without_refused,
     server::Server,
-    thinking::Thinking,
+    thinking::{Thinking, told},
     write::{Object, Sink, Size, list_into},
 };
 use crate::{
     Text,
     chat::{
-        ChatRequest, Content, Extra, FunctionTool, Json, Message, Part, PartKind, ResponseFormat,
-        Role, Tool, ToolCall, ToolChoice,
+        ChatRequest, Content, Extra, FunctionTool, Json, Message, Part, PartKind, ReasoningEffort,
+        ResponseFormat, Role, Tool, ToolCall, ToolChoice,
     },
 };
 
 /// What asks a model to read what it thought in earlier turns.
 const PRESERVE: &str = "preserve_thinking";
+
+/// What tells a template how hard to think.
+const EFFORT: &str = "reasoning_effort";
 
 /// Writes the body of `POST /chat/completions`.
 ///
@@ -166,7 +169,20 @@ fn body_into<W: Sink>(
             object.some("enable_thinking", template.as_ref());
             object.some(PRESERVE, (preserves && in_template).then_some(&true));
             if let Some(kwargs) = &kwargs {
-                object.extra(kwargs, if template.is_some() { &["enable_thinking"] } else { &[] });
+                // The template raises on a word that it does not know, wherever it stands.
+                let known = kwargs.get(EFFORT).and_then(|effort| {
+                    let effort = ReasoningEffort::from(Text::from(&*effort.as_string()?));
+                    let told = in_template.then(|| told(&request.model, &effort))?;
+                    told.filter(|told| *told != effort)
+                });
+                object.some(EFFORT, known.as_ref().map(|effort| effort.as_str()).as_ref());
+                let own: &[&str] = match (template.is_some(), known.is_some()) {
+                    (true, true) => &["enable_thinking", EFFORT],
+                    (true, false) => &["enable_thinking"],
+                    (false, true) => &[EFFORT],
+                    (false, false) => &[],
+                };
+                object.extra(kwargs, own);
             }
             object.close();
         });

@@ -119,6 +119,11 @@ pub(in crate::qwen) fn never_thinks(model: &str) -> bool {
     name.contains("qwen") && (name.contains("coder") || name.contains("-instruct"))
 }
 
+/// The word for `effort` that the template of `model` knows, where that has words of its own.
+pub(super) fn told(model: &str, effort: &ReasoningEffort) -> Option<ReasoningEffort> {
+    (Family::of(model) == Family::Qwen38).then(|| tier(effort)).flatten()
+}
+
 /// Qwen3.8's own word for an effort: its template raises on every other one.
 fn tier(effort: &ReasoningEffort) -> Option<ReasoningEffort> {
     match effort {
