@@ -20,13 +20,13 @@ use tower_qwen::{
     Error, ErrorKind,
     chat::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, Checked, Content, Conversation, Destination,
-        FinishReason, Message, Part, PartKind, Role, Tenant, ToolCall,
+        FinishReason, Message, Part, PartKind, ResponseFuture, Role, Tenant, ToolCall,
     },
     dedup::{Dedup, DedupLayer},
     session::{
-        ChatKey, Contention, Found, Grant, Key, MemoryStore, OwnChats, Owner, Record,
-        ResponseFuture, Session, SessionLayer, SessionStore, SessionStream, StoreError,
-        StoreFuture, forget_chat, forget_tenant,
+        ChatKey, Contention, Found, Grant, Key, MemoryStore, OwnChats, Owner, Record, Session,
+        SessionLayer, SessionStore, SessionStream, StoreError, StoreFuture, forget_chat,
+        forget_tenant,
     },
 };
 
@@ -184,7 +184,7 @@ async fn texts(stack: &Stack, texts: &[&str]) -> Answer {
     ask(stack, history(texts)).await
 }
 
-fn call(stack: &Stack, chat: ChatRequest) -> ResponseFuture<Body> {
+fn call(stack: &Stack, chat: ChatRequest) -> ResponseFuture<SessionStream<Body>> {
     let mut stack = stack.clone();
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(stack.poll_ready(&mut cx).is_ready());
