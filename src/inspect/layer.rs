@@ -2,7 +2,7 @@ use http::Extensions;
 
 use super::view::{Choice, Place, View};
 
-/// Puts [`Inspect`] in front of a service: the log tells what streams through there.
+/// Puts [`Inspect`](super::Inspect) in front of a service: the log tells what streams through there.
 ///
 /// See the [module](super) for what is told, and when.
 #[derive(Clone, Copy, Debug)]
