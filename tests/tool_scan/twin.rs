@@ -212,6 +212,12 @@ impl Twin<'_> {
         loop {
             at = self.text.len() - self.text[at..].trim_start().len();
             let rest = &self.text[at..];
+            if let Some(behind) = rest.strip_prefix("<tool_call>")
+                && behind.len() <= 256
+                && behind.trim_start().is_empty()
+            {
+                return Some(self.text.len());
+            }
             if let Some(closer) = WRAPPER_CLOSERS.iter().find(|closer| rest.starts_with(**closer)) {
                 at += closer.len();
                 closers = closers.saturating_sub(1);
