@@ -19,12 +19,13 @@ fn chat(model: &str, say: &str) -> String {
     json!({"model": model, "stream": true, "messages": messages}).to_string()
 }
 
-/// What stands in the access log, by the ids of requests.
+/// What stands in the access log for those who have not asked for more, by the ids of requests.
 fn lines(log: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
     });
-    let of_requests = lines.filter(|line| line["target"] == "proxy::access");
+    let of_requests =
+        lines.filter(|line| line["target"] == "proxy::access" && line["level"] == "INFO");
     of_requests.map(|line| line["fields"].clone()).collect()
 }
 
