@@ -251,6 +251,7 @@ async fn reasons_before_the_end() {
     const STOP: &str = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     const EMPTY: &str = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
     const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    const ODD: &str = r#"{"choices":[{"delta":{"annotations":[{"x":1}]}}]}"#;
     const THOUGHT: &str =
         r#"{"choices":[{"delta":{"reasoning_content":"Hm"},"finish_reason":"stop"}]}"#;
     const HALF: &str = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a\":"}}]},"finish_reason":"tool_calls"}]}"#;
@@ -265,6 +266,7 @@ async fn reasons_before_the_end() {
         ("another that is the last", &[CUT, SAYS], "HiHi stop", "HiHi stop"),
         ("another with nothing between them", &[CUT, STOP], "Hi length", "Hi length"),
         ("an empty piece behind it", &[SAYS, EMPTY], "Hi stop", "Hi stop"),
+        ("a field that nobody reads behind it", &[SAYS, ODD], "Hi stop", "Hi stop"),
         ("one with the thinking", &[THOUGHT, SAYS], "(Hm) Hi stop", "(Hm) Hi stop"),
         (
             "one on each piece of a call",

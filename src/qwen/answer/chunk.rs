@@ -192,6 +192,8 @@ pub(crate) struct Ours {
     streams: bool,
     /// The highest number of another that has begun.
     other: Option<u64>,
+    /// Another said something.
+    are_not_all: bool,
 }
 
 impl Ours {
@@ -211,16 +213,18 @@ impl Ours {
             || index < ours
             || self.other.is_some_and(|other| index <= other)
             || delta.is_none_or(|delta| delta.role.0);
-        match is_another {
-            true => self.other = self.other.max(Some(index)),
-            false => self.index = Some(index),
+        if is_another {
+            self.other = self.other.max(Some(index));
+            self.are_not_all |= delta.is_some_and(Delta::says_something);
+        } else {
+            self.index = Some(index);
         }
         !is_another
     }
 
     /// Whether something of another was left out.
     pub(crate) const fn are_not_all(&self) -> bool {
-        self.other.is_some()
+        self.are_not_all
     }
 }
 

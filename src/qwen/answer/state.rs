@@ -219,10 +219,9 @@ impl Answer {
         }
     }
 
-    /// What it says of the message.
+    /// What it says of the message. Behind a reason for the end it is no more of the answer.
     pub(crate) fn message_fields(&mut self, fields: Extra) {
         if !fields.is_empty() {
-            self.goes_on();
             self.ready.push_back(ChatEvent::MessageFields(fields));
         }
     }
