@@ -7,6 +7,7 @@
 //! broke off, or took too long), `cut` (the proxy was shut down), and `abandoned`, where the client went away first.
 
 mod body;
+mod finish;
 
 use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
 
@@ -30,7 +31,10 @@ use tower_qwen::{
     shutdown::ShutdownHandle,
 };
 
-use self::body::{Outcome, PassedBody};
+use self::{
+    body::{Outcome, PassedBody},
+    finish::{Finishes, answers_asked},
+};
 use super::{
     config::ModelNames,
     lanes::{MAX_BODY, Route},
@@ -89,6 +93,7 @@ pub(crate) struct Passage {
     max_answer: usize,
     shutdown: ShutdownHandle,
     total: Option<Duration>,
+    grace: Option<Duration>,
 }
 
 impl Passage {
@@ -101,12 +106,18 @@ impl Passage {
             max_answer: ANSWER_LIMIT,
             shutdown: ShutdownHandle::new(),
             total: None,
+            grace: None,
         }
     }
 
     /// How long a whole answer may take, from the request.
     pub(crate) fn total(self, total: Duration) -> Self {
         Self { total: Some(total), ..self }
+    }
+
+    /// How long more is awaited when all answers are finished and the connection stays open.
+    pub(crate) fn grace(self, grace: Duration) -> Self {
+        Self { grace: Some(grace), ..self }
     }
 
     /// By which other names models are asked for. Whoever asks by one is answered with it.
@@ -184,6 +195,7 @@ impl Passage {
         keep(&mut head.headers, |name| {
             OF_THE_LIST.contains(name) || name.as_str().starts_with(OF_DASHSCOPE)
         });
+        let finishes = self.grace.map(|grace| (Finishes::of(answers_asked(&body)), grace));
         let limit = self.total.map(|total| TotalLimit { total, until: Instant::now() + total });
         // What is dropped from here on is a request that the client has given up.
         let mut outcome = Outcome::new(self.path);
@@ -216,7 +228,10 @@ impl Passage {
             // Nothing fits between the events of what is compressed.
             let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
             let cut = is_plain.then(|| self.shutdown.asked());
-            let body = PassedBody::new(body, outcome, limit).events(sent, asked, cut);
+            let mut body = PassedBody::new(body, outcome, limit).events(sent, asked, cut);
+            if let (Some((finishes, grace)), true) = (finishes, is_plain) {
+                body = body.finishes(finishes, grace);
+            }
             return Response::from_parts(head, AxumBody::new(body));
         }
         let is_text = !head.headers.contains_key(header::CONTENT_TYPE)

@@ -533,6 +533,7 @@ where
         let passage = |path| {
             pass::Passage::to(path)
                 .total(config.patience.total)
+                .grace(config.patience.grace)
                 .names(shared.names.clone())
                 .shutdown(shared.shutdown.answers().clone())
                 .body_pace(config.body_pace)

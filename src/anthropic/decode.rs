@@ -14,7 +14,7 @@ use serde::{
 
 use super::wire;
 use crate::{
-    Error,
+    Error, Text,
     chat::{ChatRequest, Tool, ToolChoice},
     edge::{
         Decoder, Integer, Limits, check_model,
@@ -38,6 +38,9 @@ pub struct Decoded {
     /// Whether the client wants to be shown the model's thinking, which it does unless
     /// `thinking.display` is `omitted`.
     pub shows_thinking: bool,
+    /// The names of fields that ask for something and that nothing here reads; values that ask for
+    /// nothing (`null`, `false`, `0`, what is empty) are left out.
+    pub left_out: Vec<Text>,
 }
 
 /// How much of a request is kept.
@@ -241,6 +244,11 @@ impl Reader<'_, '_> {
         if decoder.is_mostly_unused() {
             own(&mut request, decoder.body);
         }
-        Ok(Decoded { chat: request, stream: wire.stream.unwrap_or(false), shows_thinking })
+        Ok(Decoded {
+            chat: request,
+            stream: wire.stream.unwrap_or(false),
+            shows_thinking,
+            left_out: wire.extra.names(),
+        })
     }
 }

@@ -45,7 +45,7 @@ impl Protocol for Messages {
         body: &Bytes,
         limits: &Limits,
     ) -> Result<Asked<Envelope>, Error> {
-        let Decoded { chat, stream, shows_thinking } =
+        let Decoded { chat, stream, shows_thinking, left_out } =
             decode_within(body, limits, settings.read, Purpose::Answer)?;
         let stops = chat.sampling.stop.clone();
         let estimate = settings.estimator.clone();
@@ -53,7 +53,7 @@ impl Protocol for Messages {
         let envelope = Envelope::new(&chat.model, shows_thinking, stops).estimate(estimate);
         // A client that wants no token only wants the history to be in the vendor's cache.
         let at_once = (chat.sampling.max_tokens == Some(0)).then_some(FinishReason::Length);
-        Ok(Asked { chat, stream, envelope, at_once })
+        Ok(Asked { chat, stream, envelope, at_once, left_out })
     }
 
     fn writer(envelope: Envelope) -> MessageWriter {

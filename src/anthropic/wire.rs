@@ -13,7 +13,7 @@ use crate::{
 
 shape! {
     /// The body of a request, but for its messages.
-    Request<'a> alone {
+    Request<'a> named {
         model: Str<'a>,
         max_tokens: Integer<i64>,
         stream: bool,

@@ -408,6 +408,22 @@ impl Fields {
         self.0.extend_from_slice(value.as_bytes());
     }
 
+    /// Notes that there is a field of this name, where its value asks for something. What it asks for
+    /// is not kept.
+    pub(crate) fn note(&mut self, name: &str, value: &str) {
+        /// More than is told of them anywhere.
+        const NAMES_LEN: usize = 1024;
+        const NOTHING: [&str; 6] = ["null", "false", "0", "\"\"", "[]", "{}"];
+        if self.0.len() + name.len() < NAMES_LEN && !NOTHING.contains(&value) {
+            self.push(name, "true");
+        }
+    }
+
+    /// The names of all fields.
+    pub(crate) fn names(self) -> Vec<Text> {
+        self.finish().iter().map(|(name, _)| name.as_ref().into()).collect()
+    }
+
     pub(crate) fn finish(mut self) -> Extra {
         if self.0.is_empty() {
             return Extra::new();

@@ -184,13 +184,13 @@ where
                         },
                     };
                     let decided = asked.and_then(|mut asked| {
-                        let decided = offer.decide(&mut asked.chat)?;
+                        let decided = offer.decide(&mut asked.chat, &asked.left_out)?;
                         Ok((asked, decided))
                     });
                     match decided {
                         Err(error) => State::Refuse { error: Some(error) },
                         Ok((asked, Decided { wishes, left_out })) => {
-                            let Asked { mut chat, stream, mut envelope, at_once } = asked;
+                            let Asked { mut chat, stream, mut envelope, at_once, .. } = asked;
                             if let Some(reason) = at_once {
                                 return Poll::Ready(Ok(empty::<_, _, P>(envelope, stream, reason)));
                             }

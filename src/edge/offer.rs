@@ -39,6 +39,9 @@ const NAMES_LEN: usize = 512;
 /// | `max_tokens`, `temperature`, `top_p`, `user` and any other that is not known | passed on | left out, and named in `x-qwen-left-out` | passed on |
 /// | `tools`, `tool_choice`, `reasoning_effort` and its like, `web_search_options`, `stream_options` | passed on | honoured | honoured |
 ///
+/// Fields that an edge itself does not read, as the Messages, Responses and Ollama edges have them,
+/// are left out whatever the upstream, and named in `x-qwen-left-out` behind the others.
+///
 /// A refusal has the status 400, the code `unsupported_parameter` and the field as its `param`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -111,19 +114,25 @@ pub(super) struct Decided {
 }
 
 impl Offer {
-    /// Takes off `request` what the upstream has not got.
+    /// Takes off `request` what the upstream has not got. Of what the client asked for `unread` are
+    /// the names that its edge has not read.
     ///
     /// # Errors
     ///
     /// Names a field without which the answer would be another.
-    pub(super) fn decide(self, request: &mut ChatRequest) -> Result<Decided, Error> {
+    pub(super) fn decide(
+        self,
+        request: &mut ChatRequest,
+        unread: &[Text],
+    ) -> Result<Decided, Error> {
         let one_call = request.parallel_tool_calls == Some(false);
         match self {
             Self::Everything => {
-                Ok(Decided { wishes: Wishes { one_call, ..Wishes::default() }, left_out: None })
+                let left_out = header(unread.iter().map(Text::as_str));
+                Ok(Decided { wishes: Wishes { one_call, ..Wishes::default() }, left_out })
             }
             Self::Responses => {
-                let left_out = self.left_out(request)?;
+                let left_out = self.left_out(request, unread)?;
                 let stop = std::mem::take(&mut request.sampling.stop);
                 Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
             }
@@ -150,7 +159,7 @@ impl Offer {
                          `allowed_tools`, or one of none, auto, required",
                     ));
                 }
-                let left_out = self.left_out(request)?;
+                let left_out = self.left_out(request, unread)?;
                 let stop = std::mem::take(&mut request.sampling.stop);
                 Ok(Decided { wishes: Wishes { stop, one_call }, left_out })
             }
@@ -168,7 +177,11 @@ impl Offer {
     }
 
     /// The names of the fields that the upstream is not given.
-    fn left_out(self, request: &ChatRequest) -> Result<Option<HeaderValue>, Error> {
+    fn left_out(
+        self,
+        request: &ChatRequest,
+        unread: &[Text],
+    ) -> Result<Option<HeaderValue>, Error> {
         let sampling = &request.sampling;
         let is_web = self == Self::Web;
         let is_not = |value: Option<f64>, neutral: f64| value.is_some_and(|value| value != neutral);
@@ -206,7 +219,8 @@ impl Offer {
                 names.push(name);
             }
         }
-        Ok(header(&names))
+        let unread = unread.iter().map(Text::as_str);
+        Ok(header(names.iter().map(|name| &**name).chain(unread)))
     }
 }
 
@@ -254,7 +268,7 @@ fn is_neutral(name: &str, value: &Json) -> bool {
 }
 
 /// A list of names (RFC 9110 5.6.1). One that could not be read there is `other`.
-fn header(names: &[Cow<'_, str>]) -> Option<HeaderValue> {
+fn header<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let mut value = String::new();
     for name in names {
         let is_token = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
@@ -287,7 +301,7 @@ mod tests {
             error.param().unwrap_or_default().to_owned()
         };
         let mut chat = decode(&body.to_string().into()).map_err(named)?.chat;
-        offer.decide(&mut chat).map_err(named)
+        offer.decide(&mut chat, &[]).map_err(named)
     }
 
     #[derive(Debug, PartialEq)]
@@ -490,10 +504,10 @@ mod tests {
             let body = json!({"model": "m", "tools": tools, "tool_choice": "required",
                 "messages": [{"role": "user", "content": "Hi"}]});
             let mut chat = decode(&body.to_string().into()).expect("valid").chat;
-            let decided = Offer::Web.decide(&mut chat);
+            let decided = Offer::Web.decide(&mut chat, &[]);
             let param = decided.as_ref().err().and_then(Error::param);
             assert_eq!(param, is_refused.then_some("tool_choice"), "{tools}");
-            assert!(Offer::Everything.decide(&mut chat).is_ok(), "{tools}");
+            assert!(Offer::Everything.decide(&mut chat, &[]).is_ok(), "{tools}");
         }
     }
 
@@ -530,11 +544,11 @@ mod tests {
             let body = json!({"model": "m", "tools": tools, "tool_choice": choice,
                 "messages": [{"role": "user", "content": "Hi"}]});
             let mut chat = decode(&body.to_string().into()).expect("valid").chat;
-            let decided = Offer::Web.decide(&mut chat);
+            let decided = Offer::Web.decide(&mut chat, &[]);
             let error = decided.as_ref().err();
             assert_eq!(error.and_then(Error::param), refused, "{tools} {choice}");
             assert!(error.is_none_or(|error| error.status() == 400), "{tools} {choice}");
-            assert!(Offer::Everything.decide(&mut chat).is_ok(), "{tools} {choice}");
+            assert!(Offer::Everything.decide(&mut chat, &[]).is_ok(), "{tools} {choice}");
         }
     }
 
@@ -543,7 +557,7 @@ mod tests {
         let body = json!({"model": "m", "max_tokens": 9, "max_completion_tokens": 7,
             "messages": [{"role": "user", "content": "Hi"}]});
         let mut chat = decode(&body.to_string().into()).expect("valid").chat;
-        let decided = Offer::Web.decide(&mut chat).expect("left out");
+        let decided = Offer::Web.decide(&mut chat, &[]).expect("left out");
         assert_eq!(decided.left_out.expect("names"), "max_tokens, max_completion_tokens");
     }
 

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::{Limits, Times};
 use crate::{
-    Error,
+    Error, Text,
     chat::{Answer, ChatEvent, ChatRequest, FinishReason},
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct Asked<E> {
     pub(crate) envelope: E,
     /// How the answer ends that needs no upstream: it is empty.
     pub(crate) at_once: Option<FinishReason>,
+    /// The names of fields that the edge itself does not read.
+    pub(crate) left_out: Vec<Text>,
 }
 
 /// The event writer of a protocol: events of an answer in, bytes out. It does no I/O and reads no

@@ -6,7 +6,8 @@
 /// A visitor rather than `#[serde(flatten)]`: that one would buffer every value of the object as
 /// a tree, which takes many times the body, reads numbers as what they are not, and loses the
 /// place of an error. A named field that is there twice is of no certain meaning and an error; of
-/// the others all are kept, or none where the shape says `alone`.
+/// the others all are kept, or none where the shape says `alone`, or only the names of those that ask
+/// for something where it says `named`.
 macro_rules! shape {
     (
         $(#[$meta:meta])*
@@ -18,7 +19,7 @@ macro_rules! shape {
         #[derive(Debug, Default)]
         pub(crate) struct $name<$lt> {
             $($(#[$field_meta])* pub(crate) $field: Option<$ty>,)*
-            /// All other fields; nothing of a shape that stands alone.
+            /// All other fields, or their names; nothing of a shape that stands alone.
             #[allow(dead_code, reason = "a shape that stands alone has none")]
             pub(crate) extra: $crate::chat::Fields,
             /// Some shapes borrow nothing.
@@ -83,6 +84,10 @@ macro_rules! others {
     ($shape:ident, $name:ident, $map:ident) => {{
         let value: &::serde_json::value::RawValue = $map.next_value()?;
         $shape.extra.push($name, value.get());
+    }};
+    ($shape:ident, $name:ident, $map:ident, named) => {{
+        let value: &::serde_json::value::RawValue = $map.next_value()?;
+        $shape.extra.note($name, value.get());
     }};
     ($shape:ident, $name:ident, $map:ident, alone) => {{
         let _ = $name;

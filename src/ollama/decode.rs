@@ -37,6 +37,10 @@ pub struct Decoded {
     pub shows_thinking: bool,
     /// What the client wants of the model in place of an answer.
     pub loads: Option<Loads>,
+    /// The names of fields that ask for something and that nothing here reads, those of
+    /// `options` among them; values that ask for
+    /// nothing (`null`, `false`, `0`, what is empty) are left out.
+    pub left_out: Vec<Text>,
 }
 
 /// What a request without anything to answer is for.
@@ -122,6 +126,7 @@ impl Reader<'_, '_> {
             stream: wire.stream.unwrap_or(true),
             shows_thinking: true,
             loads: None,
+            left_out: std::mem::take(&mut wire.extra).names(),
             chat: ChatRequest::new("", []),
         };
         let history = match api {
@@ -157,7 +162,7 @@ impl Reader<'_, '_> {
             decoded.shows_thinking = chat.reasoning.wanted() != Some(false);
         }
         if let Some(raw) = wire.options {
-            self.options(raw, &mut chat)?;
+            decoded.left_out.extend(self.options(raw, &mut chat)?);
         }
         if decoder.is_mostly_unused() {
             own(&mut chat, decoder.body);

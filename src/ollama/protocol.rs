@@ -33,9 +33,9 @@ impl Protocol for OllamaProtocol {
     fn decode(api: &Api, body: &Bytes, limits: &Limits) -> Result<Asked<Envelope>, Error> {
         let decoded = decode_within(*api, body, limits)?;
         let envelope = Envelope::new(*api, &decoded);
-        let Decoded { chat, stream, loads, .. } = decoded;
+        let Decoded { chat, stream, loads, left_out, .. } = decoded;
         let at_once = loads.map(|_| FinishReason::Stop);
-        Ok(Asked { chat, stream, envelope, at_once })
+        Ok(Asked { chat, stream, envelope, at_once, left_out })
     }
 
     fn times(envelope: &mut Envelope) -> Option<&mut Times> {

@@ -12,7 +12,7 @@ use crate::{
 
 shape! {
     /// The body of a request, of a chat or for a prompt.
-    Request<'a> alone {
+    Request<'a> named {
         model: Str<'a>,
         messages: &'a RawValue,
         tools: &'a RawValue,
@@ -66,7 +66,7 @@ shape! {
 
 shape! {
     /// `options`.
-    Options<'a> alone {
+    Options<'a> named {
         temperature: f64,
         top_p: f64,
         top_k: Integer<i64>,

@@ -2,7 +2,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     completions,
-    decode::decode_within,
+    decode::{Decoded, decode_within},
     encode::{ChunkEncoder, Envelope, Form, whole_answer},
 };
 use crate::{
@@ -45,7 +45,9 @@ impl Protocol for OpenAiProtocol {
             }
         };
         let envelope = Envelope::new(form, &decoded.chat.model, decoded.include_usage);
-        Ok(Asked { chat: decoded.chat, stream: decoded.stream, envelope, at_once: None })
+        let Decoded { chat, stream, .. } = decoded;
+        // What is not known here goes to the upstream.
+        Ok(Asked { chat, stream, envelope, at_once: None, left_out: Vec::new() })
     }
 
     fn writer(envelope: Envelope) -> ChunkEncoder {

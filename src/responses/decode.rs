@@ -39,6 +39,9 @@ pub struct Decoded {
     /// `store`: whether the client may go on from the answer by its id, which it wants unless it
     /// says otherwise.
     pub stores: bool,
+    /// The names of fields that ask for something and that nothing here reads; values that ask for
+    /// nothing (`null`, `false`, `0`, what is empty) are left out.
+    pub left_out: Vec<Text>,
     /// Under which names the client knows its tools.
     pub(super) names: Arc<Names>,
     /// Whether the client is known for Codex by its body.
@@ -202,17 +205,22 @@ impl Reader<'_, '_> {
         let reasoning = self.reasoning(&wire)?;
         request.reasoning.effort = reasoning.effort.clone();
         request.response_format = self.response_format(wire.text)?;
-        let seals_reasoning = self.seals_reasoning(wire.include)?;
+        let included = self.included(wire.include)?;
         let echo = options::echo(&wire, &reasoning, stores, previous.as_deref());
         request.user = decoder.some(wire.user.take()).filter(|user| !user.is_empty());
         if decoder.is_mostly_unused() {
             own(&mut request, decoder.body);
         }
+        let mut left_out = wire.extra.names();
+        if included.is_more_wanted {
+            left_out.push(Text::from_static("include"));
+        }
         Ok(Decoded {
             chat: request,
+            left_out,
             stream: wire.stream.unwrap_or(false),
             shows_reasoning: reasoning.summary.is_some(),
-            seals_reasoning,
+            seals_reasoning: included.seals_reasoning,
             stores,
             names: Arc::new(self.names),
             is_codex,

@@ -2,7 +2,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::USER_AGENT};
 
 use super::{
-    decode::decode_within,
+    decode::{Decoded, decode_within},
     encode::{ResponseWriter, whole_answer},
     response::Envelope,
 };
@@ -36,7 +36,8 @@ impl Protocol for ResponsesProtocol {
         let mut decoded = decode_within(body, limits, options.store)?;
         let envelope = Envelope::new(&decoded);
         decoded.chat.answer_id = decoded.stores.then(|| envelope.id().into());
-        Ok(Asked { chat: decoded.chat, stream: decoded.stream, envelope, at_once: None })
+        let Decoded { chat, stream, left_out, .. } = decoded;
+        Ok(Asked { chat, stream, envelope, at_once: None, left_out })
     }
 
     fn client(envelope: &mut Envelope, headers: &HeaderMap) {

@@ -12,7 +12,7 @@ use crate::{
 
 shape! {
     /// The body of a request.
-    Request<'a> alone {
+    Request<'a> named {
         model: Str<'a>,
         stream: bool,
         input: &'a RawValue,

@@ -17,4 +17,6 @@ mod refusals;
 #[path = "../traced/mod.rs"]
 mod traced;
 mod turns;
+#[cfg(all(feature = "anthropic", feature = "ollama", feature = "responses"))]
+mod unread;
 mod wires;

@@ -5,12 +5,13 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::BoxError;
 use tower_qwen::{
     CredentialHeaders, Error, Text, chat::Json, openai::error_response, shutdown::Asked,
@@ -19,6 +20,7 @@ use tower_qwen::{
 use super::{
     super::{config::fields, shutdown},
     TotalLimit,
+    finish::{Finishes, Said},
 };
 
 /// Counts a request that was sent on when it is over, also when that is because the client went
@@ -53,7 +55,8 @@ impl Drop for Outcome {
 pin_project! {
     /// A body as it came. Of a stream of whole events the credential is masked where it is repeated
     /// in an error, the model is named as the client did, a shutdown is an event with an error, and the
-    /// end mark is the end, though the connection stays open.
+    /// end mark is the end, though the connection stays open. So is a silence behind the last finish
+    /// reason, where there is no such mark.
     pub(super) struct PassedBody<B> {
         // `None` when it was cut.
         #[pin]
@@ -68,6 +71,9 @@ pin_project! {
         of_events: bool,
         // The end mark came.
         is_done: bool,
+        finishes: Option<(Finishes, Duration)>,
+        // All answers are finished, and more is awaited for no longer than this.
+        ends_at: Option<Instant>,
     }
 }
 
@@ -86,7 +92,14 @@ impl<B: Body> PassedBody<B> {
             asked: None,
             of_events: false,
             is_done: false,
+            finishes: None,
+            ends_at: None,
         }
+    }
+
+    /// Ends it when `finishes` says that all is said, and nothing but comments has come for `grace`.
+    pub(super) fn finishes(self, finishes: Finishes, grace: Duration) -> Self {
+        Self { finishes: Some((finishes, grace)), ..self }
     }
 
     /// Of a stream of events: what is in them is changed in so far, and it ends when `cut` is ready.
@@ -127,6 +140,12 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for PassedBody<B> {
         {
             ready!(alarm.poll(cx));
             this.inner.set(None);
+            if this.ends_at.is_some_and(|at| at <= Instant::now()) {
+                this.outcome.ended("complete");
+                let has_mark = this.finishes.as_ref().is_some_and(|(said, _)| said.has_end_mark());
+                let mark = has_mark.then(|| Ok(Frame::data(Bytes::from_static(END_MARK))));
+                return Poll::Ready(mark);
+            }
             this.outcome.ended("failed");
             let error = this.limit.take().map(TotalLimit::passed);
             return Poll::Ready(error.map(|error| match *this.of_events {
@@ -141,6 +160,21 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for PassedBody<B> {
         {
             *this.is_done = true;
             this.outcome.ended("complete");
+        }
+        if let Some((finishes, grace)) = this.finishes
+            && let Some(events) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
+        {
+            let ends_at = match finishes.read(events) {
+                Said::Nothing => *this.ends_at,
+                Said::More => None,
+                Said::Finished => Some(Instant::now() + *grace),
+            };
+            if *this.ends_at != ends_at {
+                *this.ends_at = ends_at;
+                let until = this.limit.map(|limit| limit.until);
+                let next = until.into_iter().chain(ends_at).min();
+                this.alarm.set(next.map(sleep_until));
+            }
         }
         match &frame {
             Some(Err(_)) => this.outcome.ended("failed"),
@@ -175,6 +209,9 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for PassedBody<B> {
         }
     }
 }
+
+/// What ends a stream of OpenAI's.
+const END_MARK: &[u8] = b"data: [DONE]\n\n";
 
 /// Whether the last of some whole events is OpenAI's end mark, which nothing follows.
 fn ends_with_mark(events: &[u8]) -> bool {

@@ -278,3 +278,55 @@ async fn a_whole_answer_has_a_limit() {
     let (status, body) = answer(Duration::ZERO, "application/json", true).await;
     assert!(status == 504 && body.as_ref().is_ok_and(|body| body.contains(words)), "{body:?}");
 }
+
+/// A server that keeps its connection open behind the last finish reason is waited for as long as the
+/// layers wait, and the client is told the end.
+#[tokio::test(start_paused = true)]
+async fn all_that_was_asked_for_is_the_end() {
+    const GRACE: Duration = Duration::from_secs(2);
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"finish_reason\":\"stop\"}]}\n\n";
+    const OTHER: &str = "data: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\"}]}\n\n";
+    const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"finish_reason\":null}]}\n\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+    const OWN: &str = "data: {\"content\":\"\",\"stop\":true}\n\n";
+    const TOTAL: &str = "data: {\"error\"";
+    let seconds = Duration::from_secs;
+    // Each event with the silence before it; comments come each second for ever.
+    for (body, sent, end, after) in [
+        ("{}", &[(0, STOP)][..], DONE, seconds(2)),
+        ("{}", &[(0, STOP), (1, USAGE)], DONE, seconds(3)),
+        ("{}", &[(0, STOP), (1, STOP), (1, STOP)], DONE, seconds(4)),
+        ("{}", &[(0, STOP), (1, DONE)], "", seconds(1)),
+        ("{}", &[(0, TEXT)], TOTAL, seconds(9)),
+        (r#"{"n":2}"#, &[(0, STOP), (5, OTHER)], DONE, seconds(7)),
+        (r#"{"n":2}"#, &[(0, STOP)], TOTAL, seconds(9)),
+        (r#"{"prompt":["a","b"]}"#, &[(0, STOP), (3, OTHER)], DONE, seconds(5)),
+        (r#"{"prompt":"a"}"#, &[(3, OWN)], "", seconds(5)),
+    ] {
+        let upstream = service_fn(move |_: axum::http::Request<FullBody>| async move {
+            let events = stream::iter(sent).then(async |&(silence, event)| {
+                tokio::time::sleep(Duration::from_secs(silence)).await;
+                Ok::<_, BoxError>(Bytes::from_static(event.as_bytes()))
+            });
+            let comments = stream::repeat(": here\n\n").then(async |comment| {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(Bytes::from_static(comment.as_bytes()))
+            });
+            let body = AxumBody::from_stream(events.chain(comments));
+            let response =
+                axum::http::Response::builder().header("content-type", "text/event-stream");
+            Ok::<_, BoxError>(response.body(body).expect("a response"))
+        });
+        let begun = Instant::now();
+        let passage = Passage::to("/x").total(seconds(9)).grace(GRACE).over(upstream);
+        let response = passage.oneshot(request(body)).await.expect("infallible");
+        let said = response.into_body().collect().await.expect("a body").to_bytes();
+        let said = String::from_utf8(said.to_vec()).expect("UTF-8").replace(": here\n\n", "");
+        let events: String = sent.iter().map(|(_, event)| *event).collect();
+        let rest = said.strip_prefix(&events).unwrap_or_else(|| panic!("{body}: {said}"));
+        assert!(rest.starts_with(end) && (!end.is_empty() || rest.is_empty()), "{body}: {said}");
+        let took = begun.elapsed();
+        assert!((after..after + Duration::from_millis(20)).contains(&took), "{said}: {took:?}");
+    }
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::Reader;
 use crate::{
-    Error,
+    Error, Text,
     chat::{ChatRequest, ReasoningEffort, ReasoningOptions, ResponseFormat},
     edge::{
         Integer,
@@ -54,7 +54,12 @@ impl Reader<'_, '_> {
         Ok(reasoning)
     }
 
-    pub(super) fn options(&self, raw: &RawValue, request: &mut ChatRequest) -> Result<(), Error> {
+    /// Returns the names of those that nothing reads.
+    pub(super) fn options(
+        &self,
+        raw: &RawValue,
+        request: &mut ChatRequest,
+    ) -> Result<Vec<Text>, Error> {
         let wire: wire::Options<'_> = parse::nested(raw, "options")?;
         let sampling = &mut request.sampling;
         sampling.temperature = wire.temperature;
@@ -71,7 +76,7 @@ impl Reader<'_, '_> {
         if let Some(least) = wire.min_p {
             request.extra.insert("min_p", Value::from(least));
         }
-        Ok(())
+        Ok(wire.extra.names())
     }
 }
 

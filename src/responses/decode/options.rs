@@ -26,6 +26,15 @@ pub(super) struct Reasoning {
     pub(super) summary: Option<Text>,
 }
 
+/// What the client wants beside the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Included {
+    /// The thinking, in a form that it can send again.
+    pub(super) seals_reasoning: bool,
+    /// What there is not.
+    pub(super) is_more_wanted: bool,
+}
+
 impl Reader<'_, '_> {
     pub(super) fn reasoning(&self, wire: &wire::Request<'_>) -> Result<Reasoning, Error> {
         let Some(raw) = wire.reasoning else { return Ok(Reasoning::default()) };
@@ -78,16 +87,17 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Whether the client wants the thinking back in a form that it can send again.
-    pub(super) fn seals_reasoning(&self, include: Option<&RawValue>) -> Result<bool, Error> {
-        let mut is_wanted = false;
+    pub(super) fn included(&self, include: Option<&RawValue>) -> Result<Included, Error> {
+        let mut included = Included::default();
         if let Some(raw) = include {
             parse::each(raw, "include", |_, Str(word)| {
-                is_wanted |= word == "reasoning.encrypted_content";
+                let is_reasoning = word == "reasoning.encrypted_content";
+                included.seals_reasoning |= is_reasoning;
+                included.is_more_wanted |= !is_reasoning;
                 Ok(())
             })?;
         }
-        Ok(is_wanted)
+        Ok(included)
     }
 }
 
