@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CONTENT_TYPE, COOKIE, ORIGIN, REFERER},
+        request::Parts,
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -164,8 +168,9 @@ fn tenant_of(kind: &str, id: &[u8]) -> Tenant {
 }
 
 /// Has a body of plain text read as the JSON that it must be: `fetch` of JavaScript calls every text
-/// so, unless it is told. Only of clients with a key: a page of somebody else can send plain text to
-/// this machine and needs nobody's leave for that, and the key is what it has not got.
+/// so, unless it is told. A page of somebody else can send plain text to this machine and needs
+/// nobody's leave for that, so this is for clients with a key, which such a page has not got, and for
+/// what no page has sent.
 fn take_text_for_json(headers: &mut HeaderMap) {
     let is_text = headers.get(CONTENT_TYPE).is_some_and(|value| {
         let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
@@ -174,6 +179,13 @@ fn take_text_for_json(headers: &mut HeaderMap) {
     if is_text {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+}
+
+/// Whether a browser says that a page has sent this. Every POST of a page has an origin, be it `null`
+/// ([Fetch, 3.2](https://fetch.spec.whatwg.org/#origin-header)); the others are for old browsers.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    [ORIGIN, REFERER, COOKIE, SEC_FETCH_SITE].iter().any(|name| headers.contains_key(name))
 }
 
 /// Lets through who may come in, and notes who it is.
@@ -189,7 +201,8 @@ pub(crate) async fn identify(
             if let Some(key) = clients.key_of(client) {
                 request.extensions_mut().insert(Arc::clone(key));
             }
-            if matches!(client.who, Who::Key(_) | Who::Filed(_)) {
+            let has_key = matches!(client.who, Who::Key(_) | Who::Filed(_));
+            if has_key || !is_of_a_page(request.headers()) {
                 take_text_for_json(request.headers_mut());
             }
             next.run(request).await

@@ -168,7 +168,7 @@ async fn a_logins_own_headers_win() {
 
 /// Requests: plain text is read as JSON of who has a key, which a page of somebody else has not.
 #[tokio::test(start_paused = true)]
-async fn plain_text_is_json_of_who_has_a_key() {
+async fn plain_text_is_json_unless_a_page_may_have_sent_it() {
     const KEY: &[&str] = &["--api-key", "sk-ann"];
     const PROMPT: &str = r#"{"model":"qwen3-coder-30b","prompt":"Hi"}"#;
     let message =
@@ -189,19 +189,25 @@ async fn plain_text_is_json_of_who_has_a_key() {
         ("/infill", &[], r#"{"input_prefix":"a","input_suffix":"b"}"#),
         ("/v1/embeddings", &[], r#"{"model":"qwen3-embedding-0.6b","input":"Hi"}"#),
     ] {
-        for (content_type, keys, key, status) in [
-            (Some("text/plain;charset=UTF-8"), KEY, Some("Bearer sk-ann"), 200),
-            (Some("Text/Plain"), KEY, Some("sk-ann"), 200),
-            (Some("text/plain"), KEY, None, 401),
-            (Some("text/plain"), KEY, Some("sk-bob"), 401),
-            (Some("text/plain"), &[], None, 415),
+        for (content_type, keys, key, page, status) in [
+            (Some("text/plain;charset=UTF-8"), KEY, Some("Bearer sk-ann"), None, 200),
+            (Some("Text/Plain"), KEY, Some("sk-ann"), None, 200),
+            (Some("text/plain"), KEY, None, None, 401),
+            (Some("text/plain"), KEY, Some("sk-bob"), None, 401),
+            (Some("text/plain"), &[], None, None, 200),
+            (Some("text/plain"), &[], None, Some(("origin", "null")), 403),
+            (Some("text/plain"), &[], None, Some(("origin", "http://127.0.0.1:8080")), 415),
+            (Some("text/plain"), &[], None, Some(("referer", "http://evil.example/")), 415),
+            (Some("text/plain"), &[], None, Some(("sec-fetch-site", "cross-site")), 415),
+            (Some("text/plain"), KEY, Some("sk-ann"), Some(("sec-fetch-site", "none")), 200),
             // A key that nobody asked for is none.
-            (Some("text/plain;charset=UTF-8"), &[], Some("sk-ann"), 415),
-            (Some("text/html"), KEY, Some("sk-ann"), 415),
-            (Some("multipart/form-data"), &[], None, 415),
-            (Some("application/json"), &[], None, 200),
-            (Some("application/x-www-form-urlencoded"), &[], None, 200),
-            (None, &[], None, 200),
+            (Some("text/plain;charset=UTF-8"), &[], Some("sk-ann"), Some(("cookie", "a=b")), 415),
+            (Some("text/plain;charset=UTF-8"), &[], Some("sk-ann"), None, 200),
+            (Some("text/html"), KEY, Some("sk-ann"), None, 415),
+            (Some("multipart/form-data"), &[], None, None, 415),
+            (Some("application/json"), &[], None, None, 200),
+            (Some("application/x-www-form-urlencoded"), &[], None, None, 200),
+            (None, &[], None, None, 200),
         ] {
             let app = proxy(&[&["--emulate", "llamacpp"], args, keys].concat());
             let mut request = Request::post(path);
@@ -210,11 +216,14 @@ async fn plain_text_is_json_of_who_has_a_key() {
                     request = request.header(name, value);
                 }
             }
+            if let Some((name, value)) = page {
+                request = request.header(name, value);
+            }
             let request = request.body(AxumBody::from(body.to_owned())).expect("a request");
             let response = app.oneshot(request).await.expect("infallible");
             let had = response.status().as_u16();
             let said = response.into_body().collect().await.expect("a body").to_bytes();
-            assert_eq!(had, status, "{path} {args:?} {content_type:?} {key:?}: {said:?}");
+            assert_eq!(had, status, "{path} {args:?} {content_type:?} {key:?} {page:?}: {said:?}");
         }
     }
 }
