@@ -6,7 +6,7 @@ use crate::{
     edges::{Mode, Turn},
     fault::{cut, end_of_cut},
     pairs::Case,
-    protocol::EDGES,
+    protocol::{Asks, EDGES},
     stack::Stack,
     upstream::{Script, Then},
     wire::Wire,
@@ -57,6 +57,8 @@ async fn under_edges(wire: Wire) {
                 format!("{edge:?} over {wire:?} cut at {bytes}, reset: {is_reset}, {mode:?}");
             let script = Some(script);
             Turn {
+                asks: Asks::Words,
+                is_told_late: false,
                 wire,
                 stack: &stack,
                 edge,

@@ -15,7 +15,7 @@ use tower_qwen::{join::JoinLayer, usage::Outcome};
 use crate::{
     fault::{End, TABLE},
     pairs::assert_in_time,
-    protocol::{EDGES, Edge, EdgeBody, Route},
+    protocol::{Asks, EDGES, Edge, EdgeBody, Route},
     stack::{Stack, settled},
     upstream::{Faulty, Script},
     wire::{PIECES, Wire},
@@ -37,12 +37,15 @@ pub(crate) struct Turn<'a> {
     pub(crate) wire: Wire,
     pub(crate) stack: &'a Stack,
     pub(crate) edge: Edge,
+    pub(crate) asks: Asks,
     pub(crate) mode: Mode,
     pub(crate) script: Option<Script>,
     /// How it ends over the adapter alone.
     pub(crate) end: End,
     /// Whether the first event, or the error in its place, takes longer than the keep-alive of an edge.
     pub(crate) is_late: bool,
+    /// Whether the client hears of either only then.
+    pub(crate) is_told_late: bool,
     /// The longest that the end may take.
     pub(crate) at_most: Duration,
     pub(crate) what: String,
@@ -69,7 +72,7 @@ impl Turn<'_> {
             sleep(2 * JoinLayer::DEFAULT_LINGER).await;
         } else {
             let begun = Instant::now();
-            let end = self.end.under(&stack.as_asked_in_words());
+            let end = self.end.under(&self.asked_of());
             self.assert_ends(self.ask(&route).await, end).await;
             assert_in_time(begun, self.at_most, what);
             let stands_in = end == WELL && self.end != WELL;
@@ -80,7 +83,7 @@ impl Turn<'_> {
         assert_eq!((upstream.alive(), stand_in.alive()), (0, 0), "{what}: what is alive at once");
         let outcomes: Vec<_> = settled().iter().map(|settled| settled.outcome).collect();
         let [outcome] = outcomes[..] else { panic!("{what}: settled as {outcomes:?}") };
-        let expected = match self.end.under(&stack.as_asked_in_words()) {
+        let expected = match self.end.under(&self.asked_of()) {
             // The join may have gone on for nobody, to the end or not.
             _ if mode == Mode::Leaves => outcome,
             End::Finished(reason) => Outcome::Finished(reason),
@@ -92,8 +95,13 @@ impl Turn<'_> {
         // Neither a lease nor a permit is left, so the same question waits for nothing.
         upstream.follow(None);
         let (begun, before) = (Instant::now(), upstream.asked());
-        let next =
-            Self { script: None, end: WELL, is_late: false, what: what.clone() + ", next", ..self };
+        let next = Self {
+            script: None,
+            end: WELL,
+            is_told_late: false,
+            what: what.clone() + ", next",
+            ..self
+        };
         let response = next.ask(&route).await;
         next.assert_ends(response, WELL).await;
         assert_eq!(upstream.asked() - before, 1, "{what}: the next turn is asked");
@@ -112,8 +120,16 @@ impl Turn<'_> {
         }
     }
 
+    /// The layers that do something about the question.
+    fn asked_of(&self) -> Stack {
+        match self.asks {
+            Asks::Json => self.stack.clone(),
+            Asks::Words | Asks::Xml => self.stack.as_asked_in_words(),
+        }
+    }
+
     async fn ask(&self, route: &Route) -> Response<EdgeBody> {
-        let question = self.edge.question(self.mode != Mode::Whole);
+        let question = self.edge.question(self.asks, self.mode != Mode::Whole);
         route.clone().oneshot(question).await.expect("infallible")
     }
 
@@ -125,7 +141,7 @@ impl Turn<'_> {
         let body = std::str::from_utf8(&bytes).expect("UTF-8");
         let status = match end {
             End::Finished(_) => StatusCode::OK,
-            End::Refused(kind) if self.mode == Mode::Whole || !self.is_late => kind.status(),
+            End::Refused(kind) if self.mode == Mode::Whole || !self.is_told_late => kind.status(),
             End::Broken(kind) if self.mode == Mode::Whole => kind.status(),
             End::Refused(_) | End::Broken(_) => StatusCode::OK,
             End::Waits => panic!("{what}: there is a limit of time"),
@@ -143,31 +159,67 @@ impl Turn<'_> {
             edge.whole(&object).to_owned()
         };
         match end {
-            End::Finished(_) => assert!(said.ends_with(&PIECES.concat()), "{what}: {body}"),
+            End::Finished(_) if self.asks == Asks::Words => {
+                assert!(said.ends_with(&PIECES.concat()), "{what}: {body}");
+            }
+            End::Finished(_) if self.asks == Asks::Json => {
+                assert_eq!(said.trim(), "{\"rain\":true}", "{what}: {body}");
+            }
+            End::Finished(_) => assert!(said.contains("{\"rain\":true}"), "{what}: {body}"),
             End::Broken(_) if is_stream => {
-                assert!(said.starts_with(PIECES[0]), "{what}: what came before is given: {body}");
+                let is_given =
+                    said.find(PIECES[0]).is_some_and(|at| at == 0 || self.asks == Asks::Xml);
+                assert!(is_given, "{what}: what came before is given: {body}");
             }
             _ => assert_eq!(said, "", "{what}"),
         }
     }
 }
 
+/// How long a client waits for the first sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 const WELL: End = End::Finished(tower_qwen::chat::FinishReason::Stop);
 
 async fn all(wire: Wire) {
-    for stack in [Stack::alone(), Stack::full()] {
+    for (stack, asks) in [
+        (Stack::alone(), Asks::Words),
+        (Stack::full(), Asks::Words),
+        (Stack::alone(), Asks::Json),
+        (Stack::full_of_xml(), Asks::Xml),
+    ] {
         for edge in EDGES {
+            if asks == Asks::Json && !edge.has_forms() {
+                continue;
+            }
             for &(fault, end) in TABLE {
                 for mode in [Mode::Whole, Mode::Stream, Mode::Leaves] {
                     let is_late = fault.is_late();
-                    let what =
-                        format!("{fault:?}, {edge:?} over {wire:?}, {mode:?}, {:?}", stack.0);
+                    // What is checked as a whole is told when it has ended.
+                    let is_told_late =
+                        is_late || (asks == Asks::Json && fault.at_most(&stack) > KEEP_ALIVE);
+                    let what = format!(
+                        "{fault:?}, {edge:?} over {wire:?}, {mode:?}, {asks:?}, {:?}",
+                        stack.0
+                    );
                     let script = fault.script(wire);
                     let stack = &stack;
                     let at_most = fault.at_most(stack);
-                    Turn { wire, stack, edge, mode, script, end, is_late, at_most, what }
-                        .run()
-                        .await;
+                    Turn {
+                        wire,
+                        stack,
+                        edge,
+                        asks,
+                        mode,
+                        script,
+                        end,
+                        is_late,
+                        is_told_late,
+                        at_most,
+                        what,
+                    }
+                    .run()
+                    .await;
                 }
             }
         }

@@ -32,6 +32,16 @@ pub(crate) enum Edge {
 pub(crate) const EDGES: [Edge; 6] =
     [Edge::Chat, Edge::Completions, Edge::Messages, Edge::Responses, Edge::Ollama, Edge::Generate];
 
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Asks {
+    Words,
+    /// One JSON value.
+    Json,
+    /// An answer in one call of XML.
+    Xml,
+}
+
 /// What ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Terminal {
@@ -78,25 +88,41 @@ impl Edge {
         }
     }
 
-    /// A question with a tool, where the protocol has tools.
-    pub(crate) fn question(self, is_stream: bool) -> Request<FullBody> {
+    /// Whether a request of the protocol can ask for JSON.
+    pub(crate) fn has_forms(self) -> bool {
+        self != Self::Completions
+    }
+
+    /// A question, with a tool where the protocol has tools.
+    pub(crate) fn question(self, asks: Asks, is_stream: bool) -> Request<FullBody> {
         let schema = json!({"type": "object", "properties": {}});
         let function = json!({"name": "look_out", "description": "", "parameters": schema});
-        let asks = json!([{"role": "user", "content": "Does it rain?"}]);
+        let messages = json!([{"role": "user", "content": "Does it rain?"}]);
         let mut body = match self {
             Self::Chat | Self::Ollama => json!({
-                "messages": asks, "tools": [{"type": "function", "function": function}],
+                "messages": messages, "tools": [{"type": "function", "function": function}],
             }),
             Self::Messages => json!({
-                "messages": asks, "max_tokens": 900,
+                "messages": messages, "max_tokens": 900,
                 "tools": [{"name": "look_out", "input_schema": schema}],
             }),
             Self::Responses => json!({
-                "input": asks,
+                "input": messages,
                 "tools": [{"type": "function", "name": "look_out", "parameters": schema}],
             }),
             Self::Completions | Self::Generate => json!({"prompt": "Does it rain?"}),
         };
+        let object = json!({"type": "json_object"});
+        match (asks, self) {
+            (Asks::Json, Self::Chat) => body["response_format"] = object,
+            (Asks::Json, Self::Messages) => body["output_config"] = json!({"format": object}),
+            (Asks::Json, Self::Responses) => body["text"] = json!({"format": object}),
+            (Asks::Json, Self::Ollama | Self::Generate) => body["format"] = json!("json"),
+            (Asks::Json, Self::Completions) => panic!("it has no forms"),
+            (Asks::Words, _) => {}
+            // Whoever has his calls wrapped says in his prompt what tools there are.
+            (Asks::Xml, _) => drop(body.as_object_mut().expect("an object").remove("tools")),
+        }
         body["model"] = json!("qwen3-max");
         body["stream"] = json!(is_stream);
         Request::post("/")
