@@ -213,7 +213,39 @@ impl OAuthFile {
     /// Where the lock cannot be had or the file cannot be written.
     pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
         let lock = self.lock().await?;
-        let result = self.on_file(move |file| file.save(credential)).await;
+        let result = self.on_file(move |file| file.save(StoredCredential::new(credential))).await;
+        lock.release().await;
+        result
+    }
+
+    /// Puts a new login into the file as [`save`](Self::save) does, and keeps what the file says
+    /// beside the old one: device headers, and fields that are not known here. Of the old login's
+    /// tokens, cookies and end nothing is kept, and of a file with a login of another kind, a bare
+    /// token or something else, nothing at all.
+    ///
+    /// # Errors
+    ///
+    /// Where the lock cannot be had or the file cannot be read or written.
+    ///
+    /// ```
+    /// use tower_qwen::auth::{Credential, OAuthFile, TokenClient};
+    /// # use tower_qwen_emulator::Emulator;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (emulator, folder) = (Emulator::new(), tempfile::tempdir()?);
+    /// # let path = folder.path().join("session.json");
+    /// std::fs::write(&path, r#"{"kind": "web", "jwt": "eyJ.e30.old", "label": "work"}"#)?;
+    /// let file = OAuthFile::new(&path, TokenClient::new(emulator));
+    /// file.merge(Credential::web("eyJ.e30.new")?).await?;
+    /// let text = std::fs::read_to_string(&path)?;
+    /// assert!(text.contains("work") && text.contains("new") && !text.contains("old"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn merge(&self, credential: Credential) -> Result<(), RefreshError> {
+        let lock = self.lock().await?;
+        let result = self.on_file(move |file| file.merge(credential)).await;
         lock.release().await;
         result
     }
@@ -427,11 +459,28 @@ impl CredentialFile {
     }
 
     /// Under the lock: puts a new login in place of any other.
-    fn save(&self, credential: Credential) -> Result<(), RefreshError> {
+    fn save(&self, stored: StoredCredential) -> Result<(), RefreshError> {
         let mut state = self.lock_state();
         state.unsaved = None;
-        state.stored = Some(StoredCredential::new(credential));
+        state.stored = Some(stored);
         self.write(&mut state)
+    }
+
+    /// Under the lock: the same, with what else the file says.
+    fn merge(&self, credential: Credential) -> Result<(), RefreshError> {
+        let unreadable = |error| file_error("the credential file could not be read", error);
+        let seen = self.fingerprint().map_err(unreadable)?;
+        let old = match seen.filter(|seen| seen.len <= MAX_FILE) {
+            Some(_) => {
+                let bytes = Contents::from(fs::read(&self.path).map_err(unreadable)?);
+                StoredCredential::from_bytes(bytes.expose_secret()).ok()
+            }
+            None => None,
+        };
+        self.save(match old {
+            Some(old) => old.replaced(credential),
+            None => StoredCredential::new(credential),
+        })
     }
 
     /// Under the lock: another try at what could not be written.

@@ -128,19 +128,8 @@ impl StoredCredential {
                 return Ok(read_only(Credential::parse(token)?));
             }
         };
-        let (mut credential, format) = read(&fields)?;
-        let mut headers_left_out = Vec::new();
-        if let Some(Value::Object(headers)) = fields.get("headers") {
-            for (name, value) in headers {
-                let with = value
-                    .as_str()
-                    .and_then(|value| credential.clone().with_header(name, value.trim()).ok());
-                match with {
-                    Some(with) => credential = with,
-                    None => headers_left_out.push(name.clone()),
-                }
-            }
-        }
+        let (credential, format) = read(&fields)?;
+        let (credential, headers_left_out) = with_headers(credential, &fields);
         Ok(Self { credential, format, fields, headers_left_out })
     }
 
@@ -163,6 +152,18 @@ impl StoredCredential {
     pub fn with(mut self, credential: Credential) -> Self {
         self.write(credential);
         self
+    }
+
+    /// Takes a new login in place of the own: nothing is kept of the old one's tokens, cookies and end,
+    /// and every other field is. Where the old one is of another kind nothing is kept at all.
+    pub(super) fn replaced(self, credential: Credential) -> Self {
+        if !self.is_writable() || self.credential.kind() != credential.kind() {
+            return Self::new(credential);
+        }
+        let Self { format, mut fields, .. } = self;
+        fields.retain(|name, _| !OF_A_LOGIN.contains(&name.as_str()));
+        let (credential, headers_left_out) = with_headers(credential, &fields);
+        Self { credential: credential.clone(), format, fields, headers_left_out }.with(credential)
     }
 
     /// The file's text: pretty JSON; `None` where the file was a bare token.
@@ -234,6 +235,45 @@ impl StoredCredential {
         }
         self.credential = credential;
     }
+}
+
+/// The fields that belong to one login and to none after it.
+const OF_A_LOGIN: [&str; 15] = [
+    "access_token",
+    "api_key",
+    "cookie",
+    "cookies",
+    "cooldown_until_ms",
+    "expired",
+    "expiry_date",
+    "expiry_ms",
+    "fail_count",
+    "id_token",
+    "jwt",
+    "last_refresh",
+    "refresh_token",
+    "resource_url",
+    "token",
+];
+
+/// The credential with the headers of `fields`, and the names of those that do not go with one.
+fn with_headers(
+    mut credential: Credential,
+    fields: &Map<String, Value>,
+) -> (Credential, Vec<String>) {
+    let mut left_out = Vec::new();
+    if let Some(Value::Object(headers)) = fields.get("headers") {
+        for (name, value) in headers {
+            let with = value
+                .as_str()
+                .and_then(|value| credential.clone().with_header(name, value.trim()).ok());
+            match with {
+                Some(with) => credential = with,
+                None => left_out.push(name.clone()),
+            }
+        }
+    }
+    (credential, left_out)
 }
 
 /// Whether a file that holds this word may be meant as a credential, and is not something else that
@@ -414,6 +454,36 @@ mod tests {
                 "token_type": "Bearer", "resource_url": "portal.qwen.ai",
                 "expiry_date": 1_790_043_200_000_u64, "id_token": "optional"})
         );
+    }
+
+    #[test]
+    fn a_new_login_keeps_what_is_not_of_the_old_one() {
+        let text = r#"{"kind": "web", "jwt": "eyJ.e30.old", "access_token": "at-old", "expiry_ms": 1,
+            "refresh_token": "rt-old", "cookies": {"cna": "old"}, "label": "work",
+            "headers": {"bx-umidtoken": "T2gA", "host": "x"}}"#;
+        let stored = StoredCredential::parse(text).expect("a session");
+        let session = Credential::web("eyJ.e30.new").expect("a session");
+        let session = session.with_cookies("isg=1").expect("cookies");
+        let new = stored.clone().replaced(session);
+        let json = new.to_json().expect("an object");
+        let value: Value = serde_json::from_str(json.expose()).expect("JSON");
+        assert_eq!(
+            value,
+            serde_json::json!({"kind": "web", "jwt": "eyJ.e30.new", "label": "work",
+                "cookies": {"token": "eyJ.e30.new", "isg": "1"},
+                "headers": {"bx-umidtoken": "T2gA", "host": "x"}})
+        );
+        assert_eq!(new.headers_left_out(), ["host"]);
+        let again = StoredCredential::parse(json.expose()).expect("a session");
+        assert!(new.credential().is_same(again.credential()), "what is used is what is written");
+
+        // A login of another kind has nothing to keep, nor has a bare token.
+        let key = Credential::api_key("sk-not-a-key").expect("a key");
+        for stored in [stored, StoredCredential::parse("eyJ.e30.old").expect("a token")] {
+            let json = stored.replaced(key.clone()).to_json().expect("an object");
+            let value: Value = serde_json::from_str(json.expose()).expect("JSON");
+            assert_eq!(value, serde_json::json!({"kind": "apikey", "api_key": "sk-not-a-key"}));
+        }
     }
 
     #[test]
