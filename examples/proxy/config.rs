@@ -93,7 +93,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Says what would be used, asks every upstream once, and ends
     Check(Box<Options>),
-    /// Signs in with a browser, here or on any other device, and keeps the login in a file
+    /// Signs in with a browser, here or on any other device, and keeps the login in a file; `web`
+    /// takes a session of chat.qwen.ai
     Login(Login),
     /// Starts a client with the settings that make it use a proxy that is running
     Launch(Launch),

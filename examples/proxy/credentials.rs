@@ -273,6 +273,11 @@ impl fmt::Display for Unusable {
 }
 
 impl LoginFile {
+    /// The account's name and where it is kept.
+    pub(crate) fn place(&self) -> (String, PathBuf) {
+        (self.name.clone(), self.path.clone())
+    }
+
     /// The one of `others` beside which this cannot be an account: two accounts need two names and
     /// two logins, for a refresh token is good for one of them.
     fn twin<'a>(&self, others: &'a [Self]) -> Option<&'a Self> {

@@ -1,4 +1,9 @@
-//! `proxy login`: signs in with a code that a person approves in a browser.
+//! `proxy login`: signs in with a code that a person approves in a browser. `proxy login web` takes a
+//! session that a browser has.
+
+mod page;
+mod pasted;
+mod web;
 
 use std::{
     fs,
@@ -10,18 +15,23 @@ use std::{
 };
 
 use axum::http::Uri;
-use clap::Args;
+use clap::{Args, Subcommand};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use tower_qwen::auth::{
     Credential, OAuthFile, StoredCredential, TokenClient,
     device::{DeviceError, DeviceLogin},
 };
 
+use self::web::WebLogin;
 use super::{config::parse_url, files, server, sign_in};
 
 /// What `proxy login` is asked for.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Login {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// The file to write, readable by you alone; a login that it holds is replaced [default:
     /// ~/.qwen/oauth_creds.json, shared with the qwen-code CLI]
     #[arg(long, value_name = "FILE", value_parser = files::named())]
@@ -38,6 +48,14 @@ pub(crate) struct Login {
     /// Do not draw the page's address as a QR code
     #[arg(long)]
     no_qr: bool,
+}
+
+/// What else than a login of OAuth can be had.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Takes a session of chat.qwen.ai, which a page on this machine has pasted into it, and keeps
+    /// it in a file once that was confirmed here
+    Web(WebLogin),
 }
 
 /// Why there is no login, and the code to end with.
@@ -63,6 +81,9 @@ impl Login {
     ///
     /// A [`Failure`]; then the file is as it was.
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        if let Some(Other::Web(web)) = self.other {
+            return web.run().await;
+        }
         let path = match self.file {
             Some(path) => path,
             None => OAuthFile::default_path()
@@ -143,8 +164,15 @@ async fn sign_in(
     said(conclude(&mut out, path, &credential))
 }
 
+/// What people who sign in expect, and do not get any more.
+const FREE_TIER_ENDED: &str = "\
+Qwen ended the free use of these logins on 15 April 2026. One without a plan can still be had, and is
+refused with the first request. What else there is: a key of DashScope (docs/upstreams.md), or the
+session of a browser at chat.qwen.ai (`proxy login web`).";
+
 fn invite(out: &mut impl Write, draw: bool, login: &DeviceLogin) -> io::Result<()> {
     let url = login.verification_url();
+    writeln!(out, "{FREE_TIER_ENDED}\n")?;
     writeln!(out, "To sign in, open this page in a browser on any device:\n\n  {url}\n")?;
     if draw {
         match drawing(url) {

@@ -316,6 +316,24 @@ mod tests {
         }
     }
 
+    /// The time is for all of a head, however its bytes are spread over it.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_byte_by_byte_is_dropped() {
+        const PAUSE: Duration = Duration::from_secs(5);
+        for answered in ["", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let (mut client, _drain) = connect();
+            client.write_all(answered.as_bytes()).await.expect("it is open");
+            tokio::task::yield_now().await;
+            let start = Instant::now();
+            let mut head = "GET / HTTP/1.1\r\nhost: x".bytes().cycle();
+            while client.write_all(&[head.next().expect("it has no end")]).await.is_ok() {
+                time::sleep(PAUSE).await;
+                assert!(start.elapsed() < 2 * HEADER_TIMEOUT, "it goes on");
+            }
+            assert!(start.elapsed() >= HEADER_TIMEOUT, "{:?}", start.elapsed());
+        }
+    }
+
     /// What a client of HTTP/2 is told at the beginning (RFC 9113 6.5).
     #[tokio::test(start_paused = true)]
     async fn an_http2_client_is_told_the_limits() {

@@ -52,6 +52,7 @@ use super::{
     config::{
         Api, Bounds, Config, ModelNames, Sessions, Tools, Upstream, UpstreamConfig, WebCredentials,
     },
+    credentials::LoginFile,
     debug_stream::place,
     gate::{Admission, Gate, Metered},
     lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
@@ -289,6 +290,7 @@ fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -
         upstream: String::from_utf8_lossy(config.name.as_bytes()).into_owned(),
         takes_sessions: !matches!(config.upstream, Upstream::Compatible { .. }),
         pool: config.accounts.pool(&client),
+        files: config.accounts.files().iter().map(LoginFile::place).collect(),
         client,
         models_url,
     }

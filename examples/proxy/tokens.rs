@@ -4,7 +4,7 @@
 //! With a token in the request it is about that token. Without one it is about the proxy's own
 //! accounts, whose tokens never leave it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use axum::{
     Json,
@@ -29,6 +29,7 @@ use tower_qwen::{
 
 use super::{
     accounts::unix_seconds,
+    advice,
     clients::Clients,
     credentials::{self, Health},
 };
@@ -49,6 +50,8 @@ pub(crate) struct Desk {
     pub(crate) models_url: Option<Uri>,
     /// The accounts that the proxy has there.
     pub(crate) pool: Option<CredentialPool>,
+    /// Where each is kept, by its name; what was given by itself is in no file.
+    pub(crate) files: BTreeMap<String, PathBuf>,
 }
 
 #[cfg(test)]
@@ -58,7 +61,14 @@ impl Desk {
         let emulator = tower_qwen_emulator::Emulator::new();
         let client = super::sign_in::of_emulator(emulator);
         let upstream = "emulator".to_owned();
-        Self { upstream, takes_sessions: true, client, models_url: None, pool: None }
+        Self {
+            upstream,
+            takes_sessions: true,
+            client,
+            models_url: None,
+            pool: None,
+            files: BTreeMap::new(),
+        }
     }
 }
 
@@ -90,7 +100,9 @@ impl Tokens {
             let accounts = desk.pool.as_ref().map(CredentialPool::accounts).unwrap_or_default();
             let row = |account: AccountState| {
                 let is_usable = credentials::is_usable(&account);
+                let file = desk.files.get(account.name.as_str()).map(PathBuf::as_path);
                 let mut row = json!(account);
+                row["advice"] = advice::on_account(&account, file).into();
                 row["upstream"] = desk.upstream.as_str().into();
                 row["usable"] = is_usable.into();
                 row

@@ -3,12 +3,14 @@
 #[cfg(unix)]
 mod access;
 mod binary;
+mod browser;
 mod command;
 mod commands;
 mod credentials;
 mod dashboard;
 #[cfg(unix)]
 mod debug_stream;
+mod floods;
 mod limits;
 #[cfg(unix)]
 mod logs;
@@ -37,6 +39,8 @@ mod sessions;
 mod several;
 #[cfg(unix)]
 mod shutdown;
+#[cfg(unix)]
+mod sign_in;
 mod slow_clients;
 #[path = "../served/stand_in.rs"]
 mod stand_in;

@@ -54,6 +54,7 @@ async fn rig(with_accounts: bool, keys: &str) -> Rig {
         client,
         models_url: Some(Uri::from_static("http://emulator/api/v1/auths/")),
         pool: pool.clone(),
+        files: BTreeMap::new(),
     };
     let keys =
         if keys.is_empty() { ApiKeys::default() } else { ApiKeys::parse(keys).expect("keys") };
