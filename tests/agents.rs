@@ -14,6 +14,9 @@
 #[path = "proxy/binary.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod binary;
+#[path = "proxy/browser.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod browser;
 #[path = "served/form.rs"]
 mod form;
 #[path = "served/proxied.rs"]
@@ -29,6 +32,7 @@ use std::{
 
 use axum::Router;
 use binary::Running;
+use browser::Browser;
 use form::Form;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
@@ -644,4 +648,85 @@ async fn qwen_code_completes_a_task_over_an_api() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opencode_completes_a_task_over_an_api() {
     opencode(APIS).await;
+}
+
+/// What a newcomer is told and given to copy for a client, as the dashboard shows it.
+fn copied(browser: &mut Browser, client: &str) -> (String, String) {
+    let client = Value::from(client);
+    browser.evaluate(&format!(
+        "[...document.querySelectorAll('#clients button')].find(it => it.textContent === {client}).click()"
+    ));
+    let mut text = |id: &str| {
+        let text = browser.evaluate(&format!("document.getElementById('{id}').textContent"));
+        text.as_str().expect("the page has it").to_owned()
+    };
+    (text("howto"), text("snippet"))
+}
+
+/// Runs lines of a shell as somebody types them who has the agents on the path.
+async fn typed(lines: &str, home: &Path) -> Output {
+    let agents =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/agents/node_modules/.bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([agents].into_iter().chain(env::split_paths(&path)));
+    let mut command = Command::new("bash");
+    command.args(["-c", lines]).env("PATH", path.expect("no colon in it"));
+    for name in ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"] {
+        command.env_remove(name);
+    }
+    // It looks for news of itself, and does without. Others would ask the proxy so too.
+    if lines.contains(CODEX.program) {
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9");
+    }
+    run(command, home).await
+}
+
+/// Somebody who has nothing but the dashboard copies what it shows for a client, as it is, does what
+/// stands above it, and is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_connects_with_what_the_dashboard_shows() {
+    const SAY: &str = "'Is anybody there?'";
+    let agents = [CLAUDE_CODE.program, CODEX.program, OPENCODE.program, QWEN_CODE.program];
+    if !agents.into_iter().all(|program| installed(program).is_some()) {
+        return;
+    }
+    let Some(mut browser) = Browser::start() else { return };
+    let emulator = proxied::upstream().answers(|_, _| Some(END.into())).build();
+    let origin = proxied::serve(emulator.clone()).await;
+    let proxy = proxied::start(proxied::command(&origin, "")).await;
+    assert_eq!(browser.open(&format!("{}/dashboard", proxy.origin)), None);
+    browser.wait_for(&format!("ANTHROPIC_BASE_URL={}", proxy.origin));
+
+    for client in ["Claude Code", "Codex", "OpenCode", "qwen-code", "curl"] {
+        let (told, text) = copied(&mut browser, client);
+        let home = tempfile::tempdir().expect("a folder");
+        let project = home.path();
+        // In a script an agent is given its task behind its command.
+        let lines = match client {
+            "Claude Code" | "qwen-code" => {
+                assert_eq!(told, "In a shell, in the folder of your project:");
+                format!("{text} -p {SAY}")
+            }
+            "Codex" => {
+                assert!(told.starts_with("Put this into ~/.codex/config.toml"), "{told}");
+                fs::create_dir(project.join(".codex")).expect("writable");
+                fs::write(project.join(".codex/config.toml"), &text).expect("writable");
+                let last = text.lines().last().and_then(|line| line.strip_prefix("# "));
+                format!("{} exec --skip-git-repo-check {SAY}", last.expect("its command"))
+            }
+            "OpenCode" => {
+                assert!(told.starts_with("Put this into opencode.json in the folder"), "{told}");
+                fs::write(project.join("opencode.json"), &text).expect("writable");
+                format!("opencode run {SAY}")
+            }
+            _ => text.clone(),
+        };
+        let output = typed(&lines, project).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let logged = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{client}: {text}\n{said}\n{logged}");
+        // It comes to curl in pieces.
+        let end = if client == "curl" { "[DONE]" } else { END };
+        assert!(said.contains(end), "{client}: {text}\n{said}\n{logged}");
+    }
 }
