@@ -364,6 +364,9 @@ pub mod tool;
 #[cfg(feature = "usage")]
 #[cfg_attr(docsrs, doc(cfg(feature = "usage")))]
 pub mod usage;
+#[cfg(any(feature = "compatible", feature = "web"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "compatible", feature = "web"))))]
+pub mod variant;
 
 #[cfg(any(feature = "auth", feature = "chat"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "chat"))))]

@@ -578,7 +578,7 @@ fn opening(ask: &Ask, directives: &Directives, wire: &Wire, pace: Duration) -> (
         }
         None => {}
     }
-    if directives.has("search") || ask.chat_type == "search" {
+    if directives.has("search") || matches!(&*ask.chat_type, "search" | "deep_research") {
         say(
             &mut steps,
             wire.delta(json!({

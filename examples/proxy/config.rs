@@ -410,6 +410,7 @@ impl Options {
         let allow_hosts =
             allow_hosts.iter().map(|name| checked_host(name)).collect::<Result<_, _>>()?;
         let names = ModelNames::new(settings.alias, settings.claude_models.unwrap_or_default())?;
+        let names = names.virtual_models(settings.virtual_models.unwrap_or_default());
         let mut upstreams = upstreams(self.upstream, settings.upstream, around)?;
         let seconds = |given: Option<u64>, default| Duration::from_secs(given.unwrap_or(default));
         let body_timeout = seconds(settings.body_timeout, DEFAULT_BODY_TIMEOUT);

@@ -16,6 +16,7 @@ use tower_qwen::{
     edge::{self, BodyPace, read_body},
     openai::error_response,
     qwen::models::{Catalogue, Listing, Model},
+    variant::{Suffix, Variants},
 };
 
 use super::{
@@ -85,6 +86,8 @@ pub(crate) struct Lane {
     pub(crate) can: Can,
     /// Its catalogue.
     pub(crate) models: Catalogue,
+    /// The virtual models over it.
+    pub(crate) variants: Variants,
     /// How its chats are deleted, if it keeps any.
     pub(crate) chats: Option<DeleteChats>,
     /// Its accounts, and who renews them.
@@ -203,19 +206,36 @@ impl Lanes {
         self.owner(meant.as_deref().unwrap_or(model)).ok_or_else(|| no_model(model))
     }
 
-    /// Who has the model of this id.
+    /// Who has the model of this id, or the one in front of the suffix that it may have.
     fn owner(&self, model: &str) -> Option<&Lane> {
+        let own = self.fitting(model);
+        let is_real = |lane: &Lane| {
+            let known = lane.models.last();
+            !lane.variants.may_be(model) || known.is_some_and(|known| known.get(model).is_some())
+        };
+        if own.is_some_and(is_real) {
+            return own;
+        }
+        let of_front = Suffix::fronts(model, &Suffix::WEB)
+            .find_map(|front| self.fitting(front).filter(|lane| lane.variants.may_be(model)));
+        of_front.or(own)
+    }
+
+    /// Whose patterns fit best.
+    fn fitting(&self, model: &str) -> Option<&Lane> {
         let fits = self.lanes.iter().filter_map(|lane| Some((lane.patterns.fit(model)?, lane)));
         let best = fits.reduce(|best, next| if next.0 > best.0 { next } else { best });
         best.map(|(_, lane)| lane)
     }
 
-    /// Every upstream's models that it is asked for; `anew` from the upstreams themselves.
+    /// Every upstream's models that it is asked for; `anew` from the upstreams themselves. With
+    /// `virtual_too`, or where the configuration says so, the virtual models over them are among them.
     ///
     /// # Errors
     ///
     /// If no upstream gives a list.
-    pub(crate) async fn list_models(&self, anew: bool) -> Result<Models, Error> {
+    pub(crate) async fn list_models(&self, anew: bool, virtual_too: bool) -> Result<Models, Error> {
+        let virtual_too = virtual_too || self.names.lists_virtual_models();
         let listings = join_all(self.iter().map(|lane| lane.listing(anew))).await;
         let mut list = Models::default();
         let mut failed = None;
@@ -226,7 +246,10 @@ impl Lanes {
                     answered = true;
                     list.stale = list.stale.max(listing.stale);
                     let own = listing.models.iter().filter(|model| self.is_of(lane, &model.id));
-                    list.models.extend(own.cloned());
+                    let own: Vec<_> = own.cloned().collect();
+                    let over = if virtual_too { lane.variants.list(&own) } else { Vec::new() };
+                    list.models.extend(own);
+                    list.models.extend(over);
                 }
                 // It was logged.
                 Err(error) => failed = failed.or(Some(error)),
@@ -246,8 +269,12 @@ impl Lanes {
     /// # Errors
     ///
     /// Those of [`list_models`](Self::list_models).
-    pub(crate) async fn list_for_claude(&self, anew: bool) -> Result<Models, Error> {
-        let list = self.list_models(anew).await?;
+    pub(crate) async fn list_for_claude(
+        &self,
+        anew: bool,
+        virtual_too: bool,
+    ) -> Result<Models, Error> {
+        let list = self.list_models(anew, virtual_too).await?;
         Ok(Models { models: self.names.for_claude(list.models), ..list })
     }
 
@@ -263,10 +290,22 @@ impl Lanes {
     ///
     /// If it is unknown, or its upstream gives no list.
     pub(crate) async fn model(&self, id: &str, anew: bool) -> Result<Models, Error> {
-        let listing = self.find(id)?.listing(anew).await?;
-        let meant = self.names.resolve(id);
-        let model = listing.get(meant.as_deref().unwrap_or(id)).ok_or_else(|| no_model(id))?;
-        Ok(Models { models: vec![named(model, id)], stale: listing.stale })
+        let lane = self.find(id)?;
+        let listing = lane.listing(anew).await?;
+        let meant = self.meant(id);
+        let found = match listing.get(&meant) {
+            Some(model) => named(model, id),
+            None => match lane.variants.resolve_among(&listing.models, &meant)? {
+                Some(variant) => {
+                    let base = listing.get(&variant.model).ok_or_else(|| no_model(id))?;
+                    let mut model = named(base, id);
+                    model.extra.insert("base_model", serde_json::Value::from(&*base.id));
+                    model
+                }
+                None => return Err(no_model(id)),
+            },
+        };
+        Ok(Models { models: vec![found], stale: listing.stale })
     }
 
     /// Has the `route` of whoever is asked for the request's model answer it.

@@ -45,7 +45,7 @@ pub(crate) async fn tags(
     State(lanes): State<Lanes>,
     key: Option<Extension<Arc<Key>>>,
 ) -> Result<Json<Value>, Response> {
-    let list = lanes.list_models(false).await.map_err(refuse)?;
+    let list = lanes.list_models(false, false).await.map_err(refuse)?;
     let list = list.of_key(key.as_deref().map(Arc::as_ref), &lanes);
     let tag = |model: &Model| {
         let can = lanes.find(&model.id).map(|lane| lane.can).unwrap_or_default();

@@ -288,15 +288,17 @@ async fn ollama_embeddings(State(lanes): State<Lanes>, request: Request) -> Resp
 async fn list_models(
     State(lanes): State<Lanes>,
     key: Option<Extension<Arc<Key>>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
+    let virtual_too = wants_virtual(&uri);
     let key = key.as_deref().map(Arc::as_ref);
     if models::are_for_claude(&headers) {
-        let list = lanes.list_for_claude(wants_new(&headers)).await.map_err(refuse)?;
+        let list = lanes.list_for_claude(wants_new(&headers), virtual_too).await.map_err(refuse)?;
         let list = list.of_key(key, &lanes);
         return Ok(with_age(list.stale, models::list_for_claude(&list.models)));
     }
-    let list = lanes.list_models(wants_new(&headers)).await.map_err(refuse)?;
+    let list = lanes.list_models(wants_new(&headers), virtual_too).await.map_err(refuse)?;
     let list = list.of_key(key, &lanes);
     Ok(with_age(list.stale, models::list(&list.models)))
 }
@@ -316,6 +318,12 @@ async fn one_model(
         false => model.object().to_string(),
     };
     Ok(with_age(found.stale, object))
+}
+
+/// Whether the client asks for virtual models among the others: `?virtual=true`.
+fn wants_virtual(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    query.split('&').any(|field| matches!(field, "virtual" | "virtual=true" | "virtual=1"))
 }
 
 /// Whether the client wants no list that was kept (RFC 9111 5.2.1.4).

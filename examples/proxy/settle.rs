@@ -12,6 +12,7 @@ use tower_qwen::{
     chat::ChatRequest,
     qwen::models::Catalogue,
     usage::{Outcome, Settlement, UsageLayer},
+    variant::Suffix,
 };
 
 use super::{access::Access, config::ModelNames, gate::Payer, metrics};
@@ -178,18 +179,20 @@ impl Labels {
         let asked = &*settlement.model;
         let meant = self.names.resolve(asked);
         let model = meant.as_deref().unwrap_or(asked);
-        let is_listed = self.catalogues.get().is_some_and(|Catalogues(catalogues)| {
-            catalogues.iter().any(|catalogue| match catalogue.last() {
-                Some(listing) => listing.get(model).is_some(),
-                None => {
-                    ask(catalogue, settlement);
-                    false
-                }
+        let is_listed = |model: &str| {
+            self.catalogues.get().is_some_and(|Catalogues(catalogues)| {
+                catalogues.iter().any(|catalogue| match catalogue.last() {
+                    Some(listing) => listing.get(model).is_some(),
+                    None => {
+                        ask(catalogue, settlement);
+                        false
+                    }
+                })
             })
-        });
-        if !is_listed {
-            return OTHER.into();
-        }
+        };
+        // Of a virtual model that which is asked.
+        let mut names = std::iter::once(model).chain(Suffix::fronts(model, &Suffix::WEB));
+        let Some(model) = names.find(|model| is_listed(model)) else { return OTHER.into() };
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if !given.contains(model) {
             if given.len() >= MOST_MODELS {

@@ -43,6 +43,7 @@ use tower_qwen::{
     tokens::TokenEstimator,
     tool::{call::ToolCallLayer, wrap::ToolWrapLayer},
     usage::UsageLayer,
+    variant::{Suffix, VariantLayer, Variants},
 };
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
@@ -351,7 +352,12 @@ where
         .layer(place("adapter"))
         .layer(QwenWebLayer::new().grace(config.patience.grace))
         .service(upstream.clone());
-    let sessions = ServiceBuilder::new().layer(shared.aliases()).layer(shared.sessions(config));
+    let catalogue = Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous);
+    let variants = shared.names.variants(&catalogue, &Suffix::WEB);
+    let sessions = ServiceBuilder::new()
+        .layer(shared.aliases())
+        .layer(VariantLayer::new(variants.clone()))
+        .layer(shared.sessions(config));
     let calls = sessions.clone().layer(DedupLayer::new()).layer(FormatLayer::new());
     let calls = match config.tools {
         Tools::Off => chat(calls.service(web.clone())),
@@ -366,6 +372,7 @@ where
         .layer(shared.settle(config))
         .layer(shared.shutdown.layer())
         .layer(shared.aliases())
+        .layer(VariantLayer::new(variants.clone()))
         .layer(FormatLayer::new())
         .service(web);
     let edges = move |stacks: Joined| {
@@ -397,7 +404,8 @@ where
             infill: None,
             embeddings: no_embeddings,
             can: Can { tools: config.tools != Tools::Off, images: false },
-            models: Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous),
+            models: catalogue,
+            variants,
             chats: Some(chats::deletion(upstream, auth)),
             desk,
             reach,
@@ -412,6 +420,7 @@ fn kept<'a, U, B>(
     draft: Draft<'a>,
     upstream: U,
     auth: Option<AuthRefreshLayer>,
+    variants: Variants,
     config: &'a UpstreamConfig,
     shared: &'a Shared,
 ) -> Draft<'a>
@@ -439,6 +448,7 @@ where
         .service(upstream);
     let sessions = ServiceBuilder::new()
         .layer(shared.aliases())
+        .layer(VariantLayer::new(variants))
         // It makes several answers in one chat at the same time.
         .layer(shared.sessions(config).contention(Contention::Share));
     let calls = sessions.clone().layer(DedupLayer::new()).layer(native(config.tools));
@@ -511,7 +521,10 @@ where
         .layer(place("adapter"))
         .layer(adapter)
         .service(upstream.clone());
-    let aliases = ServiceBuilder::new().layer(shared.aliases());
+    let catalogue = Catalogue::compatible(signed(upstream.clone(), auth.as_ref()), server);
+    let variants = shared.names.variants(&catalogue, Suffix::of_server(server));
+    let aliases =
+        ServiceBuilder::new().layer(shared.aliases()).layer(VariantLayer::new(variants.clone()));
     let calls = aliases.clone().layer(native(config.tools)).service(adapter.clone());
     let xml = aliases.clone().layer(ToolWrapLayer::new()).service(adapter.clone());
     let stacks = Stacks::new(chat(calls), chat(xml));
@@ -519,7 +532,8 @@ where
     let prompts = shared.settle(config).layer(prompts);
     let usage = shared.settle(config);
     let settle = shared.settle.clone();
-    let kept_upstream = (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone()));
+    let kept_upstream =
+        (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone(), variants.clone()));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
         let is_marked = matches!(server, Server::DashScope | Server::Portal);
@@ -602,7 +616,8 @@ where
             infill,
             embeddings: route(embeddings),
             can: Can { tools: true, images: true },
-            models: Catalogue::compatible(signed, server),
+            models: catalogue,
+            variants,
             chats: None,
             desk,
             reach,
@@ -611,7 +626,7 @@ where
     let draft = Draft { stacks, settle: shared.settle(config), edges: Box::new(edges) };
     match kept_upstream {
         None => draft,
-        Some((upstream, auth)) => kept(draft, upstream, auth, config, shared),
+        Some((upstream, auth, variants)) => kept(draft, upstream, auth, variants, config, shared),
     }
 }
 

@@ -44,6 +44,7 @@ mod event;
 mod future;
 mod history;
 mod json;
+mod kind;
 mod message;
 mod request;
 mod service;
@@ -94,6 +95,7 @@ pub use self::{
     future::ResponseFuture,
     history::{History, Messages},
     json::{Extra, Json},
+    kind::AnswerKind,
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
     request::{
         ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,

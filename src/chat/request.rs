@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Extra, History, Json, Message, Messages, Tool, ToolChoice};
+use super::{AnswerKind, Extra, History, Json, Message, Messages, Tool, ToolChoice};
 use crate::{AccountName, CredentialHeaders, Error, ErrorKind, Text};
 
 /// A chat request in the middle of the stack.
@@ -26,6 +26,9 @@ use crate::{AccountName, CredentialHeaders, Error, ErrorKind, Text};
 pub struct ChatRequest {
     /// The model's id, as the client wrote it.
     pub model: Text,
+    /// What kind of answer is wanted. Text, unless the name of a [virtual model](crate::variant) or a
+    /// route of its own says another.
+    pub kind: AnswerKind,
     /// The messages: what the upstream chat has seen, and what is fresh.
     pub history: History,
     /// Where the turn goes. Set by the client's `qwen_chat_id` or by the session layer.
@@ -82,6 +85,7 @@ impl ChatRequest {
     pub fn new(model: impl Into<Text>, messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             model: model.into(),
+            kind: AnswerKind::default(),
             history: History::new(messages.into_iter().collect::<Messages>()),
             destination: Destination::default(),
             answer_id: None,

@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
     let ChatRequest {
         model,
+        kind,
         history,
         destination,
         answer_id: _,
@@ -38,6 +39,7 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
     hash.bytes(b"tower-qwen join 1");
     hash.bytes(tenant.digest());
     hash.text(model);
+    hash.text(kind.as_str());
     hash.number(history.len());
     history.iter().for_each(|message| hash.message(message));
     match destination {
@@ -260,8 +262,9 @@ mod tests {
     #[test]
     fn whatever_is_asked_for_counts() {
         type Change = fn(&mut ChatRequest);
-        let changes: [(&str, Change); 24] = [
+        let changes: [(&str, Change); 25] = [
             ("model", |r| r.model = "n".into()),
+            ("kind", |r| r.kind = crate::chat::AnswerKind::Search),
             ("one more message", |r| r.history.push(Message::new(Role::User, ""))),
             ("text", |r| {
                 r.history.get_mut(0).expect("one").content = Some(Content::Text("z".into()))

@@ -7,10 +7,14 @@ use tower_qwen::{
     alias::Aliases,
     chat::{Extra, Json},
     edge::model,
-    qwen::models::Model,
+    qwen::models::{Catalogue, Model},
+    variant::{Suffix, Variants},
 };
 
-use super::{ConfigError, options::AliasSettings};
+use super::{
+    ConfigError,
+    options::{AliasSettings, VirtualModels},
+};
 
 /// What the names of models begin with that are for Claude Code.
 const CLAUDE: &str = "claude-";
@@ -27,6 +31,8 @@ pub(crate) struct ModelNames {
     listed: Vec<Text>,
     /// Whether models are listed to clients of the Anthropic API with a `claude-` before them.
     claude: bool,
+    /// What becomes of names that end in what a model is to do.
+    virtual_models: VirtualModels,
 }
 
 impl ModelNames {
@@ -59,6 +65,23 @@ impl ModelNames {
                 names.aliases.alias(name, model).map_err(|slip| place(slip.to_string()))?;
         }
         Ok(names)
+    }
+
+    /// The same, with this for names that end in what a model is to do.
+    pub(super) fn virtual_models(self, virtual_models: VirtualModels) -> Self {
+        Self { virtual_models, ..self }
+    }
+
+    /// The virtual models of an upstream with this `catalogue`, which knows these `suffixes`.
+    pub(crate) fn variants(&self, catalogue: &Catalogue, suffixes: &[Suffix]) -> Variants {
+        let is_off = self.virtual_models == VirtualModels::Off;
+        let suffixes = if is_off { &[] } else { suffixes };
+        Variants::new(catalogue.clone(), suffixes.iter().copied())
+    }
+
+    /// Whether virtual models are listed to whoever does not ask for them.
+    pub(crate) fn lists_virtual_models(&self) -> bool {
+        self.virtual_models == VirtualModels::List
     }
 
     /// The model that `name` stands for, if it stands for another.

@@ -330,9 +330,34 @@ pub(crate) struct Settings {
     )]
     pub(super) claude_models: Option<bool>,
 
+    /// What names such as `qwen3-max-search` are where the catalogue has `qwen3-max` alone: `on`, the
+    /// model asked in that way; `list`, the same, and listed among the models; `off`, nothing [default:
+    /// on]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "QWEN_VIRTUAL_MODELS",
+        hide_env_values = true,
+        value_enum
+    )]
+    pub(super) virtual_models: Option<VirtualModels>,
+
     /// The upstreams of the file: its `[[upstream]]` tables.
     #[arg(skip)]
     pub(super) upstream: Vec<UpstreamSettings>,
+}
+
+/// What becomes of names that end in what a model is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum VirtualModels {
+    /// They are names like all others.
+    Off,
+    /// They are the models in front, asked in that way.
+    #[default]
+    On,
+    /// The same, and they are listed.
+    List,
 }
 
 /// Another name for a model: an `[[alias]]` table of the file.
@@ -769,6 +794,7 @@ impl Settings {
             gen_ai_metrics: self.gen_ai_metrics.or(other.gen_ai_metrics),
             alias: self.alias.or(other.alias),
             claude_models: self.claude_models.or(other.claude_models),
+            virtual_models: self.virtual_models.or(other.virtual_models),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },
         }
     }

@@ -25,6 +25,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
         Ok(axum::http::Response::new(FullBody::from(json!({"data": data}).to_string())))
     });
+    let models = Catalogue::web(catalogue, catalogue);
     Lane {
         name: HeaderValue::from_static(name),
         patterns: Patterns::parse(patterns).expect("valid"),
@@ -42,7 +43,8 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         completions: echo("completions"),
         infill: None,
         embeddings: echo("embeddings"),
-        models: Catalogue::web(catalogue, catalogue),
+        variants: Variants::new(models.clone(), Suffix::WEB),
+        models,
         chats: None,
         desk: Desk::unmanned(),
         reach: Reach::new(),
@@ -168,13 +170,13 @@ async fn a_body_that_is_too_large_or_breaks_off_is_an_error() {
 async fn the_catalogue_is_that_of_all_of_them() {
     // What somebody else is asked for is not listed.
     assert_eq!(
-        ids(two().list_models(false).await.expect("both")),
+        ids(two().list_models(false, false).await.expect("both")),
         ["qwen3-max", "qwen3-coder-30b"]
     );
     let gone = || lane("gone", &["x"], &[]);
     let half = Lanes::new(vec![gone(), lane("web", &[], &["qwen3-max"])]);
-    assert_eq!(ids(half.list_models(false).await.expect("one of them")), ["qwen3-max"]);
-    Lanes::new(vec![gone()]).list_models(false).await.expect_err("none of them");
+    assert_eq!(ids(half.list_models(false, false).await.expect("one of them")), ["qwen3-max"]);
+    Lanes::new(vec![gone()]).list_models(false, false).await.expect_err("none of them");
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,7 +197,7 @@ async fn a_list_is_kept_and_an_old_one_is_said_to_be() {
     });
     let lanes = Lanes::new(vec![lane]);
     let list = async |anew| {
-        let list = lanes.list_models(anew).await.expect("a list");
+        let list = lanes.list_models(anew, false).await.expect("a list");
         (json!(list.models[0].id.as_str()), list.stale)
     };
     assert_eq!(list(false).await, (json!("m-0"), None));
@@ -236,7 +238,7 @@ async fn another_name_leads_to_whoever_has_the_model() {
     );
     // Who has a model is not changed by another name for it.
     assert_eq!(
-        ids(lanes.list_models(false).await.expect("both")),
+        ids(lanes.list_models(false, false).await.expect("both")),
         ["qwen3-max", "qwen3-coder-30b"]
     );
 }

@@ -3,7 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Counters, which end in `_total`.
-pub(super) const COUNTERS: [(&str, &str); 62] = [
+pub(super) const COUNTERS: [(&str, &str); 63] = [
     ("tower_qwen_answers_total", "Answers of the edges, by outcome."),
     ("tower_qwen_auth_challenges_total", "Challenges of an anti-bot layer that were reported."),
     ("tower_qwen_auth_refresh_total", "Refreshes of credentials, by result."),
@@ -67,6 +67,7 @@ pub(super) const COUNTERS: [(&str, &str); 62] = [
     ("tower_qwen_tool_wrap_total", "Answers in XML, by what was made of them."),
     ("tower_qwen_usage_settled_total", "Requests that were settled, by outcome."),
     ("tower_qwen_usage_tokens_total", "Tokens of settled requests, by who counted."),
+    ("tower_qwen_variant_requests_total", "Requests for virtual models, by what they ask for."),
     ("tower_qwen_web_errors_total", "Errors of chat.qwen.ai, by kind."),
     ("tower_qwen_web_orphans_total", "Chats nobody learnt of, by whether they were deleted."),
     ("tower_qwen_web_repairs_total", "Repairs of what chat.qwen.ai sent."),

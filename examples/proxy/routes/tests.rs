@@ -20,6 +20,7 @@ use tower_qwen::{
     openai::OpenAiLayer,
     qwen::models::Catalogue,
     session::{Key, MemoryStore, Record, SessionStore},
+    variant::Variants,
 };
 
 use super::{
@@ -89,6 +90,7 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         completions: chat.clone(),
         infill: None,
         embeddings: chat,
+        variants: Variants::new(Catalogue::web(catalogue, catalogue), []),
         models: Catalogue::web(catalogue, catalogue),
         chats: Some(deletion(deleted, None)),
         desk: Desk::unmanned(),

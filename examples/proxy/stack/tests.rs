@@ -144,6 +144,7 @@ mod large;
 mod limits;
 mod ollama;
 mod patience;
+mod variants;
 mod who;
 
 /// Serves what an API answers on loopback, and gives its base URL.

@@ -3,11 +3,13 @@
 mod answered;
 mod arguments;
 mod arranged;
+mod search;
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
+use self::search::{Search, WEB_SEARCH, is_search};
 pub(in crate::qwen) use self::{
     answered::answered, arguments::object as arguments_object, arranged::arranged,
 };
@@ -118,10 +120,12 @@ fn body_into<W: Sink>(
             options.close();
         });
     }
+    let search = Search::of(request, server);
+    let tools = request.tools.iter().filter(|tool| !(search.is_ours() && is_search(tool)));
     // An empty list made the portal's model call tools at random.
-    if !request.tools.is_empty() {
+    if tools.clone().next().is_some() {
         object.with("tools", |out| {
-            list_into(out, request.tools.iter(), |out, tool| tool_into(out, tool, server));
+            list_into(out, tools.clone(), |out, tool| tool_into(out, tool, server));
         });
     }
     // Without tools too: the server says itself what it makes of that.
@@ -187,7 +191,12 @@ fn body_into<W: Sink>(
             object.close();
         });
     }
-    object.extra(&request.extra, &["chat_template_kwargs", "stream_options"]);
+    search.into_object(&mut object, &request.extra);
+    let told: &[&str] = match search.is_ours() {
+        true => &["chat_template_kwargs", "stream_options", WEB_SEARCH],
+        false => &["chat_template_kwargs", "stream_options"],
+    };
+    object.extra(&request.extra, told);
     object.close();
 }
 

@@ -6,7 +6,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, header};
 
 use super::modes::ContentMode;
-use crate::family::Family;
+use crate::{chat::AnswerKind, family::Family};
 
 /// What qwen-code calls itself, and the platform in the words of its runtime.
 static QWEN_CODE: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -128,6 +128,15 @@ impl Server {
     pub fn from_base_url(url: &str) -> Self {
         let uri = url.trim().parse::<http::Uri>();
         uri.ok().and_then(|uri| uri.host().map(Self::from_host)).unwrap_or_default()
+    }
+
+    /// Whether a chat with it can be an answer of this kind.
+    pub(super) const fn makes(self, kind: AnswerKind) -> bool {
+        match kind {
+            AnswerKind::Text => true,
+            AnswerKind::Search => matches!(self, Self::DashScope),
+            AnswerKind::DeepResearch | AnswerKind::Image | AnswerKind::Video => false,
+        }
     }
 
     /// What the server itself calls the model that a client may know by another name: the

@@ -68,6 +68,10 @@ where
         if let Err(error) = chat.destination.upstream() {
             return ResponseFuture::new(std::future::ready(Err(error)));
         }
+        if !config.server.makes(chat.kind) {
+            let error = chat.kind.unsupported(config.server.name());
+            return ResponseFuture::new(std::future::ready(Err(error)));
+        }
         let names = Names::of(&chat.tools);
         let thinking = super::request::thinking(&chat, &config.overrides, config.server);
         let told = thinking.effort().in_place_of(&chat.reasoning);

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Text,
     chat::{
-        ChatRequest, Content, FunctionTool, Message, Part, PartKind, ReasoningEffort,
+        AnswerKind, ChatRequest, Content, FunctionTool, Message, Part, PartKind, ReasoningEffort,
         ReasoningOptions, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
     },
     family::always_thinks,
@@ -201,7 +201,9 @@ fn searches(request: &ChatRequest) -> bool {
     let is = |name: &str, value: &str| {
         request.extra.get(name).is_some_and(|json| json.as_str() == value)
     };
-    is("enable_search", "true") || request.extra.contains("web_search_options")
+    request.kind == AnswerKind::Search
+        || is("enable_search", "true")
+        || request.extra.contains("web_search_options")
 }
 
 fn item_into<W: Sink>(out: &mut W, item: &Item<'_>) {

@@ -87,6 +87,9 @@ where
 {
     let (envelope, chat) = request.into_parts();
     config.progress = transport::limits(config.progress, &chat);
+    if !chat.kind.is_chat() {
+        return Err(chat.kind.unsupported("DashScope's Responses API"));
+    }
     let place = chat.destination.upstream()?.cloned().map(whole_place);
     let account = account(&chat, place.as_ref());
     let credential = chat.credential.clone();

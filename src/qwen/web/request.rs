@@ -10,13 +10,13 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{
-    Thinking,
+    ChatType, Thinking,
     config::Config,
     fold::{Folded, fold},
 };
 use crate::{
     Error, Text,
-    chat::{ChatRequest, ReasoningEffort, ReasoningOptions, Tool},
+    chat::{AnswerKind, ChatRequest, ReasoningEffort, ReasoningOptions, Tool},
     family::always_thinks,
     qwen::effort::{Effort, LARGEST_BUDGET},
 };
@@ -39,12 +39,12 @@ struct NewChat<'a> {
 }
 
 /// The body of `POST /api/v2/chats/new`.
-pub(super) fn new_chat(config: &Config, model: &str) -> Bytes {
+pub(super) fn new_chat(config: &Config, model: &str, chat_type: ChatType) -> Bytes {
     json(&NewChat {
         title: &config.title,
         models: [model],
         chat_mode: &config.chat_mode,
-        chat_type: config.chat_type.as_str(),
+        chat_type: chat_type.as_str(),
         timestamp: u64::try_from(now().as_millis()).unwrap_or(u64::MAX),
         project_id: &config.project_id,
     })
@@ -66,7 +66,7 @@ pub(super) struct Turn<'a> {
     model: Text,
     folded: Folded<'a>,
     features: Features,
-    search: bool,
+    chat_type: ChatType,
 }
 
 impl<'a> Turn<'a> {
@@ -74,21 +74,23 @@ impl<'a> Turn<'a> {
     ///
     /// Names the part of the request that upstream cannot be given.
     pub(super) fn new(config: &Config, request: &'a ChatRequest) -> Result<Self, Error> {
+        let chat_type = chat_type(config, request)?;
         Ok(Self {
             model: request.model.clone(),
             folded: fold(&request.history)?,
-            features: Features::new(config, request),
-            search: request.extra.get("web_search_options").is_some_and(|value| !value.is_null()),
+            features: Features::new(config, request, chat_type),
+            chat_type,
         })
+    }
+
+    /// The kind of the answer in upstream's words.
+    pub(super) const fn chat_type(&self) -> ChatType {
+        self.chat_type
     }
 
     /// The body of `POST /api/v2/chat/completions`.
     pub(super) fn body(&self, config: &Config, chat_id: &str, parent_id: Option<&str>) -> Bytes {
-        let chat_type = match config.chat_type {
-            super::ChatType::Text if self.search => super::ChatType::Search,
-            chosen => chosen,
-        };
-        let chat_type = chat_type.as_str();
+        let chat_type = self.chat_type.as_str();
         let seconds = now().as_secs();
         let model = self.model.as_str();
         let images: usize = self.folded.images.iter().map(|url| IMAGE_LEN + 2 * url.len()).sum();
@@ -235,14 +237,14 @@ struct Features {
 }
 
 impl Features {
-    fn new(config: &Config, request: &ChatRequest) -> Self {
+    fn new(config: &Config, request: &ChatRequest, chat_type: ChatType) -> Self {
         let thinking = gear(request, config.thinking);
         let thinks = thinking != Thinking::Fast;
         Self {
             thinking_enabled: thinks,
             output_schema: "phase",
-            research_mode: match config.chat_type {
-                super::ChatType::DeepResearch => "deep",
+            research_mode: match chat_type {
+                ChatType::DeepResearch => "deep",
                 _ => "normal",
             },
             auto_thinking: thinking == Thinking::Auto,
@@ -252,6 +254,29 @@ impl Features {
             auto_search: config.auto_search || offers_search(&request.tools),
         }
     }
+}
+
+/// What kind of answer a request asks for, or else the layer.
+///
+/// # Errors
+///
+/// For a kind that is no stream.
+pub(super) fn chat_type(config: &Config, request: &ChatRequest) -> Result<ChatType, Error> {
+    Ok(match request.kind {
+        AnswerKind::Search => ChatType::Search,
+        AnswerKind::DeepResearch => ChatType::DeepResearch,
+        AnswerKind::Image => ChatType::Image,
+        AnswerKind::Video => return Err(request.kind.unsupported("chat.qwen.ai")),
+        AnswerKind::Text if config.chat_type == ChatType::Text && must_search(request) => {
+            ChatType::Search
+        }
+        AnswerKind::Text => config.chat_type,
+    })
+}
+
+/// Whether a search of the web is asked for, in the words of chat completions.
+fn must_search(request: &ChatRequest) -> bool {
+    request.extra.get("web_search_options").is_some_and(|value| !value.is_null())
 }
 
 /// The gear that a request asks for: the page has no tiers, so the least thinking is none.

@@ -80,7 +80,8 @@ fn a_next_turn_names_its_parent_four_times() {
 #[test]
 fn a_new_chat_is_stamped_in_milliseconds() {
     let mut body: Value =
-        serde_json::from_slice(&new_chat(&Config::default(), "qwen3.7-plus")).unwrap();
+        serde_json::from_slice(&new_chat(&Config::default(), "qwen3.7-plus", ChatType::Text))
+            .unwrap();
     let stamp = body["timestamp"].take().as_u64().unwrap();
     assert!(stamp.abs_diff(now().as_secs() * 1000) < 60_000, "{stamp}");
     assert_eq!(
@@ -149,6 +150,30 @@ fn the_chat_type_is_the_same_in_all_three_places() {
         types(&Config::default(), &search),
         [json!("search"), json!("search"), json!("search")]
     );
+}
+
+#[test]
+fn the_kind_of_answer_is_the_chat_type_of_the_turn_and_of_a_new_chat() {
+    for (kind, word, research) in [
+        (AnswerKind::Text, "t2t", "normal"),
+        (AnswerKind::Search, "search", "normal"),
+        (AnswerKind::DeepResearch, "deep_research", "deep"),
+        (AnswerKind::Image, "t2i", "normal"),
+    ] {
+        let mut request = request();
+        request.kind = kind;
+        let config = Config::default();
+        let message = &body(&config, &request, None)["messages"][0];
+        assert_eq!(message["chat_type"], word);
+        assert_eq!(message["feature_config"]["research_mode"], research, "{kind}");
+        let chat_type = chat_type(&config, &request).unwrap();
+        let chat: Value = serde_json::from_slice(&new_chat(&config, "m", chat_type)).unwrap();
+        assert_eq!(chat["chat_type"], word);
+        // What the layer is set to is for requests that say nothing.
+        let layer = Config { chat_type: ChatType::Travel, ..config };
+        let said = if kind == AnswerKind::Text { "travel" } else { word };
+        assert_eq!(body(&layer, &request, None)["messages"][0]["chat_type"], said);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tower_service::Service;
 
 use super::{
+    ChatType,
     config::Config,
     delete::{chat_uri, delete},
     envelope::envelope,
@@ -146,14 +147,18 @@ where
         }
         let large = is_large(&request);
         // Checked before a chat is opened for it.
-        let turn = match large {
+        let (turn, chat_type) = match large {
             true => {
                 let (config, request) = (Arc::clone(&self.config), request.clone());
-                offload("encode", move || request::Turn::new(&config, &request).map(drop))
-                    .await??;
-                None
+                let check =
+                    move || request::Turn::new(&config, &request).map(|turn| turn.chat_type());
+                (None, offload("encode", check).await??)
             }
-            false => Some(request::Turn::new(&self.config, &request)?),
+            false => {
+                let turn = request::Turn::new(&self.config, &request)?;
+                let chat_type = turn.chat_type();
+                (Some(turn), chat_type)
+            }
         };
         let mut fresh = None;
         let (conversation, call) = match request.destination.upstream()? {
@@ -166,7 +171,7 @@ where
                 // The account whose credential the request has is the one that the chat will
                 // belong to.
                 let account = request.account.as_ref().or(request.destination.account()).cloned();
-                let chat = fresh.insert(self.new_chat(&request.model));
+                let chat = fresh.insert(self.new_chat(&request.model, chat_type));
                 let mut conversation = Conversation::new(chat.open().await?);
                 conversation.account = account;
                 (conversation, Call::Turn { continued: false })
@@ -233,8 +238,8 @@ where
     }
 
     /// A chat to open.
-    fn new_chat(&mut self, model: &str) -> Fresh {
-        let body = request::new_chat(&self.config, model);
+    fn new_chat(&mut self, model: &str, chat_type: ChatType) -> Fresh {
+        let body = request::new_chat(&self.config, model, chat_type);
         let request = post("/api/v2/chats/new", &self.head, body);
         // The instance that was polled ready.
         let ready = self.ready.take();
