@@ -309,6 +309,8 @@ pub mod inspect;
 pub mod join;
 #[cfg(feature = "chat")]
 mod json;
+#[cfg(any(feature = "ollama", feature = "upload"))]
+mod media;
 #[cfg(feature = "sse")]
 mod observe;
 #[cfg(any(
@@ -410,4 +412,6 @@ mod pages {
     struct EventStreams;
     #[doc = include_str!("../docs/sessions.md")]
     struct Sessions;
+    #[doc = include_str!("../docs/files.md")]
+    struct Files;
 }

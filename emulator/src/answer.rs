@@ -18,6 +18,8 @@ pub(super) struct Question<'a> {
     /// The texts of the earlier messages on the path, oldest first.
     pub(super) path: &'a [&'a str],
     pub(super) files: usize,
+    /// What is said of those that were uploaded.
+    pub(super) shown: &'a str,
 }
 
 /// How much of a text is quoted.
@@ -47,6 +49,7 @@ impl Question<'_> {
                 quote(words)
             ),
         };
+        answer.push_str(self.shown);
         answer
     }
 

@@ -20,6 +20,7 @@ use super::{
         CHALLENGE_HTML, CHALLENGE_REDIRECT, Refusal, challenge_json, json_with, mean, success,
         with_type,
     },
+    files,
     generation::Generation,
     kind::Kind,
     oauth,
@@ -37,6 +38,8 @@ struct Ask {
     role: String,
     content: String,
     files: usize,
+    /// The entries of those that were uploaded.
+    entries: Vec<Value>,
     /// Whether a second message came along, which the API of 2026 does not answer.
     pair: bool,
     stream: bool,
@@ -115,6 +118,7 @@ impl Ask {
             role: role.to_owned(),
             content,
             files: images + message["files"].as_array().map_or(0, Vec::len),
+            entries: message["files"].as_array().cloned().unwrap_or_default(),
             pair: messages.len() == 2,
             stream: request["stream"] != false,
             cumulative: request["incremental_output"] == false,
@@ -156,10 +160,14 @@ pub(super) fn answer(
     let sections = sections(&content);
     let turn =
         if ask.role == "function" { Turn::ToolResult(&content) } else { last_turn(&sections) };
-    let directives = match turn {
+    let mut directives = match turn {
         Turn::User(words) => due(shared, words),
         Turn::ToolResult(_) => Directives::default(),
     };
+    let shown = files::shown(shared, account, &ask.entries);
+    if let Some(fault) = shown.fault {
+        directives.add(fault);
+    }
     let delay = millis(directives.number("wait", 1_000).unwrap_or(0));
 
     if let Some(response) = imposed(shared, &directives, ask.parent_id.is_some(), &ask) {
@@ -182,6 +190,7 @@ pub(super) fn answer(
         turn,
         path: &path,
         files: ask.files,
+        shown: &shown.told,
     };
     let response = play(shared, &ask, &directives, &question, begun);
     Reply { response, delay }

@@ -57,6 +57,17 @@ impl Directives {
         Self { words }
     }
 
+    /// Adds those of `other`.
+    pub(super) fn append(&mut self, other: Self) {
+        self.words.extend(other.words);
+        self.words.truncate(LIMIT);
+    }
+
+    /// Adds one that nobody wrote.
+    pub(super) fn add(&mut self, name: &str) {
+        self.words.push((name.to_owned(), String::new()));
+    }
+
     /// Whether `name` was asked for.
     pub(super) fn has(&self, name: &str) -> bool {
         self.words.iter().any(|(word, _)| word == name)

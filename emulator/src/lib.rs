@@ -43,6 +43,8 @@
 //! | `POST /api/v2/chat/completions?chat_id=` | an event stream, or JSON for `stream:false` |
 //! | `POST /api/v2/chat/completions/stop` | ends the answer in progress |
 //! | `GET`, `DELETE /api/v2/chats/`, `GET`, `DELETE /api/v2/chats/<id>`, `POST /api/v2/chats/batch_delete` | the chats of the account |
+//! | `POST /api/v2/files/getstsToken`, `POST /api/v2/files/parse`, `POST /api/v2/files/parse/status` | a place for a file of the account, and the reading of a document |
+//! | `PUT` of any path | the object store: it checks the signature (version 4) |
 //! | `GET /api/v1/auths/` | the user record with a fresh session token |
 //! | `POST /api/v1/oauth2/device/code`, `POST /api/v1/oauth2/token` | device authorisation and refresh |
 //!
@@ -104,6 +106,24 @@
 //! | `path` | the texts on the path of the message |
 //! | `think`, `think_raw`, `think_empty` | thinking as summaries, as text, without content |
 //! | `search`, `image` | a web search before the answer, an image in its place |
+//!
+//! # Files
+//!
+//! A file that was uploaded is told of in the answer to the turn that shows it: its name, type, size
+//! and digest, and how a document begins. [`Emulator::files`] gives them whole. The URL of one is good
+//! for 300 s on the clock of tokio. These directives stand in the file itself, or in its name:
+//!
+//! | directive | what happens |
+//! | --- | --- |
+//! | `upload_quota[=hours]`, `upload_unauthorized`, `upload_moderated` (in the name) | no place is given: `RateLimited`, `Unauthorized`, `data_inspection_failed` |
+//! | `upload_host=HOST` (in the name) | the place is said to be below this host |
+//! | `upload_refused`, `upload_failed` | the store answers 403 `AccessDenied`, 500 `InternalError` |
+//! | `upload_slow[=ms]` | the store takes this long (1,000) |
+//! | `parse_failed`, `parse_slow[=n]` | a document is not read; it is at the n-th question but one (3) |
+//! | `moderated`, `url_expired` | a turn that shows the file fails in its stream: `data_inspection_failed`, `invalid_input` |
+//!
+//! A turn that shows a file of another account, one that was not put, a document that was not parsed
+//! or a file by a URL of elsewhere fails with `invalid_input`; an image by a URL of elsewhere does not.
 //!
 //! # OpenAI-compatible servers
 //!
@@ -202,7 +222,7 @@
 //!
 //! # What it does not do
 //!
-//! Files, video and projects; fingerprints and device headers; limits of its own. OAuth access
+//! Video and projects; fingerprints and device headers; limits of its own. OAuth access
 //! tokens are credentials of the web API here, which the real one refuses. Of the OpenAI-compatible
 //! servers: log probabilities, several choices, structured output, responses, and the native APIs
 //! beside the compatible one.
@@ -222,6 +242,7 @@ mod compatible;
 mod completion;
 mod directive;
 mod envelope;
+mod files;
 mod generation;
 mod json;
 mod kind;
@@ -237,6 +258,7 @@ mod tools;
 pub use self::{
     body::Body,
     builder::{Builder, ReplayError, Style, UnknownParent},
+    files::FileRecord,
     kind::{Kind, UnknownKind},
     oauth::{OAuthAccount, RefreshFault},
     service::{Emulator, ResponseFuture},

@@ -23,6 +23,7 @@ use super::{
     builder::Builder,
     compatible, completion,
     envelope::{Refusal, json_with, success, with_type},
+    files::{self, FileRecord},
     kind::Kind,
     models,
     oauth::{self, OAuthAnswer, RefreshFault, Standing},
@@ -95,6 +96,12 @@ impl Emulator {
         self.shared.lock().delete_chat(chat_id)
     }
 
+    /// The files that were uploaded, the oldest first: 256 of them at most, of 128 MiB together.
+    #[must_use]
+    pub fn files(&self) -> Vec<FileRecord> {
+        self.shared.lock().files.records()
+    }
+
     /// The ids of the answers that DashScope's Responses API keeps, the oldest first.
     #[must_use]
     pub fn responses(&self) -> Vec<String> {
@@ -151,6 +158,9 @@ impl Emulator {
         let get = parts.method == Method::GET;
 
         match (&parts.method, segments.as_slice()) {
+            (&Method::PUT, _) if self.shared.config.kind == Kind::Web => {
+                return files::put(&self.shared, &parts.uri, &parts.headers, body);
+            }
             (&Method::GET, ["api", "models"]) => {
                 let data = models::catalogue(&self.shared.config.models);
                 return json_with(StatusCode::OK, &json!({"data": data})).into();
@@ -200,6 +210,13 @@ impl Emulator {
                 drop(state);
                 self.refuse(&Refusal::chat_not_found(id))
             }
+            ["api", "v2", "files", "getstsToken"] if post => {
+                files::grant(&self.shared, &account, body)
+            }
+            ["api", "v2", "files", "parse"] if post => files::parse(&self.shared, &account, body),
+            ["api", "v2", "files", "parse", "status"] if post => {
+                files::status(&self.shared, &account, body)
+            }
             ["api", "v2", "chat", "completions"] if post => {
                 completion::answer(&self.shared, &account, parts.uri.query(), body)
             }
@@ -209,7 +226,7 @@ impl Emulator {
             ["api", "models"]
             | ["api", "v1", "oauth2", ..]
             | ["api", "v1", "auths"]
-            | ["api", "v2", "models" | "chats", ..]
+            | ["api", "v2", "models" | "chats" | "files", ..]
             | ["api", "v2", "chat", "completions", ..] => {
                 let body = json!({"detail": "Method Not Allowed"});
                 json_with(StatusCode::METHOD_NOT_ALLOWED, &body).into()

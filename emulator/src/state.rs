@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{builder::Config, clock::Clock, compatible::Responses, oauth::OAuth};
+use super::{builder::Config, clock::Clock, compatible::Responses, files::Files, oauth::OAuth};
 
 /// Everything that the clones of one emulator share.
 pub(super) struct Shared {
@@ -205,6 +205,7 @@ pub(super) struct State {
     limits: Limits,
     /// Answers of DashScope's Responses API that can be gone on from.
     pub(super) responses: Responses,
+    pub(super) files: Files,
     log: VecDeque<(ReceivedRequest, usize)>,
     log_size: usize,
     /// How often a text with a fault was answered, for the `times` directive.
@@ -231,6 +232,7 @@ impl State {
             size: 0,
             limits: config.limits,
             responses: Responses::default(),
+            files: Files::default(),
             log: VecDeque::new(),
             log_size: 0,
             seen: VecDeque::new(),

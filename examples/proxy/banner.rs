@@ -111,7 +111,7 @@ fn one(out: &mut impl Write, config: &UpstreamConfig) -> io::Result<()> {
                  or DASHSCOPE_API_KEY (see --help)"
             )?;
         }
-        Upstream::Web { base_url, credentials } => {
+        Upstream::Web { base_url, credentials, .. } => {
             writeln!(out, "    at {base_url}")?;
             if credentials.is_empty() && config.accounts.is_empty() {
                 writeln!(

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     retry::RetryLayer,
-    util::{BoxCloneSyncService, option_layer},
+    util::{BoxCloneSyncService, Either, option_layer},
 };
 use tower_qwen::{
     Error, FullBody,
@@ -30,10 +30,11 @@ use tower_qwen::{
         embeddings::{EmbeddingsLayer, NoEmbeddings},
     },
     qwen::{
-        client::QwenUpstream,
+        client::{QwenUpstream, StoreClient},
         compatible::{CompatibleLayer, Server},
         models::Catalogue,
         responses::QwenResponsesLayer,
+        upload::UploadLayer,
         web::QwenWebLayer,
     },
     responses::ResponsesLayer,
@@ -242,18 +243,27 @@ fn draft<'a>(config: &'a UpstreamConfig, shared: &'a Shared) -> Result<Draft<'a>
             let desk = desk(config, sign_in::of_emulator(emulator.clone()), None);
             Ok(match server(*emulated) {
                 // It knows no credential but those of a request.
-                None => web(emulator.clone(), emulator, config, desk, shared),
+                None => {
+                    let store = emulator.clone();
+                    web(emulator.clone(), emulator, store, config, desk, shared)
+                }
                 Some(server) => {
                     compatible(emulator.clone(), emulator, server, config, desk, shared)
                 }
             })
         }
-        Upstream::Web { base_url, credentials } => {
+        Upstream::Web { base_url, credentials, store_url } => {
             let client = web_client(&base_url.to_string(), credentials, config).map_err(failed)?;
             // Whoever is let in there has a valid login, whatever its kind.
             let user_url = sign_in::at(base_url, sign_in::USER_PATH)?;
             let desk = desk(config, token_client(config)?, Some(user_url));
-            Ok(web(client.clone(), client.anonymous(), config, desk, shared))
+            let store = match store_url {
+                None => Either::Left(StoreClient::new().map_err(failed)?),
+                Some(url) => {
+                    Either::Right(QwenUpstream::builder(url.to_string()).build().map_err(failed)?)
+                }
+            };
+            Ok(web(client.clone(), client.anonymous(), store, config, desk, shared))
         }
         Upstream::Compatible { base_url, server } => {
             let first_event = config.patience.first_event;
@@ -319,10 +329,11 @@ where
 }
 
 /// The layers over chat.qwen.ai, outermost first. `anonymous` is the same upstream, asked without
-/// any credential.
-fn web<'a, U, B>(
+/// any credential. `store` is where its files are put.
+fn web<'a, U, B, O, OB>(
     upstream: U,
     anonymous: U,
+    store: O,
     config: &'a UpstreamConfig,
     desk: Desk,
     shared: &'a Shared,
@@ -334,6 +345,12 @@ where
         + Sync
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    O: Service<Request<FullBody>, Response = Response<OB>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    OB: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let reach = Reach::new();
     let (upstream, anonymous) =
@@ -349,6 +366,8 @@ where
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
         .layer(call_span())
+        // The files belong to the account whose credential the request has by now.
+        .layer(UploadLayer::new(upstream.clone(), store))
         .layer(place("adapter"))
         .layer(QwenWebLayer::new().grace(config.patience.grace))
         .service(upstream.clone());
@@ -378,7 +397,7 @@ where
     let edges = move |stacks: Joined| {
         let edges = Edges {
             chat: chat_edge(config, &shared.bounds).offer(Offer::Web),
-            messages: messages_edge(config, shared).offer(Offer::Web).media(false),
+            messages: messages_edge(config, shared).offer(Offer::Web),
             responses: responses_edge(config, &shared.bounds).offer(Offer::Web).store(true),
             ollama: ollama_edge(config, &shared.bounds).offer(Offer::Web),
         };
@@ -403,7 +422,7 @@ where
             completions: route(completions),
             infill: None,
             embeddings: no_embeddings,
-            can: Can { tools: config.tools != Tools::Off, images: false },
+            can: Can { tools: config.tools != Tools::Off, images: true },
             models: catalogue,
             variants,
             chats: Some(chats::deletion(upstream, auth)),

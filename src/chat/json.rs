@@ -396,6 +396,7 @@ impl<'de> Deserialize<'de> for Extra {
 #[derive(Debug, Default)]
 pub(crate) struct Fields(BytesMut);
 
+#[cfg_attr(not(feature = "edge"), allow(dead_code, reason = "the edges alone note what they drop"))]
 impl Fields {
     /// Adds a field; `value` is JSON.
     pub(crate) fn push(&mut self, name: &str, value: &str) {

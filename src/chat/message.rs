@@ -1,4 +1,4 @@
-use super::{Extra, Json};
+use super::{Extra, Json, UploadedFile};
 use crate::Text;
 
 /// Who speaks in a [`Message`].
@@ -241,6 +241,9 @@ pub enum PartKind {
         /// The tool's name.
         name: Text,
     },
+    /// A file that the upstream keeps, in the place of a part that held its data. No edge makes it:
+    /// a layer that uploads does, right over the adapter.
+    Uploaded(UploadedFile),
     /// Another kind, whole and as the client sent it, with its `type`.
     Other(Extra),
 }

@@ -70,6 +70,7 @@ mod service;
 )]
 mod size;
 mod stream;
+mod upload;
 
 pub(crate) use self::ending::Ending;
 #[cfg(any(feature = "compatible", feature = "edge", feature = "web"))]
@@ -103,4 +104,5 @@ pub use self::{
     },
     service::ChatService,
     stream::ChatStream,
+    upload::{FileKind, UploadedFile},
 };

@@ -38,6 +38,7 @@ fn size(content: &Content) -> usize {
             | PartKind::ToolReference { name: text }
             | PartKind::File { data: Some(text), .. } => text.len(),
             PartKind::File { data: None, .. } => 0,
+            PartKind::Uploaded(file) => file.url.len() + file.name.len(),
             PartKind::Other(whole) => whole.byte_len(),
         };
         ITEM + kind + part.extra.byte_len() + part.inner_extra.byte_len()

@@ -97,6 +97,8 @@ pub(crate) fn own(request: &mut ChatRequest, body: &Text) {
                         some(text);
                     }
                 }
+                // No edge makes it.
+                PartKind::Uploaded(_) => {}
                 PartKind::Other(whole) => own(whole.text_mut()),
             }
         }

@@ -207,6 +207,7 @@ impl Hash {
             }
             PartKind::Video { url } => texts(5, &[Some(url)]),
             PartKind::ToolReference { name } => texts(6, &[Some(name)]),
+            PartKind::Uploaded(file) => texts(8, &[Some(&file.id)]),
             PartKind::Other(whole) => {
                 self.tag(7);
                 self.extra(whole);

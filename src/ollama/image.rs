@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
+use crate::media::of_bytes;
+
 /// What is wrong with an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoImage {
@@ -31,30 +33,13 @@ pub(super) fn data_url(base64: &str) -> Result<Cow<'_, str>, NoImage> {
     let head: Vec<u8> = digits.bytes().filter(|byte| !is_blank(*byte)).take(HEAD).collect();
     // Whole bytes alone, of an image that is shorter than this.
     let head = STANDARD_NO_PAD.decode(&head[..head.len() / 4 * 4]).unwrap_or_default();
-    let kind = media_type(&head).ok_or(NoImage::Unknown)?;
+    let kind = of_bytes(&head).filter(|kind| kind.starts_with("image/"));
+    let kind = kind.ok_or(NoImage::Unknown)?;
     let mut url = format!("data:{kind};base64,");
     url.reserve(base64.len());
     // Lines are cut by some encoders; a URL has none.
     base64.split_ascii_whitespace().for_each(|piece| url.push_str(piece));
     Ok(Cow::Owned(url))
-}
-
-/// Of which type an image is that begins with `head`.
-fn media_type(head: &[u8]) -> Option<&'static str> {
-    Some(match head {
-        [0x89, b'P', b'N', b'G', ..] => "image/png",
-        [0xff, 0xd8, 0xff, ..] => "image/jpeg",
-        [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
-        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "image/tiff",
-        [b'B', b'M', ..] => "image/bmp",
-        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand {
-            b"avif" | b"avis" => "image/avif",
-            b"heic" | b"heix" | b"mif1" | b"msf1" => "image/heic",
-            _ => return None,
-        },
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

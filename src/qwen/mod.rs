@@ -88,6 +88,9 @@ mod refused;
 pub mod responses;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod transport;
+#[cfg(feature = "upload")]
+#[cfg_attr(docsrs, doc(cfg(feature = "upload")))]
+pub mod upload;
 #[cfg(feature = "web")]
 #[cfg_attr(docsrs, doc(cfg(feature = "web")))]
 pub mod web;

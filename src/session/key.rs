@@ -643,6 +643,7 @@ fn media_digest(part: &Part) -> Digest {
             .optional(name.as_deref()),
         PartKind::Video { url } => Fields::new(b"video").field(url.as_bytes()),
         PartKind::ToolReference { name } => Fields::new(b"tool reference").field(name.as_bytes()),
+        PartKind::Uploaded(file) => Fields::new(b"uploaded").field(file.id.as_bytes()),
         PartKind::Other(fields) => {
             let mut hash = Fields::new(b"other");
             put_json(&mut hash.0, Json::from(fields).as_str());

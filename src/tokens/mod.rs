@@ -44,7 +44,7 @@ use self::{
     weights::WEIGHTS,
 };
 use crate::{
-    chat::{ChatRequest, Content, Message, Part, PartKind, ResponseFormat, Tool},
+    chat::{ChatRequest, Content, FileKind, Message, Part, PartKind, ResponseFormat, Tool},
     family::Family,
 };
 
@@ -234,6 +234,13 @@ impl Tokens {
             }
             PartKind::Video { .. } => self.fixed(VIDEO),
             PartKind::ToolReference { name } => self.text(name),
+            PartKind::Uploaded(file) => {
+                self.text(&file.name);
+                self.fixed(match file.kind {
+                    FileKind::Video => VIDEO,
+                    _ => PICTURE,
+                });
+            }
             PartKind::Other(fields) => self.fixed(fields.byte_len() as u64 / 3),
         }
     }

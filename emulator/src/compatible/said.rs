@@ -92,6 +92,7 @@ impl Said {
             turn: ask.turn(),
             path: &path,
             files: ask.files,
+            shown: "",
         };
         let mut said = Self::nothing();
         if thinking {

@@ -449,6 +449,11 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "URL", env = "QWEN_TOKEN_URL", hide_env_values = true)]
     pub(super) token_url: Option<String>,
 
+    /// Where files for the web upstream are put, in place of the host that it names for each: a
+    /// gateway before the store [default: that host]
+    #[arg(long, value_name = "URL", env = "QWEN_STORE_URL", hide_env_values = true)]
+    pub(super) store_url: Option<String>,
+
     /// The API key of the compatible upstream. Without it DASHSCOPE_API_KEY is read [default:
     /// none]
     #[arg(long, value_name = "KEY", env = "QWEN_API_KEY", hide_env_values = true)]
@@ -812,6 +817,7 @@ impl UpstreamSettings {
             cookies: secret(self.cookies).or(secret(other.cookies)),
             credentials: paths(self.credentials).or(paths(other.credentials)),
             token_url: text(self.token_url).or(text(other.token_url)),
+            store_url: text(self.store_url).or(text(other.store_url)),
             upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
             server: self.server.or(other.server),
             api: self.api.or(other.api),

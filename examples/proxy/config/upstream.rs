@@ -69,7 +69,12 @@ pub(crate) enum Upstream {
     /// The emulator: what it imitates, and the recording that it shall answer with.
     Emulator { emulated: emulator::Kind, recording: Option<Bytes> },
     /// chat.qwen.ai, or what stands in for it.
-    Web { base_url: Uri, credentials: WebCredentials },
+    Web {
+        base_url: Uri,
+        credentials: WebCredentials,
+        /// What stands before the store of its files, if anything does.
+        store_url: Option<Uri>,
+    },
     /// An OpenAI-compatible API.
     Compatible { base_url: Uri, server: Server },
 }
@@ -159,6 +164,8 @@ fn upstream(
     let base_url = base_url.map(|url| parse_url("--base-url", url)).transpose()?;
     let token_url = settings.token_url.as_deref();
     let token_url = token_url.map(|url| parse_url("--token-url", url)).transpose()?;
+    let store_url = settings.store_url.as_deref();
+    let store_url = store_url.map(|url| parse_url("--store-url", url)).transpose()?;
     let kind = settings.kind.unwrap_or_default();
     let of_portal = settings.server == Some(ServerKind::Portal)
         || base_url.as_ref().is_some_and(|url| server_of(url) == Server::Portal);
@@ -217,8 +224,13 @@ fn upstream(
             let recording = settings.replay.map(read_recording).transpose()?;
             Upstream::Emulator { emulated, recording }
         }
-        Kind::Web => {
-            Upstream::Web { base_url: base_url.unwrap_or(Uri::from_static(WEB)), credentials }
+        Kind::Web => Upstream::Web {
+            base_url: base_url.unwrap_or(Uri::from_static(WEB)),
+            credentials,
+            store_url,
+        },
+        Kind::Compatible if store_url.is_some() => {
+            return error("--store-url: only the web upstream has a store; leave it out");
         }
         Kind::Compatible => compatible(base_url, settings.server, key.as_ref(), &files)?,
     };

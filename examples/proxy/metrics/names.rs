@@ -3,7 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Counters, which end in `_total`.
-pub(super) const COUNTERS: [(&str, &str); 63] = [
+pub(super) const COUNTERS: [(&str, &str); 65] = [
     ("tower_qwen_answers_total", "Answers of the edges, by outcome."),
     ("tower_qwen_auth_challenges_total", "Challenges of an anti-bot layer that were reported."),
     ("tower_qwen_auth_refresh_total", "Refreshes of credentials, by result."),
@@ -65,6 +65,8 @@ pub(super) const COUNTERS: [(&str, &str); 63] = [
     ("tower_qwen_tool_repairs_total", "Repairs of calls, by repair."),
     ("tower_qwen_tool_text_released_total", "Texts held back for a call that was none."),
     ("tower_qwen_tool_wrap_total", "Answers in XML, by what was made of them."),
+    ("tower_qwen_upload_bytes_total", "Bytes of files that were uploaded, by kind."),
+    ("tower_qwen_uploads_total", "Files of messages, by kind and whether they were uploaded."),
     ("tower_qwen_usage_settled_total", "Requests that were settled, by outcome."),
     ("tower_qwen_usage_tokens_total", "Tokens of settled requests, by who counted."),
     ("tower_qwen_variant_requests_total", "Requests for virtual models, by what they ask for."),
@@ -83,7 +85,7 @@ pub(super) const GAUGES: [(&str, &str); 3] = [
 ];
 
 /// Histograms, of seconds where they end in `_seconds`.
-pub(super) const HISTOGRAMS: [(&str, &str); 11] = [
+pub(super) const HISTOGRAMS: [(&str, &str); 12] = [
     ("gen_ai_client_operation_duration_seconds", "GenAI operation duration."),
     (
         "gen_ai_client_operation_time_to_first_chunk_seconds",
@@ -104,6 +106,7 @@ pub(super) const HISTOGRAMS: [(&str, &str); 11] = [
         "From a request's arrival to the first call of an upstream.",
     ),
     ("tower_qwen_proxy_request_seconds", "From a request's arrival to the end of its response."),
+    ("tower_qwen_upload_seconds", "From a file's upload to the time that a turn can show it."),
 ];
 
 /// Tells the recorder.

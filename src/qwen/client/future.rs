@@ -23,8 +23,10 @@ pin_project! {
     /// The response future of [`QwenUpstream`](super::QwenUpstream).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture {
+        // `None` where nothing was sent.
         #[pin]
-        pending: Pending,
+        pending: Option<Pending>,
+        failed: Option<Error>,
         #[pin]
         deadline: Sleep,
         begun: Instant,
@@ -35,7 +37,22 @@ pin_project! {
 
 impl ResponseFuture {
     pub(super) fn new(pending: Pending, limit: Duration, sent: CredentialHeaders) -> Self {
-        Self { pending, deadline: sleep(limit), begun: Instant::now(), limit, sent }
+        let (pending, failed) = (Some(pending), None);
+        Self { pending, failed, deadline: sleep(limit), begun: Instant::now(), limit, sent }
+    }
+
+    /// Of a request that cannot be sent.
+    #[cfg(feature = "upload")]
+    pub(super) fn failed(error: Error) -> Self {
+        let limit = Duration::ZERO;
+        Self {
+            pending: None,
+            failed: Some(error),
+            deadline: sleep(limit),
+            begun: Instant::now(),
+            limit,
+            sent: CredentialHeaders::new([]),
+        }
     }
 }
 
@@ -44,7 +61,11 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = match this.pending.poll(cx) {
+        let Some(pending) = this.pending.as_pin_mut() else {
+            let error = this.failed.take().expect("`ResponseFuture` was polled after it was ready");
+            return Poll::Ready(Err(error));
+        };
+        let result = match pending.poll(cx) {
             Poll::Ready(Ok(response)) => {
                 tracing::debug!(status = %response.status(), "answered");
                 let elapsed = this.begun.elapsed();

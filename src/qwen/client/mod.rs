@@ -51,8 +51,13 @@ mod builder;
 mod error;
 mod future;
 mod service;
+#[cfg(feature = "upload")]
+mod store;
 mod tls;
 
+#[cfg(feature = "upload")]
+#[cfg_attr(docsrs, doc(cfg(feature = "upload")))]
+pub use self::store::StoreClient;
 pub use self::{
     body::UpstreamBody, builder::QwenUpstreamBuilder, future::ResponseFuture, service::QwenUpstream,
 };

@@ -387,6 +387,11 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
             kind("text");
             object.text("text", name);
         }
+        // An address is all that there is of it here.
+        PartKind::Uploaded(file) => {
+            kind("text");
+            object.text("text", &file.url);
+        }
         PartKind::Other(whole) => object.extra(whole, &[]),
     }
     object.json("cache_control", part.cache_control.as_ref());

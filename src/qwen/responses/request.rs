@@ -8,7 +8,7 @@ use crate::{
     Text,
     chat::{
         AnswerKind, ChatRequest, Content, FunctionTool, Message, Part, PartKind, ReasoningEffort,
-        ReasoningOptions, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+        ReasoningOptions, ResponseFormat, Role, Tool, ToolCall, ToolChoice, UploadedFile,
     },
     family::always_thinks,
     qwen::{
@@ -293,7 +293,11 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
             object.text("type", "input_video");
             object.text("video_url", url);
         }
-        PartKind::Text(text) | PartKind::Refusal(text) | PartKind::ToolReference { name: text } => {
+        PartKind::Text(text)
+        | PartKind::Refusal(text)
+        | PartKind::ToolReference { name: text }
+        // An address is all that there is of it here.
+        | PartKind::Uploaded(UploadedFile { url: text, .. }) => {
             object.text("type", "input_text");
             object.text("text", text);
         }

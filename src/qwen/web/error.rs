@@ -43,6 +43,9 @@ pub(in crate::qwen) enum Call {
     Turn { continued: bool },
     /// `models`.
     Models,
+    /// `files`: a place to put one to, and how far it has been read.
+    #[cfg_attr(not(feature = "upload"), allow(dead_code, reason = "its layer uploads"))]
+    File,
 }
 
 /// What an error event or envelope says.
@@ -342,7 +345,7 @@ fn not_found(text: &str, call: Call) -> Verdict {
         match call {
             Call::Turn { continued: true } => chat_lost(),
             Call::Turn { continued: false } => model_unknown(),
-            Call::NewChat | Call::Models => {
+            Call::NewChat | Call::Models | Call::File => {
                 Verdict::new(ErrorKind::NotFound, "upstream does not know what was asked for")
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Error, Text,
-    chat::{Content, History, Message, Part, PartKind, Role},
+    chat::{Content, FileKind, History, Message, Part, PartKind, Role, UploadedFile},
     json::escaped_len,
 };
 
@@ -22,8 +22,17 @@ pub(super) struct Folded<'a> {
     called: HashMap<&'a str, &'a Text>,
     /// One user message needs no mark of who speaks.
     bare: bool,
-    /// The `https:` URLs of the images, in the order of their markers.
-    pub(super) images: Vec<Text>,
+    /// What is not text, in the order of its markers.
+    pub(super) files: Vec<File<'a>>,
+}
+
+/// What a message shows beside its text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum File<'a> {
+    /// The image at an `https:` URL.
+    Image(&'a Text),
+    /// What upstream keeps.
+    Uploaded(&'a UploadedFile),
 }
 
 /// Folds the messages of `history`, seen and fresh, into one.
@@ -58,18 +67,18 @@ pub(super) fn fold(history: &History) -> Result<Folded<'_>, Error> {
         .flat_map(|message| &message.tool_calls)
         .map(|call| (call.id.as_str(), &call.name))
         .collect();
-    let mut folded = Folded { history, called, bare, images: Vec::new() };
+    let mut folded = Folded { history, called, bare, files: Vec::new() };
     for (at, message) in folded.in_order() {
         let Some(Content::Parts(parts)) = &message.content else { continue };
         for (part_at, part) in parts.iter().enumerate() {
             if !matches!(part.kind, PartKind::ToolReference { .. }) && part.as_text().is_none() {
-                folded.images.push(image(part, at, part_at)?);
+                folded.files.push(file(part, at, part_at)?);
             }
         }
     }
     // Where speakers are marked there is always something.
     let blank = history.is_empty() || only.is_some_and(|only| bare && is_blank(only));
-    if blank && folded.images.is_empty() {
+    if blank && folded.files.is_empty() {
         return Err(Error::invalid("messages", "there is nothing in the messages to answer"));
     }
     Ok(folded)
@@ -125,7 +134,7 @@ impl<'a> Folded<'a> {
         &self,
         out: &mut impl fmt::Write,
         message: &Message,
-        images: &mut usize,
+        markers: &mut Markers,
     ) -> fmt::Result {
         self.head(out, message)?;
         if let Some(reasoning) = &message.reasoning {
@@ -151,10 +160,8 @@ impl<'a> Folded<'a> {
                             out.write_str(name)?;
                             out.write_str("]")?;
                         }
-                        (None, _) => {
-                            *images += 1;
-                            write!(out, "[image {images}]")?;
-                        }
+                        (None, PartKind::Uploaded(file)) => markers.file(out, file)?,
+                        (None, _) => markers.image(out)?,
                     }
                 }
             }
@@ -207,22 +214,56 @@ impl fmt::Display for Folded<'_> {
                 }
             };
         }
-        let mut images = 0;
+        let mut markers = Markers::default();
         for (place, (_, message)) in self.in_order().enumerate() {
             if place > 0 {
                 f.write_str("\n\n")?;
             }
-            self.message(f, message, &mut images)?;
+            self.message(f, message, &mut markers)?;
         }
         Ok(())
     }
 }
 
-/// The URL of an image that upstream can fetch itself.
-fn image(part: &Part, message_at: usize, part_at: usize) -> Result<Text, Error> {
+/// How many there were of each kind, so that each has a number of its own.
+#[derive(Debug, Default)]
+struct Markers {
+    images: usize,
+    sounds: usize,
+    videos: usize,
+    documents: usize,
+}
+
+impl Markers {
+    fn image(&mut self, out: &mut impl fmt::Write) -> fmt::Result {
+        self.images += 1;
+        write!(out, "[image {}]", self.images)
+    }
+
+    fn file(&mut self, out: &mut impl fmt::Write, file: &UploadedFile) -> fmt::Result {
+        let mut numbered = |count: &mut usize, word: &str| {
+            *count += 1;
+            write!(out, "[{word} {count}]")
+        };
+        match file.kind {
+            FileKind::Image => self.image(out),
+            FileKind::Audio => numbered(&mut self.sounds, "audio"),
+            FileKind::Video => numbered(&mut self.videos, "video"),
+            // Of several it is known by its name.
+            _ => {
+                self.documents += 1;
+                write!(out, "[document {}: {}]", self.documents, file.name)
+            }
+        }
+    }
+}
+
+/// What upstream can fetch itself, or keeps.
+fn file(part: &Part, message_at: usize, part_at: usize) -> Result<File<'_>, Error> {
     let what = match &part.kind {
+        PartKind::Uploaded(file) => return Ok(File::Uploaded(file)),
         PartKind::Image { url, .. } => match url.get(..8) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("https://") => return Ok(url.clone()),
+            Some(scheme) if scheme.eq_ignore_ascii_case("https://") => return Ok(File::Image(url)),
             _ if url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) => {
                 "an image in a data: URL"
             }
@@ -235,7 +276,10 @@ fn image(part: &Part, message_at: usize, part_at: usize) -> Result<Text, Error> 
     };
     Err(Error::invalid(
         format!("messages[{message_at}].content[{part_at}]"),
-        format!("chat.qwen.ai cannot be given {what}; images by their https: URL can be sent"),
+        format!(
+            "chat.qwen.ai cannot be given {what} as it is; images by their https: URL can be sent, \
+             and with an UploadLayer over the adapter what data: URLs hold"
+        ),
     ))
 }
 

@@ -86,11 +86,36 @@ fn images_keep_their_place_among_the_text() {
     let alone = history([first.clone()]);
     let folded = fold(&alone).unwrap();
     assert_eq!(folded.to_string(), "Look:  and ");
-    assert_eq!(folded.images, ["https://cdn.example/a.png", "HTTPS://cdn.example/b.jpg"]);
+    let urls = ["https://cdn.example/a.png".into(), "HTTPS://cdn.example/b.jpg".into()];
+    assert_eq!(folded.files, [File::Image(&urls[0]), File::Image(&urls[1])]);
     let history = history([first, parts(vec![image_at("https://cdn.example/c.gif")])]);
     let folded = fold(&history).unwrap();
     assert_eq!(folded.to_string(), "[user]\nLook: [image 1] and [image 2]\n\n[user]\n[image 3]");
-    assert_eq!(folded.images.len(), 3);
+    assert_eq!(folded.files.len(), 3);
+}
+
+#[test]
+fn what_upstream_keeps_is_marked_by_its_kind() {
+    let uploaded = |kind, name: &str| {
+        PartKind::Uploaded(UploadedFile::new(kind, name, "https://b.example/f", name, "a/b"))
+    };
+    let first = parts(vec![
+        PartKind::Text("See ".into()),
+        uploaded(FileKind::Image, "a.png"),
+        image_at("https://cdn.example/b.png"),
+        uploaded(FileKind::Document, "r.pdf"),
+        uploaded(FileKind::Document, "s.pdf"),
+        uploaded(FileKind::Audio, "a.wav"),
+        uploaded(FileKind::Video, "a.mp4"),
+    ]);
+    let history = history([Message::new(Role::System, "s"), first]);
+    let folded = fold(&history).unwrap();
+    assert_eq!(
+        folded.to_string(),
+        "[system]\ns\n\n[user]\nSee [image 1][image 2][document 1: r.pdf][document 2: s.pdf]\
+         [audio 1][video 1]"
+    );
+    assert_eq!(folded.files.len(), 6);
 }
 
 #[test]

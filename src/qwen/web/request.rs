@@ -12,11 +12,13 @@ use uuid::Uuid;
 use super::{
     ChatType, Thinking,
     config::Config,
-    fold::{Folded, fold},
+    fold::{self, Folded, fold},
 };
 use crate::{
     Error, Text,
-    chat::{AnswerKind, ChatRequest, ReasoningEffort, ReasoningOptions, Tool},
+    chat::{
+        AnswerKind, ChatRequest, FileKind, ReasoningEffort, ReasoningOptions, Tool, UploadedFile,
+    },
     family::always_thinks,
     qwen::effort::{Effort, LARGEST_BUDGET},
 };
@@ -24,8 +26,8 @@ use crate::{
 /// How long a body is without the model's name, text and images, in bytes; some more than that.
 const REST_LEN: usize = 2048;
 
-/// How long the record of an image is without its URL and name, in bytes; some more than that.
-const IMAGE_LEN: usize = 192;
+/// How long the record of a file is without its URL and name, in bytes; some more than that.
+const FILE_LEN: usize = 384;
 
 #[derive(Serialize)]
 struct NewChat<'a> {
@@ -93,8 +95,12 @@ impl<'a> Turn<'a> {
         let chat_type = self.chat_type.as_str();
         let seconds = now().as_secs();
         let model = self.model.as_str();
-        let images: usize = self.folded.images.iter().map(|url| IMAGE_LEN + 2 * url.len()).sum();
-        let size = REST_LEN + 4 * model.len() + self.folded.escaped_len() + images;
+        let files = self.folded.files.iter().map(|file| match file {
+            fold::File::Image(url) => FILE_LEN + 2 * url.len(),
+            fold::File::Uploaded(file) => FILE_LEN + file.url.len() + file.name.len(),
+        });
+        let files: usize = files.sum();
+        let size = REST_LEN + 4 * model.len() + self.folded.escaped_len() + files;
         json_of(
             size,
             &Completion {
@@ -116,7 +122,7 @@ impl<'a> Turn<'a> {
                     role: "user",
                     content: &self.folded,
                     user_action: "chat",
-                    files: self.folded.images.iter().map(|url| File::image(url)).collect(),
+                    files: self.folded.files.iter().map(File::new).collect(),
                     timestamp: seconds,
                     models: [model],
                     model: "",
@@ -182,9 +188,16 @@ struct Meta<'a> {
     sub_chat_type: &'a str,
 }
 
-/// The short form of a file's entry, enough for images.
+/// A file's entry: the short form is enough for images that upstream fetches.
 #[derive(Serialize)]
-struct File<'a> {
+#[serde(untagged)]
+enum File<'a> {
+    Short(ShortFile<'a>),
+    Full(FullFile<'a>),
+}
+
+#[derive(Serialize)]
+struct ShortFile<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     name: &'a str,
@@ -196,7 +209,67 @@ struct File<'a> {
     url: &'a str,
 }
 
+#[derive(Serialize)]
+struct FullFile<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    file: Nothing,
+    id: &'a str,
+    url: &'a str,
+    name: &'a str,
+    collection_name: &'a str,
+    progress: u8,
+    status: &'a str,
+    #[serde(rename = "greenNet")]
+    green_net: &'a str,
+    size: u64,
+    error: &'a str,
+    #[serde(rename = "itemId")]
+    item_id: &'a str,
+    file_type: &'a str,
+    #[serde(rename = "showType")]
+    show_type: &'a str,
+    file_class: &'a str,
+}
+
+/// `{}`.
+#[derive(Serialize)]
+struct Nothing {}
+
 impl<'a> File<'a> {
+    fn new(file: &fold::File<'a>) -> Self {
+        match file {
+            fold::File::Image(url) => Self::image(url),
+            fold::File::Uploaded(file) => Self::uploaded(file),
+        }
+    }
+
+    fn uploaded(file: &'a UploadedFile) -> Self {
+        let (kind, class) = match file.kind {
+            FileKind::Image => ("image", "vision"),
+            FileKind::Audio => ("audio", "audio"),
+            FileKind::Video => ("video", "video"),
+            FileKind::Document => ("file", "document"),
+        };
+        Self::Full(FullFile {
+            kind,
+            file: Nothing {},
+            id: &file.id,
+            url: &file.url,
+            name: &file.name,
+            collection_name: "",
+            progress: 100,
+            status: "uploaded",
+            green_net: "success",
+            size: file.size,
+            error: "",
+            item_id: &file.id,
+            file_type: &file.media_type,
+            show_type: kind,
+            file_class: class,
+        })
+    }
+
     fn image(url: &'a str) -> Self {
         let path = url.split(['?', '#']).next().unwrap_or(url);
         let name = path.splitn(4, '/').nth(3).and_then(|path| path.rsplit('/').next());
@@ -209,7 +282,7 @@ impl<'a> File<'a> {
             "bmp" => "image/bmp",
             _ => "image/png",
         };
-        Self {
+        Self::Short(ShortFile {
             kind: "image",
             name,
             file_type,
@@ -217,7 +290,7 @@ impl<'a> File<'a> {
             file_class: "vision",
             status: "uploaded",
             url,
-        }
+        })
     }
 }
 

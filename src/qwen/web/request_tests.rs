@@ -203,6 +203,28 @@ fn an_image_has_the_short_form_of_a17() {
 }
 
 #[test]
+fn what_upstream_keeps_has_the_full_form() {
+    for (kind, word, class) in [
+        (FileKind::Image, "image", "vision"),
+        (FileKind::Audio, "audio", "audio"),
+        (FileKind::Video, "video", "video"),
+        (FileKind::Document, "file", "document"),
+    ] {
+        let mut file = UploadedFile::new(kind, "f-1", "https://b.example/f?s", "a.b", "c/d");
+        file.size = 12345;
+        assert_eq!(
+            serde_json::to_value(File::uploaded(&file)).unwrap(),
+            json!({
+                "type": word, "file": {}, "id": "f-1", "url": "https://b.example/f?s", "name": "a.b",
+                "collection_name": "", "progress": 100, "status": "uploaded",
+                "greenNet": "success", "size": 12345, "error": "", "itemId": "f-1",
+                "file_type": "c/d", "showType": word, "file_class": class,
+            })
+        );
+    }
+}
+
+#[test]
 fn what_upstream_ignores_is_not_sent() {
     let mut request = request();
     request.extra.insert("top_p", json!(1));

@@ -35,7 +35,7 @@ fn proxy_over(
     let pool = upstream.accounts.pool_from(builder, &client).expect("accounts");
     let desk = Desk { pool: Some(pool.clone()), ..desk(upstream, client, None) };
     let (own, shared) = (emulator.clone(), Shared::new(&config, &store, &Shutdown::default()));
-    let lanes = alone(web(own.clone(), own, upstream, desk, &shared), upstream);
+    let lanes = alone(web(own.clone(), own.clone(), own, upstream, desk, &shared), upstream);
     (over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0, pool)
 }
 

@@ -96,9 +96,9 @@ async fn models_are_listed_and_shown() {
                 capabilities.contains(&json!("completion"))
                     && capabilities.contains(&json!("tools"))
             );
-            // Over the web no image can be given, whatever its catalogue says.
-            assert!(!capabilities.contains(&json!("vision")));
             if kind == Kind::Web {
+                // What images hold is uploaded for the models that look at them.
+                assert!(capabilities.contains(&json!("vision")));
                 assert_eq!(capabilities.contains(&json!("thinking")), !model.contains("coder"));
                 assert!(shown["model_info"]["qwen.context_length"].as_u64() > Some(100_000));
             }
@@ -175,7 +175,7 @@ async fn a_history_goes_on_whichever_edge_it_comes_over() {
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
     let shared = Shared::new(&config, &store, &Shutdown::default());
-    let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
+    let draft = web(emulator.clone(), emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
     let app = over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0;
     let mut history = vec![json!({"role": "user", "content": "emulate:say=One."})];

@@ -106,7 +106,7 @@ fn over_emulator(emulator: &Emulator, args: &[&str]) -> App {
     let upstream = &config.upstreams[0];
     let desk = desk(upstream, sign_in::of_emulator(emulator.clone()), None);
     let shared = Shared::new(&config, &store, &Shutdown::default());
-    let draft = web(emulator.clone(), emulator.clone(), upstream, desk, &shared);
+    let draft = web(emulator.clone(), emulator.clone(), emulator.clone(), upstream, desk, &shared);
     let lanes = alone(draft, upstream);
     over(lanes, &config, &store, &Shutdown::default(), &Gate::default()).0
 }
