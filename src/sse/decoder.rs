@@ -1,22 +1,18 @@
 use std::{collections::VecDeque, fmt, mem, ops::Range, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr;
 
 use super::{
-    Event,
-    buffer::{append, take},
+    DecodeError, Event,
+    block::{Block, Data},
     line_ends::LineEnds,
     pieces::Pieces,
+    utf8::{CHECK_BLOCK, beside, text_beside, text_within},
 };
 use crate::Text;
 
 /// The byte order mark in UTF-8.
 pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
-
-/// What the check for UTF-8 looks at in one step on x86-64, if it is ASCII. Behind the last of
-/// them it looks at each byte alone, which can take longer than all of an event before.
-const CHECK_BLOCK: usize = 64;
 
 /// What stands before and behind the data of a plain event.
 const PLAIN_START: &[u8] = b"data: ";
@@ -130,34 +126,6 @@ impl Checked {
     }
 }
 
-/// The fields of the block being read, and those that outlive it.
-#[derive(Default)]
-struct Block {
-    max_event: usize,
-    lines_are_events: bool,
-    error_is_data: bool,
-    data: Data,
-    /// How many bytes of the input are in `data`, and the line feeds between its lines.
-    data_len: usize,
-    event: Option<Text>,
-    retry: Option<Duration>,
-    last_id: Option<Text>,
-    reconnection_time: Option<Duration>,
-    /// Where the lines of events that have several are joined.
-    joined: BytesMut,
-}
-
-/// The data so far.
-#[derive(Default)]
-enum Data {
-    #[default]
-    None,
-    /// The first line, a slice of the input.
-    One(Text),
-    /// Several, in [`Block::joined`].
-    Joined,
-}
-
 impl Decoder {
     /// The limit for a line that [`new`](Self::new) sets: 8 MiB. An image in base64 fits.
     pub const DEFAULT_MAX_LINE: usize = 8 << 20;
@@ -182,7 +150,7 @@ impl Decoder {
             after_cr: false,
             bom: 0,
             failed: None,
-            block: Block { max_event: Self::DEFAULT_MAX_EVENT, ..Block::default() },
+            block: Block::new(Self::DEFAULT_MAX_EVENT),
         }
     }
 
@@ -728,164 +696,6 @@ impl fmt::Debug for Decoder {
     }
 }
 
-impl Block {
-    /// Interprets the line `owner[start..end]`; an event is complete where its data comes back.
-    #[inline]
-    fn line(
-        &mut self,
-        owner: &Bytes,
-        start: usize,
-        end: usize,
-    ) -> Result<Option<Text>, DecodeError> {
-        let line = &owner[start..end];
-        if line.is_empty() {
-            return Ok(self.dispatch());
-        }
-        // No field that has a meaning has a longer name than `event` and `retry`.
-        let (name, value) = match line.iter().take("event:".len()).position(|&b| b == b':') {
-            Some(colon) => {
-                let space = usize::from(line.get(colon + 1) == Some(&b' '));
-                (&line[..colon], start + colon + 1 + space)
-            }
-            None => (line, end),
-        };
-        // A name that ends the line has the empty value.
-        let value = value.min(end)..end;
-        match name {
-            b"data" => {
-                self.append_data(owner, value)?;
-                if self.lines_are_events {
-                    return Ok(self.dispatch());
-                }
-            }
-            b"error" if self.error_is_data => {
-                self.append_data(owner, value)?;
-                self.event = Some(Text::from_static("error"));
-                if self.lines_are_events {
-                    return Ok(self.dispatch());
-                }
-            }
-            b"event" => self.event = Some(text(owner, value)).filter(|name| !name.is_empty()),
-            b"id" if memchr(0, &owner[value.clone()]).is_none() => {
-                self.last_id = Some(text(owner, value));
-            }
-            b"retry" => {
-                if let Some(time) = milliseconds(&owner[value]) {
-                    self.retry = Some(time);
-                    self.reconnection_time = Some(time);
-                }
-            }
-            // A comment, whose name is empty, or a field that is to be ignored.
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn append_data(&mut self, owner: &Bytes, value: Range<usize>) -> Result<(), DecodeError> {
-        let line_feed = usize::from(!matches!(self.data, Data::None));
-        self.data_len += line_feed + value.len();
-        if self.data_len > self.max_event {
-            return Err(DecodeError::EventTooLong { limit: self.max_event });
-        }
-        match mem::replace(&mut self.data, Data::Joined) {
-            Data::None => {
-                self.data = Data::One(text(owner, value));
-                return Ok(());
-            }
-            Data::One(first) => append(&mut self.joined, first.as_bytes()),
-            Data::Joined => {}
-        }
-        append(&mut self.joined, b"\n");
-        append(&mut self.joined, &owner[value]);
-        Ok(())
-    }
-
-    /// The end of a block: the data if there was any, for [`event`](Self::event); if not, every
-    /// field is forgotten.
-    fn dispatch(&mut self) -> Option<Text> {
-        self.data_len = 0;
-        let data = match mem::take(&mut self.data) {
-            Data::None => {
-                self.event = None;
-                self.retry = None;
-                return None;
-            }
-            Data::One(data) => data,
-            Data::Joined => {
-                let lines = take(&mut self.joined);
-                text(&lines, 0..lines.len())
-            }
-        };
-        Some(data)
-    }
-
-    /// The event, with the fields of its block, which are forgotten.
-    #[inline]
-    fn event(&mut self, data: Text) -> Event {
-        if self.event.is_none() && self.retry.is_none() && self.last_id.is_none() {
-            // To move what is not there takes longer than to ask.
-            return Event { event: None, data, id: None, retry: None };
-        }
-        Event { event: self.event.take(), data, id: self.last_id.clone(), retry: self.retry.take() }
-    }
-
-    /// Whether the next event has just what its block has.
-    fn is_empty(&self) -> bool {
-        !self.is_open() && self.last_id.is_none()
-    }
-
-    /// Whether a field was set since the last blank line.
-    fn is_open(&self) -> bool {
-        !matches!(self.data, Data::None) || self.event.is_some() || self.retry.is_some()
-    }
-}
-
-/// A part of `owner` as text, shared with it if it is well-formed UTF-8.
-///
-/// To cut lines and fields before decoding comes to the same as decoding the whole stream first,
-/// as the standard does: the bytes that end them never stand within a character, well formed or
-/// not.
-#[inline]
-fn text(owner: &Bytes, range: Range<usize>) -> Text {
-    if range.is_empty() {
-        return Text::new();
-    }
-    match Text::from_utf8(owner.slice(range.clone())) {
-        Ok(text) => text,
-        Err(_) => replaced(&owner[range]),
-    }
-}
-
-/// As [`text`], for a range that has nothing but ASCII beside it as far as `around` goes.
-#[inline]
-fn text_within(owner: &Bytes, range: Range<usize>, around: Range<usize>) -> Text {
-    let beside = beside(range.len(), range.start - around.start, around.end - range.end);
-    text_beside(owner, range, beside)
-}
-
-/// As [`text`], for a range that is checked with so many bytes before and behind it.
-#[inline(always)]
-fn text_beside(owner: &Bytes, range: Range<usize>, (before, behind): (usize, usize)) -> Text {
-    if before + behind > 0
-        && let Ok(checked) = Text::from_utf8(owner.slice(range.start - before..range.end + behind))
-    {
-        return checked.slice_ref(&checked[before..before + range.len()]);
-    }
-    text(owner, range)
-}
-
-/// How many of the bytes before and behind a text of so many bytes are worth being checked with
-/// it: as many as make the last [block](CHECK_BLOCK) whole, or none.
-#[inline]
-fn beside(length: usize, before: usize, behind: usize) -> (usize, usize) {
-    let missing = length.next_multiple_of(CHECK_BLOCK) - length;
-    if missing > before + behind {
-        return (0, 0);
-    }
-    let before = missing.min(before);
-    (before, missing - before)
-}
-
 /// Whether a line is ASCII, and in one piece.
 ///
 /// It may be as slow as the search for its end where it says no, and is faster where it says yes.
@@ -912,26 +722,6 @@ fn is_not_plain(byte: u8) -> bool {
     byte.cast_signed() <= b'\r'.cast_signed()
 }
 
-#[cold]
-fn replaced(bytes: &[u8]) -> Text {
-    String::from_utf8_lossy(bytes).into_owned().into()
-}
-
-/// A `retry` value: ASCII digits and nothing else.
-fn milliseconds(value: &[u8]) -> Option<Duration> {
-    if value.is_empty() {
-        return None;
-    }
-    let mut total = 0_u64;
-    for digit in value {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        total = total.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
-    }
-    Some(Duration::from_millis(total))
-}
-
 /// What was left when the input of a [`Decoder`] ended within a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -942,34 +732,3 @@ pub struct Unfinished {
     /// Whether the input ended within a line, so that the last field may be cut.
     pub mid_line: bool,
 }
-
-/// The input of a [`Decoder`] passed a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// A line has more bytes than it may.
-    LineTooLong {
-        /// How many it may have.
-        limit: usize,
-    },
-    /// An event's data has more bytes than it may.
-    EventTooLong {
-        /// How many it may have.
-        limit: usize,
-    },
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LineTooLong { limit } => {
-                write!(f, "a line of the event stream is longer than {limit} bytes")
-            }
-            Self::EventTooLong { limit } => {
-                write!(f, "an event of the event stream has more than {limit} bytes of data")
-            }
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}

@@ -10,9 +10,11 @@
 //! features `keep-alive`, `metrics` and `tracing` add these. Every other layer of this crate
 //! switches `metrics` and `tracing` on; edges and adapters switch `keep-alive` on too.
 
+mod block;
 mod buffer;
 mod decoder;
 mod encoder;
+mod error;
 mod event;
 #[cfg_attr(not(feature = "keep-alive"), path = "no_keep_alive.rs")]
 mod keep_alive;
@@ -21,6 +23,7 @@ mod pieces;
 pub(crate) mod progress;
 pub mod reframe;
 mod stream;
+mod utf8;
 
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::decoder::BOM;
@@ -28,8 +31,9 @@ pub(crate) use self::decoder::BOM;
 #[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
 pub use self::keep_alive::{KeepAlive, KeepAliveTimer};
 pub use self::{
-    decoder::{DecodeError, Decoder, Unfinished},
+    decoder::{Decoder, Unfinished},
     encoder::{DONE, Encoder, KEEP_ALIVE},
+    error::DecodeError,
     event::Event,
     stream::{EventStream, StreamError},
 };
