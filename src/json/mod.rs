@@ -32,13 +32,15 @@ pub(crate) use self::members::items;
 pub(crate) use self::members::nests_deeper_than;
 #[cfg(feature = "compatible")]
 pub(crate) use self::members::{string_len, value_len};
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) use self::read::escape;
 #[cfg(feature = "edge")]
 pub(crate) use self::read::unescape;
 #[cfg(feature = "tool-call")]
 pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;
-#[cfg(feature = "web")]
+#[cfg(any(feature = "tool-call", feature = "web"))]
 pub(crate) use self::write::clean_len;
 #[cfg(any(
     feature = "anthropic",
@@ -47,6 +49,8 @@ pub(crate) use self::write::clean_len;
     feature = "responses"
 ))]
 pub(crate) use self::write::{escape_into, number_into};
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) use self::write::{push_escaped, push_string};
 pub(crate) use self::{
     members::{Members, members, unquoted},
     read::Str,

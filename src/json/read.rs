@@ -68,9 +68,10 @@ pub(crate) fn unescape(inside: &str) -> Option<String> {
     Some(out)
 }
 
-/// The escape that `bytes` begin with.
-#[cfg(feature = "edge")]
-fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+/// The character of the escape that `bytes` begin with, and its length; `None` where it is half a pair of
+/// surrogates.
+#[cfg(any(feature = "edge", feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let short = match *bytes.get(1)? {
         b'u' => return unicode_escape(bytes),
         b'b' => '\u{8}',
@@ -84,7 +85,7 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
 }
 
 /// The `\uXXXX`, or pair of such, that `bytes` begin with.
-#[cfg(feature = "edge")]
+#[cfg(any(feature = "edge", feature = "tool-call", feature = "tool-wrap"))]
 fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let escape = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;

@@ -19,22 +19,52 @@ pub(crate) fn escape_into(out: &mut BytesMut, text: &str) {
         out.put_slice(&rest[..clean]);
         let Some(&byte) = rest.get(clean) else { return };
         rest = &rest[clean + 1..];
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0c => b'f',
-            _ => {
-                let [high, low] = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]];
+        match short(byte) {
+            Some(short) => out.put_slice(&[b'\\', short]),
+            None => {
+                let [high, low] = hex(byte);
                 out.put_slice(&[b'\\', b'u', b'0', b'0', high, low]);
-                continue;
             }
-        };
-        out.put_slice(&[b'\\', short]);
+        }
     }
+}
+
+/// The same behind a text.
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) fn push_escaped(out: &mut String, text: &str) {
+    let mut rest = text;
+    loop {
+        let (clean, escaped) = rest.split_at(clean_len(rest.as_bytes()));
+        out.push_str(clean);
+        let Some(&byte) = escaped.as_bytes().first() else { return };
+        rest = &escaped[1..];
+        out.push('\\');
+        match short(byte) {
+            Some(short) => out.push(short.into()),
+            None => {
+                out.push_str("u00");
+                out.extend(hex(byte).map(char::from));
+            }
+        }
+    }
+}
+
+/// What stands behind a backslash for a byte that must be escaped, where it has a short escape.
+#[inline]
+const fn short(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => return None,
+    })
+}
+
+const fn hex(byte: u8) -> [u8; 2] {
+    [HEX[(byte >> 4) as usize], HEX[(byte & 0xf) as usize]]
 }
 
 /// Appends `text` as a JSON string, quotes included.
@@ -42,6 +72,14 @@ pub(crate) fn string_into(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     escape_into(out, text);
     out.put_u8(b'"');
+}
+
+/// The same behind a text.
+#[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+pub(crate) fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    push_escaped(out, text);
+    out.push('"');
 }
 
 /// Appends `number`.
@@ -90,7 +128,14 @@ mod tests {
     fn escaped(text: &str) -> String {
         let mut out = BytesMut::new();
         string_into(&mut out, text);
-        String::from_utf8(out.to_vec()).expect("UTF-8 in, UTF-8 out")
+        let written = String::from_utf8(out.to_vec()).expect("UTF-8 in, UTF-8 out");
+        #[cfg(any(feature = "tool-call", feature = "tool-wrap"))]
+        {
+            let mut pushed = String::new();
+            push_string(&mut pushed, text);
+            assert_eq!(pushed, written);
+        }
+        written
     }
 
     #[test]

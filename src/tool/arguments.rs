@@ -9,11 +9,12 @@ mod python;
 
 use serde_json::Value;
 
+use self::python::Literal;
 use super::{
-    markup::json::{DEPTH_LIMIT, escape, is_number, string},
+    markup::{DEPTH_LIMIT, is_number},
     schema::{Parameter, Types},
 };
-use crate::json::nests_deeper_than;
+use crate::json::{nests_deeper_than, push_escaped, push_string};
 
 /// Writes one JSON object, a member at a time; whatever happens, [`close`](Writer::close) makes
 /// it whole.
@@ -62,7 +63,7 @@ impl Writer {
             return;
         }
         out.push_str(if self.state == State::Start { "{\"" } else { ",\"" });
-        escape(key, out);
+        push_escaped(out, key);
         out.push_str("\":");
         self.state = State::Members;
     }
@@ -80,7 +81,7 @@ impl Writer {
     /// More text of the open string, escaped; without an open string nothing is written.
     pub fn push_str(&mut self, text: &str, out: &mut String) {
         if self.state == State::String {
-            escape(text, out);
+            push_escaped(out, text);
         }
     }
 
@@ -155,7 +156,7 @@ fn convert_or(
         return false;
     }
     if !typed(text.trim(), types, out) && !other(out) {
-        string(text, out);
+        push_string(out, text);
     }
     true
 }
@@ -225,27 +226,13 @@ fn container(text: &str, types: Types, out: &mut String) -> bool {
     if !types.contains(Types::OBJECT) && !types.contains(Types::ARRAY) {
         return false;
     }
-    match literal(text, types) {
-        Some(Literal::Json(json)) => {
-            out.push_str(&json);
-            true
-        }
-        Some(Literal::String(inner)) => match literal(inner.trim(), types) {
-            Some(Literal::Json(json)) => {
-                out.push_str(&json);
-                true
-            }
-            _ => false,
-        },
-        None => false,
+    let mut literal = literal(text, types);
+    if let Some(Literal::String(inner)) = &literal {
+        literal = self::literal(inner.trim(), types);
     }
-}
-
-enum Literal {
-    /// An object or an array of the wanted type.
-    Json(String),
-    /// A string, decoded.
-    String(String),
+    let Some(Literal::Container(json)) = literal else { return false };
+    out.push_str(&json);
+    true
 }
 
 fn literal(text: &str, types: Types) -> Option<Literal> {
@@ -260,19 +247,15 @@ fn literal(text: &str, types: Types) -> Option<Literal> {
     }
     // Reading into a `Value` checks what `IgnoredAny` would let through: lone surrogates and
     // numbers without a double. The text itself is passed on, so numbers keep their digits.
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::String(inner)) => return Some(Literal::String(inner)),
-        Ok(_) => {
-            return (fits(first) && !nests_deeper_than(text, DEPTH_LIMIT))
-                .then(|| Literal::Json(text.to_owned()));
-        }
-        Err(_) => {}
-    }
-    match python::parse(text)? {
-        python::Literal::String(inner) => Some(Literal::String(inner)),
-        python::Literal::Container(json) => {
-            json.as_bytes().first().is_some_and(|&first| fits(first)).then_some(Literal::Json(json))
-        }
+    let literal = match serde_json::from_str(text) {
+        Ok(Value::String(inner)) => Literal::String(inner),
+        Ok(_) if nests_deeper_than(text, DEPTH_LIMIT) => return None,
+        Ok(_) => Literal::Container(text.to_owned()),
+        Err(_) => python::parse(text)?,
+    };
+    match &literal {
+        Literal::Container(json) if !json.bytes().next().is_some_and(fits) => None,
+        _ => Some(literal),
     }
 }
 
@@ -371,7 +354,7 @@ mod tests {
     fn every_control_character_is_escaped() {
         let text: String = (0u8..0x80).map(char::from).chain("é\u{2028}𝄞".chars()).collect();
         let mut out = String::new();
-        string(&text, &mut out);
+        push_string(&mut out, &text);
         assert_eq!(serde_json::from_str::<String>(&out).expect("JSON"), text);
     }
 

@@ -43,17 +43,13 @@
 
 use std::borrow::Cow;
 
-use super::{
-    history,
-    markup::{Dialect, json::string},
-    schema::Toolset,
-};
+use super::{history, markup::Dialect, schema::Toolset};
 use crate::{
     chat::{
         ChatRequest, Content, FunctionTool, History, Json, Message, Messages, Part, PartKind, Role,
         Tool, ToolChoice,
     },
-    json,
+    json::{self, push_string},
 };
 
 impl Dialect {
@@ -371,10 +367,10 @@ fits, answer as usual and do not mention the functions.";
 /// its tokens: a schema in its own order is what the model gets from other servers, too.
 fn push_json(text: &mut String, function: &FunctionTool) {
     text.push_str(r#"{"type":"function","function":{"name":"#);
-    string(&function.name, text);
+    push_string(text, &function.name);
     if let Some(description) = &function.description {
         text.push_str(r#","description":"#);
-        string(description, text);
+        push_string(text, description);
     }
     text.push_str(r#","parameters":"#);
     match &function.parameters {
@@ -386,7 +382,7 @@ fn push_json(text: &mut String, function: &FunctionTool) {
     }
     for (name, value) in function.extra.raw_fields() {
         text.push(',');
-        string(&name, text);
+        push_string(text, &name);
         text.push(':');
         text.push_str(&json::compact(value));
     }

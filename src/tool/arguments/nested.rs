@@ -2,7 +2,7 @@
 
 use super::{
     super::schema::{Parameter, Types},
-    DEPTH_LIMIT, convert, string,
+    DEPTH_LIMIT, convert, push_string,
 };
 
 /// Writes `text`, trimmed, as the object or array that `parameter` declares: an object is a row
@@ -49,7 +49,7 @@ fn object(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize)
                 out.push(',');
             }
             first = false;
-            string(name, out);
+            push_string(out, name);
             out.push(':');
             member(inner, &property, out, depth + 1);
         }

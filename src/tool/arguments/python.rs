@@ -2,7 +2,10 @@
 //! models to write.
 
 use super::is_null;
-use crate::tool::markup::json::{DEPTH_LIMIT, is_number, string};
+use crate::{
+    json::push_string,
+    tool::markup::{DEPTH_LIMIT, is_number},
+};
 
 pub(super) enum Literal {
     /// A dictionary, list or tuple, as compact JSON.
@@ -54,7 +57,7 @@ impl Parser<'_> {
             b'(' => self.sequence(b')', depth, false),
             b'"' | b'\'' => {
                 let text = self.string()?;
-                string(&text, &mut self.out);
+                push_string(&mut self.out, &text);
                 Some(())
             }
             _ => {
@@ -91,7 +94,7 @@ impl Parser<'_> {
                     return None;
                 }
                 let key = self.string()?;
-                string(&key, &mut self.out);
+                push_string(&mut self.out, &key);
                 if !self.take(b':') {
                     return None;
                 }

@@ -14,15 +14,15 @@
 //! | `lines` | where Markdown quotes, so that an opener is an example |
 //! | `body`, `tags` | calls in tags: parameters, and where their values end |
 //! | `hermes` | calls in JSON, key by key |
-//! | `object`, `relay`, `unquote` | JSON as models write it, repaired as it passes |
+//! | `object`, `relay`, `unquote`, `escape` | JSON as models write it, repaired as it passes |
 //! | `tag` | matching at the start of a text that may go on |
 //! | `window` | text that is looked at, and how it leaves without a copy |
 //!
 //! Nothing here does I/O, and nothing depends on where the text is cut.
 
 mod body;
+mod escape;
 mod hermes;
-pub(super) mod json;
 mod lines;
 mod object;
 mod opener;
@@ -35,13 +35,16 @@ mod unquote;
 mod window;
 
 pub use self::sink::Dialect;
-#[cfg(feature = "tool-call")]
-pub(super) use self::tag::NAME_LIMIT;
 pub(super) use self::{
     object::{Arguments, Fed},
     reader::Reader,
     sink::{Close, Names, Rules, Sink},
     window::{GROWTH, Window},
+};
+#[cfg(feature = "tool-call")]
+pub(super) use self::{
+    relay::{DEPTH_LIMIT, is_number},
+    tag::NAME_LIMIT,
 };
 #[cfg(feature = "tool-wrap")]
 pub(super) use self::{tag::is_blank, unquote::Unquote};

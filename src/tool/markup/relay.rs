@@ -1,7 +1,12 @@
 //! JSON as models write it, passed on as JSON that parses: what arrives leaves at once as far as
 //! it can be relied on, and at any point the rest can be closed.
 
-use super::json::{DEPTH_LIMIT, escape, is_number, string};
+use super::escape::{Escape, Escaped};
+use crate::json::{push_escaped, push_string};
+
+/// How deeply a value may nest. Readers of JSON often stop at 128, and the value stands inside the
+/// arguments object.
+pub(in crate::tool) const DEPTH_LIMIT: usize = 120;
 
 /// The longest number or word that is waited for, in bytes.
 const WORD_LIMIT: usize = 4096;
@@ -38,8 +43,7 @@ pub(in crate::tool) struct Relay {
     key: String,
     in_key: bool,
     quote: u8,
-    /// What followed a backslash so far.
-    escape: String,
+    escape: Escape,
     /// A number or word so far, or blanks after a quote.
     word: String,
 }
@@ -69,7 +73,7 @@ impl Relay {
             key: String::new(),
             in_key: false,
             quote: b'"',
-            escape: String::new(),
+            escape: Escape::new(),
             word: String::new(),
         }
     }
@@ -94,7 +98,7 @@ impl Relay {
                     match bytes.get(at) {
                         None => break,
                         Some(b'\\') => {
-                            self.escape.clear();
+                            self.escape.begin();
                             self.state = State::Escape;
                         }
                         Some(&byte) if byte == self.quote => {
@@ -102,14 +106,21 @@ impl Relay {
                             self.state = State::Quote;
                         }
                         // A raw control character, or a double quote between single ones.
-                        Some(_) => escape(&text[at..=at], target),
+                        Some(_) => push_escaped(target, &text[at..=at]),
                     }
                     at += 1;
                 }
                 State::Escape => {
                     let c = text[at..].chars().next().expect("`at` is before the end");
-                    if self.escaped(c, out) {
-                        at += c.len_utf8();
+                    let target = if self.in_key { &mut self.key } else { &mut *out };
+                    let taken = self.escape.feed(c, |part| match part {
+                        Escaped::Json(escape) => target.push_str(escape),
+                        Escaped::Half => target.push_str("\\ufffd"),
+                        Escaped::Text(text) => push_escaped(target, text),
+                    });
+                    at += if taken { c.len_utf8() } else { 0 };
+                    if !self.escape.is_open() {
+                        self.state = State::String;
                     }
                 }
                 State::Quote => {
@@ -120,8 +131,8 @@ impl Relay {
                         self.end_string(out);
                     } else {
                         let target = if self.in_key { &mut self.key } else { &mut *out };
-                        escape(if self.quote == b'"' { "\"" } else { "'" }, target);
-                        escape(&self.word, target);
+                        push_escaped(target, if self.quote == b'"' { "\"" } else { "'" });
+                        push_escaped(target, &self.word);
                         self.state = State::String;
                     }
                 }
@@ -263,7 +274,7 @@ impl Relay {
             "false" | "False" => out.push_str("false"),
             "null" | "None" => out.push_str("null"),
             word if is_number(word) => out.push_str(word),
-            word => string(word, out),
+            word => push_string(out, word),
         }
         self.end_value();
     }
@@ -279,109 +290,6 @@ impl Relay {
         self.depth -= 1;
         self.end_value();
     }
-
-    /// Takes the next character of an escape; false if it belongs to what follows.
-    fn escaped(&mut self, c: char, out: &mut String) -> bool {
-        let target = if self.in_key { &mut self.key } else { out };
-        let escape = &mut self.escape;
-        match escape.len() {
-            0 => match c {
-                '"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't' => {
-                    target.push('\\');
-                    target.push(c);
-                }
-                '\'' => target.push('\''),
-                'u' => {
-                    escape.push('u');
-                    return true;
-                }
-                _ => {
-                    target.push_str("\\\\");
-                    self.state = State::String;
-                    return false;
-                }
-            },
-            1..=4 | 7..=10 if c.is_ascii_hexdigit() => {
-                escape.push(c);
-                match escape.len() {
-                    5 => match Unit::of(&escape[1..5]) {
-                        Unit::High => return true,
-                        Unit::Low => target.push_str("\\ufffd"),
-                        Unit::Plain => {
-                            target.push('\\');
-                            target.push_str(escape);
-                        }
-                    },
-                    11 => match Unit::of(&escape[7..11]) {
-                        Unit::Low => {
-                            target.push('\\');
-                            target.push_str(escape);
-                        }
-                        Unit::High => {
-                            target.push_str("\\ufffd");
-                            escape.drain(..6);
-                            return true;
-                        }
-                        Unit::Plain => {
-                            target.push_str("\\ufffd");
-                            target.push_str(&escape[5..]);
-                        }
-                    },
-                    _ => return true,
-                }
-            }
-            1..=4 => {
-                target.push_str("\\\\");
-                target.push_str(escape);
-                self.state = State::String;
-                return false;
-            }
-            5 if c == '\\' => {
-                escape.push(c);
-                return true;
-            }
-            6 if c == 'u' => {
-                escape.push(c);
-                return true;
-            }
-            5 => {
-                target.push_str("\\ufffd");
-                self.state = State::String;
-                return false;
-            }
-            6 => {
-                target.push_str("\\ufffd");
-                escape.clear();
-                return false;
-            }
-            _ => {
-                target.push_str("\\ufffd\\\\");
-                target.push_str(&escape[6..]);
-                self.state = State::String;
-                return false;
-            }
-        }
-        self.state = State::String;
-        true
-    }
-}
-
-/// What a `\u` escape names.
-enum Unit {
-    Plain,
-    High,
-    Low,
-}
-
-impl Unit {
-    /// Of four hexadecimal digits.
-    fn of(digits: &str) -> Self {
-        match u32::from_str_radix(digits, 16) {
-            Ok(0xd800..=0xdbff) => Self::High,
-            Ok(0xdc00..=0xdfff) => Self::Low,
-            _ => Self::Plain,
-        }
-    }
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -390,6 +298,11 @@ fn is_blank(byte: u8) -> bool {
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_')
+}
+
+/// Whether `word` is a number of JSON, within the range of a double.
+pub(in crate::tool) fn is_number(word: &str) -> bool {
+    serde_json::from_str::<f64>(word).is_ok()
 }
 
 fn is_complete(word: &str) -> bool {

@@ -3,10 +3,13 @@
 use std::{collections::VecDeque, ops::Range};
 
 use super::Item;
-use crate::tool::{
-    arguments::{self, Writer},
-    markup::{Close, Dialect, GROWTH, Names, Rules, Sink, Window, json::needs_escape},
-    schema::{Toolset, Types},
+use crate::{
+    json::clean_len,
+    tool::{
+        arguments::{self, Writer},
+        markup::{Close, Dialect, GROWTH, Names, Rules, Sink, Window},
+        schema::{Toolset, Types},
+    },
 };
 
 /// Turns what the reader finds into [`Item`]s.
@@ -129,7 +132,7 @@ impl Sink for Items {
         let text = &window.text()[range.clone()];
         let streams =
             matches!(&self.call, Some(Call { value: Some(Value { mode: Mode::Stream, .. }), .. }));
-        if !streams || !window.is_piece() || needs_escape(text) {
+        if !streams || !window.is_piece() || clean_len(text.as_bytes()) < text.len() {
             self.take(text);
         } else if !self.arguments.is_empty() && text.len() <= GROWTH {
             // A few bytes join what waits already.
