@@ -3,7 +3,8 @@
 use super::{
     sink::{Dialect, Names},
     tag::{
-        Look, bare, blanks, declared_function, declared_key, declared_tag, followed, literal, name,
+        Look, bare, before, blanks, declared_function, declared_key, declared_tag, followed,
+        literal, named, parameter,
     },
 };
 
@@ -77,12 +78,7 @@ impl<N: Names> Openers<'_, N> {
 
     /// A call behind the opening tag `around`.
     fn around(&self, text: &str, around: &str) -> Look<Opening> {
-        literal(text, &[around]).and_then(|start| {
-            blanks(&text[start..]).and_then(|gap| {
-                let at = start + gap;
-                self.call(&text[at..]).map(|opening| opening.behind(at))
-            })
-        })
+        before(text, around).and_then(|at| self.call(&text[at..]).map(|opening| opening.behind(at)))
     }
 
     /// A call inside a `<tool_call>` that was opened before; blanks have been passed.
@@ -92,12 +88,8 @@ impl<N: Names> Openers<'_, N> {
 
     /// `<tool_call>`, confirmed by what follows.
     fn wrapper(&self, text: &str, left: u8) -> Look<Opening> {
-        literal(text, &["<tool_call>"]).and_then(|start| {
-            blanks(&text[start..]).and_then(|gap| {
-                let at = start + gap;
-                self.inside(&text[at..], left - 1).map(|opening| opening.wrapped(at))
-            })
-        })
+        before(text, "<tool_call>")
+            .and_then(|at| self.inside(&text[at..], left - 1).map(|opening| opening.wrapped(at)))
     }
 
     fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
@@ -127,23 +119,13 @@ impl<N: Names> Openers<'_, N> {
                 return Look::No;
             }
             let plain = |name: &str| !name.contains(['\n', '<']);
-            literal(text, &["<function="]).and_then(|start| {
-                name(&text[start..], plain).and_then(|name| {
-                    // A name of blanks and quotes alone is none.
-                    if plain(name) && !bare(name).is_empty() {
-                        Look::Yes((start + name.len() + 1, name))
-                    } else {
-                        Look::No
-                    }
-                })
-            })
+            // A name of blanks and quotes alone is none.
+            let is_name = |name: &&str| plain(name) && !bare(name).is_empty();
+            named(text, "<function=", plain, |name| Some(name).filter(is_name))
         };
         declared_function(text, self.names).or(free).and_then(|(start, name)| {
             let confirmed = |rest: &str| {
-                let parameter = literal(rest, &["<parameter="]).and_then(|start| {
-                    self::name(&rest[start..], |_| true).map(|key| start + key.len() + 1)
-                });
-                parameter
+                (parameter(rest).map(|(length, _)| length))
                     .or(|| literal(rest, &["</function>"]))
                     .or(|| literal(rest, &["</tool_call>"]))
             };

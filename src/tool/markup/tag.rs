@@ -75,18 +75,33 @@ pub(in crate::tool) fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == '\u{feff}'
 }
 
-/// The name up to a `>`, which is not far. Where the `>` is still to come, `may` says whether
+/// A tag that `prefix` begins, with a name that `find` knows up to a `>`, which is not far; yes
+/// carries the tag's length and what was found. Where the `>` is still to come, `may` says whether
 /// the name so far can go on to something wanted.
-pub(super) fn name(text: &str, may: impl FnOnce(&str) -> bool) -> Look<&str> {
-    // Room for quotes and blanks around it.
-    let near = &text.as_bytes()[..text.len().min(NAME_LIMIT + 8)];
-    match memchr::memchr(b'>', near) {
-        Some(0) => Look::No,
-        Some(end) => Look::Yes(&text[..end]),
-        None if near.len() < text.len() => Look::No,
-        None if may(text) => Look::More,
-        None => Look::No,
-    }
+pub(super) fn named<'t, T>(
+    text: &'t str,
+    prefix: &str,
+    may: impl FnOnce(&str) -> bool,
+    find: impl FnOnce(&'t str) -> Option<T>,
+) -> Look<(usize, T)> {
+    literal(text, &[prefix]).and_then(|start| {
+        let text = &text[start..];
+        // Room for quotes and blanks around it.
+        let near = &text.as_bytes()[..text.len().min(NAME_LIMIT + 8)];
+        match memchr::memchr(b'>', near) {
+            Some(end) if end > 0 => match find(&text[..end]) {
+                Some(found) => Look::Yes((start + end + 1, found)),
+                None => Look::No,
+            },
+            None if near.len() == text.len() && may(text) => Look::More,
+            _ => Look::No,
+        }
+    })
+}
+
+/// `tag`, and past the blanks behind it.
+pub(super) fn before(text: &str, tag: &str) -> Look<usize> {
+    literal(text, &[tag]).and_then(|start| blanks(&text[start..]).map(|gap| start + gap))
 }
 
 /// A name without the blanks and quotes around it, as far as it has arrived.
@@ -110,15 +125,8 @@ pub(super) fn followed(
 
 /// `<function=NAME>` with a declared name; yes carries the tag's length and the name.
 pub(super) fn declared_function<'n>(text: &str, names: &'n impl Names) -> Look<(usize, &'n str)> {
-    literal(text, &["<function="]).and_then(|start| {
-        let may = |part: &str| names.begins_tool(part) || names.begins_tool(bare(part));
-        name(&text[start..], may).and_then(|name| {
-            match names.tool(name).or_else(|| names.tool(bare(name))) {
-                Some(tool) => Look::Yes((start + name.len() + 1, tool)),
-                None => Look::No,
-            }
-        })
-    })
+    let may = |part: &str| names.begins_tool(part) || names.begins_tool(bare(part));
+    named(text, "<function=", may, |name| names.tool(name).or_else(|| names.tool(bare(name))))
 }
 
 /// `<NAME>`, or what else `prefix` begins, with a declared name; yes carries the tag's length and
@@ -128,14 +136,7 @@ pub(super) fn declared_tag<'n>(
     prefix: &str,
     names: &'n impl Names,
 ) -> Look<(usize, &'n str)> {
-    literal(text, &[prefix]).and_then(|start| {
-        name(&text[start..], |part| names.begins_tool(part)).and_then(|name| {
-            match names.tool(name) {
-                Some(tool) => Look::Yes((start + name.len() + 1, tool)),
-                None => Look::No,
-            }
-        })
-    })
+    named(text, prefix, |part| names.begins_tool(part), |name| names.tool(name))
 }
 
 /// `<KEY>` with a declared parameter of `tool` that passes `test`; yes carries the tag's length
@@ -147,16 +148,13 @@ pub(super) fn declared_key<'a>(
     names: &impl Names,
     test: impl Fn(&str) -> bool,
 ) -> Look<(usize, &'a str)> {
-    literal(text, &[prefix]).and_then(|start| {
-        let may = |part: &str| names.may_declare(tool, part, &test);
-        name(&text[start..], may).and_then(|name| {
-            if test(name) && names.declares(tool, name) {
-                Look::Yes((start + name.len() + 1, name))
-            } else {
-                Look::No
-            }
-        })
-    })
+    let may = |part: &str| names.may_declare(tool, part, &test);
+    named(text, prefix, may, |key| (test(key) && names.declares(tool, key)).then_some(key))
+}
+
+/// `<parameter=KEY>` with any key.
+pub(super) fn parameter(text: &str) -> Look<(usize, &str)> {
+    named(text, "<parameter=", |_| true, Some)
 }
 
 #[cfg(test)]

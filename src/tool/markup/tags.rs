@@ -3,7 +3,9 @@
 use super::{
     body::{Body, Next},
     sink::{Dialect, Names},
-    tag::{Look, bare, declared_function, declared_key, declared_tag, followed, literal, name},
+    tag::{
+        Look, bare, declared_function, declared_key, declared_tag, followed, literal, parameter,
+    },
 };
 use crate::closer::{Closer, Part};
 
@@ -24,26 +26,15 @@ impl Body {
 
     /// `<parameter=KEY>` with any key; a declared one is found behind quotes.
     fn coder_key(&self, text: &str, repairs: bool, names: &impl Names) -> Look<Next> {
-        literal(text, &["<parameter="]).and_then(|start| {
-            name(&text[start..], |_| true).map(|key| {
-                let length = start + key.len() + 1;
-                let declared = |key: &str| names.declares(&self.name, key);
-                let parameter = |key: &str, value: Option<&str>| Next::Parameter {
-                    key: key.into(),
-                    length,
-                    value: value.map(Into::into),
-                };
-                if declared(key) {
-                    return parameter(key, None);
-                }
-                if declared(bare(key)) {
-                    return parameter(bare(key), None);
-                }
-                match lost_bracket(key) {
-                    Some((key, value)) if repairs && declared(key) => parameter(key, Some(value)),
-                    _ => parameter(key, None),
-                }
-            })
+        parameter(text).map(|(length, key)| {
+            let declared = |key: &str| names.declares(&self.name, key);
+            let (key, value) = match lost_bracket(key) {
+                _ if declared(key) => (key, None),
+                _ if declared(bare(key)) => (bare(key), None),
+                Some((key, value)) if repairs && declared(key) => (key, Some(value)),
+                _ => (key, None),
+            };
+            Next::Parameter { key: key.into(), length, value: value.map(Into::into) }
         })
     }
 
