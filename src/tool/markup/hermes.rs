@@ -21,7 +21,8 @@ pub(super) struct Hermes {
     phase: Phase,
     array: bool,
     pub(super) wrappers: u8,
-    key: String,
+    /// The key or the name at hand.
+    text: String,
     name: Option<String>,
     arguments: Arguments,
     /// Where the call at hand stands.
@@ -64,25 +65,19 @@ enum Call {
     Closed,
 }
 
-/// What a step came to.
-pub(super) enum Step {
+/// What follows what was read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Then {
+    /// More of the wrapper's content.
+    GoesOn,
+    /// Another object.
+    Another,
+    /// What takes more text.
     More,
-    At(usize),
     /// The wrapper's content is over.
-    Leave(usize),
-    /// Up to this place it was no call, and is text.
-    Reject(usize),
-}
-
-/// How far the text was read.
-enum Read {
-    All,
-    /// What follows the first bytes is still to be looked at.
-    Rest(usize),
-    /// Another object begins.
-    Another(usize),
-    Leave(usize),
-    Reject(usize),
+    Leave,
+    /// It was no call, and is text.
+    Reject,
 }
 
 impl Hermes {
@@ -91,7 +86,7 @@ impl Hermes {
             phase: Phase::Outside,
             array,
             wrappers,
-            key: String::new(),
+            text: String::new(),
             name: None,
             arguments: Arguments::new(),
             call: Call::Unknown,
@@ -122,13 +117,14 @@ impl Hermes {
         self.raw_len
     }
 
+    /// Reads the text from `at` on: how much of it, and what follows that.
     pub(super) fn step<S: Sink>(
         &mut self,
         window: Window<'_>,
         at: usize,
         end: bool,
         sink: &mut S,
-    ) -> Step {
+    ) -> (usize, Then) {
         let mut text = &window.text()[at..];
         // The limit is met at the same byte however the text was cut.
         let left = S::RULES.hold.saturating_sub(self.raw_len);
@@ -136,25 +132,14 @@ impl Hermes {
         if full {
             text = &text[..floor(text, left)];
         }
-        let read = match self.read(text, end, sink) {
-            Read::All if full && self.call == Call::Unknown => {
-                window.each(at..at + text.len(), |text| self.keep(text));
-                return Step::Reject(at + text.len());
-            }
-            Read::All => text.len(),
-            Read::Rest(0) => return Step::More,
-            Read::Rest(read) => read,
-            Read::Another(read) => return Step::At(at + read),
-            Read::Leave(read) => return Step::Leave(at + read),
-            Read::Reject(read) => {
-                window.each(at..at + read, |text| self.keep(text));
-                return Step::Reject(at + read);
-            }
-        };
-        if self.call == Call::Unknown {
+        let (read, mut then) = self.read(text, end, sink);
+        if self.call == Call::Unknown && then != Then::Another {
             window.each(at..at + read, |text| self.keep(text));
+            if full && read == text.len() {
+                then = Then::Reject;
+            }
         }
-        Step::At(at + read)
+        (read, then)
     }
 
     /// Whether a call was announced, so that what was read is no text.
@@ -173,7 +158,7 @@ impl Hermes {
         }
     }
 
-    fn read<S: Sink>(&mut self, text: &str, end: bool, sink: &mut S) -> Read {
+    fn read<S: Sink>(&mut self, text: &str, end: bool, sink: &mut S) -> (usize, Then) {
         let bytes = text.as_bytes();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -187,58 +172,48 @@ impl Hermes {
                 continue;
             }
             match self.phase {
-                Phase::Outside => match byte {
-                    // An object after another one begins a text of its own.
-                    b'{' if self.call == Call::Closed => {
-                        if S::RULES.one_call {
-                            return Read::Leave(at);
+                Phase::Outside => {
+                    match byte {
+                        // An object after another one begins a text of its own.
+                        b'{' if self.call == Call::Closed && S::RULES.one_call => {
+                            return (at, Then::Leave);
                         }
-                        let (array, wrappers) = (self.array, self.wrappers);
-                        *self = Self { phase: Phase::Outside, ..Self::new(array, wrappers) };
-                        return Read::Another(at);
-                    }
-                    b'{' => {
-                        self.phase = Phase::Key;
-                        at += 1;
-                    }
-                    b',' if self.array && self.call == Call::Closed => at += 1,
-                    b']' if self.array && self.call == Call::Closed => {
-                        self.array = false;
-                        at += 1;
-                    }
-                    // One brace too many.
-                    b'}' if self.call == Call::Closed => at += 1,
-                    _ if self.call == Call::Closed => return Read::Leave(at),
-                    _ => return Read::Reject(at),
-                },
-                Phase::Key => match byte {
-                    b'"' | b'\'' => {
-                        self.key.clear();
-                        self.unquote = Unquote::new(byte);
-                        self.phase = Phase::KeyText;
-                        at += 1;
-                    }
-                    b'}' => {
-                        at += 1;
-                        if !self.end_object(sink) {
-                            return Read::Reject(at);
+                        b'{' if self.call == Call::Closed => {
+                            *self = Self::new(self.array, self.wrappers);
+                            return (at, Then::Another);
                         }
-                    }
-                    _ => return self.broken(at),
-                },
-                Phase::KeyText => match self.unquote.feed(&text[at..], &mut self.key) {
-                    Some(read) => {
-                        at += read;
-                        self.phase = Phase::Colon;
-                    }
-                    None => at = bytes.len(),
-                },
-                Phase::Colon => {
-                    if byte != b':' {
-                        return self.broken(at);
+                        b'{' => self.phase = Phase::Key,
+                        _ if self.call != Call::Closed => return (at, Then::Reject),
+                        b',' if self.array => {}
+                        b']' if self.array => self.array = false,
+                        // One brace too many.
+                        b'}' => {}
+                        _ => return (at, Then::Leave),
                     }
                     at += 1;
-                    self.phase = match self.key.as_str() {
+                }
+                Phase::Key | Phase::Name if matches!(byte, b'"' | b'\'') => {
+                    self.text.clear();
+                    self.unquote = Unquote::new(byte);
+                    self.phase = match self.phase {
+                        Phase::Key => Phase::KeyText,
+                        _ => Phase::NameText,
+                    };
+                    at += 1;
+                }
+                Phase::Key | Phase::After if byte == b'}' => {
+                    at += 1;
+                    if !self.end_object(sink) {
+                        return (at, Then::Reject);
+                    }
+                }
+                Phase::After if byte == b',' => {
+                    self.phase = Phase::Key;
+                    at += 1;
+                }
+                Phase::Colon if byte == b':' => {
+                    at += 1;
+                    self.phase = match self.text.as_str() {
                         "name" if self.name.is_none() => Phase::Name,
                         "arguments" | "parameters"
                             if self.call == Call::Unknown && self.early.is_empty() =>
@@ -252,51 +227,42 @@ impl Hermes {
                         }
                     };
                 }
-                Phase::Name => {
-                    if !matches!(byte, b'"' | b'\'') {
+                Phase::Key | Phase::Colon | Phase::Name | Phase::After => return self.broken(at),
+                Phase::KeyText | Phase::NameText => {
+                    let Some(read) = self.unquote.feed(&text[at..], &mut self.text) else { break };
+                    at += read;
+                    if self.phase == Phase::KeyText {
+                        self.phase = Phase::Colon;
+                        continue;
+                    }
+                    let declared = || sink.names().tool(&self.text).is_some();
+                    if self.text.is_empty() || !S::RULES.any_name && !declared() {
                         return self.broken(at);
                     }
-                    self.unquote = Unquote::new(byte);
-                    self.key.clear();
-                    self.phase = Phase::NameText;
-                    at += 1;
-                }
-                Phase::NameText => match self.unquote.feed(&text[at..], &mut self.key) {
-                    Some(read) => {
-                        at += read;
-                        let declared = || sink.names().tool(&self.key).is_some();
-                        if self.key.is_empty() || !S::RULES.any_name && !declared() {
-                            return self.broken(at);
-                        }
-                        self.name = Some(mem::take(&mut self.key));
-                        self.phase = Phase::After;
-                        if !self.early.is_empty() {
-                            self.announce(sink);
-                            self.close(sink);
-                        }
+                    self.name = Some(mem::take(&mut self.text));
+                    self.phase = Phase::After;
+                    if !self.early.is_empty() {
+                        self.announce(sink);
+                        self.close(sink);
                     }
-                    None => at = bytes.len(),
-                },
+                }
                 Phase::Arguments => {
                     let fed = match self.call {
                         Call::Unknown => self.arguments.feed(&text[at..], &mut self.early),
                         _ => sink.json(|out| self.arguments.feed(&text[at..], out)),
                     };
-                    if self.call == Call::Unknown && self.arguments.started() && self.name.is_some()
-                    {
+                    if self.call == Call::Unknown && self.arguments.started() {
                         self.announce(sink);
                     }
                     match fed {
-                        Fed::More => at = bytes.len(),
+                        Fed::More => break,
                         Fed::Done(read) => {
                             at += read;
                             self.phase = Phase::After;
                             if !self.arguments.started() {
                                 // Null, or a string of nothing.
                                 self.early.push_str("{}");
-                                if self.name.is_some() {
-                                    self.announce(sink);
-                                }
+                                self.announce(sink);
                             }
                             if self.call == Call::Open {
                                 self.close(sink);
@@ -308,7 +274,7 @@ impl Hermes {
                 Phase::Other => {
                     self.skipped.clear();
                     match self.skip.feed(&text[at..], &mut self.skipped) {
-                        Fed::More => at = bytes.len(),
+                        Fed::More => break,
                         Fed::Done(read) => {
                             at += read;
                             self.phase = Phase::After;
@@ -316,55 +282,41 @@ impl Hermes {
                         Fed::Broken(read) => return self.broken(at + read),
                     }
                 }
-                Phase::After => match byte {
-                    b',' => {
-                        self.phase = Phase::Key;
-                        at += 1;
+                Phase::Lost => {
+                    let Some(skipped) = memchr(b'<', &bytes[at..]) else { break };
+                    at += skipped;
+                    match literal(&text[at..], &["</tool_call>"]) {
+                        Look::Yes(_) => return (at, Then::Leave),
+                        Look::No => at += 1,
+                        Look::More if end => break,
+                        Look::More => return (at, Then::More),
                     }
-                    b'}' => {
-                        at += 1;
-                        if !self.end_object(sink) {
-                            return Read::Reject(at);
-                        }
-                    }
-                    _ => return self.broken(at),
-                },
-                Phase::Lost => match memchr(b'<', &bytes[at..]) {
-                    None => at = bytes.len(),
-                    Some(skipped) => {
-                        at += skipped;
-                        match literal(&text[at..], &["</tool_call>"]) {
-                            Look::Yes(_) => return Read::Leave(at),
-                            Look::No => at += 1,
-                            Look::More if end => at = bytes.len(),
-                            Look::More => return Read::Rest(at),
-                        }
-                    }
-                },
+                }
             }
         }
-        Read::All
+        (text.len(), Then::GoesOn)
     }
 
     /// After something in the object that cannot be.
-    fn broken(&mut self, at: usize) -> Read {
+    fn broken(&self, at: usize) -> (usize, Then) {
         match self.call {
-            Call::Unknown => Read::Reject(at),
+            Call::Unknown => (at, Then::Reject),
             // The call is complete, so whatever this is belongs to what follows it.
-            Call::Open | Call::Closed => Read::Leave(at),
+            Call::Open | Call::Closed => (at, Then::Leave),
         }
     }
 
-    fn broken_arguments<S: Sink>(&mut self, at: usize, sink: &mut S) -> Read {
+    fn broken_arguments<S: Sink>(&mut self, at: usize, sink: &mut S) -> (usize, Then) {
         if self.call == Call::Unknown {
-            return Read::Reject(at);
+            return (at, Then::Reject);
         }
         tracing::debug!("the JSON of a tool call's arguments is malformed and was closed early");
         self.close(sink);
         self.phase = Phase::Lost;
-        Read::Rest(at)
+        (at, Then::GoesOn)
     }
 
+    /// Begins the call, once its name is there.
     fn announce<S: Sink>(&mut self, sink: &mut S) {
         if let Some(name) = &self.name {
             sink.call(name, Dialect::Hermes);

@@ -180,12 +180,10 @@ impl<S: Sink> Reader<S> {
     pub(in crate::tool) fn release(&mut self, confirms: bool) {
         self.end_confirms = confirms;
         self.look_at_held(true);
-        if let State::Hermes(hermes) = &mut self.state
+        if let State::Hermes(hermes) = &self.state
             && !hermes.is_announced()
         {
-            self.rejected = hermes.take_raw();
-            self.state = State::Prose;
-            self.released += 1;
+            self.reject();
             self.take_back();
             self.look_at_held(true);
         }
@@ -206,6 +204,15 @@ impl<S: Sink> Reader<S> {
         self.lines = Lines::default();
         self.in_blanks = false;
         self.again = 0;
+    }
+
+    /// What was held as a call in JSON is none.
+    fn reject(&mut self) {
+        if let State::Hermes(hermes) = &mut self.state {
+            self.rejected = hermes.take_raw();
+            self.released += 1;
+            self.state = State::Prose;
+        }
     }
 
     /// Puts what was rejected in front of what is held, to be read again.
@@ -279,21 +286,19 @@ impl<S: Sink> Reader<S> {
                     Some(at)
                 }
             },
-            State::Hermes(hermes) => match hermes.step(window, at, end, &mut self.sink) {
-                hermes::Step::More => None,
-                hermes::Step::At(at) => Some(at),
-                hermes::Step::Leave(at) => {
-                    let wrappers = hermes.wrappers;
-                    self.after_call(wrappers, true);
-                    Some(at)
+            State::Hermes(hermes) => {
+                let (read, then) = hermes.step(window, at, end, &mut self.sink);
+                match then {
+                    hermes::Then::More if read == 0 => return None,
+                    hermes::Then::More | hermes::Then::GoesOn | hermes::Then::Another => {}
+                    hermes::Then::Leave => {
+                        let wrappers = hermes.wrappers;
+                        self.after_call(wrappers, true);
+                    }
+                    hermes::Then::Reject => self.reject(),
                 }
-                hermes::Step::Reject(at) => {
-                    self.rejected = hermes.take_raw();
-                    self.released += 1;
-                    self.state = State::Prose;
-                    Some(at)
-                }
-            },
+                Some(at + read)
+            }
             State::Pass => {
                 let closed = self.sink.pass(window, at);
                 if closed.is_some() {
