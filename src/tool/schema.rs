@@ -22,7 +22,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::markup::NAME_LIMIT;
+use super::markup::{NAME_LIMIT, Names};
 use crate::{
     chat::{FunctionTool, Json, Tool, ToolChoice},
     json::tree_size,
@@ -144,13 +144,6 @@ impl Toolset {
         Some(own.schema.get_or_init(|| read(json, &self.memory)))
     }
 
-    /// Whether some declared name begins with `prefix`.
-    pub(super) fn starts(&self, prefix: &str) -> bool {
-        let name = |own: &Function| function(&self.tools, own.place).name.as_str();
-        let at = self.functions.partition_point(|own| name(own) < prefix);
-        self.functions.get(at).is_some_and(|own| name(own).starts_with(prefix))
-    }
-
     /// The parameter `key` of function `name`; undeclared ones are strings.
     pub(super) fn parameter(&self, name: &str, key: &str) -> Parameter<'_> {
         let mut parameter = Parameter { root: &Value::Null, nodes: Vec::new() };
@@ -159,25 +152,6 @@ impl Toolset {
             properties(root, root, key, &mut parameter.nodes);
         }
         parameter
-    }
-
-    /// Whether function `name` has the parameter `key`.
-    pub(super) fn declares(&self, name: &str, key: &str) -> bool {
-        self.find(name).is_some_and(|own| {
-            let names = self.names(own);
-            names.binary_search_by(|own| compare(own, key)).is_ok()
-        })
-    }
-
-    /// Whether a parameter of function `name` begins with `start` and passes `test`, as far as a
-    /// few of them tell: where many begin so, the answer is yes.
-    pub(super) fn may_declare(&self, name: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
-        self.find(name).is_some_and(|own| {
-            let names = self.names(own);
-            let at = names.partition_point(|own| compare(own, start).is_lt());
-            let mut those = names[at..].iter().take_while(|own| own.starts_with(start));
-            those.by_ref().take(CANDIDATES).any(|own| test(own)) || those.next().is_some()
-        })
     }
 
     /// Whether `text` begins with the name of a property at the top of the schema of function
@@ -218,6 +192,35 @@ impl Toolset {
                 false
             });
             names.into_iter().map(Box::from).collect()
+        })
+    }
+}
+
+impl Names for Toolset {
+    fn tool(&self, name: &str) -> Option<&str> {
+        self.get(name).map(|function| function.name.as_str())
+    }
+
+    fn begins_tool(&self, start: &str) -> bool {
+        let name = |own: &Function| function(&self.tools, own.place).name.as_str();
+        let at = self.functions.partition_point(|own| name(own) < start);
+        self.functions.get(at).is_some_and(|own| name(own).starts_with(start))
+    }
+
+    fn declares(&self, tool: &str, key: &str) -> bool {
+        self.find(tool).is_some_and(|own| {
+            let names = self.names(own);
+            names.binary_search_by(|own| compare(own, key)).is_ok()
+        })
+    }
+
+    fn may_declare(&self, tool: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
+        self.find(tool).is_some_and(|own| {
+            let names = self.names(own);
+            let at = names.partition_point(|own| compare(own, start).is_lt());
+            let mut those = names[at..].iter().take_while(|own| own.starts_with(start));
+            // A few of them tell.
+            those.by_ref().take(CANDIDATES).any(|own| test(own)) || those.next().is_some()
         })
     }
 }
@@ -489,7 +492,7 @@ mod tests {
         let tools = toolset(json!({}));
         assert_eq!(tools.len(), 2);
         assert!(tools.get("f").is_some() && tools.get("web_search").is_none());
-        assert!(tools.starts("a_t") && tools.starts("") && !tools.starts("a_x"));
+        assert!(tools.begins_tool("a_t") && tools.begins_tool("") && !tools.begins_tool("a_x"));
     }
 
     #[test]

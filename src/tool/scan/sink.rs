@@ -7,7 +7,7 @@ use crate::{
     json::clean_len,
     tool::{
         arguments::{self, Writer},
-        markup::{Close, Dialect, GROWTH, Names, Rules, Sink, Window},
+        markup::{Close, Dialect, GROWTH, Rules, Sink, Window},
         schema::{Toolset, Types},
     },
 };
@@ -183,22 +183,4 @@ impl Sink for Items {
 fn may_be_null(text: &str) -> bool {
     let word = text.trim();
     text.len() <= 64 && ["null", "None"].iter().any(|null| null.starts_with(word))
-}
-
-impl Names for Toolset {
-    fn tool(&self, name: &str) -> Option<&str> {
-        self.get(name).map(|function| function.name.as_str())
-    }
-
-    fn begins_tool(&self, start: &str) -> bool {
-        self.starts(start)
-    }
-
-    fn declares(&self, tool: &str, key: &str) -> bool {
-        Self::declares(self, tool, key)
-    }
-
-    fn may_declare(&self, tool: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
-        Self::may_declare(self, tool, start, test)
-    }
 }

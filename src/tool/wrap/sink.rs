@@ -9,7 +9,7 @@ use super::{
     passing::Passing,
     value::{Part, Value},
 };
-use crate::tool::markup::{Close, Dialect, Names, Rules, Sink, Window};
+use crate::tool::markup::{Close, Dialect, Rules, Sink, Window};
 
 /// Writes calls in the client's tags.
 #[derive(Debug)]
@@ -190,23 +190,5 @@ impl Sink for Client {
                 self.tags.out.text(&self.closer);
             }
         }
-    }
-}
-
-impl Names for Vocabulary {
-    fn tool(&self, name: &str) -> Option<&str> {
-        self.find_tool(name)
-    }
-
-    fn begins_tool(&self, start: &str) -> bool {
-        Self::begins_tool(self, start)
-    }
-
-    fn declares(&self, _: &str, key: &str) -> bool {
-        self.has_parameter(key)
-    }
-
-    fn may_declare(&self, _: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
-        self.parameters_from(start).any(test)
     }
 }

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use crate::tool::markup;
+
 /// The tool and parameter names that a client's parser knows.
 ///
 /// An XML client finds calls by exact names and by nothing else, so the wrapper must know the
@@ -100,7 +102,7 @@ impl Vocabulary {
     /// Whether the client has this tool.
     #[must_use]
     pub fn has_tool(&self, name: &str) -> bool {
-        self.find_tool(name).is_some()
+        find(&self.tools, name).is_some()
     }
 
     /// Whether the client has this parameter, of whatever tool.
@@ -126,24 +128,27 @@ impl Vocabulary {
         self.longest
     }
 
-    /// The tool of this name.
-    pub(super) fn find_tool(&self, name: &str) -> Option<&str> {
+    /// Whether a parameter's name begins with `start`.
+    pub(super) fn begins_parameter(&self, start: &str) -> bool {
+        from(&self.parameters, start).next().is_some()
+    }
+}
+
+impl markup::Names for Vocabulary {
+    fn tool(&self, name: &str) -> Option<&str> {
         find(&self.tools, name)
     }
 
-    /// Whether a tool's name begins with `start`.
-    pub(super) fn begins_tool(&self, start: &str) -> bool {
+    fn begins_tool(&self, start: &str) -> bool {
         from(&self.tools, start).next().is_some()
     }
 
-    /// Whether a parameter's name begins with `start`.
-    pub(super) fn begins_parameter(&self, start: &str) -> bool {
-        self.parameters_from(start).next().is_some()
+    fn declares(&self, _: &str, key: &str) -> bool {
+        self.has_parameter(key)
     }
 
-    /// The parameters whose names begin with `start`.
-    pub(super) fn parameters_from(&self, start: &str) -> impl Iterator<Item = &str> {
-        from(&self.parameters, start)
+    fn may_declare(&self, _: &str, start: &str, test: impl Fn(&str) -> bool) -> bool {
+        from(&self.parameters, start).any(test)
     }
 }
 
@@ -198,10 +203,12 @@ impl<'a> Names<'a> {
 
     /// Takes the names of Roo Code, of Cline, or of both.
     fn built_in(&mut self, roo: bool, cline: bool) {
-        let lists: [(bool, &[&str], &[&str]); 3] = [
+        let lists: [(bool, &[&str], &[&str]); 5] = [
             (roo || cline, &TOOLS, &PARAMETERS),
-            (roo, &ROO_TOOLS, &ROO_PARAMETERS),
-            (cline, &CLINE_TOOLS, &CLINE_PARAMETERS),
+            (roo, &ROO_ONLY, &ROO_PARAMETERS),
+            (roo, &ROO_TOOLS, &[]),
+            (cline, &CLINE_ONLY, &CLINE_PARAMETERS),
+            (cline, &CLINE_TOOLS, &[]),
         ];
         for (_, tools, parameters) in lists.into_iter().filter(|(takes, ..)| *takes) {
             self.tools.extend(tools);
@@ -339,29 +346,12 @@ const TOOLS: [&str; 13] = [
     "list_code_definition_names",
 ];
 
-/// Tools of Roo Code alone.
-const ROO_TOOLS: [&str; 12] = [
-    "apply_diff",
-    "search_and_replace",
-    "search_replace",
-    "edit_file",
-    "switch_mode",
-    "fetch_instructions",
-    "codebase_search",
-    "update_todo_list",
-    "run_slash_command",
-    "generate_image",
-    "custom_tool",
-    "insert_content",
-];
+/// Tools of Roo Code that tell nobody whose a prompt is.
+const ROO_TOOLS: [&str; 5] =
+    ["search_and_replace", "search_replace", "edit_file", "generate_image", "custom_tool"];
 
-/// Tools of Cline alone.
-const CLINE_TOOLS: [&str; 14] = [
-    "replace_in_file",
-    "load_mcp_documentation",
-    "plan_mode_respond",
-    "act_mode_respond",
-    "focus_chain",
+/// Tools of Cline that tell nobody whose a prompt is.
+const CLINE_TOOLS: [&str; 9] = [
     "web_fetch",
     "web_search",
     "condense",
