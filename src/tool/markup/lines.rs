@@ -7,22 +7,25 @@ use memchr::memchr2;
 /// quoted `<tool_call>` holds may begin on a later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Lines {
+    /// The fence that it is in.
+    fence: Option<Fence>,
     place: Place,
     shield: Shield,
 }
 
+/// Where in its line it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
-    /// At the start of a line, after so many blanks.
+    /// At the start, after so many blanks.
     Start(u8),
-    /// In a run of fence characters at the start of a line.
+    /// In a run of fence characters at the start.
     Run(Fence),
-    /// On the line that opens a fence.
+    /// Behind a run that opens a fence.
     Info(Fence),
-    /// Further on in a line.
+    /// Behind a run that closes the fence if the line ends here.
+    Tail,
+    /// Further on.
     Text,
-    /// Inside a fence.
-    Fence(Fence, Inner),
 }
 
 impl Default for Place {
@@ -35,15 +38,6 @@ impl Default for Place {
 struct Fence {
     mark: u8,
     length: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Inner {
-    Start(u8),
-    Run(u32),
-    /// After a run that closes the fence if the line ends here.
-    Tail,
-    Text,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -87,8 +81,7 @@ impl Lines {
     /// Whether text without line ends and backticks changes nothing: most text is the inside of a
     /// line.
     pub(super) const fn is_inside(&self) -> bool {
-        matches!(self.shield, Shield::None)
-            && matches!(self.place, Place::Text | Place::Fence(_, Inner::Text))
+        matches!((self.shield, self.place), (Shield::None, Place::Text))
     }
 
     fn step(&mut self, byte: u8) {
@@ -109,67 +102,55 @@ impl Lines {
             _ => Shield::None,
         };
         self.place = match (self.place, byte) {
-            (Place::Start(_) | Place::Text, b'\n') => Place::Start(0),
-            (Place::Start(blanks), b' ') if blanks < 3 => Place::Start(blanks + 1),
-            (Place::Start(_), b'\r') => self.place,
-            (Place::Start(_), b'`' | b'~') => Place::Run(Fence { mark: byte, length: 1 }),
-            (Place::Start(_) | Place::Text, _) => Place::Text,
-
-            (Place::Run(fence), _) if fence.mark == byte => {
-                Place::Run(Fence { length: fence.length.saturating_add(1), ..fence })
-            }
-            (Place::Run(fence), b'\n') if fence.length >= 3 => Place::Fence(fence, Inner::Start(0)),
-            (Place::Run(_), b'\n') => Place::Start(0),
-            (Place::Run(fence), _) if fence.length >= 3 => Place::Info(fence),
-            (Place::Run(_), _) => Place::Text,
-
-            (Place::Info(fence), b'\n') => Place::Fence(fence, Inner::Start(0)),
-            // A fence of backticks has none in the rest of its line; this was inline code.
-            (Place::Info(fence), b'`') if fence.mark == b'`' => Place::Text,
-            (Place::Info(_), _) => self.place,
-
-            (Place::Fence(fence, Inner::Run(length)), b'\n') if length >= fence.length => {
+            (place, b'\n') => {
+                self.fence = match (self.fence, place) {
+                    (Some(_), _) if self.may_close() => None,
+                    (None, Place::Info(opened)) => Some(opened),
+                    (None, Place::Run(opened)) if opened.length >= 3 => Some(opened),
+                    (fence, _) => fence,
+                };
                 Place::Start(0)
             }
-            (Place::Fence(_, Inner::Tail), b'\n') => Place::Start(0),
-            (Place::Fence(fence, inner), _) => Place::Fence(fence, inner.step(byte, fence)),
+            (Place::Start(blanks), b' ') if blanks < 3 => Place::Start(blanks + 1),
+            (Place::Start(_), b'\r') if self.fence.is_none() => self.place,
+            (Place::Start(_), b'`' | b'~') if self.fence.is_none_or(|fence| fence.mark == byte) => {
+                Place::Run(Fence { mark: byte, length: 1 })
+            }
+            (Place::Run(run), _) if run.mark == byte => {
+                Place::Run(Fence { length: run.length.saturating_add(1), ..run })
+            }
+            (_, b' ' | b'\t' | b'\r') if self.may_close() => Place::Tail,
+            (Place::Run(run), _) if run.length >= 3 && self.fence.is_none() => Place::Info(run),
+            // A fence of backticks has none in the rest of its line; this was inline code.
+            (Place::Info(fence), _) if (fence.mark, byte) != (b'`', b'`') => self.place,
+            _ => Place::Text,
         };
     }
 
-    const fn in_fence(&self) -> bool {
-        match self.place {
-            Place::Start(_) | Place::Text => false,
-            Place::Run(Fence { length, .. }) => length >= 3,
-            Place::Info(_) | Place::Fence(..) => true,
-        }
+    /// Whether the fence closes if the line ends here.
+    fn may_close(&self) -> bool {
+        self.fence.is_some_and(|fence| match self.place {
+            Place::Run(run) => run.length >= fence.length,
+            place => place == Place::Tail,
+        })
+    }
+
+    fn in_fence(&self) -> bool {
+        self.fence.is_some()
+            || match self.place {
+                Place::Run(run) => run.length >= 3,
+                place => matches!(place, Place::Info(_)),
+            }
     }
 
     /// Whether an opener may stand here.
-    pub(super) const fn allows_opener(&self) -> bool {
+    pub(super) fn allows_opener(&self) -> bool {
         !self.in_fence() && !matches!(self.shield, Shield::Backtick | Shield::Closed { .. })
     }
 
     /// Whether an opener may stand after blanks from here on, so that they are held back.
-    pub(super) const fn allows_after_blanks(&self) -> bool {
-        match self.place {
-            Place::Fence(Fence { length, .. }, Inner::Run(run)) => run >= length,
-            Place::Fence(_, Inner::Tail) => true,
-            _ => !self.in_fence(),
-        }
-    }
-}
-
-impl Inner {
-    const fn step(self, byte: u8, fence: Fence) -> Self {
-        match (self, byte) {
-            (_, b'\n') => Self::Start(0),
-            (Self::Start(blanks), b' ') if blanks < 3 => Self::Start(blanks + 1),
-            (Self::Start(_), byte) if byte == fence.mark => Self::Run(1),
-            (Self::Run(length), byte) if byte == fence.mark => Self::Run(length.saturating_add(1)),
-            (Self::Run(length), b' ' | b'\t' | b'\r') if length >= fence.length => Self::Tail,
-            (Self::Tail, b' ' | b'\t' | b'\r') => Self::Tail,
-            _ => Self::Text,
-        }
+    pub(super) fn allows_after_blanks(&self) -> bool {
+        self.may_close() || !self.in_fence()
     }
 }
 
