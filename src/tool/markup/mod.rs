@@ -41,10 +41,10 @@ pub(super) use self::{
     sink::{Close, Names, Rules, Sink},
     window::{GROWTH, Window},
 };
+#[cfg(feature = "tool-wrap")]
+pub(super) use self::{relay::Relay, tag::is_blank, unquote::Unquote};
 #[cfg(feature = "tool-call")]
 pub(super) use self::{
     relay::{DEPTH_LIMIT, is_number},
     tag::NAME_LIMIT,
 };
-#[cfg(feature = "tool-wrap")]
-pub(super) use self::{tag::is_blank, unquote::Unquote};

@@ -1,4 +1,4 @@
-use crate::tool::markup::Unquote;
+use crate::tool::markup::{Fed, Relay, Unquote};
 
 /// Reads the members of an object of compact JSON that is known to parse, as it arrives.
 ///
@@ -8,7 +8,7 @@ use crate::tool::markup::Unquote;
 pub(super) struct Members {
     state: State,
     key: String,
-    /// Text of the string at hand, decoded.
+    /// What has come of the value at hand, decoded where it is a string.
     decoded: String,
 }
 
@@ -21,13 +21,11 @@ enum State {
     Colon,
     Value,
     Text(Unquote),
-    /// In a value that is no string.
+    /// In a value that is no string; a null is told of to nobody.
     Other {
-        depth: usize,
-        in_string: bool,
-        escaped: bool,
+        relay: Relay,
+        is_null: bool,
     },
-    Null,
 }
 
 /// What a member comes to.
@@ -66,13 +64,14 @@ impl Members {
                     at += 1;
                     self.state = State::Value;
                 }
-                State::Value if byte == b'n' => self.state = State::Null,
                 State::Value => {
-                    let string = byte == b'"';
-                    tell(Event::Begin { key: &self.key, string });
+                    let (string, is_null) = (byte == b'"', byte == b'n');
+                    if !is_null {
+                        tell(Event::Begin { key: &self.key, string });
+                    }
                     self.state = match string {
                         true => State::Text(Unquote::new(b'"')),
-                        false => State::Other { depth: 0, in_string: false, escaped: false },
+                        false => State::Other { relay: Relay::new(), is_null },
                     };
                     at += usize::from(string);
                 }
@@ -85,33 +84,19 @@ impl Members {
                     tell(Event::End);
                     self.state = State::Outside;
                 }
-                State::Other { depth, in_string, escaped } => {
-                    let end = bytes[at..].iter().position(|&byte| {
-                        match byte {
-                            _ if *escaped => *escaped = false,
-                            b'\\' => *escaped = *in_string,
-                            b'"' => *in_string = !*in_string,
-                            _ if *in_string => {}
-                            b',' | b'}' | b']' if *depth == 0 => return true,
-                            b'{' | b'[' => *depth += 1,
-                            b'}' | b']' => *depth -= 1,
-                            _ => {}
-                        }
-                        false
-                    });
-                    let stop = end.map_or(json.len(), |end| at + end);
-                    tell(Event::Value(&json[at..stop]));
-                    at = stop;
-                    if end.is_some() {
+                State::Other { relay, is_null } => {
+                    self.decoded.clear();
+                    let fed = relay.feed(&json[at..], &mut self.decoded);
+                    if !*is_null {
+                        tell(Event::Value(&self.decoded));
+                    }
+                    // It parses, so nothing in it is broken.
+                    let (Fed::Done(read) | Fed::Broken(read)) = fed else { return };
+                    at += read;
+                    if !*is_null {
                         tell(Event::End);
-                        self.state = State::Outside;
                     }
-                }
-                State::Null => {
-                    if matches!(byte, b',' | b'}') {
-                        self.state = State::Outside;
-                    }
-                    at += 1;
+                    self.state = State::Outside;
                 }
             }
         }
