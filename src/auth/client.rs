@@ -184,7 +184,8 @@ impl TokenClient {
     }
 
     async fn refresh_web(&self, credential: &Credential) -> Result<Credential, RefreshError> {
-        let mut request = self.get(&self.web_refresh_url, credential)?;
+        let mut request = request(&self.web_refresh_url, FullBody::default());
+        credential.headers().apply(request.headers_mut());
         let origin = HeaderValue::from_static("https://chat.qwen.ai");
         request.headers_mut().insert("x-request-origin", origin);
         self.send(request).await?.session(credential, self.now())
@@ -218,7 +219,9 @@ impl TokenClient {
             (_, Some(url)) => url,
             (_, None) => return Ok(says(true, false)),
         };
-        let answer = self.send(self.get(url, credential)?).await?;
+        let mut request = request(url, FullBody::default());
+        credential.headers().apply(request.headers_mut());
+        let answer = self.send(request).await?;
         let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || answer.code() == Some("Unauthorized");
         match answer.json {
@@ -239,25 +242,11 @@ impl TokenClient {
         form: &[(&str, &str)],
     ) -> Result<Answer, RefreshError> {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(url)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::ACCEPT, "application/json")
-            .header("x-request-id", uuid::Uuid::new_v4().to_string())
-            .body(FullBody::from(form));
-        self.send(request.map_err(|_| unusable_answer())?).await
-    }
-
-    fn get(&self, url: &Uri, credential: &Credential) -> Result<Request<FullBody>, RefreshError> {
-        let mut request = Request::builder()
-            .uri(url)
-            .header(header::ACCEPT, "application/json")
-            .header("x-request-id", uuid::Uuid::new_v4().to_string())
-            .body(FullBody::default())
-            .map_err(|_| unusable_answer())?;
-        credential.headers().apply(request.headers_mut());
-        Ok(request)
+        let mut request = request(url, FullBody::from(form));
+        *request.method_mut() = Method::POST;
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        self.send(request).await
     }
 
     async fn send(&self, request: Request<FullBody>) -> Result<Answer, RefreshError> {
@@ -295,6 +284,16 @@ pub struct Validation {
     pub asked: bool,
     /// When it ends, as far as that is known.
     pub expires_at: Option<SystemTime>,
+}
+
+/// A request with the headers that all have.
+fn request(url: &Uri, body: FullBody) -> Request<FullBody> {
+    let mut request = Request::new(body);
+    *request.uri_mut() = url.clone();
+    let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()).expect("ASCII");
+    request.headers_mut().insert("x-request-id", id);
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    request
 }
 
 fn no_refresh_token() -> RefreshError {
