@@ -140,11 +140,8 @@ impl Credential {
         refresh_token: Option<&str>,
         expires_at: Option<SystemTime>,
     ) -> Result<Self, InvalidToken> {
-        let mut credential = Self::new(CredentialKind::OAuth, access_token)?;
-        let inner = Arc::make_mut(&mut credential.inner);
-        inner.refresh_token = refresh_token.filter(|token| !token.is_empty()).map(Secret::from);
-        inner.expires_at = expires_at;
-        Ok(credential)
+        let login = Self::new(CredentialKind::OAuth, access_token)?.with_expires_at(expires_at);
+        Ok(login.with_refresh_token(refresh_token.unwrap_or_default()))
     }
 
     /// A token as a person or a client writes it, told apart by how it begins: `eyJ` is a

@@ -140,12 +140,8 @@ pub(super) fn expand(token: &str) -> Result<Expanded, InvalidToken> {
         _ => {
             // Layout b.
             let (jwt, itna) = text.split_once('|').unwrap_or((&text, ""));
-            let cookies = if itna.is_empty() {
-                Vec::new()
-            } else {
-                vec![("ssxmod_itna".to_owned(), itna.to_owned())]
-            };
-            expanded(jwt, cookies)
+            let cookie = Some(("ssxmod_itna".to_owned(), itna.to_owned()));
+            expanded(jwt, cookie.filter(|(_, itna)| !itna.is_empty()).into_iter().collect())
         }
     }
 }

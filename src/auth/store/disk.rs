@@ -41,11 +41,7 @@ pub(super) fn replace(
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (dir, name) = place(path)?;
     let aside = dir.join(temporary(name, &uuid::Uuid::new_v4().to_string()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&aside).and_then(|mut file| {
+    let written = create(&aside).and_then(|mut file| {
         file.write_all(contents)?;
         let may_replace = take_after(&file, path)?;
         file.sync_all()?;
@@ -73,6 +69,15 @@ pub(super) fn replace(
         return Err(error);
     }
     sync_dir(dir)
+}
+
+/// Makes a file where there is none, for its owner alone.
+pub(super) fn create(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Gives `file` the owner and the mode of the one at `path`; `false` where that cannot be, so that

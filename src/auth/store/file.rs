@@ -13,8 +13,8 @@ use super::{
     lock::{self, LockFile},
 };
 use crate::auth::{
-    BoxFuture, Credential, CredentialProvider, RefreshError, RefreshErrorKind, Renewal, Secret,
-    TokenClient,
+    BoxFuture, Credential, CredentialProvider, InvalidToken, RefreshError, RefreshErrorKind,
+    Renewal, Secret, TokenClient,
     clock::{Clock, SharedClock},
 };
 
@@ -212,10 +212,7 @@ impl OAuthFile {
     ///
     /// Where the lock cannot be had or the file cannot be written.
     pub async fn save(&self, credential: Credential) -> Result<(), RefreshError> {
-        let lock = self.lock().await?;
-        let result = self.on_file(move |file| file.save(StoredCredential::new(credential))).await;
-        lock.release().await;
-        result
+        self.on_locked(move |file| file.save(StoredCredential::new(credential))).await
     }
 
     /// Puts a new login into the file as [`save`](Self::save) does, and keeps what the file says
@@ -244,10 +241,7 @@ impl OAuthFile {
     /// # }
     /// ```
     pub async fn merge(&self, credential: Credential) -> Result<(), RefreshError> {
-        let lock = self.lock().await?;
-        let result = self.on_file(move |file| file.merge(credential)).await;
-        lock.release().await;
-        result
+        self.on_locked(move |file| file.merge(credential)).await
     }
 
     async fn lock(&self) -> Result<LockFile, RefreshError> {
@@ -262,6 +256,17 @@ impl OAuthFile {
     ) -> Result<T, RefreshError> {
         let file = Arc::clone(&self.file);
         blocking(move || work(&file)).await
+    }
+
+    /// The same under the lock.
+    async fn on_locked(
+        &self,
+        work: impl FnOnce(&CredentialFile) -> Result<(), RefreshError> + Send + 'static,
+    ) -> Result<(), RefreshError> {
+        let lock = self.lock().await?;
+        let result = self.on_file(work).await;
+        lock.release().await;
+        result
     }
 
     /// The refresh proper, under the lock.
@@ -308,10 +313,7 @@ impl CredentialProvider for OAuthFile {
     ) -> BoxFuture<'_, Result<Option<Credential>, RefreshError>> {
         Box::pin(async {
             if self.file.lock_state().unsaved.is_some() {
-                let lock = self.lock().await?;
-                let saved = self.on_file(CredentialFile::save_unsaved).await;
-                lock.release().await;
-                saved?;
+                self.on_locked(CredentialFile::save_unsaved).await?;
             }
             self.on_file(move |file| file.changed(&current)).await
         })
@@ -370,8 +372,8 @@ impl CredentialFile {
                 "the credential file is too large to be one",
             ));
         }
-        let stored = match seen.map(|_| fs::read(&self.path)) {
-            Some(Ok(bytes)) => StoredCredential::from_bytes(Contents::from(bytes).expose_secret()),
+        let stored = match seen.map(|_| self.stored()) {
+            Some(Ok(stored)) => stored,
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(unreadable(error));
             }
@@ -392,6 +394,12 @@ impl CredentialFile {
             state.unsaved = None;
         }
         Ok(state.newest())
+    }
+
+    /// What the file says.
+    fn stored(&self) -> io::Result<Result<StoredCredential, InvalidToken>> {
+        let bytes = Contents::from(fs::read(&self.path)?);
+        Ok(StoredCredential::from_bytes(bytes.expose_secret()))
     }
 
     fn load(&self) -> Result<Credential, RefreshError> {
@@ -471,10 +479,7 @@ impl CredentialFile {
         let unreadable = |error| file_error("the credential file could not be read", error);
         let seen = self.fingerprint().map_err(unreadable)?;
         let old = match seen.filter(|seen| seen.len <= MAX_FILE) {
-            Some(_) => {
-                let bytes = Contents::from(fs::read(&self.path).map_err(unreadable)?);
-                StoredCredential::from_bytes(bytes.expose_secret()).ok()
-            }
+            Some(_) => self.stored().map_err(unreadable)?.ok(),
             None => None,
         };
         self.save(match old {

@@ -3,13 +3,13 @@
 //! [sharing]: https://github.com/tower-qwen/tower-qwen/blob/main/docs/reference/qwen-wire.md#b5
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use super::disk::{blocking, file_error};
+use super::disk::{self, blocking, file_error};
 use crate::auth::{RefreshError, RefreshErrorKind};
 
 /// How old a lock must be to be taken from its holder.
@@ -128,11 +128,7 @@ fn take(path: &Path, id: &str, stale_after: Duration) -> io::Result<Option<File>
 }
 
 fn create(path: &Path, id: &str) -> io::Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match disk::create(path) {
         Ok(mut file) => {
             #[cfg(unix)]
             if let Err(error) = file.try_lock() {
