@@ -218,21 +218,20 @@ impl Driver {
 
     /// An upstream said something against the account in answer to a request.
     pub(super) fn bad_news(&self, trouble: Trouble, asked: Option<Duration>, sent: Sent) {
-        let now = self.now();
-        let mut state = self.lock();
-        state.account.bad_news(trouble, asked, sent, now);
-        self.troubled.store(state.account.is_troubled(), Ordering::Relaxed);
-        self.publish(state, now);
+        self.learn(|account, now| account.bad_news(trouble, asked, sent, now));
     }
 
     /// An upstream let a request in.
     pub(super) fn good_news(&self, sent: Sent) {
-        if !self.troubled.load(Ordering::Relaxed) {
-            return;
+        if self.troubled.load(Ordering::Relaxed) {
+            self.learn(|account, _| account.good_news(sent));
         }
+    }
+
+    fn learn(&self, news: impl FnOnce(&mut Account, Now)) {
         let now = self.now();
         let mut state = self.lock();
-        state.account.good_news(sent);
+        news(&mut state.account, now);
         self.troubled.store(state.account.is_troubled(), Ordering::Relaxed);
         self.publish(state, now);
     }

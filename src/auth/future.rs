@@ -37,7 +37,6 @@ pin_project! {
         },
         /// Something has to be waited for, or something has gone wrong.
         Rest { future: BoxFuture<'static, Result<Response<RB>, E>> },
-        Failed { error: Option<E> },
     }
 }
 
@@ -46,12 +45,10 @@ impl<F, S, B, RB, E, C, P> ResponseFuture<F, S, B, RB, E, C, P> {
         Self { state: State::First { future, attempt: Some(attempt) } }
     }
 
-    pub(super) fn rest(future: BoxFuture<'static, Result<Response<RB>, E>>) -> Self {
-        Self { state: State::Rest { future } }
-    }
-
-    pub(super) fn failed(error: E) -> Self {
-        Self { state: State::Failed { error: Some(error) } }
+    pub(super) fn rest(
+        future: impl Future<Output = Result<Response<RB>, E>> + Send + 'static,
+    ) -> Self {
+        Self { state: State::Rest { future: Box::pin(future) } }
     }
 }
 
@@ -82,9 +79,6 @@ where
                     state.set(State::Rest { future });
                 }
                 StateProj::Rest { future } => return future.as_mut().poll(cx),
-                StateProj::Failed { error } => {
-                    return Poll::Ready(Err(error.take().expect("polled after completion")));
-                }
             }
         }
     }

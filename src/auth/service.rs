@@ -1,4 +1,5 @@
 use std::{
+    future::ready,
     mem,
     sync::Arc,
     task::{Context, Poll},
@@ -60,7 +61,7 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         let accounts = self.shared.accounts();
         if let Some(refusal) = accounts.egress.refusal() {
-            return ResponseFuture::failed(refusal.into());
+            return ResponseFuture::rest(ready(Err(refusal.into())));
         }
         let egress = accounts.egress.stamp();
         let kept = Kept::new(&request);
@@ -77,7 +78,7 @@ where
             return ResponseFuture::first(future, attempt);
         }
         let wanted = policy.account(&request).cloned();
-        ResponseFuture::rest(Box::pin(async move {
+        ResponseFuture::rest(async move {
             let wanted = wanted.as_ref().map(AccountName::as_str);
             let usable = shared.accounts().acquire(wanted, start, None).await?;
             shared.authorize(&usable, &mut request);
@@ -88,6 +89,6 @@ where
                 None => result,
                 Some(outcome) => attempt.recover(outcome, result).await,
             }
-        }))
+        })
     }
 }

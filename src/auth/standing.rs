@@ -92,15 +92,12 @@ impl Standing {
         span
     }
 
-    /// Takes in that a request was let in which was sent at `stamp`, and says whether that
-    /// changed anything.
-    pub(super) fn good_news(&mut self, stamp: Stamp) -> bool {
-        let counts = stamp == self.stamp && self.is_troubled();
-        if counts {
+    /// Takes in that a request was let in which was sent at `stamp`.
+    pub(super) fn good_news(&mut self, stamp: Stamp) {
+        if stamp == self.stamp {
             self.cool_down = None;
             self.counts = [0; 3];
         }
-        counts
     }
 
     /// Forgets what was said about a credential that somebody has replaced.
