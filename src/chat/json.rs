@@ -411,6 +411,7 @@ impl Fields {
 
     /// Notes that there is a field of this name, where its value asks for something. What it asks for
     /// is not kept.
+    #[cfg(any(feature = "anthropic", feature = "ollama", feature = "responses"))]
     pub(crate) fn note(&mut self, name: &str, value: &str) {
         /// More than is told of them anywhere.
         const NAMES_LEN: usize = 1024;
@@ -421,6 +422,7 @@ impl Fields {
     }
 
     /// The names of all fields.
+    #[cfg(any(feature = "anthropic", feature = "ollama", feature = "responses"))]
     pub(crate) fn names(self) -> Vec<Text> {
         self.finish().iter().map(|(name, _)| name.as_ref().into()).collect()
     }
