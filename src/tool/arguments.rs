@@ -189,7 +189,7 @@ fn typed(text: &str, types: Types, out: &mut String) -> bool {
 }
 
 /// The words for null: JSON's and Python's.
-pub(super) fn is_null(text: &str) -> bool {
+fn is_null(text: &str) -> bool {
     matches!(text, "null" | "None")
 }
 

@@ -1,10 +1,9 @@
 //! Python literals, which templates that print values by plain string conversion have taught
 //! models to write.
 
-use super::is_null;
 use crate::{
     json::push_string,
-    tool::markup::{DEPTH_LIMIT, is_number},
+    tool::markup::{DEPTH_LIMIT, plain},
 };
 
 pub(super) enum Literal {
@@ -67,13 +66,7 @@ impl Parser<'_> {
                     .unwrap_or(self.rest.len());
                 let (word, rest) = self.rest.split_at(end);
                 self.rest = rest;
-                match word {
-                    "true" | "True" => self.out.push_str("true"),
-                    "false" | "False" => self.out.push_str("false"),
-                    _ if is_null(word) => self.out.push_str("null"),
-                    _ if is_number(word) => self.out.push_str(word),
-                    _ => return None,
-                }
+                self.out.push_str(plain(word)?);
                 Some(())
             }
         }

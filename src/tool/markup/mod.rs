@@ -45,6 +45,6 @@ pub(super) use self::{
 pub(super) use self::{relay::Relay, tag::is_blank, unquote::Unquote};
 #[cfg(feature = "tool-call")]
 pub(super) use self::{
-    relay::{DEPTH_LIMIT, is_number},
+    relay::{DEPTH_LIMIT, is_number, plain},
     tag::NAME_LIMIT,
 };

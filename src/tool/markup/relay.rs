@@ -212,7 +212,7 @@ impl Relay {
     pub(in crate::tool) fn finish(&mut self, out: &mut String) {
         match self.state {
             State::String | State::Escape | State::Quote if !self.in_key => out.push('"'),
-            State::Word if is_complete(&self.word) => self.end_word(out),
+            State::Word if plain(&self.word).is_some() => self.end_word(out),
             _ => {}
         }
         while self.depth > 0 {
@@ -269,12 +269,9 @@ impl Relay {
 
     fn end_word(&mut self, out: &mut String) {
         self.lead(out);
-        match self.word.as_str() {
-            "true" | "True" => out.push_str("true"),
-            "false" | "False" => out.push_str("false"),
-            "null" | "None" => out.push_str("null"),
-            word if is_number(word) => out.push_str(word),
-            word => push_string(out, word),
+        match plain(&self.word) {
+            Some(json) => out.push_str(json),
+            None => push_string(out, &self.word),
         }
         self.end_value();
     }
@@ -305,8 +302,14 @@ pub(in crate::tool) fn is_number(word: &str) -> bool {
     serde_json::from_str::<f64>(word).is_ok()
 }
 
-fn is_complete(word: &str) -> bool {
-    matches!(word, "true" | "True" | "false" | "False" | "null" | "None") || is_number(word)
+/// The JSON of a number, or of a word of JSON or Python.
+pub(in crate::tool) fn plain(word: &str) -> Option<&str> {
+    match word {
+        "true" | "True" => Some("true"),
+        "false" | "False" => Some("false"),
+        "null" | "None" => Some("null"),
+        word => is_number(word).then_some(word),
+    }
 }
 
 #[cfg(test)]

@@ -178,9 +178,11 @@ mod tests {
 
     #[test]
     fn names_end_near() {
-        assert_eq!(name("abc>d", |_| false), Look::Yes("abc"));
-        assert_eq!(name("abc", |part| part == "abc"), Look::More);
-        assert_eq!(name(&"x".repeat(300), |_| true), Look::No);
-        assert_eq!(name(">", |_| true), Look::No);
+        assert_eq!(named("<abc>d", "<", |_| false, Some), Look::Yes((5, "abc")));
+        assert_eq!(named("<abc>d", "<", |_| true, |_| None::<()>), Look::No);
+        assert_eq!(named("<abc", "<", |part| part == "abc", Some), Look::More);
+        assert_eq!(named("<abc", "<", |_| false, Some), Look::No);
+        assert_eq!(named(&format!("<{}", "x".repeat(300)), "<", |_| true, Some), Look::No);
+        assert_eq!(named("<>", "<", |_| true, Some), Look::No);
     }
 }
