@@ -12,7 +12,13 @@ pub(crate) fn is_there() -> bool {
 /// # Cancel safety
 ///
 /// As that of `future`.
-#[cfg(any(feature = "compatible", feature = "fallback", feature = "session", feature = "web"))]
+#[cfg(any(
+    feature = "compatible",
+    feature = "fallback",
+    feature = "openai",
+    feature = "session",
+    feature = "web"
+))]
 pub(crate) async fn within<F: Future>(limit: std::time::Duration, future: F) -> Option<F::Output> {
     if is_there() { tokio::time::timeout(limit, future).await.ok() } else { Some(future.await) }
 }

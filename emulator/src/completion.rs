@@ -23,6 +23,7 @@ use super::{
     files,
     generation::Generation,
     kind::Kind,
+    media::{Film, Pictures, film},
     oauth,
     prompt::{Turn, last_turn, sections},
     script::{Answer, Ending, Script, Wire},
@@ -47,6 +48,9 @@ struct Ask {
     phases: bool,
     thinking: Option<Thinking>,
     chat_type: String,
+    /// The shape of a picture or a film.
+    size: String,
+    account: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,6 +129,8 @@ impl Ask {
             phases: config["output_schema"] == "phase",
             thinking,
             chat_type: message["chat_type"].as_str().unwrap_or("t2t").to_owned(),
+            size: request["size"].as_str().unwrap_or_default().to_owned(),
+            account: String::new(),
         })
     }
 }
@@ -156,6 +162,10 @@ pub(super) fn answer(
         Ok(ask) => ask,
         Err(refusal) => return refuse(&refusal),
     };
+    account.clone_into(&mut ask.account);
+    if let Some(refusal) = unmade(&ask) {
+        return refuse(&refusal);
+    }
     let content = std::mem::take(&mut ask.content);
     let sections = sections(&content);
     let turn =
@@ -207,6 +217,21 @@ pub(super) fn due(shared: &Shared, words: &str) -> Directives {
         }
     }
     directives
+}
+
+/// Why a request for a picture or a film is none that can be answered.
+fn unmade(ask: &Ask) -> Option<Refusal> {
+    let (is_film, needs_files) = match &*ask.chat_type {
+        "t2i" | "t2v" => (ask.chat_type == "t2v", false),
+        "image_edit" | "i2v" => (ask.chat_type == "i2v", true),
+        _ => return None,
+    };
+    // A film is no stream.
+    if is_film == ask.stream {
+        return Some(Refusal::new(400, "Bad_Request", "Something wrong with request!"));
+    }
+    let is_without = needs_files && ask.files == 0;
+    is_without.then(|| Refusal::new(400, "invalid_input", "The input or attachment is not valid."))
 }
 
 /// About how many tokens a prompt of so many characters has, with what a template adds to it.
@@ -364,6 +389,7 @@ fn begin(
         parent_id: ask.parent_id.clone(),
         role: ask.role.clone(),
         text: content.to_owned(),
+        media: Vec::new(),
         model: ask.model.clone(),
         timestamp,
     };
@@ -372,6 +398,7 @@ fn begin(
         parent_id: Some(user.id.clone()),
         role: "assistant".to_owned(),
         text: String::new(),
+        media: Vec::new(),
         model: ask.model.clone(),
         timestamp,
     };
@@ -426,6 +453,21 @@ fn play(
         input_tokens,
         ..wire(shared, directives, ask, response_id.clone())
     };
+    if matches!(&*ask.chat_type, "t2v" | "i2v") {
+        generation.finish("");
+        return film(
+            shared,
+            &Film {
+                chat_id: &ask.chat_id,
+                parent_id: &parent_id,
+                response_id: &response_id,
+                account: &ask.account,
+                chat_type: &ask.chat_type,
+                size: &ask.size,
+                directives,
+            },
+        );
+    }
     if !ask.stream || directives.has("json") {
         let text = answer.into_text();
         generation.finish(&text);
@@ -442,8 +484,16 @@ fn play(
         // The stream opens and ends, and nothing is said.
         Script::answer(wire, Answer::text(String::new()), Ending::Close)
     } else if directives.has("image") || matches!(&*ask.chat_type, "t2i" | "image_edit") {
-        let events = image(&wire);
-        Script::answer(wire, Answer::text(String::new()), Ending::Events(events))
+        let pictures = Pictures::new(directives, &wire.response_id, &ask.size);
+        let ending = match ending {
+            Ending::Whole { .. } => Ending::Events(pictures.events(&wire)),
+            early => early,
+        };
+        let steps = Pictures::opening(directives, &wire);
+        if !directives.has("nowhere") {
+            shared.lock().hold_media(&wire.chat_id, &wire.response_id, pictures.urls);
+        }
+        Script::answer(wire, Answer::text(String::new()), ending).preceded(steps, 0)
     } else {
         let (opening, reasoning) = opening(ask, directives, &wire, shared.config.pace);
         Script::answer(wire, answer, ending).preceded(opening, reasoning)
@@ -611,25 +661,4 @@ fn opening(ask: &Ask, directives: &Directives, wire: &Wire, pace: Duration) -> (
         );
     }
     (steps, reasoning)
-}
-
-/// One image and the end of the turn.
-fn image(wire: &Wire) -> Vec<Bytes> {
-    let url =
-        format!("https://cdn.qwenlm.ai/output/emulated/t2i/{}/1.png?key=DEMO", wire.response_id);
-    let mut event = json!({
-        "choices": [{"delta": {
-            "role": "assistant", "content": url, "phase": "image_gen",
-            "extra": {"output_image_hw": [[1024, 1024]]}, "status": "typing",
-        }}],
-        "response_id": wire.response_id,
-        "usage": {
-            "input_tokens": 0, "output_tokens": 0, "characters": 0, "width": 1024,
-            "image_count": 1, "height": 1024,
-        },
-    });
-    if wire.style == Style::Autumn2026 {
-        event["timestamp"] = wire.clock.unix_seconds().into();
-    }
-    vec![wire.value(&event), wire.finished("image_gen")]
 }

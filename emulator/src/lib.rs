@@ -246,6 +246,7 @@ mod files;
 mod generation;
 mod json;
 mod kind;
+mod media;
 mod models;
 mod oauth;
 mod prompt;

@@ -25,7 +25,7 @@ use super::{
     envelope::{Refusal, json_with, success, with_type},
     files::{self, FileRecord},
     kind::Kind,
-    models,
+    media, models,
     oauth::{self, OAuthAnswer, RefreshFault, Standing},
     state::{ChatRecord, Counters, ReceivedRequest, Shared, new_chat},
 };
@@ -172,6 +172,10 @@ impl Emulator {
                 );
             }
             (&Method::POST, ["api", "v1", "oauth2", "token"]) => return self.token(body),
+            // Elsewhere, in truth: whoever has the address may fetch it.
+            (&Method::GET, ["output", ..]) => {
+                return media::fetched(path, parts.uri.query()).into();
+            }
             _ => {}
         }
         let account = match self.account(standing) {
@@ -222,6 +226,12 @@ impl Emulator {
             }
             ["api", "v2", "chat", "completions", "stop"] if post => {
                 self.stop(&account, parts.uri.query(), body)
+            }
+            ["api", "v2", "task", "status", id] if get => {
+                media::task(&self.shared, &account, id, false).into()
+            }
+            ["api", "v1", "tasks", "status", id] if get => {
+                media::task(&self.shared, &account, id, true).into()
             }
             ["api", "models"]
             | ["api", "v1", "oauth2", ..]
@@ -363,12 +373,15 @@ impl Emulator {
             .messages()
             .iter()
             .map(|message| {
-                let record = json!({
+                let mut record = json!({
                     "id": message.id, "role": message.role, "content": message.text,
                     "parentId": message.parent_id, "model": message.model,
                     "childrenIds": children.get(&*message.id).cloned().unwrap_or_default(),
                     "timestamp": message.timestamp,
                 });
+                if !message.media.is_empty() {
+                    record["content_list"] = media::content_list(&message.media);
+                }
                 (message.id.clone(), record)
             })
             .collect();

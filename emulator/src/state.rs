@@ -10,7 +10,9 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{builder::Config, clock::Clock, compatible::Responses, files::Files, oauth::OAuth};
+use super::{
+    builder::Config, clock::Clock, compatible::Responses, files::Files, media::Tasks, oauth::OAuth,
+};
 
 /// Everything that the clones of one emulator share.
 pub(super) struct Shared {
@@ -122,6 +124,8 @@ pub struct MessageRecord {
     pub role: String,
     /// The text. That of an answer is there when the answer ended.
     pub text: String,
+    /// Where the pictures or films of an answer are, as far as the chat holds them.
+    pub media: Vec<String>,
     /// The model that was asked for, or that answered.
     pub model: String,
     /// When it was made, in seconds since the Unix epoch.
@@ -130,7 +134,8 @@ pub struct MessageRecord {
 
 impl MessageRecord {
     fn size(&self) -> usize {
-        size_of::<Self>() + self.text.len() + self.model.len() + 2 * self.id.len() + 64
+        let media = self.media.iter().map(|url| url.len() + size_of::<String>()).sum::<usize>();
+        size_of::<Self>() + media + self.text.len() + self.model.len() + 2 * self.id.len() + 64
     }
 }
 
@@ -206,6 +211,8 @@ pub(super) struct State {
     /// Answers of DashScope's Responses API that can be gone on from.
     pub(super) responses: Responses,
     pub(super) files: Files,
+    /// What makes films.
+    pub(super) tasks: Tasks,
     log: VecDeque<(ReceivedRequest, usize)>,
     log_size: usize,
     /// How often a text with a fault was answered, for the `times` directive.
@@ -233,6 +240,7 @@ impl State {
             limits: config.limits,
             responses: Responses::default(),
             files: Files::default(),
+            tasks: Tasks::default(),
             log: VecDeque::new(),
             log_size: 0,
             seen: VecDeque::new(),
@@ -336,6 +344,18 @@ impl State {
             });
         }
         self.evict();
+    }
+
+    /// Has a chat hold where the pictures or films of an answer are.
+    pub(super) fn hold_media(&mut self, chat_id: &str, response_id: &str, media: Vec<String>) {
+        let Some(chat) = self.chats.get_mut(chat_id) else { return };
+        let Some(at) = chat.index.get(response_id) else { return };
+        let message = &mut chat.messages[*at];
+        let before = message.size();
+        message.media = media;
+        let after = message.size();
+        chat.size = chat.size - before + after;
+        self.size = self.size - before + after;
     }
 
     /// Stops the answer in progress; whether there was one.

@@ -51,6 +51,14 @@ pub(crate) struct OllamaRoutes {
     pub(crate) embeddings: Route,
 }
 
+/// The routes of pictures and films that an upstream answers.
+pub(crate) struct MediaRoutes {
+    /// Pictures.
+    pub(crate) images: Route,
+    /// Changes to pictures.
+    pub(crate) edits: Route,
+}
+
 /// What can be done with models, whatever they can do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Can {
@@ -82,6 +90,8 @@ pub(crate) struct Lane {
     pub(crate) infill: Option<Route>,
     /// Embeddings.
     pub(crate) embeddings: Route,
+    /// Pictures and films.
+    pub(crate) media: MediaRoutes,
     /// What can be done with its models on the way that is taken here.
     pub(crate) can: Can,
     /// Its catalogue.

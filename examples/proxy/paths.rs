@@ -8,13 +8,15 @@ use axum::{extract::Request, http::uri::PathAndQuery};
 use tower_qwen::{Error, ErrorKind};
 
 /// What stands behind `/v1` of the APIs that clients speak.
-const ENDPOINTS: [&str; 7] = [
+const ENDPOINTS: [&str; 9] = [
     "chat/completions",
     "messages",
     "messages/count_tokens",
     "responses",
     "completions",
     "embeddings",
+    "images/generations",
+    "images/edits",
     "models",
 ];
 

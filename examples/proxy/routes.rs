@@ -114,6 +114,8 @@ pub(crate) fn app(site: Site) -> App {
         .route("/infill", any(infill))
         .route("/v1/infill", any(infill))
         .route("/v1/embeddings", any(embeddings))
+        .route("/v1/images/generations", any(images))
+        .route("/v1/images/edits", any(image_edits))
         .route("/api/chat", any(ollama_chat))
         .route("/api/generate", any(ollama_generate))
         .route("/api/embed", any(ollama_embed))
@@ -267,6 +269,14 @@ async fn infill(State(lanes): State<Lanes>, request: Request) -> Response {
 
 async fn embeddings(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.embeddings).await
+}
+
+async fn images(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.media.images).await
+}
+
+async fn image_edits(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.media.edits).await
 }
 
 async fn ollama_chat(State(lanes): State<Lanes>, request: Request) -> Response {

@@ -19,7 +19,7 @@ use tower_qwen::{
     alias::AliasLayer,
     anthropic::{AnthropicLayer, CountTokens},
     auth::{AuthRefreshLayer, TokenClient},
-    chat::ReasoningEffort,
+    chat::{AnswerKind, ReasoningEffort},
     dedup::DedupLayer,
     edge::{BodyBudget, Offer},
     format::FormatLayer,
@@ -28,6 +28,7 @@ use tower_qwen::{
         OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
+        images::{ImagesLayer, NoMedia},
     },
     qwen::{
         client::{QwenUpstream, StoreClient},
@@ -57,7 +58,7 @@ use super::{
     credentials::LoginFile,
     debug_stream::place,
     gate::{Admission, Gate, Metered},
-    lanes::{Can, Lane, Lanes, MAX_BODY, OllamaRoutes, Route},
+    lanes::{Can, Lane, Lanes, MAX_BODY, MediaRoutes, OllamaRoutes, Route},
     otlp::call_span,
     pass,
     prompts::Prompts,
@@ -329,7 +330,7 @@ where
 }
 
 /// The layers over chat.qwen.ai, outermost first. `anonymous` is the same upstream, asked without
-/// any credential. `store` is where its files are put.
+/// any credential. `store` is where its files are put, and what it makes is fetched.
 fn web<'a, U, B, O, OB>(
     upstream: U,
     anonymous: U,
@@ -367,7 +368,7 @@ where
         .layer(option_layer(auth.clone()))
         .layer(call_span())
         // The files belong to the account whose credential the request has by now.
-        .layer(UploadLayer::new(upstream.clone(), store))
+        .layer(UploadLayer::new(upstream.clone(), store.clone()))
         .layer(place("adapter"))
         .layer(QwenWebLayer::new().grace(config.patience.grace))
         .service(upstream.clone());
@@ -393,6 +394,12 @@ where
         .layer(shared.aliases())
         .layer(VariantLayer::new(variants.clone()))
         .layer(FormatLayer::new())
+        .service(web.clone());
+    let media = ServiceBuilder::new()
+        .layer(shared.settle(config))
+        .layer(shared.shutdown.layer())
+        .layer(shared.aliases())
+        .layer(VariantLayer::new(variants.clone()))
         .service(web);
     let edges = move |stacks: Joined| {
         let edges = Edges {
@@ -406,6 +413,16 @@ where
             generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
         let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
         let no_embeddings = route(NoEmbeddings::new("chat.qwen.ai"));
+        let images = |edge: ImagesLayer| {
+            let edge = edge
+                .offer(Offer::Web)
+                .max_body(MAX_BODY)
+                .body_pace(Some(config.body_pace))
+                .max_answer(shared.bounds.answer)
+                .tenant(Client::tenant_of)
+                .fetch(store.clone());
+            route(edge.layer(media.clone()))
+        };
         Lane {
             name: config.name.clone(),
             patterns: config.models.clone(),
@@ -422,6 +439,10 @@ where
             completions: route(completions),
             infill: None,
             embeddings: no_embeddings,
+            media: MediaRoutes {
+                images: images(ImagesLayer::generations()),
+                edits: images(ImagesLayer::edits()),
+            },
             can: Can { tools: config.tools != Tools::Off, images: true },
             models: catalogue,
             variants,
@@ -603,6 +624,7 @@ where
             Tools::Xml => xml.clone(),
             Tools::Off => passed,
         };
+        let no_images = route(NoMedia::new(server.name(), AnswerKind::Image));
         let names = shared.names.clone();
         let renaming = signed.clone().map_request(move |request| names.rename(request));
         let renaming = Metered::new(renaming, usage, settle);
@@ -634,6 +656,7 @@ where
             completions,
             infill,
             embeddings: route(embeddings),
+            media: MediaRoutes { images: no_images.clone(), edits: no_images },
             can: Can { tools: true, images: true },
             models: catalogue,
             variants,

@@ -436,7 +436,8 @@ impl Writer for MessageWriter {
             ChatEvent::Started(_)
             | ChatEvent::Resumed(_)
             | ChatEvent::Citation(_)
-            | ChatEvent::Attachment(_) => return,
+            | ChatEvent::Attachment(_)
+            | ChatEvent::Progress(_) => return,
             _ if self.finish_reason.is_some() => return,
             _ => {}
         }

@@ -111,6 +111,8 @@ impl Answer {
                 }
             }
             ChatEvent::Attachment(attachment) => self.attachments.push(attachment),
+            // It is whole, or it is none.
+            ChatEvent::Progress(_) => {}
             ChatEvent::Citation(citation) => self.citations.push(*citation),
             ChatEvent::ServerFields(fields) => rest.server_fields.push(fields),
             ChatEvent::ChoiceFields(fields) => rest.choice_fields.push(fields),

@@ -50,6 +50,8 @@ pub struct Contract {
     end: End,
     calls: Vec<Checker>,
     ids: HashSet<Box<str>>,
+    /// In percent, so far.
+    progress: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +134,12 @@ impl Contract {
             ChatEvent::ToolArguments { index, json } => self.arguments(*index, json),
             ChatEvent::Attachment(attachment) => {
                 filled(&attachment.url, "the address of an attachment is never empty")
+            }
+            ChatEvent::Progress(percent) => {
+                let is_kept = (self.progress..100).contains(percent);
+                self.progress = *percent;
+                let rule = "progress is at most 99 and never becomes less";
+                if is_kept { Ok(()) } else { Err(rule.into()) }
             }
             ChatEvent::Citation(citation) => match &citation.range {
                 Some(range) if range.start > range.end => {
@@ -223,6 +231,7 @@ const fn name(item: &Result<ChatEvent, Error>) -> &'static str {
         Ok(ChatEvent::ToolCall { .. }) => "ToolCall",
         Ok(ChatEvent::ToolArguments { .. }) => "ToolArguments",
         Ok(ChatEvent::Attachment(_)) => "Attachment",
+        Ok(ChatEvent::Progress(_)) => "Progress",
         Ok(ChatEvent::Citation(_)) => "Citation",
         Ok(ChatEvent::ServerFields(_)) => "ServerFields",
         Ok(ChatEvent::ChoiceFields(_)) => "ChoiceFields",
@@ -479,6 +488,15 @@ mod tests {
         illegal([resumed("c")], "never the first");
         illegal([text("a"), resumed("")], "id of a chat");
         illegal([stop(), resumed("c")], "after `Finished`");
+    }
+
+    #[test]
+    fn progress_never_goes_back() {
+        let progress = |percent| Ok(ChatEvent::Progress(percent));
+        legal([progress(0), progress(7), progress(7), progress(99), stop()]);
+        illegal([progress(7), progress(6)], "progress is at most 99");
+        illegal([progress(100)], "progress is at most 99");
+        illegal([stop(), progress(1)], "after `Finished`");
     }
 
     #[test]

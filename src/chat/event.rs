@@ -75,6 +75,10 @@ pub enum ChatEvent {
     },
     /// Something that is not text: a generated image, a file.
     Attachment(Attachment),
+    /// About how many percent of a picture or a film are made, at most 99 and never less than before.
+    /// What is made comes as [`Attachment`](ChatEvent::Attachment). The upstream is at work then, so
+    /// nothing is retried.
+    Progress(u8),
     /// A source of what the answer says. It is boxed, as it is rare and large.
     Citation(Box<Citation>),
     /// Fields that the server gives beside its answer and that nothing here has a name for, such

@@ -43,11 +43,14 @@ impl AnswerKind {
         matches!(self, Self::Text | Self::Search)
     }
 
+    /// Whether it is made in one piece, and comes as an [`Attachment`](super::ChatEvent::Attachment).
+    #[must_use]
+    pub const fn is_media(self) -> bool {
+        matches!(self, Self::Image | Self::Video)
+    }
+
     /// The error of an adapter whose `upstream` does not make it.
-    #[cfg_attr(
-        not(any(feature = "compatible", feature = "web")),
-        allow(dead_code, reason = "for adapters")
-    )]
+    #[cfg_attr(not(feature = "compatible"), allow(dead_code, reason = "for adapters"))]
     pub(crate) fn unsupported(self, upstream: &str) -> Error {
         let what = match self {
             Self::Text => "text",

@@ -45,6 +45,7 @@ mod future;
 mod history;
 mod json;
 mod kind;
+mod media;
 mod message;
 mod request;
 mod service;
@@ -97,6 +98,7 @@ pub use self::{
     history::{History, Messages},
     json::{Extra, Json},
     kind::AnswerKind,
+    media::{MediaOptions, MediaSize},
     message::{Content, FunctionTool, Message, Part, PartKind, Role, Tool, ToolCall, ToolChoice},
     request::{
         ChatRequest, Conversation, Destination, ReasoningEffort, ReasoningOptions, ResponseFormat,

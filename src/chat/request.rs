@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{AnswerKind, Extra, History, Json, Message, Messages, Tool, ToolChoice};
+use super::{AnswerKind, Extra, History, Json, MediaOptions, Message, Messages, Tool, ToolChoice};
 use crate::{AccountName, CredentialHeaders, Error, ErrorKind, Text};
 
 /// A chat request in the middle of the stack.
@@ -48,6 +48,8 @@ pub struct ChatRequest {
     pub parallel_tool_calls: Option<bool>,
     /// The form that the answer shall have.
     pub response_format: Option<ResponseFormat>,
+    /// How an image or a video shall be, where one is wanted.
+    pub media: MediaOptions,
     /// How much the model shall think.
     pub reasoning: ReasoningOptions,
     /// How tokens are chosen and how many.
@@ -94,6 +96,7 @@ impl ChatRequest {
             tool_choice: None,
             parallel_tool_calls: None,
             response_format: None,
+            media: MediaOptions::default(),
             reasoning: ReasoningOptions::default(),
             sampling: Sampling::default(),
             user: None,

@@ -55,7 +55,7 @@ impl<O> Config<O> {
     }
 
     /// Whose request this is.
-    pub(super) fn tenant(&self, parts: &Parts) -> Option<Tenant> {
+    pub(crate) fn tenant(&self, parts: &Parts) -> Option<Tenant> {
         match &self.tenant {
             Some(tenant_of) => tenant_of(parts),
             None => tenant(&parts.headers),

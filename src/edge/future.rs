@@ -38,7 +38,7 @@ type Decoding<E> = Pin<Box<dyn Future<Output = Result<Asked<E>, Error>> + Send>>
 /// The response of an edge.
 type Answered<F, C, P> = Response<EdgeBody<F, C, <P as Protocol>::Writer>>;
 
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pin_project! {
     /// Reads the body, calls the inner service when that is ready, and, for a client that wants

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Names the fields of a request that its upstream has not got and that were left out.
-pub(super) const X_QWEN_LEFT_OUT: HeaderName = HeaderName::from_static("x-qwen-left-out");
+pub(crate) const X_QWEN_LEFT_OUT: HeaderName = HeaderName::from_static("x-qwen-left-out");
 
 /// How long its value may be; names that do not fit are not there.
 const NAMES_LEN: usize = 512;
@@ -85,7 +85,7 @@ const MEANING: [&str; 19] = [
 ];
 
 /// Values that ask for nothing, of the fields that are known to have one.
-const NEUTRAL: [(&str, &str); 16] = [
+const NEUTRAL: [(&str, &str); 24] = [
     ("modalities", r#"["text"]"#),
     ("modalities", "[]"),
     ("suffix", r#""""#),
@@ -102,15 +102,23 @@ const NEUTRAL: [(&str, &str); 16] = [
     ("service_tier", r#""auto""#),
     ("service_tier", r#""default""#),
     ("store", "false"),
+    ("quality", r#""auto""#),
+    ("background", r#""auto""#),
+    ("background", r#""opaque""#),
+    ("moderation", r#""auto""#),
+    ("partial_images", "0"),
+    ("output_format", r#""png""#),
+    ("output_compression", "100"),
+    ("input_fidelity", r#""low""#),
 ];
 
 /// What was decided about a request.
 #[derive(Debug, Default)]
-pub(super) struct Decided {
+pub(crate) struct Decided {
     /// What the edge sees to itself.
     pub(super) wishes: Wishes,
     /// The value of [`X_QWEN_LEFT_OUT`].
-    pub(super) left_out: Option<HeaderValue>,
+    pub(crate) left_out: Option<HeaderValue>,
 }
 
 impl Offer {
@@ -120,7 +128,7 @@ impl Offer {
     /// # Errors
     ///
     /// Names a field without which the answer would be another.
-    pub(super) fn decide(
+    pub(crate) fn decide(
         self,
         request: &mut ChatRequest,
         unread: &[Text],

@@ -77,6 +77,8 @@ impl<S: ChatStream> Stream for Shaped<S> {
                 Some(Ok(ChatEvent::Attachment(attachment))) => {
                     item = Some(Ok(ChatEvent::Text(attachment.markdown().into())));
                 }
+                // A chat has no place for it; the sign of life says that somebody is at work.
+                Some(Ok(ChatEvent::Progress(_))) => continue,
                 Some(Ok(
                     ChatEvent::ToolCall { index, .. } | ChatEvent::ToolArguments { index, .. },
                 )) if *index > 0 && *this.one_call => continue,

@@ -220,6 +220,7 @@ fn told(event: &ChatEvent) -> Told<'_> {
             Told::text("tool_arguments", json).detail(index)
         }
         ChatEvent::Attachment(attachment) => Told::text("attachment", &attachment.url),
+        ChatEvent::Progress(percent) => Told::new("progress").detail(percent),
         ChatEvent::Citation(citation) => Told::text("citation", &citation.url),
         ChatEvent::ServerFields(fields) => {
             Told { bytes: Some(fields.byte_len()), ..Told::new("server_fields") }

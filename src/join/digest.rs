@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Text,
     chat::{
-        ChatRequest, Content, Destination, Extra, FunctionTool, Json, Message, Part, PartKind,
-        ReasoningOptions, ResponseFormat, Sampling, Tenant, Tool, ToolCall, ToolChoice,
+        ChatRequest, Content, Destination, Extra, FunctionTool, Json, MediaOptions, Message, Part,
+        PartKind, ReasoningOptions, ResponseFormat, Sampling, Tenant, Tool, ToolCall, ToolChoice,
     },
 };
 
@@ -24,6 +24,7 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
         tool_choice,
         parallel_tool_calls,
         response_format,
+        media,
         reasoning,
         sampling,
         user,
@@ -77,6 +78,9 @@ pub(super) fn digest(tenant: &Tenant, request: &ChatRequest) -> [u8; 32] {
         Some(ResponseFormat::JsonSchema(schema)) => hash.tagged(3, schema.as_str()),
         Some(ResponseFormat::Other(whole)) => hash.tagged(4, whole.as_str()),
     }
+    let MediaOptions { size, seconds } = media;
+    hash.some(size.map(|size| size.to_string()).as_deref());
+    hash.whole(seconds.map(i128::from));
     let ReasoningOptions { effort, enabled, budget } = reasoning;
     hash.some(effort.as_ref().map(|effort| effort.as_str()));
     hash.flag(*enabled);
@@ -263,7 +267,7 @@ mod tests {
     #[test]
     fn whatever_is_asked_for_counts() {
         type Change = fn(&mut ChatRequest);
-        let changes: [(&str, Change); 25] = [
+        let changes: [(&str, Change); 27] = [
             ("model", |r| r.model = "n".into()),
             ("kind", |r| r.kind = crate::chat::AnswerKind::Search),
             ("one more message", |r| r.history.push(Message::new(Role::User, ""))),
@@ -293,6 +297,8 @@ mod tests {
             ("choice", |r| r.tool_choice = Some(ToolChoice::Auto)),
             ("one call", |r| r.parallel_tool_calls = Some(false)),
             ("form", |r| r.response_format = Some(ResponseFormat::JsonObject)),
+            ("size", |r| r.media.size = crate::chat::MediaSize::parse("16:9")),
+            ("seconds", |r| r.media.seconds = Some(5)),
             ("effort", |r| r.reasoning.enabled = Some(true)),
             ("budget", |r| r.reasoning.budget = Some(0)),
             ("limit", |r| r.sampling.max_tokens = Some(0)),

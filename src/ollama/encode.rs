@@ -175,7 +175,8 @@ impl Writer for LineWriter {
             | ChatEvent::MessageFields(_)
             | ChatEvent::UsageFields(_)
             | ChatEvent::Citation(_)
-            | ChatEvent::Attachment(_) => {}
+            | ChatEvent::Attachment(_)
+            | ChatEvent::Progress(_) => {}
         }
     }
 

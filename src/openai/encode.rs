@@ -267,8 +267,8 @@ impl Writer for ChunkEncoder {
             ChatEvent::UsageFields(fields) => return self.usage_fields.push(fields),
             // Chat completions have no place for it.
             ChatEvent::ReasoningSignature(_) => return,
-            // Text by now, see `images`.
-            ChatEvent::Attachment(_) => return,
+            // Attachments are text by now, and of progress nobody is told.
+            ChatEvent::Attachment(_) | ChatEvent::Progress(_) => return,
             _ if self.is_finished() => return,
             _ => {}
         }
@@ -321,7 +321,8 @@ impl Writer for ChunkEncoder {
             | ChatEvent::ServerFields(_)
             | ChatEvent::ChoiceFields(_)
             | ChatEvent::ReasoningSignature(_)
-            | ChatEvent::Attachment(_) => unreachable!("returned above"),
+            | ChatEvent::Attachment(_)
+            | ChatEvent::Progress(_) => unreachable!("returned above"),
         }
     }
 

@@ -41,9 +41,9 @@
 //! # }
 //! ```
 //!
-//! Two more edges stand beside it: [`CompletionsLayer`](completions) speaks the API that was there
-//! before chats, over the same services, and [`EmbeddingsLayer`](embeddings) serves embeddings of
-//! an OpenAI-compatible server.
+//! More edges stand beside it: [`CompletionsLayer`](completions) speaks the API that was there
+//! before chats, over the same services, [`ImagesLayer`](images) that for pictures, over those of them
+//! that make some, and [`EmbeddingsLayer`](embeddings) serves embeddings of an OpenAI-compatible server.
 //!
 //! # Extensions
 //!
@@ -59,6 +59,7 @@ mod decode;
 pub mod embeddings;
 mod encode;
 mod error;
+pub mod images;
 mod layer;
 mod protocol;
 mod wire;

@@ -462,7 +462,8 @@ impl Writer for ResponseWriter {
             | ChatEvent::ServerFields(_)
             | ChatEvent::MessageFields(_)
             | ChatEvent::UsageFields(_)
-            | ChatEvent::Attachment(_) => return,
+            | ChatEvent::Attachment(_)
+            | ChatEvent::Progress(_) => return,
             _ if self.finish_reason.is_some() => return,
             ChatEvent::Citation(citation) => return self.citation(out, citation),
             _ => {}

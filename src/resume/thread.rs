@@ -296,7 +296,8 @@ where
                 | ChatEvent::ChoiceFields(_)
                 | ChatEvent::MessageFields(_)
                 | ChatEvent::UsageFields(_)
-                | ChatEvent::Resumed(_),
+                | ChatEvent::Resumed(_)
+                | ChatEvent::Progress(_),
             )) => Step::IsLeftOut,
             Some(Ok(
                 ChatEvent::ToolCall { .. }

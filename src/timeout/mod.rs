@@ -49,6 +49,8 @@
 //! - The first event is never given up early, nor is the whole; each is noticed as it is due. An idle
 //!   answer may be noticed a 64th of the limit later, and in return a wait that is shorter than that
 //!   reads no clock.
+//! - An image or a video ([`AnswerKind::is_media`](crate::chat::AnswerKind::is_media)) comes in one piece
+//!   at the end, so for it there is the limit on the whole alone.
 //! - Outside of a tokio runtime there is no clock, and nothing is limited.
 //!
 //! # What happens at a limit

@@ -56,6 +56,10 @@ where
 
     fn call(&mut self, mut request: Request<ChatRequest>) -> Self::Future {
         request.body_mut().is_timed = true;
-        ResponseFuture::new(self.inner.call(request), self.limits)
+        let limits = match request.body().kind.is_media() {
+            true => self.limits.of_the_whole(),
+            false => self.limits,
+        };
+        ResponseFuture::new(self.inner.call(request), limits)
     }
 }

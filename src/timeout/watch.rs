@@ -22,6 +22,11 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) const NONE: Self = Self { first_event: None, idle: None, total: None };
+
+    /// That of the whole alone: of a picture or a film the first event is about the last.
+    pub(super) const fn of_the_whole(self) -> Self {
+        Self { total: self.total, ..Self::NONE }
+    }
 }
 
 /// Measures one request, from its call to the end of its answer.

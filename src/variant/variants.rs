@@ -152,7 +152,10 @@ impl Variant {
         )
         .increment(1);
         request.model = self.model.clone();
-        request.kind = kind;
+        // A route of its own may want a picture, of a model that the name says no more of.
+        if kind != AnswerKind::Text {
+            request.kind = kind;
+        }
         let reasoning = &mut request.reasoning;
         reasoning.enabled = self.thinking.or(reasoning.enabled);
         match self.thinking {

@@ -43,6 +43,7 @@ fn lane(name: &'static str, patterns: &[&str], models: &'static [&'static str]) 
         completions: echo("completions"),
         infill: None,
         embeddings: echo("embeddings"),
+        media: MediaRoutes { images: echo("images"), edits: echo("edits") },
         variants: Variants::new(models.clone(), Suffix::WEB),
         models,
         chats: None,

@@ -3,7 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Counters, which end in `_total`.
-pub(super) const COUNTERS: [(&str, &str); 65] = [
+pub(super) const COUNTERS: [(&str, &str); 66] = [
     ("tower_qwen_answers_total", "Answers of the edges, by outcome."),
     ("tower_qwen_auth_challenges_total", "Challenges of an anti-bot layer that were reported."),
     ("tower_qwen_auth_refresh_total", "Refreshes of credentials, by result."),
@@ -74,6 +74,7 @@ pub(super) const COUNTERS: [(&str, &str); 65] = [
     ("tower_qwen_web_orphans_total", "Chats nobody learnt of, by whether they were deleted."),
     ("tower_qwen_web_repairs_total", "Repairs of what chat.qwen.ai sent."),
     ("tower_qwen_web_stops_total", "Answers that chat.qwen.ai was told to stop."),
+    ("tower_qwen_web_tasks_total", "Videos that chat.qwen.ai was asked for, by outcome."),
     ("tower_qwen_web_turns_total", "Turns of chat.qwen.ai."),
 ];
 

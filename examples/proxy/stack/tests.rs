@@ -142,6 +142,7 @@ mod echo;
 mod headers;
 mod large;
 mod limits;
+mod media;
 mod ollama;
 mod patience;
 mod variants;

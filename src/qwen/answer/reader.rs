@@ -85,6 +85,15 @@ impl<B, W: Wire> Reader<B, W> {
         &mut self.wire
     }
 
+    pub(crate) const fn wire(&self) -> &W {
+        &self.wire
+    }
+
+    /// Whether the model has finished, and said nothing.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.answer.is_finished() && !self.answer.is_begun()
+    }
+
     /// Nothing more is read, and the answer is brought to its end.
     fn end(&mut self) {
         self.events = None;

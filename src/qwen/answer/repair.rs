@@ -47,6 +47,9 @@ pub(crate) enum Repair {
     FlatError,
     /// An error in an `error:` line in the place of `data:`, or in an event of that type.
     ErrorEvent,
+    /// A picture that did not come and was found in the record of its chat.
+    #[cfg(feature = "web")]
+    FromChat,
 }
 
 impl Repair {
@@ -74,6 +77,8 @@ impl Repair {
             Self::ErrorCode => "error_code",
             Self::FlatError => "flat_error",
             Self::ErrorEvent => "error_event",
+            #[cfg(feature = "web")]
+            Self::FromChat => "from_chat",
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{ChatType, Thinking};
+use super::{ChatType, Thinking, making::Making, task::Pace};
 use crate::{
     qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
     sse::{
@@ -30,9 +30,21 @@ pub(super) struct Config {
     pub(super) grace: Duration,
     pub(super) answer_limit: usize,
     pub(super) page_deadline: Duration,
+    /// `None`: what is usual for what is made.
+    pub(super) task_interval: Option<Duration>,
+    pub(super) task_limit: Duration,
 }
 
 impl Config {
+    /// When a task for `making` is asked about.
+    pub(super) fn pace(&self, making: &Making) -> Pace {
+        let usual = match making.is_from_image() {
+            true => Duration::from_secs(3),
+            false => Duration::from_secs(10),
+        };
+        Pace { interval: self.task_interval.unwrap_or(usual), limit: self.task_limit }
+    }
+
     /// What is known of an answer before it begins.
     pub(super) fn answer(&self) -> Answer {
         let pieces = if self.incremental { Pieces::incremental } else { Pieces::cumulative };
@@ -61,6 +73,8 @@ impl Default for Config {
             grace: GRACE,
             answer_limit: 8 * 1024 * 1024,
             page_deadline: Duration::from_secs(10),
+            task_interval: None,
+            task_limit: Duration::from_secs(1_200),
         }
     }
 }

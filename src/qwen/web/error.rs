@@ -46,6 +46,8 @@ pub(in crate::qwen) enum Call {
     /// `files`: a place to put one to, and how far it has been read.
     #[cfg_attr(not(feature = "upload"), allow(dead_code, reason = "its layer uploads"))]
     File,
+    /// The state of a task.
+    Task,
 }
 
 /// What an error event or envelope says.
@@ -95,7 +97,7 @@ impl Failure {
         }
     }
 
-    fn from_object(object: &Map<String, Value>) -> Self {
+    pub(super) fn from_object(object: &Map<String, Value>) -> Self {
         let text = ["details", "detail", "message", "msg"]
             .into_iter()
             .find_map(|key| object.get(key).filter(|value| !value.is_null()));
@@ -333,7 +335,9 @@ fn not_a_token() -> Verdict {
 }
 
 fn not_found(text: &str, call: Call) -> Verdict {
-    if text.contains("parent") {
+    if call == Call::Task {
+        Verdict::new(ErrorKind::NotFound, "upstream does not know the task")
+    } else if text.contains("parent") {
         parent_lost()
     } else if text.contains("model") {
         model_unknown()
@@ -345,7 +349,7 @@ fn not_found(text: &str, call: Call) -> Verdict {
         match call {
             Call::Turn { continued: true } => chat_lost(),
             Call::Turn { continued: false } => model_unknown(),
-            Call::NewChat | Call::Models | Call::File => {
+            Call::NewChat | Call::Models | Call::File | Call::Task => {
                 Verdict::new(ErrorKind::NotFound, "upstream does not know what was asked for")
             }
         }

@@ -22,6 +22,8 @@ pub(super) struct Folded<'a> {
     called: HashMap<&'a str, &'a Text>,
     /// One user message needs no mark of who speaks.
     bare: bool,
+    /// The one message that is sent where the others are not.
+    prompt: Option<&'a Message>,
     /// What is not text, in the order of its markers.
     pub(super) files: Vec<File<'a>>,
 }
@@ -67,21 +69,21 @@ pub(super) fn fold(history: &History) -> Result<Folded<'_>, Error> {
         .flat_map(|message| &message.tool_calls)
         .map(|call| (call.id.as_str(), &call.name))
         .collect();
-    let mut folded = Folded { history, called, bare, files: Vec::new() };
-    for (at, message) in folded.in_order() {
-        let Some(Content::Parts(parts)) = &message.content else { continue };
-        for (part_at, part) in parts.iter().enumerate() {
-            if !matches!(part.kind, PartKind::ToolReference { .. }) && part.as_text().is_none() {
-                folded.files.push(file(part, at, part_at)?);
-            }
-        }
-    }
-    // Where speakers are marked there is always something.
-    let blank = history.is_empty() || only.is_some_and(|only| bare && is_blank(only));
-    if blank && folded.files.is_empty() {
-        return Err(Error::invalid("messages", "there is nothing in the messages to answer"));
-    }
-    Ok(folded)
+    let folded = Folded { history, called, bare, prompt: None, files: Vec::new() };
+    folded.with_files()
+}
+
+/// The last message of the user's alone, which says what picture is wanted.
+///
+/// # Errors
+///
+/// Those of [`fold`].
+pub(super) fn prompt(history: &History) -> Result<Folded<'_>, Error> {
+    let Some(prompt) = history.iter().rfind(|message| message.role == Role::User) else {
+        return Err(Error::invalid("messages", "there is no message of a user's to make it from"));
+    };
+    let (called, files) = (HashMap::new(), Vec::new());
+    Folded { history, called, bare: true, prompt: Some(prompt), files }.with_files()
 }
 
 /// Whether the message needs no mark of who speaks.
@@ -102,6 +104,30 @@ fn is_blank(message: &Message) -> bool {
 }
 
 impl<'a> Folded<'a> {
+    /// The same with what is not text of what is sent.
+    fn with_files(mut self) -> Result<Self, Error> {
+        for (at, message) in self.in_order() {
+            let Some(Content::Parts(parts)) = &message.content else { continue };
+            for (part_at, part) in parts.iter().enumerate() {
+                if !matches!(part.kind, PartKind::ToolReference { .. }) && part.as_text().is_none()
+                {
+                    self.files.push(file(part, at, part_at)?);
+                }
+            }
+        }
+        // Where speakers are marked there is always something.
+        let blank = self.history.is_empty() || self.bare && self.only().is_none_or(is_blank);
+        if blank && self.files.is_empty() {
+            return Err(Error::invalid("messages", "there is nothing in the messages to answer"));
+        }
+        Ok(self)
+    }
+
+    /// The one message that is sent without a mark, if that is all.
+    fn only(&self) -> Option<&'a Message> {
+        self.prompt.or_else(|| self.history.last())
+    }
+
     /// How long the text is where it stands in JSON, in bytes.
     pub(super) fn escaped_len(&self) -> usize {
         struct Len(usize);
@@ -121,10 +147,11 @@ impl<'a> Folded<'a> {
 
     /// The messages, instructions first, with their places in the history.
     fn in_order(&self) -> impl Iterator<Item = (usize, &'a Message)> + use<'a> {
-        let history = self.history;
+        let (history, prompt) = (self.history, self.prompt);
         [true, false].into_iter().flat_map(move |instructions| {
             let these = move |(_, message): &(usize, &Message)| {
                 message.role.is_instruction() == instructions
+                    && prompt.is_none_or(|prompt| std::ptr::eq(prompt, *message))
             };
             history.iter().enumerate().filter(these)
         })
@@ -206,7 +233,7 @@ impl<'a> Folded<'a> {
 impl fmt::Display for Folded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.bare {
-            return match self.history.last().and_then(|only| only.content.as_ref()) {
+            return match self.only().and_then(|only| only.content.as_ref()) {
                 None => Ok(()),
                 Some(Content::Text(text)) => f.write_str(text),
                 Some(Content::Parts(parts)) => {

@@ -153,6 +153,27 @@ impl QwenWebLayer {
         self.with(|config| config.answer_limit = bytes)
     }
 
+    /// How often upstream is asked what a film is at; `None` is what its page does: every 10 s, and
+    /// every 3 s where the film begins with a picture. Default: `None`.
+    ///
+    /// # Panics
+    ///
+    /// If the interval is zero.
+    #[must_use]
+    pub fn task_interval(self, interval: Option<Duration>) -> Self {
+        assert!(interval.is_none_or(|it| !it.is_zero()), "a task is not asked about without end");
+        self.with(|config| config.task_interval = interval)
+    }
+
+    /// How long a film may take; then the answer ends with
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and upstream goes on with it, as it cannot be
+    /// told to stop. Under a [`TimeoutLayer`](crate::timeout::TimeoutLayer) its limit on the whole
+    /// holds as well. Default: 20 minutes.
+    #[must_use]
+    pub fn task_limit(self, limit: Duration) -> Self {
+        self.with(|config| config.task_limit = limit)
+    }
+
     /// How long a body that is not a stream is read for; what came until then is judged. Punish
     /// pages may never end. Default: 10 s.
     #[must_use]

@@ -79,6 +79,21 @@
 //!
 //! Every call of a turn has the [headers](super#headers) that travel, and the request's extensions.
 //!
+//! # Images and videos
+//!
+//! A request of the [kind](crate::chat::ChatRequest::kind) `Image` or `Video` has the user's last message
+//! for its prompt, and nothing of the messages before it. With an image among its parts that is changed,
+//! or is what the video begins with. The page makes five shapes, of which that is asked for which is nearest
+//! to the [size](crate::chat::MediaOptions::size); where it is another one, the response has the header
+//! `x-qwen-size`, such as `1536x1024; sent=4:3`. A video has about five seconds.
+//!
+//! An image comes in the stream. Where the stream ends without it, the record of the chat is looked up
+//! before it is given up. A video is a task that upstream is asked about
+//! ([`task_interval`](QwenWebLayer::task_interval)), with [`Progress`](crate::chat::ChatEvent::Progress) as
+//! it goes. The response future resolves when the task was begun. Upstream has no way to cancel one: a
+//! request that is dropped leaves the task to go on, and its video in the account's chat. A credential
+//! that ends while the task runs is not renewed for it.
+//!
 //! # The answer
 //!
 //! | upstream's phase | events |
@@ -114,7 +129,8 @@
 //! Counters: `tower_qwen_web_turns_total`, `tower_qwen_web_errors_total` (label `kind`; errors
 //! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_repairs_total`
 //! (label `repair`), `tower_qwen_web_orphans_total`
-//! (label `result`, `deleted` or `failed`: chats that nobody came to know of). Tracing: `DEBUG` for calls and
+//! (label `result`, `deleted` or `failed`: chats that nobody came to know of),
+//! `tower_qwen_web_tasks_total` (label `outcome`, `made`, `failed`, `lost`, `timeout` or `left`: videos). Tracing: `DEBUG` for calls and
 //! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
 //! where upstream does not take the shape of a request.
 
@@ -125,12 +141,16 @@ mod error;
 mod fast;
 mod fold;
 mod fresh;
+mod head;
+mod kept;
 mod layer;
+mod making;
 mod request;
 mod service;
 mod stop;
 mod stopping;
 mod stream;
+mod task;
 mod turn;
 mod wire;
 
@@ -140,6 +160,7 @@ pub(super) use self::{
     error::Call,
 };
 pub use self::{layer::QwenWebLayer, service::QwenWeb, stream::AnswerStream};
+use crate::chat::AnswerKind;
 
 /// How much the model thinks: the gears of upstream's own page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -164,7 +185,7 @@ impl Thinking {
     }
 }
 
-/// What kind of answer is made. Video is not among them: it is no stream but a task to poll.
+/// What kind of answer is made, where a request does not say another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChatType {
@@ -177,6 +198,10 @@ pub enum ChatType {
     Image,
     /// A change to an image.
     ImageEdit,
+    /// A video: no stream but a task, which is asked about.
+    Video,
+    /// A video that begins with an image.
+    VideoFromImage,
     /// A long report out of many searches.
     DeepResearch,
     /// A program or document of its own.
@@ -196,11 +221,22 @@ impl ChatType {
             Self::Search => "search",
             Self::Image => "t2i",
             Self::ImageEdit => "image_edit",
+            Self::Video => "t2v",
+            Self::VideoFromImage => "i2v",
             Self::DeepResearch => "deep_research",
             Self::Artifacts => "artifacts",
             Self::WebDev => "web_dev",
             Self::Travel => "travel",
             Self::Learn => "learn",
+        }
+    }
+
+    /// What is made in place of a text.
+    const fn makes(self) -> Option<AnswerKind> {
+        match self {
+            Self::Image | Self::ImageEdit => Some(AnswerKind::Image),
+            Self::Video | Self::VideoFromImage => Some(AnswerKind::Video),
+            _ => None,
         }
     }
 }

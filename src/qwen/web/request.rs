@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::{
     ChatType, Thinking,
     config::Config,
-    fold::{self, Folded, fold},
+    fold::{self, Folded, fold, prompt},
+    making::Making,
 };
 use crate::{
     Error, Text,
@@ -68,7 +69,16 @@ pub(super) struct Turn<'a> {
     model: Text,
     folded: Folded<'a>,
     features: Features,
-    chat_type: ChatType,
+    wanted: Wanted,
+}
+
+/// What is to come of a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The kind of the answer in upstream's words.
+    pub(super) chat_type: ChatType,
+    /// What is made in place of a text.
+    pub(super) making: Option<Making>,
 }
 
 impl<'a> Turn<'a> {
@@ -76,23 +86,34 @@ impl<'a> Turn<'a> {
     ///
     /// Names the part of the request that upstream cannot be given.
     pub(super) fn new(config: &Config, request: &'a ChatRequest) -> Result<Self, Error> {
-        let chat_type = chat_type(config, request)?;
+        let chat_type = chat_type(config, request);
+        let (folded, making) = match chat_type.makes() {
+            None => (fold(&request.history)?, None),
+            Some(kind) => {
+                let prompt = prompt(&request.history)?;
+                let making = Making::new(kind, &request.media, prompt.files.len())?;
+                (prompt, Some(making))
+            }
+        };
+        let chat_type = making.as_ref().map_or(chat_type, Making::chat_type);
         Ok(Self {
             model: request.model.clone(),
-            folded: fold(&request.history)?,
+            folded,
             features: Features::new(config, request, chat_type),
-            chat_type,
+            wanted: Wanted { chat_type, making },
         })
     }
 
-    /// The kind of the answer in upstream's words.
-    pub(super) const fn chat_type(&self) -> ChatType {
-        self.chat_type
+    /// What is to come of it.
+    pub(super) const fn wanted(&self) -> Wanted {
+        self.wanted
     }
 
     /// The body of `POST /api/v2/chat/completions`.
     pub(super) fn body(&self, config: &Config, chat_id: &str, parent_id: Option<&str>) -> Bytes {
-        let chat_type = self.chat_type.as_str();
+        let Wanted { chat_type, making } = &self.wanted;
+        let (chat_type, making) = (chat_type.as_str(), making.as_ref());
+        let shape = making.and_then(Making::shape);
         let seconds = now().as_secs();
         let model = self.model.as_str();
         let files = self.folded.files.iter().map(|file| match file {
@@ -104,7 +125,7 @@ impl<'a> Turn<'a> {
         json_of(
             size,
             &Completion {
-                stream: true,
+                stream: !making.is_some_and(Making::is_task),
                 version: "2.1",
                 incremental_output: config.incremental,
                 chat_id,
@@ -129,9 +150,10 @@ impl<'a> Turn<'a> {
                     chat_type,
                     sub_chat_type: chat_type,
                     feature_config: &self.features,
-                    extra: Extra { meta: Meta { sub_chat_type: chat_type } },
+                    extra: Extra { meta: Meta { sub_chat_type: chat_type, size: shape } },
                 }],
                 timestamp: seconds,
+                size: shape,
             },
         )
     }
@@ -152,6 +174,8 @@ struct Completion<'a> {
     camel_parent_id: &'a str,
     messages: [Message<'a>; 1],
     timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -186,6 +210,8 @@ struct Extra<'a> {
 struct Meta<'a> {
     #[serde(rename = "subChatType")]
     sub_chat_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<&'a str>,
 }
 
 /// A file's entry: the short form is enough for images that upstream fetches.
@@ -334,17 +360,17 @@ impl Features {
 /// # Errors
 ///
 /// For a kind that is no stream.
-pub(super) fn chat_type(config: &Config, request: &ChatRequest) -> Result<ChatType, Error> {
-    Ok(match request.kind {
+fn chat_type(config: &Config, request: &ChatRequest) -> ChatType {
+    match request.kind {
         AnswerKind::Search => ChatType::Search,
         AnswerKind::DeepResearch => ChatType::DeepResearch,
         AnswerKind::Image => ChatType::Image,
-        AnswerKind::Video => return Err(request.kind.unsupported("chat.qwen.ai")),
+        AnswerKind::Video => ChatType::Video,
         AnswerKind::Text if config.chat_type == ChatType::Text && must_search(request) => {
             ChatType::Search
         }
         AnswerKind::Text => config.chat_type,
-    })
+    }
 }
 
 /// Whether a search of the web is asked for, in the words of chat completions.
@@ -354,6 +380,10 @@ fn must_search(request: &ChatRequest) -> bool {
 
 /// The gear that a request asks for: the page has no tiers, so the least thinking is none.
 fn gear(request: &ChatRequest, default: Thinking) -> Thinking {
+    // What makes pictures does not think.
+    if request.kind.is_media() {
+        return Thinking::Fast;
+    }
     let ReasoningOptions { effort, enabled, .. } = &request.reasoning;
     let is_least = enabled.is_none() && *effort == Some(ReasoningEffort::Minimal);
     match request.reasoning.wanted() {

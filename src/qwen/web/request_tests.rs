@@ -159,6 +159,7 @@ fn the_kind_of_answer_is_the_chat_type_of_the_turn_and_of_a_new_chat() {
         (AnswerKind::Search, "search", "normal"),
         (AnswerKind::DeepResearch, "deep_research", "deep"),
         (AnswerKind::Image, "t2i", "normal"),
+        (AnswerKind::Video, "t2v", "normal"),
     ] {
         let mut request = request();
         request.kind = kind;
@@ -166,7 +167,7 @@ fn the_kind_of_answer_is_the_chat_type_of_the_turn_and_of_a_new_chat() {
         let message = &body(&config, &request, None)["messages"][0];
         assert_eq!(message["chat_type"], word);
         assert_eq!(message["feature_config"]["research_mode"], research, "{kind}");
-        let chat_type = chat_type(&config, &request).unwrap();
+        let chat_type = chat_type(&config, &request);
         let chat: Value = serde_json::from_slice(&new_chat(&config, "m", chat_type)).unwrap();
         assert_eq!(chat["chat_type"], word);
         // What the layer is set to is for requests that say nothing.

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, response};
 use http_body::Body;
 use serde_json::{Map, Value};
 use tower_service::Service;
@@ -17,15 +17,20 @@ use super::{
     envelope::envelope,
     error::Call,
     fresh::Fresh,
-    request,
+    head::Head,
+    kept::{Kept, task_id},
+    making::Making,
+    request::{self, Wanted},
     stop::Stop,
     stopping::Stopping,
     stream::AnswerStream,
+    task::Task,
     turn::Turn,
 };
 use crate::{
-    BoxError, CredentialHeaders, Error, ErrorKind, FullBody, Text,
-    chat::{ChatRequest, Conversation, ResponseFuture},
+    BoxError, Error, ErrorKind, Fate, FullBody, Text,
+    chat::{Attachment, ChatEvent, ChatRequest, Conversation, FinishReason, ResponseFuture},
+    clock,
     head::effective_status,
     offload::{is_large, offload},
     qwen::{
@@ -96,14 +101,6 @@ struct Exchange<S> {
     head: Head,
 }
 
-/// What every call has of the request of the middle.
-#[derive(Clone)]
-struct Head {
-    credential: Option<CredentialHeaders>,
-    headers: HeaderMap,
-    extensions: Extensions,
-}
-
 impl<S, B> Exchange<S>
 where
     S: Service<Request<FullBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -147,17 +144,16 @@ where
         }
         let large = is_large(&request);
         // Checked before a chat is opened for it.
-        let (turn, chat_type) = match large {
+        let (turn, Wanted { chat_type, making }) = match large {
             true => {
                 let (config, request) = (Arc::clone(&self.config), request.clone());
-                let check =
-                    move || request::Turn::new(&config, &request).map(|turn| turn.chat_type());
+                let check = move || request::Turn::new(&config, &request).map(|turn| turn.wanted());
                 (None, offload("encode", check).await??)
             }
             false => {
                 let turn = request::Turn::new(&self.config, &request)?;
-                let chat_type = turn.chat_type();
-                (Some(turn), chat_type)
+                let wanted = turn.wanted();
+                (Some(turn), wanted)
             }
         };
         let mut fresh = None;
@@ -197,6 +193,9 @@ where
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         tracing::debug!(%chat_id, bytes = body.len(), "sending a turn");
         let (head, body) = self.post(&path, body).await?.into_parts();
+        if let Some(making) = making.filter(Making::is_task) {
+            return self.film(making, (conversation, call, fresh), head, body).await;
+        }
 
         let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
         let status = effective_status(&head.headers, head.status);
@@ -226,15 +225,101 @@ where
         }
 
         let stop = self.stop(chat_id, fresh);
-        let turn = Turn::new(conversation, call)
+        let turn = Turn::new(conversation.clone(), call)
             .secrets(secrets)
             .commit_bytes(self.config.commit_bytes)
             .stop(stop);
         let grace = self.config.grace;
         let mut reader = Reader::new(decoder, body, answer, turn, limits, grace);
-        reader.commit().await?;
+        let committed = reader.commit().await;
+        let Some(making) = making else {
+            committed?;
+            reader.wire_mut().keep_chat();
+            return Ok(Response::new(AnswerStream::new(reader)));
+        };
+        // A picture is paid for, so what has become of it is looked up before it is given up.
+        let found = match is_lost(&committed, &reader) {
+            true => self.found(conversation, reader.wire().response_id().cloned(), making).await,
+            false => None,
+        };
+        if found.is_none() {
+            committed?;
+        }
         reader.wire_mut().keep_chat();
-        Ok(Response::new(AnswerStream::new(reader)))
+        let reader = found.unwrap_or(reader);
+        let mut response = Response::new(AnswerStream::new(reader));
+        making.tell(response.headers_mut());
+        Ok(response)
+    }
+
+    /// The answer that a film is, whose task was begun in this chat if upstream says so.
+    async fn film(
+        &mut self,
+        making: Making,
+        (mut place, call, fresh): (Conversation, Call, Option<Fresh>),
+        head: response::Parts,
+        body: B,
+    ) -> Result<Response<AnswerStream<B>>, Error> {
+        let (limit, deadline) = (self.config.answer_limit, self.config.page_deadline);
+        let read = transport::read(body, limit, deadline).await;
+        let secrets = Secrets::new(self.head.credential.as_ref(), &head.extensions);
+        let envelope = envelope(call, head.status, &head.headers, &read, &secrets)?;
+        let id = task_id(&envelope).filter(|id| !id.starts_with('.'));
+        let id = id.filter(|id| check_id("task_id", id).is_ok()).ok_or_else(|| {
+            let message = "the upstream took the request for a film and named no task";
+            Error::new(ErrorKind::Upstream, message)
+        })?;
+        if !clock::is_there() {
+            let message = "a film is waited for by the clock of tokio, and there is no runtime";
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        let data = envelope.get("data").and_then(Value::as_object);
+        let answer = data.and_then(|data| data.get("message_id")).and_then(Value::as_str);
+        place.parent_id = answer.filter(|id| !id.is_empty()).map(Text::from);
+        if let Some(fresh) = fresh {
+            fresh.keep();
+        }
+        tracing::debug!(chat_id = %place.chat_id, task_id = id, "a task was begun");
+        let task = Task::new(self.kept(), id.into(), place, making, self.config.pace(&making));
+        let mut response = Response::new(AnswerStream::task(Box::pin(task)));
+        making.tell(response.headers_mut());
+        Ok(response)
+    }
+
+    /// An answer of the pictures that the record of the chat `place` holds, if there are any.
+    async fn found(
+        &mut self,
+        mut place: Conversation,
+        response_id: Option<Text>,
+        making: Making,
+    ) -> Option<Reader<B, Turn>> {
+        let id = response_id.as_deref();
+        let found = match self.kept().made(&place.chat_id, id, &making).await {
+            Ok(found) if !found.is_empty() => found,
+            Ok(_) => return None,
+            Err(error) => {
+                tracing::debug!(%error, "the chat of a lost picture cannot be read");
+                return None;
+            }
+        };
+        let mut answer = self.config.answer();
+        answer.repaired(Repair::FromChat);
+        place.parent_id = response_id;
+        answer.started(place.clone().into());
+        for url in found {
+            answer.other(ChatEvent::Attachment(Attachment::new(making.attachment(), url)));
+        }
+        answer.finished(FinishReason::Stop);
+        answer.conclude().ok()?;
+        let call = Call::Turn { continued: true };
+        Some(Reader::whole(answer, Turn::new(place, call)))
+    }
+
+    /// What looks up what upstream keeps.
+    fn kept(&self) -> Kept<S> {
+        let config = &self.config;
+        let (service, head) = (self.spare.clone(), self.head.clone());
+        Kept::new(service, head, config.page_deadline, config.answer_limit)
     }
 
     /// A chat to open.
@@ -302,6 +387,18 @@ where
             }
         });
         Stop::new(call, fresh, &self.stopping, chat_id)
+    }
+}
+
+/// Whether a picture was made, maybe, and did not come: nobody has said that it came to nothing.
+fn is_lost<B>(committed: &Result<(), Error>, reader: &Reader<B, Turn>) -> bool {
+    match committed {
+        Ok(()) => reader.is_blank(),
+        Err(error) => match error.kind() {
+            ErrorKind::Truncated | ErrorKind::Timeout => true,
+            ErrorKind::Upstream => error.fate() != Fate::Refused,
+            _ => false,
+        },
     }
 }
 

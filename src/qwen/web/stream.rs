@@ -21,15 +21,30 @@ use crate::{BoxError, Error, chat::ChatEvent, qwen::answer::Reader};
 /// Dropping it before its end closes the connection, and spawns a call on the current tokio
 /// runtime that tells upstream to stop, with 5 s to do so. Nothing is called where no
 /// runtime is running, where upstream has not named the answer yet, or where
-/// [`QwenWebLayer::stop_on_drop`](super::QwenWebLayer::stop_on_drop) is off.
+/// [`QwenWebLayer::stop_on_drop`](super::QwenWebLayer::stop_on_drop) is off. A film is not stopped:
+/// upstream has no way to do so.
 #[must_use = "streams do nothing unless polled"]
 pub struct AnswerStream<B> {
-    reader: Reader<B, Turn>,
+    kind: Kind<B>,
+}
+
+/// Boxed, as it comes once and the reader is large.
+pub(super) type Boxed = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
+
+#[allow(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
+enum Kind<B> {
+    Reader(Reader<B, Turn>),
+    /// A film, which upstream is asked about.
+    Task(Boxed),
 }
 
 impl<B> AnswerStream<B> {
     pub(super) fn new(reader: Reader<B, Turn>) -> Self {
-        Self { reader }
+        Self { kind: Kind::Reader(reader) }
+    }
+
+    pub(super) fn task(task: Boxed) -> Self {
+        Self { kind: Kind::Task(task) }
     }
 }
 
@@ -41,12 +56,19 @@ where
     type Item = Result<ChatEvent, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().reader.poll_item(cx)
+        match &mut self.get_mut().kind {
+            Kind::Reader(reader) => reader.poll_item(cx),
+            Kind::Task(task) => task.as_mut().poll_next(cx),
+        }
     }
 }
 
 impl<B> fmt::Debug for AnswerStream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerStream").field("reader", &self.reader).finish()
+        let mut view = f.debug_struct("AnswerStream");
+        match &self.kind {
+            Kind::Reader(reader) => view.field("reader", reader).finish(),
+            Kind::Task(_) => view.finish_non_exhaustive(),
+        }
     }
 }

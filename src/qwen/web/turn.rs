@@ -108,6 +108,11 @@ impl Turn {
         }
     }
 
+    /// The id of the answer, once it is known.
+    pub(super) const fn response_id(&self) -> Option<&Text> {
+        self.response_id.as_ref()
+    }
+
     /// Takes an answer that came in one piece of JSON, an object.
     ///
     /// # Errors

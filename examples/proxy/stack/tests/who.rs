@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 47] = [
+const ROUTES: [(&str, &str, &str); 49] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
@@ -29,6 +29,8 @@ const ROUTES: [(&str, &str, &str); 47] = [
     ("POST", "/infill", r#"{"input_prefix":"a","input_suffix":"b"}"#),
     ("POST", "/v1/infill", r#"{"input_prefix":"a","input_suffix":"b"}"#),
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
+    ("POST", "/v1/images/generations", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
+    ("POST", "/v1/images/edits", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
     ("POST", "/api/chat", CHAT),
     ("POST", "/api/generate", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/api/embed", r#"{"model":"qwen3-max","input":"Hi"}"#),
