@@ -292,6 +292,9 @@ pub mod fallback;
     allow(dead_code, reason = "only this adapter asks all of it")
 )]
 mod family;
+#[cfg(feature = "fetch")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fetch")))]
+pub mod fetch;
 #[cfg(feature = "format")]
 #[cfg_attr(docsrs, doc(cfg(feature = "format")))]
 pub mod format;
@@ -309,7 +312,7 @@ pub mod inspect;
 pub mod join;
 #[cfg(feature = "chat")]
 mod json;
-#[cfg(any(feature = "ollama", feature = "upload"))]
+#[cfg(any(feature = "fetch", feature = "ollama", feature = "upload"))]
 mod media;
 #[cfg(feature = "sse")]
 mod observe;

@@ -48,7 +48,6 @@ mod stack;
 mod stand_ins;
 mod tokens;
 mod trace;
-mod trace_context;
 mod unread;
 
 use std::{

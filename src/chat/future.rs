@@ -34,6 +34,7 @@ impl<B> ResponseFuture<B> {
     #[cfg(any(
         feature = "compatible",
         feature = "fallback",
+        feature = "fetch",
         feature = "join",
         feature = "session",
         feature = "web"

@@ -1,8 +1,10 @@
 //! `data:` URLs and bare base64, as clients write them.
 
+#![cfg_attr(not(feature = "upload"), allow(dead_code, reason = "what is fetched is written alone"))]
+
 use std::borrow::Cow;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fetch"))]
 use base64::engine::general_purpose::STANDARD;
 use base64::{
     Engine as _, alphabet,
@@ -53,7 +55,7 @@ fn has_scheme(url: &str, scheme: &str) -> bool {
 }
 
 /// The `data:` URL of `bytes`.
-#[cfg(test)]
+#[cfg(any(test, feature = "fetch"))]
 pub(crate) fn encode(media_type: &str, bytes: &[u8]) -> String {
     let mut url = String::with_capacity(media_type.len() + 13 + bytes.len().div_ceil(3) * 4);
     url.push_str("data:");

@@ -147,6 +147,8 @@ shape! {
         refusal: Str<'a>,
         image_url: Url<'a>,
         video_url: Url<'a>,
+        audio_url: Url<'a>,
+        file_url: Url<'a>,
         input_audio: Audio<'a>,
         file: File<'a>,
         cache_control: &'a RawValue,
@@ -169,6 +171,8 @@ impl Part<'_> {
                 | "refusal"
                 | "image_url"
                 | "video_url"
+                | "audio_url"
+                | "file_url"
                 | "input_audio"
                 | "file"
         )

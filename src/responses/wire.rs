@@ -73,6 +73,15 @@ shape! {
         file_data: &'a RawValue,
         file_url: &'a RawValue,
         filename: &'a RawValue,
+        input_audio: Audio<'a>,
+    }
+}
+
+shape! {
+    /// `input_audio`.
+    Audio<'a> alone {
+        data: Str<'a>,
+        format: Str<'a>,
     }
 }
 

@@ -449,6 +449,30 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "URL", env = "QWEN_TOKEN_URL", hide_env_values = true)]
     pub(super) token_url: Option<String>,
 
+    /// Fetch what http: and https: URLs in messages name, from the public Internet alone, and give it
+    /// to the upstream as data [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_FETCH_URLS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) fetch_urls: Option<bool>,
+
+    /// Hosts that are fetched from although their addresses are not public or their ports not 80 or
+    /// 443, as HOST or HOST:PORT, separated by commas [default: none]
+    #[arg(
+        long,
+        value_name = "HOSTS",
+        env = "QWEN_FETCH_ALLOW",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(super) fetch_allow: Option<Vec<String>>,
+
     /// Where files for the web upstream are put, in place of the host that it names for each: a
     /// gateway before the store [default: that host]
     #[arg(long, value_name = "URL", env = "QWEN_STORE_URL", hide_env_values = true)]
@@ -592,19 +616,6 @@ pub(crate) struct UpstreamSettings {
         default_missing_value = "true"
     )]
     pub(super) whole_after_timeout: Option<bool>,
-
-    /// Send the trace context of each request (`traceparent`, `tracestate`), for a server of your own
-    /// that records traces too. For compatible upstreams only [default: false]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        env = "QWEN_SEND_TRACE",
-        hide_env_values = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    pub(super) send_trace: Option<bool>,
 
     /// How calls of tools reach the client [default: openai]
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
@@ -830,6 +841,8 @@ impl UpstreamSettings {
             cookies: secret(self.cookies).or(secret(other.cookies)),
             credentials: paths(self.credentials).or(paths(other.credentials)),
             token_url: text(self.token_url).or(text(other.token_url)),
+            fetch_urls: self.fetch_urls.or(other.fetch_urls),
+            fetch_allow: names(self.fetch_allow).or(names(other.fetch_allow)),
             store_url: text(self.store_url).or(text(other.store_url)),
             upstream_key: secret(self.upstream_key).or(secret(other.upstream_key)),
             server: self.server.or(other.server),
@@ -845,7 +858,6 @@ impl UpstreamSettings {
             retries: self.retries.or(other.retries),
             resume: self.resume.or(other.resume),
             whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),
-            send_trace: self.send_trace.or(other.send_trace),
             tools: self.tools.or(other.tools),
             completions: self.completions.or(other.completions),
             emulate: self.emulate.or(other.emulate),

@@ -9,6 +9,7 @@ use tower_qwen::{
     auth::{Credential, CredentialKind},
     chat::ReasoningEffort,
     edge::BodyPace,
+    fetch::{FetchClient, FetchPolicy},
     qwen::compatible::Server,
 };
 use tower_qwen_emulator as emulator;
@@ -52,10 +53,10 @@ pub(crate) struct UpstreamConfig {
     pub(crate) accounts: Accounts,
     /// Where their logins are renewed, if not at Qwen's own endpoint.
     pub(crate) token_url: Option<Uri>,
-    /// Whether it learns in which trace a request stands.
-    pub(crate) sends_trace: bool,
     /// How fast the bodies of requests for it must come.
     pub(crate) body_pace: BodyPace,
+    /// What fetches URLs in messages for it, if they are fetched.
+    pub(crate) fetch: Option<FetchClient>,
 }
 
 impl UpstreamConfig {
@@ -282,10 +283,6 @@ fn upstream(
         Completions::Auto if tools == Tools::Off && upstream.is_api() => Completions::Raw,
         completions => completions,
     };
-    let sends_trace = settings.send_trace.unwrap_or_default();
-    if sends_trace && !upstream.is_api() {
-        return error("--send-trace: the web upstream is a page's, and no page sends a trace");
-    }
     let high_effort = match settings.high_effort {
         None | Some(Effort::High) => None,
         Some(_) if !upstream.is_api() => {
@@ -302,6 +299,16 @@ fn upstream(
     };
     let models = Patterns::parse(settings.models)?;
     let body_pace = BodyPace::new();
+    let allowed = settings.fetch_allow.unwrap_or_default();
+    let fetch = settings.fetch_urls.unwrap_or(false).then(|| FetchPolicy::new().allow(&allowed));
+    let fetch = fetch.map(FetchClient::new).transpose();
+    let fetch = fetch.map_err(|error| ConfigError(format!("--fetch-urls: {error}")))?;
+    if fetch.is_none() && !allowed.is_empty() {
+        return error("--fetch-allow: nothing is fetched without --fetch-urls");
+    }
+    if fetch.is_some() && tools == Tools::Off && upstream.is_api() {
+        return error("--fetch-urls: with --tools off requests pass byte by byte; leave one out");
+    }
     Ok(UpstreamConfig {
         name,
         models,
@@ -316,8 +323,8 @@ fn upstream(
         completions,
         accounts,
         token_url,
-        sends_trace,
         body_pace,
+        fetch,
     })
 }
 

@@ -3,7 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Counters, which end in `_total`.
-pub(super) const COUNTERS: [(&str, &str); 66] = [
+pub(super) const COUNTERS: [(&str, &str); 68] = [
     ("tower_qwen_answers_total", "Answers of the edges, by outcome."),
     ("tower_qwen_auth_challenges_total", "Challenges of an anti-bot layer that were reported."),
     ("tower_qwen_auth_refresh_total", "Refreshes of credentials, by result."),
@@ -23,6 +23,8 @@ pub(super) const COUNTERS: [(&str, &str); 66] = [
     ("tower_qwen_embedding_batches_total", "Further calls for lists of texts to embed."),
     ("tower_qwen_fallback_circuit_total", "Upstreams left alone (open) or back (closed)."),
     ("tower_qwen_fallback_total", "Requests that another upstream was asked for."),
+    ("tower_qwen_fetch_bytes_total", "Bytes of what URLs in messages named."),
+    ("tower_qwen_fetches_total", "URLs in messages, by whether they were fetched."),
     ("tower_qwen_format_answers_total", "Answers in JSON, by what was done to them."),
     ("tower_qwen_join_joined_total", "Repeated requests that got the answer being made."),
     ("tower_qwen_join_lingered_total", "Answers that went on without a client, by outcome."),

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,25 +13,20 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::{ChatEvent, ChatRequest, ChatStream, FinishReason, Usage},
+    chat::{ChatEvent, ChatRequest, ChatStream, FinishReason},
 };
 use tracing::{Span, debug_span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::is_on;
 
-/// The name of an upstream, by which stand-ins are told from who was asked first.
-pub(super) type Upstream = Arc<str>;
-
 /// Puts [`CallSpan`] in front of an adapter.
-#[derive(Clone, Debug)]
-pub(crate) struct CallSpanLayer {
-    upstream: Upstream,
-}
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallSpanLayer;
 
 impl CallSpanLayer {
-    pub(crate) fn new(upstream: &str) -> Self {
-        Self { upstream: upstream.into() }
+    pub(crate) const fn new() -> Self {
+        Self
     }
 }
 
@@ -40,7 +34,7 @@ impl<S> Layer<S> for CallSpanLayer {
     type Service = CallSpan<S>;
 
     fn layer(&self, inner: S) -> CallSpan<S> {
-        CallSpan { inner, upstream: self.upstream.clone() }
+        CallSpan { inner }
     }
 }
 
@@ -48,7 +42,6 @@ impl<S> Layer<S> for CallSpanLayer {
 #[derive(Clone, Debug)]
 pub(crate) struct CallSpan<S> {
     inner: S,
-    upstream: Upstream,
 }
 
 impl<S, B> Service<Request<ChatRequest>> for CallSpan<S>
@@ -65,16 +58,13 @@ where
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
-        let span = match is_on() {
-            true => open(request.body(), &self.upstream),
-            false => Span::none(),
-        };
+        let span = if is_on() { open(request.body()) } else { Span::none() };
         let call = span.in_scope(|| self.inner.call(request));
         CallFuture { call, span }
     }
 }
 
-fn open(chat: &ChatRequest, upstream: &str) -> Span {
+fn open(chat: &ChatRequest) -> Span {
     let sampling = &chat.sampling;
     debug_span!(
         target: super::TARGET,
@@ -92,20 +82,13 @@ fn open(chat: &ChatRequest, upstream: &str) -> Span {
         gen_ai.response.id = field::Empty,
         gen_ai.usage.input_tokens = field::Empty,
         gen_ai.usage.output_tokens = field::Empty,
-        tower_qwen.upstream = upstream,
     )
 }
 
 /// Records that a call has failed.
-pub(super) fn failed(span: &Span, kind: ErrorKind) {
+fn failed(span: &Span, kind: ErrorKind) {
     span.record("otel.status_code", "error");
     span.record("error.type", field::debug(kind));
-}
-
-/// Records what a call took.
-pub(super) fn used(span: &Span, usage: Usage) {
-    span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
-    span.record("gen_ai.usage.output_tokens", usage.completion_tokens);
 }
 
 fn finished(span: &Span, reason: FinishReason) {
@@ -156,7 +139,10 @@ impl<B: ChatStream> Stream for CallStream<B> {
         let this = self.project();
         let item = ready!(this.inner.poll_next(cx));
         match &item {
-            Some(Ok(ChatEvent::Usage(usage))) => used(this.span, *usage),
+            Some(Ok(ChatEvent::Usage(usage))) => {
+                this.span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
+                this.span.record("gen_ai.usage.output_tokens", usage.completion_tokens);
+            }
             Some(Ok(ChatEvent::Started(started))) => {
                 if let Some(id) = &started.response_id {
                     this.span.record("gen_ai.response.id", id.as_str());

@@ -139,6 +139,7 @@ mod accounts;
 mod aliases;
 mod autocomplete;
 mod echo;
+mod files;
 mod headers;
 mod large;
 mod limits;

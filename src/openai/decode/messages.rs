@@ -190,6 +190,19 @@ impl Decoder<'_> {
                 }
                 PartKind::Video { url }
             }
+            // Beside OpenAI's own: vLLM's name for sound, and what clients of older servers send.
+            "audio_url" => {
+                let audio = wire.audio_url.ok_or_else(|| missing(under("audio_url")))?;
+                let (data, _, extra) = url(audio, "audio_url")?;
+                inner_extra = extra;
+                PartKind::Audio { data, format: None }
+            }
+            "file_url" => {
+                let file = wire.file_url.ok_or_else(|| missing(under("file_url")))?;
+                let (data, _, extra) = url(file, "file_url")?;
+                inner_extra = extra;
+                PartKind::File { id: None, data: Some(data), name: None }
+            }
             "input_audio" => {
                 let audio = wire.input_audio.ok_or_else(|| missing(under("input_audio")))?;
                 inner_extra = audio.extra;

@@ -53,7 +53,10 @@ mod future;
 mod service;
 #[cfg(feature = "upload")]
 mod store;
+#[cfg(not(feature = "fetch"))]
 mod tls;
+#[cfg(feature = "fetch")]
+pub(crate) mod tls;
 
 #[cfg(feature = "upload")]
 #[cfg_attr(docsrs, doc(cfg(feature = "upload")))]

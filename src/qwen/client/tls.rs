@@ -13,12 +13,12 @@ pub(super) const IS_THERE: bool = cfg!(any(
 ));
 
 #[cfg(feature = "client-rustls")]
-pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
+pub(crate) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     Ok(client.tls_backend_rustls())
 }
 
 #[cfg(all(feature = "client-rustls-ring", not(feature = "client-rustls")))]
-pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
+pub(crate) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     use std::sync::Arc;
 
     use rustls::{
@@ -48,7 +48,7 @@ pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     feature = "client-native-tls",
     not(any(feature = "client-rustls", feature = "client-rustls-ring"))
 ))]
-pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
+pub(crate) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     Ok(client.tls_backend_native())
 }
 
@@ -57,6 +57,6 @@ pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     feature = "client-rustls-ring",
     feature = "client-native-tls"
 )))]
-pub(super) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
+pub(crate) fn choose(client: ClientBuilder) -> Result<ClientBuilder, Error> {
     Ok(client)
 }

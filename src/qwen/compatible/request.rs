@@ -268,7 +268,7 @@ fn message_into<W: Sink>(out: &mut W, message: &Message, server: Server) {
             if text_alone && server == Server::Portal {
                 out.string(&content.text());
             } else {
-                list_into(out, parts.iter(), part_into);
+                list_into(out, parts.iter(), |out, part| part_into(out, part, server));
             }
         }
     });
@@ -305,13 +305,14 @@ fn instruction_into<W: Sink>(out: &mut W, content: &Content) {
         PartKind::Other(whole) => whole.contains("cache_control"),
         _ => part.cache_control.is_some(),
     };
+    let part = |out: &mut W, part: &Part| part_into(out, part, Server::Portal);
     match parts.split_last() {
         Some((last, others)) if !parts.iter().any(is_marked) => {
             let mut last = last.clone();
             last.cache_control = Some(Json::from(serde_json::json!({"type": "ephemeral"})));
-            list_into(out, others.iter().chain([&last]), part_into);
+            list_into(out, others.iter().chain([&last]), part);
         }
-        _ => list_into(out, parts.iter(), part_into),
+        _ => list_into(out, parts.iter(), part),
     }
 }
 
@@ -330,7 +331,21 @@ fn call_into<W: Sink>(out: &mut W, call: &ToolCall) {
     object.close();
 }
 
-fn part_into<W: Sink>(out: &mut W, part: &Part) {
+/// Whether it is the URL of something, in whatever place.
+fn is_url(data: &str) -> bool {
+    has_scheme(data, "data:") || is_web_url(data)
+}
+
+/// Whether it is the URL of something elsewhere.
+fn is_web_url(data: &str) -> bool {
+    has_scheme(data, "https:") || has_scheme(data, "http:")
+}
+
+fn has_scheme(url: &str, scheme: &str) -> bool {
+    url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+fn part_into<W: Sink>(out: &mut W, part: &Part, server: Server) {
     let mut object = Object::open(out);
     let mut kind = |kind: &str| object.text("type", kind);
     match &part.kind {
@@ -350,6 +365,25 @@ fn part_into<W: Sink>(out: &mut W, part: &Part) {
                 image.some("detail", detail.as_ref());
                 image.extra(&part.inner_extra, &[]);
                 image.close();
+            });
+        }
+        // As it was asked: OpenAI's own form says what its base64 is, the other one is a URL.
+        PartKind::Audio { data, format: None } if is_url(data) && server != Server::DashScope => {
+            kind("audio_url");
+            object.with("audio_url", |out| {
+                let mut audio = Object::open(out);
+                audio.text("url", data);
+                audio.extra(&part.inner_extra, &[]);
+                audio.close();
+            });
+        }
+        PartKind::File { id: None, data: Some(data), name: None } if is_web_url(data) => {
+            kind("file_url");
+            object.with("file_url", |out| {
+                let mut file = Object::open(out);
+                file.text("url", data);
+                file.extra(&part.inner_extra, &[]);
+                file.close();
             });
         }
         PartKind::Audio { data, format } => {

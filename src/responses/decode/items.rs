@@ -312,6 +312,13 @@ impl Reader<'_, '_> {
                 let name = decoder.string(part.filename, || at("filename"))?;
                 Part::new(PartKind::File { id, data, name })
             }
+            // The API has it for models of sound; some clients send it in the chat API's form.
+            "input_audio" => {
+                let Some(audio) = part.input_audio else { return Ok(None) };
+                let data =
+                    decoder.some(audio.data).ok_or_else(|| missing(at("input_audio.data")))?;
+                Part::new(PartKind::Audio { data, format: decoder.some(audio.format) })
+            }
             other => {
                 let text = part.text.and_then(|raw| decoder.long(raw, String::new).ok());
                 tracing::debug!(

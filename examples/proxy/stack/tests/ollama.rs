@@ -14,7 +14,7 @@ async fn post(app: &App, path: &str, body: Value) -> (u16, String) {
     send(app, request.body(AxumBody::from(body.to_string())).expect("a request")).await
 }
 
-async fn post_json(app: &App, path: &str, body: Value) -> (u16, Value) {
+pub(super) async fn post_json(app: &App, path: &str, body: Value) -> (u16, Value) {
     let (status, text) = post(app, path, body).await;
     (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
 }
@@ -31,7 +31,7 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 /// A model for chats, and one for embeddings.
-fn models(kind: Kind) -> (String, Option<String>) {
+pub(super) fn models(kind: Kind) -> (String, Option<String>) {
     let all = kind.models();
     let embeds = all.iter().find(|model| model.to_ascii_lowercase().contains("embed"));
     (all[0].clone(), embeds.cloned())
