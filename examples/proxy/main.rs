@@ -48,6 +48,7 @@ mod stack;
 mod stand_ins;
 mod tokens;
 mod trace;
+mod trace_context;
 mod unread;
 
 use std::{

@@ -60,7 +60,7 @@ use super::{
     debug_stream::place,
     gate::{Admission, Gate, Metered},
     lanes::{Can, Lane, Lanes, MAX_BODY, MediaRoutes, OllamaRoutes, Route},
-    otlp::call_span,
+    otlp::{call_span, http_span},
     pass,
     prompts::Prompts,
     ready::Reach,
@@ -70,6 +70,7 @@ use super::{
     sign_in,
     stand_ins::{Joined, Stacks, chat},
     tokens::{Desk, Tokens},
+    trace_context::TraceContextLayer,
 };
 
 /// The app over the stacks that `config` asks for, and what knows their accounts;
@@ -300,7 +301,7 @@ pub(crate) fn token_client(config: &UpstreamConfig) -> Result<TokenClient, Strin
 
 fn desk(config: &UpstreamConfig, client: TokenClient, models_url: Option<Uri>) -> Desk {
     Desk {
-        upstream: String::from_utf8_lossy(config.name.as_bytes()).into_owned(),
+        upstream: config.label(),
         takes_sessions: !matches!(config.upstream, Upstream::Compatible { .. }),
         pool: config.accounts.pool(&client),
         files: config.accounts.files().iter().map(LoginFile::place).collect(),
@@ -369,7 +370,7 @@ where
         .layer(config.patience.resume())
         .layer(option_layer(retry))
         .layer(option_layer(auth.clone()))
-        .layer(call_span())
+        .layer(call_span(&desk.upstream))
         // The files belong to the account whose credential the request has by now.
         .layer(UploadLayer::new(upstream.clone(), store.clone()))
         .layer(place("adapter"))
@@ -493,7 +494,7 @@ where
         .layer(option_layer(fetching(config)))
         .layer(option_layer(retry))
         .layer(option_layer(auth))
-        .layer(call_span())
+        .layer(call_span(&config.label()))
         .layer(place("adapter"))
         .layer(adapter)
         .service(upstream);
@@ -557,7 +558,10 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let reach = Reach::new();
-    let [upstream, own] = [upstream, own].map(|it| place("upstream").layer(reach.over(it)));
+    let context = TraceContextLayer::new(config.sends_trace);
+    let [upstream, own] =
+        [upstream, own].map(|it| place("upstream").layer(reach.over(context.layer(it))));
+    let calls_of_bytes = http_span(&desk.upstream);
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
     let mut adapter = CompatibleLayer::new(server).grace(config.patience.grace);
     if let Some(meant) = &config.high_effort {
@@ -569,7 +573,7 @@ where
         .layer(config.patience.resume().replay(true))
         .layer(option_layer(config.patience.retry().map(RetryLayer::new)))
         .layer(option_layer(auth.clone()))
-        .layer(call_span())
+        .layer(call_span(&desk.upstream))
         .layer(place("adapter"))
         .layer(adapter)
         .service(upstream.clone());
@@ -607,7 +611,7 @@ where
                 .body_pace(config.body_pace)
                 .max_answer(shared.bounds.answer)
         };
-        let own = signed(own, auth.as_ref());
+        let own = calls_of_bytes.layer(signed(own, auth.as_ref()));
         // There one limit is for the first event as for those behind it.
         let silence = config.patience.first_event.max(config.patience.idle);
         let reframe = SseReframeLayer::new().idle_events(Some(silence));
@@ -618,7 +622,7 @@ where
             passage("/infill").over(Metered::new(own, usage.clone(), settle.clone()))
         });
         let signed = signed(upstream, auth.as_ref());
-        let bytes = reframe.layer(again.layer(signed.clone()));
+        let bytes = reframe.layer(again.layer(calls_of_bytes.layer(signed.clone())));
         let bytes = Metered::new(bytes, usage.clone(), settle.clone());
         let passed = passage("/chat/completions").over(bytes.clone());
         // A prompt that is answered as a chat is no prompt any more, so the server's own route is
@@ -638,7 +642,8 @@ where
         };
         let no_images = route(NoMedia::new(server.name(), AnswerKind::Image));
         let names = shared.names.clone();
-        let renaming = signed.clone().map_request(move |request| names.rename(request));
+        let renaming = calls_of_bytes.layer(signed.clone());
+        let renaming = renaming.map_request(move |request| names.rename(request));
         let renaming = Metered::new(renaming, usage, settle);
         let embeddings = EmbeddingsLayer::new(server)
             .max_body(MAX_BODY)

@@ -161,13 +161,25 @@ impl Browser {
         children.iter().map(url).collect()
     }
 
-    /// Keeps what the page looks like in a theme, `light` or `dark`, at `path`.
-    pub(crate) fn picture(&mut self, theme: &str, path: &Path) {
-        let feature = json!({"name": "prefers-color-scheme", "value": theme});
-        self.ask("Emulation.setEmulatedMedia", json!({"features": [feature]}));
-        let shot = self.ask("Page.captureScreenshot", json!({"format": "png"}));
-        let picture = BASE64_STANDARD.decode(shot["data"].as_str().expect("a picture"));
-        fs::write(path, picture.expect("base64")).expect("a file takes it");
+    /// Looks at the page in both themes, which must differ. With `TOWER_QWEN_PICTURES` the pictures are
+    /// kept in that folder under `name`, for whoever wants to look too.
+    pub(crate) fn pictures(&mut self, name: &str) {
+        let kept = std::env::var_os("TOWER_QWEN_PICTURES").filter(|folder| !folder.is_empty());
+        let pictures = ["light", "dark"].map(|theme| {
+            let feature = json!({"name": "prefers-color-scheme", "value": theme});
+            self.ask("Emulation.setEmulatedMedia", json!({"features": [feature]}));
+            let taken = json!({"format": "png", "captureBeyondViewport": true});
+            let picture = self.ask("Page.captureScreenshot", taken);
+            let picture = BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture"));
+            let picture = picture.expect("base64");
+            if let Some(folder) = &kept {
+                let file = Path::new(folder).join(format!("{name}-{theme}.png"));
+                fs::create_dir_all(folder).expect("a folder");
+                fs::write(file, &picture).expect("a file takes it");
+            }
+            picture
+        });
+        assert_ne!(pictures[0], pictures[1], "one is dark and the other is not");
     }
 }
 

@@ -1,16 +1,15 @@
 //! The dashboard: who may look, what it shows, and that a browser shows it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tower_qwen_emulator::Emulator;
 
 use crate::{
     binary::{self, Running},
+    browser::Browser,
     proxied::{command, serve, start, upstream},
 };
 
@@ -96,71 +95,58 @@ fn the_page_is_one_and_the_same_for_everyone() {
     assert_eq!(get(&proxy, "").0, StatusCode::OK);
 }
 
-/// A browser, where one is installed; said aloud where not.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests shall know")]
-fn browser() -> Option<&'static str> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found = names.into_iter().find(|name| {
-        let mut version = Command::new(name);
-        version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-        version.status().is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none_or(|ci| ci.is_empty()),
-            "chromium must be installed where CI is set"
-        );
-        eprintln!("skipped: there is no Chromium on the path");
-    }
-    found
-}
-
-/// What `browser` makes of the page: its text, and with a `picture` how that looks.
-fn shown(browser: &str, proxy: &Running, more: &[&str], picture: Option<&PathBuf>) -> String {
-    let profile = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000"]);
-    command.arg(format!("--user-data-dir={}", profile.path().display())).args(more);
-    match picture {
-        Some(picture) => command.arg(format!("--screenshot={}", picture.display())),
-        None => command.arg("--dump-dom"),
-    };
-    command.arg(format!("{}/dashboard", proxy.origin));
-    let output = command.stdin(Stdio::null()).output().expect("it runs");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn a_browser_shows_it_in_both_themes() {
-    let Some(browser) = browser() else { return };
+    let Some(mut browser) = Browser::start() else { return };
     let proxy = Running::start(binary::command());
     ask(&proxy, "any", "Hello");
-    let text = shown(browser, &proxy, &[], None);
-    for word in ["ready", "qwen3-max", "emulator", "Connect a client", "ANTHROPIC_BASE_URL="] {
+    browser.open(&format!("{}/dashboard", proxy.origin));
+    browser.wait_for(&format!("export ANTHROPIC_BASE_URL={}", proxy.origin));
+    let text = browser.text();
+    for word in ["ready", "qwen3-max", "emulator", "Connect a client"] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    let setting = format!("export ANTHROPIC_BASE_URL={}", proxy.origin);
-    assert!(text.contains(&setting), "{text}");
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut pictures = Vec::new();
-    for theme in ["1", "0"] {
-        let picture = folder.path().join(format!("{theme}.png"));
-        let theme = format!("--blink-settings=preferredColorScheme={theme}");
-        let size = "--window-size=1200,1800";
-        shown(browser, &proxy, &[&theme, size, "--hide-scrollbars"], Some(&picture));
-        pictures.push(std::fs::read(picture).expect("a picture"));
-    }
-    // One is dark and the other is not.
-    assert_ne!(pictures[0], pictures[1]);
+    browser.pictures("dashboard");
 }
 
 #[test]
 fn a_browser_without_a_key_is_asked_for_one() {
-    let Some(browser) = browser() else { return };
+    let Some(mut browser) = Browser::start() else { return };
     let mut command = binary::command();
     command.env("QWEN_PROXY_API_KEY", "sk-demo");
     let proxy = Running::start(command);
-    let text = shown(browser, &proxy, &[], None);
-    assert!(text.contains("A key, please") && text.contains("id=\"all\" hidden"), "{text}");
+    browser.open(&format!("{}/dashboard", proxy.origin));
+    browser.wait_for("A key, please");
+    assert_eq!(browser.evaluate("document.getElementById('all').hidden"), true);
+    browser.fill("#key", "sk-demo");
+    browser.click("#ask button");
+    browser.wait_for("Connect a client");
+    // The key of whoever looks is not what others are to copy.
+    let text = browser.text();
+    assert!(text.contains("ANTHROPIC_AUTH_TOKEN=YOUR-KEY") && !text.contains("sk-demo"), "{text}");
+}
+
+#[test]
+fn whose_session_ends_is_told_the_command_that_renews_it() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let emulator = Emulator::builder().require_credentials(true).build();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ann.json");
+    let session = emulator.issue_session("ann", DAY);
+    fs::write(&file, json!({"kind": "web", "jwt": session}).to_string()).expect("writable");
+    let runtime = Runtime::new().expect("a runtime");
+    let origin = runtime.block_on(serve(emulator.clone()));
+    let mut proxy = binary::command();
+    proxy.args(["--upstream", "web", "--base-url", &origin, "--credentials"]).arg(&file);
+    proxy.env("NO_PROXY", "127.0.0.1");
+    let proxy = runtime.block_on(start(proxy));
+    ask(&proxy, "any", "Hello");
+    let (_, told) = get(&proxy, "");
+    let advice = told["accounts"][0]["advice"].as_str().unwrap_or_else(|| panic!("{told}"));
+    let renews = format!("proxy login web --file {}", file.display());
+    assert!(advice.ends_with(&renews), "{advice}");
+    let Some(mut browser) = Browser::start() else { return };
+    browser.open(&format!("{}/dashboard", proxy.origin));
+    browser.wait_for(&renews);
+    browser.pictures("dashboard-session");
 }

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
 };
@@ -64,17 +64,6 @@ fn other_page(html: String) -> String {
     url
 }
 
-/// Where pictures are kept for whoever wants to look at them, or else for as long as the test runs.
-fn pictures(folder: &Path) -> PathBuf {
-    match std::env::var_os("TOWER_QWEN_PICTURES") {
-        Some(kept) if !kept.is_empty() => {
-            fs::create_dir_all(&kept).expect("a folder");
-            kept.into()
-        }
-        _ => folder.to_owned(),
-    }
-}
-
 #[test]
 fn a_browser_gives_its_session_and_no_other_page_does() {
     let Some(mut browser) = Browser::start() else { return };
@@ -105,16 +94,7 @@ fn a_browser_gives_its_session_and_no_other_page_does() {
 
     assert_eq!(browser.open(&url), None);
     browser.wait_for("Keep a session of chat.qwen.ai");
-    let kept = pictures(folder.path());
-    let look = |browser: &mut Browser, name: &str| {
-        let shots = ["light", "dark"].map(|theme| {
-            let picture = kept.join(format!("sign-in-{name}-{theme}.png"));
-            browser.picture(theme, &picture);
-            fs::read(picture).expect("a picture")
-        });
-        assert_ne!(shots[0], shots[1], "one is dark and the other is not");
-    };
-    look(&mut browser, "form");
+    browser.pictures("sign-in-form");
     // Nothing of the page runs, and nothing is loaded from elsewhere.
     let ran = "const made = document.createElement('script'); made.textContent = 'window.ran = 1';
                document.body.append(made); window.ran === 1";
@@ -122,13 +102,13 @@ fn a_browser_gives_its_session_and_no_other_page_does() {
     browser.fill("#token", &JWT[..60]);
     browser.click("button");
     browser.wait_for("was it copied whole?");
-    look(&mut browser, "complaint");
+    browser.pictures("sign-in-complaint");
     assert!(!browser.text().contains("eyJhb"), "{}", browser.text());
     browser.fill("#token", &format!("token\t{JWT}"));
     browser.fill("#cookies", "cna=of-a-browser; isg=2");
     browser.click("button");
     browser.wait_for("It is kept. You may close this page.");
-    look(&mut browser, "kept");
+    browser.pictures("sign-in-kept");
 
     assert_eq!(child.wait().expect("it was started").code(), Some(0));
     let mut rest = String::new();

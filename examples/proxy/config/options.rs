@@ -617,6 +617,19 @@ pub(crate) struct UpstreamSettings {
     )]
     pub(super) whole_after_timeout: Option<bool>,
 
+    /// Send the trace context of each request (`traceparent`, `tracestate`), for a server of your own
+    /// that records traces too. For compatible upstreams only [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_SEND_TRACE",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) send_trace: Option<bool>,
+
     /// How calls of tools reach the client [default: openai]
     #[arg(long, value_enum, value_name = "FORM", env = "QWEN_TOOLS", hide_env_values = true)]
     pub(super) tools: Option<Tools>,
@@ -858,6 +871,7 @@ impl UpstreamSettings {
             retries: self.retries.or(other.retries),
             resume: self.resume.or(other.resume),
             whole_after_timeout: self.whole_after_timeout.or(other.whole_after_timeout),
+            send_trace: self.send_trace.or(other.send_trace),
             tools: self.tools.or(other.tools),
             completions: self.completions.or(other.completions),
             emulate: self.emulate.or(other.emulate),

@@ -658,6 +658,8 @@ fn how_long_an_upstream_is_waited_for() {
     assert!(only(resolve(&whole).expect("valid")).patience.retry().is_some());
     let web = refusal(&["--upstream", "web", "--whole-after-timeout"]);
     assert!(web.starts_with("--whole-after-timeout: "), "{web}");
+    assert!(only(resolve(&["--emulate", "vllm", "--send-trace"]).expect("valid")).sends_trace);
+    assert!(refusal(&["--upstream", "web", "--send-trace"]).starts_with("--send-trace: "));
     let kept = ["--emulate", "dashscope", "--api", "responses", "--resume=1"];
     assert!(refusal(&kept).starts_with("--resume: "));
 }

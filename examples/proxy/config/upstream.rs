@@ -53,6 +53,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) accounts: Accounts,
     /// Where their logins are renewed, if not at Qwen's own endpoint.
     pub(crate) token_url: Option<Uri>,
+    /// Whether it learns in which trace a request stands.
+    pub(crate) sends_trace: bool,
     /// How fast the bodies of requests for it must come.
     pub(crate) body_pace: BodyPace,
     /// What fetches URLs in messages for it, if they are fetched.
@@ -283,6 +285,10 @@ fn upstream(
         Completions::Auto if tools == Tools::Off && upstream.is_api() => Completions::Raw,
         completions => completions,
     };
+    let sends_trace = settings.send_trace.unwrap_or_default();
+    if sends_trace && !upstream.is_api() {
+        return error("--send-trace: the web upstream is a page's, and no page sends a trace");
+    }
     let high_effort = match settings.high_effort {
         None | Some(Effort::High) => None,
         Some(_) if !upstream.is_api() => {
@@ -323,6 +329,7 @@ fn upstream(
         completions,
         accounts,
         token_url,
+        sends_trace,
         body_pace,
         fetch,
     })

@@ -23,7 +23,7 @@ use tower_qwen::{
     usage::{Meter, Outcome, UsageLayer},
 };
 
-use super::super::{clients::Client, settle::Settle};
+use super::super::{clients::Client, otlp::CallOf, settle::Settle};
 
 /// How much of the end of an answer is kept, at least; at most twice as much.
 const TAIL: usize = 4096;
@@ -89,7 +89,7 @@ where
         let this = self.project();
         let answer = ready!(this.call.poll(cx));
         let mut meter = this.meter.take();
-        let response = match answer {
+        let mut response = match answer {
             Ok(response) => response,
             Err(error) => {
                 if let Some(meter) = &mut meter {
@@ -107,7 +107,8 @@ where
         let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream")
         });
-        let read = meter.map(|meter| Read { meter, tail: Vec::new(), is_stream });
+        let call = response.extensions_mut().remove();
+        let read = meter.map(|meter| Read { meter, call, tail: Vec::new(), is_stream });
         Poll::Ready(Ok(response.map(|inner| MeteredBody { inner, read })))
     }
 }
@@ -124,6 +125,8 @@ pin_project! {
 /// What was seen of an answer.
 struct Read {
     meter: Meter,
+    /// The span of the call, where there is one.
+    call: Option<CallOf>,
     tail: Vec<u8>,
     is_stream: bool,
 }
@@ -150,6 +153,9 @@ impl Read {
 impl Drop for Read {
     fn drop(&mut self) {
         if let Some(usage) = counted(&self.tail) {
+            if let Some(call) = &self.call {
+                call.used(usage);
+            }
             self.meter.usage(usage);
         }
     }
@@ -181,6 +187,9 @@ where
                 None => Some(Outcome::Finished(FinishReason::Stop)),
             };
             if let Some(outcome) = outcome {
+                if let (Some(call), Outcome::Failed(kind)) = (&read.call, &outcome) {
+                    call.failed(*kind);
+                }
                 read.meter.ended(outcome);
                 *this.read = None;
             }
@@ -263,8 +272,12 @@ mod tests {
     #[test]
     fn little_is_kept_of_an_answer_of_any_length() {
         let layer = UsageLayer::new(drop);
-        let mut read =
-            Read { meter: layer.meter(None, "m", 0, drop), tail: Vec::new(), is_stream: true };
+        let mut read = Read {
+            meter: layer.meter(None, "m", 0, drop),
+            call: None,
+            tail: Vec::new(),
+            is_stream: true,
+        };
         for len in [1, 10, TAIL - 1, TAIL, 10 * TAIL, 100, 7_000] {
             read.piece(&vec![b'x'; len]);
             assert!(read.tail.len() <= 2 * TAIL && read.tail.len() >= len.min(TAIL), "{len}");

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,20 +14,25 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tower_qwen::{
     Error, ErrorKind,
-    chat::{ChatEvent, ChatRequest, ChatStream, FinishReason},
+    chat::{ChatEvent, ChatRequest, ChatStream, FinishReason, Usage},
 };
 use tracing::{Span, debug_span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::is_on;
 
+/// The name of an upstream, by which stand-ins are told from who was asked first.
+pub(super) type Upstream = Arc<str>;
+
 /// Puts [`CallSpan`] in front of an adapter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallSpanLayer;
+#[derive(Clone, Debug)]
+pub(crate) struct CallSpanLayer {
+    upstream: Upstream,
+}
 
 impl CallSpanLayer {
-    pub(crate) const fn new() -> Self {
-        Self
+    pub(crate) fn new(upstream: &str) -> Self {
+        Self { upstream: upstream.into() }
     }
 }
 
@@ -34,7 +40,7 @@ impl<S> Layer<S> for CallSpanLayer {
     type Service = CallSpan<S>;
 
     fn layer(&self, inner: S) -> CallSpan<S> {
-        CallSpan { inner }
+        CallSpan { inner, upstream: self.upstream.clone() }
     }
 }
 
@@ -42,6 +48,7 @@ impl<S> Layer<S> for CallSpanLayer {
 #[derive(Clone, Debug)]
 pub(crate) struct CallSpan<S> {
     inner: S,
+    upstream: Upstream,
 }
 
 impl<S, B> Service<Request<ChatRequest>> for CallSpan<S>
@@ -58,13 +65,16 @@ where
     }
 
     fn call(&mut self, request: Request<ChatRequest>) -> Self::Future {
-        let span = if is_on() { open(request.body()) } else { Span::none() };
+        let span = match is_on() {
+            true => open(request.body(), &self.upstream),
+            false => Span::none(),
+        };
         let call = span.in_scope(|| self.inner.call(request));
         CallFuture { call, span }
     }
 }
 
-fn open(chat: &ChatRequest) -> Span {
+fn open(chat: &ChatRequest, upstream: &str) -> Span {
     let sampling = &chat.sampling;
     debug_span!(
         target: super::TARGET,
@@ -82,13 +92,20 @@ fn open(chat: &ChatRequest) -> Span {
         gen_ai.response.id = field::Empty,
         gen_ai.usage.input_tokens = field::Empty,
         gen_ai.usage.output_tokens = field::Empty,
+        tower_qwen.upstream = upstream,
     )
 }
 
 /// Records that a call has failed.
-fn failed(span: &Span, kind: ErrorKind) {
+pub(super) fn failed(span: &Span, kind: ErrorKind) {
     span.record("otel.status_code", "error");
     span.record("error.type", field::debug(kind));
+}
+
+/// Records what a call took.
+pub(super) fn used(span: &Span, usage: Usage) {
+    span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
+    span.record("gen_ai.usage.output_tokens", usage.completion_tokens);
 }
 
 fn finished(span: &Span, reason: FinishReason) {
@@ -139,10 +156,7 @@ impl<B: ChatStream> Stream for CallStream<B> {
         let this = self.project();
         let item = ready!(this.inner.poll_next(cx));
         match &item {
-            Some(Ok(ChatEvent::Usage(usage))) => {
-                this.span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
-                this.span.record("gen_ai.usage.output_tokens", usage.completion_tokens);
-            }
+            Some(Ok(ChatEvent::Usage(usage))) => used(this.span, *usage),
             Some(Ok(ChatEvent::Started(started))) => {
                 if let Some(id) = &started.response_id {
                     this.span.record("gen_ai.response.id", id.as_str());

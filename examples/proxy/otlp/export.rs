@@ -9,7 +9,9 @@ use std::{
 
 use axum::http::HeaderMap;
 use opentelemetry::{propagation::TextMapPropagator, trace::TracerProvider};
-use opentelemetry_http::{Bytes, HeaderExtractor, HttpClient, HttpError, Request, Response};
+use opentelemetry_http::{
+    Bytes, HeaderExtractor, HeaderInjector, HttpClient, HttpError, Request, Response,
+};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tokio::runtime::Handle;
@@ -34,6 +36,14 @@ pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) {
     let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     if span.set_parent(context).is_err() {
         tracing::debug!("a span begins a trace of its own");
+    }
+}
+
+/// Has the trace go on from the span that is entered, where whoever gets `headers` goes on with it.
+pub(crate) fn hand_on(headers: &mut HeaderMap) {
+    if is_on() {
+        let context = Span::current().context();
+        TraceContextPropagator::new().inject_context(&context, &mut HeaderInjector(headers));
     }
 }
 

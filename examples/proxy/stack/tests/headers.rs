@@ -37,8 +37,8 @@ async fn upstream(asked: &Asked) -> String {
 
 const CHAT: &str = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#;
 
-/// What a client sends, and whether it reaches a compatible upstream through the layers. Nothing of it
-/// reaches chat.qwen.ai.
+/// What a client sends, and whether it reaches a compatible upstream through the layers; what traces a
+/// request does so where that was asked for. Nothing of it reaches chat.qwen.ai.
 const OF_A_CLIENT: [(&str, &str, bool); 26] = [
     ("user-agent", "OpenAI/Python 2.0", false),
     ("accept", "text/mine", false),
@@ -75,7 +75,28 @@ async fn only_what_is_on_the_list_travels() {
         ("web", &["--upstream", "web", "--token", "of-the-proxy"][..]),
         ("web, with a login", &["--upstream", "web", "--cookies", "token=of-the-proxy"]),
         ("compatible", &["--upstream", "compatible", "--upstream-key", "of-the-proxy"]),
+        (
+            "compatible, with traces",
+            &["--upstream", "compatible", "--upstream-key", "of-the-proxy", "--send-trace"],
+        ),
+        (
+            "compatible, byte by byte",
+            &["--upstream", "compatible", "--upstream-key", "of-the-proxy", "--tools", "off"],
+        ),
+        (
+            "compatible, byte by byte, with traces",
+            &[
+                "--upstream",
+                "compatible",
+                "--upstream-key",
+                "of-the-proxy",
+                "--tools",
+                "off",
+                "--send-trace",
+            ],
+        ),
     ] {
+        let is_web = upstream_kind.starts_with("web");
         let asked = Asked::default();
         let origin = upstream(&asked).await;
         let app = proxy(&[args, &["--base-url", &origin]].concat());
@@ -99,21 +120,23 @@ async fn only_what_is_on_the_list_travels() {
             let said = response.into_body().collect().await.expect("a body").to_bytes();
             let asked = std::mem::take(&mut *asked.lock().expect("no one panics with it"));
             // The one model stands in the list, which was asked for before.
-            let none =
-                path == "/v1/models/m" || upstream_kind != "compatible" && path == "/v1/embeddings";
+            let none = path == "/v1/models/m" || is_web && path == "/v1/embeddings";
             assert_eq!(asked.is_empty(), none, "{upstream_kind} {path}: {status} {said:?}");
             for (_, headers) in asked {
                 for (name, value, travels) in OF_A_CLIENT {
                     let has = headers.get_all(name).iter().any(|sent| sent == value);
                     // Lists are asked for for more than the one client.
-                    let travels = travels && method == "POST" && upstream_kind == "compatible";
+                    let travels = travels
+                        && method == "POST"
+                        && !is_web
+                        && (!name.starts_with("trace") || upstream_kind.ends_with("with traces"));
                     assert!(!has || travels, "{upstream_kind} {path}: {name} travelled");
                     assert!(has || !travels, "{upstream_kind} {path}: {name} did not travel");
                 }
                 let agent = headers.get("user-agent").and_then(|agent| agent.to_str().ok());
                 assert_eq!(
                     agent.is_some_and(|agent| agent.contains("Chrome/")),
-                    upstream_kind != "compatible",
+                    is_web,
                     "{upstream_kind} {path}: {agent:?}"
                 );
             }
