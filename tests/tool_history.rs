@@ -227,6 +227,17 @@ fn arguments_that_are_no_object_are_kept_as_a_string() {
 }
 
 #[test]
+fn half_a_pair_of_surrogates_is_kept_as_it_was_written() {
+    for arguments in [r#"{"\ud800": 1}"#, r#"{"path": "\ud800"}"#] {
+        let string = serde_json::to_string(arguments).expect("a string");
+        for format in FORMATS {
+            let text = rendered(format, arguments);
+            assert!(text.contains(&string), "{text}");
+        }
+    }
+}
+
+#[test]
 fn several_calls_follow_one_another() {
     let calls = [
         ToolCall::new("1", "write", r#"{"path":"a"}"#),

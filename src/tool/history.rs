@@ -128,7 +128,12 @@ fn rewrite_list<'a>(
 
 /// Whether an upstream without tools would not take the message as it is.
 fn is_foreign(message: &Message) -> bool {
-    message.content.is_none() || !message.tool_calls.is_empty() || is_result(message)
+    message.content.is_none() || is_of_tools(message)
+}
+
+/// Whether it has calls or is the result of one.
+pub(super) fn is_of_tools(message: &Message) -> bool {
+    !message.tool_calls.is_empty() || is_result(message)
 }
 
 fn is_result(message: &Message) -> bool {

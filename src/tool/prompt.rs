@@ -452,7 +452,5 @@ fn push_value(text: &mut String, tag: &str, value: &str) {
 }
 
 fn push_tag(text: &mut String, tag: &str, value: &str) {
-    for piece in ["\n<", tag, ">", value, "</", tag, ">"] {
-        text.push_str(piece);
-    }
+    text.extend(["\n<", tag, ">", value, "</", tag, ">"]);
 }

@@ -1,7 +1,7 @@
 use super::reader::Reader;
 use crate::{
-    chat::{ChatRequest, Message, Role},
-    tool::{Dialect, prompt, schema::Toolset},
+    chat::ChatRequest,
+    tool::{Dialect, history::is_of_tools, prompt, schema::Toolset},
 };
 
 /// Gives OpenAI tool calls to a chat service; see the [module](super).
@@ -80,9 +80,4 @@ impl ToolCallLayer {
         matches!(self.mode, Mode::Prompted(_))
             && (request.tools_changed || declares() || request.history.iter().any(is_of_tools))
     }
-}
-
-/// Whether an upstream without tools would not understand the message.
-fn is_of_tools(message: &Message) -> bool {
-    !message.tool_calls.is_empty() || matches!(message.role, Role::Tool | Role::Function)
 }

@@ -1,11 +1,7 @@
 //! One call as text, in each dialect.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::{Value, value::RawValue};
 
 use super::types::keeps_type;
@@ -46,11 +42,11 @@ enum Arguments<'a> {
 }
 
 struct Field<'a> {
-    key: String,
+    key: Cow<'a, str>,
     /// The value as JSON, as it was sent: numbers keep their digits.
     json: &'a str,
     /// The value, if it is a string.
-    string: Option<Cow<'a, str>>,
+    string: Option<String>,
 }
 
 impl<'a> Arguments<'a> {
@@ -59,71 +55,39 @@ impl<'a> Arguments<'a> {
         if matches!(json.trim(), "" | "null") {
             return Self::Object(Vec::new());
         }
-        match serde_json::from_str::<Members<'_>>(json) {
-            Ok(Members(members)) if members.len() > FIELDS => Self::Large,
-            Ok(Members(members)) => Self::Object(members),
-            Err(_) => Self::Other(json),
+        match fields(json) {
+            Some(fields) if fields.len() > FIELDS => Self::Large,
+            Some(fields) => Self::Object(fields),
+            None => Self::Other(json),
         }
     }
 }
 
-struct Members<'a>(Vec<Field<'a>>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    // One more tells that there are more.
-                    if members.len() > FIELDS {
-                        continue;
-                    }
-                    let json = value.get();
-                    let string = json
-                        .starts_with('"')
-                        .then(|| serde_json::from_str(json).map_err(serde::de::Error::custom))
-                        .transpose()?
-                        .map(Cow::Owned);
-                    members.push(Field { key, json, string });
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
+/// The members of an object; one more than [`FIELDS`] tells that there are more.
+fn fields(json: &str) -> Option<Vec<Field<'_>>> {
+    let object = serde_json::from_str::<&RawValue>(json).ok()?.get();
+    let members = object.starts_with('{').then(|| json::members(object))?;
+    let fields = members.take(FIELDS + 1).map(|(key, json)| {
+        let string = json.starts_with('"').then(|| serde_json::from_str(json)).transpose().ok()?;
+        // One that is as it was written although it has an escape holds half a pair of surrogates.
+        let is_text = !matches!(key, Cow::Borrowed(key) if key.contains('\\'));
+        is_text.then_some(Field { key, json, string })
+    });
+    fields.collect()
 }
 
 // ---- Coder ----
 
 fn push_coder(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
-    text.push_str("<tool_call>\n<function=");
-    text.push_str(&call.name);
-    text.push_str(">\n");
+    text.extend(["<tool_call>\n<function=", &call.name, ">\n"]);
     for field in fields {
-        text.push_str("<parameter=");
-        text.push_str(&field.key);
-        text.push_str(">\n");
-        push_value(text, field);
-        text.push_str("\n</parameter>\n");
+        text.extend(["<parameter=", &field.key, ">\n", &value(field), "\n</parameter>\n"]);
     }
     text.push_str("</function>\n</tool_call>");
 }
 
-fn push_value(text: &mut String, field: &Field<'_>) {
-    match &field.string {
-        Some(string) => text.push_str(string),
-        None => text.push_str(&json::compact(field.json)),
-    }
+fn value<'a>(field: &'a Field<'_>) -> Cow<'a, str> {
+    field.string.as_deref().map_or_else(|| json::compact(field.json), Cow::Borrowed)
 }
 
 fn fits_coder(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
@@ -134,22 +98,31 @@ fn fits_coder(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
             && !name.contains(['<', '>', '=', '\n', '\r', '"', '\''])
             && name.trim() == name
     };
-    let schema = tools.schema(&call.name);
-    name(&call.name)
-        && distinct(fields)
-        && fields.iter().all(|field| {
-            let value = field.string.as_deref().unwrap_or(field.json);
-            name(&field.key)
-                // Reading takes it for a part of the newline behind it.
-                && !value.ends_with('\r')
-                && !MARKUP.iter().any(|markup| value.contains(markup))
-                && keeps_type(&field.key, field.json, field.string.as_deref(), schema)
-        })
+    let is_quoted = |value: &str| MARKUP.iter().any(|markup| value.contains(markup));
+    fits(call, fields, tools, name, is_quoted)
 }
 
-fn distinct(fields: &[Field<'_>]) -> bool {
+/// Whether tags can say the call: with names that can stand in one, of which none comes twice, and
+/// values that hold nothing that may be read as markup.
+fn fits(
+    call: &ToolCall,
+    fields: &[Field<'_>],
+    tools: &Toolset,
+    is_name: impl Fn(&str) -> bool,
+    is_markup: impl Fn(&str) -> bool,
+) -> bool {
+    let schema = tools.schema(&call.name);
     let mut keys = HashSet::with_capacity(fields.len());
-    fields.iter().all(|field| keys.insert(field.key.as_str()))
+    is_name(&call.name)
+        && fields.iter().all(|field| {
+            let value = field.string.as_deref().unwrap_or(field.json);
+            is_name(&field.key)
+                && keys.insert(&*field.key)
+                // Reading takes it for a part of the newline behind it.
+                && !value.ends_with('\r')
+                && !is_markup(value)
+                && keeps_type(&field.key, field.json, field.string.as_deref(), schema)
+        })
 }
 
 // ---- Hermes ----
@@ -197,22 +170,14 @@ fn push_untagged(text: &mut String, json: &str) {
 // ---- Xml ----
 
 fn push_xml(text: &mut String, call: &ToolCall, fields: &[Field<'_>]) {
-    let mut tag = |before: &str, name: &str, after: &str| {
-        for piece in [before, name, after] {
-            text.push_str(piece);
-        }
-    };
-    tag("<", &call.name, ">\n");
+    text.extend(["<", &call.name, ">\n"]);
     for field in fields {
-        tag("<", &field.key, ">");
-        let mut value = String::new();
-        push_value(&mut value, field);
+        let value = value(field);
         // Reading removes one newline on either side.
         let newline = if value.contains(['\n', '\r']) { "\n" } else { "" };
-        tag(newline, &value, newline);
-        tag("</", &field.key, ">\n");
+        text.extend(["<", &field.key, ">", newline, &value, newline, "</", &field.key, ">\n"]);
     }
-    tag("</", &call.name, ">");
+    text.extend(["</", &call.name, ">"]);
 }
 
 fn fits_xml(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
@@ -237,15 +202,6 @@ fn fits_xml(call: &ToolCall, fields: &[Field<'_>], tools: &Toolset) -> bool {
                 || tools.begins_with_property(&call.name, rest)
         })
     };
-    tag(&call.name)
-        && distinct(fields)
-        && fields.iter().all(|field| {
-            let value = field.string.as_deref().unwrap_or(field.json);
-            tag(&field.key)
-                && field.key != call.name.as_str()
-                && declared(&field.key)
-                && !value.ends_with('\r')
-                && !markup(value)
-                && keeps_type(&field.key, field.json, field.string.as_deref(), schema)
-        })
+    fields.iter().all(|field| field.key != call.name.as_str() && declared(&field.key))
+        && fits(call, fields, tools, tag, markup)
 }
