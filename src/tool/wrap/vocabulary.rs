@@ -1,4 +1,7 @@
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    ops::Bound::{Included, Unbounded},
+};
 
 use crate::tool::markup;
 
@@ -26,9 +29,8 @@ use crate::tool::markup;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// Sorted, without duplicates; as are the parameters.
-    tools: Vec<Box<str>>,
-    parameters: Vec<Box<str>>,
+    tools: BTreeSet<Box<str>>,
+    parameters: BTreeSet<Box<str>>,
     longest: usize,
 }
 
@@ -62,8 +64,8 @@ impl Vocabulary {
         let tools: Vec<T> = tools.into_iter().collect();
         let parameters: Vec<P> = parameters.into_iter().collect();
         let mut names = Names::default();
-        tools.iter().for_each(|name| names.tool(name.as_ref()));
-        parameters.iter().for_each(|name| names.parameter(name.as_ref()));
+        names.tools.extend(tools.iter().map(AsRef::as_ref).filter(|name| is_name(name)));
+        names.parameters.extend(parameters.iter().map(AsRef::as_ref).filter(|name| is_name(name)));
         names.into()
     }
 
@@ -102,13 +104,13 @@ impl Vocabulary {
     /// Whether the client has this tool.
     #[must_use]
     pub fn has_tool(&self, name: &str) -> bool {
-        find(&self.tools, name).is_some()
+        self.tools.contains(name)
     }
 
     /// Whether the client has this parameter, of whatever tool.
     #[must_use]
     pub fn has_parameter(&self, name: &str) -> bool {
-        find(&self.parameters, name).is_some()
+        self.parameters.contains(name)
     }
 
     /// The tools, in alphabetical order.
@@ -136,7 +138,7 @@ impl Vocabulary {
 
 impl markup::Names for Vocabulary {
     fn tool(&self, name: &str) -> Option<&str> {
-        find(&self.tools, name)
+        self.tools.get(name).map(AsRef::as_ref)
     }
 
     fn begins_tool(&self, start: &str) -> bool {
@@ -159,15 +161,10 @@ impl Default for Vocabulary {
     }
 }
 
-/// The name among `names`, which are sorted.
-fn find<'a>(names: &'a [Box<str>], name: &str) -> Option<&'a str> {
-    names.binary_search_by(|own| own.as_ref().cmp(name)).ok().map(|at| names[at].as_ref())
-}
-
-/// Those of `names`, which are sorted, that begin with `start`.
-fn from<'a>(names: &'a [Box<str>], start: &str) -> impl Iterator<Item = &'a str> {
-    let at = names.partition_point(|name| name.as_ref() < start);
-    names[at..].iter().map(AsRef::as_ref).take_while(move |name: &&str| name.starts_with(start))
+/// Those of `names` that begin with `start`.
+fn from<'a>(names: &'a BTreeSet<Box<str>>, start: &str) -> impl Iterator<Item = &'a str> {
+    let names = names.range::<str, _>((Included(start), Unbounded)).map(AsRef::as_ref);
+    names.take_while(move |name: &&str| name.starts_with(start))
 }
 
 #[derive(Default)]
@@ -182,25 +179,12 @@ impl From<Names<'_>> for Vocabulary {
         names.parameters.insert(COMPLETION.1);
         let longest =
             names.tools.iter().chain(&names.parameters).map(|name| name.len()).max().unwrap_or(0);
-        let boxed =
-            |names: BTreeSet<&str>| -> Vec<Box<str>> { names.into_iter().map(Box::from).collect() };
+        let boxed = |names: BTreeSet<&str>| names.into_iter().map(Box::from).collect();
         Self { tools: boxed(names.tools), parameters: boxed(names.parameters), longest }
     }
 }
 
 impl<'a> Names<'a> {
-    fn tool(&mut self, name: &'a str) {
-        if is_name(name) {
-            self.tools.insert(name);
-        }
-    }
-
-    fn parameter(&mut self, name: &'a str) {
-        if is_name(name) {
-            self.parameters.insert(name);
-        }
-    }
-
     /// Takes the names of Roo Code, of Cline, or of both.
     fn built_in(&mut self, roo: bool, cline: bool) {
         let lists: [(bool, &[&str], &[&str]); 5] = [
@@ -221,14 +205,12 @@ impl<'a> Names<'a> {
         let Section { name, body } = *section;
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         let Some(first) = body.find(&open) else { return };
-        self.tool(name);
+        self.tools.insert(name);
         // `- key: what it is`; deeper lists describe what is inside a parameter.
-        for line in body[..first].lines() {
-            let key = line.strip_prefix("- ").and_then(|item| item.split_once(':'));
-            if let Some((key, _)) = key {
-                self.parameter(key.trim_matches(['`', '*', ' ']));
-            }
-        }
+        let items = body[..first].lines().filter_map(|line| line.strip_prefix("- "));
+        let keys = items.filter_map(|item| Some(item.split_once(':')?.0));
+        let keys = keys.map(|key| key.trim_matches(['`', '*', ' ']));
+        self.parameters.extend(keys.filter(|key| is_name(key)));
         let mut rest = &body[first..];
         while let Some(at) = rest.find(&open) {
             let usage = &rest[at + open.len()..];
@@ -250,7 +232,7 @@ impl<'a> Names<'a> {
             let Some(name) = end.map(|end| &rest[..end]).filter(|name| is_name(name)) else {
                 continue;
             };
-            self.parameter(name);
+            self.parameters.insert(name);
             let inner = &rest[name.len() + 1..];
             rest = inner.find(&format!("</{name}>")).map_or(inner, |end| &inner[end..]);
         }
