@@ -18,7 +18,7 @@ use tower_qwen::{
         Answer, ChatEvent, ChatRequest, ChatStreamExt, FinishReason, Message, Role, Tool, Usage,
     },
     tool::{
-        internals::{Automaton, End, Outcome, Piece},
+        internals::{Automaton, End, Outcome},
         wrap::{ToolWrapLayer, ToolWrapStream, Vocabulary},
     },
 };
@@ -46,7 +46,7 @@ fn wrap_by(size: usize, reply: &str, end: End) -> (String, Outcome) {
     let text = queue
         .iter()
         .map(|piece| match piece {
-            Piece::Text(text) => text.as_str(),
+            ChatEvent::Text(text) => text.as_str(),
             _ => "",
         })
         .collect();
@@ -141,8 +141,8 @@ fn a_think_block_at_the_start_goes_to_the_reasoning() {
     let (mut text, mut reasoning) = (String::new(), String::new());
     for piece in queue {
         match piece {
-            Piece::Text(piece) => text.push_str(&piece),
-            Piece::Reasoning(piece) => reasoning.push_str(&piece),
+            ChatEvent::Text(piece) => text.push_str(&piece),
+            ChatEvent::Reasoning(piece) => reasoning.push_str(&piece),
             _ => unreachable!(),
         }
     }

@@ -33,7 +33,6 @@ pub mod internals {
     pub use super::wrap::{
         automaton::Automaton,
         outcome::{End, Outcome},
-        output::Piece,
     };
     #[cfg(feature = "tool-call")]
     pub use super::{

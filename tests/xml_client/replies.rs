@@ -5,8 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tower_qwen::{
     Text,
+    chat::ChatEvent,
     tool::{
-        internals::{Automaton, End, Outcome, Piece},
+        internals::{Automaton, End, Outcome},
         wrap::Vocabulary,
     },
 };
@@ -128,11 +129,11 @@ pub(crate) fn wrap<'a>(
     let mut wrapped = Wrapped { text: String::new(), reasoning: String::new(), outcome };
     for piece in queue {
         match piece {
-            Piece::Text(text) => {
+            ChatEvent::Text(text) => {
                 assert!(!text.is_empty());
                 wrapped.text.push_str(&text);
             }
-            Piece::Reasoning(text) => {
+            ChatEvent::Reasoning(text) => {
                 assert!(!text.is_empty());
                 wrapped.reasoning.push_str(&text);
             }

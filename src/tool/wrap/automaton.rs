@@ -3,11 +3,11 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     Vocabulary,
     outcome::{End, Outcome},
-    output::Piece,
     sink::Client,
 };
 use crate::{
     Text,
+    chat::ChatEvent,
     tool::markup::{Arguments, Close, Dialect, Fed, Reader, Sink},
 };
 
@@ -23,9 +23,12 @@ use crate::{
 ///
 /// ```
 /// use std::{collections::VecDeque, sync::Arc};
-/// use tower_qwen::tool::{
-///     internals::{Automaton, End, Outcome, Piece},
-///     wrap::Vocabulary,
+/// use tower_qwen::{
+///     chat::ChatEvent,
+///     tool::{
+///         internals::{Automaton, End, Outcome},
+///         wrap::Vocabulary,
+///     },
 /// };
 ///
 /// let mut automaton = Automaton::new(Arc::new(Vocabulary::roo_code()));
@@ -36,8 +39,8 @@ use crate::{
 ///
 /// let reply: String = queue
 ///     .iter()
-///     .map(|piece| match piece {
-///         Piece::Text(text) => text.as_str(),
+///     .map(|event| match event {
+///         ChatEvent::Text(text) => text.as_str(),
 ///         _ => "",
 ///     })
 ///     .collect();
@@ -61,7 +64,7 @@ pub struct Automaton {
 struct Window {
     size: usize,
     length: usize,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<ChatEvent>,
     open: bool,
 }
 
@@ -91,10 +94,10 @@ impl Automaton {
 
     /// Reads a piece of the reply's text, and puts what may leave at the end of `queue`. Behind
     /// the reply's call nothing leaves.
-    pub fn push(&mut self, piece: &Text, queue: &mut VecDeque<Piece>) {
+    pub fn push(&mut self, piece: &Text, queue: &mut VecDeque<ChatEvent>) {
         if !self.window.open && self.reader.passes(piece) {
             self.reader.sink.memory.push(piece);
-            queue.push_back(Piece::Text(piece.clone()));
+            queue.push_back(ChatEvent::Text(piece.clone()));
         } else if !self.reader.is_done() {
             self.reader.push(piece);
             self.let_out(queue);
@@ -106,7 +109,7 @@ impl Automaton {
     ///
     /// Such calls are only made if someone else gave the upstream tools. The first becomes the
     /// reply's call if the client knows the tool and the text holds none; `false` if not.
-    pub fn native_call(&mut self, name: &str, queue: &mut VecDeque<Piece>) -> bool {
+    pub fn native_call(&mut self, name: &str, queue: &mut VecDeque<ChatEvent>) -> bool {
         if self.reader.sink.has_call() || !self.reader.sink.tags.vocabulary.has_tool(name) {
             return false;
         }
@@ -126,7 +129,7 @@ impl Automaton {
     }
 
     /// A piece of the JSON arguments of the upstream's own call, if it became the reply's.
-    pub fn native_arguments(&mut self, json: &str, queue: &mut VecDeque<Piece>) {
+    pub fn native_arguments(&mut self, json: &str, queue: &mut VecDeque<ChatEvent>) {
         let Some(arguments) = &mut self.native else { return };
         let sink = &mut self.reader.sink;
         if sink.json(|out| arguments.feed(json, out)) != Fed::More {
@@ -139,7 +142,7 @@ impl Automaton {
 
     /// The end of the reply: lets out what is held, closes what is open, and appends a completion
     /// if there is text and no call. A second call does nothing.
-    pub fn finish(&mut self, end: End, queue: &mut VecDeque<Piece>) -> Outcome {
+    pub fn finish(&mut self, end: End, queue: &mut VecDeque<ChatEvent>) -> Outcome {
         self.end(end == End::Cut, true);
         self.let_out(queue);
         let sink = &mut self.reader.sink;
@@ -153,7 +156,7 @@ impl Automaton {
 
     /// The reply failed: lets out what is held, and appends nothing. A tag whose meaning was not
     /// decided leaves as text.
-    pub fn abort(&mut self, queue: &mut VecDeque<Piece>) {
+    pub fn abort(&mut self, queue: &mut VecDeque<ChatEvent>) {
         self.end(true, false);
         self.let_out(queue);
         self.let_window_out(queue);
@@ -175,7 +178,7 @@ impl Automaton {
     }
 
     /// Hands over what the sink has let out, or takes it into the window.
-    fn let_out(&mut self, queue: &mut VecDeque<Piece>) {
+    fn let_out(&mut self, queue: &mut VecDeque<ChatEvent>) {
         let sink = &mut self.reader.sink;
         sink.tags.out.flush();
         if !self.window.open {
@@ -188,9 +191,9 @@ impl Automaton {
         }
         for piece in sink.tags.out.queue.drain(..) {
             match piece {
-                Piece::Text(text) => {
+                ChatEvent::Text(text) => {
                     self.window.length += text.len();
-                    self.window.pieces.push_back(Piece::Text(text));
+                    self.window.pieces.push_back(ChatEvent::Text(text));
                 }
                 reasoning => queue.push_back(reasoning),
             }
@@ -200,13 +203,13 @@ impl Automaton {
         }
     }
 
-    fn let_window_out(&mut self, queue: &mut VecDeque<Piece>) {
+    fn let_window_out(&mut self, queue: &mut VecDeque<ChatEvent>) {
         self.window.open = false;
         queue.append(&mut self.window.pieces);
     }
 
     /// Appends the completion; in place of the text, where that is still in the window.
-    fn complete(&mut self, queue: &mut VecDeque<Piece>) {
+    fn complete(&mut self, queue: &mut VecDeque<ChatEvent>) {
         let start = if self.window.open {
             self.window.pieces.clear();
             "<attempt_completion>\n<result>\n"
@@ -215,6 +218,6 @@ impl Automaton {
         };
         let result = self.reader.sink.memory.result();
         let end = "\n</result>\n</attempt_completion>";
-        queue.push_back(Piece::Text([start, &result, end].concat().into()));
+        queue.push_back(ChatEvent::Text([start, &result, end].concat().into()));
     }
 }

@@ -86,7 +86,7 @@ mod layer;
 mod members;
 mod memory;
 pub(super) mod outcome;
-pub(super) mod output;
+mod output;
 mod passing;
 mod service;
 mod sink;

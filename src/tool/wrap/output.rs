@@ -2,24 +2,15 @@ use std::{collections::VecDeque, ops::Range};
 
 use crate::{
     Text,
+    chat::ChatEvent,
     tool::markup::{GROWTH, Window},
 };
-
-/// A piece of what the [`Automaton`](super::automaton::Automaton) lets out; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Piece {
-    /// Visible text, calls included.
-    Text(Text),
-    /// Text of a think block that stood at the start of the reply, without its tags.
-    Reasoning(Text),
-}
 
 /// Where output goes: neighbouring short parts of it leave as one, long ones as the slices that
 /// they are.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    pub(super) queue: VecDeque<Piece>,
+    pub(super) queue: VecDeque<ChatEvent>,
     part: Part,
 }
 
@@ -58,15 +49,15 @@ impl Output {
     /// Lets out a part of the input as reasoning.
     pub(super) fn reasoning(&mut self, window: Window<'_>, range: Range<usize>) {
         self.flush();
-        window.each(range, |text| self.queue.push_back(Piece::Reasoning(text)));
+        window.each(range, |text| self.queue.push_back(ChatEvent::Reasoning(text)));
     }
 
     /// What is joined is a piece of its own.
     pub(super) fn flush(&mut self) {
         match std::mem::take(&mut self.part) {
             Part::None => {}
-            Part::Slice(text) => self.queue.push_back(Piece::Text(text)),
-            Part::Owned(text) => self.queue.push_back(Piece::Text(text.into())),
+            Part::Slice(text) => self.queue.push_back(ChatEvent::Text(text)),
+            Part::Owned(text) => self.queue.push_back(ChatEvent::Text(text.into())),
         }
     }
 }
@@ -99,9 +90,9 @@ mod tests {
         output.text("\n");
         output.slice(Window::of(&short), 1..3);
         output.flush();
-        let text = |text: &str| Piece::Text(text.into());
+        let text = |text: &str| ChatEvent::Text(text.into());
         assert_eq!(output.queue, [text("<read>"), text(&long), text("\nre")]);
-        let Piece::Text(slice) = &output.queue[1] else { panic!("text") };
+        let ChatEvent::Text(slice) = &output.queue[1] else { panic!("text") };
         assert_eq!(slice.as_ptr(), long.as_ptr());
     }
 }

@@ -10,7 +10,6 @@ use pin_project_lite::pin_project;
 use super::{
     automaton::Automaton,
     outcome::{End, Outcome},
-    output::Piece,
 };
 use crate::{
     Error,
@@ -40,7 +39,7 @@ pin_project! {
         inner: B,
         ending: Ending,
         automaton: Automaton,
-        queue: VecDeque<Piece>,
+        queue: VecDeque<ChatEvent>,
         // What comes out when the queue is empty.
         last: Option<Result<ChatEvent, Error>>,
         // The index of the upstream's own call that became the reply's.
@@ -69,11 +68,8 @@ impl<B: ChatStream> Stream for ToolWrapStream<B> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if let Some(piece) = this.queue.pop_front() {
-                return Poll::Ready(Some(Ok(match piece {
-                    Piece::Text(text) => ChatEvent::Text(text),
-                    Piece::Reasoning(text) => ChatEvent::Reasoning(text),
-                })));
+            if let Some(event) = this.queue.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
             }
             if let Some(last) = this.last.take() {
                 return Poll::Ready(Some(last));
