@@ -137,15 +137,11 @@ impl CredentialPoolBuilder {
                 return Err(PoolError::DuplicateName(name.clone()));
             }
         }
-        let preferred = match preferred {
-            None => None,
-            Some(preferred) => Some(
-                accounts
-                    .iter()
-                    .position(|(name, _)| name == preferred.as_str())
-                    .ok_or_else(|| PoolError::UnknownPreferred(AccountName::new(preferred)))?,
-            ),
+        let place = |preferred: String| {
+            let place = accounts.iter().position(|(name, _)| name == preferred.as_str());
+            place.ok_or_else(|| PoolError::UnknownPreferred(AccountName::new(preferred)))
         };
+        let preferred = preferred.map(place).transpose()?;
         let accounts = accounts
             .into_iter()
             .enumerate()

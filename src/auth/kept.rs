@@ -13,47 +13,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 pub(super) struct Kept<B> {
     /// Everything but the headers.
     request: Request<B>,
-    /// For each header a [`Mark`], name and value.
+    /// For each header a mark, name and value. The mark has the lengths of both (16 bits are the most
+    /// that a name has), and whether the value is sensitive.
     headers: Vec<u8>,
 }
 
 /// The room that most headers need, with their marks; the buffer grows where that is too little.
 const USUAL_SIZE: usize = 64;
 
-/// The lengths of a header's name (16 bits are the most that one has) and value, and whether the
-/// value is sensitive.
-struct Mark {
-    name: usize,
-    value: usize,
-    is_sensitive: bool,
-}
-
-impl Mark {
-    const SIZE: usize = size_of::<u64>();
-
-    fn to_bytes(&self) -> [u8; Self::SIZE] {
-        let lengths = ((self.value as u64) << 16) | self.name as u64;
-        ((lengths << 1) | u64::from(self.is_sensitive)).to_le_bytes()
-    }
-
-    fn from_bytes(bytes: [u8; Self::SIZE]) -> Option<Self> {
-        let mark = u64::from_le_bytes(bytes);
-        Some(Self {
-            name: usize::try_from((mark >> 1) & 0xffff).ok()?,
-            value: usize::try_from(mark >> 17).ok()?,
-            is_sensitive: mark & 1 == 1,
-        })
-    }
-}
-
 impl<B: Clone> Kept<B> {
     pub(super) fn new(request: &Request<B>) -> Self {
         let mut headers = Vec::with_capacity(USUAL_SIZE * request.headers().len());
         for (name, value) in request.headers() {
             let name = name.as_str().as_bytes();
-            let is_sensitive = value.is_sensitive();
-            let mark = Mark { name: name.len(), value: value.len(), is_sensitive };
-            headers.extend_from_slice(&mark.to_bytes());
+            let lengths = ((value.len() as u64) << 16) | name.len() as u64;
+            let mark = (lengths << 1) | u64::from(value.is_sensitive());
+            headers.extend_from_slice(&mark.to_le_bytes());
             headers.extend_from_slice(name);
             headers.extend_from_slice(value.as_bytes());
         }
@@ -76,11 +51,12 @@ impl<B: Clone> Kept<B> {
 /// Reads what [`Kept::new`] wrote; the values share the buffer.
 fn read_headers(mut buffer: Bytes, headers: &mut HeaderMap) -> Option<()> {
     while let Some(mark) = buffer.first_chunk() {
-        let mark = Mark::from_bytes(*mark)?;
-        let _ = buffer.split_to(Mark::SIZE);
-        let name = HeaderName::from_bytes(&buffer.split_to(mark.name)).ok()?;
-        let mut value = HeaderValue::from_maybe_shared(buffer.split_to(mark.value)).ok()?;
-        value.set_sensitive(mark.is_sensitive);
+        let mark = u64::from_le_bytes(*mark);
+        let _ = buffer.split_to(size_of_val(&mark));
+        let (name, value) = (usize::try_from(mark >> 1 & 0xffff), usize::try_from(mark >> 17));
+        let name = HeaderName::from_bytes(&buffer.split_to(name.ok()?)).ok()?;
+        let mut value = HeaderValue::from_maybe_shared(buffer.split_to(value.ok()?)).ok()?;
+        value.set_sensitive(mark & 1 == 1);
         headers.append(name, value);
     }
     Some(())
