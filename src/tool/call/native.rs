@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use metrics::counter;
+
 use super::repair::{new_id, repaired};
 use crate::{
     Text,
@@ -62,7 +64,11 @@ impl Native {
         }
     }
 
-    fn announce(&mut self, index: u32, events: &mut VecDeque<ChatEvent>) {
+    /// Tells of the call, which gets the `next` number of ours.
+    fn announce(&mut self, next: &mut u32, events: &mut VecDeque<ChatEvent>) {
+        counter!("tower_qwen_tool_calls_total", "form" => "native").increment(1);
+        let index = *next;
+        *next += 1;
         self.index = Some(index);
         if self.id.is_empty() {
             repaired("id");
@@ -122,8 +128,7 @@ impl Natives {
             }
             if !name.is_empty() {
                 call.name = name;
-                call.announce(*next, events);
-                *next += 1;
+                call.announce(next, events);
             }
             return;
         }
@@ -131,8 +136,7 @@ impl Natives {
         self.ids.extend((!id.is_empty()).then(|| id.clone()));
         let mut call = Native::new(id, name);
         if !call.name.is_empty() {
-            call.announce(*next, events);
-            *next += 1;
+            call.announce(next, events);
         }
         self.push(upstream, call);
     }
@@ -192,8 +196,7 @@ impl Natives {
                     Some(name) => {
                         repaired("name");
                         call.name = name.clone();
-                        call.announce(*next, events);
-                        *next += 1;
+                        call.announce(next, events);
                     }
                     None => repaired("nameless"),
                 }

@@ -149,9 +149,7 @@ impl Reader {
             }
             ChatEvent::ToolCall { index, id, name } => {
                 self.flush();
-                let before = self.next;
                 self.natives.begin(index, id, name, &mut self.next, &mut self.events);
-                count_native(self.next - before);
             }
             ChatEvent::ToolArguments { index, json } => {
                 self.natives.arguments(index, &json, &mut self.events);
@@ -182,9 +180,7 @@ impl Reader {
     /// Completes every call.
     fn close(&mut self) {
         self.flush();
-        let before = self.next;
         self.natives.finish(self.only.as_ref(), &mut self.next, &mut self.events);
-        count_native(self.next - before);
         if let Some(scan) = &self.scan
             && scan.scanner.released() > 0
         {
@@ -257,11 +253,5 @@ fn event(item: Item, scan: &mut Scan, next: &mut u32, text: &mut bool) -> Option
             }
             None
         }
-    }
-}
-
-fn count_native(calls: u32) {
-    if calls > 0 {
-        counter!("tower_qwen_tool_calls_total", "form" => "native").increment(calls.into());
     }
 }
