@@ -40,15 +40,13 @@ fn value(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize) 
 
 fn object(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize) {
     out.push('{');
-    let mut first = true;
     elements(text, |name, inner| {
         let Some(property) = parameter.property(name) else { return false };
         // As at the top: what is blank and no string is left out.
         if !inner.trim().is_empty() || property.types().contains(Types::STRING) {
-            if !first {
+            if !out.ends_with('{') {
                 out.push(',');
             }
-            first = false;
             push_string(out, name);
             out.push(':');
             member(inner, &property, out, depth + 1);
@@ -60,12 +58,10 @@ fn object(text: &str, parameter: &Parameter<'_>, out: &mut String, depth: usize)
 
 fn array(text: &str, items: &Parameter<'_>, out: &mut String, depth: usize) {
     out.push('[');
-    let mut first = true;
     elements(text, |_, inner| {
-        if !first {
+        if !out.ends_with('[') {
             out.push(',');
         }
-        first = false;
         member(inner, items, out, depth + 1);
         true
     });

@@ -76,12 +76,10 @@ impl Parser<'_> {
     fn sequence(&mut self, close: u8, depth: usize, keys: bool) -> Option<()> {
         self.rest = &self.rest[1..];
         self.out.push(if keys { '{' } else { '[' });
-        let mut first = true;
         while !self.take(close) {
-            if !first {
+            if !self.out.ends_with(['{', '[']) {
                 self.out.push(',');
             }
-            first = false;
             if keys {
                 if !matches!(self.peek()?, b'"' | b'\'') {
                     return None;

@@ -81,18 +81,14 @@ impl<N: Names> Openers<'_, N> {
         before(text, around).and_then(|at| self.call(&text[at..]).map(|opening| opening.behind(at)))
     }
 
-    /// A call inside a `<tool_call>` that was opened before; blanks have been passed.
-    pub(super) fn wrapped(&self, text: &str) -> Look<Opening> {
-        self.inside(text, 0)
-    }
-
     /// `<tool_call>`, confirmed by what follows.
     fn wrapper(&self, text: &str, left: u8) -> Look<Opening> {
         before(text, "<tool_call>")
             .and_then(|at| self.inside(&text[at..], left - 1).map(|opening| opening.wrapped(at)))
     }
 
-    fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
+    /// A call inside a `<tool_call>`, and inside of so many more; blanks have been passed.
+    pub(super) fn inside(&self, text: &str, wrappers_left: u8) -> Look<Opening> {
         match text.as_bytes().first() {
             None => Look::More,
             Some(b'{') => Look::Yes(Opening::json(false, 0)),

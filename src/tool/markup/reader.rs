@@ -348,7 +348,7 @@ impl<S: Sink> Reader<S> {
                     _ => {}
                 }
                 if wrapped {
-                    match self.openers(false).wrapped(text) {
+                    match self.openers(false).inside(text, 0) {
                         Look::Yes(opening) => {
                             return Some(self.open(opening, window, at..at, closers));
                         }

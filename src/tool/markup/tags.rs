@@ -40,18 +40,16 @@ impl Body {
 
     /// The call's own closer.
     fn closer(&self, text: &str) -> Look<usize> {
-        match self.dialect {
-            Dialect::Coder => literal(text, &["</function>"]),
-            _ => literal(text, &["</", &self.name, ">"]),
-        }
+        self.closer_of(text, "function", &self.name)
     }
 
     /// The closer of the open parameter.
     fn value_closer(&self, text: &str) -> Look<usize> {
-        match self.dialect {
-            Dialect::Coder => literal(text, &["</parameter>"]),
-            _ => literal(text, &["</", self.open_key(), ">"]),
-        }
+        self.closer_of(text, "parameter", self.open_key())
+    }
+
+    fn closer_of(&self, text: &str, kind: &str, name: &str) -> Look<usize> {
+        literal(text, &["</", if self.dialect == Dialect::Coder { kind } else { name }, ">"])
     }
 
     /// Another parameter's opener.
