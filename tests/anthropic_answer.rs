@@ -19,7 +19,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use messages::{
     events::{self, Item, Kind, Said},
-    reader::{self, Block, End, Message},
+    reader::{self, Block, End, LINKS, Message},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -230,24 +230,30 @@ data: {"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text
 data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"lo \u{1F30C}\\u0001\"}}".into(),
         r#"event: content_block_stop
 data: {"type":"content_block_stop","index":1}"#.into(),
-        format!(
-            r#"event: content_block_start
-data: {{"type":"content_block_start","index":2,"content_block":{{"type":"tool_use","id":"{first}","name":"read","input":{{}}}}}}"#
-        ),
+        r#"event: content_block_start
+data: {"type":"content_block_start","index":2,"content_block":{"type":"text","text":""}}"#.into(),
         r#"event: content_block_delta
-data: {"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#.into(),
-        r#"event: content_block_delta
-data: {"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"\"\\n\"}"}}"#.into(),
+data: {"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"\n\nSources:\n1. [https://example.org/a](https://example.org/a)"}}"#.into(),
         r#"event: content_block_stop
 data: {"type":"content_block_stop","index":2}"#.into(),
         format!(
             r#"event: content_block_start
-data: {{"type":"content_block_start","index":3,"content_block":{{"type":"tool_use","id":"{second}","name":"list","input":{{}}}}}}"#
+data: {{"type":"content_block_start","index":3,"content_block":{{"type":"tool_use","id":"{first}","name":"read","input":{{}}}}}}"#
         ),
         r#"event: content_block_delta
-data: {"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#.into(),
+data: {"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#.into(),
+        r#"event: content_block_delta
+data: {"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"\"\\n\"}"}}"#.into(),
         r#"event: content_block_stop
 data: {"type":"content_block_stop","index":3}"#.into(),
+        format!(
+            r#"event: content_block_start
+data: {{"type":"content_block_start","index":4,"content_block":{{"type":"tool_use","id":"{second}","name":"list","input":{{}}}}}}"#
+        ),
+        r#"event: content_block_delta
+data: {"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#.into(),
+        r#"event: content_block_stop
+data: {"type":"content_block_stop","index":4}"#.into(),
         r#"event: message_delta
 data: {"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"input_tokens":3,"output_tokens":12,"cache_creation_input_tokens":0,"cache_read_input_tokens":30,"output_tokens_details":{"thinking_tokens":3}}}"#.into(),
         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".into(),
@@ -1084,7 +1090,12 @@ proptest! {
                     prop_assert_eq!(&answer["usage"], usage);
                 }
                 let blocks = answer["content"].as_array().expect("blocks");
-                let of = |kind: &str| blocks.iter().filter(|block| block["type"] == kind).collect::<Vec<_>>();
+                let is_said = |block: &Value| !block["text"].as_str().is_some_and(|text| text.starts_with(LINKS));
+                let of = |kind: &str| {
+                    let own = blocks.iter().filter(|block| block["type"] == kind && is_said(block));
+                    own.collect::<Vec<_>>()
+                };
+                prop_assert_eq!(blocks.iter().any(|block| !is_said(block)), !message.links.is_empty());
                 let joined = |kind: &str| -> String {
                     of(kind).iter().filter_map(|block| block[kind].as_str()).collect()
                 };

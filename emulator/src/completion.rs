@@ -653,12 +653,24 @@ fn opening(ask: &Ask, directives: &Directives, wire: &Wire, pace: Duration) -> (
             wire.delta(json!({
                 "role": "function", "name": "web_search", "content": "", "phase": "web_search",
                 "status": "finished", "function_id": "call_demo1",
-                "extra": {"web_search_info": [{
-                    "url": "https://example.org/a", "title": "An example", "snippet": "It is one.",
-                    "hostname": "example.org", "hostlogo": "", "date": "",
-                }]},
+                "extra": {"web_search_info": found(directives.count("sources", 2).unwrap_or(1))},
             })),
         );
     }
     (steps, reasoning)
+}
+
+/// So many pages of a search.
+fn found(count: usize) -> Value {
+    let pages = (0..count.min(1_000)).map(|n| {
+        let (name, title) = match n {
+            0 => ("a".to_owned(), "An example".to_owned()),
+            n => (format!("b/{n}"), format!("Another example, {n}")),
+        };
+        json!({
+            "url": format!("https://example.org/{name}"), "title": title, "snippet": "It is one.",
+            "hostname": "example.org", "hostlogo": "", "date": "",
+        })
+    });
+    pages.collect()
 }

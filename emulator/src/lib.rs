@@ -106,6 +106,7 @@
 //! | `path` | the texts on the path of the message |
 //! | `think`, `think_raw`, `think_empty` | thinking as summaries, as text, without content |
 //! | `search`, `image` | a web search before the answer, an image in its place |
+//! | `sources=N` | the search, which a chat of type `search` makes unasked, finds so many pages (2), else one |
 //!
 //! # Files
 //!
@@ -164,6 +165,8 @@
 //! | `POST /responses`; `GET`, `DELETE /responses/{id}` | DashScope, which keeps what it answered for seven days ([`Emulator::responses`]) |
 //! | `POST /embeddings` | all but the portal, for models with `embed` in their name |
 //! | `POST /api/v1/oauth2/…` | the portal, as above |
+//! | `POST /v1/rerank`, `POST /compatible-api/v1/reranks` | vLLM, SGLang and llama.cpp the first, DashScope the second |
+//! | `POST /v1/audio/speech`, `/v1/audio/transcriptions`, `/v1/audio/translations` | vLLM |
 //! | `POST /api/v1/indices/plugin/web_search` | the portal; it always finds the same page |
 //!
 //! What each gets wrong; [`Style`] chooses between the builds of 2025 and those of 2026.

@@ -190,7 +190,7 @@ impl Emulator {
             ["api", "v1", "auths"] if get => self.session(&account),
             ["api", "v2", "chats", "new"] if post => self.new_chat(account, body),
             ["api", "v2", "chats", "batch_delete"] if post => self.delete_many(&account, body),
-            ["api", "v2", "chats"] if get => self.list(&account),
+            ["api", "v2", "chats"] if get => self.list(&account, parts.uri.query()),
             ["api", "v2", "chats"] if parts.method == Method::DELETE => {
                 let mut state = self.shared.lock();
                 let ids: Vec<String> = state
@@ -320,13 +320,14 @@ impl Emulator {
             request[field].as_str().unwrap_or(default).chars().take(1_000).collect::<String>()
         };
         let id = Uuid::new_v4().to_string();
-        let chat = new_chat(
+        let mut chat = new_chat(
             id.clone(),
             account,
             text("title", "New Chat"),
             text("chat_type", "t2t"),
             self.shared.clock.unix_seconds(),
         );
+        chat.is_hidden = request["chat_mode"] == "local";
         self.shared.lock().create_chat(chat);
         success(json!({"id": id})).into()
     }
@@ -345,9 +346,14 @@ impl Emulator {
         success(json!({"status": true})).into()
     }
 
-    fn list(&self, account: &str) -> Reply {
+    /// `GET /api/v2/chats/`: a page of the list, the last used first.
+    fn list(&self, account: &str, query: Option<&str>) -> Reply {
+        const PAGE: usize = 50;
+        let page = completion::query(query, "page").and_then(|page| page.parse::<usize>().ok());
+        let before = page.unwrap_or(1).saturating_sub(1).saturating_mul(PAGE);
         let state = self.shared.lock();
-        let chats = state.chats().filter(|chat| chat.account == account).take(100).map(|chat| {
+        let shown = state.chats().filter(|chat| chat.account == account && !chat.is_hidden);
+        let chats = shown.skip(before).take(PAGE).map(|chat| {
             json!({
                 "id": chat.id, "title": chat.title, "updated_at": chat.updated_at,
                 "created_at": chat.created_at, "chat_type": chat.chat_type,

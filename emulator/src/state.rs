@@ -144,6 +144,8 @@ pub(super) struct Chat {
     pub(super) account: String,
     pub(super) title: String,
     pub(super) chat_type: String,
+    /// Whether the list of the account leaves it out.
+    pub(super) is_hidden: bool,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
     messages: Vec<MessageRecord>,
@@ -413,6 +415,7 @@ pub(super) fn new_chat(
         account,
         title,
         chat_type,
+        is_hidden: false,
         created_at: now,
         updated_at: now,
         messages: Vec::new(),

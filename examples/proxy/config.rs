@@ -155,6 +155,8 @@ pub(crate) struct Config {
     pub(crate) sessions: Sessions,
     /// Whether clients may name chats that they were not given here.
     pub(crate) allow_foreign_chats: bool,
+    /// Whether chats are opened that do not show up in the account's list.
+    pub(crate) temporary_chats: bool,
     /// By which other names the proxy is asked.
     pub(crate) allow_hosts: Vec<String>,
     /// By which other names models are asked for.
@@ -451,6 +453,7 @@ impl Options {
             api_keys,
             sessions,
             allow_foreign_chats: settings.allow_foreign_chats.unwrap_or_default(),
+            temporary_chats: settings.temporary_chats.unwrap_or_default(),
             allow_hosts,
             names,
             bounds,

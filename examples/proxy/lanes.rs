@@ -20,7 +20,8 @@ use tower_qwen::{
 };
 
 use super::{
-    chats::DeleteChats,
+    beside::{is_form, model_of_form},
+    chats::KeptChats,
     config::{ModelNames, Patterns, named},
     keys::Key,
     ready::Reach,
@@ -92,14 +93,22 @@ pub(crate) struct Lane {
     pub(crate) embeddings: Route,
     /// Pictures and films.
     pub(crate) media: MediaRoutes,
+    /// Speech from text.
+    pub(crate) speech: Route,
+    /// Text from speech.
+    pub(crate) transcriptions: Route,
+    /// English text from speech.
+    pub(crate) translations: Route,
+    /// The order of documents by how well they fit.
+    pub(crate) rerank: Route,
     /// What can be done with its models on the way that is taken here.
     pub(crate) can: Can,
     /// Its catalogue.
     pub(crate) models: Catalogue,
     /// The virtual models over it.
     pub(crate) variants: Variants,
-    /// How its chats are deleted, if it keeps any.
-    pub(crate) chats: Option<DeleteChats>,
+    /// Its chats, if it keeps any.
+    pub(crate) chats: Option<KeptChats>,
     /// Its accounts, and who renews them.
     pub(crate) desk: Desk,
     /// Whether it answers.
@@ -375,7 +384,12 @@ impl Lanes {
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
         let refuse = |error| error_response(&error).into_response();
         let body = body.map_err(refuse)?;
-        let asked = edge::model(&body).and_then(|model| match model {
+        let named = match model_of_form(&head.headers, &body) {
+            Some(model) => Ok(Some(model)),
+            None if is_form(&head.headers) => Ok(None),
+            None => edge::model(&body),
+        };
+        let asked = named.and_then(|model| match model {
             // As it stands where that is the name of a model: an upstream may have the tag in it.
             Some(model) => self.find(name(&model)).or_else(|_| self.find(&model)),
             None => Ok(otherwise),

@@ -8,6 +8,7 @@ mod accounts;
 mod advice;
 mod auth;
 mod banner;
+mod beside;
 mod board;
 mod chats;
 mod check;

@@ -88,6 +88,8 @@ const ERROR_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Passage {
     path: &'static str,
+    /// Whether bodies of other types than JSON go along, such as forms with files.
+    takes_forms: bool,
     names: ModelNames,
     body_pace: BodyPace,
     max_answer: usize,
@@ -101,6 +103,7 @@ impl Passage {
     pub(crate) fn to(path: &'static str) -> Self {
         Self {
             path,
+            takes_forms: false,
             names: ModelNames::default(),
             body_pace: BodyPace::new(),
             max_answer: ANSWER_LIMIT,
@@ -118,6 +121,11 @@ impl Passage {
     /// How long more is awaited when all answers are finished and the connection stays open.
     pub(crate) fn grace(self, grace: Duration) -> Self {
         Self { grace: Some(grace), ..self }
+    }
+
+    /// Forms with files go along as well.
+    pub(crate) fn takes_forms(self) -> Self {
+        Self { takes_forms: true, ..self }
     }
 
     /// By which other names models are asked for. Whoever asks by one is answered with it.
@@ -172,7 +180,12 @@ impl Passage {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (mut head, body) = request.into_parts();
-        if let Err(error) = acceptable(&head) {
+        let is_form = self.takes_forms && is_of_type(&head.headers, b"multipart/form-data");
+        let checked = match is_form && head.method == Method::POST {
+            true => Ok(()),
+            false => acceptable(&head),
+        };
+        if let Err(error) = checked {
             let response = error_response(&error).into_response();
             return match error.kind() {
                 ErrorKind::MethodNotAllowed => {

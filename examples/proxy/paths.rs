@@ -8,7 +8,7 @@ use axum::{extract::Request, http::uri::PathAndQuery};
 use tower_qwen::{Error, ErrorKind};
 
 /// What stands behind `/v1` of the APIs that clients speak.
-const ENDPOINTS: [&str; 9] = [
+const ENDPOINTS: [&str; 13] = [
     "chat/completions",
     "messages",
     "messages/count_tokens",
@@ -18,6 +18,10 @@ const ENDPOINTS: [&str; 9] = [
     "images/generations",
     "images/edits",
     "models",
+    "audio/speech",
+    "audio/transcriptions",
+    "audio/translations",
+    "rerank",
 ];
 
 /// What stands behind `/api` of Ollama's API.

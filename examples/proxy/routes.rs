@@ -11,8 +11,8 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
         header::{
-            AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, ORIGIN, PROXY_AUTHORIZATION,
-            WARNING,
+            AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, COOKIE, ORIGIN,
+            PROXY_AUTHORIZATION, WARNING,
         },
     },
     middleware::{self, Next},
@@ -29,7 +29,13 @@ use tower_http::{
     cors::{AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, SetRequestId},
 };
-use tower_qwen::{Error, ErrorKind, edge::BodyBudget, ollama::untagged, openai::error_response};
+use tower_qwen::{
+    Error, ErrorKind,
+    edge::BodyBudget,
+    ollama::untagged,
+    openai::error_response,
+    qwen::chats::{ChatMessage, ChatSummary},
+};
 
 use super::{
     chats::{Chats, no_response},
@@ -116,6 +122,10 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/embeddings", any(embeddings))
         .route("/v1/images/generations", any(images))
         .route("/v1/images/edits", any(image_edits))
+        .route("/v1/audio/speech", any(speech))
+        .route("/v1/audio/transcriptions", any(transcriptions))
+        .route("/v1/audio/translations", any(translations))
+        .route("/v1/rerank", any(rerank))
         .route("/api/chat", any(ollama_chat))
         .route("/api/generate", any(ollama_generate))
         .route("/api/embed", any(ollama_embed))
@@ -145,7 +155,8 @@ pub(crate) fn app(site: Site) -> App {
         .route_layer(middleware::from_fn_with_state(debug_stream, debug_stream::choose));
     let api = answers
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
-        .route("/v1/chats/{id}", delete(delete_chat))
+        .route("/v1/chats", get(list_chats))
+        .route("/v1/chats/{id}", delete(delete_chat).get(one_chat))
         .route("/v1/responses/{*id}", delete(forget_response).fallback(stored_response))
         .with_state(chats)
         .route("/v1/validate", get(tokens::validate).post(tokens::validate))
@@ -279,6 +290,22 @@ async fn image_edits(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.media.edits).await
 }
 
+async fn speech(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.speech).await
+}
+
+async fn transcriptions(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.transcriptions).await
+}
+
+async fn translations(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.translations).await
+}
+
+async fn rerank(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.rerank).await
+}
+
 async fn ollama_chat(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve_by(request, |lane| &lane.ollama.chat, untagged).await
 }
@@ -355,6 +382,88 @@ fn with_age(stale: Option<Duration>, json: String) -> Response {
         headers.insert(WARNING, HeaderValue::from_static(warning));
     }
     response
+}
+
+async fn list_chats(
+    State(chats): State<Chats>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+) -> Result<Response, Response> {
+    let page =
+        match field(&uri, "page") {
+            None => 1,
+            Some(page) => page.parse().ok().filter(|&page| page > 0).ok_or_else(|| {
+                refuse(Error::invalid("page", "`page`: it is a number from 1 on"))
+            })?,
+        };
+    let list = chats.list(client, page).await.map_err(refuse)?;
+    let data: Vec<_> = list.iter().map(|(upstream, chat)| told_of(chat, Some(upstream))).collect();
+    let list = json!({"object": "list", "data": data, "page": page});
+    Ok(([(CACHE_CONTROL, "no-store")], Json(list)).into_response())
+}
+
+/// A chat with its messages, as JSON or, for people, as Markdown.
+async fn one_chat(
+    State(chats): State<Chats>,
+    Path(id): Path<String>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+) -> Result<Response, Response> {
+    let is_markdown = match field(&uri, "format") {
+        None | Some("json") => false,
+        Some("markdown" | "md") => true,
+        Some(_) => {
+            let message = "`format`: it is `json` or `markdown`";
+            return Err(refuse(Error::invalid("format", message)));
+        }
+    };
+    let record = chats.get(client, &id).await.map_err(refuse)?;
+    let no_store = [(CACHE_CONTROL, "no-store")];
+    if is_markdown {
+        // The id is letters, digits, `-` and `_`, or upstream was not asked.
+        let file = format!("attachment; filename=\"chat-{id}.md\"");
+        let head =
+            [(CONTENT_TYPE, "text/markdown; charset=utf-8"), (CONTENT_DISPOSITION, file.as_str())];
+        return Ok((no_store, head, record.markdown()).into_response());
+    }
+    let message = |message: &ChatMessage| {
+        json!({
+            "id": &*message.id,
+            "parent_id": message.parent_id.as_deref(),
+            "role": message.role.as_str(),
+            "content": &*message.text,
+            "reasoning_content": message.reasoning.as_deref(),
+            "model": message.model.as_deref(),
+            "created": message.created,
+        })
+    };
+    let mut chat = told_of(&record.summary, None);
+    chat["messages"] = record.messages.iter().map(message).collect();
+    Ok((no_store, Json(chat)).into_response())
+}
+
+/// What clients are told of a chat.
+fn told_of(chat: &ChatSummary, upstream: Option<&String>) -> serde_json::Value {
+    let mut told = json!({
+        "id": &*chat.id,
+        "object": "chat",
+        "title": chat.title.as_deref(),
+        "chat_type": chat.chat_type.as_deref(),
+        "created": chat.created,
+        "updated": chat.updated,
+    });
+    if let Some(upstream) = upstream {
+        told["upstream"] = json!(upstream);
+    }
+    told
+}
+
+/// The field `name` of the query, as it is written there.
+fn field<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let fields = uri.query().unwrap_or_default().split('&');
+    fields
+        .filter_map(|field| field.split_once('='))
+        .find_map(|(own, value)| (own == name).then_some(value))
 }
 
 async fn delete_chat(

@@ -86,7 +86,8 @@ pub(crate) fn beside_v1(base: &Uri) -> String {
     format!("{}{}", origin(base), path.strip_suffix("/v1").unwrap_or(path))
 }
 
-fn origin(url: &Uri) -> String {
+/// A server, of which `url` is one place.
+pub(crate) fn origin(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or("https");
     format!("{scheme}://{}", url.authority().map_or("", |authority| authority.as_str()))
 }

@@ -51,6 +51,7 @@ use tower_qwen::{
 use tower_qwen_emulator::{Emulator, Kind, ReplayError};
 
 use super::{
+    beside::Beside,
     chats,
     clients::Client,
     config::{
@@ -159,6 +160,8 @@ struct Shared {
     estimator: Arc<TokenEstimator>,
     /// By which other names models are asked for.
     names: ModelNames,
+    /// Whether chats are opened that do not show up in the account's list.
+    temporary_chats: bool,
     /// What ends answers.
     shutdown: Shutdown,
 }
@@ -174,6 +177,7 @@ impl Shared {
             settle,
             estimator: Arc::new(TokenEstimator::new()),
             names: config.names.clone(),
+            temporary_chats: config.temporary_chats,
             shutdown: shutdown.clone(),
         }
     }
@@ -277,6 +281,7 @@ fn draft<'a>(config: &'a UpstreamConfig, shared: &'a Shared) -> Result<Draft<'a>
             let client = client_of(base_url.to_string())?;
             let own = match server {
                 Server::LlamaCpp => client_of(sign_in::beside_v1(base_url))?,
+                Server::DashScope => client_of(sign_in::origin(base_url))?,
                 _ => client.clone(),
             };
             let models_url = sign_in::at(base_url, "/models")?;
@@ -331,6 +336,9 @@ where
     }
 }
 
+/// How people call the upstream of the page.
+const WEB: &str = "chat.qwen.ai";
+
 /// The layers over chat.qwen.ai, outermost first. `anonymous` is the same upstream, asked without
 /// any credential. `store` is where its files are put, and what it makes is fetched.
 fn web<'a, U, B, O, OB>(
@@ -359,6 +367,10 @@ where
     let (upstream, anonymous) =
         (place("upstream").layer(reach.over(upstream)), reach.over(anonymous));
     let auth = desk.pool.clone().map(AuthRefreshLayer::from_pool);
+    let mut adapter = QwenWebLayer::new().grace(config.patience.grace);
+    if shared.temporary_chats {
+        adapter = adapter.chat_mode("local");
+    }
     // A chat that is busy is waited for by the session, or is none.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
     // The credential is right over the adapter: ended tokens are reported inside a 200, and only it
@@ -374,7 +386,7 @@ where
         // The files belong to the account whose credential the request has by now.
         .layer(UploadLayer::new(upstream.clone(), store.clone()))
         .layer(place("adapter"))
-        .layer(QwenWebLayer::new().grace(config.patience.grace))
+        .layer(adapter)
         .service(upstream.clone());
     let catalogue = Catalogue::web(signed(upstream.clone(), auth.as_ref()), anonymous);
     let variants = shared.names.variants(&catalogue, &Suffix::WEB);
@@ -416,7 +428,7 @@ where
         let generate =
             generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
         let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
-        let no_embeddings = route(NoEmbeddings::new("chat.qwen.ai"));
+        let no_embeddings = route(NoEmbeddings::new(WEB));
         let images = |edge: ImagesLayer| {
             let edge = edge
                 .offer(Offer::Web)
@@ -447,10 +459,14 @@ where
                 images: images(ImagesLayer::generations()),
                 edits: images(ImagesLayer::edits()),
             },
+            speech: Beside::Speech.none(WEB),
+            transcriptions: Beside::Transcriptions.none(WEB),
+            translations: Beside::Translations.none(WEB),
+            rerank: Beside::Rerank.none(WEB),
             can: Can { tools: config.tools != Tools::Off, images: true },
             models: catalogue,
             variants,
-            chats: Some(chats::deletion(upstream, auth)),
+            chats: Some(chats::kept(upstream, auth)),
             desk,
             reach,
         }
@@ -540,7 +556,7 @@ const fn native(tools: Tools) -> ToolCallLayer {
 }
 
 /// The layers over an OpenAI-compatible API, outermost first. Where it keeps no chats there are no
-/// sessions. `own` is the same server where its own API is, beside the compatible one.
+/// sessions. `own` is the same server where it has what stands beside the compatible API.
 fn compatible<'a, U, B>(
     upstream: U,
     own: U,
@@ -618,7 +634,7 @@ where
         // By the head of a response: nobody has seen anything of it then.
         let again = option_layer(config.patience.retry().map(RetryLayer::<RetryPolicy>::new));
         let infill = (server == Server::LlamaCpp).then(|| {
-            let own = reframe.layer(again.layer(own));
+            let own = reframe.layer(again.layer(own.clone()));
             passage("/infill").over(Metered::new(own, usage.clone(), settle.clone()))
         });
         let signed = signed(upstream, auth.as_ref());
@@ -641,6 +657,20 @@ where
             Tools::Off => passed,
         };
         let no_images = route(NoMedia::new(server.name(), AnswerKind::Image));
+        let metered = Metered::new(signed.clone(), usage.clone(), settle.clone());
+        let name = server.name();
+        let beside = |what: Beside| match what.path(server) {
+            Some(path) => what.over(passage(path).takes_forms().over(metered.clone()), name),
+            None => what.none(name),
+        };
+        let rerank = match server {
+            // It stands beside the compatible mode there.
+            Server::DashScope => {
+                let own = Metered::new(own.clone(), usage.clone(), settle.clone());
+                Beside::Rerank.over(passage("/compatible-api/v1/reranks").over(own), name)
+            }
+            _ => beside(Beside::Rerank),
+        };
         let names = shared.names.clone();
         let renaming = calls_of_bytes.layer(signed.clone());
         let renaming = renaming.map_request(move |request| names.rename(request));
@@ -674,6 +704,10 @@ where
             infill,
             embeddings: route(embeddings),
             media: MediaRoutes { images: no_images.clone(), edits: no_images },
+            speech: beside(Beside::Speech),
+            transcriptions: beside(Beside::Transcriptions),
+            translations: beside(Beside::Translations),
+            rerank,
             can: Can { tools: true, images: true },
             models: catalogue,
             variants,

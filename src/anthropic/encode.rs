@@ -7,11 +7,15 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{error::error_into, signature::Signer};
+use super::{
+    error::error_into,
+    signature::Signer,
+    sources::{found_into, links, search_into},
+};
 use crate::{
     Error, ErrorKind, Text,
     chat::{Answer, ChatEvent, ChatRequest, Extra, FinishReason, Usage, truncated},
-    edge::{Held, HeldItem, Writer},
+    edge::{Held, HeldItem, Sources, Writer},
     json::{
         escape_into, number_into,
         object::{Checker, Found},
@@ -31,6 +35,8 @@ pub(super) struct Envelope {
     /// The name that the client asked for, whatever the upstream calls it.
     model: Text,
     shows_thinking: bool,
+    /// Whether the client has offered the vendor's own search, and reads what it brings.
+    searches: bool,
     /// The sequences that end the answer.
     stops: Vec<Text>,
     /// About how many tokens the request has, where somebody has an idea of it.
@@ -59,9 +65,21 @@ impl Envelope {
             // A copy: the request's own may be a slice, which would keep its body.
             model: model.into(),
             shows_thinking,
+            searches: false,
             stops,
             estimate: None,
         }
+    }
+
+    /// Says whether the client reads what the vendor's own search brings.
+    pub(super) fn searches(mut self, searches: bool) -> Self {
+        self.searches = searches;
+        self
+    }
+
+    /// An id for a search of the vendor's, unlike any other.
+    fn search_id() -> String {
+        format!("srvtoolu_{}", Uuid::new_v4().simple())
     }
 
     /// Says about how many tokens the request has.
@@ -139,6 +157,8 @@ pub(super) struct MessageWriter {
     /// From `event:` up to the piece of the open block, and behind it.
     head: BytesMut,
     held: Held,
+    /// Sources that were not told yet.
+    sources: Sources,
     /// Whether a call was given.
     has_call: bool,
     usage: Option<Usage>,
@@ -175,6 +195,7 @@ impl MessageWriter {
             open: None,
             head: BytesMut::new(),
             held: Held::default(),
+            sources: Sources::default(),
             has_call: false,
             usage: None,
             written: 0,
@@ -285,6 +306,15 @@ impl MessageWriter {
     /// Closes the open block and opens one.
     fn begin(&mut self, out: &mut BytesMut, open: Open, write: impl FnOnce(&mut BytesMut)) {
         self.close(out);
+        // Links stand behind the text, and before the calls of which the client does its part.
+        if self.envelope.searches || matches!(open, Open::Call { .. }) {
+            self.sources(out);
+        }
+        self.start_block(out, write);
+        self.open = Some(open);
+    }
+
+    fn start_block(&self, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         out.put_slice(
             b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
         );
@@ -292,7 +322,38 @@ impl MessageWriter {
         out.put_slice(b",\"content_block\":");
         write(out);
         out.put_slice(b"}\n\n");
-        self.open = Some(open);
+    }
+
+    fn stop_block(&mut self, out: &mut BytesMut) {
+        out.put_slice(
+            b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
+        );
+        number_into(out, self.next);
+        out.put_slice(b"}\n\n");
+        self.next += 1;
+    }
+
+    /// Tells the sources that there are, in blocks of their own; none is open.
+    fn sources(&mut self, out: &mut BytesMut) {
+        if self.sources.is_empty() {
+            return;
+        }
+        let sources = self.sources.take();
+        if self.envelope.searches {
+            let id = Envelope::search_id();
+            self.start_block(out, |out| search_into(out, &id));
+            self.stop_block(out);
+            self.start_block(out, |out| found_into(out, &id, &sources));
+            self.stop_block(out);
+            return;
+        }
+        self.start_block(out, |out| out.put_slice(b"{\"type\":\"text\",\"text\":\"\"}"));
+        self.pieces(b"text_delta\",\"text\":\"");
+        let written = self.written;
+        self.piece(out, &links(&sources));
+        // They are no tokens of the model's.
+        self.written = written;
+        self.stop_block(out);
     }
 
     /// What every piece of the open block begins with is written once and copied.
@@ -340,12 +401,7 @@ impl MessageWriter {
                 }
             }
         }
-        out.put_slice(
-            b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
-        );
-        number_into(out, self.next);
-        out.put_slice(b"}\n\n");
-        self.next += 1;
+        self.stop_block(out);
     }
 
     /// Keeps what cannot be written yet.
@@ -385,6 +441,7 @@ impl MessageWriter {
             return self.fail(out, &nothing());
         }
         self.start(out);
+        self.sources(out);
         self.finish_reason = Some(reason);
     }
 
@@ -431,14 +488,13 @@ impl Writer for MessageWriter {
                 return self.server_fields(fields);
             }
             ChatEvent::MessageFields(_) | ChatEvent::UsageFields(_) => return,
-            // The form has no place for them: its citations point into the client's documents.
             // Attachments are text by now.
             ChatEvent::Started(_)
             | ChatEvent::Resumed(_)
-            | ChatEvent::Citation(_)
             | ChatEvent::Attachment(_)
             | ChatEvent::Progress(_) => return,
             _ if self.finish_reason.is_some() => return,
+            ChatEvent::Citation(citation) => return self.sources.push((**citation).clone()),
             _ => {}
         }
         let index = match &event {
@@ -535,10 +591,24 @@ pub(super) fn whole_answer(envelope: &Envelope, answer: &Answer) -> Result<Bytes
         string_into(&mut out, &signature);
         out.put_slice(b"}");
     }
-    if !answer.text.is_empty() {
+    let sources = answer.citations.iter().cloned().collect::<Sources>().take();
+    let is_said =
+        !(answer.text.is_empty() && answer.reasoning.is_empty() && answer.tool_calls.is_empty());
+    // Sources of nothing are no answer.
+    let has_sources = !sources.is_empty() && is_said;
+    if has_sources && envelope.searches {
+        let id = Envelope::search_id();
+        block(&mut out);
+        search_into(&mut out, &id);
+        block(&mut out);
+        found_into(&mut out, &id, &sources);
+    }
+    let linked = (has_sources && !envelope.searches).then(|| links(&sources));
+    let text = Some(answer.text.as_str()).filter(|text| !text.is_empty());
+    for text in text.into_iter().chain(linked.as_deref()) {
         block(&mut out);
         out.put_slice(b"{\"type\":\"text\",\"text\":");
-        string_into(&mut out, &answer.text);
+        string_into(&mut out, text);
         out.put_slice(b"}");
     }
     let reason = answer.finish_reason.unwrap_or(FinishReason::Stop);

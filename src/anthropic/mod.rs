@@ -51,6 +51,13 @@
 //! checked. Where the client wants no thinking shown, the signature holds it (up to 256 KiB), so
 //! that an upstream that wants its own thinking back gets it.
 //!
+//! # Sources
+//!
+//! What an upstream's own search found comes as `server_tool_use` and `web_search_tool_result` blocks
+//! where the client has offered the vendor's search (`web_search_*`), and else as links, in a block of
+//! text of its own behind the answer. Nobody has said that block, so it is taken out of the history
+//! when it comes back.
+//!
 //! # Memory
 //!
 //! Calls whose arguments come mixed are written one after the other. Up to 8 MiB of an answer are
@@ -63,6 +70,7 @@ mod error;
 mod layer;
 mod protocol;
 mod signature;
+mod sources;
 mod wire;
 
 pub use self::{

@@ -50,7 +50,10 @@ impl Protocol for Messages {
         let stops = chat.sampling.stop.clone();
         let estimate = settings.estimator.clone();
         let estimate = estimate.map(|estimator| Estimate::new(estimator, &chat));
-        let envelope = Envelope::new(&chat.model, shows_thinking, stops).estimate(estimate);
+        // Nothing else of this API asks for it.
+        let searches = chat.extra.contains("web_search_options");
+        let envelope =
+            Envelope::new(&chat.model, shows_thinking, stops).searches(searches).estimate(estimate);
         // A client that wants no token only wants the history to be in the vendor's cache.
         let at_once = (chat.sampling.max_tokens == Some(0)).then_some(FinishReason::Length);
         Ok(Asked { chat, stream, envelope, at_once, left_out })

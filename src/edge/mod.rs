@@ -79,12 +79,12 @@ mod read;
 mod refusal;
 mod shape;
 mod shaped;
+#[cfg(any(feature = "anthropic", feature = "responses"))]
+mod sources;
 mod times;
 #[cfg(any(feature = "ollama", feature = "openai"))]
 mod tools;
 
-#[cfg(any(feature = "anthropic", feature = "responses"))]
-pub(crate) use self::held::{Held, HeldItem};
 #[cfg(any(feature = "anthropic", feature = "compatible", feature = "openai"))]
 pub(crate) use self::refusal::of_edge;
 #[cfg(feature = "openai")]
@@ -122,3 +122,8 @@ pub(crate) use self::{
 };
 #[cfg(any(feature = "compatible", feature = "openai"))]
 pub(crate) use self::{head::strip_credentials, metrics::Outcome, read::ReadBody};
+#[cfg(any(feature = "anthropic", feature = "responses"))]
+pub(crate) use self::{
+    held::{Held, HeldItem},
+    sources::Sources,
+};

@@ -100,6 +100,8 @@ pub(super) struct ChunkEncoder {
     /// The finish reason, where it waits for the end.
     reason: Option<FinishReason>,
     choice_fields: Vec<Extra>,
+    /// How many sources were given.
+    citations: u64,
     state: State,
 }
 
@@ -136,6 +138,7 @@ impl ChunkEncoder {
             server_fields: Vec::new(),
             reason: None,
             choice_fields: Vec::new(),
+            citations: 0,
             state: State::Start,
         }
     }
@@ -304,7 +307,8 @@ impl Writer for ChunkEncoder {
             ChatEvent::Citation(citation) => {
                 out.put_slice(&self.head);
                 out.put_slice(b"\"annotations\":[");
-                citation_into(out, &citation);
+                citation_into(out, &citation, Some(self.citations));
+                self.citations += 1;
                 out.put_slice(b"]");
                 self.tail(out);
             }
@@ -435,7 +439,9 @@ fn completion(envelope: &Envelope, answer: &Answer) -> Bytes {
     }
     if !answer.citations.is_empty() {
         out.put_slice(b",\"annotations\":[");
-        list_into(&mut out, &answer.citations, citation_into);
+        list_into(&mut out, &answer.citations, |out, citation| {
+            citation_into(out, citation, None);
+        });
         out.put_slice(b"]");
     }
     let own = if answer.citations.is_empty() { &OF_MESSAGES[..5] } else { &OF_MESSAGES };
@@ -536,9 +542,16 @@ fn members_into(out: &mut BytesMut, fields: &Extra, own: &[&str]) {
 }
 
 /// OpenAI's form of a source. Where it is not known what it is a source for, it is nothing at the
-/// start of the text.
-fn citation_into(out: &mut BytesMut, citation: &Citation) {
-    out.put_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
+/// start of the text. In a stream each has its `index`: OpenAI's SDKs join the pieces of a list by it,
+/// and fail at a second piece that has none.
+fn citation_into(out: &mut BytesMut, citation: &Citation, index: Option<u64>) {
+    out.put_slice(b"{");
+    if let Some(index) = index {
+        out.put_slice(b"\"index\":");
+        number_into(out, index);
+        out.put_slice(b",");
+    }
+    out.put_slice(b"\"type\":\"url_citation\",\"url_citation\":{\"url\":");
     string_into(out, &citation.url);
     out.put_slice(b",\"title\":");
     string_into(out, citation.title.as_deref().unwrap_or_default());

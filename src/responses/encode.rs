@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Text,
     chat::{Answer, ChatEvent, Citation, FinishReason, Usage, truncated},
-    edge::{Held, HeldItem, Writer},
+    edge::{Held, HeldItem, Sources, Writer},
     json::{
         escape_into, number_into,
         object::{Checker, Found},
@@ -48,6 +48,8 @@ pub(super) struct ResponseWriter {
     /// How many characters of visible text there were, those of the open item included.
     characters: usize,
     held: Held,
+    /// Sources that came before the text that they are for.
+    sources: Sources,
     /// Whether an item was given that the client can do something with.
     has_given: bool,
     usage: Option<Usage>,
@@ -78,6 +80,7 @@ impl ResponseWriter {
             output: BytesMut::new(),
             characters: 0,
             held: Held::default(),
+            sources: Sources::default(),
             has_given: false,
             usage: None,
             is_cut: false,
@@ -184,6 +187,9 @@ impl ResponseWriter {
         if !matches!(self.open.as_ref().map(|item| &item.what), Some(What::Message { .. })) {
             let start = self.characters;
             self.begin(out, What::Message { annotations: BytesMut::new(), count: 0, start });
+            for source in self.sources.take() {
+                self.citation(out, &source);
+            }
         }
         if let Some(item) = &mut self.open {
             item.text.push_str(text);
@@ -216,11 +222,20 @@ impl ResponseWriter {
         }
     }
 
-    /// A source of the open message: of a message that is complete it can no longer be told.
+    /// A source of the open message. One that comes before it waits for it: a search is over before
+    /// its answer begins. Of a message that is complete it can no longer be told.
     fn citation(&mut self, out: &mut BytesMut, citation: &Citation) {
         let characters = self.characters;
-        let Some(item) = &mut self.open else { return };
-        let What::Message { annotations, count, start } = &mut item.what else { return };
+        let message = self.open.as_mut().and_then(|item| match &mut item.what {
+            What::Message { annotations, count, start } => Some((annotations, count, start)),
+            _ => None,
+        });
+        let Some((annotations, count, start)) = message else {
+            if characters == 0 {
+                self.sources.push(citation.clone());
+            }
+            return;
+        };
         // Of a source of all of the text, the place is its end.
         let len = characters - *start;
         let range = citation.range.clone().unwrap_or(characters..characters);

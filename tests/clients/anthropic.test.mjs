@@ -31,12 +31,15 @@ const tools = [
   tool("get_time", {}),
 ];
 
+// Whether it is no list of sources, which stands in a block of its own.
+const isSaid = (text) => !text.startsWith("\n\nSources:\n");
+
 // What a message says, without a last call that is cut.
 function said({ content }, isCut) {
   const of = (type) => content.filter((block) => block.type === type);
   const calls = of("tool_use").map(({ name, input }) => ({ name, input }));
   return {
-    text: of("text").map((block) => block.text).join(""),
+    text: of("text").map((block) => block.text).filter(isSaid).join(""),
     thinking: of("thinking").map((block) => block.thinking).join(""),
     calls: isCut ? calls.slice(0, -1) : calls,
   };
@@ -52,7 +55,7 @@ test("a thousand answers, streamed", async () => {
   for (const [number, answer] of answers.entries()) {
     const texts = [];
     const stream = client.messages.stream(asked(`answer ${number}`));
-    stream.on("text", (text) => texts.push(text));
+    stream.on("text", (text) => isSaid(text) && texts.push(text));
     let message;
     try {
       message = await stream.finalMessage();

@@ -46,6 +46,11 @@ TOOLS = [
 ]
 
 
+def is_said(text):
+    """Whether it is no list of sources, which stands in a block of its own."""
+    return not text.startswith("\n\nSources:\n")
+
+
 def said(message, is_cut):
     """What a message says, without a last call that is cut."""
     calls = [
@@ -54,7 +59,7 @@ def said(message, is_cut):
         if block.type == "tool_use"
     ]
     return {
-        "text": "".join(block.text for block in message.content if block.type == "text"),
+        "text": "".join(b.text for b in message.content if b.type == "text" and is_said(b.text)),
         "thinking": "".join(b.thinking for b in message.content if b.type == "thinking"),
         "calls": calls[:-1] if is_cut else calls,
     }
@@ -74,7 +79,7 @@ class Messages(unittest.TestCase):
                 try:
                     with CLIENT.messages.stream(**asked(f"answer {number}")) as stream:
                         for event in stream:
-                            if event.type == "text":
+                            if event.type == "text" and is_said(event.text):
                                 texts.append(event.text)
                         message = stream.get_final_message()
                 except anthropic.APIError as error:

@@ -9,6 +9,8 @@ pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) model: String,
     pub(crate) blocks: Vec<Block>,
+    /// The lists of sources, which stand in blocks of text of their own.
+    pub(crate) links: Vec<String>,
     pub(crate) pings: usize,
     /// The counts of the beginning.
     pub(crate) first_usage: Value,
@@ -43,6 +45,9 @@ const ERRORS: [&str; 10] = [
 ];
 
 /// Reads a stream from its first byte to its last.
+/// What a list of sources begins with.
+pub(crate) const LINKS: &str = "\n\nSources:\n";
+
 pub(crate) fn read(stream: &str) -> Result<Message, String> {
     let mut reader = Reader::default();
     let mut rest = stream;
@@ -249,7 +254,16 @@ impl Reader {
 
     fn end(self) -> Result<Message, String> {
         rule(self.is_over, "a stream ends with `message_stop` or `error`")?;
-        Ok(self.message)
+        let mut message = self.message;
+        message.links = message
+            .blocks
+            .extract_if(.., |block| matches!(block, Block::Text(text) if text.starts_with(LINKS)))
+            .filter_map(|block| match block {
+                Block::Text(text) => Some(text),
+                _ => None,
+            })
+            .collect();
+        Ok(message)
     }
 }
 

@@ -5,6 +5,7 @@
 //! what it refuses, `said` in what becomes of the model's words, `wire` and `whole` in how an
 //! answer is written, `error` in how it says that there is none.
 
+mod beside;
 mod embeddings;
 mod error;
 mod models;
@@ -128,6 +129,7 @@ pub(super) fn answer(
     }
     // Of llama.cpp's own API, which stands beside the compatible one.
     let is_infill = path == "/infill" && dialect.is(Kind::LlamaCpp);
+    let is_reranks = path == "/compatible-api/v1/reranks" && dialect.is(Kind::DashScope);
     let path = path.strip_prefix("/compatible-mode").unwrap_or(path);
     let path = path.strip_prefix("/v1").unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -168,6 +170,28 @@ pub(super) fn answer(
         "/embeddings" if post && embeds => {
             match embeddings::answer(shared, dialect, &mut seed, body) {
                 Ok(answer) => Some(json_with(StatusCode::OK, &answer).into()),
+                Err(fault) => refuse(&fault),
+            }
+        }
+        _ if post
+            && (is_reranks
+                || path == "/rerank"
+                    && matches!(dialect.kind, Kind::Vllm | Kind::SgLang | Kind::LlamaCpp)) =>
+        {
+            match beside::rerank(shared, dialect, &mut seed, body) {
+                Ok(response) => Some(response.into()),
+                Err(fault) => refuse(&fault),
+            }
+        }
+        "/audio/speech" if post && dialect.is(Kind::Vllm) => {
+            match beside::speech(shared, dialect, body) {
+                Ok(response) => Some(response.into()),
+                Err(fault) => refuse(&fault),
+            }
+        }
+        "/audio/transcriptions" | "/audio/translations" if post && dialect.is(Kind::Vllm) => {
+            match beside::transcribe(&parts.headers, body) {
+                Ok(response) => Some(response.into()),
                 Err(fault) => refuse(&fault),
             }
         }

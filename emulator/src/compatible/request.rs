@@ -291,6 +291,11 @@ impl Ask {
         (is("include_usage") || implied, continuous && is("continuous_usage_stats"))
     }
 
+    /// Whether the web is searched, and what was found to be told.
+    pub(super) fn wants_sources(&self) -> bool {
+        self.body["enable_search"] == true && self.body["search_options"]["enable_source"] == true
+    }
+
     /// How many characters the prompt has.
     pub(super) fn characters(&self) -> usize {
         let path = self.path.iter().map(String::len).sum::<usize>();

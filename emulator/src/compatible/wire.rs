@@ -56,6 +56,8 @@ pub(super) struct Wire {
     finish: Option<Option<String>>,
     no_done: bool,
     no_role: bool,
+    /// Whether chunks tell what DashScope's own search found.
+    searched: bool,
     /// What writes the answer in place of chunks, where the request was for a response.
     pub(super) response: Option<Box<responses::Answer>>,
 }
@@ -104,6 +106,7 @@ impl Wire {
             },
             no_done: directives.has("no_done"),
             no_role: directives.has("no_role"),
+            searched: dialect.is(Kind::DashScope) && ask.wants_sources(),
             response: None,
         }
     }
@@ -492,10 +495,20 @@ impl Wire {
                 "system_fingerprint": "b6900-emulated", "object": object,
             }),
             Kind::DashScope => {
-                return json!({
+                let mut chunk = json!({
                     "choices": choices, "object": object, "usage": usage, "created": created,
                     "system_fingerprint": null, "model": model, "id": id,
                 });
+                // Each chunk repeats it.
+                if self.searched {
+                    chunk["search_info"] = json!({"search_results": [
+                        {"index": 1, "site_name": "example.org", "icon": "", "title": "An example",
+                            "url": "https://example.org/a"},
+                        {"index": 2, "site_name": "example.org", "icon": "", "title": "Another",
+                            "url": "https://example.org/b"},
+                    ]});
+                }
+                return chunk;
             }
             Kind::SgLang => {
                 return json!({

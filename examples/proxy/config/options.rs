@@ -342,6 +342,19 @@ pub(crate) struct Settings {
     )]
     pub(super) virtual_models: Option<VirtualModels>,
 
+    /// Open chats of chat.qwen.ai that do not show up in the account's list (`chat_mode: local`)
+    /// [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "QWEN_TEMPORARY_CHATS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) temporary_chats: Option<bool>,
+
     /// The upstreams of the file: its `[[upstream]]` tables.
     #[arg(skip)]
     pub(super) upstream: Vec<UpstreamSettings>,
@@ -837,6 +850,7 @@ impl Settings {
             alias: self.alias.or(other.alias),
             claude_models: self.claude_models.or(other.claude_models),
             virtual_models: self.virtual_models.or(other.virtual_models),
+            temporary_chats: self.temporary_chats.or(other.temporary_chats),
             upstream: if self.upstream.is_empty() { other.upstream } else { self.upstream },
         }
     }

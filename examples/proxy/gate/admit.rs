@@ -24,6 +24,7 @@ use tower_qwen::{
 
 use super::{
     super::{
+        beside::{is_form, model_of_form},
         clients::{Client, Clients},
         forms,
         keys::{Key, Limits},
@@ -254,10 +255,15 @@ pub(crate) async fn may_ask(
     }
     let (head, body) = request.into_parts();
     // llama.cpp fills in with the model that it has, whichever that is.
-    let needs_model = head.uri.path().ends_with("/infill");
+    let needs_model = head.uri.path().ends_with("/infill") || is_form(&head.headers);
     let read = read_body(body, MAX_BODY, Some(admission.lanes.pace())).await;
     let allowed = read.and_then(|body| {
-        match edge::model(&body)? {
+        let named = match model_of_form(&head.headers, &body) {
+            Some(model) => Some(model),
+            None if is_form(&head.headers) => None,
+            None => edge::model(&body)?,
+        };
+        match named {
             Some(model) => check(key, &model, &admission.lanes)?,
             None if needs_model => {
                 let message = format!(

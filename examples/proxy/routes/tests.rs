@@ -26,7 +26,7 @@ use tower_qwen::{
 use super::{
     super::{
         auth::ApiKeys,
-        chats::deletion,
+        chats::kept,
         config::Patterns,
         gate::{Gate, Rules},
         lanes::{Can, Lane, MediaRoutes, OllamaRoutes, Route},
@@ -90,10 +90,14 @@ fn proxy_over(keys: &str, store: Arc<MemoryStore>, refuse: Arc<AtomicBool>) -> A
         completions: chat.clone(),
         infill: None,
         embeddings: chat.clone(),
-        media: MediaRoutes { images: chat.clone(), edits: chat },
+        media: MediaRoutes { images: chat.clone(), edits: chat.clone() },
+        speech: chat.clone(),
+        transcriptions: chat.clone(),
+        translations: chat.clone(),
+        rerank: chat,
         variants: Variants::new(Catalogue::web(catalogue, catalogue), []),
         models: Catalogue::web(catalogue, catalogue),
-        chats: Some(deletion(deleted, None)),
+        chats: Some(kept(deleted, None)),
         desk: Desk::unmanned(),
         reach: Reach::new(),
     }]);
@@ -280,7 +284,8 @@ async fn an_unknown_method_is_told_the_right_ones() {
         ("POST", "/health", "GET,HEAD"),
         ("GET", "/v1/refresh", "POST"),
         ("PUT", "/v1/validate", "GET,HEAD,POST"),
-        ("GET", "/v1/chats/c-1", "DELETE"),
+        ("PUT", "/v1/chats/c-1", "DELETE,GET,HEAD"),
+        ("DELETE", "/v1/chats", "GET,HEAD"),
         ("GET", "/v1/chats/delete", "DELETE,POST"),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty());

@@ -138,9 +138,11 @@ async fn a_conversation_goes_on_where_somebody_has_it() {
 mod accounts;
 mod aliases;
 mod autocomplete;
+mod beside;
 mod echo;
 mod files;
 mod headers;
+mod kept;
 mod large;
 mod limits;
 mod media;

@@ -7,6 +7,7 @@ use crate::{
     Error, Text,
     anthropic::{
         signature::{self, Returned},
+        sources::are_links,
         wire,
     },
     chat::{Json, Part, PartKind, Role, ToolCall},
@@ -186,7 +187,12 @@ impl Reader<'_, '_> {
             _ => {
                 let mut parts = Vec::new();
                 self.texts(block, param, &mut parts)?;
-                parts.into_iter().for_each(|part| history.part(role, part));
+                // What this edge has put behind an answer is no part of it.
+                let is_ours = |part: &Part| {
+                    role == Role::Assistant && part.as_text().is_some_and(|text| are_links(text))
+                };
+                let said = parts.into_iter().filter(|part| !is_ours(part));
+                said.for_each(|part| history.part(role, part));
             }
         }
         Ok(())

@@ -33,6 +33,8 @@ lenient! {
         object: Word<'a> = "object",
         message: Something = "message",
         code: Something = "code",
+        /// What DashScope's own search found; it is read apart.
+        pub(crate) search_info: Option<&'a RawValue> = "search_info",
     }
 }
 

@@ -5,8 +5,11 @@ use memchr::memmem;
 use super::{error::Fault, server::Server};
 use crate::{
     Error, ErrorKind, Text,
-    chat::{Extra, FinishReason, Json},
-    json::{self, ReadError, lenient},
+    chat::{ChatEvent, Citation, Extra, FinishReason, Json},
+    json::{
+        self, ReadError,
+        lenient::{self, List, Object, Word, lenient, slice, without_halves},
+    },
     qwen::{
         answer::{Answer, Chunk, Ours, Repair, Wire, each_of_list},
         redact::Secrets,
@@ -55,6 +58,8 @@ pub(super) struct Translator {
     fields_len: usize,
     /// The answer did not come as a stream.
     whole: bool,
+    /// How many sources were given.
+    sources: usize,
     /// What must not be shown of what upstream says of a failure.
     secrets: Secrets,
 }
@@ -78,6 +83,7 @@ impl Translator {
             started: false,
             fields_len: 0,
             whole: false,
+            sources: 0,
             secrets,
         }
     }
@@ -108,7 +114,7 @@ impl Translator {
     fn object(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
         let taken = lenient::read(data, |data| {
             // What is no object says nothing.
-            let chunk: lenient::Object<Chunk<'_>> = serde_json::from_str(data)?;
+            let chunk: Object<Chunk<'_>> = serde_json::from_str(data)?;
             Ok(chunk.0.map_or(Ok(()), |chunk| self.chunk(data, chunk, answer)))
         });
         taken.map_err(|error| {
@@ -167,8 +173,30 @@ impl Translator {
             }
             answer.usage_fields(fields);
         }
+        if let Some(info) = chunk.search_info {
+            self.found(&data.slice_ref(info.get()), answer);
+        }
         self.answered |= chunk.take(data, &mut self.ours, answer)?;
         Ok(())
+    }
+
+    /// What a search found. Each event that tells of it may repeat the ones before.
+    fn found(&mut self, info: &Text, answer: &mut Answer) {
+        // It is JSON; of another shape it holds nothing.
+        let Some(info_read) = serde_json::from_str::<Object<SearchInfo<'_>>>(info).ok() else {
+            return;
+        };
+        let pages = info_read.0.unwrap_or_default().results.items;
+        let known = self.sources;
+        self.sources = known.max(pages.len());
+        for page in pages.into_iter().skip(known).filter_map(|page| page.0) {
+            let text =
+                |word: Word<'_>| word.non_empty().map(|word| without_halves(slice(info, word)));
+            let Some(url) = text(page.url) else { continue };
+            let mut source = Citation::new(url);
+            source.title = text(page.title);
+            answer.other(ChatEvent::Citation(source.into()));
+        }
     }
 
     /// What an object of an event says beside what is `read` of it, as far as there is room.
@@ -209,6 +237,23 @@ impl Translator {
     fn in_stream(&self, fault: Fault) -> Error {
         let status = fault.status().unwrap_or(http::StatusCode::BAD_GATEWAY);
         fault.into_error(status, None, self.server, &self.secrets)
+    }
+}
+
+/// How many sources of an event are looked at.
+const SOURCES: usize = 256;
+
+lenient! {
+    /// DashScope's `search_info`.
+    struct SearchInfo<'a> {
+        results: List<Object<Page<'a>>, SOURCES> = "search_results",
+    }
+}
+
+lenient! {
+    struct Page<'a> {
+        url: Word<'a> = "url",
+        title: Word<'a> = "title",
     }
 }
 

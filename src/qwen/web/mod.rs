@@ -64,7 +64,8 @@
 //! Function tools, sampling fields and everything in
 //! [`extra`](crate::chat::ChatRequest::extra) mean nothing to this upstream and are not sent
 //!; [`ToolCallLayer`](crate::tool) puts tools into the prompt. Read are: the model, the
-//! reasoning options, `web_search_options` and a tool of type `web_search`.
+//! reasoning options, the [kind](crate::chat::ChatRequest::kind) of the answer, `web_search_options` and
+//! a tool of type `web_search`.
 //!
 //! The page knows two gears of thinking that a request can choose from: `minimal`, `none` and no
 //! thinking are the fast one, every other effort or budget is the other, with as much of the budget
@@ -100,7 +101,7 @@
 //! |---|---|
 //! | `answer`, or none named | [`Text`](crate::chat::ChatEvent::Text) |
 //! | `think`, `thinking_summary` | [`Reasoning`](crate::chat::ChatEvent::Reasoning); of cumulative lists only what is new |
-//! | `web_search` | [`Attachment`](crate::chat::ChatEvent::Attachment) for each result |
+//! | `web_search` | [`Citation`](crate::chat::ChatEvent::Citation) for each result |
 //! | `image_gen`, `image_gen_tool` | an `Attachment` for each image; [`OpenAiLayer`](crate::openai) shows it as Markdown |
 //! | any other | nothing |
 //!

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 49] = [
+const ROUTES: [(&str, &str, &str); 55] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
@@ -31,6 +31,10 @@ const ROUTES: [(&str, &str, &str); 49] = [
     ("POST", "/v1/embeddings", r#"{"model":"qwen3-max","input":"Hi"}"#),
     ("POST", "/v1/images/generations", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
     ("POST", "/v1/images/edits", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
+    ("POST", "/v1/audio/speech", r#"{"model":"qwen3-max","input":"Hi","voice":"x"}"#),
+    ("POST", "/v1/audio/transcriptions", ""),
+    ("POST", "/v1/audio/translations", ""),
+    ("POST", "/v1/rerank", r#"{"model":"qwen3-max","query":"a","documents":["b"]}"#),
     ("POST", "/api/chat", CHAT),
     ("POST", "/api/generate", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/api/embed", r#"{"model":"qwen3-max","input":"Hi"}"#),
@@ -53,6 +57,8 @@ const ROUTES: [(&str, &str, &str); 49] = [
     ("POST", "/v1/validate", "{}"),
     ("POST", "/v1/refresh", "{}"),
     ("DELETE", "/v1/chats/{id}", ""),
+    ("GET", "/v1/chats/{id}", ""),
+    ("GET", "/v1/chats", ""),
     ("DELETE", "/v1/chats/delete", ""),
     ("POST", "/v1/chats/delete", ""),
     ("GET", "/v1/none", ""),

@@ -44,10 +44,11 @@ impl Search {
         if !extra.contains("enable_search") {
             object.value("enable_search", &true);
         }
-        if self.is_forced && !extra.contains("search_options") {
+        if !extra.contains("search_options") {
             object.with("search_options", |out| {
                 let mut options = Object::open(out);
-                options.value("forced_search", &true);
+                options.value("enable_source", &true);
+                options.some("forced_search", self.is_forced.then_some(&true));
                 options.close();
             });
         }
