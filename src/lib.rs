@@ -166,18 +166,20 @@
 //! | `usage` | `UsageLayer` | 28 | yes |
 //! | `auth` | credentials, providers, `AuthRefreshLayer` | 53 | yes |
 //! | `web` | `QwenWebLayer` | 34 | yes |
+//! | `upload` | `UploadLayer`: files for chat.qwen.ai | 48 | yes |
 //! | `compatible` | `CompatibleLayer` | 34 | yes |
 //! | `responses-upstream` | `QwenResponsesLayer` | 34 | yes |
 //! | `client` | `QwenUpstream`, which decompresses but has no TLS and refuses `https:` | 99 | no |
 //! | `client-rustls` | TLS for it: rustls with aws-lc | 112 | no |
 //! | `client-rustls-ring` | TLS for it: rustls with ring | 112 | no |
 //! | `client-native-tls` | TLS for it: OpenSSL, or what the platform has | 111 | no |
-//! | `full` | `default` and `client-rustls` | 140 | no |
+//! | `fetch` | `FetchLayer`: what URLs in messages name; switches `client` on | 105 | no |
+//! | `full` | `default`, `fetch` and `client-rustls` | 143 | no |
 //! | `usage-db` | nothing here: a file for what the proxy's keys have used | 29 | no |
 //! | `otlp` | for the proxy alone: spans for a collector; nothing in the library | 127 | no |
 //! | `redis` | the store for several proxies | 101 | no |
 //!
-//! All that is on by default comes to 72 crates: no HTTP client, no server, no TLS, no Redis.
+//! All that is on by default comes to 75 crates: no HTTP client, no server, no TLS, no Redis.
 //! The numbers are of crates that somebody gets with that feature alone, this one included, on
 //! Linux; this prints them:
 //!

@@ -493,6 +493,35 @@ async fn the_cache_control_of_a_tool_passes() {
     }
 }
 
+/// Sound and documents in the forms of each server.
+#[tokio::test]
+async fn sound_and_documents_have_the_form_of_the_server() {
+    let audio =
+        |data: &str| json!({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}});
+    let audio_url = |url: &str| json!({"type": "audio_url", "audio_url": {"url": url}});
+    let file_url = json!({"type": "file_url", "file_url": {"url": "https://example.org/a.pdf"}});
+    let sound = "https://example.org/a.wav";
+    let no_format = json!({"type": "input_audio", "input_audio": {"data": sound}});
+    for (server, part, sent) in [
+        (Server::Generic, audio("QUFB"), audio("QUFB")),
+        (Server::DashScope, audio("QUFB"), audio("data:;base64,QUFB")),
+        (Server::DashScope, audio("data:;base64,QUFB"), audio("data:;base64,QUFB")),
+        (Server::DashScope, audio(sound), audio(sound)),
+        (Server::Vllm, audio_url(sound), audio_url(sound)),
+        (
+            Server::Vllm,
+            audio_url("data:audio/wav;base64,QUFB"),
+            audio_url("data:audio/wav;base64,QUFB"),
+        ),
+        (Server::DashScope, audio_url(sound), no_format),
+        (Server::Vllm, file_url.clone(), file_url),
+    ] {
+        let messages = json!([{"role": "user", "content": [part]}]);
+        let body = through(server, json!({"messages": messages})).await;
+        assert_eq!(body["messages"][0]["content"][0], sent, "{server:?}");
+    }
+}
+
 /// Unknown fields pass wherever they stand, and so do types that only some servers know.
 #[tokio::test]
 async fn unknown_fields_pass_in_every_object() {

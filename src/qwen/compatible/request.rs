@@ -390,7 +390,12 @@ fn part_into<W: Sink>(out: &mut W, part: &Part, server: Server) {
             kind("input_audio");
             object.with("input_audio", |out| {
                 let mut audio = Object::open(out);
-                audio.text("data", data);
+                // DashScope takes a URL there, and so base64 in one, whose type it does not look at.
+                if server == Server::DashScope && !is_url(data) {
+                    audio.text("data", &format!("data:;base64,{data}"));
+                } else {
+                    audio.text("data", data);
+                }
                 audio.some("format", format.as_ref());
                 audio.extra(&part.inner_extra, &[]);
                 audio.close();
