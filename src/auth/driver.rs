@@ -242,13 +242,11 @@ impl Driver {
     }
 
     pub(super) fn fitness(&self) -> Fitness {
-        let now = self.now();
-        self.lock().account.fitness(now)
+        self.lock().account.fitness(self.now())
     }
 
     pub(super) fn snapshot(&self) -> AccountState {
-        let now = self.now();
-        self.lock().account.snapshot(now)
+        self.lock().account.snapshot(self.now())
     }
 
     fn now(&self) -> Now {

@@ -78,12 +78,8 @@ impl JwtClaims {
     /// # Ok::<_, tower_qwen::auth::InvalidToken>(())
     /// ```
     pub fn read(token: &str) -> Result<Self, InvalidToken> {
-        let mut parts = token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(InvalidToken(()));
-        };
+        let parts: Vec<&str> = token.splitn(4, '.').collect();
+        let [header, payload, signature] = *parts else { return Err(InvalidToken(())) };
         if header.is_empty() || signature.is_empty() {
             return Err(InvalidToken(()));
         }

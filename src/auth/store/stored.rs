@@ -103,21 +103,18 @@ impl StoredCredential {
     /// [`InvalidToken`] where it holds no credential.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let read_only = |credential| Self {
-            credential,
-            format: Format::ReadOnly,
-            fields: Map::new(),
-            headers_left_out: Vec::new(),
-        };
-        let fields = match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => fields,
+        let mut fields = Map::new();
+        let (credential, format) = match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => {
+                fields = object;
+                read(&fields)?
+            }
             // As extensions of browsers export them.
             Ok(cookies @ Value::Array(_)) => {
-                let fields = Map::from_iter([("cookies".to_owned(), cookies)]);
-                return Ok(read_only(read(&fields)?.0));
+                (read(&Map::from_iter([("cookies".to_owned(), cookies)]))?.0, Format::ReadOnly)
             }
             Ok(Value::String(token)) if is_jwt(token.trim()) => {
-                return Ok(read_only(Credential::parse(token.trim())?));
+                (Credential::parse(token.trim())?, Format::ReadOnly)
             }
             _ => {
                 let token = text.trim();
@@ -125,10 +122,9 @@ impl StoredCredential {
                 if !looks_like_a_token(token) {
                     return Err(InvalidToken(()));
                 }
-                return Ok(read_only(Credential::parse(token)?));
+                (Credential::parse(token)?, Format::ReadOnly)
             }
         };
-        let (credential, format) = read(&fields)?;
         let (credential, headers_left_out) = with_headers(credential, &fields);
         Ok(Self { credential, format, fields, headers_left_out })
     }
