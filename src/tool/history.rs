@@ -245,15 +245,9 @@ fn results(messages: &[Arc<Message>], calls: &Calls<'_>, dialect: Dialect) -> Me
             text.push('\n');
         }
         let several = call.map_or(messages.len() > 1, |call| call.several);
-        match (name, number) {
-            (Some(name), Some(number)) if several || !tags => {
-                text.push_str(&format!("[{name} #{number}] Result:\n"));
-            }
-            (Some(name), None) if several || !tags => {
-                text.push_str(&format!("[{name}] Result:\n"));
-            }
-            _ if !tags => text.push_str("[tool] Result:\n"),
-            _ => {}
+        if !tags || several && name.is_some() {
+            let number = number.map(|number| format!(" #{number}")).unwrap_or_default();
+            text.extend(["[", name.unwrap_or("tool"), &number, "] Result:\n"]);
         }
         push_content(&mut text, &mut parts, message.content.as_ref());
         if tags {

@@ -226,33 +226,24 @@ fn choice_line(choice: &ToolChoice, parallel: Option<bool>) -> Option<String> {
         let once = if single { ", exactly once" } else { "" };
         return Some(format!("Call the function {name} in this reply{once}, and no other."));
     }
-    Some(match choice {
-        ToolChoice::None => "Do not call any function in this reply; answer in words.".into(),
-        ToolChoice::Required => format!("Call {how_many} function in this reply."),
-        ToolChoice::Other(value) => match allowed(value) {
-            Some((names, required)) => {
-                let names = names.join(", ");
-                match (required, single) {
-                    (true, _) => format!(
-                        "Call {how_many} function in this reply, and only out of these: {names}."
-                    ),
-                    (false, true) => format!(
-                        "Call at most one function in this reply, and only out of these: {names}."
-                    ),
-                    (false, false) => {
-                        format!("Call only functions out of these in this reply: {names}.")
-                    }
-                }
+    if let ToolChoice::Other(value) = choice
+        && let Some((names, required)) = allowed(value)
+    {
+        let names = names.join(", ");
+        let how_many = if required { how_many } else { "at most one" };
+        return Some(match required || single {
+            true => {
+                format!("Call {how_many} function in this reply, and only out of these: {names}.")
             }
-            None if single => SINGLE.into(),
-            None => return None,
-        },
-        ToolChoice::Auto | ToolChoice::Function(_) if single => SINGLE.into(),
-        ToolChoice::Auto | ToolChoice::Function(_) => return None,
-    })
+            false => format!("Call only functions out of these in this reply: {names}."),
+        });
+    }
+    match choice {
+        ToolChoice::None => Some("Do not call any function in this reply; answer in words.".into()),
+        ToolChoice::Required => Some(format!("Call {how_many} function in this reply.")),
+        _ => single.then(|| "Call at most one function in this reply.".into()),
+    }
 }
-
-const SINGLE: &str = "Call at most one function in this reply.";
 
 /// The names of an `allowed_tools` choice, and whether one of them must be called.
 fn allowed(choice: &Json) -> Option<(Vec<Cow<'_, str>>, bool)> {

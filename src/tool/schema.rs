@@ -79,14 +79,11 @@ impl Toolset {
         let name = |place: &u32| function(&tools, *place).name.as_str();
         let mut places: Vec<u32> = (0u32..)
             .zip(tools.iter())
-            .filter(|(_, tool)| {
-                tool.as_function().is_some_and(|function| {
-                    !function.name.is_empty()
-                        && function.name.len() <= NAME_LIMIT
-                        && !function.name.contains('>')
-                })
+            .filter_map(|(place, tool)| {
+                let name = &tool.as_function()?.name;
+                let fits = (1..=NAME_LIMIT).contains(&name.len()) && !name.contains('>');
+                fits.then_some(place)
             })
-            .map(|(place, _)| place)
             .collect();
         places.sort_by(|a, b| name(a).cmp(name(b)));
         places.dedup_by(|b, a| name(b) == name(a));

@@ -191,15 +191,12 @@ impl Reader {
     /// Sends the calls that stand at the end of the reasoning, if there is nothing else; whether
     /// there were any.
     fn rescued(&mut self, reason: FinishReason) -> bool {
-        if self.text || self.next > 0 {
+        let is_cut = !matches!(reason, FinishReason::Stop | FinishReason::ToolCalls);
+        let Some(scan) = self.scan.as_mut().filter(|_| !self.text && self.next == 0 && !is_cut)
+        else {
             return false;
-        }
-        if !matches!(reason, FinishReason::Stop | FinishReason::ToolCalls) {
-            return false;
-        }
-        let Some(scan) = &mut self.scan else { return false };
-        let calls = scan.rescue.finish();
-        for (name, arguments) in calls {
+        };
+        for (name, arguments) in scan.rescue.finish() {
             debug!("a tool call at the end of the reasoning is sent");
             counter!("tower_qwen_tool_calls_total", "form" => "reasoning").increment(1);
             let index = self.next;
