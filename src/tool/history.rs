@@ -241,8 +241,7 @@ fn results(messages: &[Arc<Message>], calls: &Calls<'_>, dialect: Dialect) -> Me
         let number = call.and_then(|call| call.number);
         let tags = dialect != Dialect::Xml;
         if tags {
-            text.push_str(RESPONSE);
-            text.push('\n');
+            text.extend([RESPONSE, "\n"]);
         }
         let several = call.map_or(messages.len() > 1, |call| call.several);
         if !tags || several && name.is_some() {
@@ -251,8 +250,7 @@ fn results(messages: &[Arc<Message>], calls: &Calls<'_>, dialect: Dialect) -> Me
         }
         push_content(&mut text, &mut parts, message.content.as_ref());
         if tags {
-            text.push('\n');
-            text.push_str(RESPONSE_END);
+            text.extend(["\n", RESPONSE_END]);
         }
     }
     if parts.is_empty() {

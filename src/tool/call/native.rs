@@ -165,14 +165,11 @@ impl Natives {
             return;
         }
         let mut out = String::new();
-        match call.arguments.feed(json, &mut out) {
-            Fed::More => {}
-            Fed::Done(_) => call.done = true,
-            Fed::Broken(_) => {
-                repaired("arguments");
-                call.arguments.finish(&mut out);
-                call.done = true;
-            }
+        let fed = call.arguments.feed(json, &mut out);
+        call.done = fed != Fed::More;
+        if let Fed::Broken(_) = fed {
+            repaired("arguments");
+            call.arguments.finish(&mut out);
         }
         match call.index {
             Some(index) if !out.is_empty() => {

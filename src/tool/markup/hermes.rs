@@ -341,11 +341,9 @@ impl Hermes {
             if self.name.is_none() {
                 return false;
             }
-            self.early.clear();
+            self.early = "{}".to_owned();
             self.announce(sink);
-            sink.json(|out| out.push_str("{}"));
-            sink.close(Close::Own);
-            self.call = Call::Closed;
+            self.close(sink);
         }
         true
     }
