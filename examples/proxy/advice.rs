@@ -27,6 +27,12 @@ pub(crate) fn on_account(account: &AccountState, file: Option<&Path>) -> Option<
     let soon = account.expires_in.filter(|left| *left < SOON);
     match account.status {
         AccountStatus::SignInAgain => Some(again),
+        // Also where somebody has just signed in, so that to do so again is no advice.
+        AccountStatus::Refused if account.kind == Some(CredentialKind::OAuth) => Some(
+            "the upstream does not take it: Qwen ended the free use of such logins on 15 April \
+             2026. Without a plan, use a key of DashScope, or a session: proxy login web"
+                .to_owned(),
+        ),
         AccountStatus::Refused => Some(format!("the upstream does not take it: {again}")),
         AccountStatus::RefreshFailing => Some(format!(
             "renewing fails, the log says why. The token is used until it ends; then {again}"
@@ -141,8 +147,10 @@ mod tests {
         soon.kind = Some(CredentialKind::OAuth);
         let said = on_account(&soon, Some(file)).expect("it has ended");
         assert_eq!(said, "sign in again: proxy login --file /logins/ann.json");
-        soon.kind = Some(CredentialKind::ApiKey);
         soon.status = AccountStatus::Refused;
+        let said = on_account(&soon, Some(file)).expect("it is refused");
+        assert!(said.contains("ended the free use") && said.contains("DashScope"), "{said}");
+        soon.kind = Some(CredentialKind::ApiKey);
         let said = on_account(&soon, Some(file)).expect("it is refused");
         assert!(said.contains("put a new one into /logins/ann.json"), "{said}");
         soon.status = AccountStatus::QuotaUsedUp;

@@ -169,7 +169,7 @@ fn protocols(write_timeout: Duration) -> auto::Builder<Exchanges> {
 }
 
 /// Whether accepting failed for the one connection only, so that the next can be tried at once.
-fn is_of_the_connection(error: &io::Error) -> bool {
+pub(crate) fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

@@ -32,6 +32,7 @@ async fn a_login_is_shown_approved_and_kept() {
     assert_eq!(result, Ok(()));
     assert!(said.contains("https://chat.qwen.ai/authorize?user_code="), "{said}");
     assert!(said.contains("for 15 minutes. Ctrl-C stops."), "{said}");
+    assert!(said.contains("ended the free use of these logins"), "{said}");
     assert!(said.contains(&format!("proxy --credentials {}", path.display())), "{said}");
     assert!(!said.contains('█') && !said.contains('\x1b'), "no drawing was asked for: {said}");
 

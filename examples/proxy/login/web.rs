@@ -12,11 +12,10 @@
 mod guard;
 
 use std::{
-    future::{Future, IntoFuture},
+    future::Future,
     io::{self, BufRead, IsTerminal, Write},
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, SystemTime},
@@ -31,6 +30,12 @@ use axum::{
     routing::get,
 };
 use clap::Args;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     net::TcpListener,
@@ -53,6 +58,8 @@ use super::{
 
 /// How long all of it may take.
 const WAIT: Duration = Duration::from_secs(600);
+/// How long the head of a request may take, the first included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the browser has to take the last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The longest form: cookies have some 8 KiB, and a local storage may have hundreds.
@@ -162,12 +169,8 @@ async fn serve(
     let desk = Desk::new(port, path, offers)?;
     said(invite(&mut out, &desk.url()))?;
 
-    let (stop, stopped) = oneshot::channel::<()>();
-    let served = axum::serve(listener, desk.router()).with_graceful_shutdown(async {
-        // Dropped where nothing more is to be said.
-        let _ = stopped.await;
-    });
-    let mut served = pin!(served.into_future());
+    let connections = GracefulShutdown::new();
+    let router = desk.router();
     let decided = async {
         let Some(Offer { session, outcome }) = offered.recv().await else {
             return fail(1, "the page ended");
@@ -191,15 +194,39 @@ async fn serve(
         () = sleep(WAIT) => {
             fail(1, format!("no session came within {}; nothing was written", span(WAIT)))
         }
-        ended = &mut served => match ended {
-            Ok(()) => fail(1, "the page ended"),
-            Err(error) => fail(1, format!("the page could not be served: {error}")),
-        },
+        error = listen(&listener, router, &connections) => {
+            fail(1, format!("the page could not be served: {error}"))
+        }
     };
-    drop(stop);
+    drop(listener);
     // The browser reads the last words; one that does not is not waited for.
-    let _ = timeout(LAST_WORDS, served).await;
+    let _ = timeout(LAST_WORDS, connections.shutdown()).await;
     result
+}
+
+/// Serves everyone who connects, until that is not possible any more. Browsers speak HTTP/1 without
+/// TLS, so nothing else is spoken.
+async fn listen(
+    listener: &TcpListener,
+    router: Router,
+    connections: &GracefulShutdown,
+) -> io::Error {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => TokioIo::new(stream),
+            Err(error) if server::is_of_the_connection(&error) => continue,
+            Err(error) => return error,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = connections.watch(http.serve_connection(stream, service));
+        tokio::spawn(async {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection of the page ended");
+            }
+        });
+    }
 }
 
 fn said(result: io::Result<()>) -> Result<(), Failure> {
