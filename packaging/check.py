@@ -23,6 +23,8 @@ import time
 
 USER = 65532
 NAME = "upstream.test"
+# How large the program may be, in bytes.
+LARGEST = 20_000_000
 
 
 def main():
@@ -73,9 +75,11 @@ class Check:
         )
         words = linked.stdout + linked.stderr
         assert "statically linked" in words or "not a dynamic" in words, words
+        size = (self.tree / "usr/bin/proxy").stat().st_size
+        assert size <= LARGEST, f"{size} bytes are more than {LARGEST}"
         code, said = self.ended("--version")
         assert (code, said.split()[0]) == (0, "proxy"), (code, said)
-        print(f"static: {said.strip()}")
+        print(f"static: {said.strip()}, {size} bytes")
         self.serves()
         server = Upstream(self.folder)
         self.names(server)
