@@ -15,7 +15,7 @@ pub(crate) fn is_there() -> bool {
 #[cfg(any(
     feature = "compatible",
     feature = "fallback",
-    feature = "openai",
+    feature = "media",
     feature = "session",
     feature = "web"
 ))]

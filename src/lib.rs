@@ -419,4 +419,6 @@ mod pages {
     struct Sessions;
     #[doc = include_str!("../docs/files.md")]
     struct Files;
+    #[doc = include_str!("../docs/media.md")]
+    struct Media;
 }

@@ -44,3 +44,17 @@ fn the_sdk_for_node() {
     suite.args(["--test", "openai.test.mjs"]);
     run(suite);
 }
+
+#[test]
+fn images_and_videos_by_the_sdk_for_python() {
+    let Some(mut suite) = suite::python("openai") else { return };
+    suite.args(["-m", "unittest", "-v", "test_media"]);
+    run(suite);
+}
+
+#[test]
+fn images_and_videos_by_the_sdk_for_node() {
+    let Some(mut suite) = suite::node(&["openai"]) else { return };
+    suite.args(["--test", "media.test.mjs"]);
+    run(suite);
+}

@@ -20,7 +20,7 @@ fn entry(id: &str) -> Value {
         },
         "max_context_length": if coder { 1_048_576 } else { 262_144 },
         "abilities": {"vision": i32::from(!coder), "document": 1, "mcp": 1},
-        "chat_type": ["t2t", "t2i", "search", "deep_research"],
+        "chat_type": ["t2t", "t2i", "t2v", "search", "deep_research"],
         "mcp": [],
         "modality": ["text", "image"],
     });

@@ -5,13 +5,17 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use memchr::memmem;
 use tower::{ServiceExt, service_fn};
-use tower_qwen::{Error, ErrorKind, openai::error_response, qwen::compatible::Server};
+use tower_qwen::{
+    Error, ErrorKind, edge,
+    openai::{error_response, media},
+    qwen::compatible::Server,
+};
 
 use super::lanes::Route;
 
@@ -140,7 +144,7 @@ const NO_ROUTE: [&[u8]; 4] = [
 
 /// The `model` of a form with files; `None` where `headers` and `body` are no such form, or it names
 /// none.
-pub(crate) fn model_of_form(headers: &HeaderMap, body: &Bytes) -> Option<String> {
+fn model_of_form(headers: &HeaderMap, body: &Bytes) -> Option<String> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let (mime, parameters) = kind.split_once(';')?;
     if !mime.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -186,6 +190,22 @@ pub(crate) fn model_of_form(headers: &HeaderMap, body: &Bytes) -> Option<String>
 pub(crate) fn is_form(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     kind.to_ascii_lowercase().starts_with(b"multipart/form-data")
+}
+
+/// The model that a body asks for, be it JSON or a form; `None` where it names none.
+///
+/// # Errors
+///
+/// Where it cannot be read. A form of images and videos is read as their edges do, so that what is
+/// chosen by is what they find.
+pub(crate) async fn named_model(head: &Parts, body: &Bytes) -> Result<Option<String>, Error> {
+    let path = head.uri.path();
+    let is_media = ["/images/", "/videos"].iter().any(|part| path.contains(part));
+    match is_form(&head.headers) {
+        true if is_media => media::model(&head.headers, body).await,
+        true => Ok(model_of_form(&head.headers, body)),
+        false => edge::model(body),
+    }
 }
 
 /// How long the head of a part may be, in bytes.

@@ -35,7 +35,7 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tower_qwen::usage::Settlement;
+use tower_qwen::{openai::videos::Jobs, usage::Settlement};
 
 use self::{
     book::{Book, Spent},
@@ -78,6 +78,8 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     streams: Streams,
     board: Board,
+    /// The videos that clients have begun.
+    jobs: Jobs,
     accounts: Mutex<BTreeMap<KeyId, Arc<Account>>>,
     /// Where they are kept, if they are.
     shelf: Mutex<Option<keep::Shared>>,
@@ -121,6 +123,11 @@ enum Reached {
 }
 
 impl Gate {
+    /// The videos that clients have begun, which outlive a configuration that is read again.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.0.jobs
+    }
+
     /// The account of `id`.
     pub(crate) fn account(&self, id: KeyId) -> Arc<Account> {
         let mut accounts = lock(&self.0.accounts);

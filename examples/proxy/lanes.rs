@@ -20,7 +20,7 @@ use tower_qwen::{
 };
 
 use super::{
-    beside::{is_form, model_of_form},
+    beside::named_model,
     chats::KeptChats,
     config::{ModelNames, Patterns, named},
     keys::Key,
@@ -58,6 +58,12 @@ pub(crate) struct MediaRoutes {
     pub(crate) images: Route,
     /// Changes to pictures.
     pub(crate) edits: Route,
+    /// Videos that are waited for.
+    pub(crate) videos: Route,
+    /// Videos that are begun.
+    pub(crate) begin: Route,
+    /// What becomes of those, if they are made here: whichever upstream makes them.
+    pub(crate) jobs: Option<Route>,
 }
 
 /// What can be done with models, whatever they can do.
@@ -351,6 +357,19 @@ impl Lanes {
         lane.answer(request, route(lane)).await
     }
 
+    /// Has who begins videos begin one, or tells what has become of one that was begun.
+    pub(crate) async fn videos(&self, request: Request) -> Response {
+        if request.method() == Method::POST && request.uri().path().ends_with("/videos") {
+            return self.serve(request, |lane| &lane.media.begin).await;
+        }
+        let Some(lane) = self.lanes.iter().find(|lane| lane.media.jobs.is_some()) else {
+            return no_videos();
+        };
+        let Some(jobs) = &lane.media.jobs else { return no_videos() };
+        let Ok(response) = jobs.clone().oneshot(request).await;
+        response
+    }
+
     /// Has llama.cpp fill in between two texts: the one that is asked for the request's model, or
     /// where it names none, the first.
     pub(crate) async fn infill(&self, request: Request) -> Response {
@@ -384,12 +403,7 @@ impl Lanes {
         let body = read_body(body, MAX_BODY, Some(self.body_pace)).await;
         let refuse = |error| error_response(&error).into_response();
         let body = body.map_err(refuse)?;
-        let named = match model_of_form(&head.headers, &body) {
-            Some(model) => Ok(Some(model)),
-            None if is_form(&head.headers) => Ok(None),
-            None => edge::model(&body),
-        };
-        let asked = named.and_then(|model| match model {
+        let asked = named_model(&head, &body).await.and_then(|model| match model {
             // As it stands where that is the name of a model: an upstream may have the tag in it.
             Some(model) => self.find(name(&model)).or_else(|_| self.find(&model)),
             None => Ok(otherwise),
@@ -397,6 +411,12 @@ impl Lanes {
         let lane = asked.map_err(refuse)?;
         Ok((lane, Request::from_parts(head, Body::from(body))))
     }
+}
+
+fn no_videos() -> Response {
+    let message = "no upstream here makes videos; chat.qwen.ai makes them, and so does DashScope";
+    let error = Error::new(ErrorKind::Unsupported, message).with_code("videos_not_supported");
+    error_response(&error).into_response()
 }
 
 fn no_infill() -> Response {

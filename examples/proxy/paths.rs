@@ -8,7 +8,7 @@ use axum::{extract::Request, http::uri::PathAndQuery};
 use tower_qwen::{Error, ErrorKind};
 
 /// What stands behind `/v1` of the APIs that clients speak.
-const ENDPOINTS: [&str; 13] = [
+const ENDPOINTS: [&str; 15] = [
     "chat/completions",
     "messages",
     "messages/count_tokens",
@@ -17,6 +17,8 @@ const ENDPOINTS: [&str; 13] = [
     "embeddings",
     "images/generations",
     "images/edits",
+    "videos/generations",
+    "videos",
     "models",
     "audio/speech",
     "audio/transcriptions",

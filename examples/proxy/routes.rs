@@ -126,6 +126,8 @@ pub(crate) fn app(site: Site) -> App {
         .route("/v1/audio/transcriptions", any(transcriptions))
         .route("/v1/audio/translations", any(translations))
         .route("/v1/rerank", any(rerank))
+        .route("/v1/videos/generations", any(video_generations))
+        .route("/v1/videos", any(videos))
         .route("/api/chat", any(ollama_chat))
         .route("/api/generate", any(ollama_generate))
         .route("/api/embed", any(ollama_embed))
@@ -135,6 +137,7 @@ pub(crate) fn app(site: Site) -> App {
         // Outside of what reads bodies: who waits for a place has none in memory.
         .route_layer(middleware::from_fn_with_state(admission.clone(), admit));
     let answers = answers
+        .route("/v1/videos/{*id}", any(videos))
         .route("/v1/models", get(list_models))
         .route("/v1/models/{*id}", get(one_model))
         .route("/xml/v1/models", get(list_models))
@@ -304,6 +307,14 @@ async fn translations(State(lanes): State<Lanes>, request: Request) -> Response 
 
 async fn rerank(State(lanes): State<Lanes>, request: Request) -> Response {
     lanes.serve(request, |lane| &lane.rerank).await
+}
+
+async fn video_generations(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.serve(request, |lane| &lane.media.videos).await
+}
+
+async fn videos(State(lanes): State<Lanes>, request: Request) -> Response {
+    lanes.videos(request).await
 }
 
 async fn ollama_chat(State(lanes): State<Lanes>, request: Request) -> Response {

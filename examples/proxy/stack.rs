@@ -1,6 +1,6 @@
 //! Where the layers are put together.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body as AxumBody,
@@ -29,7 +29,8 @@ use tower_qwen::{
         OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
-        images::{ImagesLayer, NoMedia},
+        media::{MediaLayer, NoMedia},
+        videos::{Jobs, VideoJobs, VideosLayer},
     },
     qwen::{
         client::{QwenUpstream, StoreClient},
@@ -86,7 +87,8 @@ pub(crate) fn app(
     shutdown: &Shutdown,
     gate: &Gate,
 ) -> Result<(App, Tokens), String> {
-    Ok(over(lanes(config, store, shutdown)?, config, store, shutdown, gate))
+    let shared = Shared { jobs: gate.jobs().clone(), ..Shared::new(config, store, shutdown) };
+    Ok(over(lanes_of(config, &shared)?, config, store, shutdown, gate))
 }
 
 /// The app over `lanes`.
@@ -123,9 +125,13 @@ pub(crate) fn lanes(
     store: &Arc<dyn SessionStore>,
     shutdown: &Shutdown,
 ) -> Result<Lanes, String> {
-    let shared = Shared::new(config, store, shutdown);
+    lanes_of(config, &Shared::new(config, store, shutdown))
+}
+
+fn lanes_of(config: &Config, shared: &Shared) -> Result<Lanes, String> {
+    let shutdown = &shared.shutdown;
     let drafts = config.upstreams.iter().map(|upstream| {
-        draft(upstream, &shared).map_err(|error| match &config.upstreams[..] {
+        draft(upstream, shared).map_err(|error| match &config.upstreams[..] {
             [_] => error,
             _ => format!("upstream {:?}: {error}", upstream.name),
         })
@@ -139,7 +145,7 @@ pub(crate) fn lanes(
         .map(|(upstream, draft)| draft.lane(upstream, shutdown, &all));
     let lanes: Vec<_> = lanes.collect();
     shared.settle.models(lanes.iter().map(|lane| lane.models.clone()).collect());
-    let count = CountTokens::new(shared.estimator)
+    let count = CountTokens::new(Arc::clone(&shared.estimator))
         .max_body(MAX_BODY)
         .body_pace(Some(config.body_pace()))
         .limits(config.bounds.limits);
@@ -164,6 +170,8 @@ struct Shared {
     temporary_chats: bool,
     /// What ends answers.
     shutdown: Shutdown,
+    /// The videos that were begun.
+    jobs: Jobs,
 }
 
 impl Shared {
@@ -179,6 +187,7 @@ impl Shared {
             names: config.names.clone(),
             temporary_chats: config.temporary_chats,
             shutdown: shutdown.clone(),
+            jobs: Jobs::new(),
         }
     }
 
@@ -371,6 +380,10 @@ where
     if shared.temporary_chats {
         adapter = adapter.chat_mode("local");
     }
+    // Who tries the emulator does not wait as long as for a real video.
+    if matches!(config.upstream, Upstream::Emulator { .. }) {
+        adapter = adapter.task_interval(Some(Duration::from_secs(1)));
+    }
     // A chat that is busy is waited for by the session, or is none.
     let retry = config.patience.retry().map(|policy| RetryLayer::new(policy.busy(false)));
     // The credential is right over the adapter: ended tokens are reported inside a 200, and only it
@@ -429,7 +442,14 @@ where
             generate_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts.clone());
         let completions = completions_edge(config, &shared.bounds).offer(Offer::Web).layer(prompts);
         let no_embeddings = route(NoEmbeddings::new(WEB));
-        let images = |edge: ImagesLayer| {
+        let begin = VideosLayer::new(shared.jobs.clone())
+            .offer(Offer::Web)
+            .max_body(MAX_BODY)
+            .body_pace(Some(config.body_pace))
+            .tenant(Client::tenant_of);
+        let jobs = VideoJobs::new(shared.jobs.clone()).fetch(store.clone());
+        let jobs = jobs.tenant(Client::tenant_of);
+        let images = |edge: MediaLayer| {
             let edge = edge
                 .offer(Offer::Web)
                 .max_body(MAX_BODY)
@@ -456,8 +476,11 @@ where
             infill: None,
             embeddings: no_embeddings,
             media: MediaRoutes {
-                images: images(ImagesLayer::generations()),
-                edits: images(ImagesLayer::edits()),
+                images: images(MediaLayer::image_generations()),
+                edits: images(MediaLayer::image_edits()),
+                videos: images(MediaLayer::video_generations()),
+                begin: route(begin.layer(media)),
+                jobs: Some(route(jobs)),
             },
             speech: Beside::Speech.none(WEB),
             transcriptions: Beside::Transcriptions.none(WEB),
@@ -671,6 +694,7 @@ where
             }
             _ => beside(Beside::Rerank),
         };
+        let no_videos = route(NoMedia::new(server.name(), AnswerKind::Video));
         let names = shared.names.clone();
         let renaming = calls_of_bytes.layer(signed.clone());
         let renaming = renaming.map_request(move |request| names.rename(request));
@@ -703,7 +727,13 @@ where
             completions,
             infill,
             embeddings: route(embeddings),
-            media: MediaRoutes { images: no_images.clone(), edits: no_images },
+            media: MediaRoutes {
+                images: no_images.clone(),
+                edits: no_images,
+                videos: no_videos.clone(),
+                begin: no_videos,
+                jobs: None,
+            },
             speech: beside(Beside::Speech),
             transcriptions: beside(Beside::Transcriptions),
             translations: beside(Beside::Translations),

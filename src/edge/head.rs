@@ -51,6 +51,11 @@ pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
 /// # Ok::<_, http::Error>(())
 /// ```
 pub fn acceptable(parts: &Parts) -> Result<(), Error> {
+    acceptable_as(parts, false)
+}
+
+/// The same, where a body may be a form with files as well (`multipart/form-data`).
+pub(crate) fn acceptable_as(parts: &Parts, form: bool) -> Result<(), Error> {
     if parts.method != Method::POST {
         return Err(Error::new(
             ErrorKind::MethodNotAllowed,
@@ -73,6 +78,7 @@ pub fn acceptable(parts: &Parts) -> Result<(), Error> {
         Some(json) if json.eq_ignore_ascii_case("application/json") => Ok(()),
         // The default of `curl -d`; the body will tell.
         Some(form) if form.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Ok(()),
+        Some(files) if form && files.eq_ignore_ascii_case("multipart/form-data") => Ok(()),
         Some(other) => Err(Error::new(
             ErrorKind::UnsupportedMediaType,
             format!("the content type `{other}` is not read here; send application/json"),

@@ -46,7 +46,7 @@
 //!
 //! | name | labels | what is counted |
 //! | --- | --- | --- |
-//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `images`, `image_edits`, `messages`, `ollama`, `ollama_generate`, `ollama_embed`, `responses`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
+//! | `tower_qwen_answers_total` | `edge`: `chat`, `completions`, `embeddings`, `images`, `image_edits`, `messages`, `ollama`, `ollama_generate`, `ollama_embed`, `responses`, `video_generations`, `videos`; `mode`: `stream`, `whole`; `outcome`: `complete`, `abandoned`, `truncated`, `refused`, `auth`, `limited`, `challenge`, `timeout`, `upstream`, `internal` | requests that reached the inner service |
 //! | `tower_qwen_early_responses_total` | `edge` | responses that began before their answer did, for the sake of the keep-alive |
 //! | `tower_qwen_slow_bodies_total` | | bodies that came [too slowly](BodyPace) |
 //! | `tower_qwen_bodies_waited_total` | | bodies that had to wait for room in a [`BodyBudget`] |
@@ -85,7 +85,7 @@ mod times;
 #[cfg(any(feature = "ollama", feature = "openai"))]
 mod tools;
 
-#[cfg(any(feature = "anthropic", feature = "compatible", feature = "openai"))]
+#[cfg(any(feature = "anthropic", feature = "compatible", feature = "media"))]
 pub(crate) use self::refusal::of_edge;
 #[cfg(feature = "openai")]
 pub(crate) use self::tools::Object;
@@ -114,13 +114,14 @@ pub use self::{
 };
 #[cfg(any(feature = "openai", feature = "responses"))]
 pub(crate) use self::{decoder::string_field, openai_error::openai_error_into};
-#[cfg(feature = "openai")]
+#[cfg(feature = "media")]
 pub(crate) use self::{
     future::X_ACCEL_BUFFERING,
+    head::acceptable_as,
     offer::{Decided, X_QWEN_LEFT_OUT},
     refusal::describe,
 };
-#[cfg(any(feature = "compatible", feature = "openai"))]
+#[cfg(any(feature = "compatible", feature = "media"))]
 pub(crate) use self::{head::strip_credentials, metrics::Outcome, read::ReadBody};
 #[cfg(any(feature = "anthropic", feature = "responses"))]
 pub(crate) use self::{

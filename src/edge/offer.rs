@@ -212,6 +212,8 @@ impl Offer {
             ("repetition_penalty", is_not(sampling.repetition_penalty, 1.0)),
             ("seed", sampling.seed.is_some()),
             ("user", is_user),
+            // What is made there has five.
+            ("seconds", is_web && request.media.seconds.is_some_and(|seconds| seconds != 5)),
         ]
         .into_iter()
         .filter_map(|(name, is_there)| is_there.then_some(name.into()))

@@ -42,8 +42,11 @@
 //! ```
 //!
 //! More edges stand beside it: [`CompletionsLayer`](completions) speaks the API that was there
-//! before chats, over the same services, [`ImagesLayer`](images) that for pictures, over those of them
-//! that make some, and [`EmbeddingsLayer`](embeddings) serves embeddings of an OpenAI-compatible server.
+//! before chats, over the same services, and [`EmbeddingsLayer`](embeddings) serves embeddings of an OpenAI-compatible server.
+#![cfg_attr(
+    feature = "media",
+    doc = "[`MediaLayer`](media) and [`VideosLayer`](videos) serve images and videos, over services that make some."
+)]
 //!
 //! # Extensions
 //!
@@ -59,9 +62,16 @@ mod decode;
 pub mod embeddings;
 mod encode;
 mod error;
-pub mod images;
+#[cfg(feature = "media")]
+mod form;
 mod layer;
+#[cfg(feature = "media")]
+#[cfg_attr(docsrs, doc(cfg(feature = "media")))]
+pub mod media;
 mod protocol;
+#[cfg(feature = "media")]
+#[cfg_attr(docsrs, doc(cfg(feature = "media")))]
+pub mod videos;
 mod wire;
 
 pub use self::{

@@ -15,16 +15,11 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
-use tower_qwen::{
-    Error, ErrorKind,
-    edge::{self, read_body},
-    ollama::untagged,
-    openai::error_response,
-};
+use tower_qwen::{Error, ErrorKind, edge::read_body, ollama::untagged, openai::error_response};
 
 use super::{
     super::{
-        beside::{is_form, model_of_form},
+        beside::{is_form, named_model},
         clients::{Client, Clients},
         forms,
         keys::{Key, Limits},
@@ -257,13 +252,12 @@ pub(crate) async fn may_ask(
     // llama.cpp fills in with the model that it has, whichever that is.
     let needs_model = head.uri.path().ends_with("/infill") || is_form(&head.headers);
     let read = read_body(body, MAX_BODY, Some(admission.lanes.pace())).await;
+    let model = match &read {
+        Ok(body) => named_model(&head, body).await,
+        Err(_) => Ok(None),
+    };
     let allowed = read.and_then(|body| {
-        let named = match model_of_form(&head.headers, &body) {
-            Some(model) => Some(model),
-            None if is_form(&head.headers) => None,
-            None => edge::model(&body)?,
-        };
-        match named {
+        match model? {
             Some(model) => check(key, &model, &admission.lanes)?,
             None if needs_model => {
                 let message = format!(

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::*;
 
 /// Every route: method, path, and a body where it takes one. `{id}` stands for a chat's id.
-const ROUTES: [(&str, &str, &str); 55] = [
+const ROUTES: [(&str, &str, &str); 61] = [
     ("HEAD", "/", ""),
     ("GET", "/", ""),
     ("GET", "/health", ""),
@@ -35,6 +35,12 @@ const ROUTES: [(&str, &str, &str); 55] = [
     ("POST", "/v1/audio/transcriptions", ""),
     ("POST", "/v1/audio/translations", ""),
     ("POST", "/v1/rerank", r#"{"model":"qwen3-max","query":"a","documents":["b"]}"#),
+    ("POST", "/v1/videos/generations", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
+    ("POST", "/v1/videos", r#"{"model":"qwen3-max","prompt":"A fox"}"#),
+    ("GET", "/v1/videos", ""),
+    ("GET", "/v1/videos/qwen3-max", ""),
+    ("DELETE", "/v1/videos/qwen3-max", ""),
+    ("GET", "/v1/videos/qwen3-max/content", ""),
     ("POST", "/api/chat", CHAT),
     ("POST", "/api/generate", r#"{"model":"qwen3-max","prompt":"Hi"}"#),
     ("POST", "/api/embed", r#"{"model":"qwen3-max","input":"Hi"}"#),

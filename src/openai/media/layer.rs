@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    body::ImagesBody,
+    body::MediaBody,
     config::{Options, Task},
     fetch::NoFetch,
     future::ResponseFuture,
@@ -29,23 +29,30 @@ use crate::{
 /// See the [module](super) for an example and for what it does. `F` is the service that
 /// [fetches](Self::fetch).
 #[derive(Clone, Debug)]
-pub struct ImagesLayer<F = NoFetch> {
+pub struct MediaLayer<F = NoFetch> {
     config: Config<Options>,
     fetch: F,
 }
 
-impl ImagesLayer {
+impl MediaLayer {
     /// `POST /v1/images/generations`: bodies of up to 32 MiB, four pictures at once, answers of up to
     /// 64 MiB.
     #[must_use]
-    pub const fn generations() -> Self {
+    pub const fn image_generations() -> Self {
         Self::of(Task::Generate)
     }
 
     /// `POST /v1/images/edits`, with the same limits.
     #[must_use]
-    pub const fn edits() -> Self {
+    pub const fn image_edits() -> Self {
         Self::of(Task::Edit)
+    }
+
+    /// `POST /v1/videos/generations`, which OpenAI has not: it waits for the video. One that is a job
+    /// is begun by [`VideosLayer`](crate::openai::videos::VideosLayer).
+    #[must_use]
+    pub const fn video_generations() -> Self {
+        Self::of(Task::Video)
     }
 
     const fn of(task: Task) -> Self {
@@ -54,13 +61,13 @@ impl ImagesLayer {
     }
 }
 
-impl<F> ImagesLayer<F> {
+impl<F> MediaLayer<F> {
     /// What fetches pictures for clients that want them in base64: an HTTP service that takes requests
     /// with a whole URL, of any host that an upstream names. At most
     /// [`max_answer`](Self::max_answer) bytes are read of one, within 60 s. Default: [`NoFetch`].
     #[must_use]
-    pub fn fetch<G>(self, fetch: G) -> ImagesLayer<G> {
-        ImagesLayer { config: self.config, fetch }
+    pub fn fetch<G>(self, fetch: G) -> MediaLayer<G> {
+        MediaLayer { config: self.config, fetch }
     }
 
     /// The model that is meant where a request names none, as OpenAI's own may. Default: none, and such
@@ -129,30 +136,30 @@ impl<F> ImagesLayer<F> {
     }
 }
 
-impl<S, F: Clone> Layer<S> for ImagesLayer<F> {
-    type Service = Images<S, F>;
+impl<S, F: Clone> Layer<S> for MediaLayer<F> {
+    type Service = Media<S, F>;
 
-    fn layer(&self, inner: S) -> Images<S, F> {
-        Images { inner, fetch: self.fetch.clone(), config: self.config.clone() }
+    fn layer(&self, inner: S) -> Media<S, F> {
+        Media { inner, fetch: self.fetch.clone(), config: self.config.clone() }
     }
 }
 
-/// The service of [`ImagesLayer`].
+/// The service of [`MediaLayer`].
 ///
 /// It is always ready, and waits for the inner service's readiness only when the request was read and
 /// found valid.
 #[derive(Clone, Debug)]
-pub struct Images<S, F = NoFetch> {
+pub struct Media<S, F = NoFetch> {
     inner: S,
     fetch: F,
     config: Config<Options>,
 }
 
-impl<S, F> Images<S, F> {
+impl<S, F> Media<S, F> {
     service!();
 }
 
-impl<S, C, F, R, B> Service<Request<B>> for Images<S, F>
+impl<S, C, F, R, B> Service<Request<B>> for Media<S, F>
 where
     S: Service<Request<ChatRequest>, Response = Response<C>> + Clone + Send + 'static,
     S::Future: Send,
@@ -166,7 +173,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ImagesBody>;
+    type Response = Response<MediaBody>;
     type Error = Infallible;
     type Future = ResponseFuture;
 

@@ -17,7 +17,7 @@ use crate::{Error, ErrorKind, FullBody, chat::AnswerKind, openai::error_response
 /// ```
 /// use http::Request;
 /// use tower::ServiceExt;
-/// use tower_qwen::{chat::AnswerKind, openai::images::NoMedia};
+/// use tower_qwen::{chat::AnswerKind, openai::media::NoMedia};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -12,7 +12,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    body::{Events, ImagesBody},
+    body::{Events, MediaBody},
     config::Options,
     making::{Made, Making},
     request::Fields,
@@ -22,15 +22,15 @@ use crate::{
     BoxError, Error, ErrorKind, FullBody,
     chat::{ChatRequest, ChatStream},
     edge::{
-        Config, Decided, Outcome, ReadBody, X_ACCEL_BUFFERING, X_QWEN_LEFT_OUT, acceptable,
-        describe, of_edge, openai_error_into, parse, refuse, strip_credentials,
+        Config, Decided, Outcome, ReadBody, X_ACCEL_BUFFERING, X_QWEN_LEFT_OUT, describe, of_edge,
+        openai_error_into, refuse, strip_credentials,
     },
     sse::{KEEP_ALIVE, KeepAlive},
 };
 
-type Answered = Result<Response<ImagesBody>, Infallible>;
+type Answered = Result<Response<MediaBody>, Infallible>;
 
-/// The future of [`Images`](super::Images): reads the request, asks for each of its pictures, and, for
+/// The future of [`Media`](super::Media): reads the request, asks for each of its pictures, and, for
 /// a client that wants no stream, waits for all.
 ///
 /// # Cancel safety
@@ -66,7 +66,7 @@ impl ResponseFuture {
         let inner = Box::pin(async move {
             Ok(match answer.await {
                 Ok(response) => response,
-                Err(error) => of_edge(refuse(&error, openai_error_into)).map(ImagesBody::whole),
+                Err(error) => of_edge(refuse(&error, openai_error_into)).map(MediaBody::whole),
             })
         });
         Self { inner }
@@ -92,7 +92,7 @@ async fn answer<S, C, F, R, B>(
     fetch: F,
     config: Config<Options>,
     request: Request<B>,
-) -> Result<Response<ImagesBody>, Error>
+) -> Result<Response<MediaBody>, Error>
 where
     S: Service<Request<ChatRequest>, Response = Response<C>> + Clone + Send + 'static,
     S::Future: Send,
@@ -107,25 +107,25 @@ where
     B::Error: Into<BoxError>,
 {
     let (mut parts, body) = request.into_parts();
-    acceptable(&parts)?;
+    let form = Fields::form(&parts)?;
     let tenant = config.tenant(&parts);
     strip_credentials(&mut parts.headers);
     let body = ReadBody::new(body, config.max_body, config.body_pace).await?;
     let Options { task, default_model, concurrency } = &config.options;
-    let fields = Fields::json(&parse::text(&body)?)?;
+    let fields = Fields::read(body, form).await?;
     let mut request = fields.request(*task, default_model.as_ref())?;
-    drop(body);
     let Decided { left_out, .. } = config.offer.decide(&mut request.chat, &[])?;
     request.chat.tenant = tenant;
     // Each call has clones of them.
     parts.headers.remove(header::CONTENT_TYPE);
     let limit = config.max_answer;
     let mut outcome = Outcome::new(task.edge(), request.stream);
-    let mut making = Making::new(service, fetch, &parts, &request, *concurrency, limit);
+    let mut making = Making::new(service, fetch, &parts, &request, *task, *concurrency, limit);
     if request.stream {
         let events = Events {
             making: Some(making),
-            name: task.event(),
+            task: *task,
+            told: 0,
             created: now(),
             timer: None,
             buffer: BytesMut::new(),
@@ -137,7 +137,7 @@ where
     match all(&mut making, limit).await {
         Ok(made) => {
             outcome.ended();
-            let mut response = Response::new(ImagesBody::whole(whole(now(), &made)));
+            let mut response = Response::new(MediaBody::whole(whole(now(), &made)));
             if let Some(first) = made.into_iter().next() {
                 *response.headers_mut() = first.headers;
             }
@@ -176,7 +176,7 @@ async fn streamed(
     mut events: Events,
     keep_alive: Option<KeepAlive>,
     left_out: Option<HeaderValue>,
-) -> Result<Response<ImagesBody>, Error> {
+) -> Result<Response<MediaBody>, Error> {
     events.timer = keep_alive.map(KeepAlive::timer);
     let first = poll_fn(|cx| {
         if let Some(making) = &mut events.making
@@ -203,7 +203,7 @@ async fn streamed(
         }
         None => events.buffer.extend_from_slice(KEEP_ALIVE),
     }
-    let mut response = Response::new(ImagesBody::events(events));
+    let mut response = Response::new(MediaBody::events(events));
     *response.headers_mut() = headers;
     described(&mut response, "text/event-stream; charset=utf-8", left_out);
     let headers = response.headers_mut();

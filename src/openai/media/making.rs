@@ -5,21 +5,28 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use futures_core::Stream;
 use http::{HeaderMap, Request, Response, request};
 use http_body::Body;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
+    config::Task,
     fetch::base64,
-    request::{Form, ImagesRequest},
+    request::{Form, MediaRequest},
 };
 use crate::{
     BoxError, Error, ErrorKind, Fate, FullBody, Text,
-    chat::{Answer, AttachmentKind, ChatRequest, ChatStream, Usage},
+    chat::{Answer, Attachment, AttachmentKind, ChatEvent, ChatRequest, ChatStream, Usage},
     edge::parse::clip,
 };
 
@@ -66,6 +73,8 @@ pub(super) struct Making {
     waiting: VecDeque<One>,
     running: Vec<One>,
     at_once: usize,
+    /// How far each is, in percent.
+    progress: Vec<Arc<AtomicU8>>,
 }
 
 impl Making {
@@ -74,7 +83,8 @@ impl Making {
         service: S,
         fetch: F,
         parts: &request::Parts,
-        request: &ImagesRequest,
+        request: &MediaRequest,
+        task: Task,
         at_once: usize,
         limit: usize,
     ) -> Self
@@ -89,16 +99,26 @@ impl Making {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let one = |place| -> One {
+        let progress: Vec<_> = (0..request.count).map(|_| Arc::new(AtomicU8::new(0))).collect();
+        let one = |place: usize| -> One {
             let chat = Request::from_parts(parts.clone(), request.chat.clone());
-            Box::pin(one(service.clone(), fetch.clone(), chat, place, request.form, limit))
+            let (form, progress) = (request.form, Arc::clone(&progress[place]));
+            let wanted = Wanted { place, form, kind: task.attachment(), limit, progress };
+            Box::pin(one(service.clone(), fetch.clone(), chat, wanted))
         };
         let at_once = at_once.max(1);
         Self {
             waiting: (0..request.count).map(one).collect(),
             running: Vec::with_capacity(at_once.min(request.count)),
             at_once,
+            progress,
         }
+    }
+
+    /// About how many percent of all are made; 99 at most as long as any is not.
+    pub(super) fn progress(&self) -> u8 {
+        let sum: usize = self.progress.iter().map(|one| usize::from(one.load(Relaxed))).sum();
+        u8::try_from(sum / self.progress.len().max(1)).unwrap_or(99).min(99)
     }
 
     /// The next answer; `None` when there are no more.
@@ -131,14 +151,21 @@ impl fmt::Debug for Making {
     }
 }
 
+/// What is wanted of one answer.
+struct Wanted {
+    place: usize,
+    form: Form,
+    kind: AttachmentKind,
+    limit: usize,
+    progress: Arc<AtomicU8>,
+}
+
 /// Makes one answer, and fetches its pictures where the client wants them themselves.
 async fn one<S, C, F, R>(
     mut service: S,
     fetch: F,
     request: Request<ChatRequest>,
-    place: usize,
-    form: Form,
-    limit: usize,
+    wanted: Wanted,
 ) -> Result<Made, Error>
 where
     S: Service<Request<ChatRequest>, Response = Response<C>>,
@@ -149,10 +176,13 @@ where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
+    let Wanted { place, form, kind, limit, progress } = wanted;
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     let (head, events) = service.call(request).await.map_err(Into::into)?.into_parts();
+    let events = Watched::new(events, |percent| progress.store(percent, Relaxed));
     let answer = Answer::collect(events).limit(limit).await?;
-    let urls = of_kind(answer.attachments, AttachmentKind::Image, &answer.text)?;
+    progress.store(100, Relaxed);
+    let urls = of_kind(answer.attachments, kind, &answer.text)?;
     let mut pictures = Vec::with_capacity(urls.len());
     let mut left = limit;
     for url in urls {
@@ -166,13 +196,41 @@ where
     Ok(Made { place, pictures, usage: answer.usage, headers: head.headers })
 }
 
+pin_project! {
+    /// A stream whose progress is told as it comes.
+    pub(crate) struct Watched<S, T> {
+        #[pin]
+        inner: S,
+        tell: T,
+    }
+}
+
+impl<S, T: FnMut(u8)> Watched<S, T> {
+    pub(crate) const fn new(inner: S, tell: T) -> Self {
+        Self { inner, tell }
+    }
+}
+
+impl<S: ChatStream, T: FnMut(u8)> Stream for Watched<S, T> {
+    type Item = Result<ChatEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        let item = this.inner.poll_next(cx);
+        if let Poll::Ready(Some(Ok(ChatEvent::Progress(percent)))) = &item {
+            (this.tell)(*percent);
+        }
+        item
+    }
+}
+
 /// Where the attachments of this kind are, of an answer that also says `text`.
 ///
 /// # Errors
 ///
 /// Where there are none.
 pub(crate) fn of_kind(
-    attachments: Vec<crate::chat::Attachment>,
+    attachments: Vec<Attachment>,
     kind: AttachmentKind,
     text: &str,
 ) -> Result<Vec<Text>, Error> {
@@ -184,7 +242,7 @@ pub(crate) fn of_kind(
     if !urls.is_empty() {
         return Ok(urls);
     }
-    let what = if kind == AttachmentKind::Image { "picture" } else { "film" };
+    let what = if kind == AttachmentKind::Image { "picture" } else { "video" };
     let message = match text.trim() {
         "" => format!("the upstream finished and made no {what}; ask again, or in other words"),
         said => format!("the upstream made no {what} and says: {}", clip(said)),

@@ -1,12 +1,17 @@
-use crate::Text;
+use crate::{
+    Text,
+    chat::{AnswerKind, AttachmentKind},
+};
 
-/// What is done with pictures.
+/// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// `POST /v1/images/generations`.
     Generate,
     /// `POST /v1/images/edits`.
     Edit,
+    /// `POST /v1/videos/generations`, or a video that is begun.
+    Video,
 }
 
 impl Task {
@@ -15,6 +20,7 @@ impl Task {
         match self {
             Self::Generate => "images",
             Self::Edit => "image_edits",
+            Self::Video => "video_generations",
         }
     }
 
@@ -23,6 +29,23 @@ impl Task {
         match self {
             Self::Generate => "image_generation.completed",
             Self::Edit => "image_edit.completed",
+            Self::Video => "video_generation.completed",
+        }
+    }
+
+    /// The kind of answer that is asked for.
+    pub(super) const fn kind(self) -> AnswerKind {
+        match self {
+            Self::Generate | Self::Edit => AnswerKind::Image,
+            Self::Video => AnswerKind::Video,
+        }
+    }
+
+    /// What of an answer is what was asked for.
+    pub(super) const fn attachment(self) -> AttachmentKind {
+        match self {
+            Self::Generate | Self::Edit => AttachmentKind::Image,
+            Self::Video => AttachmentKind::Video,
         }
     }
 }

@@ -8,20 +8,24 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::{making::Making, write::event_into};
+use super::{
+    config::Task,
+    making::{Made, Making},
+    write::{event_into, progress_into},
+};
 use crate::{
     Error,
     edge::{Outcome, openai_error_into},
     sse::{KEEP_ALIVE, KeepAliveTimer},
 };
 
-/// The body of a response of [`Images`](super::Images): either one piece, or an event stream, with an
+/// The body of a response of [`Media`](super::Media): either one piece, or an event stream, with an
 /// event for each picture as it is made.
 ///
 /// It never fails: what goes wrong after the response was begun is written into the stream. Dropping it
 /// drops what is under way, which cancels the upstream's work as far as that can be cancelled.
 #[must_use = "bodies do nothing unless polled"]
-pub struct ImagesBody {
+pub struct MediaBody {
     kind: Kind,
 }
 
@@ -34,7 +38,9 @@ enum Kind {
 pub(super) struct Events {
     /// `None` when all is said.
     pub(super) making: Option<Making>,
-    pub(super) name: &'static str,
+    pub(super) task: Task,
+    /// Up to where progress was told, in percent.
+    pub(super) told: u8,
     pub(super) created: u64,
     pub(super) timer: Option<KeepAliveTimer>,
     pub(super) buffer: BytesMut,
@@ -45,7 +51,7 @@ pub(super) struct Events {
 
 impl Events {
     /// Takes what has come of the pictures.
-    pub(super) fn take(&mut self, next: Option<Result<super::making::Made, Error>>) {
+    pub(super) fn take(&mut self, next: Option<Result<Made, Error>>) {
         match next {
             None => {
                 self.outcome.ended();
@@ -54,7 +60,13 @@ impl Events {
             Some(Ok(made)) => {
                 self.left = self.left.saturating_sub(made.len());
                 for picture in &made.pictures {
-                    event_into(&mut self.buffer, self.name, self.created, picture, made.usage);
+                    event_into(
+                        &mut self.buffer,
+                        self.task.event(),
+                        self.created,
+                        picture,
+                        made.usage,
+                    );
                 }
             }
             Some(Err(error)) => {
@@ -78,6 +90,11 @@ impl Events {
             let Some(making) = &mut self.making else { return Poll::Ready(None) };
             match making.poll_next(cx) {
                 Poll::Ready(next) => self.take(next),
+                // OpenAI's clients know no such event of images.
+                Poll::Pending if self.task == Task::Video && making.progress() > self.told => {
+                    self.told = making.progress();
+                    progress_into(&mut self.buffer, self.told);
+                }
                 Poll::Pending => {
                     let Some(timer) = &mut self.timer else { return Poll::Pending };
                     ready!(Pin::new(timer).poll_quiet(cx));
@@ -88,7 +105,7 @@ impl Events {
     }
 }
 
-impl ImagesBody {
+impl MediaBody {
     pub(super) const fn whole(bytes: Bytes) -> Self {
         Self { kind: Kind::Whole(Some(bytes)) }
     }
@@ -98,7 +115,7 @@ impl ImagesBody {
     }
 }
 
-impl Body for ImagesBody {
+impl Body for MediaBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -130,12 +147,12 @@ impl Body for ImagesBody {
     }
 }
 
-impl fmt::Debug for ImagesBody {
+impl fmt::Debug for MediaBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Whole(_) => "Whole",
             Kind::Events(_) => "Events",
         };
-        f.debug_struct("ImagesBody").field("kind", &kind).finish_non_exhaustive()
+        f.debug_struct("MediaBody").field("kind", &kind).finish_non_exhaustive()
     }
 }

@@ -55,6 +55,18 @@ pub(super) fn event_into(
     out.put_slice(b"}\n\n");
 }
 
+/// Appends the event that says how far a video is.
+pub(super) fn progress_into(out: &mut BytesMut, percent: u8) {
+    const NAME: &str = "video_generation.in_progress";
+    out.put_slice(b"event: ");
+    out.put_slice(NAME.as_bytes());
+    out.put_slice(b"\ndata: {\"type\":\"");
+    out.put_slice(NAME.as_bytes());
+    out.put_slice(b"\",\"progress\":");
+    number_into(out, percent.into());
+    out.put_slice(b"}\n\n");
+}
+
 fn picture_into(out: &mut BytesMut, picture: &Picture) {
     match picture {
         Picture::Url(url) => {

@@ -21,7 +21,7 @@ use tower_qwen::{
     Error, ErrorKind, FullBody,
     chat::{Attachment, AttachmentKind, ChatEvent, ChatRequest, FinishReason, Tenant},
     edge::Offer,
-    openai::images::{ImagesLayer, NoMedia},
+    openai::media::{MediaLayer, NoMedia},
     qwen::web::QwenWebLayer,
 };
 use tower_qwen_emulator::Emulator;
@@ -49,9 +49,9 @@ fn request(body: &Value) -> Request<FullBody> {
 }
 
 /// What is said of `body` by the edge `layer` over the web API.
-async fn said_by<F>(layer: ImagesLayer<F>, emulator: &Emulator, body: &Value) -> Said
+async fn said_by<F>(layer: MediaLayer<F>, emulator: &Emulator, body: &Value) -> Said
 where
-    ImagesLayer<F>: Clone,
+    MediaLayer<F>: Clone,
     F: Clone
         + Send
         + 'static
@@ -70,7 +70,7 @@ where
 
 async fn said(body: &Value) -> Said {
     let emulator = Emulator::new();
-    said_by(ImagesLayer::generations().fetch(emulator.clone()), &emulator, body).await
+    said_by(MediaLayer::image_generations().fetch(emulator.clone()), &emulator, body).await
 }
 
 fn asked(prompt: &str) -> Value {
@@ -111,7 +111,7 @@ async fn the_picture_itself_is_fetched() {
     // Nobody is there who fetches.
     let emulator = Emulator::new();
     let service = ServiceBuilder::new()
-        .layer(ImagesLayer::generations())
+        .layer(MediaLayer::image_generations())
         .layer(QwenWebLayer::new())
         .service(emulator.clone());
     let response = service.oneshot(request(&body)).await.unwrap();
@@ -135,7 +135,7 @@ async fn pictures_are_bounded() {
     {
         body["n"] = json!(n);
         let service = ServiceBuilder::new()
-            .layer(ImagesLayer::generations().max_answer(limit).fetch(fetch.clone()))
+            .layer(MediaLayer::image_generations().max_answer(limit).fetch(fetch.clone()))
             .layer(QwenWebLayer::new())
             .service(emulator.clone());
         let response = service.oneshot(request(&body)).await.unwrap();
@@ -173,7 +173,7 @@ async fn several_pictures_are_several_requests() {
             }
         })
     };
-    let layer = ImagesLayer::generations().tenant(|_| Some(Tenant::from_digest([7; 32])));
+    let layer = MediaLayer::image_generations().tenant(|_| Some(Tenant::from_digest([7; 32])));
     let service = ServiceBuilder::new().layer(layer).service(stub);
     let mut body = asked("A fox");
     body["n"] = json!(10);
@@ -210,7 +210,7 @@ async fn one_failure_fails_all() {
     };
     let mut body = asked("A fox");
     body["n"] = json!(4);
-    let service = ServiceBuilder::new().layer(ImagesLayer::generations()).service(stub);
+    let service = ServiceBuilder::new().layer(MediaLayer::image_generations()).service(stub);
     let begun = Instant::now();
     let response = service.oneshot(request(&body)).await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -227,7 +227,7 @@ async fn a_stream_brings_pictures_as_they_are_made() {
     for (name, value) in [("stream", json!(true)), ("n", json!(2)), ("partial_images", json!(2))] {
         body[name] = value;
     }
-    let layer = ImagesLayer::generations().fetch(emulator.clone());
+    let layer = MediaLayer::image_generations().fetch(emulator.clone());
     let said = said_by(layer, &emulator, &body).await;
     assert_eq!(said.headers["content-type"], "text/event-stream; charset=utf-8");
     assert_eq!(said.headers["x-qwen-left-out"], "partial_images");
@@ -251,7 +251,7 @@ async fn a_stream_brings_pictures_as_they_are_made() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_fails_says_so() {
     let emulator = Emulator::new();
-    let layer = || ImagesLayer::generations().fetch(emulator.clone());
+    let layer = || MediaLayer::image_generations().fetch(emulator.clone());
     let mut body = asked("emulate:content_filter");
     body["stream"] = json!(true);
     let said = said_by(layer(), &emulator, &body).await;
@@ -303,7 +303,7 @@ async fn what_upstream_has_not_got_is_named() {
 #[tokio::test(start_paused = true)]
 async fn a_change_needs_a_picture() {
     let emulator = Emulator::new();
-    let layer = || ImagesLayer::edits().fetch(emulator.clone());
+    let layer = || MediaLayer::image_edits().fetch(emulator.clone());
     let refused = said_by(layer(), &emulator, &asked("Now blue")).await;
     assert_eq!(
         (refused.status, refused.json()["error"]["param"].as_str()),
@@ -333,7 +333,7 @@ async fn an_answer_without_a_picture_is_an_error() {
             let end = Ok(ChatEvent::Finished(FinishReason::Stop));
             Ok::<_, Error>(Response::new(stream::iter(said.into_iter().chain([end]))))
         });
-        let service = ServiceBuilder::new().layer(ImagesLayer::generations()).service(stub);
+        let service = ServiceBuilder::new().layer(MediaLayer::image_generations()).service(stub);
         let response = service.oneshot(request(&asked("A fox"))).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -346,7 +346,7 @@ async fn an_answer_without_a_picture_is_an_error() {
 async fn the_head_is_checked() {
     let emulator = Emulator::new();
     let service = ServiceBuilder::new()
-        .layer(ImagesLayer::generations())
+        .layer(MediaLayer::image_generations())
         .layer(QwenWebLayer::new())
         .service(emulator.clone());
     for (method, kind, status) in [

@@ -1,17 +1,20 @@
 //! What the client asks for.
 
+use bytes::Bytes;
+use http::{HeaderMap, request::Parts};
 use serde_json::value::RawValue;
 
 use super::config::Task;
 use crate::{
     Error, Text,
-    chat::{AnswerKind, ChatRequest, Content, Extra, MediaSize, Message, Part, Role},
+    chat::{ChatRequest, Content, Extra, MediaSize, Message, Part, Role},
     edge::{
-        Integer, check_model,
+        self, Integer, acceptable_as, check_model,
         parse::{self, clip, invalid_value, missing, too_many, unsupported},
         shape,
     },
     json::Str,
+    openai::form::{self, Field},
 };
 
 /// How many pictures a request may ask for, as at OpenAI.
@@ -31,10 +34,10 @@ pub(super) enum Form {
 
 /// A request for pictures.
 #[derive(Debug)]
-pub(super) struct ImagesRequest {
+pub(crate) struct MediaRequest {
     /// What each of them is asked for with.
-    pub(super) chat: ChatRequest,
-    pub(super) count: usize,
+    pub(crate) chat: ChatRequest,
+    pub(crate) count: usize,
     pub(super) form: Form,
     pub(super) stream: bool,
 }
@@ -52,16 +55,41 @@ shape! {
         image: &'a RawValue,
         images: &'a RawValue,
         mask: &'a RawValue,
+        input_reference: &'a RawValue,
+        image_url: &'a RawValue,
+        seconds: &'a RawValue,
+        duration: &'a RawValue,
     }
+}
+
+/// The model that the body of a request for images or videos asks for, be it JSON or a form;
+/// `None` where it names none.
+///
+/// It is for whoever chooses by the model which stack a request goes to, as
+/// [`edge::model`](crate::edge::model()) is for JSON alone. The whole body is read.
+///
+/// # Errors
+///
+/// Those of the [edge](super::MediaLayer), for a body that it could not read either.
+pub async fn model(headers: &HeaderMap, body: &Bytes) -> Result<Option<String>, Error> {
+    let Some(boundary) = form::boundary(headers) else { return edge::model(body) };
+    let mut form = form::read(body.clone(), boundary?).await?.into_iter();
+    let model = form.rfind(|(name, _)| name == "model");
+    Ok(model.and_then(|(_, field)| match field {
+        Field::Text(model) if !model.trim_ascii().is_empty() => Some(model.as_str().to_owned()),
+        _ => None,
+    }))
 }
 
 /// The fields of a request, whatever they came in.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     pub(super) model: Option<Text>,
     pub(super) prompt: Option<Text>,
     pub(super) n: Option<u32>,
     pub(super) size: Option<Text>,
+    /// How long a video is.
+    pub(super) seconds: Option<Text>,
     pub(super) response_format: Option<Text>,
     pub(super) stream: bool,
     pub(super) user: Option<Text>,
@@ -77,11 +105,16 @@ impl Fields {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn json(body: &Text) -> Result<Self, Error> {
+    fn json(body: &Text) -> Result<Self, Error> {
         let wire: Wire<'_> = parse::json(body)?;
         let text = |word: Option<Str<'_>>| word.map(|word| Text::from(&*word.0));
         let mut images = Vec::new();
-        for (name, value) in [("image", wire.image), ("images", wire.images)] {
+        for (name, value) in [
+            ("image", wire.image),
+            ("images", wire.images),
+            ("input_reference", wire.input_reference),
+            ("image_url", wire.image_url),
+        ] {
             if let Some(value) = value {
                 sources(value, name, &mut images)?;
             }
@@ -91,6 +124,8 @@ impl Fields {
             prompt: text(wire.prompt),
             n: wire.n.map(|Integer(n)| n),
             size: text(wire.size),
+            // A string at OpenAI, a number elsewhere.
+            seconds: wire.seconds.or(wire.duration).map(|raw| raw.get().trim_matches('"').into()),
             response_format: text(wire.response_format),
             stream: wire.stream.unwrap_or(false),
             user: text(wire.user),
@@ -100,16 +135,88 @@ impl Fields {
         })
     }
 
+    /// How the body of a request is to be read, by its head: with a boundary where it is a form.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be served.
+    pub(crate) fn form(parts: &Parts) -> Result<Option<String>, Error> {
+        acceptable_as(parts, true)?;
+        form::boundary(&parts.headers).transpose()
+    }
+
+    /// Reads a body: a form with this boundary, or else JSON.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) async fn read(body: Bytes, boundary: Option<String>) -> Result<Self, Error> {
+        match boundary {
+            None => Self::json(&parse::text(&body)?),
+            Some(boundary) => Self::of_form(form::read(body, boundary).await?),
+        }
+    }
+
+    /// Reads the fields of a form.
+    fn of_form(form: Vec<(String, Field)>) -> Result<Self, Error> {
+        let mut fields = Self::default();
+        for (name, field) in form {
+            let name = name.as_str();
+            let text = match field {
+                // Empty ones are what is left of a client's own form.
+                Field::Text(text) if text.trim_ascii().is_empty() && name != "prompt" => continue,
+                Field::Text(text) => text,
+                Field::Image(url) => match name {
+                    "image" | "images" | "input_reference" => {
+                        fields.images.push(url);
+                        continue;
+                    }
+                    "mask" => {
+                        fields.has_mask = true;
+                        continue;
+                    }
+                    _ => return Err(invalid_value(name.to_owned(), "it is no file")),
+                },
+            };
+            let number = || {
+                let parsed = text.trim().parse::<u32>();
+                parsed.map_err(|_| invalid_value(name.to_owned(), "it is no whole number"))
+            };
+            match name {
+                "model" => fields.model = Some(text),
+                "prompt" => fields.prompt = Some(text),
+                "n" => fields.n = Some(number()?),
+                "size" => fields.size = Some(text),
+                "seconds" | "duration" => fields.seconds = Some(text),
+                "response_format" => fields.response_format = Some(text),
+                "user" => fields.user = Some(text),
+                "stream" => {
+                    fields.stream = text.trim().parse().map_err(|_| {
+                        invalid_value(name.to_owned(), "it is neither true nor false")
+                    })?;
+                }
+                "image" | "images" | "input_reference" | "image_url" => fields.images.push(text),
+                "mask" => fields.has_mask = true,
+                // A form has no types: what is a number or a word of JSON's is taken for one.
+                _ => match crate::chat::Json::parse(text.clone()) {
+                    Ok(json) => fields.extra.insert(name, json),
+                    Err(_) => fields.extra.insert(name, serde_json::Value::from(text.as_str())),
+                },
+            }
+        }
+        Ok(fields)
+    }
+
     /// The request that these are, for what is named where they name no model.
     ///
     /// # Errors
     ///
     /// Names a field that is missing, or that nobody could honour.
-    pub(super) fn request(
+    pub(crate) fn request(
         self,
         task: Task,
         default_model: Option<&Text>,
-    ) -> Result<ImagesRequest, Error> {
+    ) -> Result<MediaRequest, Error> {
         let Self { images, extra, user, stream, .. } = self;
         let model = self.model.filter(|model| !model.trim_ascii().is_empty());
         let model = model.or_else(|| default_model.cloned()).ok_or_else(|| missing("model"))?;
@@ -145,11 +252,12 @@ impl Fields {
             return Err(invalid_value("n", message));
         }
         let size = size(self.size.as_deref(), "size")?;
+        let seconds = seconds(self.seconds.as_deref())?;
         let form = match self.response_format.as_deref() {
             Some("url") => Form::Url,
             Some("b64_json") => Form::Base64,
             // Of a stream OpenAI's clients read nothing else.
-            None if stream => Form::Base64,
+            None if stream && task != Task::Video => Form::Base64,
             None => Form::Url,
             Some(other) => {
                 return Err(invalid_value(
@@ -164,11 +272,12 @@ impl Fields {
             message.content = Some(Content::Parts(parts.collect()));
         }
         let mut chat = ChatRequest::new(model, [message]);
-        chat.kind = AnswerKind::Image;
+        chat.kind = task.kind();
         chat.media.size = size;
+        chat.media.seconds = seconds;
         chat.user = user;
         chat.extra = extra;
-        Ok(ImagesRequest { chat, count: count as usize, form, stream })
+        Ok(MediaRequest { chat, count: count as usize, form, stream })
     }
 }
 
@@ -189,6 +298,22 @@ pub(crate) fn size(word: Option<&str>, param: &'static str) -> Result<Option<Med
             invalid_value(param, message)
         }),
     }
+}
+
+/// How long a video shall be.
+///
+/// # Errors
+///
+/// Where that is no whole number of seconds, from 1 to 600.
+fn seconds(word: Option<&str>) -> Result<Option<u32>, Error> {
+    let Some(word) = word.map(str::trim).filter(|word| !word.is_empty() && *word != "auto") else {
+        return Ok(None);
+    };
+    let number = word.strip_suffix(".0").unwrap_or(word).parse().ok();
+    number.filter(|number| (1..=600).contains(number)).map(Some).ok_or_else(|| {
+        let word = clip(word);
+        invalid_value("seconds", format_args!("`{word}` is no whole number from 1 to 600"))
+    })
 }
 
 /// Where the pictures are that `raw` names: a string, an object around one, or a list of these.
@@ -255,7 +380,7 @@ mod tests {
 
     use super::*;
 
-    fn read(task: Task, body: &Value) -> Result<ImagesRequest, Error> {
+    fn read(task: Task, body: &Value) -> Result<MediaRequest, Error> {
         Fields::json(&body.to_string().into())?.request(task, None)
     }
 
