@@ -43,6 +43,7 @@ mod routes;
 mod server;
 mod service;
 mod settle;
+mod shared;
 mod shutdown;
 mod sign_in;
 mod stack;
@@ -51,6 +52,7 @@ mod tokens;
 mod trace;
 mod trace_context;
 mod unread;
+mod words;
 
 use std::{
     backtrace::Backtrace,

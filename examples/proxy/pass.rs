@@ -9,7 +9,12 @@
 mod body;
 mod finish;
 
-use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     body::{Body as AxumBody, to_bytes},
@@ -19,6 +24,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Body;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -163,10 +169,14 @@ impl Passage {
             + 'static,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let passage = Arc::new(self);
+        // The route is copied for each request, and the upstream for each that comes so far.
+        let both = Arc::new((self, upstream));
         Route::new(service_fn(move |request: Request| {
-            let (upstream, passage) = (upstream.clone(), Arc::clone(&passage));
-            async move { Ok::<_, Infallible>(passage.pass(upstream, request).await) }
+            let both = Arc::clone(&both);
+            async move {
+                let (passage, upstream) = &*both;
+                Ok::<_, Infallible>(passage.pass(upstream.clone(), request).await)
+            }
         }))
     }
 
@@ -330,12 +340,14 @@ async fn within<T>(limit: Option<TotalLimit>, work: impl Future<Output = T>) -> 
 ///
 /// With tools a request goes to `typed` whatever it asks for: it is there that calls are mended.
 pub(crate) fn or_bytes(typed: Route, bytes: Route, body_pace: BodyPace) -> Route {
+    let both = Arc::new((typed, bytes));
     Route::new(service_fn(move |request: Request| {
-        let (typed, bytes) = (typed.clone(), bytes.clone());
+        let both = Arc::clone(&both);
         async move {
+            let (typed, bytes) = &*both;
             // Its edge says itself what it thinks of other methods.
             if request.method() != Method::POST {
-                return typed.oneshot(request).await;
+                return typed.clone().oneshot(request).await;
             }
             let (head, body) = request.into_parts();
             let body = match read_body(body, MAX_BODY, Some(body_pace)).await {
@@ -343,7 +355,7 @@ pub(crate) fn or_bytes(typed: Route, bytes: Route, body_pace: BodyPace) -> Route
                 Err(error) => return Ok(error_response(&error).into_response()),
             };
             let route = if asks_for_more(&body) { bytes } else { typed };
-            route.oneshot(Request::from_parts(head, AxumBody::from(body))).await
+            route.clone().oneshot(Request::from_parts(head, AxumBody::from(body))).await
         }
     }))
 }
@@ -370,19 +382,22 @@ struct Asked<'a> {
 
 /// Whether one of these names is in the text, without which it asks for nothing of that kind.
 fn may_ask_for_more(body: &[u8]) -> bool {
-    const NAMES: [&[u8]; 10] = [
-        b"\"n\"",
-        b"\"best_of\"",
-        b"logprobs\"",
-        b"\"n_probs\"",
-        b"\"return_token_ids\"",
-        b"\"return_progress\"",
-        b"\"timings_per_token\"",
-        b"\"modalities\"",
-        b"\"functions\"",
-        b"\"function_call\"",
-    ];
-    NAMES.iter().any(|name| memchr::memmem::find(body, name).is_some())
+    static NAMES: LazyLock<[Finder<'static>; 10]> = LazyLock::new(|| {
+        [
+            "\"n\"",
+            "\"best_of\"",
+            "logprobs\"",
+            "\"n_probs\"",
+            "\"return_token_ids\"",
+            "\"return_progress\"",
+            "\"timings_per_token\"",
+            "\"modalities\"",
+            "\"functions\"",
+            "\"function_call\"",
+        ]
+        .map(Finder::new)
+    });
+    NAMES.iter().any(|name| name.find(body).is_some())
 }
 
 /// Whether a request without tools asks for what only the upstream itself can answer. What cannot

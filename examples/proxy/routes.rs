@@ -15,7 +15,7 @@ use axum::{
             PROXY_AUTHORIZATION, WARNING,
         },
     },
-    middleware::{self, Next},
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
@@ -51,6 +51,7 @@ use super::{
     lanes::{Lanes, X_QWEN_UPSTREAM},
     metrics, models, ollama, paths,
     ready::Ready,
+    shared::{Share, around, around_with},
     shutdown::{Shutdown, refuse_late},
     tokens::{self, Tokens},
     trace::{Traced, X_REQUEST_ID},
@@ -133,9 +134,11 @@ pub(crate) fn app(site: Site) -> App {
         .route("/api/embed", any(ollama_embed))
         .route("/api/embeddings", any(ollama_embeddings))
         .with_state(lanes.clone())
-        .route_layer(middleware::from_fn_with_state(admission.clone(), may_ask))
-        // Outside of what reads bodies: who waits for a place has none in memory.
-        .route_layer(middleware::from_fn_with_state(admission.clone(), admit));
+        .route_layer((
+            // Outside of what reads bodies: who waits for a place has none in memory.
+            around_with(admission.clone(), admit),
+            around_with(admission.clone(), may_ask),
+        ));
     let answers = answers
         .route("/v1/videos/{*id}", any(videos))
         .route("/v1/models", get(list_models))
@@ -155,7 +158,7 @@ pub(crate) fn app(site: Site) -> App {
         .route("/api/blobs/{*id}", any(ollama::unchangeable))
         .with_state(lanes)
         // Around these alone: what others answer may be a token.
-        .route_layer(middleware::from_fn_with_state(debug_stream, debug_stream::choose));
+        .route_layer(around_with(debug_stream, debug_stream::choose));
     let api = answers
         .route("/v1/chats/delete", delete(delete_chats).post(delete_chats))
         .route("/v1/chats", get(list_chats))
@@ -171,15 +174,17 @@ pub(crate) fn app(site: Site) -> App {
         .with_state(shown);
     // Paths, accounts and their states are not for everyone.
     let api = if metrics::is_on() { api.route("/metrics", get(metrics::render)) } else { api };
-    // Inside of who is let in: what is refused there is never kept.
-    let api = api.route_layer(budget);
-    // Outside of the budget: what counts is what a body decodes to.
-    let api = api.route_layer(middleware::from_fn(coding::decode));
-    let api = api.route_layer(middleware::from_fn_with_state(clients, identify));
-    let api = api.route_layer(middleware::from_fn_with_state(shutdown, refuse_late));
-    let around = ServiceBuilder::new()
+    let api = api.route_layer((
+        around_with(shutdown, refuse_late),
+        around_with(clients, identify),
+        // Outside of the budget: what counts is what a body decodes to.
+        around(coding::decode),
+        // Inside of who is let in: what is refused there is never kept.
+        (budget, Share),
+    ));
+    let outermost = ServiceBuilder::new()
         .sensitive_request_headers(SECRETS.into())
-        .layer(middleware::from_fn(forms::speak))
+        .layer(around(forms::speak))
         .propagate_x_request_id()
         .map_response(move |mut response: Response| {
             if let Some(name) = &only {
@@ -188,9 +193,9 @@ pub(crate) fn app(site: Site) -> App {
             response
         })
         .layer(cors(open))
-        .layer(middleware::from_fn(move |request, next| own_pages_only(open, request, next)))
+        .layer(around(move |request, next| own_pages_only(open, request, next)))
         // Without keys only: a key is what a page under another name does not have.
-        .layer(option_layer(open.then(|| middleware::from_fn_with_state(hosts, own_names_only))));
+        .layer(option_layer(open.then(|| around_with(hosts, own_names_only))));
 
     let router = Router::new()
         // Claude Code asks with HEAD whether anybody is there, Ollama's clients with either.
@@ -201,7 +206,7 @@ pub(crate) fn app(site: Site) -> App {
         .merge(api)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(around);
+        .layer(outermost);
     ServiceBuilder::new()
         .map_request(
             (|request| paths::mend(forget_odd_request_id(request))) as fn(Request) -> Request,

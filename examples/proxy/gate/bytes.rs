@@ -23,7 +23,7 @@ use tower_qwen::{
     usage::{Meter, Outcome, UsageLayer},
 };
 
-use super::super::{clients::Client, otlp::CallOf, settle::Settle};
+use super::super::{clients::Client, otlp::CallOf, settle::Settle, words::DATA};
 
 /// How much of the end of an answer is kept, at least; at most twice as much.
 const TAIL: usize = 4096;
@@ -134,7 +134,7 @@ struct Read {
 impl Read {
     fn piece(&mut self, piece: &[u8]) {
         let events = match self.is_stream {
-            true => memmem::find_iter(piece, b"data:").count() as u64,
+            true => DATA.find_iter(piece).count() as u64,
             // How long a list of numbers is says nothing of tokens.
             false => 0,
         };

@@ -18,7 +18,11 @@ use tower_qwen::{
 };
 
 use super::{
-    super::{config::fields, shutdown},
+    super::{
+        config::fields,
+        shutdown,
+        words::{ERROR, MESSAGE, MODEL},
+    },
     TotalLimit,
     finish::{Finishes, Said},
 };
@@ -233,8 +237,7 @@ fn event_of(error: &Error) -> Bytes {
 /// A chunk of an answer has neither of these words but in what the model says, so that most events
 /// cost two short searches.
 fn mask_event(event: Bytes, sent: &CredentialHeaders) -> Bytes {
-    let says = |word: &[u8]| memchr::memmem::find(&event, word).is_some();
-    if !says(b"error") && !says(b"message") {
+    if ERROR.find(&event).is_none() && MESSAGE.find(&event).is_none() {
         return event;
     }
     match std::str::from_utf8(&event).map(|text| sent.mask(text)) {
@@ -272,7 +275,7 @@ pub(super) fn is_answer(json: &Bytes) -> bool {
 
 /// The object that `json` is, with `asked` for its model. `None` where it is no object with one.
 pub(super) fn named(json: &Bytes, asked: &str) -> Option<Bytes> {
-    if !json.starts_with(b"{") || memchr::memmem::find(json, b"\"model\"").is_none() {
+    if !json.starts_with(b"{") || MODEL.find(json).is_none() {
         return None;
     }
     let mut fields = fields(json)?;

@@ -4,6 +4,8 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::words::{FINISH_REASON, STOP, Word};
+
 /// How many answers a request wants: `n` for each prompt. What cannot be read wants one.
 pub(super) fn answers_asked(body: &[u8]) -> usize {
     /// The most that a server is thought to give.
@@ -67,16 +69,18 @@ impl Finishes {
 
     /// Reads whole events.
     pub(super) fn read(&mut self, events: &[u8]) -> Said {
-        if !events.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"data")) {
+        let is_data = |line: &[u8]| line.starts_with(b"data");
+        // Nearly always it is the first line.
+        if !is_data(events) && !events.split(|byte| *byte == b'\n').any(is_data) {
             return Said::Nothing;
         }
         // In most events a reason is null, and a chat's text has no such key that is not escaped.
-        if has(events, b"\"finish_reason\"", b"\"") {
+        if has(events, &FINISH_REASON, b"\"") {
             self.has_choices = true;
             for line in events.split(|byte| *byte == b'\n') {
                 self.finished_in(line);
             }
-        } else if has(events, b"\"stop\"", b"true") {
+        } else if has(events, &STOP, b"true") {
             // llama.cpp's own form has one answer.
             self.finished.resize(self.asked.max(1), 0);
         }
@@ -110,9 +114,9 @@ impl Finishes {
 }
 
 /// Whether `key` is there with a value that starts with `value`.
-fn has(json: &[u8], key: &[u8], value: &[u8]) -> bool {
-    memmem::find_iter(json, key).any(|at| {
-        let after = json[at + key.len()..].trim_ascii_start();
+fn has(json: &[u8], key: &Word, value: &[u8]) -> bool {
+    key.find_iter(json).any(|at| {
+        let after = json[at + key.needle().len()..].trim_ascii_start();
         after.strip_prefix(b":").is_some_and(|after| after.trim_ascii_start().starts_with(value))
     })
 }
