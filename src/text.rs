@@ -101,7 +101,7 @@ impl Text {
     /// # Panics
     ///
     /// As [`slice`](Self::slice).
-    #[cfg(feature = "web")]
+    #[cfg(any(feature = "compatible", feature = "web"))]
     #[inline]
     pub(crate) fn into_part(self, range: std::ops::Range<usize>) -> Self {
         let mut bytes = self.into_bytes();

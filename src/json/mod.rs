@@ -40,7 +40,7 @@ pub(crate) use self::read::unescape;
 pub(crate) use self::tree::tree_size;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) use self::tree::tree_within;
-#[cfg(any(feature = "tool-call", feature = "web"))]
+#[cfg(any(feature = "compatible", feature = "tool-call", feature = "web"))]
 pub(crate) use self::write::clean_len;
 #[cfg(any(
     feature = "anthropic",

@@ -67,6 +67,8 @@ pub mod client;
 #[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
 pub mod compatible;
 #[cfg(any(feature = "compatible", feature = "web"))]
+pub(crate) mod cursor;
+#[cfg(any(feature = "compatible", feature = "web"))]
 #[cfg_attr(
     not(feature = "compatible"),
     allow(dead_code, reason = "the web adapter always says how much to think")

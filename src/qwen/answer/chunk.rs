@@ -224,6 +224,16 @@ impl Ours {
         !is_another
     }
 
+    /// Whether the answer's is the one of this number.
+    pub(crate) fn are_at(&self, index: u64) -> bool {
+        self.index == Some(index)
+    }
+
+    /// A delta of it said something.
+    pub(crate) const fn stream(&mut self) {
+        self.streams = true;
+    }
+
     /// Whether something of another was left out.
     pub(crate) const fn are_not_all(&self) -> bool {
         self.are_not_all

@@ -159,6 +159,7 @@
 
 mod config;
 mod error;
+mod fast;
 mod layer;
 mod modes;
 mod request;

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::{error::Fault, server::Server};
+use super::{error::Fault, fast::Frame, server::Server};
 use crate::{
     Error, ErrorKind, Text,
     chat::{ChatEvent, Citation, Extra, FinishReason, Json},
@@ -12,6 +12,7 @@ use crate::{
     },
     qwen::{
         answer::{Answer, Chunk, Ours, Repair, Wire, each_of_list},
+        cursor::Literal,
         redact::Secrets,
     },
 };
@@ -62,6 +63,8 @@ pub(super) struct Translator {
     sources: usize,
     /// What must not be shown of what upstream says of a failure.
     secrets: Secrets,
+    /// What the last usual event was like.
+    frame: Frame,
 }
 
 impl Translator {
@@ -85,6 +88,7 @@ impl Translator {
             whole: false,
             sources: 0,
             secrets,
+            frame: Frame::default(),
         }
     }
 
@@ -96,12 +100,48 @@ impl Translator {
     pub(super) fn whole(&mut self, body: &Text, answer: &mut Answer) -> Result<(), Error> {
         answer.repaired(Repair::Whole);
         self.whole = true;
-        self.data(body, answer)?;
+        self.in_general(body, answer)?;
         self.done = true;
         self.end(answer)
     }
 
-    fn data(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
+    /// Takes the usual event in, the short way; `None` where it is not usual, and then nothing has
+    /// happened. What it does is what [`in_general`](Self::in_general) would.
+    #[inline]
+    pub(super) fn usual(&mut self, data: &Text, answer: &mut Answer) -> Option<()> {
+        // The first names the answer, and behind the end nothing is usual.
+        if !self.started || answer.is_finished() {
+            return None;
+        }
+        let usual = self.frame.read(data).filter(|usual| self.ours.are_at(usual.index))?;
+        let text = |literal: Option<Literal<'_>>| match literal {
+            None => Some(None),
+            Some(literal) => Some(Some(literal.content(data)?.of(data.clone()))),
+        };
+        let (reasoning, content) = (text(usual.reasoning)?, text(usual.content)?);
+        if let Some(usage) = usual.usage {
+            answer.counts(usage);
+        }
+        let says_something = |text: &Option<Text>| text.as_ref().is_some_and(|it| !it.is_empty());
+        if says_something(&reasoning) || says_something(&content) {
+            self.ours.stream();
+        }
+        self.answered = true;
+        if let Some(reasoning) = reasoning {
+            answer.reasoning(reasoning);
+        }
+        if let Some(content) = content {
+            answer.text(content);
+        }
+        Some(())
+    }
+
+    /// Takes any event in.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or says that the answer failed.
+    pub(super) fn in_general(&mut self, data: &Text, answer: &mut Answer) -> Result<(), Error> {
         match each_of_list(data, |chunk| self.object(&chunk, answer)) {
             Some(taken) => {
                 answer.repaired(Repair::List);
@@ -289,7 +329,10 @@ impl Wire for Translator {
         if json.is_empty() {
             return Ok(());
         }
-        self.data(&data, answer)
+        match self.usual(&data, answer) {
+            Some(()) => Ok(()),
+            None => self.in_general(&data, answer),
+        }
     }
 
     /// A server that says `[DONE]` has said that the answer is complete, whether or not it

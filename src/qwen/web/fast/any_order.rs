@@ -31,36 +31,6 @@ pub(super) fn parse(data: &str) -> Option<Usual<'_>> {
 }
 
 impl<'a> Cursor<'a> {
-    /// An object that is not empty. `member` reads the value of each name.
-    #[inline(always)]
-    fn members(self, mut member: impl FnMut(&'a [u8], Self) -> Option<Self>) -> Option<Self> {
-        let mut at = self.eat("{")?;
-        loop {
-            let (name, behind) = at.eat("\"")?.name()?;
-            let Self(rest) = member(name, behind.eat(":")?.space())?;
-            at = match rest.split_first()? {
-                (b',', rest) => Self(rest).space(),
-                (b'}', rest) => return Some(Self(rest)),
-                _ => return None,
-            };
-        }
-    }
-
-    /// The space that may stand behind a colon or a comma.
-    #[inline(always)]
-    fn space(self) -> Self {
-        self.eat(" ").unwrap_or(self)
-    }
-
-    /// The name of a member whose first quote has been read, and what stands behind its last. What
-    /// is escaped in it makes it none that is known.
-    #[inline(always)]
-    fn name(self) -> Option<(&'a [u8], Self)> {
-        let Self(rest) = self;
-        let len = rest.iter().position(|&b| b == b'"')?;
-        Some((&rest[..len], Self(&rest[len + 1..])))
-    }
-
     /// Whether the delta of a choice is of thinking, and its content.
     #[inline(always)]
     fn choice(self, data: &'a str) -> Option<((bool, Literal<'a>), Self)> {
@@ -139,12 +109,5 @@ impl<'a> Cursor<'a> {
         usage.cached_tokens = cached;
         usage.reasoning_tokens = reasoning.flatten();
         Some((usage, at))
-    }
-
-    /// The string of `data` that comes next, where it has no escapes.
-    #[inline(always)]
-    fn plain_string(self, data: &'a str) -> Option<(&'a str, Self)> {
-        let (Literal { text, is_escaped }, at) = self.eat("\"")?.string(data)?;
-        (!is_escaped).then_some((text, at))
     }
 }
