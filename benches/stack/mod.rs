@@ -96,9 +96,9 @@ pub(crate) fn pieces(events: &[String], size: Option<usize>) -> Vec<Bytes> {
 
 /// The HTTP service below.
 #[derive(Clone)]
-struct Wire {
-    pieces: Vec<Bytes>,
-    waits: bool,
+pub(crate) struct Wire {
+    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) waits: bool,
 }
 
 /// A body that hands out its pieces, all at once or with a wait after each.
