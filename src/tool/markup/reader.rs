@@ -129,6 +129,7 @@ impl<S: Sink> Reader<S> {
     }
 
     /// Takes the next piece of text.
+    #[inline]
     pub(in crate::tool) fn push(&mut self, piece: &Text) {
         let mut at = 0;
         while at < piece.len() {
@@ -236,6 +237,7 @@ impl<S: Sink> Reader<S> {
     }
 
     /// Looks at as much of the text as can be decided; how much that was.
+    #[inline]
     fn look(&mut self, window: Window<'_>, end: bool) -> usize {
         let mut at = 0;
         while at < window.text().len() && self.rejected.is_empty() {

@@ -39,6 +39,7 @@ impl<'a> Window<'a> {
     }
 
     /// Gives `range` away, slice by slice, without a copy.
+    #[inline]
     pub(in crate::tool) fn each(&self, range: Range<usize>, mut take: impl FnMut(Text)) {
         if range.is_empty() {
             return;

@@ -54,6 +54,7 @@ impl Scanner {
     }
 
     /// Takes the next piece of text.
+    #[inline]
     pub fn push(&mut self, piece: Text) {
         if self.passes(&piece) {
             self.reader.sink.items.push_back(Item::Text(piece));

@@ -61,6 +61,7 @@ impl Items {
     }
 
     /// Makes an item of the arguments so far.
+    #[inline]
     pub(super) fn flush(&mut self) {
         if !self.arguments.is_empty() {
             self.items.push_back(Item::Arguments(self.arguments.as_str().into()));
