@@ -3,13 +3,17 @@
 //! Nothing of it is translated. A server that has the route is sent the request as it is, and what
 //! has none is answered with 501 and with who has.
 
+use std::{convert::Infallible, future::ready};
+
 use axum::{
     extract::Request,
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::stream;
 use memchr::memmem;
+use multer::Multipart;
 use tower::{ServiceExt, service_fn};
 use tower_qwen::{
     Error, ErrorKind, edge,
@@ -85,7 +89,7 @@ impl Beside {
     /// The route of an upstream that has none.
     pub(crate) fn none(self, upstream: &'static str) -> Route {
         Route::new(service_fn(move |_: Request| {
-            std::future::ready(Ok(error_response(&self.unsupported(upstream)).into_response()))
+            ready(Ok(error_response(&self.unsupported(upstream)).into_response()))
         }))
     }
 
@@ -143,47 +147,23 @@ const NO_ROUTE: [&[u8]; 4] = [
 ];
 
 /// The `model` of a form with files; `None` where `headers` and `body` are no such form, or it names
-/// none.
-fn model_of_form(headers: &HeaderMap, body: &Bytes) -> Option<String> {
+/// none. What is wrong with the form is for the upstream to say.
+async fn model_of_form(headers: &HeaderMap, body: &Bytes) -> Option<String> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let (mime, parameters) = kind.split_once(';')?;
-    if !mime.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let boundary = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
-    if boundary.is_empty() {
-        return None;
-    }
-    let delimiter = format!("--{boundary}");
+    let boundary = multer::parse_boundary(kind).ok()?;
+    let whole = stream::once(ready(Ok::<_, Infallible>(body.clone())));
+    let mut form = Multipart::new(whole, boundary);
     let mut found = None;
-    for at in memmem::find_iter(body, delimiter.as_bytes()) {
-        let part = &body[at + delimiter.len()..];
-        let Some(part) = part.strip_prefix(b"\r\n") else { continue };
-        let Some(end) = memmem::find(part, b"\r\n\r\n").filter(|&end| end <= HEAD_LEN) else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(&part[..end]).to_ascii_lowercase();
-        let is_model = head.split(['\r', '\n']).any(|line| {
-            line.starts_with("content-disposition:")
-                && line
-                    .split(';')
-                    .any(|field| matches!(field.trim(), "name=\"model\"" | "name=model"))
-        });
-        if !is_model {
+    while let Some(field) = form.next_field().await.ok()? {
+        if field.name() != Some("model") {
             continue;
         }
-        let value = &part[end + 4..];
-        let length = memmem::find(value, format!("\r\n{delimiter}").as_bytes())?;
         // Which of two an upstream would read nobody knows.
-        if found.is_some() {
+        if found.replace(field.text().await.ok()?).is_some() {
             return None;
         }
-        found = Some(std::str::from_utf8(&value[..length]).ok()?.to_owned());
     }
-    found.filter(|model| !model.trim().is_empty() && model.len() <= tower_qwen::edge::MAX_MODEL_LEN)
+    found.filter(|model| !model.trim().is_empty() && model.len() <= edge::MAX_MODEL_LEN)
 }
 
 /// Whether it is such a form.
@@ -203,13 +183,10 @@ pub(crate) async fn named_model(head: &Parts, body: &Bytes) -> Result<Option<Str
     let is_media = ["/images/", "/videos"].iter().any(|part| path.contains(part));
     match is_form(&head.headers) {
         true if is_media => media::model(&head.headers, body).await,
-        true => Ok(model_of_form(&head.headers, body)),
+        true => Ok(model_of_form(&head.headers, body).await),
         false => edge::model(body),
     }
 }
-
-/// How long the head of a part may be, in bytes.
-const HEAD_LEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -226,19 +203,19 @@ mod tests {
         (body + "--XX--\r\n").into()
     }
 
-    fn model(kind: &'static str, body: &Bytes) -> Option<String> {
+    async fn model(kind: &'static str, body: &Bytes) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        model_of_form(&headers, body)
+        model_of_form(&headers, body).await
     }
 
-    #[test]
-    fn the_model_of_a_form_is_found() {
+    #[tokio::test]
+    async fn the_model_of_a_form_is_found() {
         const KIND: &str = "multipart/form-data; boundary=XX";
         let file = ("name=\"file\"; filename=\"a.wav\"", "RIFF name=\"model\"\r\n\r\nnone");
         let usual = form(&[file, ("name=\"model\"", "whisper-1")]);
         for kind in [KIND, "Multipart/Form-Data;charset=utf-8; boundary=\"XX\""] {
-            assert_eq!(model(kind, &usual).as_deref(), Some("whisper-1"));
+            assert_eq!(model(kind, &usual).await.as_deref(), Some("whisper-1"));
         }
         for (kind, body) in [
             ("application/json", &usual),
@@ -252,7 +229,7 @@ mod tests {
             (KIND, &usual.slice(..usual.len() - 12)),
             (KIND, &Bytes::new()),
         ] {
-            assert_eq!(model(kind, body), None, "{kind} {body:?}");
+            assert_eq!(model(kind, body).await, None, "{kind} {body:?}");
         }
     }
 
