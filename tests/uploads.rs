@@ -218,6 +218,22 @@ async fn what_the_turn_refuses_of_a_file_is_an_error_before_the_commit_point() {
     }
 }
 
+/// An address that upstream does not take is not given to it twice.
+#[tokio::test(start_paused = true)]
+async fn what_a_turn_was_refused_with_is_uploaded_again() {
+    let emulator = Emulator::new();
+    let stack = stack(&emulator, |layer| layer);
+    for uploads in 1..=2 {
+        let picture = [PNG, b" emulate:url_expired"].concat();
+        let mut asks =
+            request([PartKind::Image { url: data("image/png", &picture), detail: None }]);
+        asks.tenant = Some(Tenant::from_digest([1; 32]));
+        let error = ask(&stack, asks).await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert_eq!(emulator.files().len(), uploads);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_goes_to_no_host_but_the_stores() {
     let emulator = Emulator::new();

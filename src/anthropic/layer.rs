@@ -43,9 +43,9 @@ impl AnthropicLayer {
     }
 
     /// Whether the data of images and documents is passed on, which it is unless this is set. For an
-    /// upstream that cannot be given any, such as chat.qwen.ai, the model is told in their place
-    /// that something cannot be shown: an agent that has read a picture would be refused in every
-    /// later turn.
+    /// upstream that cannot be given any, such as chat.qwen.ai without an `UploadLayer`, the model is
+    /// told in their place that something cannot be shown: an agent that has read a picture would be
+    /// refused in every later turn.
     #[must_use]
     pub const fn media(mut self, is_passed_on: bool) -> Self {
         self.config.options.read.media = is_passed_on;

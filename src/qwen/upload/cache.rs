@@ -49,6 +49,14 @@ impl Cache {
         kept.files.get(key).map(|(file, _)| file.clone())
     }
 
+    /// Forgets the uploads of these keys.
+    pub(super) fn forget(&self, keys: &[Key]) {
+        let mut kept = self.lock();
+        for key in keys {
+            kept.files.remove(key);
+        }
+    }
+
     /// Keeps an upload whose URL was signed at the time of `granted`; `capacity` of them at most.
     pub(super) fn put(&self, key: Key, file: UploadedFile, granted: Instant, capacity: usize) {
         let mut kept = self.lock();
@@ -118,6 +126,18 @@ mod tests {
         assert!(cache.get(&key("ann", 96), AGE).is_none());
         assert!(cache.get(&key("ann", 97), AGE).is_some());
         assert!(cache.get(&key("ann", 99), AGE).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forgotten_one_is_not_found_and_can_be_kept_anew() {
+        let cache = Cache::default();
+        cache.put(key("ann", 1), file("f-1"), Instant::now(), 8);
+        cache.forget(&[key("ann", 1), key("ann", 2)]);
+        assert_eq!(cache.get(&key("ann", 1), AGE), None);
+        tokio::time::advance(AGE / 2).await;
+        cache.put(key("ann", 1), file("f-2"), Instant::now(), 8);
+        tokio::time::advance(AGE / 2).await;
+        assert_eq!(cache.get(&key("ann", 1), AGE), Some(file("f-2")));
     }
 
     #[tokio::test(start_paused = true)]

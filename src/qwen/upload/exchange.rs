@@ -70,8 +70,13 @@ impl<U, O> Exchange<U, O> {
         }
     }
 
+    /// What was uploaded a moment ago.
+    pub(super) fn cache(&self) -> Cache {
+        self.cache.clone()
+    }
+
     /// The key of what `item` becomes. Clients that cannot be told apart share nothing.
-    fn key(&self, item: &Item) -> Option<Key> {
+    pub(super) fn key(&self, item: &Item) -> Option<Key> {
         let (tenant, account) = (self.tenant?, self.account.clone());
         Some(Key { tenant, account, digest: item.digest })
     }

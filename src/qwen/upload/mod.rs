@@ -53,6 +53,8 @@
 //!    along. The limits of size and number are those of the page
 //!    ([`limit`](UploadLayer::limit)), and so is that files of one kind alone stand in a turn
 //!    ([`mixed`](UploadLayer::mixed)).
+//!    Files of earlier turns come again where a history is replayed into a new chat. Of these the
+//!    newest are shown as far as there is room, and a line stands in the place of the others.
 //! 2. `getstsToken` gives a place and a credential for it, and the content is put there, signed with
 //!    version 4 of the store's signatures, four files at a time. It goes to the
 //!    [hosts](UploadLayer::hosts) of the store alone.
@@ -66,7 +68,8 @@
 //! The same file, sent again by the same tenant to the same account, is uploaded once for
 //! [two minutes](UploadLayer::reuse): a turn that is tried again, or a history that is replayed into
 //! a new chat at once. The URL of an upload is signed for five minutes and cannot be signed anew, so
-//! what is older is uploaded again. Of the content nothing is kept, only its digest. Without a tenant
+//! what is older is uploaded again, and so is what a turn was refused with as no valid input. Of the
+//! content nothing is kept, only its digest. Without a tenant
 //! nothing is used again.
 //!
 //! # Errors

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::config::Config;
 use crate::{
     Error, ErrorKind, Text,
-    chat::{FileKind, History, Part, PartKind},
+    chat::{Content, FileKind, History, Part, PartKind, Role},
     media::{self, Data, Unreadable},
 };
 
@@ -54,83 +54,133 @@ pub(super) fn has_files(history: &History) -> bool {
     })
 }
 
-/// The files of `history` that are to be uploaded, in their order.
+/// What is done with the files of a history.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The files that are to be uploaded, in their order.
+    pub(super) items: Vec<Item>,
+    /// The places of earlier files that there is no room for.
+    pub(super) omitted: Vec<(Place, FileKind)>,
+}
+
+/// A part that is a file, uploaded or not.
+struct Entry {
+    place: Place,
+    kind: FileKind,
+    /// `None` for what is upstream already.
+    item: Option<Item>,
+}
+
+/// What is done with the files of `history`.
+///
+/// Those of the last turn, which are what the client asks about, are all uploaded or an error. Of the
+/// earlier ones, which come again where a history is replayed into a new chat, the newest are shown as
+/// far as there is room: a conversation with many pictures would otherwise be refused from then on.
 ///
 /// # Errors
 ///
 /// Names the part that cannot be uploaded, or of which there are too many or too much.
-pub(super) fn plan(history: &History, config: &Config) -> Result<Vec<Item>, Error> {
-    let mut items: Vec<Item> = Vec::new();
-    let mut counts: Vec<(FileKind, usize)> = Vec::new();
-    for (message, part, place) in parts(history) {
-        debug_assert!(std::ptr::eq(&history[place.message], message));
-        let kind = match &part.kind {
-            PartKind::Uploaded(file) => file.kind,
-            PartKind::Image { url, .. } if media::is_web_url(url) => FileKind::Image,
+pub(super) fn plan(history: &History, config: &Config) -> Result<Plan, Error> {
+    let fresh = history.iter().rev().take_while(|message| message.role != Role::Assistant).count();
+    // The first message of the turn.
+    let turn = history.len() - fresh;
+    let mut entries: Vec<Entry> = Vec::new();
+    for (part, place) in parts(history) {
+        let (kind, item) = match &part.kind {
+            PartKind::Uploaded(file) => (file.kind, None),
+            PartKind::Image { url, .. } if media::is_web_url(url) => (FileKind::Image, None),
             kind => match source(kind, place)? {
                 None => continue,
                 Some(source) => {
-                    let item = item(source, place, config, items.len())?;
-                    items.push(item);
-                    items[items.len() - 1].kind
+                    let item = item(source, place, config, entries.len())?;
+                    (item.kind, Some(item))
                 }
             },
         };
-        count(&mut counts, kind, place, config)?;
+        entries.push(Entry { place, kind, item });
     }
-    Ok(items)
+    let is_earlier = |entry: &Entry| entry.place.message < turn;
+    let mut counts = Counts::default();
+    for entry in entries.iter().filter(|entry| !is_earlier(entry)) {
+        counts.add(entry.kind, config).map_err(|no_room| no_room.refusal(entry, config))?;
+    }
+    let mut plan = Plan::default();
+    for entry in entries.into_iter().rev() {
+        if is_earlier(&entry) && counts.add(entry.kind, config).is_err() {
+            plan.omitted.push((entry.place, entry.kind));
+        } else {
+            plan.items.extend(entry.item);
+        }
+    }
+    plan.items.reverse();
+    Ok(plan)
 }
 
-fn parts(history: &History) -> impl Iterator<Item = (&crate::chat::Message, &Part, Place)> {
-    history.iter().enumerate().flat_map(|(at, message)| {
-        let parts = match &message.content {
-            Some(crate::chat::Content::Parts(parts)) => parts.as_slice(),
+fn parts(history: &History) -> impl Iterator<Item = (&Part, Place)> {
+    history.iter().enumerate().flat_map(|(message, of_message)| {
+        let parts = match &of_message.content {
+            Some(Content::Parts(parts)) => parts.as_slice(),
             _ => &[],
         };
-        parts
-            .iter()
-            .enumerate()
-            .map(move |(part_at, part)| (message, part, Place { message: at, part: part_at }))
+        parts.iter().enumerate().map(move |(part, of_part)| (of_part, Place { message, part }))
     })
 }
 
-fn count(
-    counts: &mut Vec<(FileKind, usize)>,
-    kind: FileKind,
-    place: Place,
-    config: &Config,
-) -> Result<(), Error> {
-    if let Some((other, _)) = counts.iter().find(|(known, _)| *known != kind)
-        && !config.mixed
-    {
-        return Err(place.refuse(format!(
-            "chat.qwen.ai takes files of one kind in a message, and there is {} beside {}; send \
-             them in separate turns",
-            named(kind),
-            named(*other),
-        )));
-    }
-    let of_kind = match counts.iter_mut().find(|(known, _)| *known == kind) {
-        Some((_, count)) => count,
-        None => {
-            counts.push((kind, 0));
-            let (_, count) = counts.last_mut().expect("it was just put there");
-            count
+/// How many files of each kind a turn has.
+#[derive(Default)]
+struct Counts(Vec<(FileKind, usize)>);
+
+/// Why a turn has no room for a file.
+enum NoRoom {
+    /// There is one of this kind.
+    Mixed(FileKind),
+    TooMany,
+}
+
+impl Counts {
+    fn add(&mut self, kind: FileKind, config: &Config) -> Result<(), NoRoom> {
+        if let Some((other, _)) = self.0.iter().find(|(known, _)| *known != kind)
+            && !config.mixed
+        {
+            return Err(NoRoom::Mixed(*other));
         }
-    };
-    *of_kind += 1;
-    let limit = config.limit(kind).count;
-    if *of_kind > limit {
-        return Err(place.refuse(format!(
-            "chat.qwen.ai takes at most {limit} {}{} in a message; send fewer, or in several turns",
-            match kind {
-                FileKind::Audio => "sound file",
-                kind => kind.as_str(),
-            },
-            if limit == 1 { "" } else { "s" },
-        )));
+        let limit = config.limit(kind).count;
+        match self.0.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) if *count >= limit => return Err(NoRoom::TooMany),
+            Some((_, count)) => *count += 1,
+            None if limit == 0 => return Err(NoRoom::TooMany),
+            None => self.0.push((kind, 1)),
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl NoRoom {
+    fn refusal(self, entry: &Entry, config: &Config) -> Error {
+        let limit = config.limit(entry.kind).count;
+        entry.place.refuse(match self {
+            Self::Mixed(other) => format!(
+                "chat.qwen.ai takes files of one kind in a message, and there is {} beside {}; send \
+                 them in separate turns",
+                named(entry.kind),
+                named(other),
+            ),
+            Self::TooMany => format!(
+                "chat.qwen.ai takes at most {limit} {}{} in a message; send fewer, or in several \
+                 turns",
+                match entry.kind {
+                    FileKind::Audio => "sound file",
+                    kind => kind.as_str(),
+                },
+                if limit == 1 { "" } else { "s" },
+            ),
+        })
+    }
+}
+
+/// What stands in the place of an earlier file that there is no room for.
+pub(super) fn omission(kind: FileKind) -> Text {
+    format!("[{} of an earlier turn, which is not shown again]", named(kind)).into()
 }
 
 fn named(kind: FileKind) -> &'static str {

@@ -31,7 +31,7 @@ fn png() -> String {
 }
 
 fn planned(part: PartKind) -> Result<(&'static str, String, String), Error> {
-    let items = plan(&history([part]), &Config::default())?;
+    let items = plan(&history([part]), &Config::default())?.items;
     let [item] = &items[..] else { panic!("{} items", items.len()) };
     Ok((item.kind.as_str(), item.media_type.clone(), item.name.clone()))
 }
@@ -125,7 +125,7 @@ fn sizes_and_numbers_are_limited() {
     config.set_limit(FileKind::Image, Limit { count: 2, bytes: PNG.len() });
     config.set_limit(FileKind::Document, Limit { count: 1, bytes: 4 });
     let plan = |parts: Vec<PartKind>| plan(&history(parts), &config);
-    assert_eq!(plan(vec![image(png()), image(png())]).expect("two").len(), 2);
+    assert_eq!(plan(vec![image(png()), image(png())]).expect("two").items.len(), 2);
 
     let large = [PNG, b"!"].concat();
     let error = plan(vec![image(encode("image/png", &large))]).expect_err("large");
@@ -151,7 +151,44 @@ fn files_of_one_kind_alone_stand_in_a_turn_unless_mixed_ones_may() {
     assert_eq!(error.param(), Some("messages[1].content[1]"));
     assert!(error.message().contains("a document beside an image"), "{error}");
     config.mixed = true;
-    assert_eq!(plan(&mixed(), &config).expect("mixed").len(), 2);
+    assert_eq!(plan(&mixed(), &config).expect("mixed").items.len(), 2);
+}
+
+/// A replayed conversation goes on, whatever it has shown.
+#[test]
+fn of_earlier_files_the_newest_are_shown_as_far_as_there_is_room() {
+    use super::super::config::Limit;
+
+    let said = |role, parts: Vec<PartKind>| {
+        let mut message = Message::empty(role);
+        message.content = Some(Content::Parts(parts.into_iter().map(Part::new).collect()));
+        message
+    };
+    let user = |parts| said(Role::User, parts);
+    let answer = || Message::new(Role::Assistant, "I see.");
+    let note = || file("data:text/plain,hi", None);
+    let mut config = Config::default();
+    config.set_limit(FileKind::Image, Limit { count: 2, bytes: 1024 });
+    let places = |history: Vec<Message>| {
+        let plan = plan(&History::new(history), &config).expect("planned");
+        let shown: Vec<_> = plan.items.iter().map(|item| item.place.message).collect();
+        let omitted: Vec<_> = plan.omitted.iter().map(|(place, _)| place.message).collect();
+        (shown, omitted)
+    };
+    let three = || vec![user(vec![image(png())]), answer(), user(vec![image(png())]), answer()];
+    let with = |parts| three().into_iter().chain([user(parts)]).collect::<Vec<_>>();
+    assert_eq!(places(with(vec![image(png())])), (vec![2, 4], vec![0]));
+    assert_eq!(places(with(vec![])), (vec![0, 2], vec![]));
+    // The kind is that of what is asked about, else of the newest.
+    assert_eq!(places(with(vec![note()])), (vec![4], vec![2, 0]));
+    let older_note =
+        vec![user(vec![note()]), answer(), user(vec![image(png())]), answer(), user(vec![])];
+    assert_eq!(places(older_note), (vec![2], vec![0]));
+    // What a tool shows behind the last answer is of the turn.
+    let shots = said(Role::Tool, vec![image(png()), image(png()), image(png())]);
+    let error = plan(&History::new(vec![answer(), shots]), &config).expect_err("three");
+    assert_eq!(error.param(), Some("messages[1].content[2]"));
+    assert!(omission(FileKind::Image).contains("an image of an earlier turn"));
 }
 
 #[test]
@@ -164,14 +201,14 @@ fn only_what_holds_data_is_uploaded() {
         PartKind::Uploaded(uploaded),
     ]);
     assert!(!has_files(&none));
-    assert!(plan(&none, &Config::default()).expect("nothing").is_empty());
+    assert!(plan(&none, &Config::default()).expect("nothing").items.is_empty());
     assert!(has_files(&history([image(png())])));
     assert!(has_files(&history([file("x", None)])));
 }
 
 #[test]
 fn a_digest_is_of_the_content_the_name_and_the_type() {
-    let digest = |part| plan(&history([part]), &Config::default()).expect("one")[0].digest;
+    let digest = |part| plan(&history([part]), &Config::default()).expect("one").items[0].digest;
     let text = "data:text/plain,hi";
     assert_eq!(digest(file(text, Some("a.txt"))), digest(file(text, Some("a.txt"))));
     assert_ne!(digest(file(text, Some("a.txt"))), digest(file(text, Some("b.txt"))));

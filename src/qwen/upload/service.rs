@@ -14,11 +14,11 @@ use super::{
     config::Config,
     exchange::Exchange,
     future::ResponseFuture,
-    plan::{has_files, plan},
+    plan::{Place, Plan, has_files, omission, plan},
 };
 use crate::{
-    BoxError, Error, FullBody,
-    chat::{ChatRequest, ChatStream, Content, Part, PartKind, UploadedFile},
+    BoxError, Error, ErrorKind, FullBody,
+    chat::{ChatRequest, ChatStream, Content, Part, PartKind},
     offload::{is_large, offload},
 };
 
@@ -105,26 +105,36 @@ where
     OB: Body<Data = Bytes> + Send + 'static,
     OB::Error: Into<BoxError>,
 {
-    let items = if is_large(request.body()) {
+    let Plan { items, omitted } = if is_large(request.body()) {
         let (history, config) = (request.body().history.clone(), Arc::clone(&config));
         offload("decode", move || plan(&history, &config)).await??
     } else {
         plan(&request.body().history, &config)?
     };
     let places: Vec<_> = items.iter().map(|item| item.place).collect();
+    let keys: Vec<_> = items.iter().filter_map(|item| exchange.key(item)).collect();
+    let cache = exchange.cache();
     let files = exchange.all(items, config).await?;
     for (place, file) in places.into_iter().zip(files) {
-        put(request.body_mut(), place.message, place.part, file);
+        put(request.body_mut(), place, PartKind::Uploaded(file));
     }
-    inner.call(request).await.map_err(Into::into)
+    for (place, kind) in omitted {
+        put(request.body_mut(), place, PartKind::Text(omission(kind)));
+    }
+    inner.call(request).await.map_err(Into::into).inspect_err(|error| {
+        // The files may be what upstream does not take: it says so of an address that is too old.
+        if error.kind() == ErrorKind::InvalidRequest {
+            cache.forget(&keys);
+        }
+    })
 }
 
-/// Puts `file` into the place of the part whose data it has.
-fn put(request: &mut ChatRequest, message: usize, part: usize, file: UploadedFile) {
-    let message = request.history.get_mut(message);
+/// Puts a part of this kind into the place of one that held data.
+fn put(request: &mut ChatRequest, place: Place, kind: PartKind) {
+    let message = request.history.get_mut(place.message);
     if let Some(Content::Parts(parts)) = message.and_then(|message| message.content.as_mut())
-        && let Some(slot) = parts.get_mut(part)
+        && let Some(slot) = parts.get_mut(place.part)
     {
-        *slot = Part::new(PartKind::Uploaded(file));
+        *slot = Part::new(kind);
     }
 }
