@@ -142,15 +142,59 @@ pub(super) struct Tasks {
 }
 
 #[derive(Debug)]
-struct Task {
+pub(super) struct Task {
     id: String,
     account: String,
-    chat_type: String,
-    url: String,
+    /// What is made, in the words of the API.
+    pub(super) kind: String,
+    pub(super) url: String,
     begun: Instant,
     takes: Duration,
     polls: u64,
-    directives: Directives,
+    pub(super) directives: Directives,
+}
+
+impl Task {
+    pub(super) fn new(
+        id: &str,
+        account: &str,
+        kind: &str,
+        url: String,
+        begun: Instant,
+        takes: Duration,
+        directives: Directives,
+    ) -> Self {
+        let [id, account, kind] = [id, account, kind].map(str::to_owned);
+        Self { id, account, kind, url, begun, takes, polls: 0, directives }
+    }
+
+    /// Somebody asks once more; how many times that was so.
+    pub(super) fn polled(&mut self) -> u64 {
+        self.polls += 1;
+        self.polls
+    }
+
+    /// Whether it is done. Whoever asks first is told that it runs, however soon it is.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.polls > 1 && self.spent(now) >= self.takes
+    }
+
+    fn spent(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
+    }
+}
+
+impl Tasks {
+    pub(super) fn begin(&mut self, task: Task) {
+        if self.tasks.len() == TASKS {
+            self.tasks.pop_front();
+        }
+        self.tasks.push_back(task);
+    }
+
+    pub(super) fn find(&mut self, id: &str, account: &str) -> Option<&mut Task> {
+        self.tasks.iter_mut().find(|task| task.id == id && task.account == account)
+    }
 }
 
 /// A film that was asked for.
@@ -175,20 +219,10 @@ pub(super) fn film(shared: &Shared, film: &Film<'_>) -> Response<Body> {
     if directives.has("task_empty") || directives.has("task_kept") {
         state.hold_media(chat_id, response_id, vec![url.clone()]);
     }
-    let tasks = &mut state.tasks.tasks;
-    if tasks.len() == TASKS {
-        tasks.pop_front();
-    }
-    tasks.push_back(Task {
-        id: id.clone(),
-        account: account.to_owned(),
-        chat_type: chat_type.to_owned(),
-        url,
-        begun: shared.clock.now(),
-        takes: millis(directives.number("task", 60_000).unwrap_or(0)),
-        polls: 0,
-        directives: directives.clone(),
-    });
+    let takes = millis(directives.number("task", 60_000).unwrap_or(0));
+    let begun = shared.clock.now();
+    let task = Task::new(&id, account, chat_type, url, begun, takes, directives.clone());
+    state.tasks.begin(task);
     drop(state);
     success(json!({
         "chat_id": chat_id, "parent_id": parent_id, "message_id": response_id,
@@ -204,8 +238,7 @@ pub(super) fn task(shared: &Shared, account: &str, id: &str, older: bool) -> Res
     let now = shared.clock.now();
     let mut state = shared.lock();
     let unknown = || mean(Refusal::new(404, "Not_Found", "Task not found").response(), 404);
-    let task = state.tasks.tasks.iter_mut().find(|task| task.id == id && task.account == account);
-    let Some(task) = task else { return unknown() };
+    let Some(task) = state.tasks.find(id, account) else { return unknown() };
     let has = |name: &str| task.directives.has(name);
     if has("task_older") && !older {
         return json_with(StatusCode::NOT_FOUND, &json!({"detail": "Not Found"}));
@@ -213,14 +246,13 @@ pub(super) fn task(shared: &Shared, account: &str, id: &str, older: bool) -> Res
     if has("task_lost") || has("task_kept") {
         return unknown();
     }
-    task.polls += 1;
-    if task.directives.number("task_flaky", 2).is_some_and(|times| task.polls <= times) {
+    let polls = task.polled();
+    if task.directives.number("task_flaky", 2).is_some_and(|times| polls <= times) {
         return with_type(StatusCode::BAD_GATEWAY, "text/html", "<html>Bad Gateway</html>\n");
     }
-    let spent = now.saturating_duration_since(task.begun);
-    // Whoever asks first is told that it runs, however soon it is done.
-    let is_over = task.polls > 1 && spent >= task.takes;
-    let left = task.takes.saturating_sub(spent).as_secs();
+    let is_over = task.is_over(now);
+    let left = task.takes.saturating_sub(task.spent(now)).as_secs();
+    let has = |name: &str| task.directives.has(name);
     let (status, message, content) = match () {
         () if !is_over => ("running", "", ""),
         () if has("task_failed") => ("failed", "The task failed.", ""),
@@ -232,7 +264,7 @@ pub(super) fn task(shared: &Shared, account: &str, id: &str, older: bool) -> Res
     };
     let left = if has("task_left") && !is_over { left.to_string() } else { String::new() };
     let data = json!({
-        "chat_type": task.chat_type, "task_status": status, "message": message,
+        "chat_type": task.kind.as_str(), "task_status": status, "message": message,
         "content": content, "remaining_time": left, "sub_chat_type": null, "duration": null,
     });
     if older { json_with(StatusCode::OK, &data) } else { success(data) }

@@ -29,7 +29,7 @@ use tower_qwen::{
         OpenAiLayer,
         completions::CompletionsLayer,
         embeddings::{EmbeddingsLayer, NoEmbeddings},
-        media::{MediaLayer, NoMedia},
+        media::{MediaLayer, NoFetch, NoMedia},
         videos::{Jobs, VideoJobs, VideosLayer},
     },
     qwen::{
@@ -37,6 +37,7 @@ use tower_qwen::{
         compatible::{CompatibleLayer, Server},
         models::Catalogue,
         responses::QwenResponsesLayer,
+        synthesis::SynthesisLayer,
         upload::UploadLayer,
         web::QwenWebLayer,
     },
@@ -629,6 +630,8 @@ where
     let settle = shared.settle.clone();
     let kept_upstream =
         (config.api == Api::Responses).then(|| (upstream.clone(), auth.clone(), variants.clone()));
+    let synthesis = (server == Server::DashScope)
+        .then(|| synthesis(own.clone(), auth.as_ref(), &variants, config, &desk, shared));
     let edges = move |stacks: Joined| {
         // DashScope keeps a cache by the client's marks, and bills by it.
         let is_marked = matches!(server, Server::DashScope | Server::Portal);
@@ -727,13 +730,13 @@ where
             completions,
             infill,
             embeddings: route(embeddings),
-            media: MediaRoutes {
+            media: synthesis.unwrap_or_else(|| MediaRoutes {
                 images: no_images.clone(),
                 edits: no_images,
                 videos: no_videos.clone(),
                 begin: no_videos,
                 jobs: None,
-            },
+            }),
             speech: beside(Beside::Speech),
             transcriptions: beside(Beside::Transcriptions),
             translations: beside(Beside::Translations),
@@ -750,6 +753,92 @@ where
     match kept_upstream {
         None => draft,
         Some((upstream, auth, variants)) => kept(draft, upstream, auth, variants, config, shared),
+    }
+}
+
+/// What fetches what was made, from whichever host.
+type Fetch = BoxCloneSyncService<Request<FullBody>, Response<AxumBody>, BoxError>;
+
+fn fetch<F, B>(service: F) -> Fetch
+where
+    F: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let service = service.map_response(|response: Response<B>| response.map(AxumBody::new));
+    Fetch::new(service.map_err(Into::into))
+}
+
+/// The routes of images and videos over DashScope's own API, which is on the host `own`.
+fn synthesis<U, B>(
+    own: U,
+    auth: Option<&AuthRefreshLayer>,
+    variants: &Variants,
+    config: &UpstreamConfig,
+    desk: &Desk,
+    shared: &Shared,
+) -> MediaRoutes
+where
+    U: Service<Request<FullBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let is_emulated = matches!(config.upstream, Upstream::Emulator { .. });
+    let fetch = match StoreClient::new() {
+        _ if is_emulated => fetch(own.clone()),
+        Ok(client) => fetch(client),
+        Err(error) => {
+            tracing::warn!(%error, "what is made cannot be fetched");
+            fetch(NoFetch::default())
+        }
+    };
+    let below = |mut request: Request<FullBody>| {
+        let path = format!("/api/v1{}", request.uri().path());
+        *request.uri_mut() = path.parse().expect("a path behind another is one");
+        request
+    };
+    let retry = config.patience.retry().map(RetryLayer::<RetryPolicy>::new);
+    // Who tries the emulator does not wait as long as for a real video.
+    let interval = is_emulated.then_some(Duration::from_secs(1));
+    let stack = ServiceBuilder::new()
+        .layer(shared.settle(config))
+        .layer(shared.shutdown.layer())
+        .layer(shared.aliases())
+        .layer(VariantLayer::new(variants.clone()))
+        .layer(config.patience.limits())
+        .layer(option_layer(retry))
+        .layer(option_layer(auth.cloned()))
+        .layer(call_span(&desk.upstream))
+        .layer(place("adapter"))
+        .layer(SynthesisLayer::new().task_interval(interval))
+        .map_request(below)
+        .service(own);
+    let waited = |edge: MediaLayer| {
+        let edge = edge
+            .max_body(MAX_BODY)
+            .body_pace(Some(config.body_pace))
+            .max_answer(shared.bounds.answer)
+            .tenant(Client::tenant_of)
+            .fetch(fetch.clone());
+        route(edge.layer(stack.clone()))
+    };
+    let begin = VideosLayer::new(shared.jobs.clone())
+        .max_body(MAX_BODY)
+        .body_pace(Some(config.body_pace))
+        .tenant(Client::tenant_of);
+    let jobs = VideoJobs::new(shared.jobs.clone()).fetch(fetch.clone());
+    MediaRoutes {
+        images: waited(MediaLayer::image_generations()),
+        edits: waited(MediaLayer::image_edits()),
+        videos: waited(MediaLayer::video_generations()),
+        begin: route(begin.layer(stack.clone())),
+        jobs: Some(route(jobs.tenant(Client::tenant_of))),
     }
 }
 

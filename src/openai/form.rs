@@ -173,7 +173,7 @@ mod tests {
             ("not UTF-8", form(&[("name=\"prompt\"", b"\xff")]), Some("prompt")),
             ("no image", form(&[("name=\"image\"; filename=\"a.txt\"", b"text")]), Some("image")),
             ("an empty file", form(&[("name=\"image\"; filename=\"a.png\"", b"")]), Some("image")),
-            ("many fields", form(&[("name=\"n\"", b"1"); 65]), Some("form")),
+            ("many fields", form(&[("name=\"n\"", b"1".as_slice()); 65]), Some("form")),
         ] {
             let error = fields(body).expect_err(what);
             assert_eq!((error.status().as_u16(), error.param()), (400, param), "{what}: {error}");

@@ -88,6 +88,11 @@ mod refused;
 #[cfg(feature = "responses-upstream")]
 #[cfg_attr(docsrs, doc(cfg(feature = "responses-upstream")))]
 pub mod responses;
+#[cfg(feature = "compatible")]
+#[cfg_attr(docsrs, doc(cfg(feature = "compatible")))]
+pub mod synthesis;
+#[cfg(any(feature = "compatible", feature = "web"))]
+mod task;
 #[cfg(any(feature = "compatible", feature = "web"))]
 pub(crate) mod transport;
 #[cfg(feature = "upload")]

@@ -42,8 +42,8 @@ pub(super) enum Class {
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     pub(super) class: Class,
-    message: Option<String>,
-    param: Option<&'static str>,
+    pub(super) message: Option<String>,
+    pub(super) param: Option<&'static str>,
     /// Seconds in `Retry-After`.
     pub(super) retry_after: Option<u64>,
     /// DashScope's native shape, which gateways pass on.

@@ -14,6 +14,7 @@ mod request;
 mod responses;
 mod said;
 mod script;
+mod synthesis;
 mod whole;
 mod wire;
 
@@ -39,6 +40,7 @@ use super::{
     envelope::{json_with, with_type},
     generation::Generation,
     kind::Kind,
+    media,
     oauth::Standing,
     prompt::Turn,
     service::Reply,
@@ -126,6 +128,23 @@ pub(super) fn answer(
         } else {
             not_here(dialect, false).into()
         });
+    }
+    if dialect.is(Kind::DashScope) {
+        // Where what was made is; whoever has the address may fetch it.
+        if path.starts_with("/output/") && parts.method == Method::GET {
+            return Some(media::fetched(path, parts.uri.query()).into());
+        }
+        let own = path.strip_prefix("/api/v1").unwrap_or(path);
+        if own.starts_with("/tasks/") || own.starts_with("/services/aigc/") {
+            if !may_ask(shared, dialect, standing, false) {
+                return refuse(&Fault { native: true, ..Fault::new(Class::Unauthorized) });
+            }
+            return match synthesis::answer(shared, dialect, parts, own, body, &id) {
+                Some(Ok(response)) => Some(response.into()),
+                Some(Err(fault)) => refuse(&fault),
+                None => Some(not_here(dialect, false).into()),
+            };
+        }
     }
     // Of llama.cpp's own API, which stands beside the compatible one.
     let is_infill = path == "/infill" && dialect.is(Kind::LlamaCpp);

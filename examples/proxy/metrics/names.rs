@@ -76,7 +76,7 @@ pub(super) const COUNTERS: [(&str, &str); 68] = [
     ("tower_qwen_web_orphans_total", "Chats nobody learnt of, by whether they were deleted."),
     ("tower_qwen_web_repairs_total", "Repairs of what chat.qwen.ai sent."),
     ("tower_qwen_web_stops_total", "Answers that chat.qwen.ai was told to stop."),
-    ("tower_qwen_web_tasks_total", "Videos that chat.qwen.ai was asked for, by outcome."),
+    ("tower_qwen_tasks_total", "Images and videos made by tasks, by upstream and outcome."),
     ("tower_qwen_web_turns_total", "Turns of chat.qwen.ai."),
 ];
 

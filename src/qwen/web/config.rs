@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{ChatType, Thinking, making::Making, task::Pace};
+use super::{ChatType, Thinking, making::Making};
 use crate::{
-    qwen::answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
+    qwen::{
+        answer::{Answer, GRACE, Pieces, Repairs, ThinkSplitter},
+        task::Pace,
+    },
     sse::{
         KeepAlive,
         progress::{self, Limits},

@@ -17,7 +17,12 @@ use super::{
 };
 use crate::{
     BoxError, Error, ErrorKind, FullBody, Text,
-    qwen::{redact::Secrets, transport},
+    chat::Conversation,
+    qwen::{
+        redact::Secrets,
+        task::{Ask, TaskState},
+        transport,
+    },
 };
 
 /// The largest answer about a task that is read.
@@ -25,17 +30,6 @@ const TASK_LIMIT: usize = 256 * 1024;
 
 /// How many pictures of one answer are taken from the record of its chat.
 const FOUND: usize = 16;
-
-/// What a task is at.
-#[derive(Debug)]
-pub(super) enum TaskState {
-    /// It runs; it may be said for how long it still will.
-    Running { left: Option<Duration> },
-    /// It is done, and this is where the film is, as far as that is said.
-    Made(Option<Text>),
-    /// It came to nothing.
-    Failed(Error),
-}
 
 /// Asks upstream for what it keeps.
 pub(super) struct Kept<S> {
@@ -108,8 +102,10 @@ where
                 let left = word("remaining_time").parse().ok().map(Duration::from_secs);
                 TaskState::Running { left }
             }
-            "success" | "succeeded" | "finished" | "completed" => TaskState::Made(content),
-            "" if content.is_some() => TaskState::Made(content),
+            "success" | "succeeded" | "finished" | "completed" => {
+                TaskState::Made(content.into_iter().collect())
+            }
+            "" if content.is_some() => TaskState::Made(content.into_iter().collect()),
             // Whatever else it says is a failure, as on the page.
             _ => TaskState::Failed(Failure::from_object(data).into_error(
                 Call::Task,
@@ -149,6 +145,42 @@ where
             None => messages.values().flat_map(|message| addresses(message, making)).collect(),
         };
         Ok(found)
+    }
+}
+
+/// Asks about one task, whose answer is to come at a place in a chat.
+pub(super) struct WebTask<S> {
+    pub(super) kept: Kept<S>,
+    pub(super) id: Text,
+    pub(super) place: Conversation,
+    pub(super) making: Making,
+}
+
+impl<S, B> Ask for WebTask<S>
+where
+    S: Service<Request<FullBody>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn ask(&mut self) -> Result<TaskState, Error> {
+        let told = self.kept.task(&self.id).await;
+        // The record of the chat may hold what the task does not tell any more.
+        let may_be_there = match &told {
+            Ok(TaskState::Made(urls)) => urls.is_empty(),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        if may_be_there {
+            let (chat_id, parent_id) = (&self.place.chat_id, self.place.parent_id.as_deref());
+            match self.kept.made(chat_id, parent_id, &self.making).await {
+                Ok(found) if !found.is_empty() => return Ok(TaskState::Made(found)),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the chat of a task cannot be read"),
+            }
+        }
+        told
     }
 }
 

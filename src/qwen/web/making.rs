@@ -95,9 +95,9 @@ impl Making {
         }
     }
 
-    /// The word for it in what a person reads.
-    pub(super) const fn word(&self) -> &'static str {
-        self.kind.as_str()
+    /// What kind of answer it is.
+    pub(super) const fn kind(&self) -> AnswerKind {
+        self.kind
     }
 
     /// Says which shape was sent in place of the size that was asked for.

@@ -131,7 +131,8 @@
 //! before the commit point), `tower_qwen_web_stops_total`, `tower_qwen_web_repairs_total`
 //! (label `repair`), `tower_qwen_web_orphans_total`
 //! (label `result`, `deleted` or `failed`: chats that nobody came to know of),
-//! `tower_qwen_web_tasks_total` (label `outcome`, `made`, `failed`, `lost`, `timeout` or `left`: videos). Tracing: `DEBUG` for calls and
+//! `tower_qwen_tasks_total` (labels `upstream`, which is `web`, and `outcome`: `made`, `failed`, `lost`,
+//! `timeout` or `left`: videos). Tracing: `DEBUG` for calls and
 //! refusals, with chat ids, sizes and upstream's codes; `WARN` for the anti-bot layer; `ERROR`
 //! where upstream does not take the shape of a request.
 
@@ -151,7 +152,6 @@ mod service;
 mod stop;
 mod stopping;
 mod stream;
-mod task;
 mod turn;
 mod wire;
 

@@ -18,18 +18,19 @@ use super::{
     error::Call,
     fresh::Fresh,
     head::Head,
-    kept::{Kept, task_id},
+    kept::{Kept, WebTask, task_id},
     making::Making,
     request::{self, Wanted},
     stop::Stop,
     stopping::Stopping,
     stream::AnswerStream,
-    task::Task,
     turn::Turn,
 };
 use crate::{
     BoxError, Error, ErrorKind, Fate, FullBody, Text,
-    chat::{Attachment, ChatEvent, ChatRequest, Conversation, FinishReason, ResponseFuture},
+    chat::{
+        Attachment, ChatEvent, ChatRequest, Conversation, FinishReason, ResponseFuture, Started,
+    },
     clock,
     head::effective_status,
     offload::{is_large, offload},
@@ -37,6 +38,7 @@ use crate::{
         answer::{Names, Reader, Repair, begins_as_events},
         effort::telling,
         redact::Secrets,
+        task::Task,
         transport::{self, Cut, Read},
     },
     sse::Decoder,
@@ -280,7 +282,10 @@ where
             fresh.keep();
         }
         tracing::debug!(chat_id = %place.chat_id, task_id = id, "a task was begun");
-        let task = Task::new(self.kept(), id.into(), place, making, self.config.pace(&making));
+        let started = Started::from(place.clone());
+        let asks = WebTask { kept: self.kept(), id: id.into(), place, making };
+        let pace = self.config.pace(&making);
+        let task = Task::new("web", making.kind(), started, asks, pace);
         let mut response = Response::new(AnswerStream::task(Box::pin(task)));
         making.tell(response.headers_mut());
         Ok(response)

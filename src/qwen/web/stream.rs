@@ -9,7 +9,11 @@ use futures_core::Stream;
 use http_body::Body;
 
 use super::turn::Turn;
-use crate::{BoxError, Error, chat::ChatEvent, qwen::answer::Reader};
+use crate::{
+    BoxError, Error,
+    chat::ChatEvent,
+    qwen::{answer::Reader, task::BoxedTask},
+};
 
 /// The answer of [`QwenWeb`](super::QwenWeb): a [`ChatStream`](crate::chat::ChatStream).
 ///
@@ -28,14 +32,11 @@ pub struct AnswerStream<B> {
     kind: Kind<B>,
 }
 
-/// Boxed, as it comes once and the reader is large.
-pub(super) type Boxed = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
-
 #[allow(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
 enum Kind<B> {
     Reader(Reader<B, Turn>),
     /// A film, which upstream is asked about.
-    Task(Boxed),
+    Task(BoxedTask),
 }
 
 impl<B> AnswerStream<B> {
@@ -43,7 +44,7 @@ impl<B> AnswerStream<B> {
         Self { kind: Kind::Reader(reader) }
     }
 
-    pub(super) fn task(task: Boxed) -> Self {
+    pub(super) fn task(task: BoxedTask) -> Self {
         Self { kind: Kind::Task(task) }
     }
 }

@@ -1,4 +1,4 @@
-//! A film in the making: upstream is asked about it until it is there.
+//! An image or a video in the making: upstream is asked about it until it is there.
 
 use std::{
     collections::VecDeque,
@@ -9,24 +9,19 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_core::Stream;
-use http::{Request, Response};
-use http_body::Body;
 use tokio::time::{Instant, sleep};
-use tower_service::Service;
 
-use super::{
-    kept::{Kept, TaskState},
-    making::Making,
-};
 use crate::{
-    BoxError, Error, ErrorKind, Fate, FullBody, Text,
-    chat::{Attachment, ChatEvent, Conversation, FinishReason},
+    Error, ErrorKind, Fate, Text,
+    chat::{AnswerKind, Attachment, AttachmentKind, ChatEvent, FinishReason, Started},
 };
 
-/// How long a film takes, by which its progress is told where upstream says nothing of it.
+/// How long a video takes, by which its progress is told where upstream says nothing of it.
 const USUAL: Duration = Duration::from_secs(350);
+
+/// The same of an image.
+const USUAL_IMAGE: Duration = Duration::from_secs(60);
 
 /// How many times in a row upstream may fail to say what the task is at.
 const FAILURES: u32 = 5;
@@ -39,16 +34,37 @@ pub(super) struct Pace {
     pub(super) limit: Duration,
 }
 
-type Asking<S> = Pin<Box<dyn Future<Output = (Kept<S>, Result<TaskState, Error>)> + Send>>;
+/// What a task is at.
+#[derive(Debug)]
+pub(super) enum TaskState {
+    /// It runs; it may be said for how long it still will.
+    Running { left: Option<Duration> },
+    /// It is done, and this is where what it made is, as far as that is said.
+    Made(Vec<Text>),
+    /// It came to nothing.
+    Failed(Error),
+}
 
-/// The answer that a film is.
+/// Asks upstream about one task.
+pub(super) trait Ask: Send + 'static {
+    /// What the task is at.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where upstream does not know it, and what else it says.
+    fn ask(&mut self) -> impl Future<Output = Result<TaskState, Error>> + Send;
+}
+
+type Asking<A> = Pin<Box<dyn Future<Output = (A, Result<TaskState, Error>)> + Send>>;
+
+/// As an adapter's stream holds it: boxed, as it comes once for each task.
+pub(super) type BoxedTask = Pin<Box<dyn Stream<Item = Result<ChatEvent, Error>> + Send>>;
+
+/// The answer that a task makes.
 ///
-/// It cannot be cancelled upstream: when this is dropped the task goes on there, and the film stands
-/// in the account's chat when it is done.
-pub(super) struct Task<S> {
-    task_id: Text,
-    place: Conversation,
-    making: Making,
+/// No upstream can be told to stop one: when this is dropped the task goes on there.
+pub(super) struct Task<A> {
+    kind: AnswerKind,
     pace: Pace,
     begun: Instant,
     /// In percent, as far as it was told.
@@ -57,90 +73,72 @@ pub(super) struct Task<S> {
     failures: u32,
     ready: VecDeque<Result<ChatEvent, Error>>,
     /// `None` when it is over.
-    asking: Option<Asking<S>>,
+    asking: Option<Asking<A>>,
+    /// The label `upstream` of the metrics.
+    upstream: &'static str,
     outcome: &'static str,
 }
 
-impl<S, B> Task<S>
-where
-    S: Service<Request<FullBody>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    /// The task of this id, which was just begun by the answer that `place` has for its parent.
+impl<A: Ask> Task<A> {
+    /// A task that was just begun for an answer of this `kind`, at a place in a chat if upstream keeps
+    /// one.
     pub(super) fn new(
-        kept: Kept<S>,
-        task_id: Text,
-        place: Conversation,
-        making: Making,
+        upstream: &'static str,
+        kind: AnswerKind,
+        started: Started,
+        asks: A,
         pace: Pace,
     ) -> Self {
-        let started = ChatEvent::Started(place.clone().into());
+        let started = ChatEvent::Started(Box::new(started));
         let mut task = Self {
-            task_id,
-            place,
-            making,
+            kind,
             pace,
             begun: Instant::now(),
             progress: 0,
             failures: 0,
             ready: VecDeque::from([Ok(started), Ok(ChatEvent::Progress(0))]),
             asking: None,
+            upstream,
             outcome: "left",
         };
-        task.ask(kept);
+        task.ask(asks);
         task
     }
 
     /// Asks again, in a while.
-    fn ask(&mut self, mut kept: Kept<S>) {
-        let (id, place, making) = (self.task_id.clone(), self.place.clone(), self.making);
+    fn ask(&mut self, mut asks: A) {
         let interval = self.pace.interval;
         self.asking = Some(Box::pin(async move {
             sleep(interval).await;
-            let mut told = kept.task(&id).await;
-            // The record of the chat may hold what the task does not tell any more.
-            let is_there = match &told {
-                Ok(TaskState::Made(None)) => true,
-                Err(error) => error.kind() == ErrorKind::NotFound,
-                Ok(_) => false,
-            };
-            if is_there {
-                match kept.made(&place.chat_id, place.parent_id.as_deref(), &making).await {
-                    Ok(found) => {
-                        if let Some(url) = found.into_iter().next() {
-                            told = Ok(TaskState::Made(Some(url)));
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "the chat of a task cannot be read"),
-                }
-            }
-            (kept, told)
+            let told = asks.ask().await;
+            (asks, told)
         }));
     }
 
     /// Takes what upstream says of the task.
-    fn take(&mut self, kept: Kept<S>, told: Result<TaskState, Error>) {
+    fn take(&mut self, asks: A, told: Result<TaskState, Error>) {
         let spent = self.begun.elapsed();
         match told {
             Ok(TaskState::Running { left }) => {
                 self.failures = 0;
-                self.progress = self.progress.max(percent(spent, left));
+                self.progress = self.progress.max(percent(spent, left, self.kind));
                 self.ready.push_back(Ok(ChatEvent::Progress(self.progress)));
             }
-            Ok(TaskState::Made(Some(url))) => {
-                let made = Attachment::new(self.making.attachment(), url);
-                self.ready.push_back(Ok(ChatEvent::Attachment(made)));
-                self.ready.push_back(Ok(ChatEvent::Finished(FinishReason::Stop)));
-                self.outcome = "made";
-                return;
-            }
-            Ok(TaskState::Made(None)) => {
+            Ok(TaskState::Made(urls)) if urls.is_empty() => {
                 let message = "the upstream says that it is done, and not where it is";
                 let error = Error::new(ErrorKind::Upstream, message).with_fate(Fate::Refused);
                 return self.fail("failed", error);
+            }
+            Ok(TaskState::Made(urls)) => {
+                let kind = match self.kind {
+                    AnswerKind::Video => AttachmentKind::Video,
+                    _ => AttachmentKind::Image,
+                };
+                let made = urls.into_iter().map(|url| Attachment::new(kind, url));
+                self.ready.extend(made.map(|made| Ok(ChatEvent::Attachment(made))));
+                self.ready.push_back(Ok(ChatEvent::Finished(FinishReason::Stop)));
+                self.outcome = "made";
+                return;
             }
             Ok(TaskState::Failed(error)) => return self.fail("failed", error),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -160,15 +158,15 @@ where
         }
         if spent >= self.pace.limit {
             let message = format!(
-                "the {} was not there within {} s; upstream has no way to cancel it, so it may \
-                 still come, in the account's chat",
-                self.making.word(),
+                "the {} was not there within {} s; upstream has no way to stop it, so it may still \
+                 be made, and paid for",
+                self.kind,
                 self.pace.limit.as_secs()
             );
             let error = Error::new(ErrorKind::Timeout, message).with_fate(Fate::Abandoned);
             return self.fail("timeout", error);
         }
-        self.ask(kept);
+        self.ask(asks);
     }
 
     fn fail(&mut self, outcome: &'static str, error: Error) {
@@ -178,24 +176,18 @@ where
 }
 
 /// How much is done after `spent`, where so much time is `left`.
-fn percent(spent: Duration, left: Option<Duration>) -> u8 {
-    let whole = match left {
-        Some(left) => spent.saturating_add(left),
-        None => USUAL,
+fn percent(spent: Duration, left: Option<Duration>, kind: AnswerKind) -> u8 {
+    let whole = match (left, kind) {
+        (Some(left), _) => spent.saturating_add(left),
+        (None, AnswerKind::Video) => USUAL,
+        (None, _) => USUAL_IMAGE,
     };
     let share = spent.as_secs_f64() / whole.as_secs_f64().max(1.0);
     // The cast saturates.
     ((share * 100.0) as u8).min(99)
 }
 
-impl<S, B> Stream for Task<S>
-where
-    S: Service<Request<FullBody>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<A: Ask> Stream for Task<A> {
     type Item = Result<ChatEvent, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -205,26 +197,28 @@ where
                 return Poll::Ready(Some(item));
             }
             let Some(asking) = &mut this.asking else { return Poll::Ready(None) };
-            let (kept, told) = ready!(asking.as_mut().poll(cx));
+            let (asks, told) = ready!(asking.as_mut().poll(cx));
             this.asking = None;
-            this.take(kept, told);
+            this.take(asks, told);
         }
     }
 }
 
-impl<S> Drop for Task<S> {
+impl<A> Drop for Task<A> {
     fn drop(&mut self) {
         if self.outcome == "left" {
-            tracing::debug!(chat_id = %self.place.chat_id, "nobody waits any more for a task, which goes on");
+            tracing::debug!(upstream = self.upstream, "nobody waits for a task, which goes on");
         }
-        metrics::counter!("tower_qwen_web_tasks_total", "outcome" => self.outcome).increment(1);
+        let (upstream, outcome) = (self.upstream, self.outcome);
+        metrics::counter!("tower_qwen_tasks_total", "upstream" => upstream, "outcome" => outcome)
+            .increment(1);
     }
 }
 
-impl<S> fmt::Debug for Task<S> {
+impl<A> fmt::Debug for Task<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task")
-            .field("making", &self.making)
+            .field("kind", &self.kind)
             .field("progress", &self.progress)
             .field("outcome", &self.outcome)
             .finish_non_exhaustive()
@@ -237,18 +231,20 @@ mod tests {
 
     #[test]
     fn progress_is_told_by_the_time_that_is_left_or_usual() {
+        use AnswerKind::{Image, Video};
         let seconds = Duration::from_secs;
-        for (spent, left, told) in [
-            (0, None, 0),
-            (35, None, 10),
-            (350, None, 99),
-            (9_999, None, 99),
-            (10, Some(30), 25),
-            (10, Some(0), 99),
-            (0, Some(0), 0),
+        for (kind, spent, left, told) in [
+            (Video, 0, None, 0),
+            (Video, 35, None, 10),
+            (Video, 350, None, 99),
+            (Video, 9_999, None, 99),
+            (Image, 30, None, 50),
+            (Video, 10, Some(30), 25),
+            (Video, 10, Some(0), 99),
+            (Video, 0, Some(0), 0),
         ] {
             let left = left.map(seconds);
-            assert_eq!(percent(seconds(spent), left), told, "{spent} {left:?}");
+            assert_eq!(percent(seconds(spent), left, kind), told, "{spent} {left:?}");
         }
     }
 }
