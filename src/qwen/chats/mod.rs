@@ -99,7 +99,7 @@ where
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) where `chat_id` cannot be one; a conversation that is lost where
+/// [`ErrorKind::InvalidRequest`] where `chat_id` cannot be one; a conversation that is lost where
 /// upstream has none of that id; and whatever else upstream refuses with.
 ///
 /// # Cancel safety
