@@ -22,7 +22,6 @@ use tokio::runtime::Runtime;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_qwen::{
     FullBody,
-    chat::ChatStream,
     dedup::DedupLayer,
     edge::Limits,
     openai::OpenAiLayer,
