@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """The instructions of the hot paths are those that stand in benches/instructions.txt.
 
-    python3 .ci/instructions.py            compares, and fails where a case takes 2 % more
+    python3 .ci/instructions.py            compares, and fails where a case takes 5 % more
     python3 .ci/instructions.py --write    renews the text, on purpose and with the reason in the commit
     python3 .ci/instructions.py WORD       shows the cases with this word in their names
 
 The numbers are those of one compiler. With another, or without valgrind, nothing is compared, and a
-line says so.
+line says so. The same source in another folder has other symbols, which lie and are inlined otherwise: two
+builds differed by up to 4 % (`scan, argument`: 627 and 603), so 2 % of room would fail without a change. The
+text has the larger of two builds.
 """
 
 import concurrent.futures
@@ -20,7 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = ROOT / "benches/instructions.txt"
-ROOM = 1.02
+ROOM = 1.05
 # Of what takes next to nothing a percent is less than one instruction.
 LEAST = 2.0
 
