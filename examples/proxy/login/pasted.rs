@@ -351,7 +351,7 @@ mod tests {
     const LAYOUT_A: &str =
         "H4sIAAAAAAACA6tWKi1OLYrPTFGyUgAzdVNSc/N1DZV0FJSKU4uLM/Pz4kvys1PzQPIgAZh8LQBKCSUoOgAAAA==";
     const LAYOUT_B: &str = "H4sIAAAAAAACA0tMTNRLSkrSS05OrsksyUvUTUnNzQcAIdb0PRUAAAA=";
-    /// Of another account, which ends later.
+    /// Invented, too: of another account, which ends later; its signature is "sig".
     const OTHER: &str =
         "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6InNvbWVib2R5LWVsc2UiLCJleHAiOjE4OTM0NTYwMDF9.c2ln";
 
