@@ -24,7 +24,7 @@ use super::{
         words::{ERROR, MESSAGE, MODEL},
     },
     TotalLimit,
-    finish::{Finishes, Said},
+    finish::Finishes,
 };
 
 /// Counts a request that was sent on when it is over, also when that is because the client went
@@ -167,18 +167,12 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for PassedBody<B> {
         }
         if let Some((finishes, grace)) = this.finishes
             && let Some(events) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
+            && finishes.read(events)
         {
-            let ends_at = match finishes.read(events) {
-                Said::Nothing => *this.ends_at,
-                Said::More => None,
-                Said::Finished => Some(Instant::now() + *grace),
-            };
-            if *this.ends_at != ends_at {
-                *this.ends_at = ends_at;
-                let until = this.limit.map(|limit| limit.until);
-                let next = until.into_iter().chain(ends_at).min();
-                this.alarm.set(next.map(sleep_until));
-            }
+            let ends_at = Instant::now() + *grace;
+            *this.ends_at = Some(ends_at);
+            let next = this.limit.map_or(ends_at, |limit| limit.until.min(ends_at));
+            this.alarm.set(Some(sleep_until(next)));
         }
         match &frame {
             Some(Err(_)) => this.outcome.ended("failed"),

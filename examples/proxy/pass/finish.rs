@@ -46,17 +46,6 @@ pub(super) struct Finishes {
     has_choices: bool,
 }
 
-/// What some events say of the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// There is more to come.
-    More,
-    /// All answers are finished, and something was said just now.
-    Finished,
-    /// Nothing: these are comments.
-    Nothing,
-}
-
 impl Finishes {
     pub(super) fn of(asked: usize) -> Self {
         Self { asked, finished: Vec::new(), has_choices: false }
@@ -67,12 +56,12 @@ impl Finishes {
         self.has_choices
     }
 
-    /// Reads whole events.
-    pub(super) fn read(&mut self, events: &[u8]) -> Said {
+    /// Reads whole events: whether they are more than comments, and all answers are finished by now.
+    pub(super) fn read(&mut self, events: &[u8]) -> bool {
         let is_data = |line: &[u8]| line.starts_with(b"data");
         // Nearly always it is the first line.
         if !is_data(events) && !events.split(|byte| *byte == b'\n').any(is_data) {
-            return Said::Nothing;
+            return false;
         }
         // In most events a reason is null, and a chat's text has no such key that is not escaped.
         if has(events, &FINISH_REASON, b"\"") {
@@ -84,7 +73,7 @@ impl Finishes {
             // llama.cpp's own form has one answer.
             self.finished.resize(self.asked.max(1), 0);
         }
-        if self.finished.len() < self.asked { Said::More } else { Said::Finished }
+        self.finished.len() >= self.asked
     }
 
     fn finished_in(&mut self, line: &[u8]) {
@@ -167,10 +156,9 @@ mod tests {
         ] {
             let mut finishes = Finishes::of(asked);
             let said = events.iter().map(|events| finishes.read(events.as_bytes())).last();
-            let wanted = if is_finished { Said::Finished } else { Said::More };
-            assert_eq!(said, Some(wanted), "{events:?}");
-            assert_eq!(finishes.read(b": still here\n\n"), Said::Nothing);
-            assert_eq!(finishes.read(b"data: {}\n\n"), wanted);
+            assert_eq!(said, Some(is_finished), "{events:?}");
+            assert!(!finishes.read(b": still here\n\n"), "a comment");
+            assert_eq!(finishes.read(b"data: {}\n\n"), is_finished);
         }
     }
 }
